@@ -1,0 +1,194 @@
+"""The recipe: what is merged, how, and how the how is searched. A frozen schema and its content hash.
+
+Knows no files, tensors or models; `recipe_file` reads and writes it as YAML.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Rescale = Literal["l1", "inverse", "none"]
+Vocab = Literal["match", "shared", "tower", "position"]
+Dtype = Literal["bfloat16", "float16", "float32"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Density = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+# A parameter is one number for the whole model, or a number a layer group.
+Weights = Finite | dict[str, Finite]
+Densities = Density | dict[str, Density]
+# "whole": one group. N: embeddings, N blocks of layers, head. A mapping: name -> globs on tensor names.
+GroupSpec = Literal["whole"] | Annotated[int, Field(ge=1)] | dict[str, tuple[str, ...]]
+
+WHOLE = "whole"
+
+
+class Frozen(BaseModel):
+    """Immutable, and a misspelt key is an error, not a silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Base(Frozen):
+    """The common ancestor that task vectors are measured from."""
+
+    model: str
+    revision: str | None = None  # a full commit rebuilds exactly
+
+
+class Source(Frozen):
+    """One model that takes part in the merge, under the name that parameters and masks use."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    model: str
+    revision: str | None = None
+
+
+class SourceParameters(Frozen):
+    """Weight and density of one source, for the whole model or by layer group."""
+
+    weight: Weights = 1.0
+    density: Densities = 1.0
+
+
+class Options(Frozen):
+    """A method's options; None takes the method's own default (PAPER: mergekit's conventions)."""
+
+    normalize: bool | None = None
+    rescale: Rescale | None = None
+    lambda_: Finite = Field(default=1.0, alias="lambda")
+    epsilon: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
+    gamma: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
+
+
+class Slice(Frozen):
+    """For `passthrough`: layers start to stop (exclusive) of one source, stacked in order."""
+
+    source: str
+    layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.layers[0] >= self.layers[1]:
+            raise ValueError(f"layers {list(self.layers)} is empty; give [start, stop] with start < stop")
+        return self
+
+
+class Bounds(Frozen):
+    """The range that a gene of the unit interval is mapped onto, linearly."""
+
+    low: Finite = 0.0
+    high: Finite = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_pair(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            return {"low": value[0], "high": value[1]}
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"bounds [{self.low}, {self.high}] are empty; give [low, high] with low < high")
+        return self
+
+
+class Search(Frozen):
+    """How the recipe's parameters are searched. The defaults are the paper's (arXiv:2403.13187)."""
+
+    algorithm: str = "cmaes"
+    trials: int = Field(default=1000, ge=1)
+    population: int | None = Field(default=None, ge=2)  # None: 4 + floor(3 ln n)
+    sigma: float = Field(default=1 / 6, gt=0.0, le=1.0)  # in the unit interval
+    start: float = Field(default=0.5, ge=0.0, le=1.0)
+    weight: Bounds | None = Bounds()  # None: weights are not searched
+    density: Bounds | None = Bounds(low=0.05, high=1.0)  # None: densities are not searched
+    items: int | None = Field(default=None, ge=1)  # None: all that the search split has
+    batch: int = Field(default=128, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class Data(Frozen):
+    """Which items a search may see, which choose the winner, and which it is judged on: TASK:SPLIT."""
+
+    search: str
+    validation: str | None = None
+    test: str
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        named = [name for name in (self.search, self.validation, self.test) if name is not None]
+        if len(set(named)) != len(named):
+            raise ValueError("search, validation and test must be different splits: a search on its test set proves nothing")
+        return self
+
+
+class Recipe(Frozen):
+    """One merge, and optionally its search."""
+
+    kind: Literal["llm", "vlm"]
+    base: Base | None = None
+    sources: tuple[Source, ...] = Field(min_length=1)
+    owner: str | None = None
+    method: str
+    options: Options = Options()
+    groups: GroupSpec = WHOLE
+    parameters: dict[str, SourceParameters] = {}
+    slices: tuple[Slice, ...] = ()
+    vocab: Vocab = "match"
+    dtype: Dtype = "bfloat16"
+    seed: int = Field(default=0, ge=0)
+    search: Search | None = None
+    data: Data | None = None
+
+    @field_validator("sources")
+    @classmethod
+    def _unique(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        names = [source.name for source in sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"source names must differ; {twice} stand twice")
+        return sources
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        names = self.source_names
+        if self.kind == "vlm" and self.owner is None:
+            raise ValueError(f"a vlm recipe needs `owner`, the source that the eyes come from; one of {list(names)}")
+        for key, used in (
+            ("owner", [] if self.owner is None else [self.owner]),
+            ("parameters", list(self.parameters)),
+            ("slices", [part.source for part in self.slices]),
+        ):
+            for name in used:
+                if name not in names:
+                    raise ValueError(f"{key}: unknown source {name!r}; choose from {list(names)}")
+        return self
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The sources' names, in the order in which their terms are added."""
+        return tuple(source.name for source in self.sources)
+
+    def of(self, source: str) -> SourceParameters:
+        """The parameters of one source, the defaults where the recipe gives none."""
+        return self.parameters.get(source, SourceParameters())
+
+    def digest(self) -> str:
+        """A content hash of what defines the merged weights: 32 hexadecimal digits.
+
+        Search and data do not enter it: a winner found twice is the same merge.
+        """
+        content = self.model_dump(mode="json", by_alias=True, exclude={"search", "data"})
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def value_at(parameter: float | dict[str, float], group: str, default: float) -> float:
+    """A parameter's value in one layer group; a group that the mapping leaves out takes the default."""
+    if isinstance(parameter, dict):
+        return float(parameter.get(group, default))
+    return float(parameter)
