@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 from evovlm.errors import RecipeError
 
@@ -28,7 +29,7 @@ def layer_of(name: str) -> int | None:
 def block_names(blocks: int, layers: int) -> list[str]:
     """Names of `blocks` runs of layers of nearly equal length, as `layers 0-3`."""
     edges = [round(index * layers / blocks) for index in range(blocks + 1)]
-    return [f"layers {low}-{high - 1}" for low, high in zip(edges, edges[1:], strict=False)]
+    return [f"layers {low}-{high - 1}" for low, high in pairwise(edges)]
 
 
 def group_names(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> list[str]:

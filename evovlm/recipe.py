@@ -122,7 +122,9 @@ class Data(Frozen):
     def _disjoint(self) -> Self:
         named = [name for name in (self.search, self.validation, self.test) if name is not None]
         if len(set(named)) != len(named):
-            raise ValueError("search, validation and test must be different splits: a search on its test set proves nothing")
+            raise ValueError(
+                "search, validation and test must be different splits: a search on its test set proves nothing"
+            )
         return self
 
 

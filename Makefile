@@ -1,0 +1,39 @@
+# evovlm: `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test app lint clean
+
+help:
+	@echo "make install   create .venv with all that demo, tests and app need"
+	@echo "make demo      evolve a merge on the zoo, write checkpoint, table and report to runs/demo"
+	@echo "make app       open the app on the zoo"
+	@echo "make test      style, types and tests"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "evovlm needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[app,dev]'
+	@touch $(STAMP)
+
+demo: install
+	$(BIN)/evovlm evolve recipes/zoo-vlm.yaml --out runs/demo --checkpoint
+
+test: lint
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy evovlm app benchmarks
+
+app: install
+	$(BIN)/evovlm app
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,61 @@
+"""CMA-ES on the unit cube, through the `cma` package, with a random generator of its own.
+
+Knows numbers alone. Source: Hansen, "The CMA Evolution Strategy: A Tutorial" (arXiv:1604.00772); the
+paper's setting is start 0.5, sigma 1/6, population 4 + floor(3 ln n) (arXiv:2403.13187).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import cma
+import numpy as np
+
+from evovlm.search.protocol import Genome, SearchSettings
+
+
+def default_population(genes: int) -> int:
+    """Hansen's population size, 4 + floor(3 ln n)."""
+    return 4 + math.floor(3 * math.log(genes))
+
+
+class CMAES:
+    """Ask and tell. A failed candidate ranks below every other of its generation."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        # cma draws from NumPy's global state unless given `randn`; a NaN seed keeps it from seeding that state.
+        generator = np.random.default_rng(settings.seed)
+        # With one gene there is no covariance to adapt; cma asks for two dimensions at least, so one is idle.
+        self._genes = settings.genes
+        dimensions = max(2, settings.genes)
+        options = {
+            "seed": np.nan,
+            "randn": lambda *shape: generator.standard_normal(shape),
+            "bounds": [0.0, 1.0],
+            "popsize": settings.population or default_population(dimensions),
+            "verbose": -9,
+            "verb_log": 0,
+            "verb_disp": 0,
+            # A study ends by its trials, never by cma's own ideas of convergence.
+            "maxiter": math.inf,
+            "maxfevals": math.inf,
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._strategy = cma.CMAEvolutionStrategy([settings.start] * dimensions, settings.sigma, options)
+        self._asked: list[np.ndarray] = []
+
+    def ask(self) -> list[Genome]:
+        """The next generation, mapped into the unit cube by cma's smooth bound transformation."""
+        self._asked = list(self._strategy.ask())
+        return [tuple(float(value) for value in point[: self._genes]) for point in self._asked]
+
+    def tell(self, genomes: Sequence[Genome], scores: Sequence[float | None]) -> None:
+        """Scores of the last generation, higher is better; None or a non-finite score is the worst."""
+        assert len(genomes) == len(self._asked) == len(scores)
+        good = [-score for score in scores if score is not None and math.isfinite(score)]
+        worst = max(good, default=0.0) + 1.0  # only the order matters to CMA-ES
+        losses = [-score if score is not None and math.isfinite(score) else worst for score in scores]
+        self._strategy.tell(self._asked, losses)

@@ -1,0 +1,131 @@
+"""The study's files: the header, the append-only log of trials, answers, events. Reading and writing.
+
+Knows file formats; no searchers, models or scores. Every line is flushed and synced before the search goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evovlm.errors import StudyError
+
+HEADER = "study.json"
+TRIALS = "trials.jsonl"
+ANSWERS = "answers.jsonl"
+EVENTS = "events.jsonl"
+BEST = "best.yaml"
+RESULT = "result.json"
+HELD_OUT_ANSWERS = "heldout_answers.jsonl"
+
+
+class Trial(BaseModel):
+    """One line of the log: a candidate, what it scored, or why it failed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    trial: int
+    generation: int
+    genome: tuple[float, ...]
+    digest: str
+    score: float | None
+    spread: float | None
+    exact: float | None
+    seconds: dict[str, float]
+    error: str | None
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """The study's header. Raises StudyError where there is none or it is damaged."""
+    path = folder / HEADER
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{folder}: not a study folder ({HEADER} is missing)") from None
+    except ValueError as error:
+        raise StudyError(f"{path}: damaged ({error}); start a new study in another folder") from None
+    if not isinstance(content, dict):
+        raise StudyError(f"{path}: damaged (not a mapping); start a new study in another folder")
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file that appears whole or not at all, synced to disk."""
+    scratch = path.with_name(f".{path.name}.part")
+    with scratch.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Append JSON lines, flush and sync."""
+    with path.open("a", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; nothing where there is no file. A torn last line is passed over."""
+    if not path.exists():
+        return
+    for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise StudyError(f"{path}:{number}: damaged line; restore the file or start a new study") from None
+        yield row
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """All trials of a study, in order. Raises StudyError for a damaged or misnumbered line."""
+    path = folder / TRIALS
+    trials = []
+    for number, row in enumerate(read_rows(path)):
+        try:
+            trial = Trial.model_validate(row)
+        except ValidationError as error:
+            raise StudyError(f"{path}:{number + 1}: not a trial ({error.errors()[0]['msg']})") from None
+        if trial.trial != number:
+            raise StudyError(f"{path}:{number + 1}: trial {trial.trial} stands where {number} belongs")
+        trials.append(trial)
+    return trials
+
+
+def mend_tail(path: Path) -> None:
+    """Cut off a last line that a crash left unfinished, so that appending goes on cleanly."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def log_event(folder: Path, event: str, **details: Any) -> None:
+    """Note what happened to the study itself: started, resumed, a smaller batch."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    append_rows(folder / EVENTS, [{"time": now, "event": event, **details}])
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the highest score, the earliest of equals; None where none has a score."""
+    scored = [trial for trial in trials if trial.score is not None]
+    return max(scored, key=lambda trial: (trial.score, -trial.trial), default=None)
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    return content[: content.rfind(b"\n") + 1].splitlines()
