@@ -1,0 +1,224 @@
+"""Assembly: a recipe with its models opened, and for each tensor of the output what goes into it.
+
+Knows recipes, open models and row matches; does no arithmetic beyond calling the merge rule, writes no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from evovlm.check import Finding, check_recipe
+from evovlm.draws import Draws
+from evovlm.errors import RecipeError
+from evovlm.groups import GroupOf, grouping, layer_of
+from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
+from evovlm.recipe import Recipe, value_at
+from evovlm.sources import OpenModel, open_model
+from evovlm.vocabulary import RowMatch, match_rows
+
+EMBEDDING = "model.embed_tokens.weight"
+OUTPUT_HEAD = "lm_head.weight"
+VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One tensor of the output's tower: its canonical name, its key in the file, and where it comes from."""
+
+    name: str
+    key: str
+    group: str
+    shape: tuple[int, ...]
+    parts: tuple[tuple[str, str], ...]  # (source, canonical name in that source), in source order
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Opened models and the list of what to make. The parameters may be exchanged: see `with_recipe`."""
+
+    recipe: Recipe
+    base: OpenModel | None
+    sources: Mapping[str, OpenModel]
+    owner: OpenModel
+    jobs: tuple[Job, ...]
+    copied: tuple[str, ...]  # the owner's keys outside the tower: vision tower, projector, newline
+    rows: Mapping[str, RowMatch]  # by model label; what each has for the output's vocabulary rows
+    findings: tuple[Finding, ...]
+
+    @property
+    def layers(self) -> int:
+        """Layers of the output's language tower."""
+        return count_layers(job.name for job in self.jobs)
+
+    @cached_property
+    def options(self) -> MergeOptions:
+        """The method's options, defaults filled in."""
+        given = self.recipe.options
+        return resolve_options(
+            self.recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the merged weights."""
+        return DTYPES[self.recipe.dtype]
+
+    def base_tensor(self, job: Job) -> Tensor | None:
+        """The base's tensor for a job, its vocabulary rows in the output's order, or None without a base."""
+        if self.base is None:
+            return None
+        tensor = tower_tensor(self.base, job.name)
+        if job.name not in VOCABULARY_TENSORS:
+            return tensor
+        return _align(tensor, self.rows[self.base.label], lambda: tower_tensor(self.owner, job.name))
+
+    def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
+        """A source's tensor for a job. A vocabulary row that it or the base lacks adds nothing to the merge."""
+        model = self.sources[source]
+        tensor = tower_tensor(model, name)
+        if job.name not in VOCABULARY_TENSORS:
+            return tensor
+        match = self.rows[model.label]
+        if base is not None and self.base is not None and not self.rows[self.base.label].identity:
+            unknown = self.rows[self.base.label].rows < 0
+            rows = torch.where(unknown, torch.full_like(match.rows, -1), match.rows)
+            match = RowMatch(rows=rows, missing=match.missing, extra=match.extra, identity=False)
+        return _align(tensor, match, lambda: base if base is not None else tower_tensor(self.owner, job.name))
+
+    def draws(self, job: Job, source: str, *, keep: bool = False) -> Draws:
+        """The counter-based draws of one source's mask for one tensor."""
+        return Draws(self.recipe.seed, source, job.name, keep=keep)
+
+    def merge(self, job: Job, out: Tensor | None = None) -> Tensor:
+        """The merged tensor of one job, in the recipe's dtype."""
+        base = self.base_tensor(job) if METHODS[self.recipe.method].needs_base else None
+        operands = [
+            self.operand(job, source, self.source_tensor(job, source, name, base), self.draws(job, source))
+            for source, name in job.parts
+        ]
+        return merge_tensor(self.recipe.method, base, operands, self.options, dtype=self.dtype, out=out)
+
+    def operand(self, job: Job, source: str, tensor: Tensor, draws: Draws, tables: Tables | None = None) -> Operand:
+        """One source's term with the recipe's weight and density for the job's layer group."""
+        parameters = self.recipe.of(source)
+        weight = value_at(parameters.weight, job.group, 1.0)
+        density = value_at(parameters.density, job.group, 1.0)
+        return Operand(tensor, weight, density, draws, tables)
+
+
+def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | None = None) -> Assembly:
+    """Open a recipe's models and lay out the merge.
+
+    `root`: what relative model paths count from. `download`: allow the hub to be asked.
+    Raises RecipeError with every misfit that the check finds.
+    """
+    base, sources = open_models(recipe, root, download=download)
+    findings = tuple(check_recipe(recipe, base, list(sources.values()), out=out))
+    errors = [f"{finding.key}: {finding.text}" for finding in findings if finding.level == "error"]
+    if errors:
+        raise RecipeError("the recipe does not fit its models:\n  " + "\n  ".join(errors))
+    owner = owner_of(recipe, base, sources)
+    jobs = tuple(_stacked(recipe, owner, sources) if recipe.slices else _parallel(recipe, owner, sources))
+    models = [*sources.values(), *([base] if base is not None else [])]
+    return Assembly(
+        recipe=recipe,
+        base=base,
+        sources=sources,
+        owner=owner,
+        jobs=jobs,
+        copied=tuple(key for key in owner.checkpoint.keys() if owner.layout.canonical(key) is None),
+        rows={model.label: _match(recipe, owner, model) for model in models},
+        findings=findings,
+    )
+
+
+def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[OpenModel | None, dict[str, OpenModel]]:
+    """The base, if any, and the sources by name, opened lazily."""
+    base = None
+    if recipe.base is not None:
+        base = open_model("base", recipe.base.model, recipe.base.revision, root, download=download)
+    sources = {
+        source.name: open_model(source.name, source.model, source.revision, root, download=download)
+        for source in recipe.sources
+    }
+    return base, sources
+
+
+def owner_of(recipe: Recipe, base: OpenModel | None, sources: Mapping[str, OpenModel]) -> OpenModel:
+    """The model whose configuration, vocabulary and (for a VLM) eyes the output carries."""
+    if recipe.owner is not None:
+        return sources[recipe.owner]
+    return base if base is not None else next(iter(sources.values()))
+
+
+def with_recipe(assembly: Assembly, recipe: Recipe) -> Assembly:
+    """The same models under other parameters of the same recipe."""
+    return replace(assembly, recipe=recipe)
+
+
+def count_layers(names: Iterator[str] | Sequence[str]) -> int:
+    """How many layers canonical tensor names speak of."""
+    return 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
+
+
+def tower_tensor(model: OpenModel, name: str) -> Tensor:
+    """A tensor of a model's tower by canonical name; a tied head is the embedding table."""
+    key = model.tower.get(name)
+    if key is None and name == OUTPUT_HEAD:
+        key = model.tower[EMBEDDING]
+    assert key is not None, f"{model.label} lacks {name}; the check should have said so"
+    return model.checkpoint.tensor(key)
+
+
+def _group_of(recipe: Recipe, names: Sequence[str]) -> GroupOf:
+    return grouping(recipe.groups, count_layers(names))
+
+
+def _parallel(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
+    """Every source has its say in every tensor of the owner's tower."""
+    group_of = _group_of(recipe, list(owner.tower))
+    for name, key in owner.tower.items():
+        parts = tuple((source, name) for source in sources)
+        yield Job(name, key, group_of(name), owner.checkpoint.shape(key), parts)
+
+
+def _stacked(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
+    """passthrough: layers of the sources one above the other, everything else the owner's."""
+    whole = next((name for name, model in sources.items() if model is owner), recipe.slices[0].source)
+    stack = [(part.source, layer) for part in recipe.slices for layer in range(*part.layers)]
+    names: list[tuple[str, str, str]] = [(name, whole, name) for name in owner.tower if layer_of(name) is None]
+    suffixes = [name.removeprefix("model.layers.0.") for name in owner.tower if layer_of(name) == 0]
+    for index, (source, layer) in enumerate(stack):
+        for suffix in suffixes:
+            names.append((f"model.layers.{index}.{suffix}", source, f"model.layers.{layer}.{suffix}"))
+    group_of = _group_of(recipe, [name for name, _, _ in names])
+    for name, source, origin in names:
+        model = sources[source]
+        shape = model.checkpoint.shape(model.tower[origin])
+        yield Job(name, owner.layout.in_file(name), group_of(name), shape, ((source, origin),))
+
+
+def _match(recipe: Recipe, owner: OpenModel, model: OpenModel) -> RowMatch:
+    owner_rows = owner.checkpoint.shape(owner.tower[EMBEDDING])[0]
+    rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
+    if model is owner:
+        return RowMatch(rows=torch.arange(rows), missing=(), extra=(), identity=True)
+    return match_rows(owner.tokens, owner_rows, model.tokens, rows, recipe.vocab, model.label)
+
+
+def _align(tensor: Tensor, match: RowMatch, fill: Callable[[], Tensor]) -> Tensor:
+    """`tensor`'s rows in the output's order; rows it lacks come from `fill()`, called only if needed."""
+    if match.identity:
+        return tensor
+    aligned = tensor[match.rows.clamp(min=0)]
+    absent = match.rows < 0
+    if bool(absent.any()):
+        aligned[absent] = fill()[absent].to(aligned.dtype)
+    return aligned

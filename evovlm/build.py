@@ -1,0 +1,190 @@
+"""Build: an assembly becomes an ordinary checkpoint folder, streamed tensor by tensor.
+
+Knows assemblies and the writer; nothing of searches and scores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evovlm.assembly import Assembly, Job
+from evovlm.card import CardFacts, model_card
+from evovlm.carry import carry_over
+from evovlm.check import licence_of
+from evovlm.checkpoint import CheckpointWriter, TensorInfo
+from evovlm.errors import CheckpointError
+from evovlm.recipe import Recipe
+from evovlm.recipe_file import write_recipe
+from evovlm.version import VERSION
+
+Progress = Callable[[int, int], None]  # bytes written so far, bytes in all
+# More threads than this only wait for memory bandwidth, and each holds one tensor.
+MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did: where the checkpoint lies and how much was written."""
+
+    folder: Path
+    tensors: int
+    nbytes: int
+
+
+def build_checkpoint(
+    assembly: Assembly,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    facts: CardFacts | None = None,
+    max_shard_bytes: int = 5 * 10**9,
+    threads: int | None = None,
+) -> BuildReport:
+    """Merge every tensor and write the folder `out`, which appears whole or not at all.
+
+    Peak memory does not grow with the model: a few chunks of float32 and one merged tensor a thread.
+    Raises CheckpointError: `out` exists, the disk is full, a merged tensor is not finite.
+    """
+    infos = output_tensors(assembly)
+    total = sum(info.dtype.itemsize * _count(info.shape) for info in infos)
+    with CheckpointWriter(out, infos, max_shard_bytes=max_shard_bytes) as writer:
+        done = 0
+
+        def account(nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            if progress is not None:
+                progress(done, total)
+
+        _write_tensors(assembly, writer, account, threads or min(os.cpu_count() or 1, MOST_THREADS))
+        carry_over(assembly.owner, writer.folder)
+        _adapt_configs(assembly, writer.folder)
+        write_recipe(assembly.recipe, writer.folder / "recipe.yaml")
+        card = model_card(assembly.recipe, facts if facts is not None else card_facts(assembly))
+        (writer.folder / "README.md").write_text(card, encoding="utf-8")
+    return BuildReport(out, len(infos), total)
+
+
+def output_tensors(assembly: Assembly) -> list[TensorInfo]:
+    """Name, shape and dtype of every tensor of the output, in the owner's order."""
+    checkpoint = assembly.owner.checkpoint
+    infos = [
+        TensorInfo(key, checkpoint.shape(key), _stored_dtype(checkpoint.dtype(key), assembly.dtype))
+        for key in assembly.copied
+    ]
+    return infos + [TensorInfo(job.key, job.shape, assembly.dtype) for job in assembly.jobs]
+
+
+def anchored(recipe: Recipe, root: Path) -> Recipe:
+    """The recipe with local model folders as absolute paths, so that it may be moved to another folder."""
+
+    def anchor(model: str) -> str:
+        local = root / model
+        return str(local.resolve()) if not model.startswith("zoo:") and local.is_dir() else model
+
+    sources = tuple(source.model_copy(update={"model": anchor(source.model)}) for source in recipe.sources)
+    base = recipe.base
+    if base is not None:
+        base = base.model_copy(update={"model": anchor(base.model)})
+    return recipe.model_copy(update={"sources": sources, "base": base})
+
+
+def card_facts(assembly: Assembly, held_out: dict[str, Any] | None = None) -> CardFacts:
+    """What the model card tells of a build, beyond the recipe."""
+    models = {"base": assembly.base} if assembly.base is not None else {}
+    models |= dict(assembly.sources)
+    return CardFacts(
+        version=VERSION,
+        digest=assembly.recipe.digest(),
+        licences={name: licence_of(model.folder) for name, model in models.items()},
+        warnings=tuple(f"{f.key}: {f.text}" for f in assembly.findings if f.level == "warning"),
+        held_out=held_out,
+    )
+
+
+def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], threads: int) -> None:
+    """Merge and write in a few threads; the largest tensors first, so that none is left for the end."""
+
+    def copy(key: str) -> int:
+        tensor = assembly.owner.checkpoint.tensor(key)
+        return _write(writer, key, tensor.to(_stored_dtype(tensor.dtype, assembly.dtype)))
+
+    def merge(job: Job) -> int:
+        merged = assembly.merge(job)
+        _refuse_non_finite(merged, job)
+        return _write(writer, job.key, merged)
+
+    jobs = sorted(assembly.jobs, key=lambda job: -_count(job.shape))
+    inner = torch.get_num_threads()
+    torch.set_num_threads(1)  # parallel over tensors: kernels of one thread each scale better
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            pending: set[Future[int]] = {pool.submit(merge, job) for job in jobs}
+            pending |= {pool.submit(copy, key) for key in assembly.copied}
+            try:
+                while pending:
+                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        account(future.result())
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    finally:
+        torch.set_num_threads(inner)
+
+
+def _write(writer: CheckpointWriter, key: str, tensor: Tensor) -> int:
+    writer.write(key, tensor)
+    return tensor.numel() * tensor.element_size()
+
+
+def _refuse_non_finite(tensor: Tensor, job: Job) -> None:
+    # A sum is finite where all are (and overflows only where the weights are useless anyway).
+    if not bool(torch.isfinite(tensor.sum(dtype=torch.float32))):
+        raise CheckpointError(
+            f"{job.key}: the merge gives values that are not finite; lower the weights of group {job.group!r}"
+            " or check that no source holds NaN"
+        )
+
+
+def _adapt_configs(assembly: Assembly, folder: Path) -> None:
+    """Make config.json speak of the merged weights: dtype, and the layer count of a stacked model."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    text = config.get("text_config", config)
+    for section in (config, text, config.get("vision_config", {})):
+        for key in ("dtype", "torch_dtype"):
+            if key in section:
+                section[key] = assembly.recipe.dtype
+    if "dtype" not in config and "torch_dtype" not in config:
+        config["dtype"] = assembly.recipe.dtype
+    layers = assembly.layers
+    if text.get("num_hidden_layers", layers) != layers:
+        # Kinds of layers repeat with a stack; plain full attention everywhere is the only case that stacks.
+        if isinstance(text.get("layer_types"), list):
+            text["layer_types"] = [text["layer_types"][0]] * layers
+        if "max_window_layers" in text:
+            text["max_window_layers"] = layers
+    text["num_hidden_layers"] = layers
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _stored_dtype(stored: torch.dtype, wanted: torch.dtype) -> torch.dtype:
+    """Floating tensors follow the recipe, integer buffers stay what they are."""
+    return wanted if stored.is_floating_point else stored
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product

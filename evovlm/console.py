@@ -1,0 +1,161 @@
+"""What people see in a terminal: progress bars, tables, JSON lines. Knows rich and the shapes of results.
+
+Figures go to standard output, progress and warnings to standard error, so that a pipe gets only what it asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+CONTROL_NAMES = {
+    "average": "average of the sources",
+    "plugged_in": "plugged in unmerged",
+    "sweep": "best single global weight (of 11)",
+    "single_vector": "best single task vector, scaled",
+    "interpolation": "best interpolation (of 11)",
+    "shuffled_images": "evolved, images shuffled",
+}
+
+
+def bars() -> Progress:
+    """A progress bar with time passed and time left, on standard error."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=ERR,
+        transient=False,
+    )
+
+
+class BarWatch:
+    """Shows a search as bars: best and mean so far, time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: Any = None
+        self._scores: list[float] = []
+        self._failed = 0
+
+    def phase(self, name: str, total: int) -> None:
+        """A new bar."""
+        if self._task is not None:
+            done = self._progress.tasks[self._task].completed
+            self._progress.update(self._task, total=done)
+        self._scores, self._failed = [], 0
+        self._task = self._progress.add_task(name, total=total, figures="")
+
+    def step(self, text: str, **figures: float | None) -> None:
+        """One step, with its score if it has one."""
+        assert self._task is not None
+        score = figures.get("score")
+        shown = text
+        if "score" in figures:
+            if score is None:
+                self._failed += 1
+            else:
+                self._scores.append(score)
+            if self._scores:
+                mean = math.fsum(self._scores) / len(self._scores)
+                shown = f"best {max(self._scores):.2f}  mean {mean:.2f}"
+            if self._failed:
+                shown += f"  failed {self._failed}"
+        task = self._progress.tasks[self._task]
+        total = max(task.total or 0, task.completed + 1)
+        self._progress.update(self._task, advance=1, total=total, figures=shown)
+
+
+class JsonWatch:
+    """Shows a search as JSON lines on standard output, for machines."""
+
+    def phase(self, name: str, total: int) -> None:
+        """A line a phase."""
+        print(json.dumps({"phase": name, "total": total}), flush=True)
+
+    def step(self, text: str, **figures: float | None) -> None:
+        """A line a step."""
+        print(json.dumps({"step": text, **figures}, ensure_ascii=False), flush=True)
+
+
+def held_out_table(result: Mapping[str, Any]) -> Table:
+    """The judged table of a study: sources, evolved, controls."""
+    held = result["held_out"]
+    items = held["evolved"]["items"]
+    table = Table(title=f"Held-out {result['data']['test']}: {items} items, seed {result['seed']}, 95 % intervals")
+    for name, justify in (("model", "left"), ("score", "right"), ("95 %", "right"), ("exact", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("evolved minus this", justify="right")
+    for name, cell in held["sources"].items():
+        _row(table, f"source {name}", cell)
+    _row(table, "[bold]evolved[/bold]", held["evolved"], last=True)
+    for name, cell in held["controls"].items():
+        _row(table, CONTROL_NAMES.get(name, name), cell)
+    return table
+
+
+def answers_table(rows: Sequence[Mapping[str, Any]], models: Iterable[str], items: int = 4) -> Table:
+    """A few answers side by side."""
+    models = list(models)
+    table = Table(title="Answers side by side", show_lines=True)
+    for name in ("question", "reference", *models):
+        table.add_column(name, overflow="fold")
+    by_item: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        by_item.setdefault(row["id"], {})[row["model"]] = row
+    for found in list(by_item.values())[:items]:
+        first = next(iter(found.values()))
+        cells = [found[model]["answer"] if model in found else "" for model in models]
+        table.add_row(first["question"], first["references"][0], *cells)
+    return table
+
+
+def findings_table(findings: Sequence[Any]) -> Table:
+    """What a recipe check found."""
+    colours = {"error": "red", "warning": "yellow", "note": "dim"}
+    table = Table(show_header=True, box=None)
+    for name in ("", "key", "finding"):
+        table.add_column(name, overflow="fold")
+    for finding in findings:
+        colour = colours[finding.level]
+        table.add_row(f"[{colour}]{finding.level}[/{colour}]", finding.key, finding.text)
+    return table
+
+
+def size(nbytes: float) -> str:
+    """Bytes in the unit people would choose."""
+    for unit in ("B", "KB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} GB"
+
+
+def _row(table: Table, name: str, cell: Mapping[str, Any], *, last: bool = False) -> None:
+    low, high = cell["ci95"]
+    versus = cell["versus_evolved"]
+    difference = "" if last else f"{versus['mean']:+.1f} [{versus['ci95'][0]:+.1f}, {versus['ci95'][1]:+.1f}]"
+    if not last and versus["ci95"][0] <= 0 <= versus["ci95"][1]:
+        difference += " n.s."
+    table.add_row(name, f"{cell['score']:.2f}", f"{low:.1f} to {high:.1f}", f"{cell['exact']:.1%}", difference)

@@ -1,0 +1,264 @@
+"""Evolution: one recipe from search to judged winner. Search, choice on fresh items, checkpoint, held-out table.
+
+Puts study, evaluator and table together; knows no command line. Progress goes to a `Watch`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from evovlm import study_log
+from evovlm.assembly import Assembly, assemble, with_recipe
+from evovlm.build import anchored, build_checkpoint, card_facts
+from evovlm.errors import RecipeError, UserError
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.genome import Gene, genes_of, search_of
+from evovlm.heldout import contestants, judge
+from evovlm.recipe import Data, Recipe
+from evovlm.recipe_file import write_recipe
+from evovlm.search import Searcher, SearchSettings, make_searcher
+from evovlm.study import CANDIDATE_FAULTS, Study
+from evovlm.study_log import Trial
+from evovlm.tasks import Item, Task, parse_split
+from evovlm.version import hardware, versions
+
+FINALISTS = 10
+JUDGED_ITEMS = 1000
+PICTURES = 12
+
+
+@dataclass(frozen=True)
+class EvolveSettings:
+    """What the command line may override, and where things run."""
+
+    trials: int | None = None
+    items: int | None = None
+    seed: int | None = None
+    device: str = "cpu"
+    checkpoint: bool = False
+    download: bool = False
+
+
+class Watch(Protocol):
+    """Who looks on: a progress bar, JSON lines, or nobody."""
+
+    def phase(self, name: str, total: int) -> None:
+        """A phase of `total` steps begins."""
+
+    def step(self, text: str, **figures: float | None) -> None:
+        """One step of the phase is done."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is settled before the first candidate: what `--dry-run` prints."""
+
+    recipe: Recipe
+    settings: EvolveSettings
+    assembly: Assembly
+    task: Task
+    genes: tuple[Gene, ...]
+    search_items: tuple[Item, ...]
+    trials: int
+
+    def searcher(self) -> Searcher:
+        """A fresh searcher, the same for the same plan."""
+        search = search_of(self.recipe)
+        return make_searcher(
+            search.algorithm,
+            SearchSettings(len(self.genes), search.population, search.start, search.sigma, search.seed),
+        )
+
+    def header(self) -> dict[str, Any]:
+        """What the study's header says. The number of trials is free: a study may be prolonged."""
+        content = self.recipe.model_dump(mode="json", by_alias=True)
+        search = content["search"] | {"trials": None}
+        header = {
+            "format": 1,
+            "recipe": content | {"search": search},
+            "digest": self.recipe.digest(),
+            "genes": [gene.name for gene in self.genes],
+            "search": search,
+            "items": {"task": self.task.name, "ids": [item.id for item in self.search_items]},
+            "data": content["data"],
+            "generation": vars(self.task.generation),
+            "versions": versions(),
+            "hardware": hardware(self.settings.device),
+        }
+        # Through JSON and back, so that a header compares equal to itself read from disk.
+        loaded: dict[str, Any] = json.loads(json.dumps(header))
+        return loaded
+
+
+def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
+    """Open the models, choose the items, name the genes. Raises UserError for whatever does not fit."""
+    recipe = _overridden(anchored(recipe, root), settings)
+    search, data = search_of(recipe), _data_of(recipe)
+    task, split = parse_split(data.search)
+    if split in task.test_splits:
+        raise RecipeError(f"data.search: {data.search} is a test set; search on another split")
+    assembly = assemble(recipe, root, download=settings.download)
+    items = tuple(task.items(split, search.items, search.seed))
+    refuse_overlap({"search": items, **_other_items(recipe)})
+    return Plan(recipe, settings, assembly, task, genes_of(recipe, assembly.layers), items, search.trials)
+
+
+def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
+    """Search, choose, judge; `out` is the study's folder. Returns what stands in its `result.json`.
+
+    Called again with the same plan it goes on where it was, and does nothing twice.
+    """
+    started = time.perf_counter()
+    study = Study.open(out, plan.recipe, plan.genes, plan.header())
+    finished = _finished(out, study, plan)
+    if finished is not None:
+        return finished
+    search = search_of(plan.recipe)
+    evaluator = LocalEvaluator(plan.assembly, plan.task, batch=search.batch, device=plan.settings.device)
+    watch.phase("search", plan.trials)
+    for trial in study.trials[: plan.trials]:
+        _tell(watch, trial)
+    study.run(
+        plan.searcher(),
+        lambda recipe: evaluator.evaluate(recipe, plan.search_items),
+        plan.trials,
+        lambda trial: _tell(watch, trial),
+    )
+    others = _other_items(plan.recipe)
+    choice = others.get("validation", list(plan.search_items))
+    winner, selection = choose_winner(study, evaluator, choice, watch)
+    write_recipe(winner, out / study_log.BEST)
+    watch.phase("held out", 1)
+    rows = contestants(evaluator, winner, others["test"], choice, lambda name: watch.step(name))
+    table = judge(out, rows, others["test"], seed=search.seed, progress=lambda name: watch.step(name))
+    _save_pictures(out / "images", others["test"][:PICTURES])
+    result: dict[str, Any] = {
+        "digest": winner.digest(),
+        "task": plan.task.name,
+        "data": vars(_data_of(plan.recipe)) | {"search_items": len(plan.search_items)},
+        "trials": len(study.trials),
+        "selection": selection,
+        "held_out": table,
+        "seed": search.seed,
+        "versions": versions(),
+        "hardware": hardware(plan.settings.device),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    if plan.settings.checkpoint:
+        result["checkpoint"] = str(_write_winner(plan, winner, out, result, watch))
+    study_log.write_json(out / study_log.RESULT, result)
+    return result
+
+
+def choose_winner(
+    study: Study, evaluator: LocalEvaluator, items: Sequence[Item], watch: Watch
+) -> tuple[Recipe, dict[str, Any]]:
+    """Re-score the best candidates on items that the search has not seen; the best there wins.
+
+    The best of many noisy scores is too good to be true (the winner's curse): `luck` is the fall of the winner's
+    score from search to fresh items.
+    """
+    finalists = list(study.finalists(FINALISTS))
+    watch.phase("choice", len(finalists))
+    rescored = []
+    for trial in finalists:
+        try:
+            score = evaluator.evaluate(study.candidate(trial.genome), items).score
+        except CANDIDATE_FAULTS as fault:
+            watch.step(f"trial {trial.trial}: {fault}")
+            continue
+        rescored.append((score, trial))
+        watch.step(f"trial {trial.trial}", score=score)
+    if not rescored:
+        raise UserError(f"{study.folder}: no candidate stands up to fresh items; see {study_log.TRIALS}")
+    score, trial = max(rescored, key=lambda pair: (pair[0], -pair[1].trial))
+    selection = {
+        "trial": trial.trial,
+        "search_score": trial.score,
+        "choice_score": score,
+        "luck": (trial.score or 0.0) - score,
+        "items": len(items),
+        "finalists": [{"trial": t.trial, "search_score": t.score, "choice_score": s} for s, t in rescored],
+    }
+    return study.candidate(trial.genome), selection
+
+
+def refuse_overlap(named: dict[str, Sequence[Item]]) -> None:
+    """Raises RecipeError where two sets of items share one: a search must never see what judges it."""
+    names = list(named)
+    for index, one in enumerate(names):
+        for other in names[index + 1 :]:
+            shared = {item.id for item in named[one]} & {item.id for item in named[other]}
+            if shared:
+                raise RecipeError(
+                    f"data: {one} and {other} share {len(shared)} items, {sorted(shared)[0]} among them;"
+                    " choose splits that are disjoint"
+                )
+
+
+def _overridden(recipe: Recipe, settings: EvolveSettings) -> Recipe:
+    given = {"trials": settings.trials, "items": settings.items, "seed": settings.seed}
+    update = {key: value for key, value in given.items() if value is not None}
+    return recipe.model_copy(update={"search": search_of(recipe).model_copy(update=update)})
+
+
+def _data_of(recipe: Recipe) -> Data:
+    if recipe.data is None:
+        raise RecipeError("data: the recipe names no data; give `search` and `test`, such as zoo-vqa:search")
+    return recipe.data
+
+
+def _other_items(recipe: Recipe) -> dict[str, list[Item]]:
+    """Validation (if named) and test items."""
+    data = _data_of(recipe)
+    found = {}
+    for name, where in (("validation", data.validation), ("test", data.test)):
+        if where is not None:
+            task, split = parse_split(where)
+            found[name] = task.items(split, JUDGED_ITEMS, search_of(recipe).seed)
+    return found
+
+
+def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
+    """The result of a study that has nothing left to do."""
+    path = out / study_log.RESULT
+    if len(study.trials) < plan.trials or not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if result["trials"] != len(study.trials):
+        return None
+    return None if plan.settings.checkpoint and not Path(result.get("checkpoint", "")).is_dir() else result
+
+
+def _write_winner(plan: Plan, winner: Recipe, out: Path, result: dict[str, Any], watch: Watch) -> Path:
+    """The winner as an ordinary checkpoint, named by its digest so that another winner is another folder."""
+    folder = out / "checkpoint"
+    if folder.exists():
+        known = folder / "recipe.yaml"
+        if known.exists() and winner.digest() in known.read_text(encoding="utf-8").split("\n", 1)[0]:
+            return folder.resolve()
+        folder = out / f"checkpoint-{winner.digest()[:8]}"
+        if folder.exists():
+            return folder.resolve()
+    assembly = with_recipe(plan.assembly, winner)
+    watch.phase("checkpoint", len(assembly.jobs))
+    build_checkpoint(assembly, folder, facts=card_facts(assembly, held_out=result))
+    return folder.resolve()
+
+
+def _save_pictures(folder: Path, items: Sequence[Item]) -> None:
+    """The images of the first items, for the report."""
+    folder.mkdir(exist_ok=True)
+    for item in items:
+        path = folder / f"{item.id}.png"
+        if item.image is not None and not path.exists():
+            item.image().convert("RGB").save(path)
+
+
+def _tell(watch: Watch, trial: Trial) -> None:
+    watch.step(trial.error or f"trial {trial.trial}", score=trial.score)

@@ -1,0 +1,202 @@
+"""The study: ask, evaluate, tell; an append-only log; resume by replay.
+
+Knows a searcher, an evaluate function and the study's files; no models and no tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from evovlm import study_log
+from evovlm.errors import StudyError
+from evovlm.genome import Gene, express
+from evovlm.recipe import Recipe
+from evovlm.recipe_file import write_recipe
+from evovlm.search import Genome, Searcher
+from evovlm.study_log import Trial, best_trial
+
+# What a bad candidate may do: weights or logits that are not finite, no answer, no memory, a kernel's refusal.
+CANDIDATE_FAULTS = (ArithmeticError, ValueError, RuntimeError, MemoryError)
+# Header entries that must not change under a study's feet; the rest is told, not enforced.
+BINDING = ("recipe", "genes", "search", "items")
+ANSWERS_KEPT = 24
+
+
+class Scored(Protocol):
+    """What the study needs of an evaluation."""
+
+    @property
+    def score(self) -> float:
+        """The mean, higher is better."""
+
+    @property
+    def spread(self) -> float:
+        """Its standard error."""
+
+    @property
+    def exact_share(self) -> float:
+        """The share of exact answers."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by phase."""
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """A score an item."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """An answer an item."""
+
+
+Evaluate = Callable[[Recipe], Scored]
+OnTrial = Callable[[Trial], None]
+
+
+@dataclass
+class Study:
+    """A search that can be killed at any moment and goes on where it was."""
+
+    folder: Path
+    recipe: Recipe
+    genes: tuple[Gene, ...]
+    trials: list[Trial]
+    item_ids: tuple[str, ...]
+
+    @classmethod
+    def open(cls, folder: Path, recipe: Recipe, genes: tuple[Gene, ...], header: dict[str, Any]) -> Study:
+        """Start a study in a new folder, or take up the one that is there.
+
+        `header` must hold the BINDING entries and `item_ids` under `items`. Raises StudyError where the folder
+        holds something else, or a study of another recipe.
+        """
+        if (folder / study_log.HEADER).exists():
+            _refuse_changes(folder, header)
+            study_log.mend_tail(folder / study_log.TRIALS)
+            study_log.mend_tail(folder / study_log.ANSWERS)
+            trials = study_log.read_trials(folder)
+            known = study_log.read_header(folder)
+            changed = {key: value for key, value in header["versions"].items() if known["versions"].get(key) != value}
+            study_log.log_event(folder, "resumed", trials=len(trials), changed_versions=changed)
+        else:
+            if folder.exists() and any(folder.iterdir()):
+                raise StudyError(f"{folder}: exists and is not a study; choose another folder with --out")
+            folder.mkdir(parents=True, exist_ok=True)
+            trials = []
+            study_log.write_json(folder / study_log.HEADER, header)
+            study_log.log_event(folder, "started")
+        return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]))
+
+    def run(self, searcher: Searcher, evaluate: Evaluate, trials: int, on_trial: OnTrial) -> None:
+        """Search until the log holds `trials` trials.
+
+        Trials that the log already holds are told to the searcher, not evaluated again; a genome that differs
+        from the log's raises StudyError, for then the same command no longer means the same search.
+        """
+        generation = 0
+        done = 0
+        while done < trials:
+            genomes = searcher.ask()
+            scores: list[float | None] = []
+            for genome in genomes:
+                if done < len(self.trials):
+                    trial = self.trials[done]
+                    self._refuse_other_genome(trial, genome)
+                elif done < trials:
+                    trial = self._evaluate(done, generation, genome, evaluate)
+                    on_trial(trial)
+                else:
+                    return  # the last generation is cut short; more trials would go on inside it
+                scores.append(trial.score)
+                done += 1
+            if generation == 0 and not any(score is not None for score in scores):
+                raise StudyError(f"every candidate of the first generation failed: {self.trials[0].error}")
+            searcher.tell(genomes, scores)
+            generation += 1
+
+    def candidate(self, genome: Sequence[float]) -> Recipe:
+        """The recipe that a genome stands for."""
+        return express(self.recipe, self.genes, genome)
+
+    def best(self) -> Trial:
+        """The best trial so far. Raises StudyError where no candidate has a score."""
+        best = best_trial(self.trials)
+        if best is None:
+            failed = self.trials[0].error if self.trials else "no trial was made"
+            raise StudyError(f"{self.folder}: no candidate has a score ({failed})")
+        return best
+
+    def finalists(self, count: int) -> Iterator[Trial]:
+        """The best trials with different genomes, best first."""
+        seen: set[tuple[float, ...]] = set()
+        scored = [trial for trial in self.trials if trial.score is not None]
+        for trial in sorted(scored, key=lambda trial: (-_score(trial), trial.trial)):
+            if trial.genome not in seen and len(seen) < count:
+                seen.add(trial.genome)
+                yield trial
+
+    def _evaluate(self, number: int, generation: int, genome: Genome, evaluate: Evaluate) -> Trial:
+        recipe = self.candidate(genome)
+        evaluation: Scored | None = None
+        error: str | None = None
+        try:
+            evaluation = evaluate(recipe)
+            if not math.isfinite(evaluation.score):
+                raise FloatingPointError(f"the score is {evaluation.score}")
+        except CANDIDATE_FAULTS as fault:
+            evaluation, error = None, f"{type(fault).__name__}: {fault}"
+        trial = Trial(
+            trial=number,
+            generation=generation,
+            genome=genome,
+            digest=recipe.digest(),
+            score=evaluation.score if evaluation else None,
+            spread=evaluation.spread if evaluation else None,
+            exact=evaluation.exact_share if evaluation else None,
+            seconds=evaluation.seconds if evaluation else {},
+            error=error,
+        )
+        self._record(trial, recipe, evaluation)
+        return trial
+
+    def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None) -> None:
+        """The trial's line last: a crash before it means the trial is made again, never half known."""
+        best = best_trial(self.trials)
+        leads = trial.score is not None and (best is None or trial.score > _score(best))
+        if leads and evaluation is not None:
+            kept = zip(self.item_ids, evaluation.answers, evaluation.scores, strict=True)
+            rows = [
+                {"trial": trial.trial, "id": item, "answer": answer, "score": score}
+                for item, answer, score in list(kept)[:ANSWERS_KEPT]
+            ]
+            study_log.append_rows(self.folder / study_log.ANSWERS, rows)
+            write_recipe(recipe, self.folder / study_log.BEST)
+        study_log.append_rows(self.folder / study_log.TRIALS, [trial.model_dump(mode="json")])
+        self.trials.append(trial)
+
+    def _refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
+        if trial.genome != genome:
+            raise StudyError(
+                f"{self.folder / study_log.TRIALS}: trial {trial.trial} has another genome than this search makes"
+                " (another version of a library, or an edited log?); start a new study in another folder"
+            )
+
+
+def _score(trial: Trial) -> float:
+    assert trial.score is not None
+    return trial.score
+
+
+def _refuse_changes(folder: Path, header: dict[str, Any]) -> None:
+    known = study_log.read_header(folder)
+    for key in BINDING:
+        if known.get(key) != header[key]:
+            raise StudyError(
+                f"{folder / study_log.HEADER}: this study was started with another `{key}`;"
+                " resume with the same command, or give a new folder with --out"
+            )

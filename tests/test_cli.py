@@ -1,0 +1,142 @@
+"""The command line as people meet it: help, mistakes, exit codes. Real processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+COMMANDS = [
+    [],
+    ["zoo"],
+    ["zoo", "list"],
+    ["zoo", "train"],
+    ["recipe", "check"],
+    ["recipe", "convert"],
+    ["merge"],
+    ["evolve"],
+    ["evaluate"],
+    ["report"],
+]
+
+
+def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    return subprocess.run(
+        [sys.executable, "-m", "evovlm.cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=cwd,
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_explains_and_gives_an_example(words: list[str]):
+    done = run(*words, "--help")
+    assert done.returncode == 0
+    if len(words) == 2 or words[:1] in (["merge"], ["evolve"], ["evaluate"], ["report"]):
+        assert "Example" in done.stdout
+
+
+def told(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """A sentence on standard error, exit code 2, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in done.stderr, done.stderr
+
+
+def test_an_unknown_option_is_told(tmp_path: Path):
+    told(run("merge", "x.yaml", "out", "--wieght", "1"), "--wieght")
+
+
+def test_a_recipe_that_is_not_there_is_told(tmp_path: Path):
+    told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "no such recipe file")
+
+
+def test_a_typing_error_in_a_recipe_is_told_with_its_line(tmp_path: Path):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("method:", "methd:")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "x.yaml:", "did you mean 'method'?")
+
+
+def test_an_unknown_method_is_told_the_choices(tmp_path: Path):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("dare_ties", "dare_tise")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "dare_tise", "dare_ties")
+
+
+def test_a_model_that_is_nowhere_is_told_how_to_get_it(tmp_path: Path):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "nobody/nothing")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "nobody/nothing", "--download")
+
+
+def test_an_output_folder_that_exists_is_left_alone(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    told(run("merge", str(RECIPES / "zoo-vlm.yaml"), str(tmp_path / "out")), "exists")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+def test_a_study_that_is_none_is_told(tmp_path: Path):
+    told(run("report", str(tmp_path)), "study")
+
+
+def test_an_unknown_task_is_told_the_choices():
+    told(run("evaluate", "zoo:vlm", "--data", "zoo-vqq:test"), "zoo-vqq", "zoo-vqa")
+
+
+def test_an_unknown_split_is_told_the_choices():
+    told(run("evaluate", "zoo:vlm", "--data", "zoo-vqa:tset"), "tset", "validation")
+
+
+def test_a_merge_prints_where_the_checkpoint_lies(tmp_path: Path):
+    done = run("merge", str(RECIPES / "zoo-vlm.yaml"), "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "out:" in done.stdout
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert {"config.json", "README.md", "recipe.yaml", "tokenizer.json"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+
+
+def test_a_merged_checkpoint_says_how_to_rebuild_it(tmp_path: Path):
+    assert run("merge", str(RECIPES / "zoo-llm.yaml"), "first", cwd=tmp_path).returncode == 0
+    assert run("merge", "first/recipe.yaml", "second", cwd=tmp_path).returncode == 0
+    one, two = (tmp_path / name / "model.safetensors" for name in ("first", "second"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_check_speaks_to_machines(tmp_path: Path):
+    done = run("recipe", "check", str(RECIPES / "zoo-vlm.yaml"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["fits"] is True
+
+
+def test_a_misfit_is_an_exit_code_of_two(tmp_path: Path):
+    text = (RECIPES / "zoo-llm.yaml").read_text(encoding="utf-8")
+    (tmp_path / "x.yaml").write_text(text.replace("method: dare_ties", "method: passthrough"), encoding="utf-8")
+    assert run("recipe", "check", str(tmp_path / "x.yaml")).returncode == 2
+
+
+def test_conversion_to_mergekit_and_back_keeps_the_merge(tmp_path: Path):
+    theirs = run("recipe", "convert", str(RECIPES / "zoo-llm.yaml"), "--to", "mergekit")
+    assert theirs.returncode == 0, theirs.stderr
+    (tmp_path / "theirs.yml").write_text(theirs.stdout, encoding="utf-8")
+    ours = run("recipe", "convert", str(tmp_path / "theirs.yml"), "--to", "evovlm")
+    assert ours.returncode == 0, ours.stderr
+    assert "dare_ties" in ours.stdout
+
+
+def test_evaluate_prints_one_json_object():
+    done = run("evaluate", "zoo:ja", "--data", "zoo-maths:test", "--items", "8", "--json")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert row["items"] == 8
+    assert {"score", "ci95", "exact", "seed", "versions", "hardware"} <= set(row)

@@ -1,0 +1,189 @@
+"""Whole studies on the zoo, through the command line, as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evovlm import study_log
+from evovlm.errors import RecipeError, StudyError
+from evovlm.evolution import EvolveSettings, evolve, plan_evolution, refuse_overlap
+from evovlm.recipe_file import read_recipe
+from evovlm.tasks import Item
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+SMALL = ["--trials", "10", "--items", "12"]
+
+
+class Silent:
+    """Watches nothing."""
+
+    def phase(self, name: str, total: int) -> None: ...
+
+    def step(self, text: str, **figures: float | None) -> None: ...
+
+
+def command(recipe: str, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "evovlm.cli", "evolve", str(RECIPES / recipe), "--out", str(out), *SMALL, *more]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The log without what a clock says."""
+    found = list(study_log.read_rows(folder / study_log.TRIALS))
+    for row in found:
+        row.pop("seconds")
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that nothing disturbed."""
+    out = tmp_path_factory.mktemp("study") / "whole"
+    subprocess.run(command("zoo-vlm.yaml", out, "--checkpoint", "--json"), check=True, capture_output=True, timeout=280)
+    return out
+
+
+def test_a_study_leaves_everything_that_it_promises(whole: Path):
+    for name in ("study.json", "trials.jsonl", "best.yaml", "result.json", "report.html", "heldout_answers.jsonl"):
+        assert (whole / name).stat().st_size > 0
+    result = json.loads((whole / "result.json").read_text(encoding="utf-8"))
+    assert Path(result["checkpoint"]).is_dir()
+    assert {"vlm", "ja"} <= set(result["held_out"]["sources"])
+    assert {"average", "plugged_in", "sweep", "shuffled_images"} <= set(result["held_out"]["controls"])
+    for cell in [result["held_out"]["evolved"], *result["held_out"]["sources"].values()]:
+        low, high = cell["ci95"]
+        assert 0 <= low <= cell["score"] <= high <= 100
+        assert 0 <= cell["exact"] <= 1
+    assert {"seed", "versions", "hardware", "seconds"} <= set(result)
+    assert read_recipe(whole / "best.yaml").digest() == result["digest"]
+
+
+def test_no_test_item_was_searched_on(whole: Path):
+    searched = set(study_log.read_header(whole)["items"]["ids"])
+    judged = {row["id"] for row in study_log.read_rows(whole / study_log.HELD_OUT_ANSWERS)}
+    assert len(searched) == 12
+    assert len(judged) >= 500
+    assert not searched & judged
+
+
+@pytest.mark.parametrize("lines", [1, 6])
+def test_a_study_killed_with_sigkill_ends_with_the_same_log(whole: Path, tmp_path: Path, lines: int):
+    out = tmp_path / "killed"
+    running = subprocess.Popen(command("zoo-vlm.yaml", out, "--json"), stdout=subprocess.DEVNULL)
+    log = out / study_log.TRIALS
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not log.exists() or log.read_bytes().count(b"\n") < lines):
+        time.sleep(0.005)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert lines <= log.read_bytes().count(b"\n") < 10, "killed too late to show anything"
+    plan = plan_evolution(read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, EvolveSettings(trials=10, items=12))
+    evolve(plan, out, Silent())
+    assert rows(out) == rows(whole)
+
+
+def test_interrupting_a_study_exits_with_130_and_a_sentence(tmp_path: Path):
+    out = tmp_path / "interrupted"
+    running = subprocess.Popen(command("zoo-vlm.yaml", out), stderr=subprocess.PIPE, text=True)
+    log = out / study_log.TRIALS
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not log.exists():
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in told
+    assert "interrupted" in told
+
+
+def test_a_finished_study_does_nothing_twice(whole: Path):
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir() if path.name != study_log.EVENTS}
+    plan = plan_evolution(
+        read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, EvolveSettings(trials=10, items=12, checkpoint=True)
+    )
+    result = evolve(plan, whole, Silent())
+    assert result == json.loads((whole / "result.json").read_text(encoding="utf-8"))
+    after = {path: path.stat().st_mtime_ns for path in whole.iterdir() if path.name != study_log.EVENTS}
+    assert after == before
+
+
+def test_the_checkpoint_answers_without_evovlm_as_the_study_says(whole: Path):
+    """Another process, transformers alone: the winner's held-out answers come back from its checkpoint."""
+    stored = [row for row in study_log.read_rows(whole / study_log.HELD_OUT_ANSWERS) if row["model"] == "evolved"][:8]
+    result = json.loads((whole / "result.json").read_text(encoding="utf-8"))
+    from evovlm.tasks import parse_split
+
+    task, split = parse_split(result["data"]["test"])
+    items = {item.id: item for item in task.items(split, 1000, result["seed"])}
+    asked = []
+    for number, row in enumerate(stored):
+        item = items[row["id"]]
+        assert item.image is not None
+        item.image().save(whole / f"asked-{number}.png")
+        prompt = task.generation.template.replace("{question}", item.question)
+        asked.append({"prompt": prompt, "image": str(whole / f"asked-{number}.png"), "answer": row["answer"]})
+    (whole / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+    program = f"""
+import json, sys, torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+processor = AutoProcessor.from_pretrained({result["checkpoint"]!r})
+model = AutoModelForImageTextToText.from_pretrained({result["checkpoint"]!r}, dtype=torch.float32)
+for row in json.load(open({str(whole / "asked.json")!r}, encoding="utf-8")):
+    inputs = processor(text=row["prompt"], images=Image.open(row["image"]), return_tensors="pt")
+    made = model.generate(**inputs, max_new_tokens={task.generation.max_new_tokens}, do_sample=False)
+    answer = processor.decode(made[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True).strip()
+    assert answer == row["answer"], (answer, row["answer"])
+assert not any(name.startswith("evovlm") for name in sys.modules)
+print("same")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, cwd="/")
+    assert done.stdout.strip().endswith("same"), done.stderr
+
+
+def test_a_language_model_study_runs_by_the_same_command(tmp_path: Path):
+    out = tmp_path / "llm"
+    done = subprocess.run(command("zoo-llm.yaml", out, "--json"), capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    assert set(result["held_out"]["sources"]) == {"base", "ja", "math", "math2"}
+    assert "single_vector" in result["held_out"]["controls"]
+
+
+def test_a_search_on_a_test_split_is_refused():
+    recipe = read_recipe(RECIPES / "zoo-vlm.yaml")
+    assert recipe.data is not None
+    cheat = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"search": "zoo-vqa:test", "test": "zoo-vqa:search"})}
+    )
+    with pytest.raises(RecipeError, match="test set"):
+        plan_evolution(cheat, RECIPES, EvolveSettings(trials=2, items=4))
+
+
+def test_items_that_two_sets_share_are_refused():
+    item = Item(id="same", question="q", references=("r",), image=None)
+    with pytest.raises(RecipeError, match="share 1 items, same among them"):
+        refuse_overlap({"search": [item], "test": [item]})
+
+
+def test_another_recipe_does_not_resume_the_study(whole: Path):
+    plan = plan_evolution(read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, EvolveSettings(trials=10, items=13))
+    with pytest.raises(StudyError, match="another"):
+        evolve(plan, whole, Silent())
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path):
+    out = tmp_path / "dry"
+    environment = os.environ | {"COLUMNS": "200"}
+    done = subprocess.run(
+        command("zoo-vlm.yaml", out, "--dry-run"), capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "would search" in done.stdout
+    assert not out.exists()

@@ -1,0 +1,223 @@
+"""The study loop with a known function in place of models; the whole thing on models: test_evolution."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evovlm import study_log
+from evovlm.errors import StudyError
+from evovlm.genome import Gene, genes_of
+from evovlm.recipe import Recipe
+from evovlm.recipe_file import read_recipe
+from evovlm.search import Searcher, SearchSettings, make_searcher
+from evovlm.study import Study
+from evovlm.study_log import Trial
+
+RECIPE = Recipe.model_validate(
+    {
+        "kind": "llm",
+        "base": {"model": "org/base"},
+        "sources": [{"name": "ja", "model": "org/ja"}, {"name": "math", "model": "org/math"}],
+        "method": "dare_ties",
+        "search": {"weight": [0.0, 1.0], "density": [0.1, 1.0]},
+    }
+)
+GENES: tuple[Gene, ...] = genes_of(RECIPE, 4)
+ITEMS = ("one", "two")
+
+
+@dataclass(frozen=True)
+class Known:
+    """An evaluation with a given mean."""
+
+    score: float
+    spread: float = 0.5
+    exact_share: float = 0.25
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        return (self.score, self.score)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return ("a", "b")
+
+
+def peak(recipe: Recipe) -> Known:
+    weight = recipe.of("ja").weight
+    assert isinstance(weight, float)
+    return Known(100.0 - (weight - 0.8) ** 2)
+
+
+def header(**changes: Any) -> dict[str, Any]:
+    return {
+        "recipe": RECIPE.model_dump(mode="json", by_alias=True),
+        "genes": [gene.name for gene in GENES],
+        "search": {},
+        "items": {"ids": list(ITEMS)},
+        "versions": {"evovlm": "0"},
+    } | changes
+
+
+def searcher(seed: int = 0) -> Searcher:
+    return make_searcher("cmaes", SearchSettings(len(GENES), None, 0.5, 1 / 6, seed))
+
+
+def run(folder: Path, trials: int, evaluate: Any = peak, seed: int = 0) -> Study:
+    study = Study.open(folder, RECIPE, GENES, header())
+    study.run(searcher(seed), evaluate, trials, lambda trial: None)
+    return study
+
+
+def logged(folder: Path) -> bytes:
+    return (folder / study_log.TRIALS).read_bytes()
+
+
+def test_a_search_gets_better_and_its_best_recipe_is_on_disk(tmp_path: Path):
+    study = run(tmp_path / "s", 80)
+    first = max(trial.score or 0.0 for trial in study.trials[:8])
+    best = study.best()
+    assert best.score is not None
+    assert best.score > first
+    assert read_recipe(tmp_path / "s" / study_log.BEST) == study.candidate(best.genome)
+
+
+class Killed(BaseException):
+    """As abrupt as a signal, for a process that must live on."""
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 8, 19, 23])
+def test_a_search_cut_off_anywhere_ends_with_the_same_log(tmp_path: Path, at: int):
+    run(tmp_path / "whole", 24)
+    calls = 0
+
+    def die(recipe: Recipe) -> Known:
+        nonlocal calls
+        if calls == at:
+            raise Killed
+        calls += 1
+        return peak(recipe)
+
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", 24, die)
+    run(tmp_path / "cut", 24)
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+def test_a_torn_line_is_made_again(tmp_path: Path):
+    run(tmp_path / "whole", 16)
+    run(tmp_path / "cut", 10)
+    path = tmp_path / "cut" / study_log.TRIALS
+    path.write_bytes(path.read_bytes()[:-30])
+    run(tmp_path / "cut", 16)
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+def test_a_study_can_be_prolonged(tmp_path: Path):
+    run(tmp_path / "long", 24)
+    run(tmp_path / "short", 11)
+    run(tmp_path / "short", 24)
+    assert logged(tmp_path / "short") == logged(tmp_path / "long")
+
+
+def test_nothing_is_evaluated_twice(tmp_path: Path):
+    run(tmp_path / "s", 10)
+
+    def never(recipe: Recipe) -> Known:
+        raise AssertionError("evaluated again")
+
+    assert len(run(tmp_path / "s", 10, never).trials) == 10
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        FloatingPointError("NaN"),
+        ValueError("every answer is empty"),
+        RuntimeError("out of memory"),
+        MemoryError("none"),
+    ],
+)
+def test_a_failing_candidate_is_logged_and_cannot_win(tmp_path: Path, fault: Exception):
+    def sometimes(recipe: Recipe) -> Known:
+        if peak(recipe).score > 99.95:
+            raise fault
+        return peak(recipe)
+
+    study = run(tmp_path / "s", 40, sometimes)
+    failed = [trial for trial in study.trials if trial.error]
+    assert failed
+    assert all(type(fault).__name__ in (trial.error or "") and trial.score is None for trial in failed)
+    assert study.best().score is not None
+    assert (study.best().score or 0.0) <= 99.95
+
+
+def test_a_score_that_is_not_finite_is_a_failure(tmp_path: Path):
+    calls = iter(range(100))
+    study = run(tmp_path / "s", 16, lambda recipe: Known(float("nan")) if next(calls) % 2 else peak(recipe))
+    assert [trial.error is not None for trial in study.trials] == [bool(index % 2) for index in range(16)]
+
+
+def test_a_programming_error_is_not_swallowed(tmp_path: Path):
+    def broken(recipe: Recipe) -> Known:
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError):
+        run(tmp_path / "s", 8, broken)
+
+
+def test_a_generation_in_which_all_fail_ends_the_study_with_the_reason(tmp_path: Path):
+    def fail(recipe: Recipe) -> Known:
+        raise RuntimeError("no kernel for this device")
+
+    with pytest.raises(StudyError, match="no kernel for this device"):
+        run(tmp_path / "s", 30, fail)
+
+
+@pytest.mark.parametrize("key", ["recipe", "genes", "search", "items"])
+def test_a_study_of_something_else_is_not_resumed(tmp_path: Path, key: str):
+    run(tmp_path / "s", 4)
+    other = header(**{key: {"ids": ["other"]}})
+    with pytest.raises(StudyError, match=f"another `{key}`"):
+        Study.open(tmp_path / "s", RECIPE, GENES, other)
+
+
+def test_another_seed_is_noticed_by_its_genomes(tmp_path: Path):
+    run(tmp_path / "s", 4)
+    with pytest.raises(StudyError, match="trial 0 has another genome"):
+        run(tmp_path / "s", 8, seed=1)
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    with pytest.raises(StudyError, match="exists and is not a study"):
+        run(tmp_path / "photos", 4)
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def test_finalists_are_the_best_trials_without_twins(tmp_path: Path):
+    study = run(tmp_path / "s", 30)
+    finalists = list(study.finalists(5))
+    scores = [trial.score for trial in finalists]
+    assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
+    assert len({trial.genome for trial in finalists}) == 5
+    assert finalists[0] == study.best()
+
+
+def test_changed_versions_are_noted_on_resume(tmp_path: Path):
+    run(tmp_path / "s", 4)
+    Study.open(tmp_path / "s", RECIPE, GENES, header(versions={"evovlm": "1"}))
+    events = list(study_log.read_rows(tmp_path / "s" / study_log.EVENTS))
+    assert [event["event"] for event in events] == ["started", "resumed"]
+    assert events[1]["changed_versions"] == {"evovlm": "1"}
+
+
+def test_the_watcher_sees_every_new_trial_once(tmp_path: Path):
+    seen: list[Trial] = []
+    study = Study.open(tmp_path / "s", RECIPE, GENES, header())
+    study.run(searcher(), peak, 9, seen.append)
+    assert seen == study.trials
