@@ -6,7 +6,7 @@ Knows the schema and YAML; no models. mergekit's own YAML is recognised by its k
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -64,14 +64,15 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Short lists of numbers stand on one line."""
-
-    def represent_list(self, data: Sequence[Any]) -> yaml.Node:
-        flat = all(not isinstance(item, (dict, list)) for item in data)
-        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flat)
+    """Short lists of numbers and names stand on one line."""
 
 
-_Dumper.add_representer(list, _Dumper.represent_list)
+def _on_one_line(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNode:
+    flat = all(not isinstance(item, (dict, list)) for item in data)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flat)
+
+
+_Dumper.add_representer(list, _on_one_line)
 
 
 def _compose(text: str, path: Path) -> yaml.Node | None:
@@ -156,10 +157,10 @@ def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
     """The keys that the schema has at a location (lists and mappings in between are stepped through)."""
     here: Any = model
     for step in loc:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            found = [field.annotation for name, field in here.model_fields.items() if step in (name, field.alias)]
-            here = found[0] if found else None
-        here = _model_within(here)
+        # A step that is no field (a list's index, a mapping's key) leads to the model that the last field holds.
+        fields = getattr(here, "model_fields", {})
+        found = [field.annotation for name, field in fields.items() if step in (name, field.alias)]
+        here = _model_within(found[0]) if found else here
     if isinstance(here, type) and issubclass(here, BaseModel):
         return [field.alias or name for name, field in here.model_fields.items()]
     return []

@@ -75,7 +75,7 @@ def test_a_key_given_twice_is_refused():
 
 
 def test_broken_yaml_is_told_with_its_line():
-    with pytest.raises(RecipeError, match=r"my\.yaml:2: not valid YAML"):
+    with pytest.raises(RecipeError, match=r"my\.yaml:3: not valid YAML"):
         parse_recipe("kind: llm\nbase: {model: [x\n", HERE)
 
 
