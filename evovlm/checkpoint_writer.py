@@ -47,6 +47,7 @@ DTYPE_CODES = {
 # One system call writes at most 0x7ffff000 bytes on Linux.
 _MOST_AT_ONCE = 2**30
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (PermissionError, NotADirectoryError, FileExistsError)
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class CheckpointWriter:
         except OSError as error:
             if error.errno in _FULL:
                 raise CheckpointError(self._full()) from error
-            if isinstance(error, (PermissionError, NotADirectoryError)) or error.errno == errno.EROFS:
+            if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
                 raise CheckpointError(f"{error.filename or self.out}: {error.strerror}; name another folder") from error
             raise
 
