@@ -1,0 +1,190 @@
+"""Which elements of a task vector are kept, and by what the rest is made up for.
+
+Knows task vectors, densities and draws; not weights or what happens to the terms afterwards. Every choice is a
+function of the element's index, its draw and quantities of the whole tensor: chunks and threads change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evovlm.draws import BLOCK, LANES, LEVELS, Draws, threshold
+from evovlm.methods.operand import CHUNK, Magnitudes, Mask, Tables, TaskVector, spans
+from evovlm.methods.order import Statistic, order_statistics, row_ranks
+from evovlm.methods.table import Drop, MergeOptions
+from evovlm.sums import exponent, fixed_point, integer_sums, largest_magnitude, largest_of
+
+
+def keep_mask(vector: TaskVector, drop: Drop | None, options: MergeOptions) -> Mask | None:
+    """Which elements are kept, bool [count]; None where all are."""
+    operand = vector.operand
+    if operand.mask is not None:
+        return operand.mask.detach().reshape(-1).numpy().astype(np.bool_, copy=False)
+    if drop is None or operand.density >= 1 or vector.count == 0:
+        return None
+    if operand.density <= 0:
+        return np.zeros(vector.count, dtype=np.bool_)
+    return DROPS[drop](vector, options)
+
+
+def rescale_factor(vector: TaskVector, mask: Mask | None, drop: Drop | None, options: MergeOptions) -> float:
+    """What the kept elements are multiplied by.
+
+    inverse: 65536 / round(density x 65536). l1: |delta|_1 / |delta x mask|_1 (mergekit since 2025-02), from
+    sums in fixed point. 1 where nothing is dropped, nothing is left, or the task vector is not finite.
+    """
+    operand = vector.operand
+    if mask is None or options.rescale == "none":
+        return 1.0
+    if options.rescale == "inverse":
+        kept = threshold(operand.density)
+        return LEVELS / kept if kept else 1.0
+    largest = _largest(vector)
+    if not math.isfinite(largest) or largest == 0.0:
+        return 1.0
+    s = exponent(largest)
+    if operand.tables is not None and drop == "random" and operand.mask is None:
+        total, kept = _sums_by_draw(vector, operand.tables, s)
+    else:
+        total, kept = _sums(vector, mask, s)
+    return total / kept if kept else 1.0
+
+
+def _random(vector: TaskVector, options: MergeOptions) -> Mask:
+    """DARE (arXiv:2311.03099): kept where draw < round(density x 65536)."""
+    limit = threshold(vector.operand.density)
+    mask = np.empty(vector.count, dtype=np.bool_)
+    if limit >= LEVELS:
+        mask.fill(True)
+        return mask
+    for start, stop in spans(vector.count, max(vector.chunk, BLOCK * LANES)):
+        np.less(vector.operand.draws.raw(start, stop), np.uint16(limit), out=mask[start:stop])
+    return mask
+
+
+def _magnitude(vector: TaskVector, options: MergeOptions) -> Mask:
+    """TIES (arXiv:2306.01708): the int(density x n) largest |delta|, at least one."""
+    kept = max(1, int(vector.operand.density * vector.count))
+    return _window(vector, vector.count - kept, vector.count)
+
+
+def _breadcrumbs(vector: TaskVector, options: MergeOptions) -> Mask:
+    """Model Breadcrumbs (arXiv:2312.06795): without the top gamma, then the int(density x n) largest.
+
+    Where gamma leaves too few, fewer of the top are dropped, as in mergekit.
+    """
+    kept = int(vector.operand.density * vector.count)
+    if kept == 0:
+        return np.zeros(vector.count, dtype=np.bool_)
+    low = max(0, vector.count - kept - int(options.gamma * vector.count))
+    return _window(vector, low, low + kept)
+
+
+def _della(vector: TaskVector, options: MergeOptions) -> Mask:
+    """DELLA (arXiv:2406.11617): keep-probability grows with the rank of |delta| in its row.
+
+    From density - epsilon to density + epsilon, epsilon limited to what density allows; kept where
+    draw < round(p x 65536). Equal magnitudes rank by index. A row is the last dimension.
+    """
+    density = vector.operand.density
+    epsilon = min(options.epsilon, density, 1.0 - density)
+    place = np.linspace(-1.0, 1.0, vector.row) if vector.row > 1 else np.zeros(1)
+    limits = np.rint((density + epsilon * place) * LEVELS).astype(np.uint32)
+    mask = np.empty(vector.count, dtype=np.bool_)
+    for start, stop, ranks in row_ranks(vector):
+        np.less(vector.operand.draws.raw(start, stop), limits[ranks], out=mask[start:stop])
+    return mask
+
+
+DROPS: dict[Drop, Callable[[TaskVector, MergeOptions], Mask]] = {
+    "random": _random,
+    "magnitude": _magnitude,
+    "breadcrumbs": _breadcrumbs,
+    "della": _della,
+}
+
+
+def _window(vector: TaskVector, low: int, high: int) -> Mask:
+    """The elements whose ascending rank of |delta| lies in low ... high - 1; draws decide among equals.
+
+    Where m of c equal elements are needed at an edge, one is kept where draw < round(65536 x m / c).
+    """
+    bottom, top = order_statistics(vector, [low, high - 1])
+    needed = min(bottom.below + bottom.equal, high) - low
+    low_limit = threshold(needed / bottom.equal)
+    # Equal edges are one crowd, thinned out once; above the overall largest there is nothing to drop.
+    bounded = high < vector.count
+    high_limit = LEVELS if bottom.value == top.value else threshold((high - top.below) / top.equal)
+    mask = np.empty(vector.count, dtype=np.bool_)
+    for start, stop, magnitudes in vector.magnitudes():
+        values, part = magnitudes.numpy(), mask[start:stop]
+        crowd = Crowd(vector.operand.draws, start, stop)
+        np.greater(values, np.float32(bottom.value), out=part)
+        part |= crowd.chosen(values, bottom, low_limit)
+        if bounded:
+            part &= (values < np.float32(top.value)) | crowd.chosen(values, top, high_limit)
+    return mask
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Elements start ... stop - 1, those of equal magnitude told apart by their draws."""
+
+    draws: Draws
+    start: int
+    stop: int
+
+    def chosen(self, values: Magnitudes, edge: Statistic, limit: int) -> Mask:
+        """Those of the edge's magnitude that are kept, bool [stop - start]."""
+        equal: Mask = values == np.float32(edge.value)
+        if limit < LEVELS and equal.any():
+            np.logical_and(equal, self.draws.raw(self.start, self.stop) < np.uint16(limit), out=equal)
+        return equal
+
+
+def _largest(vector: TaskVector) -> float:
+    tables = vector.operand.tables
+    if tables is not None and tables.largest is not None:
+        return tables.largest
+    largest = largest_of(largest_magnitude(delta) for _, _, delta in vector.pieces())
+    if tables is not None:
+        tables.largest = largest
+    return largest
+
+
+def _sums(vector: TaskVector, mask: Mask, s: int) -> tuple[int, int]:
+    """|delta|_1 and |delta x mask|_1 in units of 2**-s."""
+    total = kept = 0
+    keep = torch.from_numpy(mask.view(np.uint8))
+    for start, stop, magnitudes in vector.magnitudes():
+        part_total, part_kept = integer_sums(fixed_point(magnitudes, s, out=magnitudes), keep[start:stop])
+        total, kept = total + part_total, kept + part_kept
+    return total, kept
+
+
+def _sums_by_draw(vector: TaskVector, tables: Tables, s: int) -> tuple[int, int]:
+    """The same for a random drop, looked up: a table of |delta|_1 by draw answers every density."""
+    if tables.kept_below is None:
+        tables.kept_below = _table_by_draw(vector, s)
+    draws, below = tables.kept_below
+    limit = threshold(vector.operand.density)
+    return int(below[-1]), int(below[np.searchsorted(draws, limit, side="left")])
+
+
+def _table_by_draw(vector: TaskVector, s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The draws that occur, ascending [k], and the sums over elements of draws below each of them [k + 1]."""
+    sums, counts = np.zeros(LEVELS, dtype=np.int64), np.zeros(LEVELS, dtype=np.int64)
+    for start, stop, magnitudes in vector.magnitudes(CHUNK):
+        draws = vector.operand.draws.raw(start, stop).astype(np.int64)
+        # bincount adds in float64: exact, for fewer than 2**22 integers below 2**31.
+        integers = fixed_point(magnitudes, s, out=magnitudes).numpy()
+        sums += np.bincount(draws, integers, minlength=LEVELS).astype(np.int64)
+        counts += np.bincount(draws, minlength=LEVELS)
+    present = np.flatnonzero(counts)
+    return present, np.concatenate([[0], np.cumsum(sums[present])])

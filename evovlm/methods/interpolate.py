@@ -1,0 +1,149 @@
+"""Methods that blend whole tensors instead of summing task vectors: linear, slerp, model_stock, passthrough.
+
+Knows operands and options. Angles come from dot products in fixed point, so no chunk size changes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations, combinations_with_replacement
+
+import torch
+from torch import Tensor
+
+from evovlm.errors import RecipeError
+from evovlm.methods.operand import Operand, spans
+from evovlm.methods.result import Result, as_float32
+from evovlm.methods.table import MergeOptions
+from evovlm.sums import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
+
+# mergekit's conventions: beyond this cosine slerp is linear, and norms and determinants below these are none.
+COLLINEAR = 0.9995
+LEAST_NORM = 1e-8
+LEAST_NORM_PRODUCT = 1e-6
+SINGULAR = 1e-6
+
+
+def linear(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
+    """Weighted sum of the sources; with `normalize`, over the sum of the weights (arXiv:2203.05482)."""
+    weights = [as_float32(operand.weight) for operand in operands]
+    divisor = as_float32(sum(weights)) if options.normalize else 1.0
+    if divisor == 0.0:
+        raise RecipeError("weight: linear's weights sum to 0; change one, or set `normalize: false`")
+    _blend([operand.tensor for operand in operands], weights, divisor, result, chunk)
+
+
+def slerp(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
+    """Spherical interpolation from the first source to the second, t = w2 / (w1 + w2).
+
+    Linear where the tensors are nearly parallel or opposite.
+    """
+    if len(operands) != 2:
+        raise RecipeError(f"sources: slerp takes exactly two sources, not {len(operands)}")
+    first, second = operands
+    weights = first.weight + second.weight
+    if weights == 0.0:
+        raise RecipeError("weight: slerp's weights sum to 0; t = w2 / (w1 + w2) needs another sum")
+    t = second.weight / weights
+    products = _dot_products([first.tensor, second.tensor], None, chunk)
+    norms = [math.sqrt(products[index, index]) for index in (0, 1)]
+    scale = math.prod(norm if norm > LEAST_NORM else 1.0 for norm in norms)
+    cosine = _clamp(products[0, 1] / scale)
+    factors = [1.0 - t, t]
+    if abs(cosine) <= COLLINEAR:
+        angle = math.acos(cosine)
+        factors = [math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)]
+    _blend([first.tensor, second.tensor], [as_float32(factor) for factor in factors], 1.0, result, chunk)
+
+
+def model_stock(
+    base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
+) -> None:
+    """Between the base and the plain average, by the mean angle of the task vectors (arXiv:2403.19522, eq. 4).
+
+    t = N cos / (1 + (N - 1) cos); weights are unused.
+    """
+    assert base is not None
+    tensors = [operand.tensor for operand in operands]
+    count = len(tensors)
+    if count < 2:
+        raise RecipeError("sources: model_stock measures angles between sources; name at least two")
+    products = _dot_products(tensors, base, chunk)
+    cosines = []
+    for left, right in combinations(range(count), 2):
+        norms = math.sqrt(products[left, left]) * math.sqrt(products[right, right])
+        cosines.append(_clamp(products[left, right] / max(norms, LEAST_NORM_PRODUCT)))
+    cosine = math.fsum(cosines) / len(cosines)
+    determinant = 1.0 + (count - 1) * cosine
+    # Task vectors that cancel out have no best average: the base stays.
+    t = 0.0 if abs(determinant) < SINGULAR else count * cosine / determinant
+    flat = base.detach().reshape(-1)
+    buffer = torch.empty(min(chunk, flat.numel()))
+    for start, stop, average in _sums(tensors, [1.0] * count, chunk):
+        rest = buffer[: stop - start].copy_(flat[start:stop]).mul_(as_float32(1.0 - t))
+        result.write(start, stop, average.div_(float(count)).mul_(as_float32(t)).add_(rest))
+
+
+def copy_single(
+    base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
+) -> None:
+    """passthrough: the one source, copied."""
+    if len(operands) != 1:
+        raise RecipeError(f"sources: passthrough copies one source a tensor, not {len(operands)}; use `slices`")
+    _blend([operands[0].tensor], [1.0], 1.0, result, chunk)
+
+
+def _blend(tensors: Sequence[Tensor], weights: Sequence[float], divisor: float, result: Result, chunk: int) -> None:
+    for start, stop, values in _sums(tensors, weights, chunk):
+        result.write(start, stop, values if divisor == 1.0 else values.div_(divisor))
+
+
+def _sums(tensors: Sequence[Tensor], weights: Sequence[float], chunk: int) -> Iterator[tuple[int, int, Tensor]]:
+    """(start, stop, sum of weight x tensor), products rounded, in order; each valid until the next."""
+    flats = [tensor.detach().reshape(-1) for tensor in tensors]
+    count = flats[0].numel()
+    buffers = torch.empty(2, min(chunk, count))
+    for start, stop in spans(count, chunk):
+        total, product = buffers[:, : stop - start]
+        total.copy_(flats[0][start:stop]).mul_(weights[0])
+        for flat, weight in zip(flats[1:], weights[1:], strict=True):
+            total.add_(product.copy_(flat[start:stop]).mul_(weight))
+        yield start, stop, total
+
+
+def _dot_products(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) -> dict[tuple[int, int], float]:
+    """Dot products of all pairs of tensors, or of their differences from the base, float32 inside."""
+    pairs = list(combinations_with_replacement(range(len(tensors)), 2))
+    found = [[largest_magnitude(part) for part in parts] for parts in _differences(tensors, base, chunk)]
+    largest = [largest_of(column) for column in zip(*found, strict=True)]
+    if not all(math.isfinite(value) for value in largest):
+        return dict.fromkeys(pairs, math.nan)
+    sums = dict.fromkeys(pairs, 0)
+    for parts in _differences(tensors, base, chunk):
+        for left, right in pairs:
+            sums[left, right] += fixed_dot(parts[left], parts[right], largest[left] * largest[right])
+    return {
+        (left, right): math.ldexp(total, -exponent(largest[left] * largest[right], PRODUCT_BITS))
+        for (left, right), total in sums.items()
+    }
+
+
+def _differences(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) -> Iterator[Tensor]:
+    """float32 [tensors, n] pieces of the tensors, minus the base if there is one."""
+    flats = [tensor.detach().reshape(-1) for tensor in tensors]
+    count = flats[0].numel()
+    buffers = torch.empty(len(flats) + 1, min(chunk, count))
+    for start, stop in spans(count, chunk):
+        parts = buffers[:, : stop - start]
+        if base is not None:
+            parts[-1].copy_(base.detach().reshape(-1)[start:stop])
+        for flat, part in zip(flats, parts[:-1], strict=True):
+            part.copy_(flat[start:stop])
+            if base is not None:
+                part.sub_(parts[-1])
+        yield parts[:-1]
+
+
+def _clamp(cosine: float) -> float:
+    return cosine if math.isnan(cosine) else max(-1.0, min(1.0, cosine))

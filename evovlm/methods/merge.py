@@ -1,0 +1,167 @@
+"""Run a method on one tensor: task vectors dropped, weighted, elected, summed and added to the base.
+
+Knows operands and options; not which tensor of which model it is given. Products are rounded to float32 and
+added in source order, no multiplication fused with an addition, so that other devices can follow bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evovlm.errors import RecipeError
+from evovlm.methods.drop import keep_mask, rescale_factor
+from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
+from evovlm.methods.operand import CHUNK, Operand, TaskVector, spans
+from evovlm.methods.result import Result, as_float32
+from evovlm.methods.table import MergeOptions, Method, find_method
+
+Rule = Callable[[Tensor | None, Sequence[Operand], MergeOptions, Result, int], None]
+# Methods that are not sums of task vectors.
+RULES: dict[str, Rule] = {
+    "linear": linear,
+    "slerp": slerp,
+    "model_stock": model_stock,
+    "passthrough": copy_single,
+}
+# Where no sign is elected, a smaller sum of weights counts as 1 (as in mergekit).
+LEAST_DIVISOR = 1e-8
+
+
+@torch.no_grad()
+def merge_tensor(
+    method: str,
+    base: Tensor | None,
+    operands: Sequence[Operand],
+    options: MergeOptions,
+    *,
+    dtype: torch.dtype,
+    out: Tensor | None = None,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """Merge one tensor: float32 inside, rounded to `dtype`. Returns `out`, or a new tensor.
+
+    base: the ancestor's tensor, for methods that need one. operands: in source order, all of one shape.
+    options: from `resolve_options`. out: filled in place with the values of `dtype`, whatever its own; it
+    may be the base. chunk: elements at a time, which no bit of the result depends on. Working memory is a few
+    chunks and one byte an element and source.
+
+    Steps (PAPER order: drop, rescale, weight, elect, sum, normalise, lambda, base):
+    delta = float32(x rounded to base's dtype) - float32(base); V = (delta x mask) x float32(weight x rescale);
+    with election, V is dropped unless its sign is that of the sum of all V (0 counts as positive);
+    tau = sum of V; with normalize, tau / sum of the weights (of the V kept); result = lambda x tau + base.
+
+    Safe to call from several threads at once with different tensors; the work runs outside Python's lock.
+    Raises RecipeError: unknown method, no base where one is needed, wrong number of sources, shapes differ.
+    """
+    found = find_method(method)
+    if found.needs_base and base is None:
+        raise RecipeError(f"method: {method} works on task vectors; name their ancestor under `base`")
+    _check_shapes(base if found.needs_base else None, operands)
+    result = Result(operands[0].tensor.shape, dtype, out, chunk)
+    rule = RULES.get(method)
+    if rule is not None:
+        rule(base, operands, options, result, chunk)
+    else:
+        assert base is not None
+        _merge_task_vectors(found, base, operands, options, result, chunk)
+    return result.finish()
+
+
+def _check_shapes(base: Tensor | None, operands: Sequence[Operand]) -> None:
+    if not operands:
+        raise RecipeError("sources: nothing to merge; name at least one source")
+    tensors = [*([] if base is None else [base]), *(operand.tensor for operand in operands)]
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise RecipeError(f"sources: shapes differ, {sorted(shapes)}; merge models of one architecture")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One task vector, ready to be added: what is kept of it and the factor of what is kept."""
+
+    vector: TaskVector
+    mask: Tensor | None  # uint8 [count], 1 where kept
+    factor: float
+    weight: float
+
+    def write(self, start: int, stop: int, base: Tensor, scratch: Tensor, out: Tensor) -> None:
+        """V of elements start ... stop - 1 into `out`; base: these elements of the base in float32."""
+        delta = self.vector.read(start, stop, out, base, base_read=True)
+        if self.mask is not None:
+            # A product, not a choice: NaN and infinity stay visible even where they are dropped.
+            delta = torch.mul(delta, scratch.copy_(self.mask[start:stop]), out=out)
+        torch.mul(delta, self.factor, out=out)
+
+
+def _merge_task_vectors(
+    method: Method,
+    base: Tensor,
+    operands: Sequence[Operand],
+    options: MergeOptions,
+    result: Result,
+    chunk: int,
+) -> None:
+    flat = base.detach().reshape(-1)
+    terms = [_term(flat, operand, method, options, chunk) for operand in operands]
+    add_up = _elect if method.elect else _add
+    divisor = _sum_of_weights(terms) if options.normalize and not method.elect else 1.0
+    buffers = torch.empty(len(terms) + 4, min(chunk, flat.numel()))
+    for start, stop in spans(flat.numel(), chunk):
+        parts = buffers[:, : stop - start]
+        base32, scratch = parts[0].copy_(flat[start:stop]), parts[1:4]
+        for term, part in zip(terms, parts[4:], strict=True):
+            term.write(start, stop, base32, scratch[0], part)
+        tau = add_up(terms, parts[4:], scratch, options.normalize)
+        if divisor != 1.0:
+            tau.div_(divisor)
+        if options.lambda_ != 1.0:
+            tau.mul_(as_float32(options.lambda_))
+        result.write(start, stop, tau.add_(base32))
+
+
+def _term(base: Tensor, operand: Operand, method: Method, options: MergeOptions, chunk: int) -> Term:
+    vector = TaskVector(base, operand, chunk)
+    mask = keep_mask(vector, method.drop, options)
+    factor = as_float32(operand.weight * rescale_factor(vector, mask, method.drop, options))
+    flags = None if mask is None else torch.from_numpy(mask).view(torch.uint8)
+    return Term(vector, flags, factor, as_float32(operand.weight))
+
+
+def _sum_of_weights(terms: Sequence[Term]) -> float:
+    total = as_float32(sum(term.weight for term in terms))
+    return total if abs(total) >= LEAST_DIVISOR else 1.0
+
+
+def _add(terms: Sequence[Term], parts: Tensor, scratch: Tensor, normalize: bool) -> Tensor:
+    """The sum of all V in source order."""
+    tau = parts[0]
+    for part in parts[1:]:
+        tau.add_(part)
+    return tau
+
+
+def _elect(terms: Sequence[Term], parts: Tensor, scratch: Tensor, normalize: bool) -> Tensor:
+    """The sum of the V that have the sign of the whole sum, by mass and not by vote (TIES).
+
+    parts: V, float32 [sources, n], overwritten. scratch: float32 [3, n].
+    """
+    sign, tau, flags = scratch[0], scratch[1], scratch[2]
+    tau.copy_(parts[0])
+    for part in parts[1:]:
+        tau.add_(part)
+    torch.ge(tau, 0.0, out=sign).mul_(2.0).sub_(1.0)
+    for index, part in enumerate(parts):
+        part.mul_(sign).relu_()  # zero where the signs differ; multiplying by +-1 rounds nothing
+        tau = tau.copy_(part) if index == 0 else tau.add_(part)
+    tau.mul_(sign)
+    if normalize:
+        divisor = sign.zero_()
+        for term, part in zip(terms, parts, strict=True):
+            divisor.add_(torch.gt(part, 0.0, out=flags).mul_(term.weight))
+        tau.div_(divisor.add_(torch.eq(divisor, 0.0, out=flags)))
+    return tau

@@ -1,0 +1,106 @@
+"""What a merge is given: one source's tensor with its parameters, read as a task vector piece by piece.
+
+Knows tensors and draws; nothing of how terms are dropped or added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evovlm.draws import Draws
+
+# Elements worked on at once: the float32 buffers of a merge of two stay in a core's level-2 cache.
+CHUNK = 65536
+
+Magnitudes: TypeAlias = NDArray[np.float32]
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass
+class Tables:
+    """What may be kept between merges of one source's same tensor: nothing here depends on weight or density.
+
+    A mutable memo, filled as it is needed, for one (base, source, tensor) and one thread at a time. It holds
+    whole tensors: for searches over models that fit into memory several times.
+    """
+
+    delta: NDArray[np.float32] | None = None
+    largest: float | None = None  # max |delta|
+    ascending: Magnitudes | None = None  # sorted |delta|
+    ranks: NDArray[np.uint32] | None = None  # rank of |delta| within its row
+    total: int | None = None  # |delta|_1 in fixed point
+    kept_below: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # draws, |delta|_1 of those below
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One source's share of a merge.
+
+    tensor: any floating dtype. density: share of the task vector that is kept; 1 or more keeps all.
+    draws: decide what is dropped. tables: see there. mask: elements to keep, of the tensor's shape, instead
+    of those that draws and density would choose.
+    """
+
+    tensor: Tensor
+    weight: float
+    density: float
+    draws: Draws
+    tables: Tables | None = None
+    mask: Tensor | None = field(default=None, repr=False)
+
+
+def spans(count: int, chunk: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive pieces of at most `chunk` elements."""
+    return ((start, min(start + chunk, count)) for start in range(0, count, chunk))
+
+
+class TaskVector:
+    """A source minus the base in float32, in pieces; the source is first rounded to the base's dtype."""
+
+    def __init__(self, base: Tensor, operand: Operand, chunk: int) -> None:
+        self.operand = operand
+        self.count = operand.tensor.numel()
+        self.row = operand.tensor.shape[-1] if operand.tensor.ndim else 1
+        self.chunk = chunk
+        self._base = base
+        self._source = operand.tensor.detach().reshape(-1)
+        self._whole: Tensor | None = None
+        if operand.tables is not None:
+            if operand.tables.delta is None:
+                whole = torch.empty(self.count)
+                for start, stop, delta in self.pieces():
+                    whole[start:stop] = delta
+                operand.tables.delta = whole.numpy()
+            self._whole = torch.from_numpy(operand.tables.delta)
+
+    def read(self, start: int, stop: int, out: Tensor, base: Tensor, *, base_read: bool = False) -> Tensor:
+        """Elements start ... stop - 1, float32 [stop - start], perhaps in `out`; not to be written to.
+
+        base: scratch of the same shape, or, with `base_read`, these elements of the base in float32.
+        """
+        if self._whole is not None:
+            return self._whole[start:stop]
+        if not base_read:
+            base.copy_(self._base[start:stop])
+        return out.copy_(self._source[start:stop].to(self._base.dtype)).sub_(base)
+
+    def pieces(self, step: int | None = None) -> Iterator[tuple[int, int, Tensor]]:
+        """(start, stop, delta) over the whole tensor, `step` elements at a time; each valid until the next."""
+        size = min(step or self.chunk, self.count)
+        buffers = torch.empty(2, size)
+        for start, stop in spans(self.count, max(size, 1)):
+            out, base = buffers[:, : stop - start]
+            yield start, stop, self.read(start, stop, out, base)
+
+    def magnitudes(self, step: int | None = None) -> Iterator[tuple[int, int, Tensor]]:
+        """Like `pieces`, of |delta|."""
+        scratch = torch.empty(min(step or self.chunk, self.count))
+        for start, stop, delta in self.pieces(step):
+            yield start, stop, torch.abs(delta, out=scratch[: stop - start])
