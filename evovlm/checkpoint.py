@@ -7,7 +7,9 @@ Format: 8 bytes header length (little-endian), a JSON header, the tensors' bytes
 from __future__ import annotations
 
 import json
+import mmap
 import struct
+import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from evovlm.checkpoint_writer import DTYPE_CODES, CheckpointWriter, TensorInfo
@@ -30,12 +31,16 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 MOST_HEADER_BYTES = 100_000_000
 _DTYPES = {code: dtype for dtype, code in DTYPE_CODES.items()}
 _RESUME = "fetch the file again"
+# Private mappings count as memory promised, and a file larger than the machine's memory would be refused. We write to
+# none of them, so nothing need be promised. (Python names the flag since 3.13; 0x4000 is Linux's.)
+_UNPROMISED = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 @dataclass(frozen=True)
 class _Entry:
     info: TensorInfo
     shard: Path
+    offset: int  # bytes from the beginning of the file
 
 
 @dataclass
@@ -47,7 +52,7 @@ class Checkpoint:
 
     folder: Path
     _entries: dict[str, _Entry]
-    _handles: dict[Path, Any] = field(default_factory=dict)
+    _maps: dict[Path, mmap.mmap] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -68,11 +73,11 @@ class Checkpoint:
         else:
             raise CheckpointError(_what_lies_there(folder))
         for shard in shards:
-            for info in read_header(shard):
+            for info, offset in read_header(shard):
                 if info.name in entries:
                     other = entries[info.name].shard.name
                     raise CheckpointError(f"{shard}: {info.name} stands in {other} too; {_RESUME} and its index")
-                entries[info.name] = _Entry(info, shard)
+                entries[info.name] = _Entry(info, shard, offset)
         if weight_map is not None:
             _compare_index(folder / INDEX, weight_map, entries)
         if not entries:
@@ -94,12 +99,18 @@ class Checkpoint:
     def tensor(self, key: str) -> Tensor:
         """One tensor, mapped from its file: pages are read as they are touched. Do not write to it."""
         entry = self._entry(key)
+        info = entry.info
+        if not info.nbytes:
+            return torch.empty(info.shape, dtype=info.dtype)
         with self._lock:
-            handle = self._handles.get(entry.shard)
-            if handle is None:
-                handle = self._handles[entry.shard] = _map(entry.shard)
-        tensor: Tensor = handle.get_tensor(key)
-        return tensor
+            mapping = self._maps.get(entry.shard)
+            if mapping is None:
+                mapping = self._maps[entry.shard] = _map(entry.shard)
+        if entry.offset % info.dtype.itemsize:  # rare: a header that its writer did not pad
+            raw = bytearray(memoryview(mapping)[entry.offset : entry.offset + info.nbytes])
+            return torch.frombuffer(raw, dtype=info.dtype).reshape(info.shape)
+        count = info.nbytes // info.dtype.itemsize
+        return torch.frombuffer(mapping, dtype=info.dtype, count=count, offset=entry.offset).reshape(info.shape)
 
     @property
     def nbytes(self) -> int:
@@ -113,8 +124,8 @@ class Checkpoint:
             raise CheckpointError(f"{self.folder} has no tensor {key!r}") from None
 
 
-def read_header(path: Path) -> list[TensorInfo]:
-    """The tensors that a safetensors file declares, verified against its length.
+def read_header(path: Path) -> list[tuple[TensorInfo, int]]:
+    """The tensors that a safetensors file declares and the bytes where they begin, verified against its length.
 
     Raises CheckpointError: no safetensors file, truncated, overlapping or missing bytes, an unknown dtype.
     """
@@ -142,7 +153,8 @@ def read_header(path: Path) -> list[TensorInfo]:
             raise
         raise CheckpointError(f"{path} has a damaged header ({error}); {_RESUME}") from error
     _verify_spans(path, [(start, stop, infos[name]) for start, stop, name, _ in spans], size - 8 - length)
-    return [infos[name] for name in table]
+    starts = {name: start for start, _, name, _ in spans}
+    return [(infos[name], 8 + length + starts[name]) for name in table]
 
 
 def _info(path: Path, name: str, row: dict[str, Any]) -> TensorInfo:
@@ -210,10 +222,13 @@ def _compare_index(index: Path, weight_map: dict[str, str], entries: dict[str, _
         )
 
 
-def _map(shard: Path) -> Any:
+def _map(shard: Path) -> mmap.mmap:
+    """Private and writable, as torch wants its buffers: a write would stay in memory, never reach the file."""
     try:
-        return safe_open(str(shard), framework="pt")
-    except (SafetensorError, OSError) as error:
+        with shard.open("rb") as file:
+            flags = mmap.MAP_PRIVATE | _UNPROMISED
+            return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{shard} cannot be mapped ({error}); {_RESUME}") from error
 
 
