@@ -1,0 +1,1 @@
+"""Engines: a resident model answers questions in batches. They know no recipes, searches or scores."""

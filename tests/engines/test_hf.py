@@ -1,0 +1,144 @@
+"""The lean loop says what transformers' own `generate` says, in float32, token for token."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from evovlm.engines.hf import Engine
+from evovlm.errors import DataError
+from evovlm.tasks import Generation, Item
+from tests.hub_layouts import save_llm, save_vlm
+
+ASK = Generation("<image>\n{question}", max_new_tokens=12)
+TALK = Generation("{question}", max_new_tokens=12)
+WORDS = ["a", "what is this", "how many red things are there in it", "one two three four five six seven"]
+COLOURS = ["red", "blue", "green", "white"]
+
+
+def items(count: int, *, seeing: bool) -> list[Item]:
+    def paint(index: int) -> Image.Image:
+        size = (40 + 10 * (index % 3), 40)
+        return Image.new("RGB", size, COLOURS[index % len(COLOURS)])
+
+    return [
+        Item(
+            id=str(index),
+            question=" ".join([WORDS[index % len(WORDS)]] * (1 + index % 2)),
+            references=("x",),
+            image=(lambda index=index: paint(index)) if seeing else None,
+        )
+        for index in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine.load(save_llm(tmp_path_factory.mktemp("llm") / "llm"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def vlm(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine.load(save_vlm(tmp_path_factory.mktemp("vlm") / "vlm"), dtype=torch.float32)
+
+
+def plain(engine: Engine, item: Item, generation: Generation, **more: Any) -> str:
+    """What `generate` says to one prompt, pixels and all."""
+    text = generation.template.replace("{question}", item.question)
+    if engine.sees:
+        assert item.image is not None
+        inputs = engine.processor(text=text, images=item.image(), return_tensors="pt")
+    else:
+        inputs = engine.tokenizer(text, return_tensors="pt")
+    made = engine.model.generate(**inputs, max_new_tokens=generation.max_new_tokens, do_sample=False, **more)
+    said = made[0, inputs["input_ids"].shape[1] :]
+    return str(engine.tokenizer.decode(said, skip_special_tokens=True)).strip()
+
+
+def test_a_language_model_says_what_generate_says(llm: Engine):
+    asked = items(8, seeing=False)
+    assert llm.answer(llm.prepare(asked, TALK, 8)) == [plain(llm, item, TALK) for item in asked]
+
+
+def test_a_vlm_says_what_generate_says(vlm: Engine):
+    asked = items(8, seeing=True)
+    assert vlm.answer(vlm.prepare(asked, ASK, 8)) == [plain(vlm, item, ASK) for item in asked]
+
+
+def test_the_batch_changes_no_answer(vlm: Engine):
+    asked = items(16, seeing=True)
+    assert vlm.answer(vlm.prepare(asked, ASK, 1)) == vlm.answer(vlm.prepare(asked, ASK, 16))
+
+
+def test_rows_that_end_early_leave_the_others_as_they_were(llm: Engine):
+    """Tokens that the model likes to say are made end tokens, so that rows end at different steps."""
+    asked = items(12, seeing=False)
+    prompts = llm.prepare(asked, TALK, 12).prompts
+    said = [llm.model.generate(prompt.ids[None], max_new_tokens=12, do_sample=False)[0] for prompt in prompts]
+    ends = sorted({int(row[-3 - 2 * (index % 3)]) for index, row in enumerate(said)})
+    before = llm._ends
+    llm._ends = torch.tensor(ends)
+    try:
+        made = llm._greedy(*llm._embed(prompts), 12)
+    finally:
+        llm._ends = before
+    lengths = set()
+    for prompt, row in zip(prompts, made, strict=True):
+        whole = llm.model.generate(prompt.ids[None], max_new_tokens=12, do_sample=False, eos_token_id=ends)[0]
+        expected = whole[len(prompt.ids) :].tolist()
+        lengths.add(len(expected))
+        assert row.tolist() == expected + [ends[0]] * (12 - len(expected))
+    assert len(lengths) > 1, "all rows end at once: nothing was shown"
+
+
+def test_the_answers_follow_the_live_weights(llm: Engine):
+    asked = items(4, seeing=False)
+    prepared = llm.prepare(asked, TALK, 4)
+    before = llm.answer(prepared)
+    kept = {name: parameter.data.clone() for name, parameter in llm.tower.items()}
+    try:
+        llm.tower["model.embed_tokens.weight"].data.mul_(-1.0)
+        assert llm.answer(prepared) != before
+    finally:
+        for name, parameter in llm.tower.items():
+            parameter.data.copy_(kept[name])
+    assert llm.answer(prepared) == before
+
+
+def test_weights_that_are_not_numbers_are_an_error_and_not_an_answer(llm: Engine):
+    weight = llm.tower["model.norm.weight"]
+    before = weight.data.clone()
+    try:
+        weight.data.fill_(torch.nan)
+        with pytest.raises(FloatingPointError, match="not finite"):
+            llm.answer(llm.prepare(items(2, seeing=False), TALK, 2))
+    finally:
+        weight.data.copy_(before)
+
+
+def test_beams_are_those_of_generate(llm: Engine):
+    beams = replace(TALK, num_beams=3, repetition_penalty=1.5)
+    asked = items(2, seeing=False)
+    made = llm.answer(llm.prepare(asked, beams, 1))
+    assert all(isinstance(text, str) for text in made)
+    assert made != llm.answer(llm.prepare(asked, TALK, 1))
+
+
+def test_the_tower_has_canonical_names(vlm: Engine, llm: Engine):
+    assert set(vlm.tower) == set(llm.tower)
+    assert "model.layers.0.mlp.up_proj.weight" in vlm.tower
+    assert "lm_head.weight" in vlm.tower
+
+
+def test_no_items_give_no_answers(llm: Engine):
+    assert llm.answer(llm.prepare([], TALK, 4)) == []
+
+
+def test_an_image_that_cannot_be_read_names_its_item(vlm: Engine):
+    def broken() -> Image.Image:
+        raise OSError("truncated")
+
+    with pytest.raises(DataError, match="item bad: its image cannot be read"):
+        vlm.prepare([Item("bad", "q", ("r",), broken)], ASK, 1)
