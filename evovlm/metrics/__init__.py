@@ -1,0 +1,4 @@
+"""Scores of answers: pure functions on text and numbers.
+
+Knows no models, data sets or files.
+"""

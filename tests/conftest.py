@@ -1,0 +1,16 @@
+"""Fixtures that several test folders share."""
+
+from pathlib import Path
+
+import pytest
+
+# Public data sets beside the checkout; tests that measure on them skip where they are absent.
+SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public data sets (mgsm, gsm8k, lookvqa, ...); skips the test without it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"needs the public data sets in {SHARED_DATA}")
+    return SHARED_DATA
