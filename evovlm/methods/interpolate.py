@@ -117,6 +117,8 @@ def _dot_products(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) ->
     pairs = list(combinations_with_replacement(range(len(tensors)), 2))
     found = [[largest_magnitude(part) for part in parts] for parts in _differences(tensors, base, chunk)]
     largest = [largest_of(column) for column in zip(*found, strict=True)]
+    if not largest:
+        return dict.fromkeys(pairs, 0.0)  # empty tensors
     if not all(math.isfinite(value) for value in largest):
         return dict.fromkeys(pairs, math.nan)
     sums = dict.fromkeys(pairs, 0)

@@ -1,0 +1,342 @@
+"""The merge methods: worked by hand, against float64, and deaf to chunks, threads and memos."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evovlm.draws import Draws
+from evovlm.errors import RecipeError
+from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
+from evovlm.methods.drop import keep_mask
+from evovlm.methods.operand import TaskVector
+from tests.float64_reference import merge as reference
+from tests.methods.merging import Models, make_models, merge, same_bits, sources_of
+
+TASK_VECTOR_METHODS = [name for name, method in METHODS.items() if method.needs_base and name != "model_stock"]
+DROPPING = [name for name, method in METHODS.items() if method.drop is not None]
+
+
+@pytest.fixture(params=sorted(METHODS))
+def method(request):
+    """Every method there is."""
+    return request.param
+
+
+def drawn_masks(name, models, densities, options):
+    """The masks that a merge would draw, in the tensors' shape."""
+    masks = []
+    for index, tensor in enumerate(sources_of(name, models)):
+        operand = Operand(tensor, 1.0, densities[index], Draws(0, "abc"[index], "w"))
+        vector = TaskVector(models.base.reshape(-1), operand, 64)
+        mask = keep_mask(vector, METHODS[name].drop, options)
+        masks.append(None if mask is None else mask.reshape(tensor.shape))
+    return masks
+
+
+def float64_result(name, models, *, normalize=None, rescale=None, weights=(0.7, 0.45, -0.2)):
+    densities = (0.6, 0.35, 0.8)
+    options = resolve_options(name, normalize, rescale, 1.0, 0.15, 0.01)
+    masks = drawn_masks(name, models, densities, options)
+    used = len(masks)
+    return reference(
+        name,
+        models.base.double().numpy(),
+        [tensor.double().numpy() for tensor in sources_of(name, models)],
+        weights[:used],
+        masks,
+        densities[:used],
+        normalize=options.normalize,
+        rescale=options.rescale,
+    )
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (97,), (3, 5, 7), (1,), ()])
+def test_runs_on_any_shape(method, shape):
+    merged = merge(method, make_models(shape, 3))
+    assert merged.shape == shape
+    assert bool(torch.isfinite(merged).all())
+
+
+def test_empty_tensors_merge_to_empty_ones(method):
+    empty = Models(torch.empty(0, 4), (torch.empty(0, 4),) * 2)
+    assert merge(method, empty).shape == (0, 4)
+
+
+@pytest.mark.parametrize("normalize", [None, True, False])
+@pytest.mark.parametrize("rescale", ["l1", "inverse", "none"])
+def test_float32_agrees_with_float64(method, normalize, rescale):
+    models = make_models((40, 30), 3)
+    expected = float64_result(method, models, normalize=normalize, rescale=rescale)
+    merged = merge(method, models, normalize=normalize, rescale=rescale).double().numpy()
+    # Next to a sign tie float32 may elect otherwise; a float32 delta carries the rounding of its operands.
+    sure = expected.decisiveness > 1e-4
+    assert sure.mean() > 0.99
+    scale = np.abs(models.base.numpy()) + np.abs(expected.merged)
+    assert (np.abs(merged - expected.merged) / scale)[sure].max() < 2e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_lies_within_one_unit_in_the_last_place(method, dtype):
+    models = make_models((64, 64), 2, dtype=dtype)
+    expected = float64_result(method, models)
+    merged = merge(method, models)
+    assert merged.dtype == dtype
+    mantissa = {torch.bfloat16: 7, torch.float16: 10}[dtype]
+    smallest = {torch.bfloat16: -126, torch.float16: -14}[dtype]
+    exponent = np.maximum(np.frexp(expected.merged)[1] - 1, smallest)
+    unit = np.ldexp(1.0, exponent - mantissa)
+    sure = expected.decisiveness > 1e-4
+    assert sure.mean() > 0.98
+    assert (np.abs(merged.double().numpy() - expected.merged) / unit)[sure].max() <= 1.0
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000, 10**6])
+def test_no_bit_depends_on_the_chunk_size(method, chunk):
+    models = make_models((31, 23), 3, dtype=torch.bfloat16)
+    assert same_bits(merge(method, models, chunk=chunk), merge(method, models))
+
+
+def test_no_bit_depends_on_threads(method):
+    models = make_models((300, 500), 3)
+    alone = merge(method, models)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda _: merge(method, models), range(4)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(same_bits(alone, merged) for merged in together)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rescale", ["l1", "inverse", "none"])
+def test_tables_change_no_bit(method, dtype, rescale):
+    models = make_models((37, 41), 3, dtype=dtype)
+    tables = [Tables() for _ in range(3)]
+    for weights, densities in (
+        ((0.7, 0.45, -0.2), (0.6, 0.35, 0.8)),
+        ((0.1, 0.9, 0.5), (0.05, 0.99, 1.0)),
+        ((1.0, 0.0, 0.3), (0.0, 0.5, 0.5)),
+    ):
+        parameters = {"weights": weights, "densities": densities, "rescale": rescale}
+        assert same_bits(merge(method, models, tables=tables, **parameters), merge(method, models, **parameters))
+
+
+def test_the_result_may_be_written_in_place(method):
+    models = make_models((40, 50), 2)
+    expected = merge(method, models)
+    for out in (torch.empty(40, 50), torch.empty(50, 40).T):
+        assert merge(method, models, out=out, chunk=100) is out
+        assert torch.equal(out, expected)
+    assert torch.equal(merge(method, models, out=models.base, chunk=100), expected)
+
+
+def test_a_wider_output_holds_what_the_narrow_dtype_would(method):
+    models = make_models((40, 50), 2)
+    out = torch.empty(40, 50)
+    merge(method, models, out=out, dtype=torch.bfloat16, chunk=77)
+    assert torch.equal(out, merge(method, models, dtype=torch.bfloat16).float())
+
+
+def test_sources_that_are_not_contiguous_merge_alike(method):
+    models = make_models((40, 50), 2)
+    turned = Models(models.base.T.contiguous().T, tuple(tensor.T.contiguous().T for tensor in models.sources))
+    assert same_bits(merge(method, turned), merge(method, models))
+
+
+@pytest.mark.parametrize("name", TASK_VECTOR_METHODS)
+def test_weights_of_zero_give_the_base(name):
+    models = make_models(sources=3, dtype=torch.bfloat16)
+    assert torch.equal(merge(name, models, weights=(0.0, 0.0, 0.0)), models.base)
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_a_density_of_zero_gives_the_base(name):
+    models = make_models(sources=2)
+    assert torch.equal(merge(name, models, densities=(0.0, 0.0)), models.base)
+
+
+@pytest.mark.parametrize("name", TASK_VECTOR_METHODS)
+@settings(max_examples=10, deadline=None)
+@given(order=st.permutations([0, 1, 2]), seed=st.integers(0, 5))
+def test_the_order_of_sources_changes_only_rounding(name, order, seed):
+    models = make_models((20, 20), 3, seed=seed)
+    weights, densities, names = (0.7, 0.45, 0.2), (0.6, 0.35, 0.8), ("a", "b", "c")
+    turned = Models(models.base, tuple(models.sources[index] for index in order))
+    merged = merge(name, models, weights=weights, densities=densities)
+    other = merge(
+        name,
+        turned,
+        weights=[weights[index] for index in order],
+        densities=[densities[index] for index in order],
+        names=[names[index] for index in order],
+    )
+    sure = float64_result(name, models, weights=weights).decisiveness > 1e-4
+    assert float((merged - other).abs().numpy()[sure].max()) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["dare_ties", "breadcrumbs_ties", "della"])
+@given(
+    weights=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),
+    normalize=st.booleans(),
+    lambda_=st.floats(0.1, 2.0),
+)
+def test_at_density_one_all_that_elect_signs_are_ties(name, weights, normalize, lambda_):
+    models = make_models()
+    options = {"weights": weights, "densities": (1.0, 1.0), "normalize": normalize, "lambda_": lambda_}
+    assert same_bits(merge(name, models, **options), merge("ties", models, **options))
+
+
+@pytest.mark.parametrize("name", ["dare_linear", "magnitude", "della_linear", "breadcrumbs"])
+def test_at_density_one_all_others_are_task_arithmetic(name):
+    models, dense = make_models(), (1.0, 1.0)
+    assert same_bits(merge(name, models, densities=dense), merge("task_arithmetic", models, densities=dense))
+
+
+def test_magnitude_differs_from_dare_linear_in_its_mask_alone():
+    models = make_models()
+    options = resolve_options("magnitude", None, None, 1.0, 0.15, 0.01)
+    masks = [torch.from_numpy(mask) for mask in drawn_masks("magnitude", models, (0.6, 0.35), options)]
+    assert same_bits(merge("dare_linear", models, masks=masks), merge("magnitude", models))
+
+
+def test_another_seed_drops_other_elements():
+    models = make_models()
+    assert not torch.equal(merge("dare_linear", models, seed=1), merge("dare_linear", models, seed=2))
+
+
+def by_hand(name, base, sources, weights, **options):
+    operands = [
+        Operand(torch.tensor(values), weight, 1.0, Draws(0, "a", "w"))
+        for values, weight in zip(sources, weights, strict=True)
+    ]
+    root = None if base is None else torch.tensor(base)
+    return merge_tensor(name, root, operands, MergeOptions(**options), dtype=torch.float32).tolist()
+
+
+def test_task_arithmetic_adds_weighted_differences():
+    assert by_hand("task_arithmetic", [1.0, 2.0], [[2.0, 2.0], [1.0, 6.0]], [0.5, 0.25]) == [1.5, 3.0]
+
+
+def test_ties_elects_by_mass_and_divides_by_the_weights_kept():
+    # V: 3, -1, -1: mass elects plus, a vote would elect minus. One term of weight 1 is kept.
+    sources = [[3.0], [-1.0], [-1.0]]
+    assert by_hand("ties", [0.0], sources, [1.0, 1.0, 1.0], normalize=True) == [3.0]
+    # V: 1, 2 and 0: a term that is zero has no sign, so its weight does not count.
+    assert by_hand("ties", [0.0], [[2.0], [8.0], [0.0]], [0.5, 0.25, 0.25], normalize=True) == [4.0]
+
+
+def test_a_sign_tie_elects_plus():
+    assert by_hand("ties", [10.0], [[12.0], [8.0]], [1.0, 1.0]) == [12.0]
+
+
+def test_weights_kept_that_cancel_count_as_one():
+    # V = 1 and 1 from weights 1 and -1: both positive, their weights sum to 0.
+    assert by_hand("ties", [0.0], [[1.0], [-1.0]], [1.0, -1.0], normalize=True) == [2.0]
+    assert by_hand("task_arithmetic", [0.0], [[3.0], [1.0]], [1.0, -1.0], normalize=True) == [2.0]
+
+
+def test_lambda_scales_what_is_added():
+    assert by_hand("task_arithmetic", [1.0], [[3.0]], [1.0], lambda_=0.25) == [1.5]
+
+
+def test_normalising_divides_instead_of_multiplying_by_a_reciprocal():
+    models = make_models((50, 50))
+    merged = merge("task_arithmetic", models, weights=(1.0, 2.0), normalize=True).numpy()
+    base, first, second = (t.numpy() for t in (models.base, *models.sources))
+    tau = ((first - base) * np.float32(1.0) + (second - base) * np.float32(2.0)) / np.float32(3.0)
+    assert np.array_equal(merged, tau + base)
+
+
+def test_linear_is_a_weighted_mean():
+    assert by_hand("linear", None, [[1.0], [5.0]], [3.0, 1.0], normalize=True) == [2.0]
+    assert by_hand("linear", None, [[1.0], [5.0]], [3.0, 1.0], normalize=False) == [8.0]
+
+
+def test_slerp_halves_a_right_angle():
+    found = by_hand("slerp", None, [[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
+    assert found == pytest.approx([math.sqrt(0.5), math.sqrt(0.5)], rel=1e-7)
+
+
+def test_slerp_turns_a_third_of_a_right_angle():
+    found = by_hand("slerp", None, [[2.0, 0.0], [0.0, 2.0]], [2.0, 1.0])
+    assert found == pytest.approx([2 * math.cos(math.pi / 6), 2 * math.sin(math.pi / 6)], rel=1e-6)
+
+
+def test_slerp_of_parallel_tensors_is_linear():
+    assert by_hand("slerp", None, [[1.0, 1.0], [3.0, 3.0]], [1.0, 1.0]) == [2.0, 2.0]
+
+
+def test_model_stock_of_equal_task_vectors_goes_all_the_way_and_of_orthogonal_ones_nowhere():
+    assert by_hand("model_stock", [1.0, 1.0], [[2.0, 3.0], [2.0, 3.0]], [1.0, 1.0]) == pytest.approx([2.0, 3.0])
+    assert by_hand("model_stock", [1.0, 1.0], [[2.0, 1.0], [1.0, 2.0]], [1.0, 1.0]) == [1.0, 1.0]
+    # 60 degrees: cos = 1/2, t = 2/3 for two sources.
+    sources = [[1.0, 0.0], [0.5, math.sqrt(0.75)]]
+    found = by_hand("model_stock", [0.0, 0.0], sources, [1.0, 1.0])
+    assert found == pytest.approx([0.5, math.sqrt(0.75) / 3], rel=1e-6)
+
+
+def test_passthrough_copies_bit_for_bit():
+    models = make_models(dtype=torch.bfloat16)
+    assert same_bits(merge("passthrough", models), models.sources[0])
+
+
+def test_a_source_is_rounded_to_the_bases_dtype_first():
+    base, source = torch.tensor([1.0]).bfloat16(), torch.tensor([1.0001])
+    operand = Operand(source, 1.0, 1.0, Draws(0, "a", "w"))
+    merged = merge_tensor("task_arithmetic", base, [operand], MergeOptions(), dtype=torch.float32)
+    assert merged.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("name", TASK_VECTOR_METHODS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("with_tables", [False, True])
+def test_what_is_not_finite_stays_visible(name, bad, with_tables):
+    models = make_models()
+    models.sources[0][3, 4] = bad
+    tables = [Tables(), Tables()] if with_tables else None
+    assert not bool(torch.isfinite(merge(name, models, tables=tables)).all())
+
+
+def test_gradients_are_not_recorded(method):
+    models = make_models()
+    base = torch.nn.Parameter(models.base)
+    assert not merge(method, Models(base, models.sources)).requires_grad
+    merge(method, Models(base, models.sources), out=base)
+    with torch.inference_mode():
+        merge(method, models)
+
+
+def test_an_unknown_method_is_told_its_choices():
+    with pytest.raises(RecipeError, match=r"'dare_tie'.*'dare_ties'"):
+        resolve_options("dare_tie", None, None, 1.0, 0.15, 0.01)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, found in METHODS.items() if found.needs_base))
+def test_task_vectors_need_a_base(name):
+    operand = Operand(torch.ones(2), 1.0, 1.0, Draws(0, "a", "w"))
+    with pytest.raises(RecipeError, match="base"):
+        merge_tensor(name, None, [operand], MergeOptions(), dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "sources", "weights", "said"),
+    [
+        ("slerp", [[1.0]], [1.0], "exactly two"),
+        ("slerp", [[1.0], [2.0]], [1.0, -1.0], "sum to 0"),
+        ("linear", [[1.0], [2.0]], [0.0, 0.0], "sum to 0"),
+        ("model_stock", [[1.0]], [1.0], "at least two"),
+        ("passthrough", [[1.0], [2.0]], [1.0, 1.0], "one source"),
+        ("ties", [[1.0], [2.0, 3.0]], [1.0, 1.0], "shapes differ"),
+        ("linear", [], [], "nothing to merge"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(name, sources, weights, said):
+    with pytest.raises(RecipeError, match=said):
+        by_hand(name, [1.0], sources, weights, normalize=True)
