@@ -134,8 +134,8 @@ def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     winner, selection = choose_winner(study, evaluator, choice, watch)
     write_recipe(winner, out / study_log.BEST)
     watch.phase("held out", 1)
-    rows = contestants(evaluator, winner, others["test"], choice, lambda name: watch.step(name))
-    table = judge(out, rows, others["test"], seed=search.seed, progress=lambda name: watch.step(name))
+    rows = contestants(evaluator, winner, others["test"], choice, watch.step)
+    table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
     _save_pictures(out / "images", others["test"][:PICTURES])
     result: dict[str, Any] = {
         "digest": winner.digest(),

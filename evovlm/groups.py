@@ -49,7 +49,8 @@ def grouping(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> Gr
     `layers`: the number of layers. Raises RecipeError for a tensor that no glob of a mapping takes.
     """
     if isinstance(spec, str):
-        return lambda name: spec
+        whole: str = spec
+        return lambda name: whole
     if isinstance(spec, int):
         named = {name: (name,) for name in group_names(spec, layers)[1:-1]}
         spec = {EMBEDDINGS: ("model.embed_tokens.*",), **named, HEAD: ("model.norm.*", "lm_head.*")}

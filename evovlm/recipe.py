@@ -22,7 +22,7 @@ Densities = Density | dict[str, Density]
 # "whole": one group. N: embeddings, N blocks of layers, head. A mapping: name -> globs on tensor names.
 GroupSpec = Literal["whole"] | Annotated[int, Field(ge=1)] | dict[str, tuple[str, ...]]
 
-WHOLE = "whole"
+WHOLE: Literal["whole"] = "whole"
 
 
 class Frozen(BaseModel):

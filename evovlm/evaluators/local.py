@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from evovlm.assembly import Assembly, assemble
-from evovlm.engines.hf import Engine, Prepared
+from evovlm.engines.hf import Engine
+from evovlm.engines.prompts import Prepared
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
 from evovlm.tasks import Item, Task

@@ -1,0 +1,49 @@
+"""From examples to a pool of tensors: token ids, labels, drawn images.
+
+Knows tokenizer and drawing; no mixtures, no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from evovlm.zoo.corpus import Example
+from evovlm.zoo.fit import IGNORED, Pool
+from evovlm.zoo.prompts import IMAGE_SIZE
+from evovlm.zoo.render import render
+from evovlm.zoo.scenes import Scene
+from evovlm.zoo.tokenizer import EOS_ID, PAD_ID
+
+
+def draw_images(scenes: Sequence[Scene]) -> Tensor:
+    """Drawn scenes as bytes: uint8 [count, 3, side, side]."""
+    pixels = np.empty((len(scenes), 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    for row, scene in enumerate(scenes):
+        pixels[row] = np.asarray(render(scene, IMAGE_SIZE)).transpose(2, 0, 1)
+    return torch.from_numpy(pixels)
+
+
+def make_pool(examples: Sequence[Example], tokenizer: Tokenizer) -> Pool:
+    """Encode examples: prompt, answer and end of text, padded on the right; the answer and the end are the labels.
+
+    Either all examples have a scene or none has. Each scene is drawn once for each of its examples.
+    """
+    prompts = [encoding.ids for encoding in tokenizer.encode_batch([example.prompt for example in examples])]
+    answers = [[*encoding.ids, EOS_ID] for encoding in tokenizer.encode_batch([example.answer for example in examples])]
+    length = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
+    ids = np.full((len(examples), length), PAD_ID, np.int64)
+    labels = np.full((len(examples), length), IGNORED, np.int64)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        start, stop = len(prompt), len(prompt) + len(answer)
+        ids[row, :start], ids[row, start:stop] = prompt, answer
+        labels[row, start:stop] = answer
+    scenes = [example.scene for example in examples if example.scene is not None]
+    if not scenes:
+        return Pool(torch.from_numpy(ids), torch.from_numpy(labels))
+    assert len(scenes) == len(examples), "a pool holds examples with scenes or without, not both"
+    return Pool(torch.from_numpy(ids), torch.from_numpy(labels), draw_images(scenes), torch.arange(len(examples)))
