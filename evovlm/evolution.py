@@ -28,7 +28,8 @@ from evovlm.tasks import Item, Task, parse_split
 from evovlm.version import hardware, versions
 
 FINALISTS = 10
-JUDGED_ITEMS = 1000
+# Enough for intervals of a few points; the choice among ten candidates and the sweeps need fewer.
+ITEMS = {"validation": 300, "test": 500}
 PICTURES = 12
 
 
@@ -220,7 +221,7 @@ def _other_items(recipe: Recipe) -> dict[str, list[Item]]:
     for name, where in (("validation", data.validation), ("test", data.test)):
         if where is not None:
             task, split = parse_split(where)
-            found[name] = task.items(split, JUDGED_ITEMS, search_of(recipe).seed)
+            found[name] = task.items(split, ITEMS[name], search_of(recipe).seed)
     return found
 
 

@@ -164,6 +164,7 @@ def _controls(
         sums = {f"{w:.1f}": _vectors(winner, dict.fromkeys(names, w)) for w in SWEEP}
         best = _best_on(evaluator, sums, choice, progress, "sweep")
         rows.append(row("sweep", sums[best], {"weight": float(best), "of": "one weight for all task vectors"}))
+    if winner.base is not None and winner.kind == "llm":
         single = {
             f"{name}:{w:.1f}": _vectors(winner, {other: w * (other == name) for other in names})
             for name in names
@@ -171,7 +172,7 @@ def _controls(
         }
         best = _best_on(evaluator, single, choice, progress, "single vector")
         rows.append(row("single_vector", single[best], {"source_and_weight": best}))
-    if len(names) == 2:
+    if winner.kind == "vlm" and len(names) == 2:
         first, second = names
         mixes = {f"{w:.1f}": _linear(winner, {first: 1 - w, second: w}) for w in SWEEP}
         best = _best_on(evaluator, mixes, choice, progress, "interpolation")

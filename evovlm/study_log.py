@@ -44,10 +44,15 @@ class Trial(BaseModel):
 def read_header(folder: Path) -> dict[str, Any]:
     """The study's header. Raises StudyError where there is none or it is damaged."""
     path = folder / HEADER
+    if not path.exists():
+        raise StudyError(f"{folder}: not a study folder ({HEADER} is missing)")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds a mapping. Raises StudyError where it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{folder}: not a study folder ({HEADER} is missing)") from None
     except ValueError as error:
         raise StudyError(f"{path}: damaged ({error}); start a new study in another folder") from None
     if not isinstance(content, dict):

@@ -95,7 +95,7 @@ def test_transposed_and_sliced_tensors_are_written_as_they_read(tmp_path: Path):
 
 def test_transformers_loads_what_was_written(tmp_path: Path):
     source = Checkpoint.open(save_llm(tmp_path / "llm"))
-    parts = [TensorInfo(key, source.shape(key), source.dtype(key)) for key in source.keys()]  # noqa: SIM118
+    parts = [TensorInfo(key, source.shape(key), source.dtype(key)) for key in source.keys()]
     with CheckpointWriter(tmp_path / "out", parts, max_shard_bytes=10**6) as writer:
         for part in parts:
             writer.write(part.name, source.tensor(part.name))

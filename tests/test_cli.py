@@ -29,7 +29,7 @@ def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
         [sys.executable, "-m", "evovlm.cli", *words],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         cwd=cwd,
         env=environment,
     )

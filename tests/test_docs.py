@@ -34,14 +34,14 @@ def test_the_commands_of_a_page_run(page: Path, workplace: Path):
                 continue
             assert words[0] == "evovlm", f"{page.name}: only evovlm commands are run, not {words[0]}"
             command = [sys.executable, "-m", "evovlm.cli", *words[1:]]
-            done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, timeout=280)
+            done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, timeout=850)
             assert done.returncode == 0, f"{page.name}: {line}\n{done.stderr[-2000:]}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, workplace: Path):
     for body in blocks(page, "python"):
-        done = subprocess.run([sys.executable, "-c", body], cwd=workplace, capture_output=True, text=True, timeout=280)
+        done = subprocess.run([sys.executable, "-c", body], cwd=workplace, capture_output=True, text=True, timeout=850)
         assert done.returncode == 0, f"{page.name}\n{done.stderr[-2000:]}"
 
 

@@ -21,9 +21,13 @@ from transformers import (
     AutoTokenizer,
     DynamicCache,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines.prompts import Prepared, Prompt, plan_batches, see, tokenize
 from evovlm.tasks.protocol import Generation, Item
+
+# Progress is shown by whoever asks for answers, not by every load.
+disable_progress_bar()
 
 # Below this share of unfinished rows, the finished ones are taken out of the cache.
 WORTH_DROPPING = 0.75

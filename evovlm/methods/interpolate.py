@@ -15,6 +15,7 @@ from torch import Tensor
 from evovlm.errors import RecipeError
 from evovlm.methods.operand import Operand, spans
 from evovlm.methods.result import Result, as_float32
+from evovlm.methods.scratch import SCRATCH
 from evovlm.methods.table import MergeOptions
 from evovlm.sums import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
 
@@ -79,7 +80,7 @@ def model_stock(
     # Task vectors that cancel out have no best average: the base stays.
     t = 0.0 if abs(determinant) < SINGULAR else count * cosine / determinant
     flat = base.detach().reshape(-1)
-    buffer = torch.empty(min(chunk, flat.numel()))
+    buffer = SCRATCH.take("base", 1, min(chunk, flat.numel()))[0]
     for start, stop, average in _sums(tensors, [1.0] * count, chunk):
         rest = buffer[: stop - start].copy_(flat[start:stop]).mul_(as_float32(1.0 - t))
         result.write(start, stop, average.div_(float(count)).mul_(as_float32(t)).add_(rest))
@@ -103,7 +104,7 @@ def _sums(tensors: Sequence[Tensor], weights: Sequence[float], chunk: int) -> It
     """(start, stop, sum of weight x tensor), products rounded, in order; each valid until the next."""
     flats = [tensor.detach().reshape(-1) for tensor in tensors]
     count = flats[0].numel()
-    buffers = torch.empty(2, min(chunk, count))
+    buffers = SCRATCH.take("sums", 2, min(chunk, count))
     for start, stop in spans(count, chunk):
         total, product = buffers[:, : stop - start]
         total.copy_(flats[0][start:stop]).mul_(weights[0])
@@ -135,7 +136,7 @@ def _differences(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) -> 
     """float32 [tensors, n] pieces of the tensors, minus the base if there is one."""
     flats = [tensor.detach().reshape(-1) for tensor in tensors]
     count = flats[0].numel()
-    buffers = torch.empty(len(flats) + 1, min(chunk, count))
+    buffers = SCRATCH.take("differences", len(flats) + 1, min(chunk, count))
     for start, stop in spans(count, chunk):
         parts = buffers[:, : stop - start]
         if base is not None:

@@ -17,6 +17,7 @@ from evovlm.methods.drop import keep_mask, rescale_factor
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
 from evovlm.methods.operand import CHUNK, Operand, TaskVector, spans
 from evovlm.methods.result import Result, as_float32
+from evovlm.methods.scratch import SCRATCH
 from evovlm.methods.table import MergeOptions, Method, find_method
 
 Rule = Callable[[Tensor | None, Sequence[Operand], MergeOptions, Result, int], None]
@@ -110,7 +111,7 @@ def _merge_task_vectors(
     terms = [_term(flat, operand, method, options, chunk) for operand in operands]
     add_up = _elect if method.elect else _add
     divisor = _sum_of_weights(terms) if options.normalize and not method.elect else 1.0
-    buffers = torch.empty(len(terms) + 4, min(chunk, flat.numel()))
+    buffers = SCRATCH.take("terms", len(terms) + 4, min(chunk, flat.numel()))
     for start, stop in spans(flat.numel(), chunk):
         parts = buffers[:, : stop - start]
         base32, scratch = parts[0].copy_(flat[start:stop]), parts[1:4]
@@ -160,8 +161,8 @@ def _elect(terms: Sequence[Term], parts: Tensor, scratch: Tensor, normalize: boo
         tau = tau.copy_(part) if index == 0 else tau.add_(part)
     tau.mul_(sign)
     if normalize:
-        divisor = sign.zero_()
-        for term, part in zip(terms, parts, strict=True):
+        divisor = torch.gt(parts[0], 0.0, out=sign).mul_(terms[0].weight)
+        for term, part in zip(terms[1:], parts[1:], strict=True):
             divisor.add_(torch.gt(part, 0.0, out=flags).mul_(term.weight))
         tau.div_(divisor.add_(torch.eq(divisor, 0.0, out=flags)))
     return tau

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evovlm.draws import Draws
+from evovlm.methods.scratch import SCRATCH
 
 # Elements worked on at once: the float32 buffers of a merge of two stay in a core's level-2 cache.
 CHUNK = 65536
@@ -92,15 +93,18 @@ class TaskVector:
         return out.copy_(self._source[start:stop].to(self._base.dtype)).sub_(base)
 
     def pieces(self, step: int | None = None) -> Iterator[tuple[int, int, Tensor]]:
-        """(start, stop, delta) over the whole tensor, `step` elements at a time; each valid until the next."""
+        """(start, stop, delta) over the whole tensor, `step` elements at a time.
+
+        Each is valid until the next; a thread runs one such scan at a time.
+        """
         size = min(step or self.chunk, self.count)
-        buffers = torch.empty(2, size)
+        buffers = SCRATCH.take("pieces", 2, size)
         for start, stop in spans(self.count, max(size, 1)):
             out, base = buffers[:, : stop - start]
             yield start, stop, self.read(start, stop, out, base)
 
     def magnitudes(self, step: int | None = None) -> Iterator[tuple[int, int, Tensor]]:
         """Like `pieces`, of |delta|."""
-        scratch = torch.empty(min(step or self.chunk, self.count))
+        scratch = SCRATCH.take("magnitudes", 1, min(step or self.chunk, self.count))[0]
         for start, stop, delta in self.pieces(step):
             yield start, stop, torch.abs(delta, out=scratch[: stop - start])

@@ -10,10 +10,13 @@ import math
 import warnings
 from collections.abc import Sequence
 
-import cma
 import numpy as np
 
 from evovlm.search.protocol import Genome, SearchSettings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # cma warns that it cannot plot; we never ask it to
+    import cma
 
 
 def default_population(genes: int) -> int:

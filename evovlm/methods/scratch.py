@@ -1,0 +1,35 @@
+"""Scratch memory that each thread keeps between merges, for fresh pages cost more than the sums done on them.
+
+Knows no methods. NumPy owns the memory: tensors made in torch's inference mode could not be written to outside.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Larger requests are served afresh, so that a thread never holds more than this many elements a name.
+MOST_KEPT = 1 << 20
+
+
+class Scratch(threading.local):
+    """Named float32 buffers of one thread; whoever takes a name again overwrites its last buffer."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[np.float32]] = {}
+
+    def take(self, name: str, rows: int, columns: int) -> Tensor:
+        """An uninitialised float32 tensor [rows, columns], valid until the name is taken again."""
+        count = rows * columns
+        if count > MOST_KEPT:
+            return torch.empty(rows, columns)
+        if name not in self._kept or len(self._kept[name]) < count:
+            self._kept[name] = np.empty(count, dtype=np.float32)
+        return torch.from_numpy(self._kept[name][:count]).view(rows, columns)
+
+
+SCRATCH = Scratch()

@@ -1,0 +1,174 @@
+"""What a report is about, read from a study's folder.
+
+Knows the study's files; no plots and no HTML. Files that a study in progress has not yet are told as None or empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evovlm import study_log
+from evovlm.errors import StudyError
+from evovlm.recipe import WHOLE, Recipe, value_at
+from evovlm.recipe_file import read_recipe
+from evovlm.study_log import Trial
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GeneName:
+    """A gene of the study's header, taken apart: `ja.weight.layers 0-3`."""
+
+    source: str
+    parameter: str
+    group: str
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """A study as its files tell it."""
+
+    folder: Path
+    header: Row
+    recipe: Recipe  # what was searched
+    winner: Recipe | None  # the best so far, or the one chosen at the end
+    genes: tuple[GeneName, ...]
+    trials: tuple[Trial, ...]
+    result: Row | None  # None: no held-out result yet
+    events: tuple[Row, ...]
+    answers: tuple[Row, ...]
+    held_out_answers: tuple[Row, ...]
+    images: dict[str, Path]  # by item id
+
+    @property
+    def scored(self) -> list[Trial]:
+        """Trials that have a score."""
+        return [trial for trial in self.trials if trial.score is not None]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """Trials that ended in an error."""
+        return [trial for trial in self.trials if trial.error is not None]
+
+    def groups(self) -> list[str]:
+        """Layer groups in model order, as far as genes or the winner's parameters name them."""
+        named = [gene.group for gene in self.genes]
+        if self.winner is not None:
+            own = [self.winner.of(name) for name in self.winner.source_names]
+            named += [group for p in own for v in (p.weight, p.density) if isinstance(v, dict) for group in v]
+        return list(dict.fromkeys(named)) or [WHOLE]
+
+    def parameter(self, recipe: Recipe, parameter: str) -> list[list[float]]:
+        """A recipe's weights or densities: [sources][groups]."""
+        return [
+            [value_at(getattr(recipe.of(source), parameter), group, 1.0) for group in self.groups()]
+            for source in recipe.source_names
+        ]
+
+    def ceiling(self, parameter: str) -> float:
+        """The highest value that the search may give a parameter; 1 where it is not searched."""
+        bounds = self.header["search"].get(parameter)
+        return float(bounds["high"]) if bounds else 1.0
+
+    def gene_means(self) -> list[list[float]]:
+        """The mean value of each gene in each generation, in the gene's own range: [genes][generations]."""
+        generations = by_generation(self.trials)
+        means = []
+        for index, gene in enumerate(self.genes):
+            bounds = self.header["search"][gene.parameter]
+            low, high = float(bounds["low"]), float(bounds["high"])
+            points = [[trial.genome[index] for trial in trials] for trials in generations]
+            means.append([low + (high - low) * sum(own) / len(own) for own in points])
+        return means
+
+
+def read_study(folder: Path) -> StudyData:
+    """Read a study's folder. Raises StudyError where it is none, or is damaged."""
+    header = study_log.read_header(folder)
+    content = dict(header.get("recipe") or {})
+    # The number of trials is free, for a study may be prolonged; the header leaves it open.
+    if content.get("search"):
+        content["search"] = {key: value for key, value in content["search"].items() if value is not None}
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(f"{folder / study_log.HEADER}: its recipe is damaged ({error.errors()[0]['msg']})") from None
+    best, images = folder / study_log.BEST, folder / "images"
+    return StudyData(
+        folder=folder,
+        header=header,
+        recipe=recipe,
+        winner=read_recipe(best) if best.exists() else None,
+        genes=tuple(_gene(name, recipe.source_names, folder) for name in header.get("genes", [])),
+        trials=tuple(study_log.read_trials(folder)),
+        result=_read_result(folder / study_log.RESULT),
+        events=tuple(study_log.read_rows(folder / study_log.EVENTS)),
+        answers=tuple(study_log.read_rows(folder / study_log.ANSWERS)),
+        held_out_answers=tuple(study_log.read_rows(folder / study_log.HELD_OUT_ANSWERS)),
+        images={path.stem: path for path in sorted(images.glob("*.png"))} if images.is_dir() else {},
+    )
+
+
+def by_generation(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Trials put together by generation, in order."""
+    found: dict[int, list[Trial]] = {}
+    for trial in trials:
+        found.setdefault(trial.generation, []).append(trial)
+    return list(found.values())
+
+
+def best_so_far(trials: Sequence[Trial]) -> list[tuple[int, float]]:
+    """(trial, highest score up to it), one entry a scored trial."""
+    found: list[tuple[int, float]] = []
+    for trial in trials:
+        if trial.score is not None:
+            found.append((trial.trial, max(trial.score, found[-1][1]) if found else trial.score))
+    return found
+
+
+def generation_means(trials: Sequence[Trial]) -> list[tuple[float, float]]:
+    """(middle of the generation, mean of its scores); generations without a score are left out."""
+    found = []
+    for generation in by_generation(trials):
+        scores = [trial.score for trial in generation if trial.score is not None]
+        if scores:
+            middle = (generation[0].trial + generation[-1].trial) / 2
+            found.append((middle, sum(scores) / len(scores)))
+    return found
+
+
+def seconds_by_phase(trials: Sequence[Trial]) -> dict[str, float]:
+    """Seconds of all trials together, by phase."""
+    total: dict[str, float] = {}
+    for trial in trials:
+        for phase, seconds in trial.seconds.items():
+            total[phase] = total.get(phase, 0.0) + seconds
+    return total
+
+
+def _gene(name: str, sources: Sequence[str], folder: Path) -> GeneName:
+    """Take a gene's name apart; the source's own name may hold dots."""
+    for source in sources:
+        for parameter in ("weight", "density"):
+            start = f"{source}.{parameter}."
+            if name.startswith(start):
+                return GeneName(source, parameter, name.removeprefix(start))
+    raise StudyError(f"{folder / study_log.HEADER}: the gene {name!r} belongs to no source of the recipe")
+
+
+def _read_result(path: Path) -> Row | None:
+    if not path.exists():
+        return None
+    try:
+        content: Row = json.loads(path.read_text(encoding="utf-8"))
+        content["held_out"]["evolved"]["score"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path}: damaged ({error!r}); delete it and run `evovlm evolve` again") from None
+    return content

@@ -1,0 +1,92 @@
+"""Put the report's page together and write it: one HTML file that asks no host for anything.
+
+Knows the sections and figures, and plotly's script as a text to be inlined; reads no logs itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+from evovlm.report import answers, figures, sections
+from evovlm.report.data import StudyData, read_study
+from evovlm.report.figures import Figure
+from evovlm.report.svg import draw_scores
+
+PAGE = "report.html"
+PICTURE = "scores.svg"
+# The browser itself refuses whatever would leave the page: no host can be asked, whatever a script wants.
+POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def write_report(study: Path) -> Path:
+    """Write `report.html` and `scores.svg` into a study's folder; returns the page's path.
+
+    A study without a held-out result, or without a single trial, has a report too. Raises StudyError where the
+    folder is no study or is damaged.
+    """
+    data = read_study(study)
+    _write(study / PICTURE, draw_scores(data))
+    return _write(study / PAGE, render(data))
+
+
+def render(study: StudyData) -> str:
+    """The page's HTML."""
+    scores, history = figures.score_figure(study), figures.history_figures(study)
+    best, seconds = figures.parameter_figures(study), figures.seconds_figure(study)
+    drawn = [scores, *best, *history, *([seconds] if seconds else [])]
+    body = [
+        sections.headline(study),
+        sections.plain_words(study),
+        sections.section("The search", sections.plot(scores)),
+        _heat_maps(best, history),
+        answers.held_out_answers(study),
+        answers.progress_answers(study),
+        sections.searched(study),
+        sections.section("Seconds", sections.plot(seconds)) if seconds else "",
+        sections.log(study),
+    ]
+    title = f"{study.folder.resolve().name}: {' + '.join(study.recipe.source_names)}"
+    return _document(title, "".join(body), drawn)
+
+
+def _heat_maps(best: list[Figure], history: list[Figure]) -> str:
+    if not best:
+        return ""
+    pairs = "".join(sections.plot(figure) for figure in best)
+    over_time = "".join(sections.plot(figure) for figure in history)
+    told = "<p>Weight: how much of a source is added. Density: which share of its elements is kept.</p>"
+    return sections.section("Weights and densities by layer group", f'{told}<div class="pair">{pairs}</div>{over_time}')
+
+
+def _document(title: str, body: str, drawn: list[Figure]) -> str:
+    here = files("evovlm.report")
+    style = (here / "page.css").read_text(encoding="utf-8")
+    script = (here / "page.js").read_text(encoding="utf-8")
+    plots = {figure.name: {"data": figure.data, "layout": figure.layout} for figure in drawn}
+    # `</` inside a script element would end it.
+    content = json.dumps(plots, ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"<header><h1>{escape(title)}</h1><p>What an evolved merge found, and how far to trust it.</p></header>\n"
+        f"<main>{body}</main>\n<noscript><p>The plots need JavaScript; tables and answers do not.</p></noscript>\n"
+        f'<script type="application/json" id="figures">{content}</script>\n'
+        f"<script>{get_plotlyjs()}</script>\n<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _write(path: Path, text: str) -> Path:
+    """The file appears whole or not at all."""
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
+    return path

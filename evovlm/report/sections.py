@@ -1,0 +1,173 @@
+"""The sections of the report's page, as HTML.
+
+Knows the study's data and HTML; draws no plots and writes no files. Whatever comes from a file is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from evovlm.recipe import Recipe
+from evovlm.recipe_file import recipe_text
+from evovlm.report.data import Row, StudyData
+from evovlm.report.figures import Figure
+from evovlm.report.words import control_name, does_not_show, shows
+from evovlm.study_log import best_trial
+
+FAILURES_SHOWN = 20
+
+
+def headline(study: StudyData) -> str:
+    """What was done, and the held-out table."""
+    facts = {
+        "task": _item_facts(study),
+        "method": f"{study.recipe.method}, {len(study.genes)} genes, {study.header['search']['algorithm']}",
+        "trials": f"{len(study.trials)} ({len(study.failed)} failed)",
+        "seed": str(study.header["search"].get("seed", "unknown")),
+        "hardware": str(_latest(study, "hardware")),
+        "versions": _versions(study),
+    }
+    parts = [_facts(facts)]
+    if study.result is None:
+        best = best_trial(study.trials)
+        score = f"{best.score:.2f} (trial {best.trial}, on the search items)" if best else "none yet"
+        parts.append(f'<p class="note">No held-out result yet. Best score so far: {score}.</p>')
+    else:
+        parts.append(held_out_table(study.result))
+    return section("Result", "".join(parts))
+
+
+def held_out_table(result: Row) -> str:
+    """Sources, controls and the evolved model with interval, exact share and difference."""
+    held_out = result["held_out"]
+    rows = [
+        *((f"source {name}", cell, "") for name, cell in held_out["sources"].items()),
+        *((control_name(name), cell, "") for name, cell in held_out["controls"].items()),
+        ("evolved", held_out["evolved"], "evolved"),
+    ]
+    top = max(float(cell["ci95"][1]) for _, cell, _ in rows) or 1.0
+    lines = [
+        f"<caption>Held-out items: {escape(str(result.get('data', {}).get('test', '')))},"
+        f" {held_out['evolved'].get('items', '')} items. Intervals: 95 %, bootstrap over items.</caption>",
+        "<thead><tr><th scope=col>model</th><th scope=col class=num>score</th><th scope=col>95 % interval</th>"
+        "<th scope=col class=num>exact</th><th scope=col class=num>evolved minus this</th></tr></thead><tbody>",
+    ]
+    for name, cell, style in rows:
+        low, high = cell["ci95"]
+        left, width = max(0.0, 100 * low / top), max(0.5, 100 * (high - max(low, 0)) / top)
+        bar = f'<span class="bar" aria-hidden="true"><i style="left:{left:.1f}%;width:{width:.1f}%"></i></span>'
+        lines.append(
+            f'<tr class="{style}"><th scope=row>{escape(name)}</th><td class=num>{cell["score"]:.2f}</td>'
+            f"<td>{low:.2f} to {high:.2f}{bar}</td><td class=num>{cell['exact']:.1%}</td>"
+            f"<td class=num>{_versus(cell) if style != 'evolved' else ''}</td></tr>"
+        )
+    return f'<div class="scroll"><table>{"".join(lines)}</tbody></table></div>'
+
+
+def plain_words(study: StudyData) -> str:
+    """What this shows and what it does not."""
+    return section(
+        "What this shows, and what it does not",
+        f"<h3>It shows</h3>{_list(shows(study))}<h3>It does not show</h3>{_list(does_not_show(study))}",
+    )
+
+
+def plot(figure: Figure) -> str:
+    """The place of one plot; the page's script draws it."""
+    name = escape(figure.name)
+    return (
+        f'<figure><figcaption>{escape(figure.title)}</figcaption><div class="plot" id="plot-{name}" role="img"'
+        f' aria-label="{escape(figure.alt)}" style="min-height:{figure.layout["height"]}px"></div></figure>'
+    )
+
+
+def searched(study: StudyData) -> str:
+    """What was searched: recipe, digest, winner, items."""
+    search = study.header["search"]
+    spans = {
+        name: f"{search[name]['low']} to {search[name]['high']}" for name in ("weight", "density") if search.get(name)
+    }
+    facts = {
+        "search items": f"{len(study.header['items']['ids'])} of {study.header['items']['task']}",
+        **{f"range of a {name}": span for name, span in spans.items()},
+        "start, sigma": f"{search.get('start')}, {search.get('sigma'):.3f} of the range",
+        "recipe before the search": study.recipe.digest(),
+    }
+    parts = [_facts(facts)]
+    if study.winner is not None:
+        facts = {"digest of the winner": study.winner.digest()}
+        parts.append(_facts(facts) + _code("The winner's recipe (best.yaml)", study.winner))
+    parts.append(_code("The recipe that was searched", study.recipe))
+    names = ", ".join(f"{gene.source}.{gene.parameter}.{gene.group}" for gene in study.genes)
+    parts.append(f"<details><summary>Genes</summary><p>{escape(names)}</p></details>")
+    return section("What was searched", "".join(parts))
+
+
+def log(study: StudyData) -> str:
+    """Failures, and what happened to the study itself."""
+    parts = []
+    if study.failed:
+        rows = [(str(trial.trial), str(trial.generation), str(trial.error)) for trial in study.failed[:FAILURES_SHOWN]]
+        left = len(study.failed) - len(rows)
+        parts.append(table(("trial", "generation", "error"), rows))
+        parts.append(f"<p>and {left} more in trials.jsonl</p>" if left else "")
+    else:
+        parts.append("<p>No trial failed.</p>")
+    rows = []
+    for event in study.events:
+        rest = ", ".join(f"{key} {value}" for key, value in event.items() if key not in ("time", "event") and value)
+        rows.append((str(event.get("time", "")), str(event.get("event", "")), rest))
+    if rows:
+        parts.append("<h3>Events</h3>" + table(("time", "event", "details"), rows))
+    return section("Failures and events", "".join(parts))
+
+
+def section(title: str, body: str) -> str:
+    """A section with its heading."""
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A plain table that scrolls sideways where it does not fit."""
+    cells = "".join(f"<th scope=col>{escape(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _versus(cell: Row) -> str:
+    versus = cell.get("versus_evolved")
+    if versus is None:
+        return ""
+    low, high = versus["ci95"]
+    unsure = " <abbr title='not significant: the interval holds zero'>n.s.</abbr>" if low <= 0 <= high else ""
+    return f"{versus['mean']:+.2f} [{low:+.2f}, {high:+.2f}]{unsure}"
+
+
+def _item_facts(study: StudyData) -> str:
+    data = study.header.get("data") or {}
+    named = [f"{key} {value}" for key, value in data.items() if value]
+    return ", ".join(named) or str(study.header["items"]["task"])
+
+
+def _latest(study: StudyData, key: str) -> Any:
+    return (study.result or {}).get(key) or study.header.get(key, "unknown")
+
+
+def _versions(study: StudyData) -> str:
+    versions = _latest(study, "versions")
+    return ", ".join(f"{name} {value}" for name, value in versions.items()) if isinstance(versions, dict) else ""
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items()) + "</dl>"
+
+
+def _list(sentences: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
+
+
+def _code(title: str, recipe: Recipe) -> str:
+    text = escape(recipe_text(recipe))
+    return f"<details><summary>{escape(title)}</summary><pre><code>{text}</code></pre></details>"

@@ -1,0 +1,108 @@
+"""What a study shows and what it does not, in plain sentences.
+
+Knows the study's data; no HTML and no plots.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evovlm.report.data import Row, StudyData
+from evovlm.study_log import best_trial
+
+CONTROL_NAMES = {
+    "average": "plain average of the sources",
+    "plugged_in": "language model plugged in unmerged",
+    "sweep": "best single weight for all task vectors",
+    "single_vector": "best single task vector, scaled",
+    "interpolation": "best interpolation between two sources",
+    "shuffled_images": "evolved, images shuffled",
+}
+
+
+def control_name(name: str) -> str:
+    """A control of the held-out table, in words."""
+    return CONTROL_NAMES.get(name, name.replace("_", " "))
+
+
+def shows(study: StudyData) -> list[str]:
+    """Sentences on what may be concluded."""
+    if study.result is None:
+        best = best_trial(study.trials)
+        if best is None:
+            return ["Nothing yet: no candidate has a score."]
+        return [
+            f"So far the best of {len(study.trials)} candidates, trial {best.trial}, scored {best.score:.2f} on the"
+            " search items. There is no held-out result yet, so this shows only that the search is under way."
+        ]
+    held_out = study.result["held_out"]
+    evolved = held_out["evolved"]
+    low, high = evolved["ci95"]
+    sentences = [
+        f"On {evolved.get('items', 'the')} held-out items, which neither search nor choice has seen, the evolved merge"
+        f" scored {evolved['score']:.2f} (95 % interval {low:.2f} to {high:.2f}), with {evolved['exact']:.1%} of the"
+        " answers exact."
+    ]
+    sources = held_out["sources"]
+    if sources:
+        name = max(sources, key=lambda key: float(sources[key]["score"]))
+        sentences.append(_against(f"the best source, {name}", sources[name]))
+    rivals = {key: cell for key, cell in held_out["controls"].items() if key != "shuffled_images"}
+    if rivals:
+        name = max(rivals, key=lambda key: float(rivals[key]["score"]))
+        sentences.append(_against(f"the best control ({control_name(name)})", rivals[name]))
+    shuffled = held_out["controls"].get("shuffled_images")
+    if shuffled:
+        sentences.append(
+            f"With each question beside another question's image it scores {shuffled['score']:.2f}: the rest of its"
+            " score comes from seeing."
+        )
+    return sentences
+
+
+def does_not_show(study: StudyData) -> list[str]:
+    """Sentences on what may not be concluded, the winner's curse first."""
+    sentences = [_curse(study)]
+    if study.result is not None:
+        sentences.append(
+            "The intervals tell how much the choice of test items matters. They do not tell how much another seed of"
+            f" the search would change: this is one search, seed {study.result.get('seed', 'unknown')}."
+        )
+    data = study.header.get("data") or {}
+    task = data.get("test", study.header.get("items", {}).get("task", "one task"))
+    sentences += [
+        f"One task ({task}) was measured. Other abilities of the sources may have been lost, and nobody has looked.",
+        "Nothing was aligned after the merge: faults and unsafe habits of every source may be in it.",
+    ]
+    if any(source.model.startswith("zoo:") or "/zoo/" in source.model for source in study.recipe.sources):
+        sentences.append(
+            "The models are the small ones of the zoo, on rendered scenes: this shows how merging behaves there, not"
+            " how well large models do on photographs."
+        )
+    return sentences
+
+
+def _against(name: str, cell: Row) -> str:
+    versus: dict[str, Any] | None = cell.get("versus_evolved")
+    if versus is None:
+        return f"Beside it, {name}, scored {cell['score']:.2f}."
+    mean, (low, high) = versus["mean"], versus["ci95"]
+    text = f"It scored {mean:+.2f} points against {name} (95 % interval of the difference {low:+.2f} to {high:+.2f})"
+    if low > 0:
+        return text + ": better, beyond what the choice of items explains."
+    if high < 0:
+        return text + ": worse, beyond what the choice of items explains."
+    return text + ": the interval holds zero, so they cannot be told apart here."
+
+
+def _curse(study: StudyData) -> str:
+    text = (
+        "The winner's curse: the best of many noisy scores is partly luck, so the best score of a search is too high."
+    )
+    chosen = (study.result or {}).get("selection")
+    if not chosen:
+        return text + " The scores over trials below are such scores; wait for the held-out ones."
+    return (
+        f"{text} The winner, trial {chosen['trial']}, scored {chosen['search_score']:.2f} on the search items and"
+        f" {chosen['choice_score']:.2f} on fresh ones ({-chosen['luck']:+.2f}). Trust only the held-out table."
+    )
