@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations, combinations_with_replacement
 
-import torch
 from torch import Tensor
 
 from evovlm.errors import RecipeError

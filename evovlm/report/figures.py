@@ -81,7 +81,7 @@ def parameter_figures(study: StudyData) -> list[Figure]:
         layout = {
             "yaxis": {"autorange": "reversed", "type": "category"},
             "xaxis": {"type": "category", "side": "top"},
-            "height": 150 + 34 * len(groups),
+            "height": 110 + 34 * len(groups),
         }
         alt = f"{title} of the best recipe by source and layer group. {told}."
         data = [_heat(sources, groups, down, study.ceiling(parameter), numbers=True)]
@@ -107,7 +107,7 @@ def history_figures(study: StudyData) -> list[Figure]:
         layout = {
             "xaxis": {"title": {"text": "generation"}},
             "yaxis": {"autorange": "reversed", "type": "category"},
-            "height": 150 + 22 * len(names),
+            "height": 120 + 22 * len(names),
         }
         data = [_heat(generations, names, values, study.ceiling(parameter), numbers=False)]
         figures.append(Figure(f"history-{parameter}", title, alt, data, layout))

@@ -39,11 +39,11 @@ def render(study: StudyData) -> str:
     """The page's HTML."""
     scores, history = figures.score_figure(study), figures.history_figures(study)
     best, seconds = figures.parameter_figures(study), figures.seconds_figure(study)
-    drawn = [scores, *best, *history, *([seconds] if seconds else [])]
+    drawn = [*([scores] if study.trials else []), *best, *history, *([seconds] if seconds else [])]
     body = [
         sections.headline(study),
         sections.plain_words(study),
-        sections.section("The search", sections.plot(scores)),
+        sections.section("The search", sections.plot(scores) if study.trials else "<p>No trial yet.</p>"),
         _heat_maps(best, history),
         answers.held_out_answers(study),
         answers.progress_answers(study),

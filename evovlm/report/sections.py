@@ -49,8 +49,6 @@ def held_out_table(result: Row) -> str:
     ]
     top = max(float(cell["ci95"][1]) for _, cell, _ in rows) or 1.0
     lines = [
-        f"<caption>Held-out items: {escape(str(result.get('data', {}).get('test', '')))},"
-        f" {held_out['evolved'].get('items', '')} items. Intervals: 95 %, bootstrap over items.</caption>",
         "<thead><tr><th scope=col>model</th><th scope=col class=num>score</th><th scope=col>95 % interval</th>"
         "<th scope=col class=num>exact</th><th scope=col class=num>evolved minus this</th></tr></thead><tbody>",
     ]
@@ -63,7 +61,11 @@ def held_out_table(result: Row) -> str:
             f"<td>{low:.2f} to {high:.2f}{bar}</td><td class=num>{cell['exact']:.1%}</td>"
             f"<td class=num>{_versus(cell) if style != 'evolved' else ''}</td></tr>"
         )
-    return f'<div class="scroll"><table>{"".join(lines)}</tbody></table></div>'
+    told = (
+        f"Held-out items: {result.get('data', {}).get('test', '')}, {held_out['evolved'].get('items', '')} items."
+        " Intervals: 95 %, bootstrap over items."
+    )
+    return f'<p class="told">{escape(told)}</p><div class="scroll"><table>{"".join(lines)}</tbody></table></div>'
 
 
 def plain_words(study: StudyData) -> str:

@@ -65,19 +65,18 @@ def does_not_show(study: StudyData) -> list[str]:
     sentences = [_curse(study)]
     if study.result is not None:
         sentences.append(
-            "The intervals tell how much the choice of test items matters. They do not tell how much another seed of"
-            f" the search would change: this is one search, seed {study.result.get('seed', 'unknown')}."
+            "What another seed of the search would give: the intervals tell how much the choice of test items matters,"
+            f" and this is one search, seed {study.result.get('seed', 'unknown')}."
         )
     data = study.header.get("data") or {}
-    task = data.get("test", study.header.get("items", {}).get("task", "one task"))
+    task = data.get("test", study.header.get("items", {}).get("task", "its task"))
     sentences += [
-        f"One task ({task}) was measured. Other abilities of the sources may have been lost, and nobody has looked.",
-        "Nothing was aligned after the merge: faults and unsafe habits of every source may be in it.",
+        f"Anything beyond one task ({task}): other abilities of the sources may have been lost, and nobody has looked.",
+        "That the merge is safe to use: nothing was aligned after it, and every source's faults may be in it.",
     ]
     if any(source.model.startswith("zoo:") or "/zoo/" in source.model for source in study.recipe.sources):
         sentences.append(
-            "The models are the small ones of the zoo, on rendered scenes: this shows how merging behaves there, not"
-            " how well large models do on photographs."
+            "How well large models would do on photographs: these are the small models of the zoo, on rendered scenes."
         )
     return sentences
 
@@ -96,12 +95,10 @@ def _against(name: str, cell: Row) -> str:
 
 
 def _curse(study: StudyData) -> str:
-    text = (
-        "The winner's curse: the best of many noisy scores is partly luck, so the best score of a search is too high."
-    )
+    text = "That the best score of the search holds: the best of many noisy scores is partly luck (the winner's curse)."
     chosen = (study.result or {}).get("selection")
     if not chosen:
-        return text + " The scores over trials below are such scores; wait for the held-out ones."
+        return text + " The scores over trials are such scores; wait for the held-out ones."
     return (
         f"{text} The winner, trial {chosen['trial']}, scored {chosen['search_score']:.2f} on the search items and"
         f" {chosen['choice_score']:.2f} on fresh ones ({-chosen['luck']:+.2f}). Trust only the held-out table."
