@@ -1,0 +1,40 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evovlm.report.data import StudyData, read_study
+from evovlm.report.words import does_not_show, shows
+from tests.report.study_folder import cell, make_study
+
+
+def with_source(study: StudyData, found: dict[str, Any]) -> StudyData:
+    assert study.result is not None
+    held_out = study.result["held_out"] | {"sources": {"ja": found}}
+    return replace(study, result=study.result | {"held_out": held_out})
+
+
+def test_a_difference_is_claimed_only_where_its_interval_leaves_zero_out(study: Path):
+    data = read_study(study)
+    assert "better, beyond" in " ".join(shows(with_source(data, cell(20, 0, 5.0))))
+    assert "worse, beyond" in " ".join(shows(with_source(data, cell(99, 0, -5.0))))
+    first = " ".join(shows(with_source(data, cell(59, 0, 1.0))))
+    assert "better, beyond" not in first
+    assert "cannot be told apart" in first
+
+
+def test_a_control_that_does_as_well_is_told(study: Path):
+    text = " ".join(shows(read_study(study)))
+    assert "best control (best single weight for all task vectors)" in text
+    assert "cannot be told apart" in text
+
+
+def test_the_winners_curse_is_told_with_its_figures(study: Path):
+    text = does_not_show(read_study(study))[0]
+    for part in ("winner's curse", "63.50", "60.25", "-3.25"):
+        assert part in text
+
+
+def test_an_unfinished_search_claims_nothing(tmp_path: Path):
+    data = read_study(make_study(tmp_path / "mid", trials=10, finished=False))
+    assert "only that the search is under way" in shows(data)[0]
+    assert "wait for the held-out ones" in does_not_show(data)[0]
