@@ -114,7 +114,8 @@ def _merge_task_vectors(
     buffers = SCRATCH.take("terms", len(terms) + 4, min(chunk, flat.numel()))
     for start, stop in spans(flat.numel(), chunk):
         parts = buffers[:, : stop - start]
-        base32, scratch = parts[0].copy_(flat[start:stop]), parts[1:4]
+        # Adding 0 makes -0 to 0: then no zero of the result has a sign that depends on how zeros were added.
+        base32, scratch = parts[0].copy_(flat[start:stop]).add_(0.0), parts[1:4]
         for term, part in zip(terms, parts[4:], strict=True):
             term.write(start, stop, base32, scratch[0], part)
         tau = add_up(terms, parts[4:], scratch, options.normalize)

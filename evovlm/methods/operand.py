@@ -17,8 +17,9 @@ from torch import Tensor
 from evovlm.draws import Draws
 from evovlm.methods.scratch import SCRATCH
 
-# Elements worked on at once: the float32 buffers of a merge of two stay in a core's level-2 cache.
-CHUNK = 65536
+# Elements worked on at once: the float32 buffers stay in a core's level-2 cache, and torch does not yet split
+# the work among threads of its own (from 32768 elements up), which is the business of whoever calls.
+CHUNK = 32768
 
 Magnitudes: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]

@@ -1,6 +1,8 @@
 """The merge methods: worked by hand, against float64, and deaf to chunks, threads and memos."""
 
 import math
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -340,3 +342,50 @@ def test_task_vectors_need_a_base(name):
 def test_what_cannot_be_merged_is_refused(name, sources, weights, said):
     with pytest.raises(RecipeError, match=said):
         by_hand(name, [1.0], sources, weights, normalize=True)
+
+
+@pytest.mark.parametrize("name", TASK_VECTOR_METHODS)
+def test_zeros_have_no_sign(name):
+    models = make_models()
+    models.base.fill_(-0.0)
+    models.sources[0].fill_(-0.0)
+    models.sources[1].fill_(-0.0)
+    assert same_bits(merge(name, models), torch.zeros(12, 20))
+
+
+MEASURE = """
+import torch
+from evovlm.draws import Draws
+from evovlm.methods import Operand, merge_tensor, resolve_options
+
+def status(key):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+def merge(method, base, sources):
+    operands = [Operand(x, 0.5, 0.5, Draws(0, str(i), "w")) for i, x in enumerate(sources)]
+    options = resolve_options(method, True, None, 1.0, 0.15, 0.01)
+    return merge_tensor(method, base, operands, options, dtype=torch.bfloat16)
+
+torch.set_num_threads(1)
+n = 2**23
+base, *sources = (torch.randn(4, n // 4096, 1024).to(torch.bfloat16) for _ in range(4))
+for method in METHODS:
+    merge(method, base[:1], [x[:1] for x in sources])  # libraries, scratch
+    open("/proc/self/clear_refs", "w").write("5")  # resets the peak
+    before = status("VmRSS")
+    merged = merge(method, base, sources)
+    print(method, (status("VmHWM") - before) / n)
+    del merged
+"""
+
+
+def test_a_merge_takes_little_more_than_its_masks_and_its_result():
+    names = ["linear", "dare_ties", "ties", "della", "breadcrumbs", "model_stock"]
+    script = MEASURE.replace("METHODS", repr(names))
+    lines = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    found = {line.split()[0]: float(line.split()[1]) for line in lines.splitlines()}
+    assert sorted(found) == sorted(names)
+    # Bytes an element: 2 of the result, 1 of each of three masks, and chunks; the float32 tensor would be 4.
+    for name, taken in found.items():
+        assert taken < 2 + 3 * (METHODS[name].drop is not None) + 2, name
