@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evovlm import draws
@@ -45,6 +45,7 @@ def test_a_counter_gives_eight_draws_low_halves_first():
     assert found.tolist() == [0xE8D5, 0x6627, 0xC58D, 0xE169, 0xAC4C, 0xBC57, 0xDBD8, 0x9B00]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 200), st.integers(0, 200))
 def test_any_stretch_is_a_piece_of_the_whole(key, start, length):
     whole = philox_draws(key, 0, 400)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -23,6 +23,7 @@ floats = st.floats(-1e3, 1e3, width=32)
 vectors = arrays(np.float32, st.integers(1, 60), elements=floats)
 
 
+@settings(deadline=None)
 @given(st.floats(2.0**-90, 2.0**126, width=32))
 def test_the_largest_term_lands_just_under_two_to_the_31(largest):
     scaled = Fraction(largest) * Fraction(2) ** exponent(largest)
@@ -33,6 +34,7 @@ def test_no_scale_for_what_cannot_be_scaled():
     assert [exponent(value) for value in (0.0, math.inf, math.nan)] == [0, 0, 0]
 
 
+@settings(deadline=None)
 @given(vectors, st.randoms(use_true_random=False))
 def test_integer_sums_are_exact(values, random):
     magnitudes = torch.from_numpy(np.abs(values))
@@ -50,6 +52,7 @@ def test_integer_sums_stay_exact_over_many_blocks():
     assert integer_sums(integers, keep) == (200_001 * (2**31 - 128), 3 * (2**31 - 128))
 
 
+@settings(deadline=None)
 @given(vectors, st.integers(1, 20))
 def test_a_dot_product_does_not_depend_on_order_or_pieces(values, piece):
     left, right = torch.from_numpy(values), torch.from_numpy(values[::-1].copy())

@@ -56,6 +56,7 @@ def test_masks_depend_on_neither_chunks_nor_tables(drop, delta, density, chunk):
         assert np.array_equal(expected, other)
 
 
+@settings(deadline=None)
 @given(density=st.floats(0, 0.999999))
 def test_dare_keeps_the_elements_whose_draw_lies_below_the_threshold(density):
     expected = philox_draws(DRAWS.key, 0, 300) < threshold(density)

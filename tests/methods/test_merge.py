@@ -184,6 +184,7 @@ def test_the_order_of_sources_changes_only_rounding(name, order, seed):
 
 
 @pytest.mark.parametrize("name", ["dare_ties", "breadcrumbs_ties", "della"])
+@settings(deadline=None)
 @given(
     weights=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),
     normalize=st.booleans(),
