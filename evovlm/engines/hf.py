@@ -1,8 +1,11 @@
 """The transformers engine: one resident model whose tower a candidate overwrites, and its answers.
 
-Knows transformers; no recipes, tasks' scores or searches. Answers depend on weights, prompts and settings alone;
-in float32 not on the batch either (tested). Greedy decoding runs in a loop of our own on the live weights, with
-finished rows dropped; beams and penalties go through `generate`.
+Knows transformers; no recipes, tasks' scores or searches. Greedy decoding runs in a loop of our own on the live
+weights, with finished rows dropped; beams and penalties go through `generate`.
+
+The same weights, prompts, settings and batch plan give the same answers on the same device, libraries and thread
+count. Any of these moves the last bits of the logits, which shows only where two tokens all but tie: in float32 the
+batch was seen to change no answer (tested at 1 and 16), in bfloat16 it may change some.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     DynamicCache,
+    LogitsProcessorList,
 )
 from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines.prompts import Prepared, Prompt, plan_batches, see, tokenize
+from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
 
 # Progress is shown by whoever asks for answers, not by every load.
@@ -48,6 +53,8 @@ class Engine:
             self.tower["lm_head.weight"] = model.lm_head.weight
         ends = model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
+        if ends is None:
+            raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
         self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=model.device)
 
     @classmethod
@@ -75,70 +82,93 @@ class Engine:
     def prepare(self, items: Sequence[Item], generation: Generation, batch: int) -> Prepared:
         """Tokens, vision features and the batch plan of a set of items.
 
-        Raises DataError for an image that cannot be read.
+        Equal images are seen once. Raises DataError for an image that cannot be read.
         """
         if self.sees:
             prompts = see(self.model, self.processor, items, generation)
         else:
             texts = [generation.template.replace("{question}", item.question) for item in items]
             prompts = [Prompt(tokenize(self.tokenizer, text).to(self.model.device), None) for text in texts]
-        return Prepared(prompts, generation, plan_batches([len(prompt.ids) for prompt in prompts], batch))
+        # A penalty counts padding as something said, so nothing may be padded then.
+        alike = generation.repetition_penalty != 1.0
+        return Prepared(prompts, generation, plan_batches([len(prompt.ids) for prompt in prompts], batch, alike=alike))
 
     @torch.inference_mode()
     def answer(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> list[str]:
-        """One answer an item, in item order, stripped.
+        """One answer an item, in item order, stripped. `progress` hears how many items each batch answered.
 
-        A batch that does not fit into memory is halved and tried again. Raises FloatingPointError for logits
-        that are not finite, torch.OutOfMemoryError where a single row does not fit.
+        A batch that does not fit into memory is halved in the plan, told in `prepared.halved`, and tried again.
+        Raises FloatingPointError for logits that are not finite, and torch.OutOfMemoryError or MemoryError where
+        a single row does not fit.
         """
         answers = [""] * len(prepared.prompts)
-        waiting = list(prepared.batches)
-        while waiting:
-            batch = waiting.pop(0)
-            try:
-                made = self._decode([prepared.prompts[index] for index in batch], prepared.generation)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                half = len(batch) // 2
-                waiting[:0] = [batch[:half], batch[half:]]
+        done = 0
+        while done < len(prepared.batches):
+            batch = prepared.batches[done]
+            made = self._decode_or_none([prepared.prompts[index] for index in batch], prepared.generation)
+            if made is None:
+                half = (len(batch) + 1) // 2
+                prepared.halved.append(len(batch))
+                prepared.batches[done : done + 1] = [batch[:half], batch[half:]]
+                if self.model.device.type == "cuda":
+                    torch.cuda.empty_cache()
                 continue
             for index, text in zip(batch, made, strict=True):
                 answers[index] = text
             if progress is not None:
                 progress(len(batch))
+            done += 1
         return answers
 
+    def _decode_or_none(self, prompts: Sequence[Prompt], generation: Generation) -> list[str] | None:
+        """The answers, or None where they do not fit into memory; what the attempt held is free by then."""
+        try:
+            return self._decode(prompts, generation)
+        except (MemoryError, RuntimeError) as error:
+            if len(prompts) == 1 or not _is_out_of_memory(error):
+                raise
+        return None
+
     def _decode(self, prompts: Sequence[Prompt], generation: Generation) -> list[str]:
-        embeddings, mask = self._embed(prompts)
+        ids, mask = self._pad(prompts)
+        embeddings = self._embed(prompts, ids, mask)
         if generation.num_beams == 1 and generation.repetition_penalty == 1.0:
             tokens = self._greedy(embeddings, mask, generation.max_new_tokens)
         else:
-            tokens = self.model.generate(
+            # The ids go along because the penalty is on the prompt's tokens too.
+            whole = self.model.generate(
+                input_ids=ids,
                 inputs_embeds=embeddings,
                 attention_mask=mask,
                 do_sample=False,
                 num_beams=generation.num_beams,
                 repetition_penalty=generation.repetition_penalty,
                 max_new_tokens=generation.max_new_tokens,
+                logits_processor=LogitsProcessorList([_refuse_nan]),
             )
+            tokens = whole[:, ids.shape[1] :]
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return [_cut(text, generation.stop).strip() for text in texts]
 
-    def _embed(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-        """Left-padded embeddings [batch, length, hidden] from the live table, and the mask [batch, length]."""
+    def _pad(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask int64 [batch, length], padded on the left."""
         longest = max(len(prompt.ids) for prompt in prompts)
-        ids = torch.zeros(len(prompts), longest, dtype=torch.int64, device=self.model.device)
+        padding = self.tokenizer.pad_token_id or 0
+        ids = torch.full((len(prompts), longest), padding, dtype=torch.int64, device=self.model.device)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
             ids[row, longest - len(prompt.ids) :] = prompt.ids
             mask[row, longest - len(prompt.ids) :] = 1
-        embeddings = self._text.embed_tokens(ids)
+        return ids, mask
+
+    def _embed(self, prompts: Sequence[Prompt], ids: Tensor, mask: Tensor) -> Tensor:
+        """Embeddings [batch, length, hidden] from the live table, image features at the image tokens."""
+        embeddings: Tensor = self._text.embed_tokens(ids)
         features = [prompt.features for prompt in prompts if prompt.features is not None]
         if features:
             places = (ids == self.model.config.image_token_id) & (mask == 1)
             embeddings[places] = torch.cat(features).to(embeddings.dtype)
-        return embeddings, mask
+        return embeddings
 
     def _greedy(self, embeddings: Tensor, mask: Tensor, most: int) -> Tensor:
         """Greedy tokens int64 [batch, steps], filled up with the first end token."""
@@ -154,8 +184,7 @@ class Engine:
             ).last_hidden_state
             logits = self.model.lm_head(hidden[:, -1]).float()
             best, chosen = logits.max(dim=-1)
-            if not bool(torch.isfinite(best).all()):
-                raise FloatingPointError("the logits are not finite")
+            _refuse_nan(chosen, best)
             made[alive, step] = chosen
             going = ~torch.isin(chosen, self._ends)
             count = int(going.sum())
@@ -175,3 +204,22 @@ def _after_end(tokens: Tensor, ends: Tensor) -> Tensor:
     """Whatever stands behind a row's first end token becomes an end token."""
     ending = torch.isin(tokens, ends).long()
     return torch.where(ending.cumsum(dim=1) - ending > 0, ends[0], tokens)
+
+
+def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
+    """Logits as they are; a search must see a broken candidate fail, not answer."""
+    # Beams may set single logits to -inf, so a row is judged by its largest: NaN there if NaN anywhere.
+    if not bool(torch.isfinite(logits if logits.ndim == 1 else logits.amax(dim=-1)).all()):
+        raise FloatingPointError("the logits are not finite")
+    return logits
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _cut(text: str, stop: Sequence[str]) -> str:
+    """The text before the first stop string."""
+    ends = [place for place in (text.find(string) for string in stop) if place >= 0]
+    return text[: min(ends, default=len(text))]

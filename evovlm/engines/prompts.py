@@ -6,7 +6,8 @@ Knows transformers' processors and the image protocol of LLaVA; merges and score
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -27,17 +28,31 @@ class Prompt:
 
 @dataclass
 class Prepared:
-    """Prompts in item order and the batch plan: indices sorted by length, equal lengths in item order."""
+    """Prompts in item order and the batch plan: indices sorted by length, equal lengths in item order.
+
+    Where memory is short the engine splits batches of the plan, for this and all later candidates; `halved` lists
+    the sizes that did not fit.
+    """
 
     prompts: list[Prompt]
     generation: Generation
     batches: list[list[int]]
+    halved: list[int] = field(default_factory=list)
 
 
-def plan_batches(lengths: Sequence[int], batch: int) -> list[list[int]]:
-    """Item indices in batches of like length, the longest first, so that memory runs out early or never."""
+def plan_batches(lengths: Sequence[int], batch: int, *, alike: bool = False) -> list[list[int]]:
+    """Item indices in batches of like length, the longest first, so that memory runs out early or never.
+
+    `alike`: only prompts of one length share a batch, so that none is padded.
+    """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    return [order[start : start + batch] for start in range(0, len(order), batch)]
+    batches: list[list[int]] = []
+    for index in order:
+        full = not batches or len(batches[-1]) == batch
+        if full or (alike and lengths[batches[-1][0]] != lengths[index]):
+            batches.append([])
+        batches[-1].append(index)
+    return batches
 
 
 def open_image(item: Item) -> Image.Image:
@@ -59,13 +74,44 @@ def tokenize(tokenizer: Any, text: str) -> Tensor:
 
 @torch.inference_mode()
 def see(model: Any, processor: Any, items: Sequence[Item], generation: Generation) -> list[Prompt]:
-    """Prompts of items with images: the processor's tokens, and features from the model's own eyes."""
+    """Prompts of items with images: the processor's tokens, and features from the model's own eyes.
+
+    Equal pictures are seen once. An item without a picture gets a prompt without a place for one.
+    """
     prompts: list[Prompt] = []
+    seen: dict[bytes, Tensor] = {}
     for item in items:
+        if item.image is None:
+            ids = tokenize(processor.tokenizer, blind_prompt(generation.template, item.question))
+            prompts.append(Prompt(ids.to(model.device), None))
+            continue
+        image = open_image(item)
         text = generation.template.replace("{question}", item.question)
-        inputs = processor(text=text, images=open_image(item), return_tensors="pt").to(model.device)
-        pixels = inputs["pixel_values"].to(model.dtype)
-        more = {"image_sizes": inputs["image_sizes"]} if "image_sizes" in inputs else {}
-        features = model.get_image_features(pixel_values=pixels, **more).pooler_output
-        prompts.append(Prompt(inputs["input_ids"][0], torch.cat(list(features), dim=0)))
+        try:
+            inputs = processor(text=text, images=image, return_tensors="pt").to(model.device)
+        except (ValueError, IndexError, StopIteration) as error:
+            raise DataError(f"item {item.id}: the prompt does not fit its one image ({error})") from None
+        key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
+        if key not in seen:
+            seen[key] = _look(model, inputs)
+        prompt = Prompt(inputs["input_ids"][0], seen[key])
+        places = int((prompt.ids == model.config.image_token_id).sum())
+        if places != len(seen[key]):
+            raise DataError(
+                f"item {item.id}: its prompt has {places} image tokens and its image {len(seen[key])}; "
+                "a prompt must hold <image> once"
+            )
+        prompts.append(prompt)
     return prompts
+
+
+def blind_prompt(template: str, question: str) -> str:
+    """The prompt for a question without a picture."""
+    return template.replace("<image>\n", "").replace("<image>", "").replace("{question}", question)
+
+
+def _look(model: Any, inputs: Any) -> Tensor:
+    """One image's features [image tokens, hidden], as the model's own forward pass would scatter them."""
+    more = {"image_sizes": inputs["image_sizes"]} if "image_sizes" in inputs else {}
+    features = model.get_image_features(pixel_values=inputs["pixel_values"].to(model.dtype), **more)
+    return torch.cat(list(features.pooler_output), dim=0)

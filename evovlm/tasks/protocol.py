@@ -29,12 +29,16 @@ class ItemScore:
 
 @dataclass(frozen=True)
 class Generation:
-    """How a model is asked. `template` holds {question}, and <image> where a picture goes."""
+    """How a model is asked. `template` holds {question}, and <image> where a picture goes.
+
+    An answer ends before the first of the `stop` strings that it holds.
+    """
 
     template: str
     max_new_tokens: int
     num_beams: int = 1
     repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
 
 
 class Task(Protocol):

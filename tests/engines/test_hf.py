@@ -1,6 +1,7 @@
 """The lean loop says what transformers' own `generate` says, in float32, token for token."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from evovlm.engines.hf import Engine
 from evovlm.errors import DataError
 from evovlm.tasks import Generation, Item
-from tests.hub_layouts import save_llm, save_vlm
+from tests.hub_layouts import Family, save_llm, save_vlm
 
 ASK = Generation("<image>\n{question}", max_new_tokens=12)
 TALK = Generation("{question}", max_new_tokens=12)
@@ -76,12 +77,13 @@ def test_rows_that_end_early_leave_the_others_as_they_were(llm: Engine):
     """Tokens that the model likes to say are made end tokens, so that rows end at different steps."""
     asked = items(12, seeing=False)
     prompts = llm.prepare(asked, TALK, 12).prompts
+    ids, mask = llm._pad(prompts)
     said = [llm.model.generate(prompt.ids[None], max_new_tokens=12, do_sample=False)[0] for prompt in prompts]
     ends = sorted({int(row[-3 - 2 * (index % 3)]) for index, row in enumerate(said)})
     before = llm._ends
     llm._ends = torch.tensor(ends)
     try:
-        made = llm._greedy(*llm._embed(prompts), 12)
+        made = llm._greedy(llm._embed(prompts, ids, mask), mask, 12)
     finally:
         llm._ends = before
     lengths = set()
@@ -118,12 +120,110 @@ def test_weights_that_are_not_numbers_are_an_error_and_not_an_answer(llm: Engine
         weight.data.copy_(before)
 
 
-def test_beams_are_those_of_generate(llm: Engine):
-    beams = replace(TALK, num_beams=3, repetition_penalty=1.5)
-    asked = items(2, seeing=False)
-    made = llm.answer(llm.prepare(asked, beams, 1))
-    assert all(isinstance(text, str) for text in made)
-    assert made != llm.answer(llm.prepare(asked, TALK, 1))
+@pytest.mark.parametrize(
+    "settings", [{"num_beams": 3}, {"repetition_penalty": 1.5}, {"num_beams": 3, "repetition_penalty": 1.5}]
+)
+@pytest.mark.parametrize("seeing", [True, False])
+def test_beams_and_penalties_are_those_of_generate(
+    request: pytest.FixtureRequest, settings: dict[str, Any], seeing: bool
+):
+    engine: Engine = request.getfixturevalue("vlm" if seeing else "llm")
+    asked = items(6, seeing=seeing)
+    beams = replace(ASK if seeing else TALK, **settings)
+    assert engine.answer(engine.prepare(asked, beams, 6)) == [plain(engine, item, beams, **settings) for item in asked]
+
+
+@pytest.mark.parametrize("next_", [True, False])
+@pytest.mark.parametrize("family", ["mistral", "llama", "qwen2"])
+def test_every_family_says_what_generate_says(tmp_path: Path, family: Family, next_: bool):
+    engine = Engine.load(save_vlm(tmp_path / "vlm", family=family, next_=next_), dtype=torch.float32)
+    asked = items(5, seeing=True)
+    answers = engine.answer(engine.prepare(asked, ASK, 5))
+    assert answers == [plain(engine, item, ASK) for item in asked]
+    assert len(set(answers)) > 1, "every answer is the same: nothing was shown"
+
+
+def test_a_tied_head_is_the_embeddings(tmp_path: Path):
+    engine = Engine.load(save_vlm(tmp_path / "vlm", family="qwen2", tie_word_embeddings=True), dtype=torch.float32)
+    assert "lm_head.weight" not in engine.tower
+    assert engine.model.lm_head.weight is engine.tower["model.embed_tokens.weight"]
+
+
+def test_weights_that_are_not_numbers_fail_in_beams_too(llm: Engine):
+    weight = llm.tower["model.norm.weight"]
+    before = weight.data.clone()
+    try:
+        weight.data.fill_(torch.nan)
+        with pytest.raises(FloatingPointError, match="not finite"):
+            llm.answer(llm.prepare(items(2, seeing=False), replace(TALK, num_beams=2), 2))
+    finally:
+        weight.data.copy_(before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("can't allocate memory: 9 bytes")],
+)
+def test_a_batch_that_does_not_fit_is_halved_and_told(llm: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception):
+    asked = items(10, seeing=False)
+    expected = llm.answer(llm.prepare(asked, TALK, 10))
+    greedy = llm._greedy
+
+    def small(embeddings: torch.Tensor, mask: torch.Tensor, most: int) -> torch.Tensor:
+        if len(embeddings) > 3:
+            raise error
+        return greedy(embeddings, mask, most)
+
+    monkeypatch.setattr(llm, "_greedy", small)
+    prepared = llm.prepare(asked, TALK, 10)
+    heard: list[int] = []
+    assert llm.answer(prepared, heard.append) == expected
+    assert prepared.halved == [10, 5, 5]
+    assert heard == [3, 2, 3, 2]
+    # The next candidate starts from the plan that fitted.
+    assert llm.answer(prepared) == expected
+    assert prepared.halved == [10, 5, 5]
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(llm: Engine, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: Any) -> torch.Tensor:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(llm, "_greedy", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        llm.answer(llm.prepare(items(2, seeing=False), TALK, 2))
+
+
+def test_equal_images_are_seen_once(vlm: Engine, monkeypatch: pytest.MonkeyPatch):
+    looks = []
+    look = vlm.model.get_image_features
+    monkeypatch.setattr(vlm.model, "get_image_features", lambda **inputs: looks.append(1) or look(**inputs))
+    vlm.prepare(items(24, seeing=True), ASK, 8)
+    assert len(looks) == len({(index % 3, index % len(COLOURS)) for index in range(24)}) == 12
+
+
+def test_a_vlm_answers_a_question_without_an_image(vlm: Engine):
+    asked = [*items(2, seeing=False), *items(2, seeing=True)]
+    answers = vlm.answer(vlm.prepare(asked, ASK, 4))
+    ids = vlm.tokenizer(asked[0].question, return_tensors="pt")
+    made = vlm.model.generate(**ids, max_new_tokens=12, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    assert answers[0] == vlm.tokenizer.decode(made, skip_special_tokens=True).strip()
+    assert answers[2:] == [plain(vlm, item, ASK) for item in asked[2:]]
+
+
+@pytest.mark.parametrize("template", ["{question}", "<image><image>{question}"])
+def test_a_prompt_without_one_place_for_the_image_is_refused(vlm: Engine, template: str):
+    with pytest.raises(DataError, match="item 0"):
+        vlm.prepare(items(1, seeing=True), replace(ASK, template=template), 1)
+
+
+def test_an_answer_ends_before_the_first_stop_string(llm: Engine):
+    asked = items(1, seeing=False)
+    (whole,) = llm.answer(llm.prepare(asked, TALK, 1))
+    middle, later = whole[len(whole) // 2], whole[-1]
+    (cut,) = llm.answer(llm.prepare(asked, replace(TALK, stop=("never said", later, middle)), 1))
+    assert cut == whole[: min(whole.index(middle), whole.index(later))].strip()
+    assert len(cut) < len(whole)
 
 
 def test_the_tower_has_canonical_names(vlm: Engine, llm: Engine):
