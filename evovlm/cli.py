@@ -174,6 +174,7 @@ def evolve(
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates in all.")] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Questions a candidate.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search.")] = None,
+    judged: Annotated[int | None, typer.Option(min=2, help="Questions of the choice and of the final table.")] = None,
     device: Device = "cpu",
     checkpoint: Annotated[bool, typer.Option(help="Write the winner as a checkpoint into the study.")] = False,
     dry_run: DryRun = False,
@@ -195,7 +196,7 @@ def evolve(
     from evovlm.recipe_file import read_recipe
     from evovlm.report import write_report
 
-    settings = EvolveSettings(trials, items, seed, device, checkpoint, download)
+    settings = EvolveSettings(trials, items, seed, judged, device, checkpoint, download)
     plan = plan_evolution(read_recipe(recipe), recipe.parent, settings)
     if dry_run:
         _print_plan(plan)

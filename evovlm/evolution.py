@@ -40,6 +40,7 @@ class EvolveSettings:
     trials: int | None = None
     items: int | None = None
     seed: int | None = None
+    judged: int | None = None
     device: str = "cpu"
     checkpoint: bool = False
     download: bool = False
@@ -105,7 +106,7 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
         raise RecipeError(f"data.search: {data.search} is a test set; search on another split")
     assembly = assemble(recipe, root, download=settings.download)
     items = tuple(task.items(split, search.items, search.seed))
-    refuse_overlap({"search": items, **_other_items(recipe)})
+    refuse_overlap({"search": items, **_other_items(recipe, settings)})
     return Plan(recipe, settings, assembly, task, genes_of(recipe, assembly.layers), items, search.trials)
 
 
@@ -130,7 +131,7 @@ def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         plan.trials,
         lambda trial: _tell(watch, trial),
     )
-    others = _other_items(plan.recipe)
+    others = _other_items(plan.recipe, plan.settings)
     choice = others.get("validation", list(plan.search_items))
     winner, selection = choose_winner(study, evaluator, choice, watch)
     write_recipe(winner, out / study_log.BEST)
@@ -214,14 +215,14 @@ def _data_of(recipe: Recipe) -> Data:
     return recipe.data
 
 
-def _other_items(recipe: Recipe) -> dict[str, list[Item]]:
+def _other_items(recipe: Recipe, settings: EvolveSettings) -> dict[str, list[Item]]:
     """Validation (if named) and test items."""
     data = _data_of(recipe)
     found = {}
     for name, where in (("validation", data.validation), ("test", data.test)):
         if where is not None:
             task, split = parse_split(where)
-            found[name] = task.items(split, ITEMS[name], search_of(recipe).seed)
+            found[name] = task.items(split, settings.judged or ITEMS[name], search_of(recipe).seed)
     return found
 
 

@@ -98,7 +98,11 @@ def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool)
     try:
         found = snapshot_download(model, revision=revision, local_files_only=not download, allow_patterns=list(WANTED))
     except LocalEntryNotFoundError as error:
-        way_out = "check the network" if download else f"fetch it first with `hf download {model}`, or allow downloads"
+        way_out = (
+            "check the network"
+            if download
+            else f"fetch it first with `hf download {model}`, or allow it with --download"
+        )
         raise CheckpointError(f"{at}: no such folder ({folder}) and not in the local hub cache; {way_out}") from error
     except (OSError, ValueError) as error:  # the hub's own errors: not found, gated, offline
         raise CheckpointError(f"{at} cannot be fetched from the hub: {error}") from error
