@@ -105,7 +105,7 @@ def history_figures(study: StudyData) -> list[Figure]:
         told = ", ".join(f"{n} {own[0]:.2f} to {own[-1]:.2f}" for n, own in zip(names, values, strict=True))
         alt = f"Mean {parameter} of each gene, from the first generation to the last: {told}."
         layout = {
-            "xaxis": {"title": {"text": "generation"}},
+            "xaxis": {"title": {"text": "generation"}, "dtick": max(1, len(generations) // 8)},
             "yaxis": {"autorange": "reversed", "type": "category"},
             "height": 120 + 22 * len(names),
         }
