@@ -1,8 +1,12 @@
 """Fixtures that several test folders share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before torch loads: threads that spin while they wait take ten times as long where other work shares the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Public data sets beside the checkout; tests that measure on them skip where they are absent.
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
