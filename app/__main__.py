@@ -22,6 +22,7 @@ def start(
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line sets it, before torch loads
     import gradio as gr
 
     from app.page import build_page
