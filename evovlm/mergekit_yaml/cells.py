@@ -50,8 +50,10 @@ def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt) -> G
 
     add("embeddings", ["model.embed_tokens.*"], values_at("model.embed_tokens.weight", None))
     cells = [(layer, _modules(str(layer), layer, values_at)) for layer in layers]
-    for modules, run in groupby(cells, key=lambda cell: cell[1]):
-        numbers = [layer for layer, _ in run]
+    # A run has equal values and no gaps: the layer number less its place is the same all along it.
+    runs = groupby(enumerate(cells), key=lambda placed: (placed[1][0] - placed[0], placed[1][1]))
+    for (_, modules), run in runs:
+        numbers = [layer for _, (layer, _) in run]
         for name, patterns, found in _layer_groups(modules, numbers[0], numbers[-1]):
             add(name, patterns, found)
     if others:

@@ -90,6 +90,20 @@ def test_a_mergekit_recipe_survives_the_way_there_and_back(name: str, models: Pa
             assert back[source] == pytest.approx(values), (tensor, source)
 
 
+def test_layers_that_no_filter_names_stay_outside_of_a_run_of_equal_ones():
+    text = TWO.replace(
+        "{weight: 0.5, density: 0.4}",
+        """
+      weight:
+        - {filter: model.layers.1., value: 0.25}
+        - {filter: model.layers.3., value: 0.25}
+        - value: 0.75""",
+    )
+    recipe = read_mergekit(text)
+    read = [parameters(recipe, f"model.layers.{layer}.mlp.up_proj.weight")["one"][0] for layer in range(LAYERS)]
+    assert read == [0.75, 0.25, 0.75, 0.25, 0.75, 0.75]
+
+
 weights = st.floats(-2, 2, allow_nan=False).map(lambda value: round(value, 3))
 densities = st.floats(0, 1).map(lambda value: round(value, 3))
 
