@@ -44,6 +44,7 @@ class Assembly:
     """Opened models and the list of what to make. The parameters may be exchanged: see `with_recipe`."""
 
     recipe: Recipe
+    root: Path  # what the recipe's relative model folders count from
     base: OpenModel | None
     sources: Mapping[str, OpenModel]
     owner: OpenModel
@@ -129,6 +130,7 @@ def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | 
     models = [*sources.values(), *([base] if base is not None else [])]
     return Assembly(
         recipe=recipe,
+        root=root,
         base=base,
         sources=sources,
         owner=owner,

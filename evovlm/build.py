@@ -22,8 +22,7 @@ from evovlm.carry import carry_over
 from evovlm.check import licence_of
 from evovlm.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.errors import CheckpointError
-from evovlm.recipe import Recipe
-from evovlm.recipe_file import write_recipe
+from evovlm.recipe_file import moved, write_recipe
 from evovlm.version import VERSION
 
 Progress = Callable[[int, int], None]  # bytes written so far, bytes in all
@@ -68,7 +67,7 @@ def build_checkpoint(
         _write_tensors(assembly, writer, account, threads or min(os.cpu_count() or 1, MOST_THREADS))
         carry_over(assembly.owner, writer.folder)
         _adapt_configs(assembly, writer.folder)
-        write_recipe(assembly.recipe, writer.folder / "recipe.yaml")
+        write_recipe(moved(assembly.recipe, assembly.root, out), writer.folder / "recipe.yaml")
         card = model_card(assembly.recipe, facts if facts is not None else card_facts(assembly))
         (writer.folder / "README.md").write_text(card, encoding="utf-8")
     return BuildReport(out, len(infos), total)
@@ -82,20 +81,6 @@ def output_tensors(assembly: Assembly) -> list[TensorInfo]:
         for key in assembly.copied
     ]
     return infos + [TensorInfo(job.key, job.shape, assembly.dtype) for job in assembly.jobs]
-
-
-def anchored(recipe: Recipe, root: Path) -> Recipe:
-    """The recipe with local model folders as absolute paths, so that it may be moved to another folder."""
-
-    def anchor(model: str) -> str:
-        local = root / model
-        return str(local.resolve()) if not model.startswith("zoo:") and local.is_dir() else model
-
-    sources = tuple(source.model_copy(update={"model": anchor(source.model)}) for source in recipe.sources)
-    base = recipe.base
-    if base is not None:
-        base = base.model_copy(update={"model": anchor(base.model)})
-    return recipe.model_copy(update={"sources": sources, "base": base})
 
 
 def card_facts(assembly: Assembly, held_out: dict[str, Any] | None = None) -> CardFacts:

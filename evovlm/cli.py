@@ -143,11 +143,11 @@ def merge(
       evovlm merge their-mergekit-recipe.yml merged --dry-run
     """
     from evovlm.assembly import assemble
-    from evovlm.build import anchored, build_checkpoint, output_tensors
+    from evovlm.build import build_checkpoint, output_tensors
     from evovlm.console import ERR, OUT, bars, findings_table, size
     from evovlm.recipe_file import read_recipe
 
-    assembly = assemble(anchored(read_recipe(recipe), recipe.parent), recipe.parent, download=download, out=out)
+    assembly = assemble(read_recipe(recipe), recipe.parent, download=download, out=out)
     told = [finding for finding in assembly.findings if finding.level == "warning" or dry_run]
     if told:
         ERR.print(findings_table(told))
@@ -292,7 +292,7 @@ def _print_plan(plan: Plan) -> None:
 
 def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
     from evovlm import study_log
-    from evovlm.console import OUT, answers_table, held_out_table
+    from evovlm.console import OUT, answers_table, held_out_table, told_luck
 
     OUT.print(held_out_table(result))
     rows = list(study_log.read_rows(out / study_log.HELD_OUT_ANSWERS))
@@ -300,7 +300,7 @@ def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
     chosen = result["selection"]
     OUT.print(
         f"Winner: trial {chosen['trial']}, {chosen['search_score']:.2f} on the search items,"
-        f" {chosen['choice_score']:.2f} on fresh ones (the difference, {chosen['luck']:+.2f}, was luck)."
+        f" {chosen['choice_score']:.2f} on fresh ones: {told_luck(chosen['luck'])}."
     )
     OUT.print(f"report      {page}")
     OUT.print(f"plot        {page.with_name('scores.svg')}")

@@ -143,6 +143,15 @@ def findings_table(findings: Sequence[Any]) -> Table:
     return table
 
 
+def told_luck(luck: float) -> str:
+    """What a fall (positive) or rise of the winner's score from search to fresh items means, in words."""
+    if round(abs(luck), 2) == 0:
+        return "no difference"
+    if luck > 0:
+        return f"{luck:.2f} points of it were luck, or easier items"
+    return f"{-luck:.2f} points more there, so it was no lucky find"
+
+
 def size(nbytes: float) -> str:
     """Bytes in the unit people would choose."""
     for unit in ("B", "KB", "MB"):

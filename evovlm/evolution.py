@@ -14,15 +14,16 @@ from typing import Any, Protocol
 
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
-from evovlm.build import anchored, build_checkpoint, card_facts
+from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.errors import RecipeError, UserError
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.genome import Gene, genes_of, search_of
 from evovlm.heldout import contestants, judge
 from evovlm.recipe import Data, Recipe
-from evovlm.recipe_file import write_recipe
+from evovlm.recipe_file import moved, write_recipe
 from evovlm.search import Searcher, SearchSettings, make_searcher
 from evovlm.study import CANDIDATE_FAULTS, Study
+from evovlm.study_lock import hold
 from evovlm.study_log import Trial
 from evovlm.tasks import Item, Task, parse_split
 from evovlm.version import hardware, versions
@@ -99,7 +100,7 @@ class Plan:
 
 def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
     """Open the models, choose the items, name the genes. Raises UserError for whatever does not fit."""
-    recipe = _overridden(anchored(recipe, root), settings)
+    recipe = _overridden(recipe, settings)
     search, data = search_of(recipe), _data_of(recipe)
     task, split = parse_split(data.search)
     if split in task.test_splits:
@@ -113,15 +114,27 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
 def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     """Search, choose, judge; `out` is the study's folder. Returns what stands in its `result.json`.
 
-    Called again with the same plan it goes on where it was, and does nothing twice.
+    Called again with the same plan it goes on where it was, and does nothing twice. Raises StudyError where another
+    process works in the folder.
     """
+    with hold(out):
+        return _evolve(plan, out, watch)
+
+
+def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     started = time.perf_counter()
-    study = Study.open(out, plan.recipe, plan.genes, plan.header())
+    study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.assembly.root)
     finished = _finished(out, study, plan)
     if finished is not None:
         return finished
     search = search_of(plan.recipe)
-    evaluator = LocalEvaluator(plan.assembly, plan.task, batch=search.batch, device=plan.settings.device)
+    evaluator = LocalEvaluator(
+        plan.assembly,
+        plan.task,
+        batch=search.batch,
+        device=plan.settings.device,
+        on_halved=lambda rows: study_log.log_event(out, "batch halved", rows=rows, after_trials=len(study.trials)),
+    )
     watch.phase("search", plan.trials)
     for trial in study.trials[: plan.trials]:
         _tell(watch, trial)
@@ -134,7 +147,7 @@ def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     others = _other_items(plan.recipe, plan.settings)
     choice = others.get("validation", list(plan.search_items))
     winner, selection = choose_winner(study, evaluator, choice, watch)
-    write_recipe(winner, out / study_log.BEST)
+    write_recipe(moved(winner, plan.assembly.root, out), out / study_log.BEST)
     watch.phase("held out", 1)
     rows = contestants(evaluator, winner, others["test"], choice, watch.step)
     table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
@@ -242,14 +255,16 @@ def _write_winner(plan: Plan, winner: Recipe, out: Path, result: dict[str, Any],
     folder = out / "checkpoint"
     if folder.exists():
         known = folder / "recipe.yaml"
-        if known.exists() and winner.digest() in known.read_text(encoding="utf-8").split("\n", 1)[0]:
+        digest = moved(winner, plan.assembly.root, folder).digest()
+        if known.exists() and digest in known.read_text(encoding="utf-8").split("\n", 1)[0]:
             return folder.resolve()
         folder = out / f"checkpoint-{winner.digest()[:8]}"
         if folder.exists():
             return folder.resolve()
     assembly = with_recipe(plan.assembly, winner)
-    watch.phase("checkpoint", len(assembly.jobs))
-    build_checkpoint(assembly, folder, facts=card_facts(assembly, held_out=result))
+    watch.phase("checkpoint", len(output_tensors(assembly)))
+    facts = card_facts(assembly, held_out=result)
+    build_checkpoint(assembly, folder, facts=facts, progress=lambda done, total: watch.step(f"{done / total:.0%}"))
     return folder.resolve()
 
 

@@ -15,7 +15,7 @@ import torch
 
 from evovlm import study_log
 from evovlm.engines.hf import Engine
-from evovlm.evaluators.local import Evaluation, LocalEvaluator, score_answers
+from evovlm.evaluators.local import Evaluation, LocalEvaluator, OnHalved, answer_telling, score_answers
 from evovlm.genome import uniform
 from evovlm.metrics.statistics import Interval, bootstrap, paired_difference
 from evovlm.recipe import Recipe
@@ -125,20 +125,33 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: Sequence[Item]) -
 
     def answer() -> Evaluation:
         return _answer_as_is(
-            model, evaluator.task, test, batch=evaluator.batch, device=engine.device, dtype=engine.dtype
+            model,
+            evaluator.task,
+            test,
+            batch=evaluator.batch,
+            device=engine.device,
+            dtype=engine.dtype,
+            on_halved=evaluator.on_halved,
         )
 
     return Contestant(model.label, "sources", answer, {"model": model.folder.name})
 
 
 def _answer_as_is(
-    model: OpenModel, task: Task, items: Sequence[Item], *, batch: int, device: str, dtype: torch.dtype | None
+    model: OpenModel,
+    task: Task,
+    items: Sequence[Item],
+    *,
+    batch: int,
+    device: str,
+    dtype: torch.dtype | None,
+    on_halved: OnHalved | None = None,
 ) -> Evaluation:
     engine = Engine.load(model.folder, device=device, dtype=dtype)
     asked, generation = list(items), task.generation
     if model.layout.kind == "llm":
         asked, generation = without_image(items, generation)
-    return score_answers(task, items, engine.answer(engine.prepare(asked, generation, batch)))
+    return score_answers(task, items, answer_telling(engine, engine.prepare(asked, generation, batch), on_halved))
 
 
 def _controls(

@@ -56,6 +56,23 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     os.replace(scratch, path)
 
 
+def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
+    """The recipe as it must read in another folder: relative model folders of `root` count from `folder`.
+
+    Absolute paths, hub ids and the zoo's names stay as they were written.
+    """
+
+    def move(model: str) -> str:
+        if Path(model).is_absolute() or model.startswith(("zoo:", "~")) or not (root / model).is_dir():
+            return model
+        # Links resolved first: `..` out of a linked folder leads to where the link points.
+        return Path(os.path.relpath(os.path.realpath(root / model), os.path.realpath(folder))).as_posix()
+
+    sources = tuple(source.model_copy(update={"model": move(source.model)}) for source in recipe.sources)
+    base = recipe.base and recipe.base.model_copy(update={"model": move(recipe.base.model)})
+    return recipe.model_copy(update={"sources": sources, "base": base})
+
+
 def recipe_text(recipe: Recipe) -> str:
     """The recipe as YAML, defaults left out, its content hash in the first line."""
     content = recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True)

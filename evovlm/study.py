@@ -15,7 +15,7 @@ from evovlm import study_log
 from evovlm.errors import StudyError
 from evovlm.genome import Gene, express
 from evovlm.recipe import Recipe
-from evovlm.recipe_file import write_recipe
+from evovlm.recipe_file import moved, write_recipe
 from evovlm.search import Genome, Searcher
 from evovlm.study_log import Trial, best_trial
 
@@ -67,9 +67,12 @@ class Study:
     genes: tuple[Gene, ...]
     trials: list[Trial]
     item_ids: tuple[str, ...]
+    root: Path = Path()  # what the recipe's relative model folders count from
 
     @classmethod
-    def open(cls, folder: Path, recipe: Recipe, genes: tuple[Gene, ...], header: dict[str, Any]) -> Study:
+    def open(
+        cls, folder: Path, recipe: Recipe, genes: tuple[Gene, ...], header: dict[str, Any], root: Path | None = None
+    ) -> Study:
         """Start a study in a new folder, or take up the one that is there.
 
         `header` must hold the BINDING entries and `item_ids` under `items`. Raises StudyError where the folder
@@ -84,13 +87,12 @@ class Study:
             changed = {key: value for key, value in header["versions"].items() if known["versions"].get(key) != value}
             study_log.log_event(folder, "resumed", trials=len(trials), changed_versions=changed)
         else:
-            if folder.exists() and any(folder.iterdir()):
-                raise StudyError(f"{folder}: exists and is not a study; choose another folder with --out")
+            study_log.refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
             trials = []
             study_log.write_json(folder / study_log.HEADER, header)
             study_log.log_event(folder, "started")
-        return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]))
+        return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]), root or Path())
 
     def run(self, searcher: Searcher, evaluate: Evaluate, trials: int, on_trial: OnTrial) -> None:
         """Search until the log holds `trials` trials.
@@ -175,7 +177,7 @@ class Study:
                 for item, answer, score in list(kept)[:ANSWERS_KEPT]
             ]
             study_log.append_rows(self.folder / study_log.ANSWERS, rows)
-            write_recipe(recipe, self.folder / study_log.BEST)
+            write_recipe(moved(recipe, self.root, self.folder), self.folder / study_log.BEST)
         study_log.append_rows(self.folder / study_log.TRIALS, [trial.model_dump(mode="json")])
         self.trials.append(trial)
 

@@ -49,6 +49,14 @@ def read_header(folder: Path) -> dict[str, Any]:
     return read_json(path)
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Raises StudyError where a folder holds something else than a study; hidden files are nobody's."""
+    if (folder / HEADER).exists() or not folder.exists():
+        return
+    if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise StudyError(f"{folder}: exists and is not a study; choose another folder with --out")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds a mapping. Raises StudyError where it is damaged."""
     try:

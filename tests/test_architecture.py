@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     6: ["cli", "console"],
     5: ["report", "evolution"],
-    4: ["study", "study_log", "heldout"],
+    4: ["study", "study_log", "study_lock", "heldout"],
     3: ["evaluators"],
     2: ["build", "assembly", "resident", "engines", "check", "card", "carry"],
     1: [

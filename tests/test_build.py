@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from evovlm.assembly import assemble
-from evovlm.build import anchored, build_checkpoint, output_tensors
+from evovlm.build import build_checkpoint, output_tensors
 from evovlm.errors import CheckpointError, RecipeError
 from evovlm.methods import METHODS
 from evovlm.recipe import Recipe
+from evovlm.recipe_file import read_recipe
 from tests.hub_layouts import save_paper_models
 
 
@@ -180,10 +181,18 @@ def test_an_unrelated_vocabulary_is_refused_before_any_work(paper: dict[str, Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_relative_folders_are_anchored_and_other_names_are_kept(paper: dict[str, Path]):
-    here = [{"name": "vlm", "model": paper["vlm"].name}]
-    plan = recipe(paper, base={"model": "org/base"}, sources=here, parameters={})
-    moved = anchored(plan, paper["vlm"].parent)
-    assert moved.sources[0].model == str(paper["vlm"].resolve())
-    assert moved.base is not None
-    assert moved.base.model == "org/base"
+def test_a_recipe_with_relative_folders_tells_no_place_and_rebuilds_from_its_checkpoint(
+    paper: dict[str, Path], tmp_path: Path
+):
+    root = paper["vlm"].parent
+    sources = [{"name": name, "model": paper[name].name} for name in ("vlm", "ja")]
+    plan = recipe(paper, base={"model": f"./{paper['base'].name}"}, sources=sources)
+    first, second = tmp_path / "first", tmp_path / "elsewhere" / "second"
+    build_checkpoint(assemble(plan, root), first)
+    card = (first / "README.md").read_text(encoding="utf-8")
+    assert f"model: {paper['ja'].name}\n" in card
+    for text in (card, (first / "recipe.yaml").read_text(encoding="utf-8")):
+        assert str(root) not in text
+    build_checkpoint(assemble(read_recipe(first / "recipe.yaml"), first), second)
+    again = tensors(second)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in tensors(first).items())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from evovlm.engines.prompts import Prepared
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
 from evovlm.tasks import Item, Task
+
+
+OnHalved = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,39 @@ def score_answers(task: Task, items: Sequence[Item], answers: Sequence[str]) -> 
     )
 
 
+def answer_telling(engine: Engine, prepared: Prepared, on_halved: OnHalved | None) -> list[str]:
+    """The answers; `on_halved` hears each batch that had to be halved, also where the answering fails later."""
+    before = len(prepared.halved)
+    try:
+        return engine.answer(prepared)
+    finally:
+        if on_halved is not None:
+            for rows in prepared.halved[before:]:
+                on_halved(rows)
+
+
 class LocalEvaluator:
-    """One resident model on one device, which every candidate is merged into."""
+    """One resident model on one device, which every candidate is merged into.
+
+    `on_halved` hears the size of each batch that did not fit into memory and was halved.
+    """
 
     def __init__(
-        self, assembly: Assembly, task: Task, *, batch: int, device: str = "cpu", threads: int | None = None
+        self,
+        assembly: Assembly,
+        task: Task,
+        *,
+        batch: int,
+        device: str = "cpu",
+        threads: int | None = None,
+        on_halved: OnHalved | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self.assembly = assembly
         self.task = task
         self.batch = batch
+        self.on_halved = on_halved
         # On a CPU the merged weights, rounded to the recipe's dtype, are computed with in float32.
         dtype = torch.float32 if device == "cpu" else assembly.dtype
         self.engine = Engine.load(assembly.owner.folder, device=device, dtype=dtype)
@@ -100,7 +125,7 @@ class LocalEvaluator:
         started = time.perf_counter()
         self._merger.merge(recipe)
         merged = time.perf_counter()
-        answers = self.engine.answer(prepared)
+        answers = answer_telling(self.engine, prepared, self.on_halved)
         answered = time.perf_counter()
         if not any(answers):
             raise ValueError("every answer is empty")
