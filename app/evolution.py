@@ -29,7 +29,7 @@ LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
     "font": {"color": "#808895", "family": "system-ui, sans-serif"},
-    "margin": {"l": 64, "r": 16, "t": 40, "b": 48},
+    "margin": {"l": 64, "r": 16, "t": 84, "b": 48},
     "autosize": True,
 }
 GRID = {"gridcolor": "rgba(128,136,149,0.25)", "zerolinecolor": "rgba(128,136,149,0.4)", "automargin": True}
@@ -107,7 +107,8 @@ def _figures(study: StudyData) -> list[Figure | None]:
 def _drawn(figure: Figure | None) -> Any:
     if figure is None:
         return gr.update(value=None, visible=False)
-    layout = LAYOUT | figure.layout
+    # The field's name stands over the plot's upper left corner.
+    layout = LAYOUT | figure.layout | {"height": figure.layout["height"] + 44}
     for axis in ("xaxis", "yaxis"):
         layout[axis] = GRID | figure.layout.get(axis, {})
     return gr.update(value=go.Figure({"data": figure.data, "layout": layout}), visible=True)

@@ -70,9 +70,9 @@ def build_mix(house: House, asker: Asker) -> None:
             ask = house.speak(gr.Button(variant="primary", elem_id="mix-ask"), value="mix_ask")
         with gr.Column(scale=6):
             answers = gr.HTML(cards([], house.speak.language), elem_id="mix-answers", elem_classes="answers-box")
-            with gr.Group(visible=house.offering.kitchens[0].kind == "vlm") as seeing:
+            with gr.Column(visible=house.offering.kitchens[0].kind == "vlm") as seeing:
                 picture, question = pick_picture(house, asker, "mix", height=200)
-            with gr.Group(visible=house.offering.kitchens[0].kind == "llm") as reading:
+            with gr.Column(visible=house.offering.kitchens[0].kind == "llm") as reading:
                 first = sample_question(asker, "llm")
                 problem = house.speak(
                     gr.Textbox(first, lines=3, max_length=300, elem_id="mix-problem"), label="problem"

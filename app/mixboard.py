@@ -87,6 +87,13 @@ def build_board(house: House) -> Board:
         sliders,
         **named,
     )
+
+    def relabel(name: str, values: Any, where: str, language: Language) -> list[Any]:
+        kitchen = house.offering.kitchen(name)
+        named_groups = gr.update(choices=_groups(kitchen, language), value=where)
+        return [named_groups, *_positions(kitchen, values, where, slots, language)]
+
+    speak.also(relabel, [recipe, parameters, group, house.language], [group, *sliders])
     for index, slider in enumerate(sliders):
         move = _mover(house, index // 2, NAMES[index % 2])
         moved.append(slider.release(move, [recipe, parameters, group, slider], parameters, **named))

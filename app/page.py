@@ -84,9 +84,10 @@ def _connect(page: gr.Blocks, speak: Speaker, language: Any, switch: Any) -> Non
         return [wanted, wanted, *speak.updates(wanted)]
 
     quiet = {"queue": False, "show_progress": "hidden", **PRIVATE}
-    page.load(arrive, chosen, [language, switch, *speak.components], **quiet).then(
-        None, switch, None, js=SPOKEN, **PRIVATE
-    )
-    switch.input(change, switch, [language, chosen, *speak.components], **quiet).then(
-        None, switch, None, js=SPOKEN, **PRIVATE
-    )
+    for spoken in (
+        page.load(arrive, chosen, [language, switch, *speak.components], **quiet),
+        switch.input(change, switch, [language, chosen, *speak.components], **quiet),
+    ):
+        spoken.then(None, switch, None, js=SPOKEN, **PRIVATE)
+        for words, inputs, outputs in speak.others:
+            spoken.then(words, inputs, outputs, **quiet)

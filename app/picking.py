@@ -54,17 +54,20 @@ def pick_picture(house: House, asker: Asker, name: str, *, height: int) -> tuple
 
 
 def example_texts(house: House, rows: list[list[str]], targets: list[Any], name: str, key: str) -> None:
-    """Texts that fill the targets in one click."""
+    """Texts that fill the targets in one click; the first of each row is what is shown."""
     examples = gr.Dataset(
-        components=[gr.Textbox(visible=False, render=False) for _ in targets],
-        samples=rows,
-        headers=[""] * len(targets),
+        components=[gr.Textbox(visible=False, render=False)],
+        samples=[row[:1] for row in rows],
+        type="index",
         elem_classes="examples",
         elem_id=f"{name}-examples",
     )
     house.speak(examples, label=key)
-    one = len(targets) == 1
-    examples.click(lambda row: row[0] if one else row, examples, targets, queue=False, **PRIVATE)
+
+    def choose(index: int) -> Any:
+        return rows[index] if len(targets) > 1 else rows[index][0]
+
+    examples.click(choose, examples, targets, queue=False, **PRIVATE)
 
 
 def _question(house: House, asker: Asker, name: str) -> Any:
@@ -91,6 +94,7 @@ def _gallery(speak: Any, pictures: list[Any], captions: list[str], name: str, ke
         format="png",
         interactive=False,
         buttons=[],
+        show_label=False,
         elem_classes="samples",
         elem_id=f"{name}-{key}",
     )

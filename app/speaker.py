@@ -5,6 +5,7 @@ Knows gradio's components and the words; no tabs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ class Speaker:
 
     language: Language
     _parts: list[tuple[Any, dict[str, str]]] = field(default_factory=list)
+    others: list[tuple[Callable[..., Any], list[Any], list[Any]]] = field(default_factory=list)
 
     def __call__(self, component: Part, **keys: str) -> Part:
         """Register a component: property name -> key in `words`. It says them in the first language until told."""
@@ -28,6 +30,10 @@ class Speaker:
             setattr(component, name, say(key, self.language))
         self._parts.append((component, keys))
         return component
+
+    def also(self, speak: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
+        """Register words that depend on more than the language: a handler, its inputs and outputs."""
+        self.others.append((speak, inputs, outputs))
 
     @property
     def components(self) -> list[Any]:
