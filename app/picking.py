@@ -88,7 +88,6 @@ def _gallery(speak: Any, pictures: list[Any], captions: list[str], name: str, ke
     gallery = gr.Gallery(
         list(zip(pictures, captions, strict=True)),
         columns=8,
-        height=118,
         allow_preview=False,
         object_fit="contain",
         format="png",
