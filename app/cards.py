@@ -49,7 +49,8 @@ def solved_rows(replies: Sequence[Reply], expected: str | None) -> list[dict[str
 def cards(rows: Sequence[dict[str, Any]], language: Language) -> str:
     """The rows as HTML, an article a model."""
     if not rows:
-        return f'<p class="answers-hint">{escape(say("answers_hint", language))}</p>'
+        # Said in both languages, for it stands there before anybody's language is known.
+        return f'<p class="answers-hint">{say("answers_hint", "ja")}<br>{say("answers_hint", "en")}</p>'
     return f'<div class="answers" role="list">{"".join(_card(row, language) for row in rows)}</div>'
 
 

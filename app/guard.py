@@ -30,10 +30,14 @@ def guarded(where: str, language: Language) -> Iterator[None]:
         raise
     except Refusal as refusal:
         log.info("refused", extra={"facts": {"where": where, "why": refusal.key}})
-        raise gr.Error(say(refusal.key, language, **refusal.facts), duration=8, print_exception=False) from None
+        raise _told(say(refusal.key, language, **refusal.facts)) from None
     except FloatingPointError:
-        raise gr.Error(say("broken_weights", language), duration=8, print_exception=False) from None
+        raise _told(say("broken_weights", language)) from None
     except Exception as error:
         reference = secrets.token_hex(4)
         log.exception("unexpected", extra={"facts": {"where": where, "reference": reference, "error": repr(error)}})
-        raise gr.Error(say("unexpected", language, reference=reference), print_exception=False) from None
+        raise _told(say("unexpected", language, reference=reference)) from None
+
+
+def _told(sentence: str) -> gr.Error:
+    return gr.Error(sentence, duration=8, print_exception=False)

@@ -45,6 +45,8 @@ def read_picture(path: Path) -> Image.Image:
                 opened.load()
                 upright = ImageOps.exif_transpose(opened)
                 return _fresh(upright)
+    except Refusal:
+        raise  # it is a ValueError too, as all errors of the user's are
     except Image.DecompressionBombError:
         raise Refusal("too_many_pixels", most=f"{MOST_PIXELS // 1_000_000}") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):

@@ -118,7 +118,7 @@ def _add_saving(house: House, board: Board, saved: Any) -> None:
             return gr.update(value=recipe_text(recipe), visible=True)
 
     inputs = [board.recipe, board.parameters, board.method, board.seed, house.language]
-    board.save.click(save, inputs, saved, queue=False, **PRIVATE)
+    board.save.click(save, inputs, saved, **PRIVATE)
 
 
 def _add_api(house: House, mixer: Mixer, shared: list[Any]) -> None:

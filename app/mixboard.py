@@ -74,9 +74,10 @@ def build_board(house: House) -> Board:
             return lay(kitchen, winner, language)
 
     named = {"queue": False, **PRIVATE}
+    told = dict(PRIVATE)  # a refusal's sentence reaches the page through the queue alone
     chosen = [recipe.change(lay_plain, [recipe, house.language], laid, **named)]
     moved = [
-        evolved.click(lay_evolved, [recipe, house.language], laid, **named),
+        evolved.click(lay_evolved, [recipe, house.language], laid, **told),
         reset.click(lay_plain, [recipe, house.language], laid, **named),
         method.input(lambda: None, None, None, **named),
         seed.input(lambda: None, None, None, **named),

@@ -10,11 +10,10 @@ from typing import Any
 import gradio as gr
 
 from app.asking import Asker, checked
-from app.guard import guarded
 from app.house import PRIVATE, House
-from app.limits import LONGEST_QUESTION
+from app.limits import LONGEST_QUESTION, Refusal
 from app.picture import Picture
-from app.words import Language
+from app.words import Language, say
 
 
 def pick_picture(house: House, asker: Asker, name: str, *, height: int) -> tuple[Any, Any]:
@@ -41,15 +40,20 @@ def pick_picture(house: House, asker: Asker, name: str, *, height: int) -> tuple
         return house.photographs[event.index][0]
 
     def check(image: Any, language: Language) -> Any:
-        with guarded("upload", language):
+        try:
             return checked(image)
+        except Refusal as refusal:
+            # The field is emptied: a picture that cannot be asked about must not look as if it could.
+            told = say(refusal.key, language, **refusal.facts)
+            gr.Warning(told, duration=8, title=say("refused", language))
+            return None
 
     if samples is not None:
         samples.select(choose_sample, None, [picture, question], queue=False, **PRIVATE)
     if photographs is not None:
         photographs.select(choose_photograph, None, picture, queue=False, **PRIVATE)
     # What is shown from here on is the picture made anew, not the visitor's file.
-    picture.upload(check, [picture, house.language], picture, queue=False, **PRIVATE)
+    picture.upload(check, [picture, house.language], picture, **PRIVATE)
     return picture, question
 
 

@@ -122,6 +122,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "answers": ("答え", "Answers"),
     "answers_hint": ("ここに答えが並びます。", "The answers appear here."),
     # What is refused, and why.
+    "refused": ("この絵は使えません", "This picture cannot be used"),
     "no_picture": ("絵を選んでください。", "Choose a picture first."),
     "no_question": ("質問を書いてください。", "Write a question first."),
     "long_question": (
