@@ -27,7 +27,6 @@ from evovlm.recipe_file import write_recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}")
 MOST_TRIALS, MOST_ITEMS = 200, 300
-JUDGED = 60  # items of the choice and of the final table: a small search is judged in seconds
 PATIENCE = 10.0  # seconds that an interrupted search has to write its last line
 # The command line asks for the default handling; a server started in the background hands down "ignore".
 COMMAND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from evovlm.cli import main; main()"
@@ -78,16 +77,18 @@ class Searches:
             raise Refusal("bad_name")
         if (self._studies / name).exists():
             raise Refusal("taken_name", name=name)
-        size = ["--items", str(_within(items, 4, MOST_ITEMS)), "--seed", str(_within(seed, 0, 2**31 - 1))]
-        self._run(name, kitchen.recipe, trials, size)
+        count = _within(items, 4, MOST_ITEMS)
+        size = ["--items", str(count), "--seed", str(_within(seed, 0, 2**31 - 1))]
+        self._run(name, kitchen.recipe, trials, count, size)
 
     def go_on(self, name: str, folder: Path, trials: int) -> None:
         """Take up a study where it is, with the recipe of its own header."""
-        content = dict(study_log.read_header(folder)["recipe"])
+        header = study_log.read_header(folder)
+        content = dict(header["recipe"])
         # The number of trials is free and left open in the header; everything else must stay as it was.
         content["search"] = {key: value for key, value in content["search"].items() if key != "trials"}
         done = len(study_log.read_trials(folder))
-        self._run(name, Recipe.model_validate(content), max(trials, done), [])
+        self._run(name, Recipe.model_validate(content), max(trials, done), len(header["items"]["ids"]), [])
 
     def stop(self) -> None:
         """Interrupt the search in progress. Raises Refusal where there is none."""
@@ -108,7 +109,8 @@ class Searches:
             self.stop()
         self._scratch.cleanup()
 
-    def _run(self, name: str, recipe: Recipe, trials: int, more: list[str]) -> None:
+    def _run(self, name: str, recipe: Recipe, trials: int, judged: int, more: list[str]) -> None:
+        """Start the process. A small search is judged on as few items as it searches on: in seconds."""
         trials = _within(trials, 1, MOST_TRIALS)
         with self._lock:
             if self.running is not None:
@@ -117,7 +119,7 @@ class Searches:
             scratch = Path(self._scratch.name)
             write_recipe(recipe, scratch / f"{name}.yaml")
             command = [sys.executable, "-c", COMMAND, "evolve", str(scratch / f"{name}.yaml")]
-            command += ["--out", str(self._studies / name), "--trials", str(trials), "--judged", str(JUDGED)]
+            command += ["--out", str(self._studies / name), "--trials", str(trials), "--judged", str(judged)]
             command += [*more, "--device", self._device, "--json"]
             errors = scratch / f"{name}.log"
             with errors.open("w", encoding="utf-8") as sink:

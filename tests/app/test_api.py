@@ -91,9 +91,9 @@ def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
 
 
 def test_a_long_question_and_an_unknown_model_are_refused(client: Any, scene: tuple[Any, str]):
-    with pytest.raises(gradio_client.exceptions.AppError, match="too long|300"):
+    with pytest.raises(gradio_client.exceptions.AppError, match="too long"):
         client.predict(scene[0], "何" * 301, ["vlm"], api_name="/compare")
-    with pytest.raises(gradio_client.exceptions.AppError, match="choices|choose"):
+    with pytest.raises(gradio_client.exceptions.AppError, match="choices"):
         client.predict(*scene, ["/etc"], api_name="/compare")
 
 
