@@ -12,7 +12,9 @@ FROM python:${PYTHON}-slim-bookworm AS build
 ARG TORCH=cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-# fugashi and neologdn are built where there is no wheel for the machine.
+# fugashi and neologdn are built where there is no wheel for the machine. The compiler stays in this stage, so that its
+# version may follow Debian's security fixes.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential \
     && rm -rf /var/lib/apt/lists/*
@@ -20,7 +22,9 @@ RUN python -m venv /opt/evovlm
 ENV PATH=/opt/evovlm/bin:$PATH
 WORKDIR /src
 COPY constraints.txt ./
-# torch first and alone: the largest layer, and the only one that differs between CPU and CUDA.
+# torch first and alone: the largest layer, and the only one that differs between CPU and CUDA. Its version is pinned:
+# "$torch" is a line of constraints.txt.
+# hadolint ignore=DL3013
 RUN torch="$(grep '^torch==' constraints.txt)" \
     && if [ "$TORCH" = cpu ]; then \
          pip install --index-url https://download.pytorch.org/whl/cpu "$torch"; \
@@ -44,7 +48,7 @@ ENV PATH=/opt/evovlm/bin:$PATH \
     HF_HOME=/data/models \
     HF_HUB_DISABLE_TELEMETRY=1 \
     GRADIO_ANALYTICS_ENABLED=False
-USER evovlm
+USER 1000
 WORKDIR /home/evovlm
 VOLUME /data
 EXPOSE 7860

@@ -73,7 +73,7 @@ def start(
 
 
 def _name_and_password(auth: str | None) -> tuple[str, str] | None:
-    if auth is None:
+    if not auth:  # a container gives an empty variable where there is none
         return None
     name, _, password = auth.partition(":")
     if not name or not password:
