@@ -134,7 +134,10 @@ def test_the_language_follows_the_browser_and_the_switch(visitor: Visitor):
 def test_a_search_starts_stops_and_goes_on(visitor: Visitor, served: Served):
     visitor.open("evolution")
     visitor.page.click("#evolution-controls button")
-    visitor.page.locator("#evolution-name input, #evolution-name textarea").first.fill("from-the-page")
+    name = visitor.page.locator("#evolution-name input, #evolution-name textarea").first
+    visitor.page.wait_for_timeout(1000)  # words that are still being put into the page take a field's value along
+    name.fill("from-the-page")
+    name.blur()
     for field, value in (("trials", "40"), ("items", "8")):
         number = visitor.page.locator(f"#evolution-{field} input[type=number]")
         number.fill(value)
