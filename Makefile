@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test app lint clean
+.PHONY: help install demo test app browser lint clean
 
 help:
 	@echo "make install   create .venv with all that demo, tests and app need"
 	@echo "make demo      evolve a merge on the zoo, write checkpoint, table and report to runs/demo"
 	@echo "make app       open the app on the zoo"
+	@echo "make browser   install the browser that the tests of the app drive (Debian, as root)"
 	@echo "make test      style, types and tests"
 
 install: $(STAMP)
@@ -34,6 +35,9 @@ lint: install
 
 app: install
 	$(BIN)/evovlm app
+
+browser:
+	sh scripts/install_browser.sh
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

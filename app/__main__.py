@@ -3,52 +3,91 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from evovlm.errors import UserError
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--models", help="A recipe (its sources and merge) or a checkpoint folder; may stand several times."),
+]
+
 
 def start(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
-    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
-    study: Annotated[Path, typer.Option(help="A finished study whose checkpoint is shown beside the sources.")] = Path(
-        "runs/demo"
+    host: Annotated[str, typer.Option(help="Address to bind to; 0.0.0.0 for all.")] = "127.0.0.1",
+    models: Models = None,
+    studies: Annotated[Path, typer.Option(help="The folder whose studies are shown, and where searches go.")] = Path(
+        "runs"
     ),
+    photos: Annotated[Path | None, typer.Option(help="A folder of photographs to choose from.")] = None,
+    device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1.")] = "cpu",
+    memory_gb: Annotated[
+        float | None, typer.Option(min=0.05, help="Memory for models, in GB; half of what is free otherwise.")
+    ] = None,
+    auth: Annotated[
+        str | None, typer.Option(envvar="EVOVLM_AUTH", help="NAME:PASSWORD that visitors must give.")
+    ] = None,
+    searches: Annotated[bool, typer.Option(help="Whether visitors may start and stop searches.")] = True,
+    download: Annotated[bool, typer.Option("--download", help="Fetch hub models that are not in the cache.")] = False,
 ) -> None:
-    """Open the app on the zoo.
+    """Open the app on the zoo, or on your own models, at http://127.0.0.1:7860.
 
-    Example: evovlm app --port 7861 --study runs/demo
+    \b
+    Examples:
+      evovlm app --port 7861
+      evovlm app --models recipes/evovlm-jp.yaml --device cuda
+      evovlm app --models my-merge --models zoo:vlm --photos pictures
+      evovlm app --host 0.0.0.0 --auth guest:secret --no-searches
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line sets it, before torch loads
-    import gradio as gr
+    from app.server import stay_at_home
 
+    stay_at_home()
+    if not download:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    # As the command line sets it, before torch loads: spinning threads starve where other work shares the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import uvicorn
+
+    from app.logs import log_as_json
+    from app.offers import offer
     from app.page import build_page
-    from app.shelf import Shelf
-    from evovlm.tasks import load_task
-    from evovlm.zoo.manifest import zoo_folder
+    from app.samples import read_photographs
+    from app.searches import Searches
+    from app.server import build_server
+    from app.shelf import Shelf, free_memory
 
-    folders = {name: zoo_folder(name) for name in ("vlm", "ja")}
-    merged = study / "checkpoint"
-    if merged.is_dir():
-        folders["evolved"] = merged
-    task = load_task("zoo-vqa")
-    page = build_page(Shelf(folders), task, task.items("test", 8, 0))
-    page.queue(max_size=64).launch(
-        server_name=host,
-        server_port=port,
-        allowed_paths=[],
-        max_file_size="8mb",
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        footer_links=["api"],
-    )
+    log_as_json()
+    offering = offer(models or [], studies, download=download)
+    shelf = Shelf(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)
+    running = Searches(studies, device=device)
+    page = build_page(offering, shelf, running, photographs=read_photographs(photos), may_search=searches)
+    server = build_server(page, shelf, running, auth=_name_and_password(auth), where=host)
+    print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
+    # A stop waits for no open stream: whoever looks on would keep the server up.
+    uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3)
+
+
+def _name_and_password(auth: str | None) -> tuple[str, str] | None:
+    if not auth:  # a container gives an empty variable where there is none
+        return None
+    name, _, password = auth.partition(":")
+    if not name or not password:
+        raise UserError("--auth: give NAME:PASSWORD, both not empty")
+    return name, password
 
 
 def main() -> None:
-    """Run the command."""
-    typer.run(start)
+    """Run the command; a user's mistake is a sentence and exit code 2."""
+    try:
+        typer.run(start)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

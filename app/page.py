@@ -1,60 +1,93 @@
-"""The page: choose a scene, ask in Japanese, see what each model answers. Knows gradio and the shelf."""
+"""The page: four tabs in two languages, dark and light. Knows the tabs and their words; no models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
+from app.asking import Asker
+from app.compare import build_compare
+from app.evolution import build_evolution
+from app.house import PRIVATE, House
+from app.maths import build_maths
+from app.mix import build_mix
+from app.offers import Offering
+from app.searches import Searches
 from app.shelf import Shelf
-from evovlm.tasks import Item, Task
+from app.speaker import Speaker
+from app.words import LANGUAGES, Language, preferred
 
-LONGEST_QUESTION = 200
-MOST_PIXELS = 4_000_000
-INTRODUCTION = """# evovlm
-同じ質問に、元のモデルと、進化で見つけた配合で合成したモデルが答えます。
-The same question, answered by the source models and by the merge that evolution found.
-
-小さなモデル(zoo)は、描かれた図形の絵だけを知っています。 The zoo's models know rendered scenes only; merged models
-inherit the faults of their sources.
-"""
+CSS = Path(__file__).parent / "style.css"
+QUEUED = 128  # questions that may wait; the next is told to come back
+DARK = "() => { document.body.classList.toggle('dark'); }"
+SPOKEN = "(language) => { document.documentElement.lang = language; return language; }"
 
 
-def build_page(shelf: Shelf, task: Task, samples: Sequence[Item]) -> gr.Blocks:
-    """The app for these models and sample items (each with an image)."""
-
-    def choose(event: gr.SelectData) -> tuple[Any, str]:
-        item = samples[event.index]
-        assert item.image is not None
-        return item.image(), item.question
-
-    def ask(image: Image.Image | None, question: str) -> list[list[str]]:
-        if image is None:
-            raise gr.Error("絵を選んでください。 Choose an image first.")
-        if not question.strip() or len(question) > LONGEST_QUESTION:
-            raise gr.Error(f"質問は1〜{LONGEST_QUESTION}文字で。 Ask in 1 to {LONGEST_QUESTION} characters.")
-        if image.width * image.height > MOST_PIXELS:
-            raise gr.Error("絵が大きすぎます。 The image is too large.")
-        picture = image.convert("RGB")
-        item = Item(id="visitor", question=question.strip(), references=("",), image=lambda: picture)
-        return [[name, shelf.answer(name, task, item)] for name in shelf.names]
-
-    pictures = [(item.image(), item.question) for item in samples if item.image is not None]
+def build_page(
+    offering: Offering,
+    shelf: Shelf,
+    searches: Searches,
+    *,
+    photographs: tuple[Any, ...] = (),
+    may_search: bool = True,
+) -> gr.Blocks:
+    """The app for what is offered, its queue in place, ready to be served."""
+    speak = Speaker("en")
     with gr.Blocks(title="evovlm", analytics_enabled=False) as page:
-        gr.Markdown(INTRODUCTION)
-        with gr.Row():
-            with gr.Column():
-                gallery = gr.Gallery(pictures, label="例 / Samples", columns=4, height=260, allow_preview=False)
-                image = gr.Image(type="pil", label="絵 / Image", sources=["upload", "clipboard"], height=240)
-            with gr.Column():
-                question = gr.Textbox(label="質問 / Question", lines=2, max_length=LONGEST_QUESTION)
-                button = gr.Button("聞く / Ask", variant="primary")
-                answers = gr.Dataframe(
-                    headers=["モデル / Model", "答え / Answer"], label="答え / Answers", interactive=False, wrap=True
-                )
-        gallery.select(choose, None, [image, question], api_visibility="private")
-        button.click(ask, [image, question], answers, api_name="compare", concurrency_limit=1)
-        question.submit(ask, [image, question], answers, api_visibility="private", concurrency_limit=1)
-    return page
+        language = gr.State("en")
+        house = House(offering, shelf, searches, speak, language, photographs)
+        switch = _head(speak)
+        asker = Asker(offering, shelf)
+        with gr.Tabs(elem_id="tabs"):
+            with speak(gr.Tab(id="compare", elem_id="tab-compare"), label="tab_compare"):
+                build_compare(house, asker)
+            if offering.models("llm"):
+                with speak(gr.Tab(id="maths", elem_id="tab-maths"), label="tab_maths"):
+                    build_maths(house, asker)
+            if offering.kitchens:
+                with speak(gr.Tab(id="mix", elem_id="tab-mix"), label="tab_mix"):
+                    build_mix(house, asker)
+            with speak(gr.Tab(id="evolution", elem_id="tab-evolution"), label="tab_evolution"):
+                watch = build_evolution(house, may_search=may_search)
+        _connect(page, speak, language, switch)
+        watch(page.load)
+    return page.queue(max_size=QUEUED, default_concurrency_limit=8)
+
+
+def _head(speak: Speaker) -> Any:
+    """Title, language and colours. Returns the switch of language."""
+    with gr.Row(elem_id="head"):
+        with gr.Column(scale=6, min_width=200):
+            gr.HTML("<h1>evovlm</h1>", elem_id="title")
+            speak(gr.Markdown(elem_id="tagline"), value="tagline")
+        with gr.Column(scale=3, min_width=200), gr.Row(elem_id="switches"):
+            choices = [(name, tag) for name, tag in LANGUAGES.items()]
+            switch = gr.Radio(choices, value="en", show_label=False, container=False, elem_id="language", min_width=150)
+            dark = speak(gr.Button(size="sm", min_width=60, elem_id="dark"), value="dark")
+            dark.click(None, js=DARK, **PRIVATE)
+    return switch
+
+
+def _connect(page: gr.Blocks, speak: Speaker, language: Any, switch: Any) -> None:
+    """On load the browser's language is spoken; then the one that was switched to, remembered in the browser."""
+    chosen = gr.BrowserState("", storage_key="evovlm-language")
+
+    def arrive(remembered: Any, request: gr.Request) -> list[Any]:
+        known: Language = (
+            remembered if remembered in ("ja", "en") else preferred(request.headers.get("accept-language"))
+        )
+        return [known, known, *speak.updates(known)]
+
+    def change(wanted: Language) -> list[Any]:
+        return [wanted, wanted, *speak.updates(wanted)]
+
+    quiet = {"queue": False, "show_progress": "hidden", **PRIVATE}
+    for spoken in (
+        page.load(arrive, chosen, [language, switch, *speak.components], **quiet),
+        switch.input(change, switch, [language, chosen, *speak.components], **quiet),
+    ):
+        spoken.then(None, switch, None, js=SPOKEN, **PRIVATE)
+        for words, inputs, outputs in speak.others:
+            spoken.then(words, inputs, outputs, **quiet)

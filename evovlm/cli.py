@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -276,7 +275,8 @@ def open_app(context: typer.Context) -> None:
 
     Example: evovlm app --port 7861
     """
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "app", *context.args], check=False).returncode)
+    # In this process's place, so that a signal to stop reaches the server and none is left behind.
+    os.execv(sys.executable, [sys.executable, "-m", "app", *context.args])
 
 
 def _print_plan(plan: Plan) -> None:

@@ -10,7 +10,7 @@ batch was seen to change no answer (tested at 1 and 16), in bfloat16 it may chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,39 @@ class Engine:
                 progress(len(batch))
             done += 1
         return answers
+
+    @torch.inference_mode()
+    def stream(self, prepared: Prepared) -> Iterator[tuple[str, int]]:
+        """The answer to a set of one prompt as it grows: (text so far, tokens so far) after each token.
+
+        The last text is what `answer` gives. Beams and penalties cannot be streamed: one step, the whole answer.
+        Closing the iterator stops the work. Raises what `answer` raises.
+        """
+        prompt, generation = prepared.prompts[0], prepared.generation
+        assert len(prepared.prompts) == 1, "one prompt a stream"
+        if generation.num_beams > 1 or generation.repetition_penalty != 1.0:
+            whole = self.answer(prepared)[0]
+            yield whole, len(self.tokenizer(whole, add_special_tokens=False)["input_ids"])
+            return
+        ids, mask = self._pad([prompt])
+        step_input: dict[str, Tensor] = {"inputs_embeds": self._embed([prompt], ids, mask)}
+        cache = DynamicCache(config=self._text.config)
+        made: list[int] = []
+        while len(made) < generation.max_new_tokens:
+            hidden = self._text(**step_input, past_key_values=cache, use_cache=True).last_hidden_state
+            best, chosen = self.model.lm_head(hidden[:, -1]).float().max(dim=-1)
+            _refuse_nan(chosen, best)
+            if bool(torch.isin(chosen, self._ends)):
+                break
+            made.append(int(chosen))
+            text = self.tokenizer.decode(made, skip_special_tokens=True)
+            cut = _cut(text, generation.stop)
+            # A character of several bytes may be half there: what is shown then ends before it.
+            shown = cut if len(made) == generation.max_new_tokens else cut.rstrip("\ufffd")
+            yield shown.strip(), len(made)
+            if len(cut) < len(text):
+                break
+            step_input = {"input_ids": chosen.unsqueeze(1)}
 
     def _decode_or_none(self, prompts: Sequence[Prompt], generation: Generation) -> list[str] | None:
         """The answers, or None where they do not fit into memory; what the attempt held is free by then."""

@@ -242,3 +242,24 @@ def test_an_image_that_cannot_be_read_names_its_item(vlm: Engine):
 
     with pytest.raises(DataError, match="item bad: its image cannot be read"):
         vlm.prepare([Item("bad", "q", ("r",), broken)], ASK, 1)
+
+
+@pytest.mark.parametrize("seeing", [False, True])
+def test_a_stream_ends_in_what_answer_says(request: pytest.FixtureRequest, seeing: bool):
+    engine: Engine = request.getfixturevalue("vlm" if seeing else "llm")
+    generation = ASK if seeing else TALK
+    for item in items(4, seeing=seeing):
+        prepared = engine.prepare([item], generation, 1)
+        pieces = list(engine.stream(prepared))
+        assert [tokens for _, tokens in pieces] == list(range(1, len(pieces) + 1))
+        assert (pieces[-1][0] if pieces else "") == engine.answer(prepared)[0]
+
+
+def test_a_stream_with_a_stop_string_ends_before_it(llm: Engine):
+    item = items(1, seeing=False)[0]
+    whole = list(llm.stream(llm.prepare([item], TALK, 1)))[-1][0]
+    stop = whole[len(whole) // 2]
+    stopping = replace(TALK, stop=(stop,))
+    *_, (text, tokens) = llm.stream(llm.prepare([item], stopping, 1))
+    assert text == whole[: whole.index(stop)].strip()
+    assert tokens <= TALK.max_new_tokens

@@ -1,0 +1,94 @@
+"""The tab Maths: a word problem, what each language model makes of it, and whether its number is right.
+
+Knows gradio and the asker; loads nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from app.asking import Asker, Rows
+from app.cards import cards
+from app.guard import guarded
+from app.house import MODELS_QUEUE, PRIVATE, House
+from app.limits import LONGEST_QUESTION
+from app.picking import example_texts
+from app.words import Language
+from evovlm.zoo.problems import sample_problems
+
+ENGLISH_SHOWN = 4
+
+
+def build_maths(house: House, asker: Asker) -> None:
+    """The tab's components and what they do."""
+    speak = house.speak
+    names = list(house.offering.models("llm"))
+    samples = sample_table(house, asker)
+    speak(gr.Markdown(elem_classes="intro"), value="maths_intro")
+    with gr.Row():
+        with gr.Column(scale=5):
+            problem = speak(
+                gr.Textbox(
+                    samples[0][0] if samples else "", lines=3, max_length=LONGEST_QUESTION, elem_id="maths-problem"
+                ),
+                label="problem",
+                placeholder="problem_hint",
+            )
+            expected = speak(
+                gr.Textbox(samples[0][1] if samples else "", max_length=40, elem_id="maths-expected"), label="expected"
+            )
+            models = speak(gr.CheckboxGroup(names, value=names, elem_id="maths-models"), label="models")
+            with gr.Row():
+                ask = speak(gr.Button(variant="primary", elem_id="maths-ask"), value="solve")
+                stop = speak(gr.Button(elem_id="maths-stop"), value="stop")
+            if samples:
+                example_texts(house, samples, [problem, expected], "maths", "example_problems")
+        with gr.Column(scale=6):
+            answers = gr.HTML(cards([], house.speak.language), elem_id="maths-answers", elem_classes="answers-box")
+
+    def show(text: str, chosen: list[str], right: str, language: Language) -> Iterator[str]:
+        with guarded("maths", language):
+            for rows in asker.solve(text, chosen, right):
+                yield cards(rows, language)
+
+    running = ask.click(
+        show,
+        [problem, models, expected, house.language],
+        answers,
+        show_progress="minimal",
+        **PRIVATE,
+        **MODELS_QUEUE,
+    )
+    stop.click(None, cancels=[running], **PRIVATE)
+    _add_api(asker, problem, models, expected, house)
+
+
+def sample_table(house: House, asker: Asker) -> list[list[str]]:
+    """Problems with their right numbers: the task's Japanese ones, and for the zoo English ones too."""
+    rows = [[item.question, item.references[0]] for item in asker.problems.items[:ENGLISH_SHOWN]]
+    if house.offering.tasks["llm"].name == "zoo-maths":
+        rows += [[found.question, found.answer] for found in sample_problems("test", ENGLISH_SHOWN, 1, "en")]
+    return rows
+
+
+def _add_api(asker: Asker, problem: Any, models: Any, expected: Any, house: House) -> None:
+    """The endpoint /maths: problem, model names and the right number (or "") in; a list of rows out."""
+    rows = gr.JSON(visible=False)
+    button = gr.Button(visible=False)
+
+    def maths(problem: str, models: list[str], expected: str, language: Language) -> Rows:
+        with guarded("maths", language):
+            *_, last = asker.solve(problem, models, expected)
+            return last
+
+    button.click(
+        maths,
+        [problem, models, expected, house.language],
+        rows,
+        api_name="maths",
+        api_description="What each chosen model answers to a word problem, and whether its number is right.",
+        **MODELS_QUEUE,
+    )

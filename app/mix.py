@@ -1,0 +1,148 @@
+"""The tab Mix it yourself: sliders, a merge in memory when one is let go, and the answer anew.
+
+Knows gradio, the shelf and a visitor's recipe; the merge itself is evovlm's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from app.asking import Asker, Rows, checked, note
+from app.cards import cards, seen_rows, solved_rows
+from app.guard import guarded
+from app.house import MODELS_QUEUE, PRIVATE, House
+from app.limits import Refusal, read_question
+from app.mixboard import Board, build_board, sample_question, values_table
+from app.mixing import candidate
+from app.offers import Offer
+from app.picking import pick_picture
+from app.samples import visitor_item
+from app.streaming import Reply, answer
+from app.words import Language
+from evovlm.recipe_file import recipe_text
+
+
+class Mixer:
+    """Merges what a visitor chose, in memory, and lets the merge answer."""
+
+    def __init__(self, house: House, asker: Asker) -> None:
+        self._house = house
+        self._asker = asker
+
+    def ask(
+        self, name: str, parameters: Any, method: str, seed: float, picture: Any, question: str | None
+    ) -> Iterator[Rows]:
+        """One row, as the answer grows; `merged` is the seconds that the merge took. Raises Refusal."""
+        kitchen = self._house.offering.kitchen(name)
+        recipe = candidate(kitchen, parameters, method, seed)
+        task = self._house.offering.tasks[kitchen.kind]
+        sees = kitchen.kind == "vlm"
+        image, asked = (checked(picture) if sees else None), read_question(question)
+        samples = self._asker.scenes if sees else self._asker.problems
+        references = samples.references(image, asked)
+        offer = Offer(kitchen.name, frozenset({kitchen.kind}), kitchen.folder)
+        reply = Reply(f"{kitchen.name} · {method}", state="loading")
+        yield [{"model": reply.model, "state": "loading", "answer": "", "seconds": 0.0, "tokens": 0}]
+        try:
+            started = time.perf_counter()
+            with self._house.shelf.mix(offer, recipe) as engine:
+                merged = round(time.perf_counter() - started, 3)
+                for _ in answer(engine, task.generation, visitor_item(asked, image), reply):
+                    rows = seen_rows([reply], references) if sees else solved_rows([reply], (*references, None)[0])
+                    yield [row | {"merged": merged} for row in rows]
+        finally:
+            note("mix", [reply])
+
+
+def build_mix(house: House, asker: Asker) -> None:
+    """The tab's components and what they do."""
+    if not house.offering.kitchens:
+        return
+    mixer = Mixer(house, asker)
+    house.speak(gr.Markdown(elem_classes="intro"), value="mix_intro")
+    with gr.Row():
+        with gr.Column(scale=5):
+            board = build_board(house)
+            ask = house.speak(gr.Button(variant="primary", elem_id="mix-ask"), value="mix_ask")
+        with gr.Column(scale=6):
+            answers = gr.HTML(cards([], house.speak.language), elem_id="mix-answers", elem_classes="answers-box")
+            with gr.Column(visible=house.offering.kitchens[0].kind == "vlm") as seeing:
+                picture, question = pick_picture(house, asker, "mix", height=200)
+            with gr.Column(visible=house.offering.kitchens[0].kind == "llm") as reading:
+                first = sample_question(asker, "llm")
+                problem = house.speak(
+                    gr.Textbox(first, lines=3, max_length=300, elem_id="mix-problem"), label="problem"
+                )
+            values = gr.HTML(elem_id="mix-values")
+            saved = house.speak(gr.Code(language="yaml", visible=False, elem_id="mix-yaml"), label="saved")
+
+    asked = [board.recipe, board.parameters, board.method, board.seed, picture, question, problem, house.language]
+
+    def show(
+        name: str, parameters: Any, method: str, seed: float, image: Any, text: str, puzzle: str, language: Language
+    ) -> Iterator[str]:
+        with guarded("mix", language):
+            sees = house.offering.kitchen(name).kind == "vlm"
+            for rows in mixer.ask(name, parameters, method, seed, image, text if sees else puzzle):
+                yield cards(rows, language)
+
+    def table(parameters: Any, language: Language) -> str:
+        return values_table(parameters, language)
+
+    quiet = {"show_progress": "hidden", "trigger_mode": "always_last"} | PRIVATE | MODELS_QUEUE
+    ask.click(show, asked, answers, **quiet)
+    for changed in board.moved:
+        changed.success(table, [board.parameters, house.language], values, queue=False, **PRIVATE).success(
+            show, asked, answers, **quiet
+        )
+    for chosen in board.chosen:
+        chosen.then(table, [board.parameters, house.language], values, queue=False, **PRIVATE)
+
+    def swap(name: str) -> list[Any]:
+        sees = house.offering.kitchen(name).kind == "vlm"
+        return [gr.update(visible=sees), gr.update(visible=not sees)]
+
+    board.recipe.change(swap, board.recipe, [seeing, reading], queue=False, **PRIVATE)
+    _add_saving(house, board, saved)
+    _add_api(house, mixer, [board.recipe, board.method, board.seed, picture, question])
+
+
+def _add_saving(house: House, board: Board, saved: Any) -> None:
+    def save(name: str, parameters: Any, method: str, seed: float, language: Language) -> Any:
+        with guarded("save", language):
+            recipe = candidate(house.offering.kitchen(name), parameters, method, seed)
+            return gr.update(value=recipe_text(recipe), visible=True)
+
+    inputs = [board.recipe, board.parameters, board.method, board.seed, house.language]
+    board.save.click(save, inputs, saved, **PRIVATE)
+
+
+def _add_api(house: House, mixer: Mixer, shared: list[Any]) -> None:
+    """The endpoint /mix: recipe, parameters, method, seed, picture and question in; the row and the recipe out."""
+    parameters, row = gr.JSON(visible=False, label="parameters"), gr.JSON(visible=False)
+    button = gr.Button(visible=False)
+
+    def mix(
+        recipe: str, parameters: Any, method: str, seed: float, image: Any, question: str, language: Language
+    ) -> dict[str, Any]:
+        with guarded("mix", language):
+            if not isinstance(parameters, dict):
+                raise Refusal("bad_parameters")
+            *_, last = mixer.ask(recipe, parameters, method, seed, image, question)
+            made = candidate(house.offering.kitchen(recipe), parameters, method, seed)
+            return last[0] | {"recipe": recipe_text(made)}
+
+    recipe, method, seed, picture, question = shared
+    button.click(
+        mix,
+        [recipe, parameters, method, seed, picture, question, house.language],
+        row,
+        api_name="mix",
+        api_description="Merge with the given weights and densities, and answer. Parameters: source -> "
+        "{weight, density}, a number each or a number a layer group.",
+        **MODELS_QUEUE,
+    )

@@ -1,0 +1,104 @@
+"""Picking what to ask: galleries of pictures, an upload, a question with examples. Tabs that look at pictures share it.
+
+Knows gradio and samples; asks no model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.asking import Asker, checked
+from app.house import PRIVATE, House
+from app.limits import LONGEST_QUESTION, Refusal
+from app.picture import Picture
+from app.words import Language, say
+
+
+def pick_picture(house: House, asker: Asker, name: str, *, height: int) -> tuple[Any, Any]:
+    """A picture field and a question field. A sample's picture brings its own question along.
+
+    `name`: prefix of the elements' ids.
+    """
+    speak, scenes = house.speak, asker.scenes
+    samples = _gallery(speak, scenes.pictures, scenes.questions_by_picture, name, "samples")
+    photographs = _gallery(
+        speak, [image for image, _ in house.photographs], [text for _, text in house.photographs], name, "photographs"
+    )
+    first = scenes.pictures[0] if scenes.pictures else None
+    picture = speak(
+        Picture(first, sources=["upload", "clipboard"], format="png", height=height, elem_id=f"{name}-picture"),
+        label="picture",
+    )
+    question = _question(house, asker, name)
+
+    def choose_sample(event: gr.SelectData) -> tuple[Any, str]:
+        return scenes.pictures[event.index], scenes.questions_by_picture[event.index]
+
+    def choose_photograph(event: gr.SelectData) -> Any:
+        return house.photographs[event.index][0]
+
+    def check(image: Any, language: Language) -> Any:
+        try:
+            return checked(image)
+        except Refusal as refusal:
+            # The field is emptied: a picture that cannot be asked about must not look as if it could.
+            told = say(refusal.key, language, **refusal.facts)
+            gr.Warning(told, duration=8, title=say("refused", language))
+            return None
+
+    if samples is not None:
+        samples.select(choose_sample, None, [picture, question], queue=False, **PRIVATE)
+    if photographs is not None:
+        photographs.select(choose_photograph, None, picture, queue=False, **PRIVATE)
+    # What is shown from here on is the picture made anew, not the visitor's file.
+    picture.upload(check, [picture, house.language], picture, **PRIVATE)
+    return picture, question
+
+
+def example_texts(house: House, rows: list[list[str]], targets: list[Any], name: str, key: str) -> None:
+    """Texts that fill the targets in one click; the first of each row is what is shown."""
+    examples = gr.Dataset(
+        components=[gr.Textbox(visible=False, render=False)],
+        samples=[row[:1] for row in rows],
+        type="index",
+        elem_classes="examples",
+        elem_id=f"{name}-examples",
+    )
+    house.speak(examples, label=key)
+
+    def choose(index: int) -> Any:
+        return rows[index] if len(targets) > 1 else rows[index][0]
+
+    examples.click(choose, examples, targets, queue=False, **PRIVATE)
+
+
+def _question(house: House, asker: Asker, name: str) -> Any:
+    questions = asker.scenes.questions
+    box = gr.Textbox(
+        questions[0] if questions else "", lines=1, max_length=LONGEST_QUESTION, elem_id=f"{name}-question"
+    )
+    question = house.speak(box, label="question", placeholder="question_hint")
+    if questions:
+        example_texts(house, [[text] for text in questions], [question], name, "example_questions")
+    return question
+
+
+def _gallery(speak: Any, pictures: list[Any], captions: list[str], name: str, key: str) -> Any:
+    """A gallery whose captions are the pictures' alternative texts, or None without pictures."""
+    if not pictures:
+        return None
+    gallery = gr.Gallery(
+        list(zip(pictures, captions, strict=True)),
+        columns=8,
+        allow_preview=False,
+        object_fit="contain",
+        format="png",
+        interactive=False,
+        buttons=[],
+        show_label=False,
+        elem_classes="samples",
+        elem_id=f"{name}-{key}",
+    )
+    return speak(gallery, label=key)

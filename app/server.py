@@ -1,0 +1,85 @@
+"""The server: the page, /healthz, and what every reply carries. Knows FastAPI and uvicorn; no tabs and no models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request, Response
+
+from app.limits import MOST_BYTES
+from app.page import CSS
+from app.searches import Searches
+from app.shelf import Shelf
+from evovlm.version import VERSION
+
+# The browser itself refuses to fetch anything from elsewhere. Gradio's own page needs inline scripts and styles.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:;"
+    " media-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+
+
+def stay_at_home() -> None:
+    """No analytics and no model hub, whatever the environment says. To be called before gradio is first used."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def build_server(
+    page: gr.Blocks, shelf: Shelf, searches: Searches, *, auth: tuple[str, str] | None = None, where: str = "127.0.0.1"
+) -> FastAPI:
+    """The page at /, its health at /healthz (which asks for no password and tells nothing of the host)."""
+
+    @asynccontextmanager
+    async def alive(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        searches.close()
+
+    server = FastAPI(lifespan=alive, docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def healthz() -> dict[str, Any]:
+        running = searches.running
+        return {
+            "status": "ok",
+            "version": VERSION,
+            "models_loaded": len(shelf.loaded),
+            "model_bytes": shelf.nbytes,
+            "searching": running is not None,
+        }
+
+    async def with_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        reply = await call(request)
+        reply.headers.update(HEADERS)
+        return reply
+
+    server.add_api_route("/healthz", healthz, methods=["GET"])
+    server.middleware("http")(with_headers)
+    gr.mount_gradio_app(
+        server,
+        page,
+        path="/",
+        server_name=where,
+        footer_links=["api"],
+        auth=auth,
+        allowed_paths=[],
+        max_file_size=MOST_BYTES,
+        show_error=True,
+        ssr_mode=False,
+        enable_monitoring=False,
+        run_history=False,
+        mcp_server=False,
+        theme=gr.themes.Soft(primary_hue="orange", neutral_hue="slate", **FONTS),
+        css_paths=CSS,
+    )
+    return server

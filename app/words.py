@@ -1,0 +1,197 @@
+"""What the pages say, in Japanese and English. Knows no components and no models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Language = Literal["ja", "en"]
+LANGUAGES: dict[str, Language] = {"日本語": "ja", "English": "en"}
+
+# key: (Japanese, English)
+WORDS: dict[str, tuple[str, str]] = {
+    "tagline": (
+        "学習なしで、モデルを掛け合わせる。配合は進化が見つけます。",
+        "Models bred from models, without training: the recipe is found by evolution.",
+    ),
+    "dark": ("明暗", "Dark or light"),
+    "language": ("ことば", "Language"),
+    "tab_compare": ("くらべる", "Compare"),
+    "tab_maths": ("算数", "Maths"),
+    "tab_mix": ("自分で混ぜる", "Mix it yourself"),
+    "tab_evolution": ("進化", "Evolution"),
+    "compare_intro": (
+        "絵と日本語の質問を選ぶと、元のモデルと合成したモデルが並んで答えます。**付属の小さなモデル(zoo)が知っているのは、"
+        "描かれた図形の絵だけです。** 写真には答えられません。合成したモデルは元のモデルの欠点も受け継ぎ、"
+        "狭い範囲でしか評価されていません。",
+        "Choose a picture and a question in Japanese: sources and merged models answer side by side. **The zoo's small"
+        " models know rendered scenes only**, no photographs. A merged model inherits the faults of its sources, is not"
+        " aligned, and has been judged narrowly.",
+    ),
+    "maths_intro": (
+        "文章題を解く言語モデルの比較です。付属のモデルが知っているのは、30までの数を使う一、二段階の文章題だけです。",
+        "Language models at word problems. The zoo's know problems of one or two steps with numbers up to 30.",
+    ),
+    "mix_intro": (
+        "つまみを離すと、メモリの中で合成し直して、もう一度答えます。「層」を選ぶと、その層だけを動かせます。",
+        "Let a slider go: the model is merged anew in memory and answers again. Choose a layer group to move it alone.",
+    ),
+    "evolution_intro": (
+        "探索の記録を見ます。探索が走っていれば、記録を追って表示が変わります。",
+        "Look at the log of a search. While a search runs, this page follows it.",
+    ),
+    "samples": ("例の絵", "Sample pictures"),
+    "photographs": ("写真", "Photographs"),
+    "picture": ("絵(選ぶ・送る・貼る)", "Picture (choose, upload, paste)"),
+    "question": ("質問", "Question"),
+    "question_hint": ("例:絵の中央に何がありますか。", "In Japanese, such as 絵の中央に何がありますか。"),
+    "example_questions": ("質問の例", "Example questions"),
+    "problem": ("問題", "Problem"),
+    "problem_hint": ("文章題を日本語か英語で", "A word problem in Japanese or English"),
+    "example_problems": ("問題の例", "Example problems"),
+    "expected": ("正しい数(わかれば)", "Right number (if known)"),
+    "models": ("モデル", "Models"),
+    "ask": ("聞く", "Ask"),
+    "solve": ("解く", "Solve"),
+    "stop": ("止める", "Stop"),
+    "recipe": ("配合", "Recipe"),
+    "method": ("方法", "Method"),
+    "seed": ("乱数の種", "Seed"),
+    "group": ("層", "Layer group"),
+    "all_groups": ("すべての層", "all layers"),
+    "weight_of": ("{name} の重み", "{name}: weight"),
+    "density_of": ("{name} の密度", "{name}: density"),
+    "mix_ask": ("混ぜて聞く", "Merge and ask"),
+    "use_evolved": ("進化の配合を使う", "Use evolved"),
+    "reset": ("元の配合", "Reset"),
+    "save_recipe": ("配合を保存", "Save as recipe"),
+    "saved": ("保存した配合(YAML)", "Recipe (YAML)"),
+    "no_evolved": (
+        "進化で見つけた配合がまだありません。「進化」で探索を走らせてください。",
+        "No evolved recipe yet: run a search in the Evolution tab.",
+    ),
+    "merged_in": ("合成 {seconds} 秒", "merged in {seconds} s"),
+    "values": ("いまの配合", "Parameters now"),
+    "study": ("探索", "Study"),
+    "start": ("探索を始める", "Start a search"),
+    "trials": ("候補の数", "Trials"),
+    "items": ("質問の数", "Questions a trial"),
+    "name": ("名前", "Name"),
+    "name_hint": ("英数字、例:my-search", "letters and digits, such as my-search"),
+    "run_search": ("始める", "Start"),
+    "stop_search": ("止める", "Stop"),
+    "go_on": ("続ける", "Go on"),
+    "scores_plot": ("得点", "Scores"),
+    "weights_plot": ("最良の配合:重み", "Best recipe: weights"),
+    "densities_plot": ("最良の配合:密度", "Best recipe: densities"),
+    "history_plot": ("世代ごとの重み", "Weights over generations"),
+    "pareto_plot": ("パレート境界", "Pareto front"),
+    "best_recipe": ("最良の配合", "Best recipe"),
+    "no_study": ("探索がまだありません。", "There is no study yet."),
+    "state_running": ("探索中:{done}/{total}", "searching: {done} of {total}"),
+    "state_judging": ("判定中:{phase}", "judging: {phase}"),
+    "state_stopped": ("途中で止まっています:{done} 候補", "stopped after {done} trials"),
+    "state_done": ("終わりました:{done} 候補", "finished: {done} trials"),
+    "state_failed": ("失敗しました:{reason}", "failed: {reason}"),
+    "best_score": ("最良 {score}", "best {score}"),
+    "held_out": ("新しい問題での判定", "Judged on held-out items"),
+    "model": ("モデル", "model"),
+    "score": ("得点", "score"),
+    "interval": ("95 % 区間", "95 % interval"),
+    "exact": ("完全一致", "exact"),
+    "answers_changed": ("最初の世代と最後の答え", "Answers: generation 0 against the last"),
+    "first_answer": ("最初の世代の最良", "best of generation 0"),
+    "last_answer": ("最後の最良", "best at the end"),
+    "reference": ("正解", "reference"),
+    "waiting": ("待っています", "waiting"),
+    "loading": ("読み込んでいます…", "loading the model …"),
+    "writing": ("答えています…", "answering …"),
+    "failed": ("答えられませんでした(数値が壊れています)", "no answer (its numbers are broken)"),
+    "empty": ("(答えなし)", "(empty)"),
+    "blind": ("絵を見ない", "cannot see"),
+    "blind_hint": ("このモデルは絵なしで答えました", "this model answered without the picture"),
+    "seconds": ("{seconds} 秒", "{seconds} s"),
+    "tokens": ("{count} トークン", "{count} tokens"),
+    "japanese": ("日本語", "Japanese"),
+    "not_japanese": ("日本語でない", "not Japanese"),
+    "rouge": ("ROUGE-L {score}", "ROUGE-L {score}"),
+    "exactly_right": ("完全一致", "exact"),
+    "number": ("数:{number}", "number: {number}"),
+    "no_number": ("数なし", "no number"),
+    "right": ("正解", "right"),
+    "wrong": ("不正解", "wrong"),
+    "answers": ("答え", "Answers"),
+    "answers_hint": ("ここに答えが並びます。", "The answers appear here."),
+    # What is refused, and why.
+    "refused": ("この絵は使えません", "This picture cannot be used"),
+    "no_picture": ("絵を選んでください。", "Choose a picture first."),
+    "no_question": ("質問を書いてください。", "Write a question first."),
+    "long_question": (
+        "質問が長すぎます({length}文字)。{most}文字までです。",
+        "The question is too long ({length} characters); at most {most}.",
+    ),
+    "too_many_bytes": ("ファイルが大きすぎます。{most}までです。", "The file is too large; at most {most}."),
+    "too_many_pixels": (
+        "絵の画素が多すぎます。{most}百万画素までです。",
+        "The picture has too many pixels; at most {most} million.",
+    ),
+    "not_a_picture": (
+        "絵として読めません。使える形式:{formats}。",
+        "This cannot be read as a picture; formats: {formats}.",
+    ),
+    "no_model": ("モデルを選んでください。", "Choose a model."),
+    "unknown_model": ("「{name}」というモデルはありません:{choices}", "No model {name!r}; choose from {choices}."),
+    "unknown_recipe": ("「{name}」という配合はありません:{choices}", "No recipe {name!r}; choose from {choices}."),
+    "unknown_method": ("「{name}」という方法はありません:{choices}", "No method {name!r}; choose from {choices}."),
+    "unknown_study": ("「{name}」という探索はありません。", "No study {name!r}."),
+    "bad_name": (
+        "名前は英数字とハイフンで40文字までです。",
+        "A name has letters, digits and hyphens, at most 40 characters.",
+    ),
+    "taken_name": (
+        "「{name}」はもうあります。別の名前か「続ける」を。",
+        "{name!r} exists already: another name, or Go on.",
+    ),
+    "bad_parameters": ("配合の値が正しくありません。", "These parameters cannot be used."),
+    "method_misfit": (
+        "この方法は、この配合のモデルには使えません。",
+        "This method does not fit the models of this recipe.",
+    ),
+    "no_room": (
+        "{name} には {need} GB 必要です。上限は {most} GB です。",
+        "{name} needs {need} GB of memory; the limit is {most} GB.",
+    ),
+    "searching_already": (
+        "ほかの探索が走っています({name})。",
+        "Another search is running ({name}); stop it first.",
+    ),
+    "not_searching": ("走っている探索はありません。", "No search is running."),
+    "broken_weights": (
+        "この配合では数値が壊れます。重みを小さくしてください。",
+        "These weights give broken numbers; make them smaller.",
+    ),
+    "unexpected": (
+        "うまくいきませんでした。運営者に番号 {reference} を伝えてください。",
+        "Something went wrong. Tell the operator this number: {reference}.",
+    ),
+}
+
+
+def say(key: str, language: Language, **facts: object) -> str:
+    """The sentence of that key, its places filled."""
+    japanese, english = WORDS[key]
+    return (japanese if language == "ja" else english).format(**facts)
+
+
+def preferred(accept_language: str | None) -> Language:
+    """The language of a browser's `Accept-Language` header: Japanese where it comes before English."""
+    weighed = []
+    for place, part in enumerate((accept_language or "").lower().split(",")):
+        tag, _, quality = part.strip().partition(";q=")
+        try:
+            weighed.append((-float(quality or 1), place, tag[:2]))
+        except ValueError:
+            continue
+    for _, _, tag in sorted(weighed):
+        if tag in ("ja", "en"):
+            return "ja" if tag == "ja" else "en"
+    return "en"

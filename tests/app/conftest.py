@@ -1,0 +1,92 @@
+"""A server on the zoo in a process of its own, and a browser: what the tests of the app share."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass
+class Served:
+    """A running app: its address, its folder of studies, its log so far."""
+
+    url: str
+    studies: Path
+    logfile: Path
+
+    def log(self) -> list[dict[str, Any]]:
+        lines = self.logfile.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def health(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}/healthz", timeout=10) as reply:
+            found: dict[str, Any] = json.load(reply)
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serve(folder: Path, *more: str) -> Iterator[Served]:
+    port = free_port()
+    served = Served(f"http://127.0.0.1:{port}", folder / "studies", folder / "log")
+    command = [sys.executable, "-m", "app", "--port", str(port), "--studies", str(served.studies), *more]
+    with served.logfile.open("w", encoding="utf-8") as sink:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stderr=sink, stdout=sink, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+    try:
+        for _ in range(600):
+            assert process.poll() is None, served.logfile.read_text(encoding="utf-8")[-2000:]
+            try:
+                served.health()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield served
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app on the zoo, without a study."""
+    yield from serve(tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium; the tests say so where there is none."""
+    found = os.environ.get("EVOVLM_CHROMIUM") or shutil.which("chromium")
+    if not found:
+        pytest.skip("no Chromium here: `make browser` installs it")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()

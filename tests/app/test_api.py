@@ -1,0 +1,129 @@
+"""The API as a program uses it, and what a stranger may not do with the server."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evovlm.tasks import load_task
+from tests.app.conftest import Served
+
+gradio_client = pytest.importorskip("gradio_client")
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Any:
+    return gradio_client.Client(served.url, verbose=False)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Any, str]:
+    item = load_task("zoo-vqa").items("test", 1, 0)[0]
+    assert item.image is not None
+    item.image().save(tmp_path / "scene.png")
+    return gradio_client.handle_file(tmp_path / "scene.png"), item.question
+
+
+def test_health_answers_and_tells_no_path(served: Served):
+    health = served.health()
+    assert health["status"] == "ok"
+    assert "/" not in json.dumps(health)
+
+
+def test_every_reply_forbids_the_browser_to_ask_elsewhere(served: Served):
+    with urllib.request.urlopen(served.url) as reply:
+        assert "default-src 'self'" in reply.headers["Content-Security-Policy"]
+        assert b"http://fonts" not in (page := reply.read())
+        assert b"googleapis" not in page
+
+
+def test_three_endpoints_are_named_and_no_more(client: Any):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {"/compare", "/maths", "/mix"}
+
+
+def test_compare_gives_a_row_a_model(client: Any, scene: tuple[Any, str]):
+    rows = client.predict(*scene, ["vlm", "merged"], api_name="/compare")
+    assert [row["model"] for row in rows] == ["vlm", "merged"]
+    assert all(row["state"] == "done" and row["tokens"] > 0 and 0 <= row["rouge_l"] <= 100 for row in rows)
+
+
+def test_maths_tells_right_from_wrong(client: Any):
+    item = load_task("zoo-maths").items("test", 1, 0)[0]
+    rows = client.predict(item.question, ["ja"], item.references[0], api_name="/maths")
+    wrong = client.predict(item.question, ["ja"], "987", api_name="/maths")
+    assert rows[0]["number"] is not None
+    assert rows[0]["right"] == (rows[0]["number"] == item.references[0])
+    assert wrong[0]["right"] is False
+
+
+def test_mix_merges_what_it_is_given_within_a_second(client: Any, scene: tuple[Any, str]):
+    def mix(ja: float) -> dict[str, Any]:
+        parameters = {"vlm": {"weight": 0.75, "density": 1}, "ja": {"weight": ja, "density": 1}}
+        row: dict[str, Any] = client.predict("zoo-vlm", parameters, "task_arithmetic", 0, *scene, api_name="/mix")
+        return row
+
+    mix(0.5)
+    eyes, both = mix(0.0), mix(1.0)
+    assert eyes["answer"] != both["answer"]
+    assert both["merged"] < 1.0
+    assert "method: task_arithmetic" in both["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("zoo-vlm", {"vlm": {"weight": 1, "density": 1}}, "ties", 0), "cannot be used"),
+        (("zoo-vlm", {"vlm": {"weight": 1e99, "density": 1}, "ja": {"weight": 1, "density": 1}}, "ties", 0), "used"),
+        (("zoo-vlm", {}, "no-such-method", 0), "no-such-method"),
+        (("../../etc/passwd", {}, "ties", 0), "choices"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
+    client: Any, scene: tuple[Any, str], arguments: Any, sentence: str
+):
+    with pytest.raises(gradio_client.exceptions.AppError, match=sentence):
+        client.predict(*arguments, *scene, api_name="/mix")
+
+
+def test_a_long_question_and_an_unknown_model_are_refused(client: Any, scene: tuple[Any, str]):
+    with pytest.raises(gradio_client.exceptions.AppError, match="too long"):
+        client.predict(scene[0], "何" * 301, ["vlm"], api_name="/compare")
+    with pytest.raises(gradio_client.exceptions.AppError, match="choices"):
+        client.predict(*scene, ["/etc"], api_name="/compare")
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "pyproject.toml", "app/offers.py", "evovlm/zoo/models/vlm/config.json"]
+)
+def test_no_path_of_the_host_can_be_fetched(served: Served, path: str):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{served.url}/gradio_api/file={path}")
+    assert refused.value.code in (403, 404)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "http://192.0.2.1/secret.png"])
+def test_a_picture_named_by_path_or_address_is_not_read(client: Any, served: Served, path: str):
+    started = time.monotonic()
+    body = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, "何", ["vlm"]], "session_hash": "stranger"}
+    request = urllib.request.Request(
+        f"{served.url}/gradio_api/call/compare", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as reply:
+        event = json.load(reply)["event_id"]
+    with urllib.request.urlopen(f"{served.url}/gradio_api/call/compare/{event}", timeout=20) as stream:
+        told = stream.read().decode()
+    assert "event: error" in told
+    assert "root:" not in told
+    assert time.monotonic() - started < 5  # nobody was waited for
+
+
+def test_the_log_is_json_and_holds_no_question(client: Any, served: Served):
+    marker = "目印は何ですか"
+    client.predict(marker, ["ja"], "", api_name="/maths")
+    assert any(line["event"] == "answered" for line in served.log())
+    assert marker not in served.logfile.read_text(encoding="utf-8")

@@ -1,0 +1,62 @@
+"""Answers as they grow, on the zoo: in turn, within memory, and no further than somebody looks on."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from app.asking import Asker
+from app.limits import Refusal
+from app.offers import offer
+from app.shelf import Shelf
+
+
+@pytest.fixture(scope="module")
+def asker() -> Asker:
+    offering = offer([], Path("no-studies"))
+    return Asker(offering, Shelf(2_000_000_000))
+
+
+def test_the_models_take_turns_token_by_token(asker: Asker):
+    problem = asker.problems.items[0].question
+    steps = [[row["tokens"] for row in rows] for rows in asker.solve(problem, ["ja", "math"], None)]
+    # Neither is ever more than one token ahead while both write.
+    both = [counts for counts in steps if all(counts)]
+    assert len(both) > 5
+    assert all(abs(a - b) <= 1 for a, b in both[:5])
+
+
+def test_a_visitor_who_leaves_stops_the_generation(asker: Asker, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    problem = asker.problems.items[0].question
+    whole = list(asker.solve(problem, ["ja"], None))[-1][0]["tokens"]
+    steps = asker.solve(problem, ["ja"], None)
+    for rows in steps:
+        if rows[0]["tokens"] == 3:
+            break
+    steps.close()
+    left = [record for record in caplog.records if record.getMessage() == "left"]
+    assert left[-1].facts["models"] == {"ja": 3}
+    assert whole > 3
+
+
+def test_the_budget_is_kept_by_putting_the_longest_unused_back():
+    offering = offer([], Path("no-studies"))
+    models = offering.models("llm")
+    need = Shelf(10**12)._need(models["ja"], mixing=False)
+    shelf = Shelf(int(need * 2.5))
+    for name in ("ja", "math", "math2", "ja"):
+        shelf.take(models[name])
+        assert shelf.nbytes <= shelf.budget
+    assert shelf.loaded == ["math2", "ja"]
+    assert [len(wave) for wave in shelf.waves(list(models.values()))] == [2, 2]
+    with pytest.raises(Refusal, match="no_room"):
+        Shelf(need // 2).take(models["ja"])
+
+
+def test_models_that_do_not_fit_together_answer_one_after_another():
+    offering = offer([], Path("no-studies"))
+    small = Asker(offering, Shelf(int(Shelf(10**12)._need(offering.models("llm")["ja"], mixing=False) * 1.5)))
+    *_, rows = small.solve(small.problems.items[0].question, ["ja", "math"], None)
+    assert [row["state"] for row in rows] == ["done", "done"]
+    assert small.shelf.loaded == ["math"]

@@ -1,0 +1,191 @@
+"""Each tab used as a person would, in a real browser, on the zoo."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from evovlm.study_log import read_trials
+from evovlm.tasks import load_task
+from tests.app.conftest import Served
+
+SECOND = 1000
+TABS = ("compare", "maths", "mix", "evolution")
+
+
+class Visitor:
+    """A person with a browser of one language. What the browser asks of other hosts is kept in `strays`."""
+
+    def __init__(self, browser: Any, url: str, locale: str, width: int = 1280) -> None:
+        self.context = browser.new_context(locale=locale, viewport={"width": width, "height": 900})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(30 * SECOND)
+        self.strays: list[str] = []
+        self.page.on("request", lambda request: self._note(request.url, url))
+        self.page.goto(url)
+        self.page.wait_for_selector("#compare-ask")
+        language = "くらべる" if locale.startswith("ja") else "Compare"
+        self.page.get_by_role("tab", name=language).wait_for()
+
+    def _note(self, asked: str, url: str) -> None:
+        if not asked.startswith((url, url.replace("http", "ws"), "data:", "blob:")):
+            self.strays.append(asked)
+
+    def open(self, tab: str) -> None:
+        self.page.locator("#tabs button[role=tab]").nth(TABS.index(tab)).click()
+
+    def answers(self, tab: str, count: int) -> dict[str, str]:
+        """The finished answers of a tab by model, once there are `count` of them."""
+        done = self.page.locator(f"#{tab}-answers .answer.done")
+        done.nth(count - 1).wait_for()
+        return {card.get_attribute("data-model"): card.locator(".said").inner_text() for card in done.all()}
+
+
+@pytest.fixture
+def visitor(chromium: Any, served: Served) -> Iterator[Visitor]:
+    person = Visitor(chromium, served.url, "ja-JP")
+    yield person
+    person.context.close()
+
+
+def scene(path: Path) -> tuple[Path, str, str]:
+    """A held-out scene as a file, with its question and reference."""
+    item = load_task("zoo-vqa").items("test", 3, 0)[2]
+    assert item.image is not None
+    item.image().save(path)
+    return path, item.question, item.references[0]
+
+
+def upload(visitor: Visitor, path: Path) -> None:
+    """Give a file to the picture field, once it is at rest: a field that is being updated drops it."""
+    field = visitor.page.locator("#compare-picture")
+    visitor.page.wait_for_timeout(1000)
+    field.locator("input[type=file]").first.set_input_files(str(path))
+
+
+def test_an_uploaded_image_and_a_japanese_question_get_three_answers(visitor: Visitor, tmp_path: Path):
+    path, question, reference = scene(tmp_path / "scene.png")
+    upload(visitor, path)
+    visitor.page.locator("#compare-picture img").wait_for()
+    visitor.page.wait_for_timeout(1000)
+    visitor.page.locator("#compare-question textarea, #compare-question input").first.fill(question)
+    visitor.page.click("#compare-ask")
+    answers = visitor.answers("compare", 3)
+    assert set(answers) == {"vlm", "ja", "merged"}
+    assert all(answers.values())
+    # The reference of this scene is known, so every card tells its ROUGE-L.
+    assert visitor.page.locator("#compare-answers li", has_text="ROUGE-L").count() == 3
+    assert visitor.page.locator('#compare-answers [data-model="ja"] .badge').inner_text() == "絵を見ない"
+    assert reference
+    assert visitor.strays == []
+
+
+def test_an_example_fills_the_question_in_one_click(visitor: Visitor):
+    examples = visitor.page.locator("#compare-examples button")
+    text = examples.nth(1).inner_text().strip()
+    examples.nth(1).click()
+    box = visitor.page.locator("#compare-question textarea, #compare-question input").first
+    visitor.page.wait_for_timeout(1000)
+    assert box.input_value() == text
+
+
+def test_a_word_problem_gets_numbers_and_verdicts(visitor: Visitor):
+    visitor.open("maths")
+    visitor.page.click("#maths-ask")
+    assert len(visitor.answers("maths", 4)) == 4
+    verdicts = visitor.page.locator("#maths-answers li.good, #maths-answers li.bad").all_inner_texts()
+    assert "正解" in verdicts
+
+
+def test_a_slider_changes_the_answer_and_the_merge_takes_less_than_a_second(visitor: Visitor):
+    visitor.open("mix")
+    visitor.page.click("#mix-ask")
+    before = visitor.answers("mix", 1)
+    number = visitor.page.locator("#mix-weight-1 input[type=number]")
+    number.fill("0")
+    number.press("Enter")
+    number.blur()
+    visitor.page.locator("#mix-values table").wait_for()
+    visitor.page.wait_for_function(
+        "before => { const said = document.querySelector('#mix-answers .answer.done .said');"
+        " return said && said.innerText !== before; }",
+        arg=next(iter(before.values())),
+    )
+    merged = visitor.page.locator("#mix-answers li", has_text="合成").inner_text()
+    assert float(re.findall(r"[\d.]+", merged)[0]) < 1.0
+    visitor.page.click("#mix-save")
+    visitor.page.locator("#mix-yaml", has_text="method: dare_ties").wait_for()
+
+
+def test_the_language_follows_the_browser_and_the_switch(visitor: Visitor):
+    assert visitor.page.locator("#compare-ask").inner_text() == "聞く"
+    visitor.page.locator("#language").get_by_text("English").click()
+    visitor.page.wait_for_function("document.querySelector('#compare-ask').innerText === 'Ask'")
+    assert visitor.page.evaluate("document.documentElement.lang") == "en"
+    visitor.page.reload()
+    visitor.page.wait_for_function("document.querySelector('#compare-ask')?.innerText === 'Ask'")
+    visitor.page.click("#dark")
+    assert visitor.page.evaluate("document.body.classList.contains('dark')")
+
+
+def test_a_search_starts_stops_and_goes_on(visitor: Visitor, served: Served):
+    visitor.open("evolution")
+    visitor.page.click("#evolution-controls button")
+    name = visitor.page.locator("#evolution-name input, #evolution-name textarea").first
+    visitor.page.wait_for_timeout(1000)  # words that are still being put into the page take a field's value along
+    name.fill("from-the-page")
+    name.blur()
+    for field, value in (("trials", "40"), ("items", "8")):
+        number = visitor.page.locator(f"#evolution-{field} input[type=number]")
+        number.fill(value)
+        number.blur()
+    visitor.page.click("#evolution-start")
+    state = visitor.page.locator("#evolution-state .state")
+    visitor.page.locator('#evolution-state [data-state="running"]:not([data-done="0"])').wait_for()
+    visitor.page.click("#evolution-stop")
+    visitor.page.locator('#evolution-state [data-state="stopped"]').wait_for()
+    stopped = int(state.get_attribute("data-done"))
+    folder = served.studies / "from-the-page"
+    before = read_trials(folder)
+    assert 0 < stopped <= len(before) < 40
+    visitor.page.click("#evolution-go-on")
+    visitor.page.locator('#evolution-state [data-state="done"]').wait_for(timeout=120 * SECOND)
+    after = read_trials(folder)
+    assert len(after) == 40
+    assert after[: len(before)] == before
+    visitor.page.locator("#evolution-words table.held").wait_for()
+    assert visitor.page.locator("#evolution-scores-plot .js-plotly-plot").count() == 1
+    assert served.health()["searching"] is False
+
+
+def test_too_large_and_no_image_are_refused_in_a_sentence(visitor: Visitor, tmp_path: Path):
+    fake = tmp_path / "fake.png"
+    fake.write_bytes(b"this is no picture")
+    upload(visitor, fake)
+    visitor.page.get_by_text("絵として読めません").first.wait_for()
+    many = tmp_path / "many.png"
+    Image.new("1", (5000, 4000)).save(many)
+    upload(visitor, many)
+    visitor.page.get_by_text("絵の画素が多すぎます").first.wait_for()
+    big = tmp_path / "big.png"
+    big.write_bytes(b"\x89PNG" + bytes(9_000_000))
+    upload(visitor, big)
+    visitor.page.get_by_text(re.compile("maximum allowed size|大きすぎ|exceed", re.IGNORECASE)).first.wait_for()
+
+
+def test_two_visitors_at_once_each_get_their_own_answers(chromium: Any, served: Served):
+    one, two = Visitor(chromium, served.url, "ja-JP"), Visitor(chromium, served.url, "en-GB", width=390)
+    one.page.locator("#compare-examples button").nth(2).click()
+    two.page.locator("#compare-examples button").nth(4).click()
+    one.page.wait_for_timeout(800)
+    one.page.click("#compare-ask")
+    two.page.click("#compare-ask")
+    assert len(one.answers("compare", 3)) == 3
+    assert len(two.answers("compare", 3)) == 3
+    assert two.page.evaluate("document.documentElement.scrollWidth") <= 391
+    assert one.strays == two.strays == []
+    one.context.close()
+    two.context.close()
