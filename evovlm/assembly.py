@@ -16,9 +16,9 @@ from torch import Tensor
 from evovlm.check import Finding, check_recipe
 from evovlm.draws import Draws
 from evovlm.errors import RecipeError
+from evovlm.folding import factor_of
 from evovlm.groups import GroupOf, grouping, layer_of
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
-from evovlm.folding import factor_of
 from evovlm.recipe import WHOLE, Recipe, value_at
 from evovlm.route import Route, cumulative_scales
 from evovlm.sources import OpenModel, open_model
@@ -170,8 +170,10 @@ def owner_of(recipe: Recipe, base: OpenModel | None, sources: Mapping[str, OpenM
 
 
 def with_recipe(assembly: Assembly, recipe: Recipe) -> Assembly:
-    """The same models under other parameters of the same recipe."""
-    return replace(assembly, recipe=recipe)
+    """The same models under other parameters, or another route, of the same recipe."""
+    if recipe.route == assembly.recipe.route:
+        return replace(assembly, recipe=recipe)
+    return replace(assembly, recipe=recipe, jobs=tuple(route_jobs(recipe.route, assembly.owner, assembly.sources)))
 
 
 def count_layers(names: Iterator[str] | Sequence[str]) -> int:

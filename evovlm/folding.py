@@ -1,7 +1,7 @@
 """Folding: a route's scales become part of the weights, so that a plain model computes what the route does.
 
-Knows canonical tensor names; no tensors. A layer adds f(norm(x)) to the stream x, and norm(c x) = sign(c) norm(x)
-but for its epsilon. So with C, the product of all scales so far, the plain model's stream is x / C: what a layer adds is
+Knows canonical tensor names; no tensors. A layer adds f(norm(x)) to the stream x, and norm(c x) = sign(c) norm(x) but
+for its epsilon. So with C, the product of all scales so far, the plain model's stream is x / C: what a layer adds is
 divided by C, and norm weights take C's sign. The epsilon then stands for epsilon C^2; `fold_error` measures that.
 """
 

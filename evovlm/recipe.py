@@ -135,6 +135,7 @@ class Search(Frozen):
     batch: int = Field(default=128, ge=1)
     seed: int = Field(default=0, ge=0)
     route: RouteSpace | None = None  # the data-flow space is searched instead of weights and densities
+    switch: int | None = Field(default=None, ge=1)  # two_stage: trials before it turns to scales; None: half
     objectives: tuple[str, ...] = ()  # beside the score: `layers`, `latency`, or TASK:SPLIT
 
 

@@ -22,6 +22,9 @@ ANSWERS = "answers.jsonl"
 EVENTS = "events.jsonl"
 BEST = "best.yaml"
 RESULT = "result.json"
+# What a study in stages keeps beside its last stage: the stages before it, and the models that they bred.
+STAGES = ("stage-1", "pool")
+FRONT = "front"
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 
 
@@ -39,6 +42,7 @@ class Trial(BaseModel):
     exact: float | None
     seconds: dict[str, float]
     error: str | None
+    values: tuple[float, ...] = ()  # all objectives, the score first; empty where the score is the only one
 
 
 def read_header(folder: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
     if recipe.method == "passthrough" and not recipe.slices and not routed and count != 1:
         text = (
             f"passthrough copies one source, or stacks `slices` or a `route` of several; there are {count} sources and"
-            " neither"
+            " no slices"
         )
         yield Finding("error", "slices", text)
     if recipe.slices and recipe.method != "passthrough":

@@ -92,16 +92,25 @@ class RoutedEngine(Engine):
 
     @classmethod
     def load_pool(
-        cls, owner: str, folders: Mapping[str, Path], device: str = "cpu", dtype: torch.dtype | None = None
+        cls,
+        owner: str,
+        folders: Mapping[str, Path],
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        *,
+        remember: bool = True,
     ) -> RoutedEngine:
-        """Load the owner whole and of the others the layers. `folders`: checkpoint folders by source name."""
+        """Load the owner whole and of the others the layers. `folders`: checkpoint folders by source name.
+
+        `remember`: reuse what a route shares with the one before it, within a quarter of the free memory.
+        """
         host = Engine.load(folders[owner], device=device, dtype=dtype)
         pool: dict[tuple[str, int], nn.Module] = {}
         for name, folder in folders.items():
             source = host if name == owner else Engine.load(folder, device=device, dtype=dtype)
             pool |= {(name, index): layer for index, layer in enumerate(source.decoder.layers)}
-        remember = _room(device)
-        return cls(host.model, host.processor, sees=host.sees, pool=pool, remember=remember)
+        room = _room(device) if remember else 0
+        return cls(host.model, host.processor, sees=host.sees, pool=pool, remember=room)
 
     def follow(self, route: Sequence[Step]) -> None:
         """Make the model pass its layers as the route says. Raises ValueError with the step's number."""

@@ -5,11 +5,13 @@ Knows one assembly, one engine, one task; no searchers and no study folders.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ class Evaluation:
     exact: tuple[bool, ...]
     answers: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+    values: tuple[float, ...] = ()  # where there are several objectives: the score, then the others
 
     @property
     def score(self) -> float:
@@ -72,8 +75,7 @@ class LocalEvaluator:
         self.batch = batch
         # On a CPU the merged weights, rounded to the recipe's dtype, are computed with in float32.
         dtype = torch.float32 if device == "cpu" else assembly.dtype
-        self.engine = Engine.load(assembly.owner.folder, device=device, dtype=dtype)
-        self._merger = ResidentMerger(assembly, self.engine.tower)
+        self.engine = self._load(device, dtype)
         self._sets: dict[tuple[str, ...], Prepared] = {}
 
     @classmethod
@@ -82,6 +84,21 @@ class LocalEvaluator:
     ) -> LocalEvaluator:
         """Open the recipe's models and load the resident one."""
         return cls(assemble(recipe, root, download=download), task, batch=batch, device=device)
+
+    def beside(self, task: Task) -> Self:
+        """An evaluator of another task on the same resident model."""
+        other = copy.copy(self)
+        other.task, other._sets = task, {}
+        return other
+
+    def _load(self, device: str, dtype: torch.dtype) -> Engine:
+        engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
+        self._merger = ResidentMerger(self.assembly, engine.tower)
+        return engine
+
+    def _make(self, recipe: Recipe) -> None:
+        """Turn the resident model into the candidate."""
+        self._merger.merge(recipe)
 
     def prepare(self, items: Sequence[Item]) -> Prepared:
         """Tokens and vision features of a set of items: made once, serving every candidate."""
@@ -98,7 +115,7 @@ class LocalEvaluator:
         """
         prepared = self.prepare(items)
         started = time.perf_counter()
-        self._merger.merge(recipe)
+        self._make(recipe)
         merged = time.perf_counter()
         answers = self.engine.answer(prepared)
         answered = time.perf_counter()
