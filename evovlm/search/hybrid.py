@@ -36,7 +36,8 @@ class Hybrid:
 
     def ask(self) -> list[Genome]:
         """The next generation."""
-        chosen = self._chooser.ask() if self._chooser is not None else [()] * self._population
+        none: Genome = ()
+        chosen = self._chooser.ask() if self._chooser is not None else [none] * self._population
         if self._tuner is None:
             return chosen
         # CMA-ES takes whole generations; the genetic algorithm may run out of new bits in the last places.
