@@ -64,6 +64,12 @@ def recipe(paper: dict[str, Path], *names: str, **changes: Any) -> Recipe:
     return Recipe.model_validate(content | changes)
 
 
+def winding(owner: str, other: str) -> list[dict[str, Any]]:
+    """Nine steps through trained layers, one of them twice, scales of either sign."""
+    first = [{"source": name, "layer": layer} for name, layer in ((owner, 0), (owner, 1), (other, 2), (other, 2))]
+    return [*first, *({"source": owner, "layer": 3 + index, "scale": -0.9 - index / 10} for index in range(5))]
+
+
 def routed(made: Recipe) -> RoutedEngine:
     folders = {source.name: Path(source.model) for source in made.sources}
     assert made.owner is not None
@@ -83,13 +89,14 @@ def plain_logits(folder: Path, inputs: dict[str, torch.Tensor], work: Path, kind
 
 
 def test_a_routed_language_model_is_exported_as_a_plain_mistral(tmp_path: Path):
-    made = recipe({name: zoo_folder(name) for name in ("ja", "math")}, "ja", "math")
+    zoo = {name: zoo_folder(name) for name in ("ja", "math")}
+    made = recipe(zoo, "ja", "math", route=winding("ja", "math"))
     report = build_checkpoint(assemble(made, Path()), tmp_path / "out")
     tokens = torch.randint(5, 600, (2, 12), generator=torch.Generator().manual_seed(1))
     found, said = plain_logits(tmp_path / "out", {"input_ids": tokens}, tmp_path, "AutoModelForCausalLM")
     with torch.inference_mode():
         expected = routed(made).model(tokens).logits
-    assert said == "MistralForCausalLM 5"
+    assert said == "MistralForCausalLM 9"
     assert (found - expected).abs().max() < 1e-4 * expected.std()
     assert report.folding is not None
     assert "norms' epsilon" in report.folding
@@ -98,9 +105,7 @@ def test_a_routed_language_model_is_exported_as_a_plain_mistral(tmp_path: Path):
 
 def test_a_routed_tower_is_exported_as_a_plain_llava(tmp_path: Path):
     zoo = {name: zoo_folder(name) for name in ("vlm", "ja")}
-    winding = [{"source": name, "layer": layer} for name, layer in (("vlm", 0), ("vlm", 1), ("ja", 2), ("ja", 2))]
-    route = [*winding, *({"source": "vlm", "layer": 3 + index, "scale": -0.9 - index / 10} for index in range(5))]
-    made = recipe(zoo, "vlm", "ja", route=route)
+    made = recipe(zoo, "vlm", "ja", route=winding("vlm", "ja"))
     build_checkpoint(assemble(made, Path()), tmp_path / "out")
     engine = routed(made)
     picture = Image.new("RGB", (96, 96), "red")
