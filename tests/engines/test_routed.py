@@ -1,4 +1,4 @@
-"""Routes through real layers: every pass has its own slot of the cache, no weight is there twice, nothing is approximate."""
+"""Routes through real layers: each pass has its own slot of the cache, and no weight is there twice."""
 
 from pathlib import Path
 from typing import Any
