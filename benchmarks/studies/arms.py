@@ -23,7 +23,6 @@ from evovlm.stages import breed, second_stage
 from evovlm.study import Study
 from evovlm.tasks import Item, parse_split
 
-CHOICE, TEST = 200, 500
 DONE = "arm.json"
 
 
@@ -34,6 +33,7 @@ class Arm:
     study: str
     name: str
     recipe: Recipe
+    judged: int = 500  # items of the test; half as many choose the winner
 
     @property
     def seed(self) -> int:
@@ -74,17 +74,17 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
-    settings = EvolveSettings(device=device, judged=CHOICE)
+    settings = EvolveSettings(device=device, judged=arm.judged)
     first = arm.recipe.model_copy(update={"then": None})
     curve: list[float | None] = []
     if arm.recipe.then is not None:
         plan = plan_evolution(first, root, settings)
-        study, _, selection = _search(plan, folder / study_log.STAGES[0])
+        study, _, selection = _search(plan, folder / study_log.STAGES[0], arm.judged)
         curve += [trial.score for trial in study.trials]
         bred = breed(plan, folder, {"selection": selection}, arm.recipe.then.winners, Silent())
         first = second_stage(arm.recipe, bred)
     plan = plan_evolution(first, root, settings)
-    study, evaluator, selection = _search(plan, folder)
+    study, evaluator, selection = _search(plan, folder, arm.judged)
     curve += [trial.score for trial in study.trials]
     winner = study.candidate(study.trials[selection["trial"]].genome)
     result = {
@@ -96,13 +96,14 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
         "genes": [gene.name for gene in plan.genes],
         "route": [step.model_dump() for step in winner.route],
         "parameters": {name: winner.of(name).model_dump() for name in winner.source_names},
-        "tests": _tests(evaluator, plan, winner),
+        "judged": arm.judged,
+        "tests": _tests(evaluator, plan, winner, arm.judged),
     }
     study_log.write_json(done, result)
     return result
 
 
-def _search(plan: Plan, folder: Path) -> tuple[Study, LocalEvaluator, dict[str, Any]]:
+def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluator, dict[str, Any]]:
     """Search and choice of one stage."""
     study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express)
     search = plan.recipe.search
@@ -111,13 +112,13 @@ def _search(plan: Plan, folder: Path) -> tuple[Study, LocalEvaluator, dict[str, 
     evaluator = kind(plan.assembly, plan.task, batch=search.batch, device=plan.settings.device, threads=1)
     judge = make_judge(evaluator, plan.recipe, plan.search_items)
     study.run(plan.searcher(), judge, plan.trials, lambda trial: None)
-    _, selection = choose_winner(study, evaluator, _items(plan, "validation", CHOICE), Silent())
+    _, selection = choose_winner(study, evaluator, _items(plan, "validation", judged // 2), Silent())
     return study, evaluator, selection
 
 
-def _tests(evaluator: LocalEvaluator, plan: Plan, winner: Recipe) -> dict[str, float]:
+def _tests(evaluator: LocalEvaluator, plan: Plan, winner: Recipe, judged: int) -> dict[str, float]:
     """Scores on the test items: of the winner, and of its route without scales."""
-    items = _items(plan, "test", TEST)
+    items = _items(plan, "test", judged)
     scores = {"winner": evaluator.evaluate(winner, items).score}
     if any(step.scale != 1.0 for step in winner.route):
         bare = tuple(step.model_copy(update={"scale": 1.0}) for step in winner.route)

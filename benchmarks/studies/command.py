@@ -6,6 +6,7 @@ Knows typer and the studies; no merging.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds an arm.")] = 5,
     trials: Annotated[int, typer.Option(min=2, help="Evaluations an arm.")] = 200,
     items: Annotated[int, typer.Option(min=2, help="Questions an evaluation.")] = 100,
+    judged: Annotated[int, typer.Option(min=4, help="Items of the test.")] = 500,
     jobs: Annotated[int, typer.Option(min=1, help="Arms at a time.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     docs: Annotated[Path | None, typer.Option(help="Page and pictures are written here; none if left out.")] = None,
@@ -45,7 +47,8 @@ def study(
     if name != "all" and name not in STUDIES:
         raise typer.BadParameter(f"unknown study {name!r}; choose from {['all', *STUDIES]}")
     chosen = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
-    arms = [arm for plan in chosen for arm in plan.arms(Budget(trials, items), range(seeds))]
+    planned = [arm for plan in chosen for arm in plan.arms(Budget(trials, items), range(seeds))]
+    arms = [replace(arm, judged=judged) for arm in planned]
     with bars() as progress:
         task = progress.add_task("arms", total=len(arms), figures="")
         run_arms(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.studies.arms import DONE, TEST
+from benchmarks.studies.arms import DONE
 from benchmarks.studies.curves import Band, draw_bands, draw_points
 from benchmarks.studies.plans import STUDIES, StudyPlan
 
@@ -94,7 +94,7 @@ def _section(plan: StudyPlan, results: Results, docs: Path) -> str:
         mean, low, high = interval([row["tests"]["winner"] for row in own])
         found = fmean(best_so_far(row["curve"])[-1] for row in own)
         lines.append(f"| {arm} | {mean:.2f} | {low:.2f} to {high:.2f} | {found:.2f} | {len(own)} |")
-    lines += ["", f"{evaluations} evaluations a search; {TEST} test items.", ""]
+    lines += ["", f"{evaluations} evaluations a search; {rows[0]['judged']} test items.", ""]
     if plan.name == "drop":
         draw_points(densities(results), pictures / "densities.svg", title="Densities of the winners, one dot a gene")
         lines += ["![Densities of the winners](studies/densities.svg)", ""]
