@@ -121,8 +121,8 @@ def test_the_report_draws_the_route(whole: Path):
     assert "<h2>The best route</h2><p>ps1 0" in page
 
 
-@pytest.mark.parametrize("algorithm", ["hybrid", "two_stage", "ga", "cmaes", "cmaes_margin", "random"])
-def test_every_searcher_resumes_a_search_for_routes_bit_for_bit(tmp_path: Path, algorithm: str):
+@pytest.mark.parametrize("algorithm", ["hybrid", "two_stage"])
+def test_a_search_for_routes_goes_on_bit_for_bit(tmp_path: Path, algorithm: str):
     recipe = read_recipe(RECIPES / "zoo-dfs.yaml")
     assert recipe.search is not None
     search = recipe.search.model_copy(update={"algorithm": algorithm, "population": 4, "switch": 4})

@@ -126,3 +126,18 @@ def test_a_searcher_goes_on_when_all_genomes_of_few_bits_are_tried():
             genomes = searcher.ask()
             assert genomes
             searcher.tell(genomes, [sum(genome) for genome in genomes])
+
+
+@pytest.mark.parametrize("name", sorted(SEARCHERS))
+def test_every_searcher_is_replayed_bit_for_bit_from_what_it_was_told(name: str):
+    first = make_searcher(name, settings(7, switch=40))
+    log = []
+    for _ in range(7):
+        genomes = first.ask()
+        scores = [None if index % 5 == 4 else score(genome) for index, genome in enumerate(genomes)]
+        first.tell(genomes, scores)
+        log.append((genomes, scores))
+    again = make_searcher(name, settings(7, switch=40))
+    for genomes, scores in log:
+        assert again.ask() == genomes
+        again.tell(genomes, scores)
