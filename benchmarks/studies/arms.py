@@ -18,6 +18,7 @@ from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
 from evovlm.evaluators.route import evaluator_for
 from evovlm.evolution import EvolveSettings, Plan, choose_winner, plan_evolution
+from evovlm.heldout import evaluate_model
 from evovlm.recipe import Recipe
 from evovlm.stages import breed, second_stage
 from evovlm.study import Study
@@ -96,6 +97,7 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
         "genes": [gene.name for gene in plan.genes],
         "route": [step.model_dump() for step in winner.route],
         "parameters": {name: winner.of(name).model_dump() for name in winner.source_names},
+        "items": len(plan.search_items),
         "judged": arm.judged,
         "tests": _tests(evaluator, plan, winner, arm.judged),
     }
@@ -126,7 +128,16 @@ def _tests(evaluator: LocalEvaluator, plan: Plan, winner: Recipe, judged: int) -
             scores["without scales"] = evaluator.evaluate(winner.model_copy(update={"route": bare}), items).score
         except ValueError:  # every answer is empty
             scores["without scales"] = 0.0
-    return scores
+    return scores | (source_scores(plan.recipe, judged) if winner.route else {})
+
+
+def source_scores(recipe: Recipe, judged: int) -> dict[str, float]:
+    """What each source scores on the test items as it is."""
+    assert recipe.data is not None
+    return {
+        f"source {source.name}": evaluate_model(source.model, recipe.data.test, judged, seed=0, batch=100)[1].score
+        for source in recipe.sources
+    }
 
 
 def _items(plan: Plan, split: str, count: int) -> list[Item]:

@@ -23,7 +23,7 @@ HEAD = """# Studies
 What evolution finds on the zoo, and what not. Written by one command, which runs or resumes every search:
 
 ```sh
-python -m benchmarks study all --jobs 16 --docs docs
+python -m benchmarks study all --trials {trials} --items {items} --judged {judged} --jobs 16 --docs docs
 ```
 
 """
@@ -63,13 +63,16 @@ def interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float, 
 
 def write_page(out: Path, docs: Path) -> Path:
     """Write `studies.md` and its pictures into `docs`, of all studies that have results."""
-    parts = [HEAD]
+    parts = []
+    budget: dict[str, Any] = {}
     for plan in STUDIES.values():
         results = read_results(out, plan.name)
         if results:
             parts.append(_section(plan, results, docs))
+            first = next(iter(results.values()))[0]
+            budget = {"trials": len(first["curve"]), "items": first["items"], "judged": first["judged"]}
     page = docs / "studies.md"
-    page.write_text("\n".join(parts) + TAIL, encoding="utf-8")
+    page.write_text(HEAD.format(**budget) + "\n".join(parts) + TAIL, encoding="utf-8")
     return page
 
 
@@ -143,10 +146,13 @@ def _about_routes(results: Results) -> str:
     arm = "with scales"
     mean = fmean(row["tests"]["winner"] for row in results[arm])
     length = fmean(len(row["route"]) for row in results[arm])
+    names = [key for key in results[arm][0]["tests"] if key.startswith("source ")]
+    sources = ", ".join(f"{key.removeprefix('source ')} {results[arm][0]['tests'][key]:.2f}" for key in names)
     bare = difference(results, arm, arm, key="winner", against="without scales")
     searched = difference(results, arm, "no scales") if "no scales" in results else "not run"
     return (
-        f"The routes found, {length:.1f} layers long on average, score {mean:.2f} on the test items. Against the same"
+        f"The routes found, {length:.1f} layers long on average, score {mean:.2f} on the test items; the sources as they"
+        f" are: {sources}. Against the same"
         f" routes with every scale set to 1: {bare}. Against routes searched without scales: {searched}."
     )
 
@@ -154,7 +160,8 @@ def _about_routes(results: Results) -> str:
 def _about_searchers(results: Results) -> str:
     ranked = sorted(results, key=lambda arm: -fmean(row["tests"]["winner"] for row in results[arm]))
     against = [f"{arm} {difference(results, arm, 'random')}" for arm in ranked if arm != "random"]
-    return "Against random search, from the same start and in as many evaluations: " + "; ".join(against) + "."
+    best = f"Best on average: {ranked[0]}. "
+    return best + "Against random search, from the same start and in as many evaluations: " + "; ".join(against) + "."
 
 
 def _about_drop(results: Results) -> str:
