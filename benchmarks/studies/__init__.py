@@ -1,5 +1,8 @@
-"""Studies on the zoo: questions about evolutionary merging, each answered by one command. `app` is the command."""
+"""Studies on the zoo: questions about evolutionary merging, each answered by one command.
 
-from benchmarks.studies.command import app
+`app` is that command by itself; a larger command line takes the function: `app.command("study")(study)`.
+"""
 
-__all__ = ["app"]
+from benchmarks.studies.command import app, study
+
+__all__ = ["app", "study"]

@@ -29,8 +29,7 @@ python -m benchmarks study all --trials {trials} --items {items} --judged {judge
 """
 TAIL = """
 Where the best score on the search items is near 100, the zoo leaves the search nothing to find: such arms differ by
-their luck with a few search items, and no ranking of methods follows. A small budget also favours whatever begins at
-the owner and changes little, which random search does here too.
+their luck with a few search items, and no ranking of methods follows.
 
 These are models of 1.7 million parameters on generated word problems. An effect seen here is a reason to look for it
 in large models, and one not seen here may still be there. Scores are 0 to 100 on held-out problems, the same for all
