@@ -14,11 +14,10 @@ from typing import Literal
 from app.limits import Refusal
 from evovlm import study_log
 from evovlm.assembly import assemble
-from evovlm.build import anchored
 from evovlm.errors import CheckpointError, RecipeError, UserError
 from evovlm.groups import group_names
 from evovlm.recipe import Recipe
-from evovlm.recipe_file import read_recipe
+from evovlm.recipe_file import moved, read_recipe
 from evovlm.sources import open_model, resolve_folder
 from evovlm.tasks import Task, load_task, parse_split
 
@@ -44,7 +43,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Kitchen:
-    """A recipe that visitors may mix themselves, its model paths made absolute."""
+    """A recipe that visitors may mix themselves, its model folders counted from the working folder."""
 
     name: str
     recipe: Recipe
@@ -104,7 +103,7 @@ class Offering:
         """The winner of the newest study of the same models, or None."""
         for study in reversed(self.study_names()):
             try:
-                winner = read_recipe(self.studies / study / study_log.BEST)
+                winner = moved(read_recipe(self.studies / study / study_log.BEST), self.studies / study, Path())
             except UserError:
                 continue
             if _same_models(winner, kitchen.recipe):
@@ -159,7 +158,7 @@ def recipe_folder() -> Path:
 
 
 def _kitchen(path: Path, *, download: bool) -> Kitchen:
-    recipe = anchored(read_recipe(path), path.parent)
+    recipe = moved(read_recipe(path), path.parent, Path())
     # Opening fetches what is missing (where that is allowed) and tells every misfit before the page opens.
     assembly = assemble(recipe, Path(), download=download)
     return Kitchen(path.stem, recipe, assembly.owner.folder)

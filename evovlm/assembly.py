@@ -16,9 +16,11 @@ from torch import Tensor
 from evovlm.check import Finding, check_recipe
 from evovlm.draws import Draws
 from evovlm.errors import RecipeError
+from evovlm.folding import factor_of
 from evovlm.groups import GroupOf, grouping, layer_of
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
-from evovlm.recipe import Recipe, value_at
+from evovlm.recipe import WHOLE, Recipe, value_at
+from evovlm.route import Route, cumulative_scales
 from evovlm.sources import OpenModel, open_model
 from evovlm.vocabulary import RowMatch, match_rows
 
@@ -37,6 +39,7 @@ class Job:
     group: str
     shape: tuple[int, ...]
     parts: tuple[tuple[str, str], ...]  # (source, canonical name in that source), in source order
+    factor: float = 1.0  # a route's scales, folded into the weights
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,12 @@ class Assembly:
             self.operand(job, source, self.source_tensor(job, source, name, base), self.draws(job, source))
             for source, name in job.parts
         ]
-        return merge_tensor(self.recipe.method, base, operands, self.options, dtype=self.dtype, out=out)
+        if job.factor == 1.0:
+            return merge_tensor(self.recipe.method, base, operands, self.options, dtype=self.dtype, out=out)
+        # Multiplied before rounding, so that folding costs one rounding and not two.
+        whole = merge_tensor(self.recipe.method, base, operands, self.options, dtype=torch.float32)
+        scaled = (whole * job.factor).to(self.dtype)
+        return scaled if out is None else out.copy_(scaled)
 
     def operand(self, job: Job, source: str, tensor: Tensor, draws: Draws, tables: Tables | None = None) -> Operand:
         """One source's term with the recipe's weight and density for the job's layer group."""
@@ -126,7 +134,10 @@ def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | 
     if errors:
         raise RecipeError("the recipe does not fit its models:\n  " + "\n  ".join(errors))
     owner = owner_of(recipe, base, sources)
-    jobs = tuple(_stacked(recipe, owner, sources) if recipe.slices else _parallel(recipe, owner, sources))
+    if recipe.route:
+        jobs = tuple(route_jobs(recipe.route, owner, sources))
+    else:
+        jobs = tuple(_stacked(recipe, owner, sources) if recipe.slices else _parallel(recipe, owner, sources))
     models = [*sources.values(), *([base] if base is not None else [])]
     return Assembly(
         recipe=recipe,
@@ -161,8 +172,10 @@ def owner_of(recipe: Recipe, base: OpenModel | None, sources: Mapping[str, OpenM
 
 
 def with_recipe(assembly: Assembly, recipe: Recipe) -> Assembly:
-    """The same models under other parameters of the same recipe."""
-    return replace(assembly, recipe=recipe)
+    """The same models under other parameters, or another route, of the same recipe."""
+    if recipe.route == assembly.recipe.route:
+        return replace(assembly, recipe=recipe)
+    return replace(assembly, recipe=recipe, jobs=tuple(route_jobs(recipe.route, assembly.owner, assembly.sources)))
 
 
 def count_layers(names: Iterator[str] | Sequence[str]) -> int:
@@ -205,6 +218,26 @@ def _stacked(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel])
         model = sources[source]
         shape = model.checkpoint.shape(model.tower[origin])
         yield Job(name, owner.layout.in_file(name), group_of(name), shape, ((source, origin),))
+
+
+def route_jobs(route: Route, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
+    """A route as a plain stack of layers, its scales folded into the weights; everything else the owner's."""
+    whole = next(name for name, model in sources.items() if model is owner)
+    products = cumulative_scales(route)
+
+    def job(name: str, source: str, origin: str, product: float) -> Job:
+        model = sources[source]
+        shape = model.checkpoint.shape(model.tower[origin])
+        return Job(name, owner.layout.in_file(name), WHOLE, shape, ((source, origin),), factor_of(name, product))
+
+    for name in owner.tower:
+        if layer_of(name) is None:
+            yield job(name, whole, name, products[-1])
+    suffixes = [name.removeprefix("model.layers.0.") for name in owner.tower if layer_of(name) == 0]
+    for index, step in enumerate(route):
+        for suffix in suffixes:
+            origin = f"model.layers.{step.layer}.{suffix}"
+            yield job(f"model.layers.{index}.{suffix}", step.source, origin, products[index])
 
 
 def _match(recipe: Recipe, owner: OpenModel, model: OpenModel) -> RowMatch:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from evovlm.carry import carry_over
 from evovlm.check import licence_of
 from evovlm.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.errors import CheckpointError
+from evovlm.fold_error import fold_error, has_scales
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.version import VERSION
 
@@ -37,6 +38,7 @@ class BuildReport:
     folder: Path
     tensors: int
     nbytes: int
+    folding: str | None = None  # what folding a route's scales into the weights costs, in a sentence
 
 
 def build_checkpoint(
@@ -54,6 +56,7 @@ def build_checkpoint(
     Raises CheckpointError: `out` exists, the disk is full, a merged tensor is not finite.
     """
     infos = output_tensors(assembly)
+    folding = _folding(assembly)
     total = sum(info.dtype.itemsize * _count(info.shape) for info in infos)
     with CheckpointWriter(out, infos, max_shard_bytes=max_shard_bytes) as writer:
         done = 0
@@ -68,9 +71,12 @@ def build_checkpoint(
         carry_over(assembly.owner, writer.folder)
         _adapt_configs(assembly, writer.folder)
         write_recipe(moved(assembly.recipe, assembly.root, out), writer.folder / "recipe.yaml")
-        card = model_card(assembly.recipe, facts if facts is not None else card_facts(assembly))
+        facts = facts if facts is not None else card_facts(assembly)
+        if folding is not None:
+            facts = replace(facts, warnings=(*facts.warnings, f"route: {folding}"))
+        card = model_card(assembly.recipe, facts)
         (writer.folder / "README.md").write_text(card, encoding="utf-8")
-    return BuildReport(out, len(infos), total)
+    return BuildReport(out, len(infos), total, folding)
 
 
 def output_tensors(assembly: Assembly) -> list[TensorInfo]:
@@ -94,6 +100,13 @@ def card_facts(assembly: Assembly, held_out: dict[str, Any] | None = None) -> Ca
         warnings=tuple(f"{f.key}: {f.text}" for f in assembly.findings if f.level == "warning"),
         held_out=held_out,
     )
+
+
+def _folding(assembly: Assembly) -> str | None:
+    """The cost of folding, measured; None where there are no scales."""
+    if not has_scales(assembly.recipe.route):
+        return None
+    return fold_error(assembly).in_words(assembly.recipe.dtype)
 
 
 def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], threads: int) -> None:

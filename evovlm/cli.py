@@ -35,6 +35,8 @@ app.add_typer(recipe_app, name="recipe")
 # What the disk may do to anybody: full, quota, read-only, forbidden.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
+GENES_SHOWN = 60
+
 RecipeArgument = Annotated[Path, typer.Argument(help="A recipe: our YAML, or mergekit's.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch hub models that are not in the local cache.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -164,6 +166,8 @@ def merge(
             assembly, out, progress=show, threads=threads, max_shard_bytes=int(max_shard_gb * 1e9)
         )
     OUT.print(f"{report.folder}: {report.tensors} tensors, {size(report.nbytes)}, recipe {assembly.recipe.digest()}")
+    if report.folding is not None:
+        OUT.print(report.folding)
 
 
 @app.command()
@@ -187,24 +191,31 @@ def evolve(
     Examples:
       evovlm evolve recipes/zoo-vlm.yaml --out runs/vlm --trials 100
       evovlm evolve recipes/zoo-llm.yaml --out runs/llm --checkpoint
+      evovlm evolve recipes/zoo-ps-dfs.yaml --out runs/both     (weights first, then routes)
       evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --device cuda --download --dry-run
     """
-    from evovlm.console import BarWatch, JsonWatch, bars
-    from evovlm.evolution import EvolveSettings, plan_evolution
-    from evovlm.evolution import evolve as run_evolution
+    from evovlm.console import OUT, BarWatch, JsonWatch, bars
+    from evovlm.evolution import EvolveSettings
     from evovlm.recipe_file import read_recipe
     from evovlm.report import write_report
+    from evovlm.stages import evolve_stages, plan_first
 
     settings = EvolveSettings(trials, items, seed, judged, device, checkpoint, download)
-    plan = plan_evolution(read_recipe(recipe), recipe.parent, settings)
+    loaded = read_recipe(recipe)
     if dry_run:
-        _print_plan(plan)
+        _print_plan(plan_first(loaded, recipe.parent, settings))
+        if loaded.then is not None:
+            search = loaded.then.search
+            OUT.print(
+                f"then routes among the sources and the {loaded.then.winners} best with {search.algorithm}:"
+                f" {trials or search.trials} trials"
+            )
         return
     if as_json:
-        result = run_evolution(plan, out, JsonWatch())
+        result = evolve_stages(loaded, recipe.parent, settings, out, JsonWatch())
     else:
         with bars() as progress:
-            result = run_evolution(plan, out, BarWatch(progress))
+            result = evolve_stages(loaded, recipe.parent, settings, out, BarWatch(progress))
     report = write_report(out)
     if as_json:
         print(json.dumps({"result": result, "report": str(report)}, ensure_ascii=False))
@@ -287,7 +298,9 @@ def _print_plan(plan: Plan) -> None:
         f"would search {len(plan.genes)} genes with {plan.recipe.search.algorithm if plan.recipe.search else ''}:"
         f" {plan.trials} trials of {len(plan.search_items)} {plan.task.name} items on {plan.settings.device}"
     )
-    OUT.print("genes: " + ", ".join(gene.name for gene in plan.genes))
+    shown = [gene.name for gene in plan.genes[:GENES_SHOWN]]
+    left = len(plan.genes) - len(shown)
+    OUT.print("genes: " + ", ".join(shown) + (f" and {left} more" if left else ""))
 
 
 def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
@@ -302,6 +315,8 @@ def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
         f"Winner: trial {chosen['trial']}, {chosen['search_score']:.2f} on the search items,"
         f" {chosen['choice_score']:.2f} on fresh ones: {told_luck(chosen['luck'])}."
     )
+    if "front" in result:
+        OUT.print(f"front       {len(result['front']['points'])} recipes in {out / study_log.FRONT}")
     OUT.print(f"report      {page}")
     OUT.print(f"plot        {page.with_name('scores.svg')}")
     OUT.print(f"recipe      {out / study_log.BEST}")

@@ -31,6 +31,7 @@ CONTROL_NAMES = {
     "single_vector": "best single task vector, scaled",
     "interpolation": "best interpolation (of 11)",
     "shuffled_images": "evolved, images shuffled",
+    "without_scales": "the same route without its scales",
 }
 
 

@@ -15,14 +15,19 @@ from typing import Any, Protocol
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.build import build_checkpoint, card_facts, output_tensors
+from evovlm.check.route import depth_of
 from evovlm.errors import RecipeError, UserError
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.genome import Gene, genes_of, search_of
+from evovlm.evaluators.objectives import make_judge, refuse_unknown
+from evovlm.evaluators.route import evaluator_for
+from evovlm.front import write_front
+from evovlm.genome import Gene, express, genes_of, search_of, search_settings
 from evovlm.heldout import contestants, judge
 from evovlm.recipe import Data, Recipe
 from evovlm.recipe_file import moved, write_recipe
-from evovlm.search import Searcher, SearchSettings, make_searcher
-from evovlm.study import CANDIDATE_FAULTS, Study
+from evovlm.routing.space import DataFlow, data_flow
+from evovlm.search import Searcher, make_searcher
+from evovlm.study import CANDIDATE_FAULTS, Express, Study
 from evovlm.study_lock import hold
 from evovlm.study_log import Trial
 from evovlm.tasks import Item, Task, parse_split
@@ -68,14 +73,18 @@ class Plan:
     genes: tuple[Gene, ...]
     search_items: tuple[Item, ...]
     trials: int
+    space: DataFlow | None = None  # None: weights and densities are searched
 
     def searcher(self) -> Searcher:
         """A fresh searcher, the same for the same plan."""
         search = search_of(self.recipe)
-        return make_searcher(
-            search.algorithm,
-            SearchSettings(len(self.genes), search.population, search.start, search.sigma, search.seed),
-        )
+        return make_searcher(search.algorithm, search_settings(search, self.genes, self.space))
+
+    @property
+    def express(self) -> Express:
+        """Which recipe a genome stands for."""
+        space = self.space
+        return express if space is None else lambda recipe, genes, genome: space.express(recipe, genome)
 
     def header(self) -> dict[str, Any]:
         """What the study's header says. The number of trials is free: a study may be prolonged."""
@@ -108,7 +117,14 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     assembly = assemble(recipe, root, download=settings.download)
     items = tuple(task.items(split, search.items, search.seed))
     refuse_overlap({"search": items, **_other_items(recipe, settings)})
-    return Plan(recipe, settings, assembly, task, genes_of(recipe, assembly.layers), items, search.trials)
+    refuse_unknown(search.objectives)
+    space = None
+    if search.route is not None:
+        space = data_flow(recipe, {name: depth_of(model) for name, model in assembly.sources.items()})
+    genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
+    plan = Plan(recipe, settings, assembly, task, genes, items, search.trials, space)
+    plan.searcher()  # whatever a searcher refuses, it refuses before any work
+    return plan
 
 
 def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
@@ -123,12 +139,12 @@ def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
 
 def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     started = time.perf_counter()
-    study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.assembly.root)
+    study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
     finished = _finished(out, study, plan)
     if finished is not None:
         return finished
     search = search_of(plan.recipe)
-    evaluator = LocalEvaluator(
+    evaluator = evaluator_for(plan.recipe)(
         plan.assembly,
         plan.task,
         batch=search.batch,
@@ -140,7 +156,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         _tell(watch, trial)
     study.run(
         plan.searcher(),
-        lambda recipe: evaluator.evaluate(recipe, plan.search_items),
+        make_judge(evaluator, plan.recipe, plan.search_items),
         plan.trials,
         lambda trial: _tell(watch, trial),
     )
@@ -148,6 +164,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     choice = others.get("validation", list(plan.search_items))
     winner, selection = choose_winner(study, evaluator, choice, watch)
     write_recipe(moved(winner, plan.assembly.root, out), out / study_log.BEST)
+    front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     watch.phase("held out", 1)
     rows = contestants(evaluator, winner, others["test"], choice, watch.step)
     table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
@@ -164,6 +181,8 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         "hardware": hardware(plan.settings.device),
         "seconds": round(time.perf_counter() - started, 1),
     }
+    if front is not None:
+        result["front"] = front
     if plan.settings.checkpoint:
         result["checkpoint"] = str(_write_winner(plan, winner, out, result, watch))
     study_log.write_json(out / study_log.RESULT, result)

@@ -6,35 +6,17 @@ Knows the recipe's schema and layer groups; no models and no optimisers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from evovlm.errors import RecipeError
+from evovlm.gene import Gene
 from evovlm.groups import group_names
 from evovlm.methods import METHODS
-from evovlm.recipe import WHOLE, Bounds, Recipe, Search, SourceParameters, value_at
+from evovlm.recipe import WHOLE, Recipe, Search, SourceParameters, value_at
+from evovlm.routing.space import DataFlow
+from evovlm.search import SearchSettings
 
-
-@dataclass(frozen=True)
-class Gene:
-    """One number that evolution may choose: a source's weight or density in one layer group."""
-
-    source: str
-    parameter: str  # "weight" or "density"
-    group: str
-    bounds: Bounds
-
-    @property
-    def name(self) -> str:
-        """As it stands in the study's header: `ja.weight.layers 0-3`."""
-        return f"{self.source}.{self.parameter}.{self.group}"
-
-    def value(self, point: float) -> float:
-        """The parameter's value at a point of the unit interval."""
-        return self.bounds.low + (self.bounds.high - self.bounds.low) * point
-
-    def point(self, value: float) -> float:
-        """The inverse of `value`, clipped to the unit interval."""
-        return min(1.0, max(0.0, (value - self.bounds.low) / (self.bounds.high - self.bounds.low)))
+__all__ = ["Gene", "encode", "express", "genes_of", "search_of", "search_settings", "uniform"]
 
 
 def genes_of(recipe: Recipe, layers: int) -> tuple[Gene, ...]:
@@ -91,3 +73,19 @@ def search_of(recipe: Recipe) -> Search:
     if recipe.search is None:
         raise RecipeError("search: the recipe has no `search` section; see recipes/zoo-vlm.yaml for one")
     return recipe.search
+
+
+def search_settings(search: Search, genes: Sequence[Gene], space: DataFlow | None = None) -> SearchSettings:
+    """What the searcher is given: the genes' number and kinds; in data-flow space the owner as the start."""
+    plain = SearchSettings(
+        genes=len(genes),
+        population=search.population,
+        start=search.start,
+        sigma=search.sigma,
+        seed=search.seed,
+        objectives=1 + len(search.objectives),
+    )
+    if space is None:
+        return plain
+    switch = search.switch if search.switch is not None else search.trials // 2
+    return replace(plain, start=space.start, bits=len(space.entries), switch=switch, active=space.active)

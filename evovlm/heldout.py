@@ -14,11 +14,13 @@ from typing import Any
 import torch
 
 from evovlm import study_log
+from evovlm.check.route import depth_of
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.local import Evaluation, LocalEvaluator, OnHalved, answer_telling, score_answers
 from evovlm.genome import uniform
 from evovlm.metrics.statistics import Interval, bootstrap, paired_difference
 from evovlm.recipe import Recipe
+from evovlm.route import Route, identity
 from evovlm.sources import OpenModel, open_model
 from evovlm.tasks import Generation, Item, Task, parse_split
 
@@ -161,6 +163,8 @@ def _controls(
     choice: Sequence[Item],
     progress: Progress,
 ) -> list[Contestant]:
+    if winner.route:
+        return _route_controls(evaluator, winner, test)
     names = winner.source_names
     mean = _linear(winner, {name: 1 / len(names) for name in names})
 
@@ -194,6 +198,25 @@ def _controls(
         moved = shuffled_images(test)
         detail = {"digest": winner.digest()}
         rows.append(Contestant("shuffled_images", "controls", lambda: evaluator.evaluate(winner, moved), detail))
+    return rows
+
+
+def _route_controls(evaluator: LocalEvaluator, winner: Recipe, test: Sequence[Item]) -> list[Contestant]:
+    """The route without its scales; each other source's layers behind the owner's embeddings; images shuffled."""
+
+    def row(name: str, route: Route, items: Sequence[Item], detail: Mapping[str, Any]) -> Contestant:
+        recipe = winner.model_copy(update={"route": route})
+        return Contestant(name, "controls", lambda: evaluator.evaluate(recipe, items), detail)
+
+    rows = []
+    if any(step.scale != 1.0 for step in winner.route):
+        plain = tuple(step.model_copy(update={"scale": 1.0}) for step in winner.route)
+        rows.append(row("without_scales", plain, test, {"digest": winner.digest()}))
+    for name, model in evaluator.assembly.sources.items():
+        if name != winner.owner:
+            rows.append(row(f"layers_of_{name}", identity(name, depth_of(model)), test, {}))
+    if winner.kind == "vlm":
+        rows.append(row("shuffled_images", winner.route, shuffled_images(test), {"digest": winner.digest()}))
     return rows
 
 

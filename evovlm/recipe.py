@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from evovlm.route import Route, refuse_long
+
 Rescale = Literal["l1", "inverse", "none"]
 Vocab = Literal["match", "shared", "tower", "position"]
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -96,6 +98,29 @@ class Bounds(Frozen):
         return self
 
 
+class Prefix(Frozen):
+    """The first layers of a good source, with which every route begins."""
+
+    source: str
+    layers: int = Field(ge=1)
+
+
+class RouteSpace(Frozen):
+    """The data-flow space: which routes a search may find. The defaults are the paper's (arXiv:2403.13187).
+
+    `repeats`: how often each layer may come up (r). `scales`: a gene for each transition (`matrix`), a small network
+    W_ij = pi_theta(i, j, t) with evolved weights (`network`), or none. `scale`: the range of a scale. `prefix`: the
+    route's fixed beginning; layers below its end are then left out of the rest. `ordered`: depth never falls.
+    """
+
+    repeats: int = Field(default=3, ge=1)
+    scales: Literal["matrix", "network", "none"] = "matrix"
+    scale: Bounds = Bounds(low=0.5, high=1.5)
+    hidden: int = Field(default=8, ge=1)  # width of the network
+    prefix: Prefix | None = None
+    ordered: bool = False
+
+
 class Search(Frozen):
     """How the recipe's parameters are searched. The defaults are the paper's (arXiv:2403.13187)."""
 
@@ -109,6 +134,9 @@ class Search(Frozen):
     items: int | None = Field(default=None, ge=1)  # None: all that the search split has
     batch: int = Field(default=128, ge=1)
     seed: int = Field(default=0, ge=0)
+    route: RouteSpace | None = None  # the data-flow space is searched instead of weights and densities
+    switch: int | None = Field(default=None, ge=1)  # two_stage: trials before it turns to scales; None: half
+    objectives: tuple[str, ...] = ()  # beside the score: `layers`, `latency`, or TASK:SPLIT
 
 
 class Data(Frozen):
@@ -128,6 +156,14 @@ class Data(Frozen):
         return self
 
 
+class Stage(Frozen):
+    """A second stage in data-flow space, among the sources and the first stage's winners (`ps1`, `ps2`, ...)."""
+
+    winners: int = Field(default=1, ge=1)
+    keep: tuple[str, ...] | None = None  # which sources stay in the pool; None: all that are not left blind
+    search: Search
+
+
 class Recipe(Frozen):
     """One merge, and optionally its search."""
 
@@ -140,10 +176,12 @@ class Recipe(Frozen):
     groups: GroupSpec = WHOLE
     parameters: dict[str, SourceParameters] = {}
     slices: tuple[Slice, ...] = ()
+    route: Route = ()
     vocab: Vocab = "match"
     dtype: Dtype = "bfloat16"
     seed: int = Field(default=0, ge=0)
     search: Search | None = None
+    then: Stage | None = None
     data: Data | None = None
 
     @field_validator("sources")
@@ -155,6 +193,11 @@ class Recipe(Frozen):
             raise ValueError(f"source names must differ; {twice} stand twice")
         return sources
 
+    @field_validator("route")
+    @classmethod
+    def _has_slots(cls, route: Route) -> Route:
+        return refuse_long(route)
+
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         names = self.source_names
@@ -164,10 +207,14 @@ class Recipe(Frozen):
             ("owner", [] if self.owner is None else [self.owner]),
             ("parameters", list(self.parameters)),
             ("slices", [part.source for part in self.slices]),
+            ("then.keep", [] if self.then is None or self.then.keep is None else list(self.then.keep)),
         ):
             for name in used:
                 if name not in names:
                     raise ValueError(f"{key}: unknown source {name!r}; choose from {list(names)}")
+        for index, step in enumerate(self.route):
+            if step.source not in names:
+                raise ValueError(f"route: step {index}: unknown source {step.source!r}; choose from {list(names)}")
         return self
 
     @property
@@ -184,7 +231,9 @@ class Recipe(Frozen):
 
         Search and data do not enter it: a winner found twice is the same merge.
         """
-        content = self.model_dump(mode="json", by_alias=True, exclude={"search", "data"})
+        content = self.model_dump(mode="json", by_alias=True, exclude={"search", "then", "data"})
+        if not self.route:
+            del content["route"]  # so that recipes from before there were routes keep their digest
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from evovlm.errors import RecipeError
 from evovlm.mergekit_yaml import looks_like_mergekit, read_mergekit
 from evovlm.recipe import Recipe
+from evovlm.route import Step
 
 Loc = tuple[int | str, ...]
 
@@ -90,6 +91,15 @@ def _on_one_line(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNode:
 
 
 _Dumper.add_representer(list, _on_one_line)
+
+
+def _step_on_one_line(dumper: yaml.SafeDumper, data: dict[str, Any]) -> yaml.MappingNode:
+    """A route may have two hundred steps: each stands on one line."""
+    step = "layer" in data and set(data) <= set(Step.model_fields)
+    return dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=step)
+
+
+_Dumper.add_representer(dict, _step_on_one_line)
 
 
 def _compose(text: str, path: Path) -> yaml.Node | None:

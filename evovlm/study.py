@@ -16,7 +16,7 @@ from evovlm.errors import StudyError
 from evovlm.genome import Gene, express
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
-from evovlm.search import Genome, Searcher
+from evovlm.search import Genome, Score, Searcher
 from evovlm.study_log import Trial, best_trial
 
 # What a bad candidate may do: weights or logits that are not finite, no answer, no memory, a kernel's refusal.
@@ -46,6 +46,10 @@ class Scored(Protocol):
         """Seconds by phase."""
 
     @property
+    def values(self) -> tuple[float, ...]:
+        """All objectives, the score first; empty where the score is the only one."""
+
+    @property
     def scores(self) -> tuple[float, ...]:
         """A score an item."""
 
@@ -56,6 +60,7 @@ class Scored(Protocol):
 
 Evaluate = Callable[[Recipe], Scored]
 OnTrial = Callable[[Trial], None]
+Express = Callable[[Recipe, Sequence[Gene], Sequence[float]], Recipe]
 
 
 @dataclass
@@ -67,11 +72,18 @@ class Study:
     genes: tuple[Gene, ...]
     trials: list[Trial]
     item_ids: tuple[str, ...]
+    express: Express = express  # which recipe a genome stands for
     root: Path = Path()  # what the recipe's relative model folders count from
 
     @classmethod
     def open(
-        cls, folder: Path, recipe: Recipe, genes: tuple[Gene, ...], header: dict[str, Any], root: Path | None = None
+        cls,
+        folder: Path,
+        recipe: Recipe,
+        genes: tuple[Gene, ...],
+        header: dict[str, Any],
+        express: Express = express,
+        root: Path | None = None,
     ) -> Study:
         """Start a study in a new folder, or take up the one that is there.
 
@@ -92,7 +104,7 @@ class Study:
             trials = []
             study_log.write_json(folder / study_log.HEADER, header)
             study_log.log_event(folder, "started")
-        return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]), root or Path())
+        return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]), express, root or Path())
 
     def run(self, searcher: Searcher, evaluate: Evaluate, trials: int, on_trial: OnTrial) -> None:
         """Search until the log holds `trials` trials.
@@ -104,7 +116,7 @@ class Study:
         done = 0
         while done < trials:
             genomes = searcher.ask()
-            scores: list[float | None] = []
+            scores: list[Score] = []
             for genome in genomes:
                 if done < len(self.trials):
                     trial = self.trials[done]
@@ -114,7 +126,7 @@ class Study:
                     on_trial(trial)
                 else:
                     return  # the last generation is cut short; more trials would go on inside it
-                scores.append(trial.score)
+                scores.append(trial.values or trial.score)
                 done += 1
             if generation == 0 and not any(score is not None for score in scores):
                 raise StudyError(f"every candidate of the first generation failed: {self.trials[0].error}")
@@ -123,7 +135,7 @@ class Study:
 
     def candidate(self, genome: Sequence[float]) -> Recipe:
         """The recipe that a genome stands for."""
-        return express(self.recipe, self.genes, genome)
+        return self.express(self.recipe, self.genes, genome)
 
     def best(self) -> Trial:
         """The best trial so far. Raises StudyError where no candidate has a score."""
@@ -162,6 +174,7 @@ class Study:
             exact=evaluation.exact_share if evaluation else None,
             seconds=evaluation.seconds if evaluation else {},
             error=error,
+            values=evaluation.values if evaluation else (),
         )
         self._record(trial, recipe, evaluation)
         return trial

@@ -22,6 +22,9 @@ ANSWERS = "answers.jsonl"
 EVENTS = "events.jsonl"
 BEST = "best.yaml"
 RESULT = "result.json"
+# What a study in stages keeps beside its last stage: the stages before it, and the models that they bred.
+STAGES = ("stage-1", "pool")
+FRONT = "front"
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 
 
@@ -39,6 +42,7 @@ class Trial(BaseModel):
     exact: float | None
     seconds: dict[str, float]
     error: str | None
+    values: tuple[float, ...] = ()  # all objectives, the score first; empty where the score is the only one
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -50,10 +54,12 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raises StudyError where a folder holds something else than a study; hidden files are nobody's."""
+    """Raises StudyError where a folder holds something else than a study or its stages; hidden files are nobody's."""
     if (folder / HEADER).exists() or not folder.exists():
         return
-    if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
+    if not folder.is_dir() or any(
+        not path.name.startswith(".") and path.name not in STAGES for path in folder.iterdir()
+    ):
         raise StudyError(f"{folder}: exists and is not a study; choose another folder with --out")
 
 

@@ -9,12 +9,14 @@ ROOT = Path(__file__).parent.parent
 # Lower floors may not import higher ones; modules of one floor may, but never in a circle.
 FLOORS = {
     6: ["cli", "console"],
-    5: ["report", "evolution"],
-    4: ["study", "study_log", "study_lock", "heldout"],
+    5: ["report", "evolution", "stages"],
+    4: ["study", "study_log", "study_lock", "heldout", "front"],
     3: ["evaluators"],
-    2: ["build", "assembly", "resident", "engines", "check", "card", "carry"],
+    2: ["build", "assembly", "resident", "engines", "check", "card", "carry", "fold_error"],
     1: [
+        "gene",
         "genome",
+        "routing",
         "towers",
         "vocabulary",
         "sources",
@@ -27,6 +29,8 @@ FLOORS = {
     0: [
         "errors",
         "recipe",
+        "route",
+        "folding",
         "groups",
         "checkpoint",
         "checkpoint_writer",

@@ -47,3 +47,12 @@ def test_the_maths_recipe_merges_the_papers_three_models():
     recipe = read_recipe(RECIPES / "evollm-jp.yaml")
     assert models(recipe) == ["augmxnt/shisa-gamma-7b-v1", "WizardLM/WizardMath-7B-V1.1", "GAIR/Abel-7B-002"]
     assert (recipe.kind, recipe.owner) == ("llm", "ja")
+
+
+def test_the_papers_routes_have_the_papers_search():
+    recipe = read_recipe(RECIPES / "evollm-jp-dfs.yaml")
+    assert recipe.search is not None
+    assert recipe.search.route is not None
+    assert recipe.search.route.repeats == 3
+    assert (recipe.search.algorithm, recipe.search.population) == ("cmaes", 128)
+    assert recipe.search.trials == 128 * 100

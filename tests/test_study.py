@@ -38,6 +38,10 @@ class Known:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def values(self) -> tuple[float, ...]:
+        return ()
+
+    @property
     def scores(self) -> tuple[float, ...]:
         return (self.score, self.score)
 

@@ -13,6 +13,7 @@ from evovlm.check.configuration import check_configuration, check_own_configurat
 from evovlm.check.finding import Finding
 from evovlm.check.licence import check_licence, licence_of
 from evovlm.check.resources import check_disk, check_memory
+from evovlm.check.route import check_route
 from evovlm.check.structure import check_structure
 from evovlm.check.tensors import check_head, check_stored, check_tower
 from evovlm.check.vocabularies import check_vocabulary
@@ -35,15 +36,18 @@ def check_recipe(
     by_name = {model.label: model for model in sources}
     owner = by_name[recipe.owner] if recipe.owner is not None else base or sources[0]
     models = [*([base] if base is not None else []), *sources]
-    findings = check_structure(recipe, owner, by_name, base)
+    findings = [*check_structure(recipe, owner, by_name, base), *check_route(recipe, owner, by_name)]
+    routed = bool(recipe.route) or (recipe.search is not None and recipe.search.route is not None)
+    stacked = bool(recipe.slices) or routed
     for model in models:
         findings += check_stored(model, recipe.dtype)
         findings += check_own_configuration(model)
         findings += check_head(model, owner)
         findings += check_licence(model)
         if model is not owner:
-            findings += check_tower(model, owner, stacked=bool(recipe.slices))
-            findings += check_configuration(model, owner, stacked=bool(recipe.slices))
+            findings += check_tower(model, owner, stacked=stacked)
+            if not routed:  # a route's own check has refused whatever may not differ
+                findings += check_configuration(model, owner, stacked=stacked)
             findings += check_vocabulary(model, owner, recipe.vocab)
     findings += check_memory(owner, len(sources))
     if out is not None:

@@ -53,8 +53,15 @@ def output_bytes(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenMod
     total = sum(
         prod(checkpoint.shape(key)) * _width(checkpoint.dtype(key), wide)
         for key in keys
-        if not (recipe.slices and key in layer_keys)
+        if not ((recipe.slices or recipe.route) and key in layer_keys)
     )
+    for step in recipe.route:
+        model = sources[step.source]
+        total += sum(
+            prod(model.checkpoint.shape(key)) * wide
+            for name, key in model.tower.items()
+            if layer_of(name) == step.layer
+        )
     for part in recipe.slices:
         model = sources[part.source]
         total += sum(

@@ -43,8 +43,12 @@ def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
         yield Finding("error", "base", f"{recipe.method} merges differences from a common ancestor; name it as `base`")
     if recipe.method == "slerp" and count != 2:
         yield Finding("error", "sources", f"slerp takes two sources, there are {count}; use `linear` for more")
-    if recipe.method == "passthrough" and not recipe.slices and count != 1:
-        text = f"passthrough copies one source, or stacks `slices` of several; there are {count} sources and no slices"
+    routed = recipe.route or (recipe.search is not None and recipe.search.route is not None)
+    if recipe.method == "passthrough" and not recipe.slices and not routed and count != 1:
+        text = (
+            f"passthrough copies one source, or stacks `slices` or a `route` of several; there are {count} sources and"
+            " no slices"
+        )
         yield Finding("error", "slices", text)
     if recipe.slices and recipe.method != "passthrough":
         yield Finding("error", "slices", f"only `method: passthrough` stacks layers; {recipe.method} does not")
@@ -68,11 +72,12 @@ def _slices(recipe: Recipe, sources: Mapping[str, OpenModel]) -> Iterator[Findin
 
 
 def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
-    layers = sum(part.layers[1] - part.layers[0] for part in recipe.slices) or count_layers(owner.tower)
+    stacked = sum(part.layers[1] - part.layers[0] for part in recipe.slices) or len(recipe.route)
+    layers = stacked or count_layers(owner.tower)
     try:
         groups = group_names(recipe.groups, layers)
         group_of = grouping(recipe.groups, layers)
-        if not recipe.slices:
+        if not stacked:
             for name in owner.tower:
                 group_of(name)
     except RecipeError as error:
@@ -84,6 +89,6 @@ def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
             if strangers:
                 text = f"no layer group is called {strangers}; choose from {groups}, or set `groups`"
                 yield Finding("error", f"parameters.{source}.{quantity}", text)
-    for name in recipe.source_names:
+    for name in () if recipe.method == "passthrough" else recipe.source_names:
         if name not in recipe.parameters and recipe.search is None and METHODS.get(recipe.method) is not None:
             yield Finding("note", model_key(name), "the recipe gives no parameters: weight 1, density 1")

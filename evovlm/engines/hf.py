@@ -47,7 +47,7 @@ class Engine:
         self.processor = processor
         self.tokenizer = processor.tokenizer if sees else processor
         text = model.model.language_model if sees else model.model
-        self._text = text
+        self.decoder = text
         self.tower = {f"model.{name}": parameter for name, parameter in text.named_parameters()}
         if model.lm_head.weight is not text.embed_tokens.weight:
             self.tower["lm_head.weight"] = model.lm_head.weight
@@ -135,10 +135,10 @@ class Engine:
             return
         ids, mask = self._pad([prompt])
         step_input: dict[str, Tensor] = {"inputs_embeds": self._embed([prompt], ids, mask)}
-        cache = DynamicCache(config=self._text.config)
+        cache = DynamicCache(config=self.decoder.config)
         made: list[int] = []
         while len(made) < generation.max_new_tokens:
-            hidden = self._text(**step_input, past_key_values=cache, use_cache=True).last_hidden_state
+            hidden = self.decoder(**step_input, past_key_values=cache, use_cache=True).last_hidden_state
             best, chosen = self.model.lm_head(hidden[:, -1]).float().max(dim=-1)
             _refuse_nan(chosen, best)
             if bool(torch.isin(chosen, self._ends)):
@@ -196,7 +196,7 @@ class Engine:
 
     def _embed(self, prompts: Sequence[Prompt], ids: Tensor, mask: Tensor) -> Tensor:
         """Embeddings [batch, length, hidden] from the live table, image features at the image tokens."""
-        embeddings: Tensor = self._text.embed_tokens(ids)
+        embeddings: Tensor = self.decoder.embed_tokens(ids)
         features = [prompt.features for prompt in prompts if prompt.features is not None]
         if features:
             places = (ids == self.model.config.image_token_id) & (mask == 1)
@@ -208,11 +208,11 @@ class Engine:
         rows = len(embeddings)
         made = torch.full((rows, most), int(self._ends[0]), dtype=torch.int64, device=embeddings.device)
         alive = torch.arange(rows, device=embeddings.device)  # which row of `made` each row of the cache is
-        cache = DynamicCache(config=self._text.config)
+        cache = DynamicCache(config=self.decoder.config)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         step_input: dict[str, Tensor] = {"inputs_embeds": embeddings}
         for step in range(most):
-            hidden = self._text(
+            hidden = self.decoder(
                 **step_input, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
             logits = self.model.lm_head(hidden[:, -1]).float()

@@ -5,11 +5,13 @@ Knows one assembly, one engine, one task; no searchers and no study folders.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,7 +22,6 @@ from evovlm.engines.prompts import Prepared
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
 from evovlm.tasks import Item, Task
-
 
 OnHalved = Callable[[int], None]
 
@@ -33,6 +34,7 @@ class Evaluation:
     exact: tuple[bool, ...]
     answers: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+    values: tuple[float, ...] = ()  # where there are several objectives: the score, then the others
 
     @property
     def score(self) -> float:
@@ -97,8 +99,7 @@ class LocalEvaluator:
         self.on_halved = on_halved
         # On a CPU the merged weights, rounded to the recipe's dtype, are computed with in float32.
         dtype = torch.float32 if device == "cpu" else assembly.dtype
-        self.engine = Engine.load(assembly.owner.folder, device=device, dtype=dtype)
-        self._merger = ResidentMerger(assembly, self.engine.tower)
+        self.engine = self._load(device, dtype)
         self._sets: dict[tuple[str, ...], Prepared] = {}
 
     @classmethod
@@ -107,6 +108,21 @@ class LocalEvaluator:
     ) -> LocalEvaluator:
         """Open the recipe's models and load the resident one."""
         return cls(assemble(recipe, root, download=download), task, batch=batch, device=device)
+
+    def beside(self, task: Task) -> Self:
+        """An evaluator of another task on the same resident model."""
+        other = copy.copy(self)
+        other.task, other._sets = task, {}
+        return other
+
+    def _load(self, device: str, dtype: torch.dtype) -> Engine:
+        engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
+        self._merger = ResidentMerger(self.assembly, engine.tower)
+        return engine
+
+    def _make(self, recipe: Recipe) -> None:
+        """Turn the resident model into the candidate."""
+        self._merger.merge(recipe)
 
     def prepare(self, items: Sequence[Item]) -> Prepared:
         """Tokens and vision features of a set of items: made once, serving every candidate."""
@@ -123,7 +139,7 @@ class LocalEvaluator:
         """
         prepared = self.prepare(items)
         started = time.perf_counter()
-        self._merger.merge(recipe)
+        self._make(recipe)
         merged = time.perf_counter()
         answers = answer_telling(self.engine, prepared, self.on_halved)
         answered = time.perf_counter()

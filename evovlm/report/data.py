@@ -77,8 +77,16 @@ class StudyData:
         bounds = self.header["search"].get(parameter)
         return float(bounds["high"]) if bounds else 1.0
 
+    @property
+    def routed(self) -> bool:
+        """Whether the data-flow space was searched, where nothing has a weight."""
+        return self.recipe.search is not None and self.recipe.search.route is not None
+
     def gene_means(self) -> list[list[float]]:
-        """The mean value of each gene in each generation, in the gene's own range: [genes][generations]."""
+        """The mean value of each gene in each generation, in the gene's own range: [genes][generations].
+
+        For weights and densities; a route's genes are told by the routes.
+        """
         generations = by_generation(self.trials)
         means = []
         for index, gene in enumerate(self.genes):
@@ -156,7 +164,7 @@ def seconds_by_phase(trials: Sequence[Trial]) -> dict[str, float]:
 def _gene(name: str, sources: Sequence[str], folder: Path) -> GeneName:
     """Take a gene's name apart; the source's own name may hold dots."""
     for source in sources:
-        for parameter in ("weight", "density"):
+        for parameter in ("weight", "density", "use", "scale", "theta"):
             start = f"{source}.{parameter}."
             if name.startswith(start):
                 return GeneName(source, parameter, name.removeprefix(start))

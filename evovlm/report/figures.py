@@ -67,7 +67,7 @@ def score_figure(study: StudyData) -> Figure:
 
 def parameter_figures(study: StudyData) -> list[Figure]:
     """Heat maps of the winner's weights and densities: sources across, layer groups down."""
-    if study.winner is None:
+    if study.winner is None or study.routed:
         return []
     sources, groups = list(study.winner.source_names), study.groups()
     figures = []
@@ -92,7 +92,7 @@ def parameter_figures(study: StudyData) -> list[Figure]:
 def history_figures(study: StudyData) -> list[Figure]:
     """Heat maps of where the search was: the mean of each gene in each generation."""
     generations = [trials[0].generation for trials in by_generation(study.trials)]
-    if len(generations) < 2:
+    if len(generations) < 2 or study.routed:
         return []
     means = study.gene_means()
     figures = []

@@ -16,7 +16,9 @@ from plotly.offline import get_plotlyjs
 from evovlm.report import answers, figures, sections
 from evovlm.report.data import StudyData, read_study
 from evovlm.report.figures import Figure
+from evovlm.report.routes import front_figures, route_figures
 from evovlm.report.svg import draw_scores
+from evovlm.route import in_words
 
 PAGE = "report.html"
 PICTURE = "scores.svg"
@@ -39,12 +41,15 @@ def render(study: StudyData) -> str:
     """The page's HTML."""
     scores, history = figures.score_figure(study), figures.history_figures(study)
     best, seconds = figures.parameter_figures(study), figures.seconds_figure(study)
-    drawn = [*([scores] if study.trials else []), *best, *history, *([seconds] if seconds else [])]
+    routes, several = route_figures(study), front_figures(study)
+    drawn = [*([scores] if study.trials else []), *best, *history, *routes, *several, *([seconds] if seconds else [])]
     body = [
         sections.headline(study),
         sections.plain_words(study),
         sections.section("The search", sections.plot(scores) if study.trials else "<p>No trial yet.</p>"),
         _heat_maps(best, history),
+        _route(study, routes),
+        sections.section("Several objectives", "".join(map(sections.plot, several))) if several else "",
         answers.held_out_answers(study),
         answers.progress_answers(study),
         sections.searched(study),
@@ -62,6 +67,13 @@ def _heat_maps(best: list[Figure], history: list[Figure]) -> str:
     over_time = "".join(sections.plot(figure) for figure in history)
     told = "<p>Weight: how much of a source is added. Density: which share of its elements is kept.</p>"
     return sections.section("Weights and densities by layer group", f'{told}<div class="pair">{pairs}</div>{over_time}')
+
+
+def _route(study: StudyData, routes: list[Figure]) -> str:
+    if not routes or study.winner is None:
+        return ""
+    told = f"<p>{escape(in_words(study.winner.route))}</p>"
+    return sections.section("The best route", told + "".join(map(sections.plot, routes)))
 
 
 def _document(title: str, body: str, drawn: list[Figure]) -> str:

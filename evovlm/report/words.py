@@ -17,6 +17,7 @@ CONTROL_NAMES = {
     "single_vector": "best single task vector, scaled",
     "interpolation": "best interpolation between two sources",
     "shuffled_images": "evolved, images shuffled",
+    "without_scales": "the same route without its scales",
 }
 
 

@@ -4,16 +4,33 @@ from collections.abc import Callable
 
 from evovlm.errors import RecipeError
 from evovlm.search.cmaes import CMAES
-from evovlm.search.protocol import Genome, Searcher, SearchSettings
+from evovlm.search.ga import Genetic
+from evovlm.search.hybrid import Hybrid
+from evovlm.search.margin import MarginCMAES
+from evovlm.search.nsga2 import NonDominatedSorting
+from evovlm.search.protocol import Genome, Score, Searcher, SearchSettings
+from evovlm.search.two_stage import TwoStage
 from evovlm.search.uniform import UniformRandom
 
-__all__ = ["SEARCHERS", "Genome", "SearchSettings", "Searcher", "make_searcher"]
+__all__ = ["SEARCHERS", "SEVERAL", "Genome", "Score", "SearchSettings", "Searcher", "make_searcher"]
 
-SEARCHERS: dict[str, Callable[[SearchSettings], Searcher]] = {"cmaes": CMAES, "random": UniformRandom}
+SEARCHERS: dict[str, Callable[[SearchSettings], Searcher]] = {
+    "cmaes": CMAES,
+    "cmaes_margin": MarginCMAES,
+    "ga": Genetic,
+    "hybrid": Hybrid,
+    "nsga2": NonDominatedSorting,
+    "random": UniformRandom,
+    "two_stage": TwoStage,
+}
+# Those that know what to do with several scores.
+SEVERAL = ("nsga2", "random")
 
 
 def make_searcher(name: str, settings: SearchSettings) -> Searcher:
     """The searcher of that name. Raises RecipeError with the choices."""
     if name not in SEARCHERS:
         raise RecipeError(f"search.algorithm: unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
+    if settings.objectives > 1 and name not in SEVERAL:
+        raise RecipeError(f"search.algorithm: {name} follows one score, not {settings.objectives}; take `nsga2`")
     return SEARCHERS[name](settings)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evovlm.search.protocol import Genome, SearchSettings
+from evovlm.search.protocol import Genome, Score, SearchSettings, losses_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # cma warns that it cannot plot; we never ask it to
@@ -47,7 +47,8 @@ class CMAES:
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._strategy = cma.CMAEvolutionStrategy([settings.start] * dimensions, settings.sigma, options)
+            start = [*settings.center.tolist(), 0.5][:dimensions]
+            self._strategy = cma.CMAEvolutionStrategy(start, settings.sigma, options)
         self._asked: list[np.ndarray] = []
 
     def ask(self) -> list[Genome]:
@@ -55,10 +56,7 @@ class CMAES:
         self._asked = list(self._strategy.ask())
         return [tuple(float(value) for value in point[: self._genes]) for point in self._asked]
 
-    def tell(self, genomes: Sequence[Genome], scores: Sequence[float | None]) -> None:
+    def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
         """Scores of the last generation, higher is better; None or a non-finite score is the worst."""
         assert len(genomes) == len(self._asked) == len(scores)
-        good = [-score for score in scores if score is not None and math.isfinite(score)]
-        worst = max(good, default=0.0) + 1.0  # only the order matters to CMA-ES
-        losses = [-score if score is not None and math.isfinite(score) else worst for score in scores]
-        self._strategy.tell(self._asked, losses)
+        self._strategy.tell(self._asked, losses_of(scores)[:, 0].tolist())

@@ -4,22 +4,55 @@ A searcher is a deterministic function of its settings and of what it was told, 
 a study resumable by replay. Scores are higher-is-better; the sign is flipped inside a searcher, once.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 Genome = tuple[float, ...]
+# One number, or one an objective (all higher-is-better); None marks a failed candidate.
+Score = float | tuple[float, ...] | None
+# Which of the real genes (counted from the first real one) mean anything beside these bits.
+Active = Callable[[Sequence[bool]], Sequence[int]]
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What every searcher is given: dimension, population (None: its own default), start and step in [0, 1]."""
+    """What every searcher is given. Genes lie in [0, 1].
+
+    population: None for the searcher's own default. start: where the search begins, one number for all genes or one
+    a gene. sigma: its first step. bits: the first so many genes are yes or no, yes above 0.5. switch: after how many
+    trials a search in two stages turns from bits to reals. objectives: numbers a score. active: see `Active`; None
+    where every real gene always means something.
+    """
 
     genes: int
     population: int | None
-    start: float
+    start: float | tuple[float, ...]
     sigma: float
     seed: int
+    bits: int = 0
+    switch: int = 0
+    objectives: int = 1
+    active: Active | None = None
+
+    @property
+    def center(self) -> np.ndarray:
+        """The start as a vector [genes]."""
+        return np.broadcast_to(np.asarray(self.start, dtype=float), (self.genes,)).copy()
+
+    @property
+    def chances(self) -> np.ndarray:
+        """How likely each bit is set at the start [bits]: what a normal step of sigma from the start would give."""
+        return np.array([0.5 * (1 + math.erf((at - 0.5) / (self.sigma * 2**0.5))) for at in self.center[: self.bits]])
+
+    def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        """`count` genomes [count, genes] as a search begins: bits by their chances, reals by a clipped normal step."""
+        bits = generator.random((count, self.bits)) < self.chances
+        reals = generator.normal(self.center[self.bits :], self.sigma, (count, self.genes - self.bits))
+        return np.concatenate([bits.astype(float), reals.clip(0.0, 1.0)], axis=1)
 
 
 class Searcher(Protocol):
@@ -28,5 +61,20 @@ class Searcher(Protocol):
     def ask(self) -> list[Genome]:
         """The next generation's genomes, each in the unit cube."""
 
-    def tell(self, genomes: Sequence[Genome], scores: Sequence[float | None]) -> None:
+    def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
         """The scores of the generation last asked for; higher is better."""
+
+
+def losses_of(scores: Sequence[Score], objectives: int = 1) -> np.ndarray:
+    """Lower-is-better losses [candidates, objectives]; a failed candidate is worse than every other in each."""
+    rows = [_row(score, objectives) for score in scores]
+    good = [row for row in rows if row is not None]
+    worst = np.max(good, axis=0) + 1.0 if good else np.ones(objectives)
+    return np.array([worst if row is None else row for row in rows])
+
+
+def _row(score: Score, objectives: int) -> np.ndarray | None:
+    if score is None:
+        return None
+    values = np.atleast_1d(np.asarray(score, dtype=float))[:objectives]
+    return -values if bool(np.isfinite(values).all()) else None

@@ -1,6 +1,7 @@
-"""Random search: uniform points of the unit cube. The floor that every other searcher must beat.
+"""Random search: the floor that every other searcher must beat.
 
-Knows numbers alone.
+Knows numbers alone. Points of the unit cube are uniform; where there are bits, whole genomes come from the distribution
+that every other searcher begins with, for a route of random layers answers nothing.
 """
 
 from __future__ import annotations
@@ -9,19 +10,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evovlm.search.protocol import Genome, SearchSettings
+from evovlm.search.protocol import Genome, Score, SearchSettings
 
 
 class UniformRandom:
     """Ask and tell; what it is told changes nothing."""
 
     def __init__(self, settings: SearchSettings) -> None:
+        self._settings = settings
         self._generator = np.random.default_rng(settings.seed)
         self._shape = (settings.population or 8, settings.genes)
 
     def ask(self) -> list[Genome]:
-        """The next points, uniform in the unit cube."""
-        return [tuple(map(float, point)) for point in self._generator.random(self._shape)]
+        """The next points."""
+        if self._settings.bits:
+            points = self._settings.draw(self._generator, self._shape[0])
+        else:
+            points = self._generator.random(self._shape)
+        return [tuple(map(float, point)) for point in points]
 
-    def tell(self, genomes: Sequence[Genome], scores: Sequence[float | None]) -> None:
+    def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
         """Nothing is learned."""

@@ -1,0 +1,139 @@
+"""The routed engine: one resident model whose layers are passed in the order that a route says.
+
+Knows transformers' decoder layers and routes; no recipes, searches or scores. No layer is copied: a step is a thin
+shell around a layer that all steps share, with a slot of its own in the KV cache.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evovlm.engines.hf import Engine
+from evovlm.engines.prefix import PrefixMemory
+from evovlm.engines.prompts import Prompt
+from evovlm.route import Step
+from evovlm.tasks.protocol import Generation
+
+Pool = Mapping[tuple[str, int], nn.Module]  # the layers of all sources, by source and index
+
+
+class RoutedStep(nn.Module):
+    """One pass through a shared layer: scale the stream, then the layer, with slot `index` of the cache."""
+
+    def __init__(self, layer: nn.Module, step: Step, index: int, memory: PrefixMemory | None) -> None:
+        super().__init__()
+        shell = copy.copy(layer)
+        # The copies are shallow: parameters stay shared. Each needs its own table of submodules, or the
+        # original's would be changed.
+        shell._modules = dict(layer._modules)
+        attention: Any = copy.copy(layer.self_attn)
+        attention.layer_idx = index
+        shell._modules["self_attn"] = attention
+        self.layer = shell
+        self.step = step
+        self.index = index
+        # Some towers choose the mask by the kind of the layer.
+        self.attention_type = getattr(layer, "attention_type", "full_attention")
+        self._memory = memory
+
+    def forward(self, hidden: Tensor, **context: Any) -> Tensor:
+        """The stream [batch, length, hidden] after this step. Raises ValueError where the cache has no slot for it."""
+        cache = context.get("past_key_values")
+        if cache is not None and not _has_slot(cache, self.index):
+            raise ValueError(f"step {self.index}: the cache has {len(cache.layers)} slots; give it one a step")
+        if self._memory is None or cache is None or cache.get_seq_length(self.index) > 0:
+            return self._compute(hidden, context)
+        known = self._memory.recall(self.index, hidden, cache)
+        if known is None:
+            known = self._compute(hidden, context)
+            self._memory.keep(self.index, known, cache)
+        return known
+
+    def _compute(self, hidden: Tensor, context: dict[str, Any]) -> Tensor:
+        out: Tensor = self.layer(hidden if self.step.scale == 1.0 else hidden * self.step.scale, **context)
+        return out
+
+
+def lay_route(text: Any, pool: Pool, route: Sequence[Step], memory: PrefixMemory | None = None) -> None:
+    """Make a language tower's decoder pass its layers as the route says; its configuration follows.
+
+    `text`: the decoder (embeddings, layers, norm), whose own embeddings, norm and rotary table stay.
+    Raises ValueError with the step's number: an empty route, a layer that the pool lacks.
+    """
+    if not route:
+        raise ValueError("the route is empty: step 0 is missing")
+    for index, step in enumerate(route):
+        if (step.source, step.layer) not in pool:
+            raise ValueError(f"step {index}: no layer {step.layer} of {step.source!r} in the pool")
+    text.layers = nn.ModuleList(
+        RoutedStep(pool[step.source, step.layer], step, index, memory) for index, step in enumerate(route)
+    )
+    text.config.num_hidden_layers = len(route)
+    if getattr(text.config, "layer_types", None):
+        text.config.layer_types = [text.config.layer_types[0]] * len(route)
+
+
+class RoutedEngine(Engine):
+    """An engine whose model is a route through the layers of several models, exchanged in no time.
+
+    `remember`: bytes for the hidden states of the last route, of which the next takes its common beginning.
+    """
+
+    def __init__(self, model: Any, processor: Any, *, sees: bool, pool: Pool, remember: int = 0) -> None:
+        super().__init__(model, processor, sees=sees)
+        self.pool = pool
+        self.memory = PrefixMemory(remember) if remember else None
+
+    @classmethod
+    def load_pool(
+        cls,
+        owner: str,
+        folders: Mapping[str, Path],
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        *,
+        remember: bool = True,
+    ) -> RoutedEngine:
+        """Load the owner whole and of the others the layers. `folders`: checkpoint folders by source name.
+
+        `remember`: reuse what a route shares with the one before it, within a quarter of the free memory.
+        """
+        host = Engine.load(folders[owner], device=device, dtype=dtype)
+        pool: dict[tuple[str, int], nn.Module] = {}
+        for name, folder in folders.items():
+            source = host if name == owner else Engine.load(folder, device=device, dtype=dtype)
+            pool |= {(name, index): layer for index, layer in enumerate(source.decoder.layers)}
+        room = _room(device) if remember else 0
+        return cls(host.model, host.processor, sees=host.sees, pool=pool, remember=room)
+
+    def follow(self, route: Sequence[Step]) -> None:
+        """Make the model pass its layers as the route says. Raises ValueError with the step's number."""
+        if self.memory is not None:
+            self.memory.turn_to(route)
+        lay_route(self.decoder, self.pool, route, self.memory)
+
+    def _decode(self, prompts: Sequence[Prompt], generation: Generation) -> list[str]:
+        if self.memory is None:
+            return super()._decode(prompts, generation)
+        with self.memory.batch(prompts):
+            return super()._decode(prompts, generation)
+
+
+def _has_slot(cache: Any, index: int) -> bool:
+    # Caches made from a configuration know their slots; a lazy one grows as needed.
+    return cache.layer_class_to_replicate is not None or index < len(cache.layers)
+
+
+def _room(device: str) -> int:
+    """A quarter of the free memory, in bytes."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) // 4
+    import psutil
+
+    return int(psutil.virtual_memory().available) // 4

@@ -1,0 +1,64 @@
+"""Several objectives of one candidate: its score, and beside it another task's, its latency, or its depth.
+
+Knows evaluators; no searchers. Every objective is higher-is-better, so what costs is negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from evovlm.errors import RecipeError
+from evovlm.evaluators.local import Evaluation, LocalEvaluator
+from evovlm.recipe import Recipe
+from evovlm.tasks import Item, parse_split
+
+Objective = Callable[[Recipe, Evaluation], float]
+COSTS = ("latency", "layers")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores candidates on the search items and on every further objective."""
+
+    evaluator: LocalEvaluator
+    items: Sequence[Item]
+    further: tuple[Objective, ...]
+
+    def __call__(self, recipe: Recipe) -> Evaluation:
+        """The evaluation on the search items, with all objectives in `values`."""
+        found = self.evaluator.evaluate(recipe, self.items)
+        if not self.further:
+            return found
+        return replace(found, values=(found.score, *(objective(recipe, found) for objective in self.further)))
+
+
+def make_judge(evaluator: LocalEvaluator, recipe: Recipe, items: Sequence[Item]) -> Judge:
+    """The judge that a recipe's search asks for. Raises RecipeError for an objective that there is not."""
+    search = recipe.search
+    assert search is not None
+    named = [objective_of(name, evaluator, len(items), search.seed) for name in search.objectives]
+    return Judge(evaluator, items, tuple(named))
+
+
+def refuse_unknown(objectives: Sequence[str]) -> None:
+    """Raises RecipeError for an objective that there is not, or that would search on a test set."""
+    for name in objectives:
+        if name in COSTS:
+            continue
+        if ":" not in name:
+            raise RecipeError(f"search.objectives: unknown {name!r}; choose from {list(COSTS)}, or give TASK:SPLIT")
+        task, split = parse_split(name)
+        if split in task.test_splits:
+            raise RecipeError(f"search.objectives: {name} is a test set; search on another split")
+
+
+def objective_of(name: str, evaluator: LocalEvaluator, count: int, seed: int) -> Objective:
+    """The function of an objective's name; a task is asked `count` items."""
+    if name == "layers":
+        return lambda recipe, found: -float(len(recipe.route) or evaluator.assembly.layers)
+    if name == "latency":  # milliseconds an answer, on this machine
+        return lambda recipe, found: -1000 * found.seconds["answer"] / len(found.scores)
+    task, split = parse_split(name)
+    beside, items = evaluator.beside(task), task.items(split, count, seed)
+    return lambda recipe, found: beside.evaluate(recipe, items).score

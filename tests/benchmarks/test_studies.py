@@ -1,0 +1,68 @@
+"""The studies: what they compare is fair, a run leaves a page with pictures, and a second run does nothing twice."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.studies import app
+from benchmarks.studies.curves import Band, draw_points
+from benchmarks.studies.page import best_so_far, difference, interval
+from benchmarks.studies.plans import STUDIES, Budget
+
+
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_every_arm_of_a_study_has_the_same_number_of_evaluations_and_items(name: str):
+    arms = STUDIES[name].arms(Budget(40, 10), range(5))
+    for arm in arms:
+        assert arm.recipe.search is not None
+        spent = arm.recipe.search.trials + (arm.recipe.then.search.trials if arm.recipe.then else 0)
+        assert spent == 40
+        assert arm.recipe.search.items == 10
+        assert {one.seed for one in arms if one.name == arm.name} == set(range(5))
+    assert len({arm.folder for arm in arms}) == len(arms)
+
+
+def test_a_study_writes_its_page_and_is_not_run_twice(tmp_path: Path):
+    arguments = ["routes", "--out", str(tmp_path / "runs"), "--docs", str(tmp_path), "--seeds", "2", "--trials", "4"]
+    first = CliRunner().invoke(app, [*arguments, "--items", "4", "--judged", "8"])
+    assert first.exit_code == 0, first.output
+    page = (tmp_path / "studies.md").read_text(encoding="utf-8")
+    assert "## Does a route beat its sources" in page
+    assert "Against the same routes with every scale set to 1" in page
+    assert ElementTree.parse(tmp_path / "studies" / "routes.svg").getroot().tag.endswith("svg")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert len([path for path in before if path.name == "arm.json"]) == 4
+    again = CliRunner().invoke(app, [*arguments, "--items", "4", "--judged", "8"])
+    assert again.exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_an_unknown_study_is_told_the_choices():
+    done = CliRunner().invoke(app, ["luck"])
+    assert done.exit_code == 2
+    assert "searchers" in done.output
+
+
+def test_differences_are_paired_by_seed_and_told_with_their_interval():
+    results = {
+        "one": [{"seed": seed, "tests": {"winner": 10.0 * seed + 3}} for seed in range(4)],
+        "other": [{"seed": seed, "tests": {"winner": 10.0 * seed}} for seed in reversed(range(4))],
+    }
+    assert difference(results, "one", "other") == "+3.00 points [+3.00, +3.00]: better"
+    assert difference(results, "other", "one").endswith("worse")
+    results["one"][0]["tests"]["winner"] = -20.0
+    assert "no difference" in difference(results, "one", "other")
+
+
+def test_a_curve_never_falls_and_a_band_spans_its_seeds():
+    assert best_so_far([None, 3.0, 2.0, 5.0]) == [0.0, 3.0, 3.0, 5.0]
+    assert Band("x", [[1.0, 2.0], [3.0, 6.0]]).spread() == ([1.0, 2.0], [2.0, 4.0], [3.0, 6.0])
+    mean, low, high = interval([1.0, 2.0, 3.0])
+    assert low < mean == 2.0 < high
+
+
+def test_dots_are_drawn_for_every_value(tmp_path: Path):
+    root = ElementTree.parse(draw_points({"a": [0.1, 0.9], "b <c>": [1.0]}, tmp_path / "p.svg", title="t")).getroot()
+    assert len([node for node in root.iter() if node.tag.endswith("circle")]) == 3
