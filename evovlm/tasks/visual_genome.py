@@ -42,9 +42,7 @@ def read_search(folder: Path, questions: str, left_out: Callable[[], set[int]]) 
         raise DataError(f"{folder}: give the folder of question_answers.json and of Visual Genome's images")
     there = {path.stem: path for path in _images(folder)}
     if not there:
-        raise DataError(
-            f"{folder}: no images in it; put Visual Genome's there by id, such as images/2417997.jpg"
-        )
+        raise DataError(f"{folder}: no images in it; put Visual Genome's there by id, such as images/2417997.jpg")
     tests = left_out()
     items: list[Item] = []
     for path in files_at(folder, QUESTION_FILES):
