@@ -306,7 +306,8 @@ def test_the_chat_template_of_the_model_goes_around_the_question(request: pytest
     with pytest.raises(DataError, match="no chat template"):
         engine.prepare(asked, chat, 2)
     engine.processor.chat_template = (
-        "{{ bos_token }}one {% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}"
+        "{{ bos_token }}one {% for message in messages %}{% if message.content is string %}"
+        "{{ message.content }}{% else %}"
         "{% for part in message.content %}{{ '<image>' if part.type == 'image' else part.text }}{% endfor %}"
         "{% endif %}{% endfor %}{% if add_generation_prompt %} two{% endif %}"
     )
