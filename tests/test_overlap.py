@@ -65,11 +65,8 @@ def test_plain_pictures_of_other_colours_are_not_taken_for_each_other():
 
 def test_real_problems_of_two_splits_do_not_look_alike(shared_data: Path):
     sets = []
-    for where in (
-        f"gsm8k-ja-search@{shared_data / 'gsm8k'}:search",
-        f"gsm8k-ja-search@{shared_data / 'gsm8k'}:validation",
-    ):
-        task, split = parse_split(where)
+    for name in ("search", "validation"):
+        task, split = parse_split(f"gsm8k-ja-search@{shared_data / 'gsm8k'}:{name}")
         sets.append(task.items(split, None, 0))
     assert not find_overlap(*sets)
     assert len(find_overlap(sets[0], sets[0])) >= len(sets[0])
