@@ -35,11 +35,11 @@ def mark_number(item: Item, answer: str, japanese: Detector, scoring: NumberScor
 
 
 def mark_choice(item: Item, answer: str) -> ItemScore:
-    """100 where the answer names the right choice, by its text or by its number (the second reference)."""
-    text, number = item.references
+    """100 where the answer names the right choice, by its text or by its number; both are references."""
     said = normalise(answer)
     digits = re.findall(r"\d+", unicodedata.normalize("NFKC", said))
-    right = said.strip("「」。. ") == normalise(text) or (bool(digits) and digits[0] == number)
+    named = {said.strip("「」。. "), *digits[:1]}
+    right = bool(named & {normalise(reference) for reference in item.references})
     return ItemScore(FULL * right, right)
 
 

@@ -48,6 +48,11 @@ def presets_of(task: str) -> list[str]:
     return list(_shipped()[task])
 
 
+def has_preset(task: str, name: str) -> bool:
+    """Whether a task ships a preset of that name."""
+    return name in _shipped().get(task, {})
+
+
 def preset_of(task: str, name: str | None = None) -> Preset:
     """A task's preset by name; None gives the default. A name that ends in .yaml is a file of a preset's keys.
 
