@@ -46,10 +46,10 @@ def _match(asked: list[Item], rows: list[Row], path: Path) -> dict[str, str]:
     if not all(named) and len(rows) != len(asked):
         raise DataError(f"{path}: {len(rows)} rows without `id` for {len(asked)} items; give each its `id`")
     known = {item.id for item in asked}
+    keys = [str(row["id"]) for row in rows] if all(named) else [item.id for item in asked]
     said: dict[str, str] = {}
-    for number, (row, item) in enumerate(zip(rows, asked if not all(named) else rows, strict=True), start=1):
+    for number, (row, key) in enumerate(zip(rows, keys, strict=True), start=1):
         where = f"{path}:{number}"
-        key = str(row["id"]) if isinstance(item, dict) else item.id
         if key not in known:
             raise DataError(f"{where}: no item {key!r}; ids are such as {asked[0].id!r}")
         if key in said:

@@ -34,7 +34,7 @@ def run_sheets(results: Sequence[Result]) -> list[Sheet]:
     sheets = []
     for name in dict.fromkeys(label(result) for result in results):
         own = sorted((result for result in results if label(result) == name), key=lambda result: -result.score)
-        beside = list(dict.fromkeys(key for result in own for key in result.beside))
+        beside = [key for key in dict.fromkeys(key for result in own for key in result.beside) if _tells(key, own)]
         rows = tuple(
             (
                 result.model + ("" if result.sees or not own_pictures(own) else " (blind)"),
@@ -48,6 +48,11 @@ def run_sheets(results: Sequence[Result]) -> list[Sheet]:
         columns = ("model", "score", "95 %", "exact", *beside)
         sheets.append(Sheet(name, columns, rows, _notes(own)))
     return sheets
+
+
+def _tells(key: str, results: Sequence[Result]) -> bool:
+    """Whether a column says more than the score: of two readings with the language rule, one is the score itself."""
+    return not key.endswith("_ja") or any(result.beside.get(key) != result.score for result in results)
 
 
 def own_pictures(results: Sequence[Result]) -> bool:
@@ -68,15 +73,12 @@ def _notes(results: Sequence[Result]) -> Cells:
     how = f"sampled at {asked['temperature']}" if asked["temperature"] else f"{asked['num_beams']} beam(s)"
     notes = [f"Rules: {told}. Answers: {how}, at most {asked['max_new_tokens']} tokens, seed {first.seed}."]
     for result in results:
-        seen = result.overlap
-        if seen is not None and seen.get("pairs"):
-            notes.append(
-                f"{result.model} was bred on {seen['search']}: {seen['pairs']} pairs look alike. Not a fair score."
-            )
-        elif seen is not None and "unknown" in seen:
-            notes.append(
-                f"{result.model} was bred on {seen['search']}, which cannot be compared here: {seen['unknown']}"
-            )
+        seen = result.overlap or {}
+        bred = f"{result.model} was bred on {seen.get('search')}"
+        if seen.get("pairs"):
+            notes.append(f"{bred}: {seen['pairs']} pairs of items look alike, so its score is not fair.")
+        elif "unknown" in seen:
+            notes.append(f"{bred}, which cannot be compared here: {seen['unknown']}")
     return tuple(notes)
 
 

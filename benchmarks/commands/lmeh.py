@@ -23,7 +23,7 @@ def lmeh(
     download: Annotated[bool, typer.Option("--download", help="Fetch models and data that are not here.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command, and stop.")] = False,
 ) -> None:
-    """Score a checkpoint on JP-LMEH, by lm-evaluation-harness (pip install 'evovlm[lmeh]').
+    """Score a checkpoint on JP-LMEH, by lm-evaluation-harness from the extra `lmeh`.
 
     \b
     Examples:

@@ -37,8 +37,8 @@ def show(
     if not found:
         raise UserError(f"{place}: no item {item!r}; ids stand in the files of answers")
     if as_json:
-        rows = [{"model": e.name, "task": e.result.task} | a.model_dump(mode="json") for e, a in found]
-        print(json.dumps(rows, ensure_ascii=False))
+        told = [{"model": e.name, "task": e.result.task} | a.model_dump(mode="json") for e, a in found]
+        print(json.dumps(told, ensure_ascii=False))
         return
     for name in dict.fromkeys((entry.result.task, answer.id) for entry, answer in found):
         own = [(e, a) for e, a in found if (e.result.task, a.id) == name]

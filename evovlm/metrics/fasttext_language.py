@@ -32,6 +32,6 @@ def fasttext_detector(path: Path) -> Detector:
 
     def japanese(text: str) -> bool:
         labels, shares = model.predict(text.replace("\n", ""), k=-1)
-        return dict(zip(labels, shares, strict=True)).get(JAPANESE, 0.0) >= 0.5
+        return bool(dict(zip(labels, shares, strict=True)).get(JAPANESE, 0.0) >= 0.5)
 
     return japanese
