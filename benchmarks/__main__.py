@@ -32,13 +32,13 @@ for command in (run, compare, show, score, leaderboard, overlap, tasks, lmeh, st
     app.command()(command)
 
 
-def main() -> None:
-    """Run the command line; a user's mistake is a sentence and exit code 2."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, on the process's arguments unless given; a mistake is a sentence and exit code 2."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        app(prog_name="evovlm bench")
+        app(args=arguments, prog_name="evovlm bench")
     except UserError as error:
         errors.print(Text.assemble(("error: ", "red"), str(error)))
         sys.exit(2)

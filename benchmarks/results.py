@@ -141,7 +141,7 @@ def find_results(places: Iterable[Path]) -> list[tuple[Path, Result]]:
 
 
 def answers_of(path: Path, result: Result) -> list[Answer]:
-    """The answers behind a result, in the order of the items. Raises UserError where they are gone."""
+    """The answers behind a result, in the order in which they were made. Raises UserError where they are gone."""
     file = path.parent.parent / result.answers
     if not file.is_file():
         raise UserError(f"{file}: the answers of {path} are gone; run the suite again")

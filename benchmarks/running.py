@@ -9,25 +9,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from benchmarks.batches import fitting_batch
 from benchmarks.contamination import bred_on
-from benchmarks.results import ANSWERS, RESULTS, Answer, Result, digest_of, mark, read_answers, slug, summary
-from benchmarks.suite import Suite, SuiteModel, SuiteTask
+from benchmarks.pairs import Pair
+from benchmarks.results import ANSWERS, RESULTS, Answer, Result, digest_of, mark, read_answers, summary
+from benchmarks.suite import Suite, SuiteModel
 from evovlm import study_log
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared
 from evovlm.errors import UserError
 from evovlm.heldout import without_image
 from evovlm.sources import OpenModel, open_model
-from evovlm.study_lock import hold
-from evovlm.tasks import Item, Options, Task, parse_split
-from evovlm.tasks.presets import has_preset
+from evovlm.tasks import Item
 from evovlm.version import hardware, versions
 
 PLANS = "plans"
@@ -35,47 +36,14 @@ PLANS = "plans"
 WINDOW = 4
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One model on one task."""
-
-    model: SuiteModel
-    asked: SuiteTask
-    task: Task
-    split: str
-    items: tuple[Item, ...]
-
-    @property
-    def stem(self) -> str:
-        """The name of the pair's files."""
-        return slug(self.model.name, self.asked.task, str(self.task.rules.get("preset", "")))
-
-
 Step = Callable[[Pair, int], None]  # hears how many answers were made, or found
-
-
-def plan_pairs(suite: Suite, options: Options) -> list[Pair]:
-    """All pairs, model by model, with their items. Raises UserError before any work where data are missing."""
-    read: dict[tuple[str, str | None, int | None], tuple[Task, str, tuple[Item, ...]]] = {}
-    pairs = []
-    for model in suite.models:
-        for asked in suite.tasks:
-            preset = asked.preset
-            if model.presets and has_preset(asked.task.partition(":")[0].partition("@")[0], model.presets):
-                preset = model.presets
-            key = (asked.task, preset, asked.items)
-            if key not in read:
-                task, split = parse_split(asked.task, replace(options, preset=preset))
-                read[key] = task, split, tuple(task.items(split, asked.items, suite.seed))
-            pairs.append(Pair(model, asked, *read[key]))
-    return pairs
 
 
 def run_suite(
     suite: Suite, pairs: Sequence[Pair], out: Path, *, device: str, download: bool, step: Step
 ) -> list[Result]:
-    """The result of every pair. Raises StudyError where another process works in the folder."""
-    with hold(out):
+    """The result of every pair. Raises UserError where another process works in the folder."""
+    with _hold(out):
         return [
             result
             for model in suite.models
@@ -83,6 +51,18 @@ def run_suite(
                 model, [pair for pair in pairs if pair.model == model], suite, out, device, download, step
             )
         ]
+
+
+@contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    """One process works in a run's folder: two would answer everything twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process works there; wait for it, or choose another --out") from None
 
 
 def _run_model(

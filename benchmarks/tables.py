@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.results import Result
 
@@ -82,14 +84,16 @@ def _notes(results: Sequence[Result]) -> Cells:
     return tuple(notes)
 
 
-def rich_table(sheet: Sheet) -> Table:
-    """For the terminal."""
-    table = Table(title=sheet.title, caption="\n".join(sheet.notes) or None, caption_justify="left")
+def print_sheet(console: Console, sheet: Sheet) -> None:
+    """In the terminal; nothing of the texts is taken for markup."""
+    table = Table(title=Text(sheet.title) if sheet.title else None)
     for number, name in enumerate(sheet.columns):
         table.add_column(name, justify="left" if number < sheet.words else "right", overflow="fold")
     for row in sheet.rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
-    return table
+        table.add_row(*map(Text, row))
+    console.print(table)
+    for note in sheet.notes:
+        console.print(note, markup=False, soft_wrap=True)
 
 
 def markdown(sheets: Sequence[Sheet], title: str) -> str:

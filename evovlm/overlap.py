@@ -45,8 +45,9 @@ def find_overlap(one: Sequence[Item], other: Sequence[Item]) -> list[Overlap]:
     """Every pair of the same id, of near texts or of near pictures, in the order of `one`."""
     ids = {item.id for item in other}
     found = [Overlap("id", item.id, item.id, 1.0) for item in one if item.id in ids]
-    found += _near_texts([i for i in one if i.image is None], [i for i in other if i.image is None])
-    found += _near_pictures([i for i in one if i.image], [i for i in other if i.image])
+    near = _near_texts([i for i in one if i.image is None], [i for i in other if i.image is None])
+    near += _near_pictures([i for i in one if i.image], [i for i in other if i.image])
+    found += [pair for pair in near if pair.one != pair.other]
     place = {item.id: number for number, item in enumerate(one)}
     return sorted(found, key=lambda pair: place[pair.one])
 

@@ -11,7 +11,7 @@ import typer
 
 from benchmarks.commands.entries import read_entries
 from benchmarks.comparison import Entry, Versus, against, by_task
-from benchmarks.tables import Sheet, rich_table
+from benchmarks.tables import Sheet, print_sheet
 from evovlm.errors import UserError
 
 
@@ -41,10 +41,10 @@ def compare(
         if as_json:
             told.append({"task": task, "split": split, "to": reference.name, "versus": [_row(row) for row in rows]})
             continue
-        OUT.print(rich_table(_sheet(f"{task}:{split}", reference, rows)))
+        print_sheet(OUT, _sheet(f"{task}:{split}", reference, rows))
         for row in rows:
             if row.changes:
-                OUT.print(rich_table(_changes(reference, row)))
+                print_sheet(OUT, _changes(reference, row))
     if as_json:
         print(json.dumps(told, ensure_ascii=False))
 

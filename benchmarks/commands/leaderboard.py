@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from benchmarks.results import Result, find_results
-from benchmarks.tables import Sheet, html, label, markdown, rich_table
+from benchmarks.tables import Sheet, html, label, markdown, print_sheet
 
 PAPER = "paper (arXiv:2403.13187)"
 
@@ -38,7 +38,7 @@ def leaderboard(
         return
     sheets = [_sheet(found, name, paper) for name in _tasks(found)]
     for sheet in sheets:
-        OUT.print(rich_table(sheet))
+        print_sheet(OUT, sheet)
     if out is not None:
         writers = {".md": markdown, ".html": html}
         if out.suffix not in writers:

@@ -31,7 +31,7 @@ def lmeh(
       evovlm bench lmeh zoo:ja --task ja_leaderboard_jcommonsenseqa --limit 20 --dry-run
     """
     from benchmarks.harness import harness_command, harness_environment, read_scores, refuse_vlm
-    from benchmarks.tables import Sheet, rich_table
+    from benchmarks.tables import Sheet, print_sheet
     from evovlm.console import OUT
     from evovlm.sources import resolve_folder
 
@@ -47,4 +47,4 @@ def lmeh(
     if done.returncode != 0:
         raise typer.Exit(done.returncode)
     rows = tuple((name, json.dumps(row, ensure_ascii=False)) for name, row in read_scores(out).items())
-    OUT.print(rich_table(Sheet(f"{model} by lm-evaluation-harness", ("task", "scores"), rows, words=2)))
+    print_sheet(OUT, Sheet(f"{model} by lm-evaluation-harness", ("task", "scores"), rows, words=2))

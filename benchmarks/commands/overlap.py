@@ -27,7 +27,7 @@ def overlap(
     """
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    from benchmarks.tables import Sheet, rich_table
+    from benchmarks.tables import Sheet, print_sheet
     from evovlm.console import OUT
     from evovlm.overlap import find_overlap
     from evovlm.tasks import Options, parse_split
@@ -42,7 +42,7 @@ def overlap(
     elif found:
         rows = tuple((pair.kind, pair.one, pair.other, f"{pair.likeness:.0%}") for pair in found[:SHOWN])
         title = f"{len(found)} pairs look alike" + (f", the first {SHOWN}" if len(found) > SHOWN else "")
-        OUT.print(rich_table(Sheet(title, ("by", one, other, "alike"), rows, words=3)))
+        print_sheet(OUT, Sheet(title, ("by", one, other, "alike"), rows, words=3))
     else:
         OUT.print(f"no overlap found between {len(sets[0])} and {len(sets[1])} items")
     raise typer.Exit(1 if found else 0)

@@ -39,14 +39,17 @@ def run(
     """
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    chosen = choose_suite(suite, model, task, preset, items, seed, batch)
+    # Heavier imports as they are needed: a mistake is told at once.
     from benchmarks.commands.choices import task_options
-    from benchmarks.running import Pair, plan_pairs, run_suite
-    from benchmarks.tables import html, markdown, rich_table, run_sheets
+    from benchmarks.pairs import Pair, plan_pairs
+
+    pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
+    from benchmarks.running import run_suite
+    from benchmarks.tables import html, markdown, print_sheet, run_sheets
     from evovlm.console import OUT, bars
     from evovlm.study_log import write_json
 
-    chosen = choose_suite(suite, model, task, preset, items, seed, batch)
-    pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
     with bars() as progress:
         whole = progress.add_task("answers", total=sum(len(pair.items) for pair in pairs), figures="")
 
@@ -64,7 +67,7 @@ def run(
         print(json.dumps({"format": 1, "results": content}, ensure_ascii=False))
         return
     for sheet in sheets:
-        OUT.print(rich_table(sheet))
+        print_sheet(OUT, sheet)
     OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
 
 

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from benchmarks.commands.entries import read_entries
-from benchmarks.tables import Sheet, rich_table
+from benchmarks.tables import Sheet, print_sheet
 from evovlm.errors import UserError
 
 
 def show(
     place: Annotated[Path, typer.Argument(help="A run folder, or a file of results.")],
-    item: Annotated[str, typer.Argument(help="The item's id, or its number from 1 on.")],
+    item: Annotated[str, typer.Argument(help="The item's id, or its number among the sorted ids.")],
     task: Annotated[str | None, typer.Option(help="The task, where several have such an item.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
@@ -47,7 +47,7 @@ def show(
         OUT.print(first.question, markup=False)
         OUT.print("references: " + " / ".join(first.references), markup=False)
         rows = tuple((e.name, a.answer, f"{a.score:.1f}", "yes" if a.exact else "no") for e, a in own)
-        OUT.print(rich_table(Sheet("", ("model", "answer", "score", "exact"), rows, words=2)))
+        print_sheet(OUT, Sheet("", ("model", "answer", "score", "exact"), rows, words=2))
 
 
 def _key(item: str, ids: list[str]) -> str | None:

@@ -14,7 +14,7 @@ def tasks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
     Example: evovlm bench tasks
     """
     from benchmarks.suite import shipped_suites
-    from benchmarks.tables import Sheet, rich_table
+    from benchmarks.tables import Sheet, print_sheet
     from evovlm.console import OUT
     from evovlm.tasks import TASKS, load_task
     from evovlm.tasks.presets import presets_of
@@ -31,5 +31,5 @@ def tasks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
         print(json.dumps({"tasks": found, "suites": shipped_suites()}, ensure_ascii=False))
         return
     rows = tuple((name, ", ".join(row["splits"]), ", ".join(row["presets"])) for name, row in found.items())
-    OUT.print(rich_table(Sheet("Tasks", ("task", "splits", "presets (the first is the default)"), rows, words=3)))
+    print_sheet(OUT, Sheet("Tasks", ("task", "splits", "presets (the first is the default)"), rows, words=3))
     OUT.print(f"suites: {', '.join(shipped_suites())}")
