@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,8 @@ from benchmarks.commands.entries import read_entries
 from benchmarks.comparison import Entry, Versus, against, by_task
 from benchmarks.tables import Sheet, print_sheet
 from evovlm.errors import UserError
+
+Key = tuple[str, str, str]
 
 
 def compare(
@@ -35,8 +38,7 @@ def compare(
     if not groups:
         raise UserError(f"{', '.join(map(str, places))}: no two results on the same items; nothing to compare")
     told: list[dict[str, Any]] = []
-    for (task, split, _), group in groups.items():
-        reference = _reference(group, to)
+    for (task, split, _), (reference, group) in _referred(groups, to).items():
         rows = [against(reference, entry, changes=changes) for entry in group if entry is not reference]
         if as_json:
             told.append({"task": task, "split": split, "to": reference.name, "versus": [_row(row) for row in rows]})
@@ -49,13 +51,18 @@ def compare(
         print(json.dumps(told, ensure_ascii=False))
 
 
-def _reference(group: list[Entry], name: str | None) -> Entry:
-    if name is None:
-        return group[0]
-    for entry in group:
-        if name in (entry.name, entry.result.model):
-            return entry
-    raise UserError(f"--to: no model {name!r} among the results; choose from {[entry.name for entry in group]}")
+def _referred(groups: Mapping[Key, list[Entry]], name: str | None) -> dict[Key, tuple[Entry, list[Entry]]]:
+    """Each task's entry that the others are compared with: the named one, where it took part, or the best."""
+    found = {}
+    for key, group in groups.items():
+        for entry in group:
+            if name in (None, entry.name, entry.result.model):
+                found[key] = entry, group
+                break
+    if not found:
+        names = sorted({entry.name for group in groups.values() for entry in group})
+        raise UserError(f"--to: no model {name!r} among the results; choose from {names}")
+    return found
 
 
 def _sheet(title: str, reference: Entry, rows: list[Versus]) -> Sheet:
