@@ -140,3 +140,24 @@ def test_evaluate_prints_one_json_object():
     row = json.loads(done.stdout)
     assert row["items"] == 8
     assert {"score", "ci95", "exact", "seed", "versions", "hardware"} <= set(row)
+
+
+def test_evaluate_takes_anybodys_file_and_a_preset(tmp_path: Path):
+    rows = [
+        {"question": f"箱に{n}個の石があり、2個もらいました。全部で何個ですか。", "reference": str(n + 2)}
+        for n in range(4)
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    words = ("evaluate", "zoo:ja", "--data", "custom-maths@mine.jsonl:test", "--json")
+    done = run(*words, "--preset", "plain", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"] == 4
+    refused = run(*words, "--preset", "fast", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "plain" in refused.stderr
+
+
+def test_bench_opens_the_benchmarks(tmp_path: Path):
+    done = run("bench", "tasks", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mgsm-ja" in json.loads(done.stdout)["tasks"]

@@ -7,6 +7,7 @@ import pytest
 from evovlm.genome import genes_of
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import read_recipe
+from evovlm.tasks import Options, parse_split
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 MISTRAL_LAYERS = 32
@@ -56,3 +57,14 @@ def test_the_papers_routes_have_the_papers_search():
     assert recipe.search.route.repeats == 3
     assert (recipe.search.algorithm, recipe.search.population) == ("cmaes", 128)
     assert recipe.search.trials == 128 * 100
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_names_tasks_and_presets_that_there_are(path: Path):
+    data = read_recipe(path).data
+    assert data is not None
+    for where in (data.search, data.validation, data.test):
+        if where is not None:
+            task, split = parse_split(where, Options(preset=data.preset), RECIPES)
+            assert split in task.splits
+            assert (split in task.test_splits) == (where == data.test)
