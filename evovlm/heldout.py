@@ -95,11 +95,10 @@ def evaluate_model(
 ) -> tuple[Interval, Evaluation]:
     """Score one model as it is on one split (`TASK:SPLIT`); a language model answers without the image."""
     task, split = parse_split(data, Options(preset=preset, download=download))
-    items = task.items(split, count, seed)
-    opened = open_model(model, model, None, Path.cwd(), download=download)
+    opened, items = open_model(model, model, None, Path.cwd(), download=download), task.items(split, count, seed)
     dtype = torch.float32 if device == "cpu" else None
-    evaluation = _answer_as_is(opened, task, items, batch=batch, device=device, dtype=dtype)
-    return bootstrap(evaluation.scores, seed=seed), evaluation
+    found = _answer_as_is(opened, task, items, batch=batch, device=device, dtype=dtype)
+    return bootstrap(found.scores, seed=seed), found
 
 
 def without_image(items: Sequence[Item], generation: Generation) -> tuple[list[Item], Generation]:

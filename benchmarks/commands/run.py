@@ -1,16 +1,23 @@
-"""`run`: every model of a suite answers every task. Knows typer and the runner."""
+"""`run`: every model of a suite answers every task. Knows typer and the runner, which is loaded when it is needed."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from benchmarks.commands.choices import task_options
+from benchmarks.pairs import Pair, plan_pairs
+from benchmarks.results import FORMAT, Result
 from benchmarks.suite import Suite, make_suite, named_model, read_suite
+from benchmarks.tables import Sheet, html, markdown, print_sheet, run_sheets
+from evovlm.console import OUT, bars
 from evovlm.errors import UserError
+from evovlm.study_log import write_json
 
 
 def run(
@@ -40,15 +47,21 @@ def run(
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     chosen = choose_suite(suite, model, task, preset, items, seed, batch)
-    # Heavier imports as they are needed: a mistake is told at once.
-    from benchmarks.commands.choices import task_options
-    from benchmarks.pairs import Pair, plan_pairs
-
     pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
+    results = _answer_all(chosen, pairs, out, device, download)
+    content = {"format": FORMAT, "results": [result.model_dump(mode="json") for result in results]}
+    sheets = _write(out, results, content)
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False))
+        return
+    for sheet in sheets:
+        print_sheet(OUT, sheet)
+    OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
+
+
+def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, device: str, download: bool) -> list[Result]:
+    """Run the pairs under a bar."""
     from benchmarks.running import run_suite
-    from benchmarks.tables import html, markdown, print_sheet, run_sheets
-    from evovlm.console import OUT, bars
-    from evovlm.study_log import write_json
 
     with bars() as progress:
         whole = progress.add_task("answers", total=sum(len(pair.items) for pair in pairs), figures="")
@@ -56,19 +69,16 @@ def run(
         def step(pair: Pair, made: int) -> None:
             progress.update(whole, advance=made, figures=f"{pair.model.name} on {pair.task.name}")
 
-        results = run_suite(chosen, pairs, out, device=device, download=download, step=step)
-    title = f"Results in {out.name}"
-    sheets = run_sheets(results)
-    content = [result.model_dump(mode="json") for result in results]
-    write_json(out / "results.json", {"format": 1, "results": content})
+        return run_suite(suite, pairs, out, device=device, download=download, step=step)
+
+
+def _write(out: Path, results: Sequence[Result], content: dict[str, Any]) -> list[Sheet]:
+    """The files of the whole run; returns the tables."""
+    sheets, title = run_sheets(results), f"Results in {out.name}"
+    write_json(out / "results.json", content)
     (out / "results.md").write_text(markdown(sheets, title), encoding="utf-8")
     (out / "results.html").write_text(html(sheets, title), encoding="utf-8")
-    if as_json:
-        print(json.dumps({"format": 1, "results": content}, ensure_ascii=False))
-        return
-    for sheet in sheets:
-        print_sheet(OUT, sheet)
-    OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
+    return sheets
 
 
 def choose_suite(

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from benchmarks.commands.choices import task_options
+from benchmarks.predictions import answer_rows, score_predictions
+from evovlm.console import OUT
+from evovlm.tasks import Options, Task, load_task, parse_split
 
 
 def score(
@@ -32,32 +39,33 @@ def score(
     """
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    from dataclasses import replace
-
-    from benchmarks.commands.choices import task_options
-    from benchmarks.predictions import answer_rows, score_predictions
-    from evovlm.console import OUT
-    from evovlm.tasks import load_task, parse_split
-
     options = replace(task_options(scoring=scoring, lid=lid, download=download), preset=preset)
-    if ":" in task:
-        loaded, split = parse_split(task, options)
-    else:
-        name, _, path = task.partition("@")
-        loaded = load_task(name, replace(options, path=Path(path)) if path else options)
-        split = (loaded.test_splits or loaded.splits)[0]
+    loaded, split = _named(task, options)
     found = score_predictions(loaded, split, predictions, items=items, seed=seed)
     rows = found.pop("answers")
-    row = {"task": loaded.name, "split": split, "predictions": str(predictions), "seed": seed} | found
     if as_json:
+        row = {"task": loaded.name, "split": split, "predictions": str(predictions), "seed": seed} | found
         print(json.dumps(row | ({"answers": answer_rows(rows)} if answers else {}), ensure_ascii=False))
-        return
+    else:
+        _print(loaded.name, found)
+
+
+def _named(text: str, options: Options) -> tuple[Task, str]:
+    """Task and split of TASK:SPLIT, or of TASK and TASK@PATH, whose test is meant."""
+    if ":" in text:
+        return parse_split(text, options)
+    name, _, path = text.partition("@")
+    task = load_task(name, replace(options, path=Path(path)) if path else options)
+    return task, (task.test_splits or task.splits)[0]
+
+
+def _print(name: str, found: Mapping[str, Any]) -> None:
     low, high = found["ci95"]
     OUT.print(
-        f"{loaded.name}: [bold]{found['score']:.2f}[/bold] (95 % {low:.2f} to {high:.2f}, bootstrap median"
+        f"{name}: [bold]{found['score']:.2f}[/bold] (95 % {low:.2f} to {high:.2f}, bootstrap median"
         f" {found['median']:.2f}), exact {found['exact']:.1%}, {found['items']} items"
     )
-    OUT.print("beside: " + ", ".join(f"{name} {value:.2f}" for name, value in found["beside"].items()))
-    OUT.print("rules: " + ", ".join(f"{name} {value}" for name, value in found["rules"].items()))
+    OUT.print("beside: " + ", ".join(f"{key} {value:.2f}" for key, value in found["beside"].items()))
+    OUT.print("rules: " + ", ".join(f"{key} {value}" for key, value in found["rules"].items()))
     if found["missing"]:
         OUT.print(f"{found['missing']} items have no answer and count as empty")

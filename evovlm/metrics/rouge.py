@@ -6,10 +6,10 @@ evaluation code; a sentence's tokens are those of its normalised text.
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import fugashi
 import unidic_lite
-from rouge_score import rouge_scorer
 
 from evovlm.metrics.language import Detector, is_japanese
 from evovlm.metrics.normalise import normalise
@@ -31,7 +31,10 @@ class MecabTokenizer:
 
 
 @cache
-def _scorer() -> rouge_scorer.RougeScorer:
+def _scorer() -> Any:
+    # Drags in nltk and scipy, two seconds that a command which scores nothing should not wait for.
+    from rouge_score import rouge_scorer
+
     return rouge_scorer.RougeScorer(["rougeL"], tokenizer=MecabTokenizer())
 
 
