@@ -119,10 +119,11 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     """Open the models, choose the items, name the genes. Raises UserError for whatever does not fit."""
     recipe = _overridden(recipe, settings)
     search = search_of(recipe)
-    assembly = assemble(recipe, root, download=settings.download)
+    # Items first: they are told apart, or missing, before any model is fetched.
     sets = read_item_sets(
         recipe, root, count=search.items, seed=search.seed, judged=settings.judged, download=settings.download
     )
+    assembly = assemble(recipe, root, download=settings.download)
     refuse_unknown(search.objectives)
     space = None
     if search.route is not None:
