@@ -16,9 +16,9 @@ from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.check.route import depth_of
-from evovlm.errors import RecipeError, UserError
+from evovlm.errors import CANDIDATE_FAULTS, RecipeError, UserError
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.evaluators.objectives import make_judge, refuse_unknown
+from evovlm.evaluators.objectives import refuse_unknown
 from evovlm.evaluators.route import evaluator_for
 from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
@@ -27,7 +27,8 @@ from evovlm.recipe import Data, Recipe
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher
-from evovlm.study import CANDIDATE_FAULTS, Express, Study
+from evovlm.searching import Workers, remote_job, search_here, search_on_ray
+from evovlm.study import Express, Study
 from evovlm.study_lock import hold
 from evovlm.study_log import Trial
 from evovlm.tasks import Item, Task, parse_split
@@ -50,6 +51,7 @@ class EvolveSettings:
     device: str = "cpu"
     checkpoint: bool = False
     download: bool = False
+    workers: Workers | None = None  # None: candidates are evaluated in this process
 
 
 class Watch(Protocol):
@@ -144,22 +146,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     if finished is not None:
         return finished
     search = search_of(plan.recipe)
-    evaluator = evaluator_for(plan.recipe)(
-        plan.assembly,
-        plan.task,
-        batch=search.batch,
-        device=plan.settings.device,
-        on_halved=lambda rows: study_log.log_event(out, "batch halved", rows=rows, after_trials=len(study.trials)),
-    )
-    watch.phase("search", plan.trials)
-    for trial in study.trials[: plan.trials]:
-        _tell(watch, trial)
-    study.run(
-        plan.searcher(),
-        make_judge(evaluator, plan.recipe, plan.search_items),
-        plan.trials,
-        lambda trial: _tell(watch, trial),
-    )
+    evaluator = _search(plan, study, watch)
     others = _other_items(plan.recipe, plan.settings)
     choice = others.get("validation", list(plan.search_items))
     winner, selection = choose_winner(study, evaluator, choice, watch)
@@ -187,6 +174,30 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         result["checkpoint"] = str(_write_winner(plan, winner, out, result, watch))
     study_log.write_json(out / study_log.RESULT, result)
     return result
+
+
+def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
+    """All trials; returns the evaluator of this process, which comes after the workers' where there are any."""
+    watch.phase("search", plan.trials)
+    for trial in study.trials[: plan.trials]:
+        _tell(watch, trial)
+    settings, recipe, items = plan.settings, plan.recipe, plan.search_items
+    searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
+    if settings.workers is not None:
+        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download)
+        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial)
+    evaluator = evaluator_for(recipe)(
+        plan.assembly,
+        plan.task,
+        batch=search_of(recipe).batch,
+        device=settings.device,
+        on_halved=lambda rows: study_log.log_event(
+            study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
+        ),
+    )
+    if settings.workers is None:
+        search_here(study, searcher, evaluator, items, plan.trials, on_trial)
+    return evaluator
 
 
 def choose_winner(
