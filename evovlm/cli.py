@@ -181,7 +181,9 @@ def evolve(
     device: Device = "cpu",
     checkpoint: Annotated[bool, typer.Option(help="Write the winner as a checkpoint into the study.")] = False,
     ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: auto, or its address.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
+    ] = None,
     time_limit: Annotated[float | None, typer.Option(min=0.1, help="With --ray: seconds a candidate may take.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,

@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.check.route import depth_of
-from evovlm.errors import CANDIDATE_FAULTS, RecipeError, UserError
+from evovlm.choice import Watch, choose_winner
+from evovlm.errors import RecipeError
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import refuse_unknown
 from evovlm.evaluators.route import evaluator_for
@@ -34,7 +35,6 @@ from evovlm.study_log import Trial
 from evovlm.tasks import Item, Task, parse_split
 from evovlm.version import hardware, versions
 
-FINALISTS = 10
 # Enough for intervals of a few points; the choice among ten candidates and the sweeps need fewer.
 ITEMS = {"validation": 300, "test": 500}
 PICTURES = 12
@@ -52,16 +52,6 @@ class EvolveSettings:
     checkpoint: bool = False
     download: bool = False
     workers: Workers | None = None  # None: candidates are evaluated in this process
-
-
-class Watch(Protocol):
-    """Who looks on: a progress bar, JSON lines, or nobody."""
-
-    def phase(self, name: str, total: int) -> None:
-        """A phase of `total` steps begins."""
-
-    def step(self, text: str, **figures: float | None) -> None:
-        """One step of the phase is done."""
 
 
 @dataclass(frozen=True)
@@ -198,39 +188,6 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     if settings.workers is None:
         search_here(study, searcher, evaluator, items, plan.trials, on_trial)
     return evaluator
-
-
-def choose_winner(
-    study: Study, evaluator: LocalEvaluator, items: Sequence[Item], watch: Watch
-) -> tuple[Recipe, dict[str, Any]]:
-    """Re-score the best candidates on items that the search has not seen; the best there wins.
-
-    The best of many noisy scores is too good to be true (the winner's curse): `luck` is the fall of the winner's
-    score from search to fresh items.
-    """
-    finalists = list(study.finalists(FINALISTS))
-    watch.phase("choice", len(finalists))
-    rescored = []
-    for trial in finalists:
-        try:
-            score = evaluator.evaluate(study.candidate(trial.genome), items).score
-        except CANDIDATE_FAULTS as fault:
-            watch.step(f"trial {trial.trial}: {fault}")
-            continue
-        rescored.append((score, trial))
-        watch.step(f"trial {trial.trial}", score=score)
-    if not rescored:
-        raise UserError(f"{study.folder}: no candidate stands up to fresh items; see {study_log.TRIALS}")
-    score, trial = max(rescored, key=lambda pair: (pair[0], -pair[1].trial))
-    selection = {
-        "trial": trial.trial,
-        "search_score": trial.score,
-        "choice_score": score,
-        "luck": (trial.score or 0.0) - score,
-        "items": len(items),
-        "finalists": [{"trial": t.trial, "search_score": t.score, "choice_score": s} for s, t in rescored],
-    }
-    return study.candidate(trial.genome), selection
 
 
 def refuse_overlap(named: dict[str, Sequence[Item]]) -> None:

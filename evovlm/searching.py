@@ -5,9 +5,7 @@ Knows plans' parts, studies and evaluators; no choice of a winner and no held-ou
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 

@@ -174,10 +174,10 @@ class Study:
         A score that is not finite is a failure. `ask`, `told`, `worker`: see `Trial`.
         """
         recipe = self.candidate(genome)
+        if not isinstance(outcome, str) and not math.isfinite(outcome.score):
+            outcome = f"FloatingPointError: the score is {outcome.score}"
         evaluation = None if isinstance(outcome, str) else outcome
         error = outcome if isinstance(outcome, str) else None
-        if evaluation is not None and not math.isfinite(evaluation.score):
-            evaluation, error = None, f"FloatingPointError: the score is {evaluation.score}"
         trial = Trial(
             trial=len(self.trials),
             generation=generation,

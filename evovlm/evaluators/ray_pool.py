@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ ATTEMPTS = 3
 # Workers that die before they are ready, one after another, before the pool gives up.
 FAILED_OPENINGS = 5
 LOOK_AROUND = 2.0  # seconds between two looks at the cluster's size and at the time limits
+PATIENCE = 10.0  # seconds until a cluster's address must answer
 LOCAL_STORE = 200 * 2**20  # bytes of Ray's object store on a cluster of our own: only recipes and answers travel
 
 OnEvent = Callable[..., None]
@@ -76,18 +78,32 @@ def cluster(address: str) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    _refuse_silent(address)
     try:
         ray.init(address=address, **quiet)
     except ConnectionError:
         if address != "auto":
-            raise UserError(
-                f"--ray {address}: no Ray cluster answers there; start one with `ray start --head`"
-            ) from None
+            raise UserError(_nobody(address)) from None
         ray.init(address="local", include_dashboard=False, object_store_memory=LOCAL_STORE, **quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises UserError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except OSError as error:
+        raise UserError(f"{_nobody(address)} ({error})") from None
+
+
+def _nobody(address: str) -> str:
+    return f"--ray {address}: no Ray cluster answers there; start one with `ray start --head`"
 
 
 class RayPool:

@@ -45,7 +45,9 @@ class RemoteJob:
         task, split = parse_split(self.data)
         items = task.items(split, len(self.item_ids), search.seed)
         if tuple(item.id for item in items) != self.item_ids:
-            raise StudyError(f"{platform.node()}: {self.data} gives other items than the study has; install one version")
+            raise StudyError(
+                f"{platform.node()}: {self.data} gives other items than the study has; install one version"
+            )
         evaluator = evaluator_for(recipe)(
             assembly, task, batch=search.batch, device=self.device, threads=self.threads or None
         )
