@@ -188,22 +188,21 @@ def test_a_node_lost_and_another_joined(connected: Cluster, tmp_path: Path):
     extra = connected.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     run = Run(tmp_path / "study", opener_of(tmp_path, "", always=0.15), workers=None)
     assert run.pool.size == 3
-    changes = {8: lambda: connected.remove_node(extra, allow_graceful=False)}
-    changes[16] = lambda: connected.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    joined_before = 0
-
-    def on_trial(trial: Any) -> None:
-        nonlocal joined_before
-        if trial.trial == 16:
-            joined_before = len(run.named("worker joined"))
-        if trial.trial in changes:
-            changes[trial.trial]()
-
-    run.go(70, on_trial)
-    assert answered_once(run.study, 70)
-    assert all(trial.error is None for trial in run.study.trials)
+    searcher = make_searcher("cmaes", SearchSettings(len(GENES), None, 0.5, 1 / 6, 0))
+    steady = SteadyRun(run.study, stream_of(searcher), run.pool)
+    trials = 30
+    steady.run(trials, lambda trial: None if trial.trial != 8 else connected.remove_node(extra, allow_graceful=False))
+    known = len(run.named("worker joined"))
+    connected.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    until = time.monotonic() + 60
+    while len(run.named("worker joined")) == known and time.monotonic() < until:
+        trials += 10
+        steady.run(trials, lambda trial: None)
+    run.pool.close()
     assert run.named("worker lost")
-    assert len(run.named("worker joined")) > joined_before, "the node that joined got a worker"
+    assert len(run.named("worker joined")) > known, "the node that joined got a worker"
+    assert answered_once(run.study, trials)
+    assert all(trial.error is None for trial in run.study.trials)
 
 
 def test_the_driver_killed_and_started_again(nodes: Cluster, tmp_path: Path):
