@@ -10,15 +10,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.check.route import depth_of
-from evovlm.errors import RecipeError, UserError
+from evovlm.choice import Watch, choose_winner
+from evovlm.errors import RecipeError
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.evaluators.objectives import make_judge, refuse_unknown
+from evovlm.evaluators.objectives import refuse_unknown
 from evovlm.evaluators.route import evaluator_for
 from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
@@ -27,13 +28,13 @@ from evovlm.recipe import Data, Recipe
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher
-from evovlm.study import CANDIDATE_FAULTS, Express, Study
+from evovlm.searching import Workers, remote_job, search_here, search_on_ray
+from evovlm.study import Express, Study
 from evovlm.study_lock import hold
 from evovlm.study_log import Trial
 from evovlm.tasks import Item, Task, parse_split
 from evovlm.version import hardware, versions
 
-FINALISTS = 10
 # Enough for intervals of a few points; the choice among ten candidates and the sweeps need fewer.
 ITEMS = {"validation": 300, "test": 500}
 PICTURES = 12
@@ -50,16 +51,7 @@ class EvolveSettings:
     device: str = "cpu"
     checkpoint: bool = False
     download: bool = False
-
-
-class Watch(Protocol):
-    """Who looks on: a progress bar, JSON lines, or nobody."""
-
-    def phase(self, name: str, total: int) -> None:
-        """A phase of `total` steps begins."""
-
-    def step(self, text: str, **figures: float | None) -> None:
-        """One step of the phase is done."""
+    workers: Workers | None = None  # None: candidates are evaluated in this process
 
 
 @dataclass(frozen=True)
@@ -144,22 +136,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     if finished is not None:
         return finished
     search = search_of(plan.recipe)
-    evaluator = evaluator_for(plan.recipe)(
-        plan.assembly,
-        plan.task,
-        batch=search.batch,
-        device=plan.settings.device,
-        on_halved=lambda rows: study_log.log_event(out, "batch halved", rows=rows, after_trials=len(study.trials)),
-    )
-    watch.phase("search", plan.trials)
-    for trial in study.trials[: plan.trials]:
-        _tell(watch, trial)
-    study.run(
-        plan.searcher(),
-        make_judge(evaluator, plan.recipe, plan.search_items),
-        plan.trials,
-        lambda trial: _tell(watch, trial),
-    )
+    evaluator = _search(plan, study, watch)
     others = _other_items(plan.recipe, plan.settings)
     choice = others.get("validation", list(plan.search_items))
     winner, selection = choose_winner(study, evaluator, choice, watch)
@@ -189,37 +166,28 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     return result
 
 
-def choose_winner(
-    study: Study, evaluator: LocalEvaluator, items: Sequence[Item], watch: Watch
-) -> tuple[Recipe, dict[str, Any]]:
-    """Re-score the best candidates on items that the search has not seen; the best there wins.
-
-    The best of many noisy scores is too good to be true (the winner's curse): `luck` is the fall of the winner's
-    score from search to fresh items.
-    """
-    finalists = list(study.finalists(FINALISTS))
-    watch.phase("choice", len(finalists))
-    rescored = []
-    for trial in finalists:
-        try:
-            score = evaluator.evaluate(study.candidate(trial.genome), items).score
-        except CANDIDATE_FAULTS as fault:
-            watch.step(f"trial {trial.trial}: {fault}")
-            continue
-        rescored.append((score, trial))
-        watch.step(f"trial {trial.trial}", score=score)
-    if not rescored:
-        raise UserError(f"{study.folder}: no candidate stands up to fresh items; see {study_log.TRIALS}")
-    score, trial = max(rescored, key=lambda pair: (pair[0], -pair[1].trial))
-    selection = {
-        "trial": trial.trial,
-        "search_score": trial.score,
-        "choice_score": score,
-        "luck": (trial.score or 0.0) - score,
-        "items": len(items),
-        "finalists": [{"trial": t.trial, "search_score": t.score, "choice_score": s} for s, t in rescored],
-    }
-    return study.candidate(trial.genome), selection
+def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
+    """All trials; returns the evaluator of this process, which comes after the workers' where there are any."""
+    watch.phase("search", plan.trials)
+    for trial in study.trials[: plan.trials]:
+        _tell(watch, trial)
+    settings, recipe, items = plan.settings, plan.recipe, plan.search_items
+    searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
+    if settings.workers is not None:
+        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download)
+        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial)
+    evaluator = evaluator_for(recipe)(
+        plan.assembly,
+        plan.task,
+        batch=search_of(recipe).batch,
+        device=settings.device,
+        on_halved=lambda rows: study_log.log_event(
+            study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
+        ),
+    )
+    if settings.workers is None:
+        search_here(study, searcher, evaluator, items, plan.trials, on_trial)
+    return evaluator
 
 
 def refuse_overlap(named: dict[str, Sequence[Item]]) -> None:
