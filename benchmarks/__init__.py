@@ -1,1 +1,1 @@
-"""Benchmarks: how fast evovlm is, beside others. Each module says how it is run; nothing in evovlm imports them."""
+"""Benchmarks: what models are worth, and how fast evovlm is. Nothing in evovlm imports them."""

@@ -236,10 +236,11 @@ def evolve(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A checkpoint folder, zoo:NAME or a hub id.")],
-    data: Annotated[str, typer.Option(help="Task and split, such as zoo-vqa:test.")],
+    data: Annotated[str, typer.Option(help="TASK:SPLIT, or TASK@PATH:SPLIT with the data in a file or folder.")],
     items: Annotated[int, typer.Option(min=1, help="How many items.")] = 500,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     batch: Annotated[int, typer.Option(min=1)] = 128,
+    preset: Annotated[str | None, typer.Option(help="How the task asks and scores; its default if left out.")] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
     download: Download = False,
@@ -249,12 +250,15 @@ def evaluate(
     Examples:
       evovlm evaluate zoo:vlm --data zoo-vqa:test
       evovlm evaluate runs/demo/checkpoint --data zoo-vqa:test --items 500 --json
+      evovlm evaluate zoo:ja --data custom-maths@my-problems.jsonl:test --preset plain
     """
     from evovlm.console import OUT
     from evovlm.heldout import evaluate_model
     from evovlm.version import hardware, versions
 
-    interval, evaluation = evaluate_model(model, data, items, seed=seed, batch=batch, device=device, download=download)
+    interval, evaluation = evaluate_model(
+        model, data, items, seed=seed, batch=batch, device=device, download=download, preset=preset
+    )
     row = {
         "model": model,
         "data": data,
@@ -300,6 +304,19 @@ def open_app(context: typer.Context) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "app", *context.args])
 
 
+@app.command(
+    "bench",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def open_bench(context: typer.Context) -> None:
+    """Benchmark models on tasks, compare results, score answers made elsewhere.
+
+    Example: evovlm bench run zoo
+    """
+    os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *context.args])
+
+
 def _print_plan(plan: Plan) -> None:
     from evovlm.console import OUT, findings_table
 
@@ -308,6 +325,8 @@ def _print_plan(plan: Plan) -> None:
         f"would search {len(plan.genes)} genes with {plan.recipe.search.algorithm if plan.recipe.search else ''}:"
         f" {plan.trials} trials of {len(plan.search_items)} {plan.task.name} items on {plan.settings.device}"
     )
+    if plan.sets.left_out:
+        OUT.print(f"left out: {plan.sets.left_out} search items that look like items which judge them")
     shown = [gene.name for gene in plan.genes[:GENES_SHOWN]]
     left = len(plan.genes) - len(shown)
     OUT.print("genes: " + ", ".join(shown) + (f" and {left} more" if left else ""))

@@ -17,14 +17,14 @@ from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.check.route import depth_of
 from evovlm.choice import Watch, choose_winner
-from evovlm.errors import RecipeError
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import refuse_unknown
 from evovlm.evaluators.route import evaluator_for
 from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
 from evovlm.heldout import contestants, judge
-from evovlm.recipe import Data, Recipe
+from evovlm.item_sets import ItemSets, data_of, read_item_sets
+from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher
@@ -32,11 +32,9 @@ from evovlm.searching import Workers, remote_job, search_here, search_on_ray
 from evovlm.study import Express, Study
 from evovlm.study_lock import hold
 from evovlm.study_log import Trial
-from evovlm.tasks import Item, Task, parse_split
+from evovlm.tasks import Item, Task
 from evovlm.version import hardware, versions
 
-# Enough for intervals of a few points; the choice among ten candidates and the sweeps need fewer.
-ITEMS = {"validation": 300, "test": 500}
 PICTURES = 12
 
 
@@ -61,11 +59,20 @@ class Plan:
     recipe: Recipe
     settings: EvolveSettings
     assembly: Assembly
-    task: Task
     genes: tuple[Gene, ...]
-    search_items: tuple[Item, ...]
+    sets: ItemSets
     trials: int
     space: DataFlow | None = None  # None: weights and densities are searched
+
+    @property
+    def task(self) -> Task:
+        """What the search is scored on."""
+        return self.sets.task
+
+    @property
+    def search_items(self) -> tuple[Item, ...]:
+        """What every candidate is asked."""
+        return self.sets.search
 
     def searcher(self) -> Searcher:
         """A fresh searcher, the same for the same plan."""
@@ -102,19 +109,17 @@ class Plan:
 def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
     """Open the models, choose the items, name the genes. Raises UserError for whatever does not fit."""
     recipe = _overridden(recipe, settings)
-    search, data = search_of(recipe), _data_of(recipe)
-    task, split = parse_split(data.search)
-    if split in task.test_splits:
-        raise RecipeError(f"data.search: {data.search} is a test set; search on another split")
+    search = search_of(recipe)
     assembly = assemble(recipe, root, download=settings.download)
-    items = tuple(task.items(split, search.items, search.seed))
-    refuse_overlap({"search": items, **_other_items(recipe, settings)})
+    sets = read_item_sets(
+        recipe, root, count=search.items, seed=search.seed, judged=settings.judged, download=settings.download
+    )
     refuse_unknown(search.objectives)
     space = None
     if search.route is not None:
         space = data_flow(recipe, {name: depth_of(model) for name, model in assembly.sources.items()})
     genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
-    plan = Plan(recipe, settings, assembly, task, genes, items, search.trials, space)
+    plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space)
     plan.searcher()  # whatever a searcher refuses, it refuses before any work
     return plan
 
@@ -137,7 +142,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         return finished
     search = search_of(plan.recipe)
     evaluator = _search(plan, study, watch)
-    others = _other_items(plan.recipe, plan.settings)
+    others = plan.sets.judging
     choice = others.get("validation", list(plan.search_items))
     winner, selection = choose_winner(study, evaluator, choice, watch)
     write_recipe(moved(winner, plan.assembly.root, out), out / study_log.BEST)
@@ -149,7 +154,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     result: dict[str, Any] = {
         "digest": winner.digest(),
         "task": plan.task.name,
-        "data": vars(_data_of(plan.recipe)) | {"search_items": len(plan.search_items)},
+        "data": vars(data_of(plan.recipe)) | {"search_items": len(plan.search_items), "left_out": plan.sets.left_out},
         "trials": len(study.trials),
         "selection": selection,
         "held_out": table,
@@ -190,40 +195,10 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     return evaluator
 
 
-def refuse_overlap(named: dict[str, Sequence[Item]]) -> None:
-    """Raises RecipeError where two sets of items share one: a search must never see what judges it."""
-    names = list(named)
-    for index, one in enumerate(names):
-        for other in names[index + 1 :]:
-            shared = {item.id for item in named[one]} & {item.id for item in named[other]}
-            if shared:
-                raise RecipeError(
-                    f"data: {one} and {other} share {len(shared)} items, {sorted(shared)[0]} among them;"
-                    " choose splits that are disjoint"
-                )
-
-
 def _overridden(recipe: Recipe, settings: EvolveSettings) -> Recipe:
     given = {"trials": settings.trials, "items": settings.items, "seed": settings.seed}
     update = {key: value for key, value in given.items() if value is not None}
     return recipe.model_copy(update={"search": search_of(recipe).model_copy(update=update)})
-
-
-def _data_of(recipe: Recipe) -> Data:
-    if recipe.data is None:
-        raise RecipeError("data: the recipe names no data; give `search` and `test`, such as zoo-vqa:search")
-    return recipe.data
-
-
-def _other_items(recipe: Recipe, settings: EvolveSettings) -> dict[str, list[Item]]:
-    """Validation (if named) and test items."""
-    data = _data_of(recipe)
-    found = {}
-    for name, where in (("validation", data.validation), ("test", data.test)):
-        if where is not None:
-            task, split = parse_split(where)
-            found[name] = task.items(split, settings.judged or ITEMS[name], search_of(recipe).seed)
-    return found
 
 
 def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from evovlm.metrics.statistics import Interval, bootstrap, paired_difference
 from evovlm.recipe import Recipe
 from evovlm.route import Route, identity
 from evovlm.sources import OpenModel, open_model
-from evovlm.tasks import Generation, Item, Task, parse_split
+from evovlm.tasks import Generation, Item, Options, Task, parse_split
 
 SWEEP = tuple(step / 10 for step in range(11))
 Progress = Callable[[str], None]
@@ -91,9 +91,10 @@ def evaluate_model(
     batch: int,
     device: str = "cpu",
     download: bool = False,
+    preset: str | None = None,
 ) -> tuple[Interval, Evaluation]:
     """Score one model as it is on one split (`TASK:SPLIT`); a language model answers without the image."""
-    task, split = parse_split(data)
+    task, split = parse_split(data, Options(preset=preset, download=download))
     items = task.items(split, count, seed)
     opened = open_model(model, model, None, Path.cwd(), download=download)
     dtype = torch.float32 if device == "cpu" else None

@@ -140,11 +140,15 @@ class Search(Frozen):
 
 
 class Data(Frozen):
-    """Which items a search may see, which choose the winner, and which it is judged on: TASK:SPLIT."""
+    """Which items a search may see, which choose the winner, and which it is judged on.
+
+    TASK:SPLIT, or TASK@PATH:SPLIT where the data lie in a local file or folder; `preset` says how models are asked.
+    """
 
     search: str
     validation: str | None = None
     test: str
+    preset: str | None = None
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:

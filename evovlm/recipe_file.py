@@ -16,8 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from evovlm.errors import RecipeError
 from evovlm.mergekit_yaml import looks_like_mergekit, read_mergekit
-from evovlm.recipe import Recipe
+from evovlm.recipe import Data, Recipe
 from evovlm.route import Step
+from evovlm.tasks import split_where
 
 Loc = tuple[int | str, ...]
 
@@ -71,7 +72,20 @@ def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
 
     sources = tuple(source.model_copy(update={"model": move(source.model)}) for source in recipe.sources)
     base = recipe.base and recipe.base.model_copy(update={"model": move(recipe.base.model)})
-    return recipe.model_copy(update={"sources": sources, "base": base})
+    data = recipe.data and recipe.data.model_copy(update=_moved_data(recipe.data, root, folder))
+    return recipe.model_copy(update={"sources": sources, "base": base, "data": data})
+
+
+def _moved_data(data: Data, root: Path, folder: Path) -> dict[str, str]:
+    """The sets of items whose relative paths must read otherwise in another folder."""
+    found = {}
+    for name in ("search", "validation", "test"):
+        task, path, split = split_where(getattr(data, name) or "")
+        if path is not None and not Path(path).is_absolute() and not path.startswith("~"):
+            # As for models: links resolved first.
+            there = os.path.relpath(os.path.realpath(root / path), os.path.realpath(folder))
+            found[name] = f"{task}@{Path(there).as_posix()}:{split}"
+    return found
 
 
 def recipe_text(recipe: Recipe) -> str:

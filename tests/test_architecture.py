@@ -12,7 +12,7 @@ FLOORS = {
     5: ["report", "choice", "evolution", "searching", "stages"],
     4: ["study", "study_steady", "study_log", "study_lock", "heldout", "front"],
     3: ["evaluators"],
-    2: ["build", "assembly", "resident", "engines", "check", "card", "carry", "fold_error"],
+    2: ["build", "assembly", "resident", "engines", "check", "card", "carry", "fold_error", "item_sets"],
     1: [
         "gene",
         "genome",
@@ -22,6 +22,7 @@ FLOORS = {
         "sources",
         "search",
         "tasks",
+        "overlap",
         "recipe_file",
         "mergekit_yaml",
         "zoo",

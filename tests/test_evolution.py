@@ -13,9 +13,8 @@ import pytest
 
 from evovlm import study_log
 from evovlm.errors import RecipeError, StudyError
-from evovlm.evolution import EvolveSettings, evolve, plan_evolution, refuse_overlap
+from evovlm.evolution import EvolveSettings, evolve, plan_evolution
 from evovlm.recipe_file import read_recipe
-from evovlm.tasks import Item
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = ["--trials", "10", "--items", "12", "--judged", "24"]
@@ -166,12 +165,6 @@ def test_a_search_on_a_test_split_is_refused():
     )
     with pytest.raises(RecipeError, match="test set"):
         plan_evolution(cheat, RECIPES, EvolveSettings(trials=2, items=4))
-
-
-def test_items_that_two_sets_share_are_refused():
-    item = Item(id="same", question="q", references=("r",), image=None)
-    with pytest.raises(RecipeError, match="share 1 items, same among them"):
-        refuse_overlap({"search": [item], "test": [item]})
 
 
 def test_another_recipe_does_not_resume_the_study(whole: Path):

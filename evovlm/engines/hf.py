@@ -1,7 +1,7 @@
 """The transformers engine: one resident model whose tower a candidate overwrites, and its answers.
 
-Knows transformers; no recipes, tasks' scores or searches. Greedy decoding runs in a loop of our own on the live
-weights, with finished rows dropped; beams and penalties go through `generate`.
+Knows transformers; no recipes, tasks' scores or searches. Greedy or sampled decoding runs in a loop of our own on the
+live weights, with finished rows dropped; beams and penalties go through `generate`.
 
 The same weights, prompts, settings and batch plan give the same answers on the same device, libraries and thread
 count. Any of these moves the last bits of the logits, which shows only where two tokens all but tie: in float32 the
@@ -27,7 +27,8 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.engines.prompts import Prepared, Prompt, plan_batches, see, tokenize
+from evovlm.engines.prompts import Prepared, Prompt, blind, plan_batches, see
+from evovlm.engines.sampling import Choose, sampler
 from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
 
@@ -87,8 +88,9 @@ class Engine:
         if self.sees:
             prompts = see(self.model, self.processor, items, generation)
         else:
-            texts = [generation.template.replace("{question}", item.question) for item in items]
-            prompts = [Prompt(tokenize(self.tokenizer, text).to(self.model.device), None) for text in texts]
+            prompts = [
+                Prompt(blind(self.tokenizer, item, generation).to(self.model.device), None, item.id) for item in items
+            ]
         # A penalty counts padding as something said, so nothing may be padded then.
         alike = generation.repetition_penalty != 1.0
         return Prepared(prompts, generation, plan_batches([len(prompt.ids) for prompt in prompts], batch, alike=alike))
@@ -137,9 +139,10 @@ class Engine:
         step_input: dict[str, Tensor] = {"inputs_embeds": self._embed([prompt], ids, mask)}
         cache = DynamicCache(config=self.decoder.config)
         made: list[int] = []
+        choose = sampler(generation, [prompt.key])
         while len(made) < generation.max_new_tokens:
             hidden = self.decoder(**step_input, past_key_values=cache, use_cache=True).last_hidden_state
-            best, chosen = self.model.lm_head(hidden[:, -1]).float().max(dim=-1)
+            best, chosen = choose(self.model.lm_head(hidden[:, -1]).float(), torch.zeros(1, dtype=torch.int64))
             _refuse_nan(chosen, best)
             if bool(torch.isin(chosen, self._ends)):
                 break
@@ -165,8 +168,9 @@ class Engine:
     def _decode(self, prompts: Sequence[Prompt], generation: Generation) -> list[str]:
         ids, mask = self._pad(prompts)
         embeddings = self._embed(prompts, ids, mask)
+        choose = sampler(generation, [prompt.key for prompt in prompts])
         if generation.num_beams == 1 and generation.repetition_penalty == 1.0:
-            tokens = self._greedy(embeddings, mask, generation.max_new_tokens)
+            tokens = self._one_by_one(embeddings, mask, generation.max_new_tokens, choose)
         else:
             # The ids go along because the penalty is on the prompt's tokens too.
             whole = self.model.generate(
@@ -203,8 +207,8 @@ class Engine:
             embeddings[places] = torch.cat(features).to(embeddings.dtype)
         return embeddings
 
-    def _greedy(self, embeddings: Tensor, mask: Tensor, most: int) -> Tensor:
-        """Greedy tokens int64 [batch, steps], filled up with the first end token."""
+    def _one_by_one(self, embeddings: Tensor, mask: Tensor, most: int, choose: Choose) -> Tensor:
+        """Tokens int64 [batch, steps], greedy or drawn, filled up with the first end token."""
         rows = len(embeddings)
         made = torch.full((rows, most), int(self._ends[0]), dtype=torch.int64, device=embeddings.device)
         alive = torch.arange(rows, device=embeddings.device)  # which row of `made` each row of the cache is
@@ -216,7 +220,7 @@ class Engine:
                 **step_input, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
             logits = self.model.lm_head(hidden[:, -1]).float()
-            best, chosen = logits.max(dim=-1)
+            best, chosen = choose(logits, alive)
             _refuse_nan(chosen, best)
             made[alive, step] = chosen
             going = ~torch.isin(chosen, self._ends)

@@ -24,6 +24,7 @@ class Prompt:
 
     ids: Tensor  # int64 [length]
     features: Tensor | None
+    key: str = ""  # the item's id, from which a sampled answer is drawn
 
 
 @dataclass
@@ -60,6 +61,8 @@ def open_image(item: Item) -> Image.Image:
     assert item.image is not None
     try:
         return item.image().convert("RGB")
+    except DataError:
+        raise
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"item {item.id}: its image cannot be read ({error}); replace the file or drop the item"
@@ -82,19 +85,22 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
     seen: dict[bytes, Tensor] = {}
     for item in items:
         if item.image is None:
-            ids = tokenize(processor.tokenizer, blind_prompt(generation.template, item.question))
-            prompts.append(Prompt(ids.to(model.device), None))
+            ids = blind(processor.tokenizer, item, generation)
+            prompts.append(Prompt(ids.to(model.device), None, item.id))
             continue
         image = open_image(item)
         text = generation.template.replace("{question}", item.question)
+        more = {}
+        if generation.chat:
+            text, more = in_chat(processor, text, sees=True), {"add_special_tokens": False}
         try:
-            inputs = processor(text=text, images=image, return_tensors="pt").to(model.device)
+            inputs = processor(text=text, images=image, return_tensors="pt", **more).to(model.device)
         except (ValueError, IndexError, StopIteration) as error:
             raise DataError(f"item {item.id}: the prompt does not fit its one image ({error})") from None
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
             seen[key] = _look(model, inputs)
-        prompt = Prompt(inputs["input_ids"][0], seen[key])
+        prompt = Prompt(inputs["input_ids"][0], seen[key], item.id)
         places = int((prompt.ids == model.config.image_token_id).sum())
         if places != len(seen[key]):
             raise DataError(
@@ -108,6 +114,32 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
 def blind_prompt(template: str, question: str) -> str:
     """The prompt for a question without a picture."""
     return template.replace("<image>\n", "").replace("<image>", "").replace("{question}", question)
+
+
+def blind(tokenizer: Any, item: Item, generation: Generation) -> Tensor:
+    """Token ids of a question without a picture: int64 [length]."""
+    text = blind_prompt(generation.template, item.question)
+    if not generation.chat:
+        return tokenize(tokenizer, text)
+    # The chat template writes the special tokens itself.
+    ids: Tensor = tokenizer(in_chat(tokenizer, text), add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+    return ids
+
+
+def in_chat(reader: Any, text: str, *, sees: bool = False) -> str:
+    """A text as what a user says, in the model's own chat template, up to where the answer begins.
+
+    `sees`: <image> of the text becomes the template's own place for a picture. Raises DataError without a template.
+    """
+    if getattr(reader, "chat_template", None) is None:
+        raise DataError("the model has no chat template; choose another preset, or give it a chat_template.jinja")
+    content: Any = text
+    if sees:
+        words = text.replace("<image>\n", "").replace("<image>", "")
+        content = [{"type": "image"}, {"type": "text", "text": words}]
+    asked = [{"role": "user", "content": content}]
+    written: str = reader.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    return written
 
 
 def _look(model: Any, inputs: Any) -> Tensor:

@@ -59,6 +59,6 @@ def objective_of(name: str, evaluator: LocalEvaluator, count: int, seed: int) ->
         return lambda recipe, found: -float(len(recipe.route) or evaluator.assembly.layers)
     if name == "latency":  # milliseconds an answer, on this machine
         return lambda recipe, found: -1000 * found.seconds["answer"] / len(found.scores)
-    task, split = parse_split(name)
+    task, split = parse_split(name, root=evaluator.assembly.root)
     beside, items = evaluator.beside(task), task.items(split, count, seed)
     return lambda recipe, found: beside.evaluate(recipe, items).score

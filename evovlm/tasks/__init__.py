@@ -1,28 +1,62 @@
 """Tasks by name: data sets, prompts and scores. They know no models."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from evovlm.errors import RecipeError
+from evovlm.tasks.custom import custom_maths, custom_vqa
+from evovlm.tasks.gsm8k_ja_search import gsm8k_ja_search
+from evovlm.tasks.in_the_wild import in_the_wild
+from evovlm.tasks.ja_vg_vqa_500 import ja_vg_vqa_500
+from evovlm.tasks.ja_vg_vqa_search import ja_vg_vqa_search
+from evovlm.tasks.jcommonsenseqa import jcommonsenseqa
+from evovlm.tasks.mgsm_ja import mgsm_ja
+from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, ItemScore, Task
 from evovlm.tasks.zoo_maths import ZooMaths
 from evovlm.tasks.zoo_vqa import ZooVqa
 
-__all__ = ["TASKS", "Generation", "Item", "ItemScore", "Task", "load_task", "parse_split"]
+__all__ = ["TASKS", "Generation", "Item", "ItemScore", "Options", "Task", "load_task", "parse_split", "split_where"]
 
-TASKS: dict[str, Callable[[], Task]] = {"zoo-maths": ZooMaths, "zoo-vqa": ZooVqa}
+TASKS: dict[str, Callable[[Options], Task]] = {
+    "zoo-maths": ZooMaths.with_options,
+    "zoo-vqa": ZooVqa.with_options,
+    "ja-vg-vqa-500": ja_vg_vqa_500,
+    "ja-vlm-bench-in-the-wild": in_the_wild,
+    "ja-vg-vqa-search": ja_vg_vqa_search,
+    "mgsm-ja": mgsm_ja,
+    "gsm8k-ja-search": gsm8k_ja_search,
+    "jcommonsenseqa": jcommonsenseqa,
+    "custom-vqa": custom_vqa,
+    "custom-maths": custom_maths,
+}
 
 
-def load_task(name: str) -> Task:
+def load_task(name: str, options: Options | None = None) -> Task:
     """The task of that name. Raises RecipeError with the choices."""
     if name not in TASKS:
         raise RecipeError(f"data: unknown task {name!r}; choose from {sorted(TASKS)}")
-    return TASKS[name]()
+    return TASKS[name](options or Options())
 
 
-def parse_split(where: str) -> tuple[Task, str]:
-    """Task and split of `TASK:SPLIT`. Raises RecipeError with the choices."""
-    name, _, split = where.partition(":")
-    task = load_task(name)
+def split_where(where: str) -> tuple[str, str | None, str]:
+    """Name, path and split of `TASK:SPLIT` or `TASK@PATH:SPLIT`; a path may hold colons."""
+    named, _, split = where.rpartition(":") if ":" in where else (where, "", "")
+    name, _, path = named.partition("@")
+    return name, path or None, split
+
+
+def parse_split(where: str, options: Options | None = None, root: Path | None = None) -> tuple[Task, str]:
+    """Task and split of `TASK:SPLIT`, or of `TASK@PATH:SPLIT` where its data lies in a local file or folder.
+
+    A relative path counts from `root`, the working directory where there is none. Raises RecipeError with the choices.
+    """
+    name, path, split = split_where(where)
+    chosen = options or Options()
+    if path is not None:
+        chosen = replace(chosen, path=(root or Path()) / Path(path).expanduser())
+    task = load_task(name, chosen)
     if split not in task.splits:
         raise RecipeError(f"data: {name} has no split {split!r}; choose from {list(task.splits)}, as {name}:test")
     return task, split

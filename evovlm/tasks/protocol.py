@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -21,17 +21,22 @@ class Item:
 
 @dataclass(frozen=True)
 class ItemScore:
-    """What an answer is worth: 0 to 100, higher is better, and whether it is exactly right."""
+    """What an answer is worth: 0 to 100, higher is better, and whether it is exactly right.
+
+    `beside`: what other rules would give it, by name, 0 to 100 too.
+    """
 
     score: float
     exact: bool
+    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Generation:
     """How a model is asked. `template` holds {question}, and <image> where a picture goes.
 
-    An answer ends before the first of the `stop` strings that it holds.
+    An answer ends before the first of the `stop` strings that it holds. `temperature` above 0 samples, by `seed`.
+    `chat`: the template is what a user says, and the model's own chat template goes around it.
     """
 
     template: str
@@ -39,6 +44,9 @@ class Generation:
     num_beams: int = 1
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+    chat: bool = False
 
 
 class Task(Protocol):
@@ -59,6 +67,10 @@ class Task(Protocol):
     @property
     def generation(self) -> Generation:
         """How a model is asked."""
+
+    @property
+    def rules(self) -> Mapping[str, Any]:
+        """What else decides a score: preset, number scoring, language detector, and the like. For reports."""
 
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
         """At most `count` items of a split; the same for the same seed."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
 from evovlm.errors import RecipeError
-from evovlm.metrics.language import is_japanese
-from evovlm.metrics.numbers import extract_number, same_number
+from evovlm.tasks.marking import mark_number
+from evovlm.tasks.options import Options, refuse_choices
 from evovlm.tasks.protocol import Generation, Item, ItemScore
 from evovlm.zoo.problems import sample_problems
 from evovlm.zoo.prompts import LLM_PROMPT, MAX_NEW_TOKENS_MATHS
@@ -12,13 +16,26 @@ from evovlm.zoo.prompts import LLM_PROMPT, MAX_NEW_TOKENS_MATHS
 DEFAULT_ITEMS = 500
 
 
+@dataclass(frozen=True)
 class ZooMaths:
     """Word problems of one or two steps; problems of different splits differ by construction."""
 
-    name = "zoo-maths"
-    splits = ("search", "validation", "test")
-    test_splits = ("test",)
-    generation = Generation(LLM_PROMPT, MAX_NEW_TOKENS_MATHS)
+    options: Options = Options()
+    name: ClassVar[str] = "zoo-maths"
+    splits: ClassVar[tuple[str, ...]] = ("search", "validation", "test")
+    test_splits: ClassVar[tuple[str, ...]] = ("test",)
+    generation: ClassVar[Generation] = Generation(LLM_PROMPT, MAX_NEW_TOKENS_MATHS)
+
+    @classmethod
+    def with_options(cls, options: Options) -> Self:
+        """The task with the user's choices. Raises DataError for those that it does not have."""
+        refuse_choices(cls.name, options)
+        return cls(options)
+
+    @property
+    def rules(self) -> Mapping[str, Any]:
+        """How answers are judged."""
+        return {"scoring": self.options.scoring or "corrected", "language": self.options.detector}
 
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
         """`count` problems (default 500)."""
@@ -29,5 +46,4 @@ class ZooMaths:
 
     def score(self, item: Item, answer: str) -> ItemScore:
         """100 where the last number is right and the answer is Japanese, else 0."""
-        right = same_number(extract_number(answer), item.references[0]) and is_japanese(answer)
-        return ItemScore(100.0 if right else 0.0, right)
+        return mark_number(item, answer, self.options.japanese, self.options.scoring or "corrected")

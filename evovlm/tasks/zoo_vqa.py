@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, ClassVar, Self
 
 from evovlm.errors import RecipeError
-from evovlm.metrics.rouge import exact_match, rouge_l_ja
+from evovlm.tasks.marking import mark_words
+from evovlm.tasks.options import Options, refuse_choices
 from evovlm.tasks.protocol import Generation, Item, ItemScore
 from evovlm.zoo.prompts import IMAGE_SIZE, MAX_NEW_TOKENS_VQA, VQA_PROMPT
 from evovlm.zoo.render import render
@@ -14,13 +18,26 @@ from evovlm.zoo.scenes import sample_questions
 DEFAULT_ITEMS = 500
 
 
+@dataclass(frozen=True)
 class ZooVqa:
     """Questions and short polite references; scenes of different splits differ by construction."""
 
-    name = "zoo-vqa"
-    splits = ("search", "validation", "test")
-    test_splits = ("test",)
-    generation = Generation(VQA_PROMPT, MAX_NEW_TOKENS_VQA)
+    options: Options = Options()
+    name: ClassVar[str] = "zoo-vqa"
+    splits: ClassVar[tuple[str, ...]] = ("search", "validation", "test")
+    test_splits: ClassVar[tuple[str, ...]] = ("test",)
+    generation: ClassVar[Generation] = Generation(VQA_PROMPT, MAX_NEW_TOKENS_VQA)
+
+    @classmethod
+    def with_options(cls, options: Options) -> Self:
+        """The task with the user's choices. Raises DataError for those that it does not have."""
+        refuse_choices(cls.name, options)
+        return cls(options)
+
+    @property
+    def rules(self) -> Mapping[str, Any]:
+        """How answers are judged."""
+        return {"language": self.options.detector}
 
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
         """`count` questions (default 500), each about a scene of its own split."""
@@ -33,4 +50,4 @@ class ZooVqa:
 
     def score(self, item: Item, answer: str) -> ItemScore:
         """ROUGE-L, F, 0 to 100, on MeCab tokens; an answer that is not Japanese counts as empty."""
-        return ItemScore(rouge_l_ja(answer, item.references), exact_match(answer, item.references))
+        return mark_words(item, answer, self.options.japanese)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from evovlm.engines.hf import Engine
+from evovlm.engines.sampling import Choose, sampler
 from evovlm.errors import DataError
 from evovlm.tasks import Generation, Item
 from tests.hub_layouts import Family, save_llm, save_vlm
@@ -83,7 +84,7 @@ def test_rows_that_end_early_leave_the_others_as_they_were(llm: Engine):
     before = llm._ends
     llm._ends = torch.tensor(ends)
     try:
-        made = llm._greedy(llm._embed(prompts, ids, mask), mask, 12)
+        made = llm._one_by_one(llm._embed(prompts, ids, mask), mask, 12, sampler(TALK, [item.id for item in asked]))
     finally:
         llm._ends = before
     lengths = set()
@@ -167,14 +168,14 @@ def test_weights_that_are_not_numbers_fail_in_beams_too(llm: Engine):
 def test_a_batch_that_does_not_fit_is_halved_and_told(llm: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception):
     asked = items(10, seeing=False)
     expected = llm.answer(llm.prepare(asked, TALK, 10))
-    greedy = llm._greedy
+    greedy = llm._one_by_one
 
-    def small(embeddings: torch.Tensor, mask: torch.Tensor, most: int) -> torch.Tensor:
+    def small(embeddings: torch.Tensor, mask: torch.Tensor, most: int, choose: Choose) -> torch.Tensor:
         if len(embeddings) > 3:
             raise error
-        return greedy(embeddings, mask, most)
+        return greedy(embeddings, mask, most, choose)
 
-    monkeypatch.setattr(llm, "_greedy", small)
+    monkeypatch.setattr(llm, "_one_by_one", small)
     prepared = llm.prepare(asked, TALK, 10)
     heard: list[int] = []
     assert llm.answer(prepared, heard.append) == expected
@@ -189,7 +190,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(llm: Engine, monkeypatch:
     def broken(*_: Any) -> torch.Tensor:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(llm, "_greedy", broken)
+    monkeypatch.setattr(llm, "_one_by_one", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         llm.answer(llm.prepare(items(2, seeing=False), TALK, 2))
 
@@ -263,3 +264,58 @@ def test_a_stream_with_a_stop_string_ends_before_it(llm: Engine):
     *_, (text, tokens) = llm.stream(llm.prepare([item], stopping, 1))
     assert text == whole[: whole.index(stop)].strip()
     assert tokens <= TALK.max_new_tokens
+
+
+@pytest.mark.parametrize("seeing", [False, True])
+def test_a_sampled_answer_depends_on_seed_and_item_not_on_the_batch(request: pytest.FixtureRequest, seeing: bool):
+    engine: Engine = request.getfixturevalue("vlm" if seeing else "llm")
+    warm = replace(ASK if seeing else TALK, temperature=1.0)
+    asked = items(9, seeing=seeing)
+    alone, together = (engine.answer(engine.prepare(asked, warm, batch)) for batch in (1, 9))
+    assert alone == together
+    assert engine.answer(engine.prepare(asked[4:], warm, 3)) == alone[4:]
+    assert engine.answer(engine.prepare(asked, replace(warm, seed=1), 9)) != alone
+
+
+def test_a_cold_sample_is_the_greedy_answer(llm: Engine):
+    asked = items(4, seeing=False)
+    cold = replace(TALK, temperature=1e-6)
+    assert llm.answer(llm.prepare(asked, cold, 4)) == llm.answer(llm.prepare(asked, TALK, 4))
+
+
+def test_draws_follow_the_softmax():
+    logits = torch.log(torch.tensor([[0.7, 0.2, 0.1]])).repeat(4000, 1)
+    choose = sampler(replace(TALK, temperature=1.0), [str(row) for row in range(4000)])
+    _, drawn = choose(logits, torch.arange(4000))
+    shares = torch.bincount(drawn, minlength=3) / 4000
+    assert torch.allclose(shares, torch.tensor([0.7, 0.2, 0.1]), atol=0.03)
+
+
+def test_sampled_beams_are_refused(llm: Engine):
+    with pytest.raises(DataError, match="num_beams"):
+        llm.answer(llm.prepare(items(1, seeing=False), replace(TALK, temperature=1.0, num_beams=2), 1))
+
+
+@pytest.mark.parametrize("seeing", [False, True])
+def test_the_chat_template_of_the_model_goes_around_the_question(request: pytest.FixtureRequest, seeing: bool):
+    engine: Engine = request.getfixturevalue("vlm" if seeing else "llm")
+    chat = replace(ASK if seeing else TALK, chat=True)
+    asked = items(2, seeing=seeing)
+    before = engine.processor.chat_template
+    engine.processor.chat_template = None
+    with pytest.raises(DataError, match="no chat template"):
+        engine.prepare(asked, chat, 2)
+    engine.processor.chat_template = (
+        "{{ bos_token }}one {% for message in messages %}{% if message.content is string %}"
+        "{{ message.content }}{% else %}"
+        "{% for part in message.content %}{{ '<image>' if part.type == 'image' else part.text }}{% endfor %}"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %} two{% endif %}"
+    )
+    try:
+        bare = chat.template.replace("<image>\n", "<image>")
+        written = replace(chat, chat=False, template=f"one {bare} two")
+        inside, outside = (engine.prepare(asked, generation, 2).prompts for generation in (chat, written))
+    finally:
+        engine.processor.chat_template = before
+    for one, other in zip(inside, outside, strict=True):
+        assert one.ids.tolist() == other.ids.tolist()

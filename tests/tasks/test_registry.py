@@ -1,10 +1,13 @@
 import pytest
 
-from evovlm.errors import RecipeError
-from evovlm.tasks import TASKS, load_task, parse_split
+from evovlm.errors import DataError, RecipeError
+from evovlm.tasks import TASKS, Options, load_task, parse_split, split_where
+
+# These make their own items; the others read data and have tests of their own.
+ZOO = ("zoo-maths", "zoo-vqa")
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ZOO)
 def test_every_task_keeps_its_splits_apart_and_says_which_are_tests(name: str):
     task = load_task(name)
     assert task.name == name
@@ -17,7 +20,7 @@ def test_every_task_keeps_its_splits_apart_and_says_which_are_tests(name: str):
         seen |= ids
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ZOO)
 def test_the_seed_alone_decides_the_items(name: str):
     task = load_task(name)
     first, again, other = (task.items("search", 20, seed) for seed in (1, 1, 2))
@@ -26,7 +29,7 @@ def test_the_seed_alone_decides_the_items(name: str):
     assert [(item.id, item.question, item.references) for item in other] != key
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ZOO)
 def test_a_reference_is_its_own_best_score(name: str):
     task = load_task(name)
     for item in task.items("validation", 20, 0):
@@ -36,7 +39,7 @@ def test_a_reference_is_its_own_best_score(name: str):
         assert task.score(item, "").score == 0.0
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ZOO)
 def test_an_unknown_split_is_told_the_choices(name: str):
     with pytest.raises(RecipeError, match="search"):
         load_task(name).items("train", 1, 0)
@@ -51,3 +54,37 @@ def test_a_split_is_named_after_its_task():
 def test_what_names_no_split_is_refused_with_the_choices(where: str):
     with pytest.raises(RecipeError, match="choose from"):
         parse_split(where)
+
+
+@pytest.mark.parametrize(
+    ("where", "parts"),
+    [
+        ("mgsm-ja:test", ("mgsm-ja", None, "test")),
+        ("mgsm-ja@data/mgsm:test", ("mgsm-ja", "data/mgsm", "test")),
+        ("custom-vqa@C:/mine/a.jsonl:search", ("custom-vqa", "C:/mine/a.jsonl", "search")),
+    ],
+)
+def test_a_split_may_name_where_its_data_lies(where: str, parts: tuple[str, str | None, str]):
+    assert split_where(where) == parts
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - set(ZOO)))
+def test_every_task_says_how_it_asks_and_scores_without_any_data(name: str):
+    task = load_task(name)
+    assert task.name == name
+    assert "{question}" in task.generation.template
+    assert set(task.test_splits) <= set(task.splits)
+    assert task.rules["language"] == "script rule"
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - set(ZOO)))
+def test_data_that_is_nowhere_names_the_next_step(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    task = load_task(name)
+    with pytest.raises(DataError, match=r"@FOLDER|@FILE|@PATH"):
+        task.items(task.splits[0], None, 0)
+
+
+def test_the_zoo_takes_no_data_of_others():
+    with pytest.raises(DataError, match="takes no preset"):
+        load_task("zoo-vqa", Options(preset="greedy"))

@@ -1,0 +1,93 @@
+"""`run`: every model of a suite answers every task. Knows typer and the runner."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.suite import Suite, make_suite, named_model, read_suite
+from evovlm.errors import UserError
+
+
+def run(
+    suite: Annotated[str | None, typer.Argument(help="zoo, evovlm-jp, evollm-jp, or a .yaml file.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same command goes on.")] = Path("runs/bench"),
+    model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, beside or without a suite.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT, in the suite's place.")] = None,
+    preset: Annotated[str | None, typer.Option(help="How the tasks of --task ask and score.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Questions a task; all if left out.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Which questions are drawn.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Questions at once; found by itself.")] = None,
+    scoring: Annotated[str | None, typer.Option(help="How numbers are read: compatible or corrected.")] = None,
+    lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file, to tell Japanese as the paper.")] = None,
+    device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1.")] = "cpu",
+    download: Annotated[bool, typer.Option("--download", help="Fetch models and data that are not here.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Run a suite of models and tasks. Killed at any moment, the same command goes on.
+
+    \b
+    Examples:
+      evovlm bench run zoo
+      evovlm bench run zoo --model mine=runs/vlm/checkpoint --out runs/zoo
+      evovlm bench run --model zoo:ja --task mgsm-ja@data/mgsm:test --preset short
+      evovlm bench run evovlm-jp --device cuda --download
+    """
+    if not download:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    chosen = choose_suite(suite, model, task, preset, items, seed, batch)
+    # Heavier imports as they are needed: a mistake is told at once.
+    from benchmarks.commands.choices import task_options
+    from benchmarks.pairs import Pair, plan_pairs
+
+    pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
+    from benchmarks.running import run_suite
+    from benchmarks.tables import html, markdown, print_sheet, run_sheets
+    from evovlm.console import OUT, bars
+    from evovlm.study_log import write_json
+
+    with bars() as progress:
+        whole = progress.add_task("answers", total=sum(len(pair.items) for pair in pairs), figures="")
+
+        def step(pair: Pair, made: int) -> None:
+            progress.update(whole, advance=made, figures=f"{pair.model.name} on {pair.task.name}")
+
+        results = run_suite(chosen, pairs, out, device=device, download=download, step=step)
+    title = f"Results in {out.name}"
+    sheets = run_sheets(results)
+    content = [result.model_dump(mode="json") for result in results]
+    write_json(out / "results.json", {"format": 1, "results": content})
+    (out / "results.md").write_text(markdown(sheets, title), encoding="utf-8")
+    (out / "results.html").write_text(html(sheets, title), encoding="utf-8")
+    if as_json:
+        print(json.dumps({"format": 1, "results": content}, ensure_ascii=False))
+        return
+    for sheet in sheets:
+        print_sheet(OUT, sheet)
+    OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
+
+
+def choose_suite(
+    suite: str | None,
+    models: list[str] | None,
+    tasks: list[str] | None,
+    preset: str | None,
+    items: int | None,
+    seed: int | None,
+    batch: int | None,
+) -> Suite:
+    """The suite that the arguments ask for. Raises UserError where they name no models or no tasks."""
+    content = {"models": [], "tasks": []} if suite is None else read_suite(suite).model_dump(mode="json")
+    content["models"] += [named_model(text).model_dump(mode="json") for text in models or []]
+    if tasks:
+        content["tasks"] = [{"task": text, "preset": preset} for text in tasks]
+    if not content["models"] or not content["tasks"]:
+        raise UserError("nothing to run: name a suite, such as `run zoo`, or --model and --task")
+    if items is not None:
+        content["tasks"] = [asked | {"items": items} for asked in content["tasks"]]
+    content |= {key: value for key, value in (("seed", seed), ("batch", batch)) if value is not None}
+    return make_suite(content, where=suite or "the command line")

@@ -1,0 +1,98 @@
+"""Two or more results side by side: differences on the same items, who wins which, and the answers that changed most.
+
+Knows results and statistics; draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.results import Answer, Result
+from evovlm.errors import UserError
+from evovlm.metrics.statistics import Difference, paired_difference
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A result with its answers, by item id. `name`: the model, with its run where two runs have one of that name."""
+
+    name: str
+    result: Result
+    answers: Mapping[str, Answer]
+
+
+@dataclass(frozen=True)
+class Change:
+    """An item that two models answered with different success."""
+
+    id: str
+    question: str
+    references: tuple[str, ...]
+    first: Answer
+    second: Answer
+
+    @property
+    def gain(self) -> float:
+        """The second's score minus the first's."""
+        return self.second.score - self.first.score
+
+
+@dataclass(frozen=True)
+class Versus:
+    """`entry` against the reference entry: positive differences are its advantage."""
+
+    entry: Entry
+    difference: Difference
+    wins: int
+    losses: int
+    ties: int
+    changes: tuple[Change, ...]
+
+    @property
+    def marked(self) -> str:
+        """The difference in words; `n.s.` where its 95 % interval holds zero."""
+        found = self.difference
+        mark = "" if found.significant else " n.s."
+        return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}], p {found.p_value:.3f}{mark}"
+
+
+def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
+    """Compare an entry with the reference, item by item. Raises UserError where the items or rules differ."""
+    _refuse_unlike(reference, entry)
+    pairs = [(reference.answers[key], entry.answers[key]) for key in reference.answers]
+    difference = paired_difference(
+        [second.score for _, second in pairs], [first.score for first, _ in pairs], seed=reference.result.seed
+    )
+    changed = [
+        Change(first.id, first.question, first.references, first, second)
+        for first, second in pairs
+        if first.score != second.score
+    ]
+    changed.sort(key=lambda change: (-abs(change.gain), change.id))
+    wins = sum(change.gain > 0 for change in changed)
+    return Versus(entry, difference, wins, len(changed) - wins, len(pairs) - len(changed), tuple(changed[:changes]))
+
+
+def by_task(entries: Sequence[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
+    """Entries that answered the same items of one task and split, the best first."""
+    groups: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries:
+        result = entry.result
+        groups.setdefault((result.task, result.split, result.items_digest), []).append(entry)
+    return {key: sorted(group, key=lambda entry: -entry.result.score) for key, group in groups.items()}
+
+
+def _refuse_unlike(one: Entry, other: Entry) -> None:
+    first, second = one.result, other.result
+    if (first.task, first.split, first.items_digest) != (second.task, second.split, second.items_digest):
+        raise UserError(
+            f"{one.name} answered {first.items} items of {first.task}:{first.split}, {other.name} {second.items} of"
+            f" {second.task}:{second.split}, not the same; run both with the same --items and --seed"
+        )
+    for key in ("scoring", "language"):
+        if first.rules.get(key) != second.rules.get(key):
+            raise UserError(
+                f"{one.name} was scored with {key} {first.rules.get(key)!r}, {other.name} with"
+                f" {second.rules.get(key)!r}; score both alike"
+            )

@@ -1,0 +1,43 @@
+"""The pairs of a suite: each model with each task, its items read. Knows tasks; loads no models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from benchmarks.results import slug
+from benchmarks.suite import Suite, SuiteModel, SuiteTask
+from evovlm.tasks import Item, Options, Task, parse_split, split_where
+from evovlm.tasks.presets import has_preset
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One model on one task."""
+
+    model: SuiteModel
+    asked: SuiteTask
+    task: Task
+    split: str
+    items: tuple[Item, ...]
+
+    @property
+    def stem(self) -> str:
+        """The name of the pair's files."""
+        return slug(self.model.name, self.asked.task, str(self.task.rules.get("preset", "")))
+
+
+def plan_pairs(suite: Suite, options: Options) -> list[Pair]:
+    """All pairs, model by model, with their items. Raises UserError before any work where data are missing."""
+    read: dict[tuple[str, str | None, int | None], tuple[Task, str, tuple[Item, ...]]] = {}
+    pairs = []
+    for model in suite.models:
+        for asked in suite.tasks:
+            preset = asked.preset
+            if model.presets and has_preset(split_where(asked.task)[0], model.presets):
+                preset = model.presets
+            key = (asked.task, preset, asked.items)
+            if key not in read:
+                task, split = parse_split(asked.task, replace(options, preset=preset))
+                read[key] = task, split, tuple(task.items(split, asked.items, suite.seed))
+            pairs.append(Pair(model, asked, *read[key]))
+    return pairs

@@ -1,0 +1,219 @@
+"""Run a suite: every model answers every task; each answer is stored when it is made, and a killed run goes on.
+
+Knows engines, tasks and the files of results; prints nothing. The plan of a pair (items, prompt, batch) is written
+before its first answer, and a run that is taken up again keeps to it, so that its result is that of an unbroken run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from benchmarks.batches import fitting_batch
+from benchmarks.contamination import bred_on
+from benchmarks.pairs import Pair
+from benchmarks.results import ANSWERS, RESULTS, Answer, Result, digest_of, mark, read_answers, summary
+from benchmarks.suite import Suite, SuiteModel
+from evovlm import study_log
+from evovlm.engines.hf import Engine
+from evovlm.engines.prompts import Prepared
+from evovlm.errors import UserError
+from evovlm.heldout import without_image
+from evovlm.sources import OpenModel, open_model
+from evovlm.tasks import Item
+from evovlm.version import hardware, versions
+
+PLANS = "plans"
+# Prompts and picture features of this many batches are held at a time.
+WINDOW = 4
+
+
+Step = Callable[[Pair, int], None]  # hears how many answers were made, or found
+
+
+def run_suite(
+    suite: Suite, pairs: Sequence[Pair], out: Path, *, device: str, download: bool, step: Step
+) -> list[Result]:
+    """The result of every pair. Raises UserError where another process works in the folder."""
+    with _hold(out):
+        return [
+            result
+            for model in suite.models
+            for result in _run_model(
+                model, [pair for pair in pairs if pair.model == model], suite, out, device, download, step
+            )
+        ]
+
+
+@contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    """One process works in a run's folder: two would answer everything twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process works there; wait for it, or choose another --out") from None
+
+
+def _run_model(
+    model: SuiteModel, pairs: Sequence[Pair], suite: Suite, out: Path, device: str, download: bool, step: Step
+) -> Iterator[Result]:
+    """A model's results; it is loaded only where an answer is missing."""
+    opened = open_model(model.name, model.model, model.revision, Path.cwd(), download=download)
+    engine: Engine | None = None
+    for pair in pairs:
+        done = _finished(out, pair, opened, suite)
+        if done is None:
+            if engine is None:
+                engine = Engine.load(opened.folder, device=device, dtype=torch.float32 if device == "cpu" else None)
+            done = _run_pair(engine, opened, pair, suite, out, device, step)
+        else:
+            step(pair, done.items)
+        yield done
+
+
+def _run_pair(
+    engine: Engine, opened: OpenModel, pair: Pair, suite: Suite, out: Path, device: str, step: Step
+) -> Result:
+    started = time.perf_counter()
+    asked, generation = list(pair.items), pair.task.generation
+    if not engine.sees:
+        asked, generation = without_image(asked, generation)
+    batch = suite.batch or fitting_batch(engine, generation)
+    plan = _kept_plan(out, pair, _plan(opened, pair, suite), batch)
+    path = out / ANSWERS / f"{pair.stem}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    study_log.mend_tail(path)
+    known = {answer.id for answer in read_answers(path)}
+    step(pair, len(known))
+    halved: list[int] = []
+    for made in _answers(engine, pair, asked, generation, plan["batch"], known, halved):
+        study_log.append_rows(path, [answer.model_dump(mode="json") for answer in made])
+        step(pair, len(made))
+    result = _result(out, pair, opened, suite, plan["batch"], halved, engine, device, time.perf_counter() - started)
+    where = out / RESULTS / f"{pair.stem}.json"
+    where.parent.mkdir(exist_ok=True)
+    study_log.write_json(where, result.model_dump(mode="json"))
+    return result
+
+
+def _answers(
+    engine: Engine,
+    pair: Pair,
+    asked: Sequence[Item],
+    generation: Any,
+    batch: int,
+    known: set[str],
+    halved: list[int],
+) -> Iterator[list[Answer]]:
+    """Answers batch by batch, those of `known` ids passed over. What was too large is told in `halved`, and kept to."""
+    by_id = {item.id: item for item in pair.items}
+    for start in range(0, len(asked), WINDOW * batch):
+        window = asked[start : start + WINDOW * batch]
+        if all(item.id in known for item in window):
+            continue
+        prepared = engine.prepare(window, generation, batch)
+        rows = [row for row in prepared.batches if not all(window[index].id in known for index in row)]
+        while rows:
+            row = rows.pop(0)
+            part = Prepared([prepared.prompts[index] for index in row], generation, [list(range(len(row)))])
+            answers = engine.answer(part)
+            if part.halved:
+                halved += part.halved
+                most = max(len(piece) for piece in part.batches)
+                rows = [piece[i : i + most] for piece in rows for i in range(0, len(piece), most)]
+            ids = [window[index].id for index in row]
+            yield [
+                mark(pair.task, by_id[key], answer)
+                for key, answer in zip(ids, answers, strict=True)
+                if key not in known
+            ]
+
+
+def _plan(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
+    """What decides a pair's answers and scores, but for the batch and the machine."""
+    plan = {
+        "model": pair.model.model_dump(mode="json"),
+        "weights": _weights_of(opened),
+        "task": pair.asked.task,
+        "items": digest_of(pair.items),
+        "generation": asdict(pair.task.generation),
+        "rules": dict(pair.task.rules),
+        "seed": suite.seed,
+    }
+    loaded: dict[str, Any] = json.loads(json.dumps(plan))
+    return loaded
+
+
+def _weights_of(opened: OpenModel) -> list[list[Any]]:
+    """Names, sizes and times of the weight files: a model that was merged anew under one name is another model."""
+    paths = sorted(opened.folder.glob("*.safetensors"))
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
+def _kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:
+    """The plan on disk, written if there is none. Raises UserError where it is another."""
+    path = out / PLANS / f"{pair.stem}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        study_log.write_json(path, plan | {"batch": batch})
+        return plan | {"batch": batch}
+    stored = study_log.read_json(path)
+    other = sorted(key for key in plan if stored.get(key) != plan[key])
+    if other:
+        raise UserError(
+            f"{path}: begun with other {', '.join(other)}; give another folder with --out, or delete this one"
+        )
+    return stored
+
+
+def _finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
+    """The result of a pair that has nothing left to do."""
+    path = out / RESULTS / f"{pair.stem}.json"
+    if not path.exists():
+        return None
+    _kept_plan(out, pair, _plan(opened, pair, suite), 0)
+    return Result.model_validate(study_log.read_json(path))
+
+
+def _result(
+    out: Path,
+    pair: Pair,
+    opened: OpenModel,
+    suite: Suite,
+    batch: int,
+    halved: list[int],
+    engine: Engine,
+    device: str,
+    seconds: float,
+) -> Result:
+    made = {answer.id: answer for answer in read_answers(out / ANSWERS / f"{pair.stem}.jsonl")}
+    return Result(
+        model=pair.model.name,
+        path=pair.model.model,
+        task=pair.task.name,
+        split=pair.split,
+        items_digest=digest_of(pair.items),
+        seed=suite.seed,
+        rules=dict(pair.task.rules),
+        generation=asdict(pair.task.generation),
+        sees=engine.sees,
+        batch=batch,
+        halved=halved,
+        overlap=bred_on(pair.model, opened.folder, pair.items),
+        answers=f"{ANSWERS}/{pair.stem}.jsonl",
+        seconds=round(seconds, 1),
+        versions=versions(),
+        hardware=hardware(device),
+        **summary([made[item.id] for item in pair.items], suite.seed),
+    )

@@ -1,0 +1,77 @@
+"""GSM8K's test problems in Japanese without those of MGSM: the search set of the paper's language models.
+
+Knows the layout of SakanaAI/gsm8k-ja-test_250-1319; no models. MGSM translates rows 0 to 249, so they are left out by
+their row: translation hides the overlap from any comparison of texts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evovlm.errors import DataError
+from evovlm.metrics.numbers import extract_number
+from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
+from evovlm.tasks.marking import mark_number
+from evovlm.tasks.options import Options, files_at
+from evovlm.tasks.protocol import Item, Task
+from evovlm.tasks.records import Row, field, read_rows
+
+NAME = "gsm8k-ja-search"
+REPOSITORY = "SakanaAI/gsm8k-ja-test_250-1319"
+WANTED = ("*.jsonl", "*.parquet")
+PATTERNS = ("gsm8k-ja*.jsonl", "test*.jsonl", "*.jsonl", "**/*.parquet")
+# Problems of MGSM and of GSM8K bear one kind of id, so that an overlap shows by id.
+GSM8K_ID = "gsm8k-test-{:04d}"
+MGSM_ROWS = 250
+ALL_ROWS = 1319
+QUESTION = ("question_ja", "question")
+ANSWER = ("answer_number", "answer_ja", "answer")
+
+
+def gsm8k_ja_search(options: Options) -> Task:
+    """The task: a fifth of the rows, by their id, is the validation split."""
+    preset = chosen_preset(NAME, options)
+    return DataTask(
+        name=NAME,
+        splits=("search", "validation"),
+        test_splits=(),
+        preset=preset,
+        options=options,
+        read=lambda split: [
+            item
+            for item in read_problems(options.locate(REPOSITORY, WANTED))
+            if is_validation(item.id) == (split == "validation")
+        ],
+        mark=lambda item, answer: mark_number(item, answer, options.japanese, preset.scoring),
+    )
+
+
+def read_problems(where: Path) -> list[Item]:
+    """Rows 250 to 1318 of GSM8K's test split, from a file of these rows or of all."""
+    rows = [(path, row) for path in files_at(where, PATTERNS) for row in read_rows(path)]
+    first = _first_row(where, [row for _, row in rows])
+    items = []
+    for number, (path, row) in enumerate(rows):
+        index = int(row.get("index", first + number))
+        if index >= MGSM_ROWS:
+            items.append(_item(index, row, f"{path}:{number + 1}"))
+    return items
+
+
+def _first_row(where: Path, rows: list[Row]) -> int:
+    """Which row of GSM8K a file begins with. Raises DataError where that cannot be known."""
+    if all("index" in row for row in rows) or len(rows) == ALL_ROWS:
+        return 0
+    if len(rows) == ALL_ROWS - MGSM_ROWS:
+        return MGSM_ROWS
+    raise DataError(
+        f"{where}: {len(rows)} rows; give all {ALL_ROWS} of GSM8K's test split, the {ALL_ROWS - MGSM_ROWS} from row"
+        f" {MGSM_ROWS} on, or rows with a column `index`: rows of MGSM must be left out"
+    )
+
+
+def _item(index: int, row: Row, where: str) -> Item:
+    answer = extract_number(str(field(row, ANSWER, where)))
+    if answer is None:
+        raise DataError(f"{where}: its answer holds no number")
+    return Item(GSM8K_ID.format(index), str(field(row, QUESTION, where)), (answer,), None)

@@ -1,0 +1,79 @@
+"""Pictures of any kind as RGB: files, bytes and parquet image cells, whatever their mode.
+
+Knows Pillow; no tasks. EXIF rotation is applied, 16 bits become 8, transparency lies on white, of an animation the
+first frame counts. What would unpack to more than `MOST_PIXELS` is refused before it is unpacked.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from evovlm.errors import DataError
+
+MOST_PIXELS = 100_000_000
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def picture(cell: Any, folder: Path, where: str) -> Callable[[], Image.Image]:
+    """What opens the picture of a cell when asked: a path (relative to `folder`), bytes, or {bytes, path}.
+
+    Raises DataError at once where the cell is none of these or its file is not there.
+    """
+    if isinstance(cell, dict):
+        content, name = cell.get("bytes"), cell.get("path")
+        cell = content if content is not None else name
+    if isinstance(cell, bytes | bytearray):
+        content = bytes(cell)
+        return lambda: open_rgb(io.BytesIO(content), where)
+    if isinstance(cell, str | Path) and str(cell):
+        path = folder / cell
+        if not path.is_file():
+            raise DataError(f"{where}: its image {path} is not there; give paths relative to {folder}")
+        return lambda: open_rgb(path, where)
+    raise DataError(f"{where}: its image is {type(cell).__name__}; give a path, bytes, or a parquet image column")
+
+
+def open_rgb(source: Path | io.BytesIO, where: str) -> Image.Image:
+    """The picture as RGB, upright. Raises DataError that names it."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit only warns below twice its size; ours follows at once.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(source)
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise DataError(f"{where}: {width} x {height} pixels; at most {MOST_PIXELS:,} are taken, scale it down")
+            image.seek(0)
+            return _rgb(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: its image cannot be read ({error}); replace the file or drop the item") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _eight_bits(image).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 or 32 bits or floats in 8: by 256 where it holds 16 bits, else stretched to its range."""
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < values.max() <= 65535 and values.min() >= 0):
+        return Image.fromarray((values / 257).round().astype(np.uint8))
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= (1.0 if image.mode == "F" else 255):
+        return Image.fromarray((values * (255 if image.mode == "F" else 1)).round().astype(np.uint8))
+    return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))

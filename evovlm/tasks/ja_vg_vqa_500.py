@@ -1,0 +1,25 @@
+"""JA-VG-VQA-500: the paper's test set of 500 Visual Genome images with Japanese questions. Knows no models."""
+
+from __future__ import annotations
+
+from evovlm.tasks.data_task import DataTask, chosen_preset
+from evovlm.tasks.marking import mark_words
+from evovlm.tasks.options import Options
+from evovlm.tasks.protocol import Task
+from evovlm.tasks.visual_genome import REPOSITORY, WANTED, read_test
+
+NAME = "ja-vg-vqa-500"
+
+
+def ja_vg_vqa_500(options: Options) -> Task:
+    """The task: ROUGE-L with the language rule, the first question of each image unless the preset takes all."""
+    preset = chosen_preset(NAME, options)
+    return DataTask(
+        name=NAME,
+        splits=("test",),
+        test_splits=("test",),
+        preset=preset,
+        options=options,
+        read=lambda _: read_test(options.locate(REPOSITORY, WANTED), preset.questions),
+        mark=lambda item, answer: mark_words(item, answer, options.japanese),
+    )

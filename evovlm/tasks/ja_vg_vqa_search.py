@@ -1,0 +1,37 @@
+"""The paper's VLM search data: Japanese Visual Genome VQA without the 500 test images. Knows no models.
+
+Not on the hub: a folder holds `question_answers.json` of yahoojapan/ja-vg-vqa, Visual Genome's images by their id, and
+either `test_image_ids.txt` or a copy of the test set, whose images are left out.
+"""
+
+from __future__ import annotations
+
+from evovlm.errors import DataError
+from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
+from evovlm.tasks.marking import mark_words
+from evovlm.tasks.options import Options
+from evovlm.tasks.protocol import Item, Task
+from evovlm.tasks.visual_genome import read_search, test_ids
+
+NAME = "ja-vg-vqa-search"
+
+
+def ja_vg_vqa_search(options: Options) -> Task:
+    """The task: a fifth of the images, by their id, is the validation split."""
+    preset = chosen_preset(NAME, options)
+
+    def read(split: str) -> list[Item]:
+        if options.path is None:
+            raise DataError(f"{NAME}: not on the hub; name its folder as {NAME}@FOLDER:{split}")
+        items = read_search(options.path, preset.questions, lambda: test_ids(options.path, options))
+        return [item for item in items if is_validation(item.id.split("-")[1]) == (split == "validation")]
+
+    return DataTask(
+        name=NAME,
+        splits=("search", "validation"),
+        test_splits=(),
+        preset=preset,
+        options=options,
+        read=read,
+        mark=lambda item, answer: mark_words(item, answer, options.japanese),
+    )

@@ -1,0 +1,48 @@
+"""What an answer is worth: ROUGE-L for words, the last number for sums, the choice for choices.
+
+Knows items and metrics; no data sets.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from evovlm.metrics.language import Detector
+from evovlm.metrics.normalise import normalise
+from evovlm.metrics.numbers import NumberScoring, extract_number, same_number
+from evovlm.metrics.rouge import exact_match, rouge_l, rouge_l_ja
+from evovlm.tasks.protocol import Item, ItemScore
+
+FULL = 100.0
+
+
+def mark_words(item: Item, answer: str, japanese: Detector) -> ItemScore:
+    """ROUGE-L, F, on MeCab tokens with the language rule; beside it without the rule."""
+    beside = {"rougeL": rouge_l(answer, item.references), "japanese": FULL * japanese(answer)}
+    score = rouge_l_ja(answer, item.references, japanese=japanese)
+    return ItemScore(score, exact_match(answer, item.references), beside)
+
+
+def mark_number(item: Item, answer: str, japanese: Detector, scoring: NumberScoring) -> ItemScore:
+    """100 where the number is right and the answer Japanese; beside it both readings, and without the rule."""
+    is_japanese = japanese(answer)
+    right = {rule: _right(item, answer, rule) for rule in ("compatible", "corrected")}
+    beside = {f"{rule}_ja": FULL * (found and is_japanese) for rule, found in right.items()}
+    beside |= {rule: FULL * found for rule, found in right.items()} | {"japanese": FULL * is_japanese}
+    full = right[scoring] and is_japanese
+    return ItemScore(FULL * full, full, beside)
+
+
+def mark_choice(item: Item, answer: str) -> ItemScore:
+    """100 where the answer names the right choice, by its text or by its number; both are references."""
+    said = normalise(answer)
+    digits = re.findall(r"\d+", unicodedata.normalize("NFKC", said))
+    named = {said.strip("「」。. "), *digits[:1]}
+    right = bool(named & {normalise(reference) for reference in item.references})
+    return ItemScore(FULL * right, right)
+
+
+def _right(item: Item, answer: str, scoring: NumberScoring) -> bool:
+    found = extract_number(answer, scoring)
+    return any(same_number(found, reference) for reference in item.references)

@@ -1,0 +1,92 @@
+"""MGSM in Japanese (arXiv:2210.03057): 250 word problems, the test set of the paper's language models.
+
+Knows the layouts of juletxara/mgsm and of its source; no models. The problems are rows 0 to 249 of GSM8K's test split.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from evovlm.errors import DataError
+from evovlm.tasks.data_task import DataTask, chosen_preset
+from evovlm.tasks.gsm8k_ja_search import GSM8K_ID
+from evovlm.tasks.marking import mark_number
+from evovlm.tasks.options import Options, files_at
+from evovlm.tasks.presets import Preset
+from evovlm.tasks.protocol import Item, Task
+from evovlm.tasks.records import field, read_rows
+
+NAME = "mgsm-ja"
+REPOSITORY = "juletxara/mgsm"
+WANTED = ("mgsm_ja.tsv", "exemplars.py")
+PATTERNS = ("mgsm_ja.tsv", "ja/test*.parquet", "*ja*.jsonl")
+PROBLEMS = 250
+
+
+def mgsm_ja(options: Options) -> Task:
+    """The task; where `shots` are asked, the exemplars stand in the template."""
+    preset = chosen_preset(NAME, options)
+    if preset.shots:
+        preset = preset.model_copy(update={"template": _few_shot(options, preset)})
+    return DataTask(
+        name=NAME,
+        splits=("test",),
+        test_splits=("test",),
+        preset=preset,
+        options=options,
+        read=lambda _: read_problems(options.locate(REPOSITORY, WANTED)),
+        mark=lambda item, answer: mark_number(item, answer, options.japanese, preset.scoring),
+    )
+
+
+def read_problems(where: Path) -> list[Item]:
+    """The problems in their order, by their row in GSM8K. Raises DataError where some are missing."""
+    items: list[Item] = []
+    for path in files_at(where, PATTERNS):
+        for row in read_rows(path):
+            index = len(items)
+            question = str(field(row, ("question", "0"), f"{path}:{index + 1}"))
+            answer = str(field(row, ("answer_number", "1", "answer"), f"{path}:{index + 1}"))
+            items.append(Item(GSM8K_ID.format(index), question, (answer,), None))
+    if len(items) != PROBLEMS:
+        raise DataError(f"{where}: {len(items)} problems; MGSM has {PROBLEMS}, fetch it again")
+    return items
+
+
+def _few_shot(options: Options, preset: Preset) -> str:
+    """The template with solved exemplars before the question, a blank line between them."""
+    where = options.locate(REPOSITORY, WANTED)
+    folder = where.parent if where.is_file() else where
+    shots = list(_exemplars(files_at(folder, ("exemplars*.json", "exemplars.py"))[0]).values())[: preset.shots]
+    if len(shots) < preset.shots:
+        raise DataError(f"{folder}: {len(shots)} Japanese exemplars; {preset.shots} are asked for")
+    # A brace in an exemplar is text: only {question} is ever replaced, so it needs no care.
+    return "\n\n".join([*(f"{shot['q']}\n{shot['a']}" for shot in shots), preset.template])
+
+
+def _exemplars(path: Path) -> dict[str, dict[str, str]]:
+    """The Japanese exemplars of MGSM's own file, which is read as a literal and never run, or of its JSON form."""
+    if path.suffix == ".json":
+        content: Any = _mapping(path)["exemplars"]
+    else:
+        content = None
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MGSM_EXEMPLARS":
+                content = ast.literal_eval(node.value)
+    try:
+        found: dict[str, dict[str, str]] = content["ja"]
+    except (KeyError, TypeError):
+        raise DataError(f"{path}: no Japanese exemplars (`MGSM_EXEMPLARS['ja']`) in it") from None
+    return found
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object."""
+
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or "exemplars" not in content:
+        raise DataError(f"{path}: no exemplars in it")
+    return content

@@ -1,0 +1,101 @@
+"""Japanese questions about Visual Genome: the paper's 500 test images, and the search set without them.
+
+Knows the layouts of SakanaAI/JA-VG-VQA-500 and of yahoojapan/ja-vg-vqa; no models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from evovlm.errors import DataError
+from evovlm.tasks.images import ENDINGS, picture
+from evovlm.tasks.options import Options, files_at
+from evovlm.tasks.protocol import Item
+from evovlm.tasks.records import Row, field, read_rows
+
+REPOSITORY = "SakanaAI/JA-VG-VQA-500"
+WANTED = ("data/test-*.parquet",)
+TEST_FILES = ("data/test-*.parquet", "test-*.parquet", "test*.jsonl", "*.parquet")
+QUESTION_FILES = ("question_answers*.json", "*.json", "*.jsonl")
+TEST_IDS = "test_image_ids.txt"
+
+
+def read_test(where: Path, questions: str) -> list[Item]:
+    """The test images with their first question each, or with all."""
+    items: list[Item] = []
+    for path in files_at(where, TEST_FILES):
+        for number, row in enumerate(read_rows(path), start=1):
+            told = f"{path}:{number}"
+            key = field(row, ("image_id",), told)
+            opens = picture(field(row, ("image",), told), path.parent, f"image {key}")
+            items += _of_image(row, key, opens, questions, told)
+    return items
+
+
+def read_search(folder: Path, questions: str, left_out: Callable[[], set[int]]) -> list[Item]:
+    """Every image of the questions' file that lies in the folder and is not left out."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: give the folder of question_answers.json and of Visual Genome's images")
+    there = {path.stem: path for path in _images(folder)}
+    if not there:
+        raise DataError(f"{folder}: no images in it; put Visual Genome's there by id, such as images/2417997.jpg")
+    tests = left_out()
+    items: list[Item] = []
+    for path in files_at(folder, QUESTION_FILES):
+        for number, row in enumerate(read_rows(path), start=1):
+            told = f"{path}:{number}"
+            key = field(row, ("image_id", "id"), told)
+            if int(key) in tests or str(key) not in there:
+                continue
+            items += _of_image(row, key, picture(there[str(key)], folder, f"image {key}"), questions, told)
+    return items
+
+
+def test_ids(folder: Path | None, options: Options) -> set[int]:
+    """The ids of the test images: from a list or a copy of the test set in the folder, else from the hub's cache."""
+    if folder is not None and (folder / TEST_IDS).is_file():
+        return {int(line) for line in (folder / TEST_IDS).read_text(encoding="utf-8").split()}
+    local = None if folder is None else folder / "JA-VG-VQA-500"
+    try:
+        where = (
+            local
+            if local is not None and local.is_dir()
+            else Options(download=options.download).locate(REPOSITORY, WANTED)
+        )
+    except DataError as error:
+        raise DataError(
+            f"the 500 test images must be left out by id: put {TEST_IDS} (an id a line) or a copy of the test set,"
+            f" JA-VG-VQA-500/, into {folder}; {error}"
+        ) from None
+    rows = [row for path in files_at(where, TEST_FILES) for row in read_rows(path, columns=["image_id"])]
+    return {int(field(row, ("image_id",), str(where))) for row in rows}
+
+
+def _images(folder: Path) -> Iterable[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in ENDINGS)
+
+
+def _of_image(row: Row, key: Any, opens: Callable[[], Image.Image], questions: str, where: str) -> list[Item]:
+    """One item a question, named by image and question."""
+    asked = field(row, ("qas",), where)
+    if not asked:
+        return []
+    chosen = asked[:1] if questions == "first" else asked
+    return [
+        Item(
+            f"vg-{key}-{qa.get('qa_id', number)}",
+            str(field(qa, ("question",), where)),
+            _references(qa, where),
+            opens,
+        )
+        for number, qa in enumerate(chosen)
+    ]
+
+
+def _references(qa: Row, where: str) -> tuple[str, ...]:
+    found = field(qa, ("answers", "answer"), where)
+    return tuple(map(str, found)) if isinstance(found, list) else (str(found),)

@@ -1,0 +1,199 @@
+"""`run`: a table of every model on every task; a killed run goes on to the same result."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.batches import fitting_batch, row_bytes
+from benchmarks.pairs import plan_pairs
+from benchmarks.results import read_answers
+from benchmarks.running import _answers
+from benchmarks.suite import read_suite
+from evovlm.engines.hf import Engine
+from evovlm.heldout import evaluate_model
+from evovlm.sources import resolve_folder
+from evovlm.tasks import Generation, Options
+from tests.benchmarks.conftest import bench
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """What must be the same in every run of a suite: all but the seconds."""
+    rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))["results"]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_a_run_scores_every_model_on_every_task(run_folder: Path):
+    rows = results(run_folder / "whole")
+    assert [(row["model"], row["task"]) for row in rows] == [
+        ("ja", "zoo-vqa"),
+        ("ja", "zoo-maths"),
+        ("vlm", "zoo-vqa"),
+        ("vlm", "zoo-maths"),
+    ]
+    assert all(row["items"] == 40 and row["ci95"][0] <= row["score"] <= row["ci95"][1] for row in rows)
+    page = (run_folder / "whole" / "results.html").read_text(encoding="utf-8")
+    assert "zoo-maths:test, 40 items" in page
+    assert "http" not in page.replace('http-equiv="', "")
+    assert "| ja (blind) |" in (run_folder / "whole" / "results.md").read_text(encoding="utf-8")
+
+
+def test_a_result_says_what_was_asked_and_how_it_was_scored(run_folder: Path):
+    row = results(run_folder / "whole")[1]
+    assert row["generation"]["template"] == "{question}\n"
+    assert row["rules"] == {"scoring": "corrected", "language": "script rule"}
+    assert {"compatible", "corrected", "japanese"} <= set(row["beside"])
+    assert row["versions"]["transformers"]
+    assert row["batch"] == 8
+
+
+def test_the_score_is_that_of_evaluate(run_folder: Path):
+    _, found = evaluate_model("zoo:vlm", "zoo-vqa:test", 40, seed=0, batch=40)
+    assert results(run_folder / "whole")[2]["score"] == pytest.approx(found.score)
+
+
+def test_a_killed_run_goes_on_to_the_same_result(run_folder: Path):
+    """Killed outright after some answers: what is stored stays, and what follows is as if nothing had happened."""
+    command = [sys.executable, "-m", "benchmarks", "run", "suite.yaml", "--out", "broken"]
+    answers = run_folder / "broken" / "answers"
+    process = subprocess.Popen(command, cwd=run_folder, stderr=subprocess.DEVNULL)
+    while process.poll() is None and sum(path.read_text().count("\n") for path in answers.glob("*")) < 48:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    files = sorted(answers.glob("*"))
+    stored = {path.name: path.read_bytes() for path in files}
+    assert 0 < sum(content.count(b"\n") for content in stored.values()) < 160
+    unfinished = [path for path in files if not (answers.parent / "results" / f"{path.stem}.json").exists()]
+    with unfinished[0].open("ab") as file:
+        file.write(b'{"id": "tor')  # a line that the crash tore
+    done = bench("run", "suite.yaml", "--out", "broken", folder=run_folder)
+    assert done.returncode == 0, done.stderr
+    assert results(run_folder / "broken") == results(run_folder / "whole")
+    for path in sorted((run_folder / "whole" / "answers").glob("*")):
+        again = (answers / path.name).read_bytes()
+        assert again == path.read_bytes()
+        assert again.startswith(stored.get(path.name, b"").rpartition(b"\n")[0])
+
+
+def test_a_finished_run_is_read_not_run_again(run_folder: Path):
+    before = {path: path.stat().st_mtime_ns for path in (run_folder / "whole" / "answers").glob("*")}
+    done = bench("run", "suite.yaml", "--out", "whole", "--json", folder=run_folder)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["results"]) == 4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_seed_does_not_go_on_in_the_same_folder(run_folder: Path):
+    done = bench("run", "suite.yaml", "--out", "whole", "--seed", "3", folder=run_folder)
+    assert done.returncode == 2
+    assert "begun with other items, seed" in done.stderr
+
+
+def test_flags_make_a_suite_and_real_data_run_through_it(run_folder: Path, shared_data: Path):
+    task = f"mgsm-ja@{shared_data / 'mgsm'}:test"
+    words = (
+        "run",
+        "--model",
+        "mine=zoo:ja",
+        "--task",
+        task,
+        "--preset",
+        "short",
+        "--items",
+        "6",
+        "--out",
+        "mgsm",
+        "--json",
+    )
+    done = bench(*words, folder=run_folder)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["results"]
+    assert (row["model"], row["items"], row["rules"]["preset"]) == ("mine", 6, "short")
+
+
+def test_a_model_whose_recipe_searched_on_the_test_is_told(run_folder: Path):
+    """A copy of a zoo model whose recipe says that it was bred on the items of the test."""
+    folder = run_folder / "cheat"
+    folder.mkdir()
+    for path in resolve_folder("zoo:ja", None, run_folder).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "recipe.yaml").write_text(
+        "kind: llm\nsources: [{name: ja, model: 'zoo:ja'}]\nmethod: linear\nsearch: {items: 8}\n"
+        "data: {search: 'zoo-maths:test', test: 'zoo-maths:validation'}\n",
+        encoding="utf-8",
+    )
+    words = ("run", "--model", "cheat", "--task", "zoo-maths:test", "--items", "8", "--out", "caught")
+    done = bench(*words, folder=run_folder)
+    assert done.returncode == 0, done.stderr
+    assert "bred on zoo-maths:test: 8 pairs" in done.stdout.replace("\n", " ")
+    (row,) = results(run_folder / "caught")
+    assert row["overlap"]["pairs"] >= 8
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run",), "name a suite"),
+        (("run", "moon"), "choose from ['evollm-jp', 'evovlm-jp', 'zoo']"),
+        (("run", "zoo", "--scoring", "strict"), "compatible"),
+        (("run", "zoo", "--task", "zoo-vqa:train"), "no split 'train'"),
+        (("run", "zoo", "--model", "ja=zoo:ja"), "two models are called 'ja'"),
+        (("run", "--model", "zoo:ja", "--task", "mgsm-ja:test"), "not in the local hub cache"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(tmp_path: Path, words: tuple[str, ...], told: str):
+    done = bench(*words, "--items", "2", folder=tmp_path) if "run" in words else bench(*words, folder=tmp_path)
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_every_suite_that_ships_can_be_read():
+    for name in ("zoo", "evovlm-jp", "evollm-jp"):
+        assert read_suite(name).models
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch):
+    suite = read_suite("zoo").model_copy(update={"models": read_suite("zoo").models[1:2]})
+    pair = plan_pairs(suite.model_copy(update={"tasks": suite.tasks[1:]}), Options())[0]
+    items = pair.items[:40]
+    engine = Engine.load(resolve_folder("zoo:ja", None, Path()))
+    decode = engine._decode
+
+    def small(prompts: Any, generation: Generation) -> list[str]:
+        if len(prompts) > 6:
+            raise MemoryError
+        return decode(prompts, generation)
+
+    def answered(batch: int, halved: list[int]) -> dict[str, str]:
+        made = _answers(engine, pair, items, pair.task.generation, batch, set(), halved)
+        return {answer.id: answer.answer for batch in made for answer in batch}
+
+    whole = answered(16, [])
+    monkeypatch.setattr(engine, "_decode", small)
+    halved: list[int] = []
+    assert answered(16, halved) == whole
+    assert halved[:2] == [16, 8]
+
+
+def test_the_batch_follows_the_memory(monkeypatch: pytest.MonkeyPatch):
+    engine = Engine.load(resolve_folder("zoo:ja", None, Path()))
+    short, long = (Generation("{question}", length) for length in (16, 4096))
+    row = row_bytes(engine, short)
+    assert row_bytes(engine, long) > row
+    assert row_bytes(engine, Generation("{question}", 16, num_beams=5)) == 5 * row
+    for free, batch in ((2 * row, 1), (2 * 5 * row, 4), (10**15, 128), (0, 1)):
+        monkeypatch.setattr("benchmarks.batches._free", lambda _, free=free: free)
+        assert fitting_batch(engine, short) == batch
+
+
+def test_answers_lie_in_a_file_a_line_each(run_folder: Path):
+    for path in (run_folder / "whole" / "answers").glob("*"):
+        answers = read_answers(path)
+        assert len({answer.id for answer in answers}) == len(answers) == 40

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from evovlm.errors import DataError
+from evovlm.tasks import TASKS, Options, load_task
+from evovlm.tasks.presets import preset_of, presets_of
+
+WITH_PRESETS = sorted(set(TASKS) - {"zoo-maths", "zoo-vqa"})
+
+
+@pytest.mark.parametrize("task", WITH_PRESETS)
+def test_every_preset_that_ships_is_whole(task: str):
+    for name in presets_of(task):
+        preset = preset_of(task, name)
+        assert (preset.name, preset.generation.max_new_tokens >= 1) == (name, True)
+
+
+def test_the_papers_settings_are_the_default():
+    vqa, maths = load_task("ja-vg-vqa-500").generation, load_task("mgsm-ja").generation
+    assert vqa.template.startswith("[INST] <<SYS>>\nあなたは役立つ、偏見がなく、検閲されていないアシスタントです。")
+    assert vqa.template.endswith("\n<</SYS>>\n\n<image>\n{question} [/INST]")
+    assert (vqa.num_beams, vqa.repetition_penalty, vqa.max_new_tokens) == (5, 1.5, 512)
+    assert (maths.num_beams, maths.max_new_tokens) == (1, 1024)
+    assert load_task("mgsm-ja").rules["scoring"] == "compatible"
+    assert load_task("ja-vg-vqa-500").rules["questions"] == "first"
+
+
+def test_a_preset_changes_only_what_it_names():
+    paper, greedy = preset_of("ja-vg-vqa-500"), preset_of("ja-vg-vqa-500", "greedy")
+    assert (greedy.num_beams, greedy.template) == (1, paper.template)
+
+
+def test_a_file_may_stand_for_a_preset(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("num_beams: 2\n", encoding="utf-8")
+    task = load_task("mgsm-ja", Options(preset=str(path)))
+    assert task.generation.num_beams == 2
+    assert task.rules["preset"] == str(path)
+
+
+def test_a_preset_that_there_is_not_is_told_the_choices(tmp_path: Path):
+    with pytest.raises(DataError, match="corrected"):
+        preset_of("mgsm-ja", "fast")
+    path = tmp_path / "mine.yaml"
+    path.write_text("beams: 2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="num_beams"):
+        preset_of("mgsm-ja", str(path))
+
+
+def test_the_way_to_read_numbers_may_be_overridden():
+    assert load_task("mgsm-ja", Options(scoring="corrected")).rules["scoring"] == "corrected"
