@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from evovlm.evaluators.objectives import refuse_unknown
 from evovlm.evaluators.route import evaluator_for
 from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
-from evovlm.heldout import contestants, judge
+from evovlm.heldout import Contestant, contestants, judge, searched
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
+from evovlm.rivals import rivals_of
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher
 from evovlm.searching import Workers, remote_job, search_here, search_on_ray
@@ -49,6 +50,7 @@ class EvolveSettings:
     device: str = "cpu"
     checkpoint: bool = False
     download: bool = False
+    rivals: bool = False  # random search and one weight a source, as many trials each
     workers: Workers | None = None  # None: candidates are evaluated in this process
 
 
@@ -149,6 +151,8 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     watch.phase("held out", 1)
     rows = contestants(evaluator, winner, others["test"], choice, watch.step)
+    if plan.settings.rivals:
+        rows += _rivals(plan, out, evaluator, choice, watch)
     table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
     _save_pictures(out / "images", others["test"][:PICTURES])
     result: dict[str, Any] = {
@@ -169,6 +173,26 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         result["checkpoint"] = str(_write_winner(plan, winner, out, result, watch))
     study_log.write_json(out / study_log.RESULT, result)
     return result
+
+
+def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: Sequence[Item], watch: Watch) -> list[Contestant]:
+    """Searches of the same length that the winner must beat, each a study in `rivals`; their winners' rows."""
+    rows = []
+    for name, recipe in rivals_of(plan.recipe).items():
+        genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
+        rival = replace(plan, recipe=recipe, genes=genes)
+        study = Study.open(
+            out / study_log.RIVALS / name, recipe, genes, rival.header(), rival.express, plan.assembly.root
+        )
+        watch.phase(name.replace("_", " "), plan.trials)
+        for trial in study.trials[: plan.trials]:
+            _tell(watch, trial)
+        search_here(
+            study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
+        )
+        winner, _ = choose_winner(study, evaluator, choice, watch)
+        rows.append(searched(evaluator, name, winner, plan.sets.judging["test"], trials=plan.trials))
+    return rows
 
 
 def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
@@ -208,6 +232,8 @@ def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if result["trials"] != len(study.trials):
+        return None
+    if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result["held_out"]["controls"]):
         return None
     return None if plan.settings.checkpoint and not Path(result.get("checkpoint", "")).is_dir() else result
 

@@ -26,6 +26,7 @@ RESULT = "result.json"
 # What a study in stages keeps beside its last stage: the stages before it, and the models that they bred.
 STAGES = ("stage-1", "pool")
 FRONT = "front"
+RIVALS = "rivals"  # the searches that are controls of the study's own
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 
 

@@ -16,6 +16,7 @@ FLOORS = {
     1: [
         "gene",
         "genome",
+        "rivals",
         "routing",
         "towers",
         "vocabulary",
