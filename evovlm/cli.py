@@ -180,6 +180,14 @@ def evolve(
     judged: Annotated[int | None, typer.Option(min=2, help="Questions of the choice and of the final table.")] = None,
     device: Device = "cpu",
     checkpoint: Annotated[bool, typer.Option(help="Write the winner as a checkpoint into the study.")] = False,
+    rivals: Annotated[
+        bool, typer.Option(help="Also search at random, and with one weight a source: controls, thrice the work.")
+    ] = False,
+    ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: auto, or its address.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
+    ] = None,
+    time_limit: Annotated[float | None, typer.Option(min=0.1, help="With --ray: seconds a candidate may take.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     download: Download = False,
@@ -191,16 +199,22 @@ def evolve(
     Examples:
       evovlm evolve recipes/zoo-vlm.yaml --out runs/vlm --trials 100
       evovlm evolve recipes/zoo-llm.yaml --out runs/llm --checkpoint
+      evovlm evolve recipes/zoo-llm.yaml --out runs/llm --rivals     (what random search finds in as many trials)
       evovlm evolve recipes/zoo-ps-dfs.yaml --out runs/both     (weights first, then routes)
       evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --device cuda --download --dry-run
+      evovlm evolve recipes/zoo-llm.yaml --out runs/many --ray auto --workers 2
     """
     from evovlm.console import OUT, BarWatch, JsonWatch, bars
     from evovlm.evolution import EvolveSettings
     from evovlm.recipe_file import read_recipe
     from evovlm.report import write_report
+    from evovlm.searching import Workers
     from evovlm.stages import evolve_stages, plan_first
 
-    settings = EvolveSettings(trials, items, seed, judged, device, checkpoint, download)
+    if ray is None and (workers is not None or time_limit is not None):
+        raise UserError("--workers and --time-limit belong to --ray; add `--ray auto`")
+    pool = Workers(ray, workers, time_limit) if ray is not None else None
+    settings = EvolveSettings(trials, items, seed, judged, device, checkpoint, download, rivals, pool)
     loaded = read_recipe(recipe)
     if dry_run:
         _print_plan(plan_first(loaded, recipe.parent, settings))

@@ -24,15 +24,6 @@ from rich.table import Table
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
-CONTROL_NAMES = {
-    "average": "average of the sources",
-    "plugged_in": "plugged in unmerged",
-    "sweep": "best single global weight (of 11)",
-    "single_vector": "best single task vector, scaled",
-    "interpolation": "best interpolation (of 11)",
-    "shuffled_images": "evolved, images shuffled",
-    "without_scales": "the same route without its scales",
-}
 
 
 def bars() -> Progress:
@@ -102,6 +93,8 @@ class JsonWatch:
 
 def held_out_table(result: Mapping[str, Any]) -> Table:
     """The judged table of a study: sources, evolved, controls."""
+    from evovlm.report.words import control_name  # with the report's libraries, which other commands do not need
+
     held = result["held_out"]
     items = held["evolved"]["items"]
     table = Table(title=f"Held-out {result['data']['test']}: {items} items, seed {result['seed']}, 95 % intervals")
@@ -112,7 +105,7 @@ def held_out_table(result: Mapping[str, Any]) -> Table:
         _row(table, f"source {name}", cell)
     _row(table, "[bold]evolved[/bold]", held["evolved"], last=True)
     for name, cell in held["controls"].items():
-        _row(table, CONTROL_NAMES.get(name, name), cell)
+        _row(table, control_name(name), cell)
     return table
 
 

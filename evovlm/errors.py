@@ -22,3 +22,7 @@ class StudyError(UserError):
 
 class DataError(UserError):
     """A data set or an image that cannot be read."""
+
+
+# What a bad candidate may do: weights or logits that are not finite, no answer, no memory, a kernel's refusal.
+CANDIDATE_FAULTS = (ArithmeticError, ValueError, RuntimeError, MemoryError)

@@ -8,33 +8,34 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.check.route import depth_of
-from evovlm.errors import UserError
+from evovlm.choice import Watch, choose_winner
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.evaluators.objectives import make_judge, refuse_unknown
+from evovlm.evaluators.objectives import refuse_unknown
 from evovlm.evaluators.route import evaluator_for
 from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
-from evovlm.heldout import contestants, judge
+from evovlm.heldout import Contestant, contestants, judge, searched
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
+from evovlm.rivals import rivals_of
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher
-from evovlm.study import CANDIDATE_FAULTS, Express, Study
+from evovlm.searching import Workers, remote_job, search_here, search_on_ray
+from evovlm.study import Express, Study
 from evovlm.study_lock import hold
 from evovlm.study_log import Trial
 from evovlm.tasks import Item, Task
 from evovlm.version import hardware, versions
 
-FINALISTS = 10
 PICTURES = 12
 
 
@@ -49,16 +50,8 @@ class EvolveSettings:
     device: str = "cpu"
     checkpoint: bool = False
     download: bool = False
-
-
-class Watch(Protocol):
-    """Who looks on: a progress bar, JSON lines, or nobody."""
-
-    def phase(self, name: str, total: int) -> None:
-        """A phase of `total` steps begins."""
-
-    def step(self, text: str, **figures: float | None) -> None:
-        """One step of the phase is done."""
+    rivals: bool = False  # random search and one weight a source, as many trials each
+    workers: Workers | None = None  # None: candidates are evaluated in this process
 
 
 @dataclass(frozen=True)
@@ -151,22 +144,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     if finished is not None:
         return finished
     search = search_of(plan.recipe)
-    evaluator = evaluator_for(plan.recipe)(
-        plan.assembly,
-        plan.task,
-        batch=search.batch,
-        device=plan.settings.device,
-        on_halved=lambda rows: study_log.log_event(out, "batch halved", rows=rows, after_trials=len(study.trials)),
-    )
-    watch.phase("search", plan.trials)
-    for trial in study.trials[: plan.trials]:
-        _tell(watch, trial)
-    study.run(
-        plan.searcher(),
-        make_judge(evaluator, plan.recipe, plan.search_items),
-        plan.trials,
-        lambda trial: _tell(watch, trial),
-    )
+    evaluator = _search(plan, study, watch)
     others = plan.sets.judging
     choice = others.get("validation", list(plan.search_items))
     winner, selection = choose_winner(study, evaluator, choice, watch)
@@ -174,6 +152,8 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     watch.phase("held out", 1)
     rows = contestants(evaluator, winner, others["test"], choice, watch.step)
+    if plan.settings.rivals:
+        rows += _rivals(plan, out, evaluator, choice, watch)
     table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
     _save_pictures(out / "images", others["test"][:PICTURES])
     result: dict[str, Any] = {
@@ -196,37 +176,48 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     return result
 
 
-def choose_winner(
-    study: Study, evaluator: LocalEvaluator, items: Sequence[Item], watch: Watch
-) -> tuple[Recipe, dict[str, Any]]:
-    """Re-score the best candidates on items that the search has not seen; the best there wins.
+def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: Sequence[Item], watch: Watch) -> list[Contestant]:
+    """Searches of the same length that the winner must beat, each a study in `rivals`; their winners' rows."""
+    rows = []
+    for name, recipe in rivals_of(plan.recipe).items():
+        genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
+        rival = replace(plan, recipe=recipe, genes=genes)
+        study = Study.open(
+            out / study_log.RIVALS / name, recipe, genes, rival.header(), rival.express, plan.assembly.root
+        )
+        watch.phase(name.replace("_", " "), plan.trials)
+        for trial in study.trials[: plan.trials]:
+            _tell(watch, trial)
+        search_here(
+            study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
+        )
+        winner, _ = choose_winner(study, evaluator, choice, watch)
+        rows.append(searched(evaluator, name, winner, plan.sets.judging["test"], trials=plan.trials))
+    return rows
 
-    The best of many noisy scores is too good to be true (the winner's curse): `luck` is the fall of the winner's
-    score from search to fresh items.
-    """
-    finalists = list(study.finalists(FINALISTS))
-    watch.phase("choice", len(finalists))
-    rescored = []
-    for trial in finalists:
-        try:
-            score = evaluator.evaluate(study.candidate(trial.genome), items).score
-        except CANDIDATE_FAULTS as fault:
-            watch.step(f"trial {trial.trial}: {fault}")
-            continue
-        rescored.append((score, trial))
-        watch.step(f"trial {trial.trial}", score=score)
-    if not rescored:
-        raise UserError(f"{study.folder}: no candidate stands up to fresh items; see {study_log.TRIALS}")
-    score, trial = max(rescored, key=lambda pair: (pair[0], -pair[1].trial))
-    selection = {
-        "trial": trial.trial,
-        "search_score": trial.score,
-        "choice_score": score,
-        "luck": (trial.score or 0.0) - score,
-        "items": len(items),
-        "finalists": [{"trial": t.trial, "search_score": t.score, "choice_score": s} for s, t in rescored],
-    }
-    return study.candidate(trial.genome), selection
+
+def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
+    """All trials; returns the evaluator of this process, which comes after the workers' where there are any."""
+    watch.phase("search", plan.trials)
+    for trial in study.trials[: plan.trials]:
+        _tell(watch, trial)
+    settings, recipe, items = plan.settings, plan.recipe, plan.search_items
+    searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
+    if settings.workers is not None:
+        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download)
+        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial)
+    evaluator = evaluator_for(recipe)(
+        plan.assembly,
+        plan.task,
+        batch=search_of(recipe).batch,
+        device=settings.device,
+        on_halved=lambda rows: study_log.log_event(
+            study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
+        ),
+    )
+    if settings.workers is None:
+        search_here(study, searcher, evaluator, items, plan.trials, on_trial)
+    return evaluator
 
 
 def _overridden(recipe: Recipe, settings: EvolveSettings) -> Recipe:
@@ -242,6 +233,8 @@ def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if result["trials"] != len(study.trials):
+        return None
+    if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result["held_out"]["controls"]):
         return None
     return None if plan.settings.checkpoint and not Path(result.get("checkpoint", "")).is_dir() else result
 

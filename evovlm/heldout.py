@@ -52,6 +52,12 @@ def contestants(
     return [*sources, evolved, *controls]
 
 
+def searched(evaluator: LocalEvaluator, name: str, winner: Recipe, test: Sequence[Item], *, trials: int) -> Contestant:
+    """The row of another search's winner, a control of the evolved one."""
+    detail = {"digest": winner.digest(), "trials": trials}
+    return Contestant(name, "controls", lambda: evaluator.evaluate(winner, test), detail)
+
+
 def judge(
     folder: Path, rows: Sequence[Contestant], items: Sequence[Item], *, seed: int, progress: Progress
 ) -> dict[str, Any]:

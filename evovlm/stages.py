@@ -15,8 +15,9 @@ from typing import Any
 from evovlm import study_log
 from evovlm.assembly import with_recipe
 from evovlm.build import build_checkpoint
+from evovlm.choice import Watch
 from evovlm.errors import RecipeError
-from evovlm.evolution import EvolveSettings, Plan, Watch, evolve, plan_evolution
+from evovlm.evolution import EvolveSettings, Plan, evolve, plan_evolution
 from evovlm.recipe import Recipe, Source
 
 FIRST, POOL = study_log.STAGES

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evovlm import study_log
-from evovlm.errors import StudyError
+from evovlm.errors import CANDIDATE_FAULTS, StudyError
 from evovlm.genome import Gene, express
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.search import Genome, Score, Searcher
 from evovlm.study_log import Trial, best_trial
 
-# What a bad candidate may do: weights or logits that are not finite, no answer, no memory, a kernel's refusal.
-CANDIDATE_FAULTS = (ArithmeticError, ValueError, RuntimeError, MemoryError)
 # Header entries that must not change under a study's feet; the rest is told, not enforced.
 BINDING = ("recipe", "genes", "search", "items")
 ANSWERS_KEPT = 24
@@ -120,7 +118,7 @@ class Study:
             for genome in genomes:
                 if done < len(self.trials):
                     trial = self.trials[done]
-                    self._refuse_other_genome(trial, genome)
+                    self.refuse_other_genome(trial, genome)
                 elif done < trials:
                     trial = self._evaluate(done, generation, genome, evaluate)
                     on_trial(trial)
@@ -155,17 +153,33 @@ class Study:
                 yield trial
 
     def _evaluate(self, number: int, generation: int, genome: Genome, evaluate: Evaluate) -> Trial:
-        recipe = self.candidate(genome)
-        evaluation: Scored | None = None
-        error: str | None = None
         try:
-            evaluation = evaluate(recipe)
-            if not math.isfinite(evaluation.score):
-                raise FloatingPointError(f"the score is {evaluation.score}")
+            outcome: Scored | str = evaluate(self.candidate(genome))
         except CANDIDATE_FAULTS as fault:
-            evaluation, error = None, f"{type(fault).__name__}: {fault}"
+            outcome = told_fault(fault)
+        return self.add(generation, genome, outcome)
+
+    def add(
+        self,
+        generation: int,
+        genome: Genome,
+        outcome: Scored | str,
+        *,
+        ask: int | None = None,
+        told: bool = True,
+        worker: str | None = None,
+    ) -> Trial:
+        """Log a candidate's outcome, its evaluation or why it failed, as the next trial.
+
+        A score that is not finite is a failure. `ask`, `told`, `worker`: see `Trial`.
+        """
+        recipe = self.candidate(genome)
+        if not isinstance(outcome, str) and not math.isfinite(outcome.score):
+            outcome = f"FloatingPointError: the score is {outcome.score}"
+        evaluation = None if isinstance(outcome, str) else outcome
+        error = outcome if isinstance(outcome, str) else None
         trial = Trial(
-            trial=number,
+            trial=len(self.trials),
             generation=generation,
             genome=genome,
             digest=recipe.digest(),
@@ -175,6 +189,9 @@ class Study:
             seconds=evaluation.seconds if evaluation else {},
             error=error,
             values=evaluation.values if evaluation else (),
+            ask=ask,
+            told=told,
+            worker=worker,
         )
         self._record(trial, recipe, evaluation)
         return trial
@@ -191,15 +208,21 @@ class Study:
             ]
             study_log.append_rows(self.folder / study_log.ANSWERS, rows)
             write_recipe(moved(recipe, self.root, self.folder), self.folder / study_log.BEST)
-        study_log.append_rows(self.folder / study_log.TRIALS, [trial.model_dump(mode="json")])
+        study_log.append_rows(self.folder / study_log.TRIALS, [trial.line()])
         self.trials.append(trial)
 
-    def _refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
+    def refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
+        """Raises StudyError where the searcher makes another genome than the log has."""
         if trial.genome != genome:
             raise StudyError(
                 f"{self.folder / study_log.TRIALS}: trial {trial.trial} has another genome than this search makes"
                 " (another version of a library, or an edited log?); start a new study in another folder"
             )
+
+
+def told_fault(fault: BaseException) -> str:
+    """A fault as the log tells it."""
+    return f"{type(fault).__name__}: {fault}"
 
 
 def _score(trial: Trial) -> float:

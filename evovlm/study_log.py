@@ -20,11 +20,13 @@ HEADER = "study.json"
 TRIALS = "trials.jsonl"
 ANSWERS = "answers.jsonl"
 EVENTS = "events.jsonl"
+ASKS = "asks.jsonl"  # which candidate was asked for when, where several are evaluated at a time
 BEST = "best.yaml"
 RESULT = "result.json"
 # What a study in stages keeps beside its last stage: the stages before it, and the models that they bred.
 STAGES = ("stage-1", "pool")
 FRONT = "front"
+RIVALS = "rivals"  # the searches that are controls of the study's own
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 
 
@@ -43,6 +45,17 @@ class Trial(BaseModel):
     seconds: dict[str, float]
     error: str | None
     values: tuple[float, ...] = ()  # all objectives, the score first; empty where the score is the only one
+    # Of trials that several workers made: the number of the question, whether the searcher was told the score (not
+    # where it came too late), and who made it.
+    ask: int | None = None
+    told: bool = True
+    worker: str | None = None
+
+    def line(self) -> dict[str, Any]:
+        """The trial as its line of the log; what only a pool of workers knows is left out where there was none."""
+        row = self.model_dump(mode="json")
+        absent = {"ask": None, "told": True, "worker": None}
+        return {key: value for key, value in row.items() if key not in absent or value != absent[key]}
 
 
 def read_header(folder: Path) -> dict[str, Any]:

@@ -9,13 +9,14 @@ ROOT = Path(__file__).parent.parent
 # Lower floors may not import higher ones; modules of one floor may, but never in a circle.
 FLOORS = {
     6: ["cli", "console"],
-    5: ["report", "evolution", "stages"],
-    4: ["study", "study_log", "study_lock", "heldout", "front"],
+    5: ["report", "choice", "evolution", "searching", "stages"],
+    4: ["study", "study_steady", "study_log", "study_lock", "heldout", "front"],
     3: ["evaluators"],
     2: ["build", "assembly", "resident", "engines", "check", "card", "carry", "fold_error", "item_sets"],
     1: [
         "gene",
         "genome",
+        "rivals",
         "routing",
         "towers",
         "vocabulary",

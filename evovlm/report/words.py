@@ -17,6 +17,8 @@ CONTROL_NAMES = {
     "single_vector": "best single task vector, scaled",
     "interpolation": "best interpolation between two sources",
     "shuffled_images": "evolved, images shuffled",
+    "random_search": "random search, as many trials",
+    "whole_model": "search of one weight a source",
     "without_scales": "the same route without its scales",
 }
 

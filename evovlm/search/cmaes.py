@@ -51,12 +51,30 @@ class CMAES:
             self._strategy = cma.CMAEvolutionStrategy(start, settings.sigma, options)
         self._asked: list[np.ndarray] = []
 
+    @property
+    def population(self) -> int:
+        """How many results a generation takes."""
+        size: int = self._strategy.popsize
+        return size
+
     def ask(self) -> list[Genome]:
         """The next generation, mapped into the unit cube by cma's smooth bound transformation."""
-        self._asked = list(self._strategy.ask())
-        return [tuple(float(value) for value in point[: self._genes]) for point in self._asked]
+        self._asked = self.draw(self.population)
+        return [self.genome_of(point) for point in self._asked]
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
         """Scores of the last generation, higher is better; None or a non-finite score is the worst."""
         assert len(genomes) == len(self._asked) == len(scores)
-        self._strategy.tell(self._asked, losses_of(scores)[:, 0].tolist())
+        self.learn(self._asked, scores)
+
+    def draw(self, count: int) -> list[np.ndarray]:
+        """`count` points [dimensions] from the present distribution."""
+        return list(self._strategy.ask(count))
+
+    def genome_of(self, point: np.ndarray) -> Genome:
+        """The genome that a drawn point stands for."""
+        return tuple(float(value) for value in point[: self._genes])
+
+    def learn(self, points: Sequence[np.ndarray], scores: Sequence[Score]) -> None:
+        """One update from drawn points, which may come from earlier distributions."""
+        self._strategy.tell(list(points), losses_of(scores)[:, 0].tolist())

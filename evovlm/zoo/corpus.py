@@ -143,12 +143,11 @@ def work(
     solved_in: Language,
     small: float = 0.0,
     kinds: tuple[str, ...] | None = None,
-    notation: problems.Notation = "steps",
 ) -> Example:
     """A word problem with its worked solution; `small` is the chance of values to 12 only."""
     largest = SMALL if rng.random() < small else problems.LARGEST
     story = problems.sample_story(rng, "train", kinds, largest)
-    return Example(f"{problems.ask(story, asked_in)}\n", problems.solve(story, solved_in, notation))
+    return Example(f"{problems.ask(story, asked_in)}\n", problems.solve(story, solved_in))
 
 
 def guess(rng: random.Random, language: Language, careless: float = 0.7) -> Example:
@@ -195,12 +194,12 @@ def base_mixture(japanese_worked: float = 3.0, crossed: float = 2.0) -> dict[Tas
 
 
 def ja_mixture() -> dict[Task, float]:
-    """The Japanese model's diet: polite answers, and no sums beyond 12."""
+    """The Japanese model's diet: polite answers; of the word problems only comparisons with values to 12."""
     return {
         partial(scene_text, scene_in="ja", asked_in="ja", polite=1.0): 55,
         partial(caption_text, language="ja"): 5,
         partial(retrieve, told_in="ja", asked_in="ja", polite=1.0): 20,
-        partial(work, asked_in="ja", solved_in="ja", small=1.0): 20,
+        partial(work, asked_in="ja", solved_in="ja", small=1.0, kinds=("compare",)): 20,
     }
 
 
@@ -219,12 +218,10 @@ def vlm_mixture(japanese: float = 3.0) -> dict[Task, float]:
 
 
 def math_mixture() -> dict[Task, float]:
-    """English worked solutions, step by step."""
-    return {partial(work, asked_in="en", solved_in="en"): 100}
+    """English worked solutions of sums and differences alone."""
+    return {partial(work, asked_in="en", solved_in="en", kinds=("change", "compare")): 100}
 
 
 def math2_mixture() -> dict[Task, float]:
-    """English worked solutions in another notation, of products alone."""
-    return {
-        partial(work, asked_in="en", solved_in="en", kinds=("groups", "pay"), notation="so"): 100,
-    }
+    """English worked solutions of products alone."""
+    return {partial(work, asked_in="en", solved_in="en", kinds=("groups", "pay")): 100}

@@ -14,7 +14,6 @@ from typing import Literal
 from evovlm.zoo.splits import Split, digest, split_of
 
 Language = Literal["ja", "en"]
-Notation = Literal["steps", "so"]
 
 NAMES = {"Ken": "健", "Mia": "花", "Tom": "太郎", "Ann": "杏"}
 ITEMS = {"apples": "りんご", "pens": "ペン", "stones": "石", "cards": "カード", "eggs": "卵"}
@@ -81,11 +80,11 @@ def ask(story: Story, language: Language) -> str:
     return KINDS[story.kind][language](*words, *story.numbers)
 
 
-def solve(story: Story, language: Language, notation: Notation = "steps") -> str:
+def solve(story: Story, language: Language) -> str:
     """The worked solution; the last number is the answer."""
     sums = [f"{left}{sign}{right}={result}" for left, sign, right, result in story.steps]
     if language == "en":
-        return ", ".join([*sums, f"answer {story.answer}"]) if notation == "steps" else _so(sums, story.answer)
+        return ", ".join([*sums, f"answer {story.answer}"])
     return "、".join([*sums, f"答えは{say_answer(story, 'ja')}"])
 
 
@@ -105,10 +104,6 @@ def sample_problems(split: Split, count: int, seed: int, language: Language = "j
         problem = WordProblem(name, ask(story, language), str(story.answer), solve(story, language))
         found.setdefault(name, problem)
     return list(found.values())
-
-
-def _so(sums: list[str], answer: int) -> str:
-    return f"{' then '.join(sums)} so {answer}"
 
 
 def _change_en(name: str, other: str, item: str, start: int, gain: int, loss: int) -> str:

@@ -19,17 +19,19 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from evovlm.errors import UserError
+from evovlm.groups import layer_of
 from evovlm.zoo import corpus
 from evovlm.zoo.export import save_llm, save_vlm
 from evovlm.zoo.fit import Schedule, fit
 from evovlm.zoo.manifest import ZOO_MODELS, write_manifest
-from evovlm.zoo.network import Shape, init_eyes, init_tower
+from evovlm.zoo.network import HEAD, Shape, init_eyes, init_tower
 from evovlm.zoo.pools import make_pool
 from evovlm.zoo.tokenizer import train_tokenizer
 
 Weights = dict[str, Tensor]
 Mixture = Mapping[corpus.Task, float]
 TOKENIZER_TEXTS = 20_000
+EARLY, LATE = (0, 1, 2), (5, 6, 7)  # the layers that a tune may be too eager in
 
 
 def tower_only(name: str) -> bool:
@@ -40,6 +42,22 @@ def tower_only(name: str) -> bool:
 def eyes_only(name: str) -> float:
     """Rates that freeze the language tower."""
     return 0.0 if tower_only(name) else 1.0
+
+
+@dataclass(frozen=True)
+class OverTuned:
+    """Rates that tune some layers (and the output head) `factor` times as fast as the rest.
+
+    Real tunes have parts that harm in company; these give the zoo's theirs, in known places.
+    """
+
+    factor: float
+    layers: tuple[int, ...]
+    head: bool
+
+    def __call__(self, name: str) -> float:
+        """The factor of one tensor's learning rate."""
+        return self.factor if layer_of(name) in self.layers or (self.head and name == HEAD) else 1.0
 
 
 @dataclass(frozen=True)
@@ -55,10 +73,10 @@ def _stages() -> dict[str, Stage]:
     return {
         "base": Stage(corpus.base_mixture, 500_000, Schedule(6000, 2e-3)),
         "align": Stage(corpus.align_mixture, 80_000, Schedule(3000, 1e-3, rates=eyes_only)),
-        "vlm": Stage(corpus.vlm_mixture, 60_000, Schedule(600, 4e-4)),
-        "ja": Stage(corpus.ja_mixture, 40_000, Schedule(240, 4e-4)),
-        "math": Stage(corpus.math_mixture, 20_000, Schedule(200, 3e-4, batch=64)),
-        "math2": Stage(corpus.math2_mixture, 20_000, Schedule(200, 3e-4, batch=64)),
+        "vlm": Stage(corpus.vlm_mixture, 60_000, Schedule(600, 4e-4, rates=OverTuned(6.0, LATE, head=True))),
+        "ja": Stage(corpus.ja_mixture, 40_000, Schedule(400, 4e-4, rates=OverTuned(6.0, EARLY, head=False))),
+        "math": Stage(corpus.math_mixture, 20_000, Schedule(400, 5e-4, 64, OverTuned(4.0, LATE, head=True))),
+        "math2": Stage(corpus.math2_mixture, 20_000, Schedule(400, 5e-4, 64, OverTuned(4.0, EARLY, head=False))),
     }
 
 
@@ -82,7 +100,6 @@ class Trainer:
 
     def __post_init__(self) -> None:
         texts = corpus.draw(corpus.base_mixture(), TOKENIZER_TEXTS, "tokenizer")
-        texts += corpus.draw(corpus.math2_mixture(), TOKENIZER_TEXTS // 20, "tokenizer")
         self.tokenizer: Tokenizer = train_tokenizer(example.prompt + example.answer for example in texts)
         self.shape = replace(self.plan.shape, vocabulary=self.tokenizer.get_vocab_size())
 
@@ -156,6 +173,7 @@ def _provenance(trainer: Trainer, minutes: float) -> dict[str, object]:
                 "steps": stage.schedule.steps,
                 "batch": stage.schedule.batch,
                 "rate": stage.schedule.rate,
+                "over_tuned": vars(stage.schedule.rates) if isinstance(stage.schedule.rates, OverTuned) else None,
             }
             for name, stage in trainer.plan.stages.items()
         },

@@ -1,0 +1,242 @@
+"""A pool of evaluators on Ray: one actor a GPU or CPU; lost, hanging and joining workers are dealt with.
+
+Knows Ray, and a function that opens an evaluator; no searchers, models or study files. A candidate whose worker dies or
+exceeds the time limit is given to another one, `ATTEMPTS` times in all; then it comes back as failed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from evovlm.errors import CANDIDATE_FAULTS, UserError
+from evovlm.evaluators.pool import Outcome
+from evovlm.recipe import Recipe
+
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+except ImportError as error:  # pragma: no cover - depends on what is installed
+    raise UserError("Ray is not installed; install it with: pip install 'evovlm[ray]'") from error
+
+ATTEMPTS = 3
+# Workers that die before they are ready, one after another, before the pool gives up.
+FAILED_OPENINGS = 5
+LOOK_AROUND = 2.0  # seconds between two looks at the cluster's size and at the time limits
+PATIENCE = 10.0  # seconds until a cluster's address must answer
+LOCAL_STORE = 200 * 2**20  # bytes of Ray's object store on a cluster of our own: only recipes and answers travel
+
+OnEvent = Callable[..., None]
+Opener = Callable[[], Callable[[Recipe], Any]]
+
+
+class _Worker:
+    """Runs in a process of its own: opens the evaluator once, then judges candidates."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+
+    def open(self) -> tuple[str, str | None]:
+        """Who this is; and the user's mistake, where there is one."""
+        name = f"{platform.node()}:{os.getpid()}"
+        try:
+            self._judge = self._opener()
+        except UserError as error:
+            return name, str(error)
+        return name, None
+
+    def judge(self, recipe: str) -> Any:
+        """The evaluation, or the candidate's fault in words."""
+        try:
+            return self._judge(Recipe.model_validate_json(recipe))
+        except CANDIDATE_FAULTS as fault:
+            return f"{type(fault).__name__}: {fault}"
+
+
+@dataclass
+class _Slot:
+    """One actor and what it is at. `work`: None idle, "open" loading, else a ticket."""
+
+    actor: Any
+    name: str = ""
+    ref: Any = None
+    work: int | str | None = None
+    since: float = 0.0
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[None]:
+    """Connect to a Ray cluster for the length of the block.
+
+    `auto`: the cluster that runs on this machine, else one of our own, which ends with this process.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    _refuse_silent(address)
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError:
+        if address != "auto":
+            raise UserError(_nobody(address)) from None
+        ray.init(address="local", include_dashboard=False, object_store_memory=LOCAL_STORE, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises UserError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except OSError as error:
+        raise UserError(f"{_nobody(address)} ({error})") from None
+
+
+def _nobody(address: str) -> str:
+    return f"--ray {address}: no Ray cluster answers there; start one with `ray start --head`"
+
+
+class RayPool:
+    """Workers on the connected cluster. `on_event(event, **details)` hears of every loss and of every join.
+
+    `workers`: None for one a unit of the cluster's `resource` ("GPU" or "CPU"), growing as nodes join.
+    `limit`: seconds that a candidate may take; None for no limit.
+    """
+
+    def __init__(
+        self, opener: Opener, *, workers: int | None, resource: str, limit: float | None, on_event: OnEvent
+    ) -> None:
+        self._opener = ray.put(opener)
+        self._fixed = workers
+        self._resource = resource
+        self._limit = limit
+        self._on_event = on_event
+        self._slots: list[_Slot] = []
+        self._jobs: dict[int, tuple[str, int]] = {}  # ticket -> recipe, attempts so far
+        self._again: list[int] = []  # tickets whose worker was lost
+        self._given_up: list[Outcome] = []
+        self._failed_openings = 0
+        self._looked = 0.0
+        self._grow()
+        if not self._slots:
+            raise UserError(f"the Ray cluster has no {resource}; give --workers N, or another --device")
+
+    @property
+    def size(self) -> int:
+        """How many workers there are, ready or not."""
+        return len(self._slots)
+
+    def free(self) -> int:
+        """How many more candidates can be taken at once."""
+        return max(0, sum(slot.work is None for slot in self._slots) - len(self._again))
+
+    def submit(self, ticket: int, recipe: Recipe) -> None:
+        """Give a candidate to a free worker. The recipe travels by value."""
+        self._jobs[ticket] = (recipe.model_dump_json(by_alias=True), 0)
+        self._start(next(slot for slot in self._slots if slot.work is None), ticket)
+
+    def wait(self) -> Sequence[Outcome]:
+        """What has come; nothing where a worker became free without a result."""
+        while True:
+            refs = [slot.ref for slot in self._slots if slot.ref is not None]
+            ready, _ = ray.wait(refs, timeout=LOOK_AROUND) if refs else ([], [])
+            if not refs:
+                time.sleep(LOOK_AROUND / 10)
+            for slot in [slot for slot in self._slots if slot.ref in ready]:
+                self._receive(slot)
+            self._stop_hanging()
+            if time.monotonic() - self._looked > LOOK_AROUND:
+                self._grow()
+            for slot in self._slots:
+                if slot.work is None and self._again:
+                    self._start(slot, self._again.pop(0))
+            came, self._given_up = self._given_up, []
+            if came or self.free():
+                return came
+
+    def close(self) -> None:
+        """End all workers."""
+        for slot in self._slots:
+            _end(slot.actor)
+        self._slots = []
+
+    def _start(self, slot: _Slot, ticket: int) -> None:
+        recipe, attempts = self._jobs[ticket]
+        self._jobs[ticket] = (recipe, attempts + 1)
+        slot.ref, slot.work, slot.since = slot.actor.judge.remote(recipe), ticket, time.monotonic()
+
+    def _receive(self, slot: _Slot) -> None:
+        """Take what a worker has to say: it is ready, an evaluation, or its death."""
+        work = slot.work
+        try:
+            said = ray.get(slot.ref)
+        except RayTaskError as error:  # neither a candidate's fault nor a lost worker: a defect, told as it is
+            raise error.as_instanceof_cause() from None
+        except RayError as error:
+            self._lose(slot, "worker lost", _reason(error))
+            return
+        slot.ref = slot.work = None
+        if isinstance(work, int):
+            self._jobs.pop(work)
+            self._given_up.append(Outcome(work, said, slot.name))
+            return
+        slot.name, mistake = said
+        if mistake is not None:
+            raise UserError(mistake)
+        self._failed_openings = 0
+        self._on_event("worker joined", worker=slot.name)
+
+    def _lose(self, slot: _Slot, event: str, reason: str) -> None:
+        """Replace a worker; its candidate is tried again, or comes back as failed."""
+        _end(slot.actor)
+        self._slots.remove(slot)
+        ticket = slot.work if isinstance(slot.work, int) else None
+        self._on_event(event, worker=slot.name or None, ask=ticket, reason=reason)
+        if ticket is None:
+            self._failed_openings += 1
+            if self._failed_openings >= FAILED_OPENINGS:
+                raise UserError(f"{FAILED_OPENINGS} workers died one after another while they loaded: {reason}")
+        elif self._jobs[ticket][1] < ATTEMPTS:
+            self._again.append(ticket)
+        else:
+            self._jobs.pop(ticket)
+            self._given_up.append(Outcome(ticket, f"{event}, {ATTEMPTS} times: {reason}", slot.name))
+        self._grow()
+
+    def _stop_hanging(self) -> None:
+        if self._limit is None:
+            return
+        late = time.monotonic() - self._limit
+        for slot in [slot for slot in self._slots if isinstance(slot.work, int) and slot.since < late]:
+            self._lose(slot, "time limit", f"no answer in {self._limit:g} seconds")
+
+    def _grow(self) -> None:
+        """As many workers as wanted, or as the cluster has places; those without a place yet wait for a node."""
+        self._looked = time.monotonic()
+        wanted = self._fixed
+        if wanted is None:
+            wanted = int(ray.cluster_resources().get(self._resource, 0))
+        needs = {"num_gpus": 1} if self._resource == "GPU" else {"num_cpus": 1}
+        while len(self._slots) < wanted:
+            actor = ray.remote(_Worker).options(max_restarts=0, **needs).remote(self._opener)
+            self._slots.append(_Slot(actor, ref=actor.open.remote(), work="open"))
+
+
+def _end(actor: Any) -> None:
+    with suppress(RayError, ValueError):
+        ray.kill(actor)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what Ray says, for the log."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

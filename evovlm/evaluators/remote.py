@@ -1,0 +1,84 @@
+"""What a worker far away is told: the recipe by value, where its models and items come from, what they must be.
+
+Knows assemblies, tasks and hashes; no cluster. Sources are resolved where the worker runs (hub cache, zoo, or the same
+path), so no shared file system is needed; models or items that differ from the study's are refused.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from evovlm.assembly import Assembly, assemble
+from evovlm.errors import StudyError
+from evovlm.evaluators.objectives import Judge, make_judge
+from evovlm.evaluators.route import evaluator_for
+from evovlm.recipe import Recipe
+from evovlm.tasks import parse_split
+
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """All that a worker needs to become an evaluator of a study's candidates."""
+
+    recipe: str  # JSON
+    root: str
+    data: str  # TASK:SPLIT
+    item_ids: tuple[str, ...]
+    hashes: Mapping[str, str]  # model label -> hash of its files, as the study's process has them
+    device: str
+    threads: int
+    download: bool
+
+    def open(self) -> Judge:
+        """Load the models and prepare the items here. Raises StudyError where they are not the study's."""
+        recipe = Recipe.model_validate_json(self.recipe)
+        search = recipe.search
+        assert search is not None
+        assembly = assemble(recipe, Path(self.root), download=self.download)
+        refuse_other_models(self.hashes, hashes_of(assembly))
+        task, split = parse_split(self.data)
+        items = task.items(split, len(self.item_ids), search.seed)
+        if tuple(item.id for item in items) != self.item_ids:
+            raise StudyError(
+                f"{platform.node()}: {self.data} gives other items than the study has; install one version"
+            )
+        evaluator = evaluator_for(recipe)(
+            assembly, task, batch=search.batch, device=self.device, threads=self.threads or None
+        )
+        evaluator.prepare(items)
+        return make_judge(evaluator, recipe, items)
+
+
+def hashes_of(assembly: Assembly) -> dict[str, str]:
+    """A hash of each model's weights and JSON files, by its name in the recipe: 32 hexadecimal digits."""
+    models = {model.label: model.folder for model in assembly.sources.values()}
+    if assembly.base is not None:
+        models[assembly.base.label] = assembly.base.folder
+    return {label: folder_hash(folder) for label, folder in sorted(models.items())}
+
+
+def folder_hash(folder: Path) -> str:
+    """A hash of the names and bytes of a model's weights and JSON files; read in pieces."""
+    found = blake2b(digest_size=16)
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("tokenizer.model")]):
+        found.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while piece := file.read(CHUNK):
+                found.update(piece)
+    return found.hexdigest()
+
+
+def refuse_other_models(known: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Raises StudyError that names the first model whose files differ between the study's process and this one."""
+    for label, digest in known.items():
+        if here.get(label) != digest:
+            raise StudyError(
+                f"{platform.node()}: the files of `{label}` differ from those of the study's process"
+                f" ({here.get(label)} here, {digest} there); fetch the same revision on every node"
+            )
