@@ -258,11 +258,13 @@ def evaluate(
     """
     from evovlm.console import OUT
     from evovlm.heldout import evaluate_model
+    from evovlm.tasks import Options, parse_split
     from evovlm.version import hardware, versions
 
     interval, evaluation = evaluate_model(
         model, data, items, seed=seed, batch=batch, device=device, download=download, preset=preset
     )
+    task, _ = parse_split(data, Options(preset=preset))
     row = {
         "model": model,
         "data": data,
@@ -271,6 +273,8 @@ def evaluate(
         "score": evaluation.score,
         "ci95": [interval.low, interval.high],
         "exact": evaluation.exact_share,
+        "rules": dict(task.rules),
+        "generation": vars(task.generation),
         "versions": versions(),
         "hardware": hardware(device),
     }

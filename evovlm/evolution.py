@@ -100,6 +100,7 @@ class Plan:
             "items": {"task": self.task.name, "ids": [item.id for item in self.search_items]},
             "data": content["data"],
             "generation": vars(self.task.generation),
+            "rules": dict(self.task.rules),
             "versions": versions(),
             "hardware": hardware(self.settings.device),
         }

@@ -151,7 +151,8 @@ def test_evaluate_takes_anybodys_file_and_a_preset(tmp_path: Path):
     words = ("evaluate", "zoo:ja", "--data", "custom-maths@mine.jsonl:test", "--json")
     done = run(*words, "--preset", "plain", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["items"] == 4
+    row = json.loads(done.stdout)
+    assert (row["items"], row["rules"]["preset"], row["generation"]["template"]) == (4, "plain", "{question}\n")
     refused = run(*words, "--preset", "fast", cwd=tmp_path)
     assert refused.returncode == 2
     assert "plain" in refused.stderr

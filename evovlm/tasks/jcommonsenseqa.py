@@ -16,8 +16,8 @@ from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row, field, read_rows
 
 NAME = "jcommonsenseqa"
-REPOSITORY = "shunk031/JGLUE"
-WANTED = ("JCommonsenseQA/*.parquet", "jcommonsenseqa*/*.json")
+REPOSITORY = "sbintuitions/JCommonsenseQA"  # JGLUE's own files as parquet
+WANTED = ("data/*.parquet",)
 TEST = ("valid*.json", "**/valid*.json*", "**/*validation*.parquet")
 TRAIN = ("train*.json", "**/train*.json*", "**/*train*.parquet")
 CHOICES = tuple(f"choice{number}" for number in range(5))

@@ -21,7 +21,9 @@ from evovlm.tasks.records import field, read_rows
 
 NAME = "mgsm-ja"
 REPOSITORY = "juletxara/mgsm"
-WANTED = ("mgsm_ja.tsv", "exemplars.py")
+# As files of the source, and as parquet, which the hub's data sets are turned into; train holds the exemplars.
+WANTED = ("mgsm_ja.tsv", "exemplars.py", "ja/*.parquet")
+EXEMPLARS = ("exemplars*.json", "exemplars.py", "ja/train*.parquet")
 PATTERNS = ("mgsm_ja.tsv", "ja/test*.parquet", "*ja*.jsonl")
 PROBLEMS = 250
 
@@ -60,27 +62,34 @@ def _few_shot(options: Options, preset: Preset) -> str:
     """The template with solved exemplars before the question, a blank line between them."""
     where = options.locate(REPOSITORY, WANTED)
     folder = where.parent if where.is_file() else where
-    shots = list(_exemplars(files_at(folder, ("exemplars*.json", "exemplars.py"))[0]).values())[: preset.shots]
+    shots = _exemplars(files_at(folder, EXEMPLARS)[0])[: preset.shots]
     if len(shots) < preset.shots:
         raise DataError(f"{folder}: {len(shots)} Japanese exemplars; {preset.shots} are asked for")
     # A brace in an exemplar is text: only {question} is ever replaced, so it needs no care.
-    return "\n\n".join([*(f"{shot['q']}\n{shot['a']}" for shot in shots), preset.template])
+    return "\n\n".join([*(f"{question}\n{answer}" for question, answer in shots), preset.template])
 
 
-def _exemplars(path: Path) -> dict[str, dict[str, str]]:
-    """The Japanese exemplars of MGSM's own file, which is read as a literal and never run, or of its JSON form."""
-    if path.suffix == ".json":
-        content: Any = _mapping(path)["exemplars"]
-    else:
-        content = None
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MGSM_EXEMPLARS":
-                content = ast.literal_eval(node.value)
+def _exemplars(path: Path) -> list[tuple[str, str]]:
+    """Questions and answers of the Japanese exemplars, in their order.
+
+    From MGSM's own Python file, which is read as a literal and never run, from its JSON form, or from parquet.
+    """
+    if path.suffix == ".parquet":
+        rows = read_rows(path)
+        return [(str(field(row, ("question",), str(path))), str(field(row, ("answer",), str(path)))) for row in rows]
+    content: Any = _mapping(path)["exemplars"] if path.suffix == ".json" else _literal(path)
     try:
-        found: dict[str, dict[str, str]] = content["ja"]
+        return [(shot["q"], shot["a"]) for shot in content["ja"].values()]
     except (KeyError, TypeError):
         raise DataError(f"{path}: no Japanese exemplars (`MGSM_EXEMPLARS['ja']`) in it") from None
-    return found
+
+
+def _literal(path: Path) -> Any:
+    """What a Python file assigns to MGSM_EXEMPLARS; None where it assigns nothing."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MGSM_EXEMPLARS":
+            return ast.literal_eval(node.value)
+    return None
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from evovlm.errors import DataError
@@ -43,6 +45,24 @@ def test_exemplars_are_read_from_python_source_without_running_it(tmp_path: Path
     (tmp_path / "exemplars.py").write_text(source, encoding="utf-8")
     template = load_task("mgsm-ja", Options(path=tmp_path, preset="few-shot")).generation.template
     assert template.startswith("問題：0は？\n答えは0です。\n\n問題：1は？")
+
+
+def test_mgsm_as_parquet_reads_like_its_own_files(tmp_path: Path, shared_data: Path):
+    """The layout that the hub keeps: a folder a language, exemplars as its training split."""
+    ours = load_task("mgsm-ja", Options(path=shared_data / "mgsm", preset="few-shot"))
+    items = ours.items("test", None, 0)
+    shots = json.loads((shared_data / "mgsm" / "exemplars_ja_en.json").read_text(encoding="utf-8"))["exemplars"]["ja"]
+    tables = {
+        "test": [{"question": i.question, "answer": None, "answer_number": i.references[0]} for i in items],
+        "train": [{"question": shot["q"], "answer": shot["a"], "answer_number": 1} for shot in shots.values()],
+    }
+    (tmp_path / "ja").mkdir()
+    for split, rows in tables.items():
+        path = tmp_path / "ja" / f"{split}-00000-of-00001.parquet"
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    theirs = load_task("mgsm-ja", Options(path=tmp_path, preset="few-shot"))
+    assert theirs.items("test", None, 0) == items
+    assert theirs.generation == ours.generation
 
 
 def test_a_torn_mgsm_is_refused(tmp_path: Path):
