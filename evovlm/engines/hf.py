@@ -37,6 +37,8 @@ disable_progress_bar()
 
 # Below this share of unfinished rows, the finished ones are taken out of the cache.
 WORTH_DROPPING = 0.75
+# Steps between looks for stop strings: decoding each step would cost more than it saves.
+STOP_EVERY = 8
 
 
 class Engine:
@@ -170,7 +172,7 @@ class Engine:
         embeddings = self._embed(prompts, ids, mask)
         choose = sampler(generation, [prompt.key for prompt in prompts])
         if generation.num_beams == 1 and generation.repetition_penalty == 1.0:
-            tokens = self._one_by_one(embeddings, mask, generation.max_new_tokens, choose)
+            tokens = self._one_by_one(embeddings, mask, generation.max_new_tokens, choose, generation.stop)
         else:
             # The ids go along because the penalty is on the prompt's tokens too.
             whole = self.model.generate(
@@ -207,8 +209,13 @@ class Engine:
             embeddings[places] = torch.cat(features).to(embeddings.dtype)
         return embeddings
 
-    def _one_by_one(self, embeddings: Tensor, mask: Tensor, most: int, choose: Choose) -> Tensor:
-        """Tokens int64 [batch, steps], greedy or drawn, filled up with the first end token."""
+    def _one_by_one(
+        self, embeddings: Tensor, mask: Tensor, most: int, choose: Choose, stop: Sequence[str] = ()
+    ) -> Tensor:
+        """Tokens int64 [batch, steps], greedy or drawn, filled up with the first end token.
+
+        A row that has said a stop string may end then: what would follow is cut off anyway.
+        """
         rows = len(embeddings)
         made = torch.full((rows, most), int(self._ends[0]), dtype=torch.int64, device=embeddings.device)
         alive = torch.arange(rows, device=embeddings.device)  # which row of `made` each row of the cache is
@@ -224,6 +231,9 @@ class Engine:
             _refuse_nan(chosen, best)
             made[alive, step] = chosen
             going = ~torch.isin(chosen, self._ends)
+            if stop and (step + 1) % STOP_EVERY == 0:
+                said = self.tokenizer.batch_decode(made[alive, : step + 1], skip_special_tokens=True)
+                going &= torch.tensor([_cut(text, stop) == text for text in said], device=going.device)
             count = int(going.sum())
             if count == 0:
                 break

@@ -170,10 +170,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_told(llm: Engine, monkeypatch: 
     expected = llm.answer(llm.prepare(asked, TALK, 10))
     greedy = llm._one_by_one
 
-    def small(embeddings: torch.Tensor, mask: torch.Tensor, most: int, choose: Choose) -> torch.Tensor:
+    def small(embeddings: torch.Tensor, mask: torch.Tensor, most: int, choose: Choose, stop: Any) -> torch.Tensor:
         if len(embeddings) > 3:
             raise error
-        return greedy(embeddings, mask, most, choose)
+        return greedy(embeddings, mask, most, choose, stop)
 
     monkeypatch.setattr(llm, "_one_by_one", small)
     prepared = llm.prepare(asked, TALK, 10)
@@ -225,6 +225,20 @@ def test_an_answer_ends_before_the_first_stop_string(llm: Engine):
     (cut,) = llm.answer(llm.prepare(asked, replace(TALK, stop=("never said", later, middle)), 1))
     assert cut == whole[: min(whole.index(middle), whole.index(later))].strip()
     assert len(cut) < len(whole)
+
+
+def test_a_batch_ends_where_every_answer_has_stopped(llm: Engine, monkeypatch: pytest.MonkeyPatch):
+    asked, long = items(5, seeing=False), replace(TALK, max_new_tokens=64)
+    whole = llm.answer(llm.prepare(asked, long, 5))
+    # A character of each answer's first words, so that all of them stop early.
+    stops = tuple({text[2] for text in whole if len(text) > 2})
+    steps = []
+    head = llm.model.lm_head.forward
+    monkeypatch.setattr(llm.model.lm_head, "forward", lambda hidden: steps.append(1) or head(hidden))
+    cut = llm.answer(llm.prepare(asked, replace(long, stop=stops), 5))
+    assert len(steps) <= 32 < 64
+    for before, after in zip(whole, cut, strict=True):
+        assert after == before[: min((before.find(stop) for stop in stops if stop in before), default=None)].strip()
 
 
 def test_the_tower_has_canonical_names(vlm: Engine, llm: Engine):
