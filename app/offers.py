@@ -19,7 +19,7 @@ from evovlm.groups import group_names
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, read_recipe
 from evovlm.sources import open_model, resolve_folder
-from evovlm.tasks import Task, load_task, parse_split
+from evovlm.tasks import Options, Task, load_task, parse_split
 
 Kind = Literal["vlm", "llm"]
 TASK_OF: dict[Kind, str] = {"vlm": "zoo-vqa", "llm": "zoo-maths"}
@@ -176,7 +176,8 @@ def _task(kind: Kind, kitchens: Sequence[Kitchen]) -> Task:
     for kitchen in kitchens:
         if kitchen.kind == kind and kitchen.recipe.data is not None:
             try:
-                return parse_split(kitchen.recipe.data.test)[0]
+                data = kitchen.recipe.data
+                return parse_split(data.test, Options(preset=data.preset))[0]
             except UserError:
                 continue
     return load_task(TASK_OF[kind])
