@@ -74,6 +74,19 @@ def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
     return Versus(entry, difference, wins, len(changed) - wins, len(pairs) - len(changed), tuple(changed[:changes]))
 
 
+def behind_best(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
+    """How far each entry lies behind the best of its task, by task and name; empty for the best itself."""
+    told = {}
+    for group in by_task(entries).values():
+        best = group[0]
+        for entry in group:
+            found = against(best, entry, changes=0)
+            mark = "" if found.difference.significant else " n.s."
+            text = f"{found.difference.mean:+.1f} [{found.difference.low:+.1f}, {found.difference.high:+.1f}]{mark}"
+            told[entry.result.task, entry.name] = "" if entry is best else text
+    return told
+
+
 def by_task(entries: Sequence[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
     """Entries that answered the same items of one task and split, the best first."""
     groups: dict[tuple[str, str, str], list[Entry]] = {}

@@ -5,7 +5,7 @@ Knows the shape of results; reads no files but the report's style sheet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -31,8 +31,11 @@ class Sheet:
     words: int = 1
 
 
-def run_sheets(results: Sequence[Result]) -> list[Sheet]:
-    """One table a task: every model with score, interval, and what other rules give."""
+def run_sheets(results: Sequence[Result], behind: Mapping[tuple[str, str], str]) -> list[Sheet]:
+    """One table a task: every model with score, interval, and what other rules give.
+
+    `behind`: by task and model, how far it lies behind the best, with its interval and `n.s.`.
+    """
     sheets = []
     for name in dict.fromkeys(label(result) for result in results):
         own = sorted((result for result in results if label(result) == name), key=lambda result: -result.score)
@@ -42,12 +45,13 @@ def run_sheets(results: Sequence[Result]) -> list[Sheet]:
                 result.model + ("" if result.sees or not own_pictures(own) else " (blind)"),
                 f"{result.score:.2f}",
                 f"{result.ci95[0]:.1f} to {result.ci95[1]:.1f}",
+                behind.get((result.task, result.model), ""),
                 f"{result.exact:.1%}",
                 *(f"{result.beside.get(key, 0.0):.2f}" for key in beside),
             )
             for result in own
         )
-        columns = ("model", "score", "95 %", "exact", *beside)
+        columns = ("model", "score", "95 %", "minus the best", "exact", *beside)
         sheets.append(Sheet(name, columns, rows, _notes(own)))
     return sheets
 
@@ -73,7 +77,8 @@ def _notes(results: Sequence[Result]) -> Cells:
     told = ", ".join(f"{key} {value}" for key, value in first.rules.items() if key != "preset")
     asked = first.generation
     how = f"sampled at {asked['temperature']}" if asked["temperature"] else f"{asked['num_beams']} beam(s)"
-    notes = [f"Rules: {told}. Answers: {how}, at most {asked['max_new_tokens']} tokens, seed {first.seed}."]
+    notes = ["n.s.: the 95 % interval of the paired difference holds zero."] if len(results) > 1 else []
+    notes += [f"Rules: {told}. Answers: {how}, at most {asked['max_new_tokens']} tokens, seed {first.seed}."]
     for result in results:
         seen = result.overlap or {}
         bred = f"{result.model} was bred on {seen.get('search')}"

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.commands.choices import task_options
+from benchmarks.comparison import Entry, behind_best
 from benchmarks.pairs import Pair, plan_pairs
-from benchmarks.results import FORMAT, Result
+from benchmarks.results import FORMAT, Result, read_answers
 from benchmarks.suite import Suite, make_suite, named_model, read_suite
 from benchmarks.tables import Sheet, html, markdown, print_sheet, run_sheets
 from evovlm.console import OUT, bars
@@ -74,7 +75,11 @@ def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, device: str, dow
 
 def _write(out: Path, results: Sequence[Result], content: dict[str, Any]) -> list[Sheet]:
     """The files of the whole run; returns the tables."""
-    sheets, title = run_sheets(results), f"Results in {out.name}"
+    entries = [
+        Entry(result.model, result, {answer.id: answer for answer in read_answers(out / result.answers)})
+        for result in results
+    ]
+    sheets, title = run_sheets(results, behind_best(entries)), f"Results in {out.name}"
     write_json(out / "results.json", content)
     (out / "results.md").write_text(markdown(sheets, title), encoding="utf-8")
     (out / "results.html").write_text(html(sheets, title), encoding="utf-8")

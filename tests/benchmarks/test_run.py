@@ -39,6 +39,7 @@ def test_a_run_scores_every_model_on_every_task(run_folder: Path):
     assert all(row["items"] == 40 and row["ci95"][0] <= row["score"] <= row["ci95"][1] for row in rows)
     page = (run_folder / "whole" / "results.html").read_text(encoding="utf-8")
     assert "zoo-maths:test, 40 items" in page
+    assert "minus the best" in page
     assert "http" not in page.replace('http-equiv="', "")
     assert "| ja (blind) |" in (run_folder / "whole" / "results.md").read_text(encoding="utf-8")
 
