@@ -6,6 +6,7 @@ before its first answer, and a run that is taken up again keeps to it, so that i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from evovlm.version import hardware, versions
 PLANS = "plans"
 # Prompts and picture features of this many batches are held at a time.
 WINDOW = 4
+ENDS = 2**20  # bytes at either end of a weight file that tell it from others
 
 
 Step = Callable[[Pair, int], None]  # hears how many answers were made, or found
@@ -156,9 +158,16 @@ def _plan(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
 
 
 def _weights_of(opened: OpenModel) -> list[list[Any]]:
-    """Names, sizes and times of the weight files: a model that was merged anew under one name is another model."""
-    paths = sorted(opened.folder.glob("*.safetensors"))
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    """Names, sizes and hashes of both ends of the weight files: a model merged anew under one name is another model."""
+    found: list[list[Any]] = []
+    for path in sorted(opened.folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            ends = file.read(ENDS)
+            file.seek(max(0, size - ENDS))
+            ends += file.read(ENDS)
+        found.append([path.name, size, hashlib.blake2b(ends, digest_size=8).hexdigest()])
+    return found
 
 
 def _kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:

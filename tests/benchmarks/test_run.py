@@ -96,6 +96,18 @@ def test_another_seed_does_not_go_on_in_the_same_folder(run_folder: Path):
     assert "begun with other items, seed" in done.stderr
 
 
+def test_a_model_that_was_made_anew_under_its_name_is_refused(run_folder: Path):
+    folder = run_folder / "anew"
+    folder.mkdir()
+    words = ("run", "--model", "anew", "--task", "zoo-maths:test", "--items", "4", "--out", "models")
+    for source, code in (("ja", 0), ("math", 2)):
+        for path in resolve_folder(f"zoo:{source}", None, run_folder).iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        done = bench(*words, folder=run_folder)
+        assert done.returncode == code, done.stderr
+    assert "begun with other weights" in done.stderr
+
+
 def test_flags_make_a_suite_and_the_whole_of_mgsm_runs_through_it(run_folder: Path, shared_data: Path):
     (run_folder / "brief.yaml").write_text("max_new_tokens: 12\nscoring: corrected\n", encoding="utf-8")
     task = f"mgsm-ja@{shared_data / 'mgsm'}:test"
