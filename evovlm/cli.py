@@ -180,6 +180,9 @@ def evolve(
     judged: Annotated[int | None, typer.Option(min=2, help="Questions of the choice and of the final table.")] = None,
     device: Device = "cpu",
     checkpoint: Annotated[bool, typer.Option(help="Write the winner as a checkpoint into the study.")] = False,
+    race: Annotated[
+        bool, typer.Option("--race", help="Drop candidates as soon as a test on few items says so.")
+    ] = False,
     ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: auto, or its address.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
@@ -199,9 +202,11 @@ def evolve(
       evovlm evolve recipes/zoo-ps-dfs.yaml --out runs/both     (weights first, then routes)
       evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --device cuda --download --dry-run
       evovlm evolve recipes/zoo-llm.yaml --out runs/many --ray auto --workers 2
+      evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race --trials 300
     """
     from evovlm.console import OUT, BarWatch, JsonWatch, bars
     from evovlm.evolution import EvolveSettings
+    from evovlm.race import RaceSettings
     from evovlm.recipe_file import read_recipe
     from evovlm.report import write_report
     from evovlm.searching import Workers
@@ -210,7 +215,10 @@ def evolve(
     if ray is None and (workers is not None or time_limit is not None):
         raise UserError("--workers and --time-limit belong to --ray; add `--ray auto`")
     pool = Workers(ray, workers, time_limit) if ray is not None else None
-    settings = EvolveSettings(trials, items, seed, judged, device, checkpoint, download, pool)
+    if race and ray is not None:
+        raise UserError("--race runs in one process; leave out --ray or --race")
+    racing = RaceSettings() if race else None
+    settings = EvolveSettings(trials, items, seed, judged, device, checkpoint, download, pool, racing)
     loaded = read_recipe(recipe)
     if dry_run:
         _print_plan(plan_first(loaded, recipe.parent, settings))

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     6: ["cli", "console"],
     5: ["report", "choice", "evolution", "searching", "stages"],
-    4: ["study", "study_steady", "study_log", "study_lock", "heldout", "front"],
+    4: ["study", "study_raced", "study_steady", "study_log", "study_lock", "heldout", "front"],
     3: ["evaluators"],
     2: ["build", "assembly", "resident", "engines", "check", "card", "carry", "fold_error"],
     1: [
@@ -21,6 +21,7 @@ FLOORS = {
         "vocabulary",
         "sources",
         "search",
+        "race",
         "tasks",
         "recipe_file",
         "mergekit_yaml",

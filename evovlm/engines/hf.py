@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.engines.prompts import Prepared, Prompt, plan_batches, see, tokenize
+from evovlm.engines.prompts import Prepared, Prompt, prepared_of, see, tokenize
 from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
 
@@ -89,9 +89,7 @@ class Engine:
         else:
             texts = [generation.template.replace("{question}", item.question) for item in items]
             prompts = [Prompt(tokenize(self.tokenizer, text).to(self.model.device), None) for text in texts]
-        # A penalty counts padding as something said, so nothing may be padded then.
-        alike = generation.repetition_penalty != 1.0
-        return Prepared(prompts, generation, plan_batches([len(prompt.ids) for prompt in prompts], batch, alike=alike))
+        return prepared_of(prompts, generation, batch)
 
     @torch.inference_mode()
     def answer(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> list[str]:
