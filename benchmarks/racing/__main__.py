@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +44,45 @@ def runs_command(
                 np.savez_compressed(out.with_name(f"table-{seed}.npz"), scores=np.array(run.table, dtype=np.float32))
             with out.open("a", encoding="utf-8") as file:
                 file.write(run.line() + "\n")
+
+
+@app.command("summary")
+def summary_command(
+    runs: Annotated[list[Path], typer.Argument(help="JSON lines of runs.")],
+    plot: Annotated[Path | None, typer.Option(help="Write an SVG of the mean curves.")] = None,
+) -> None:
+    """Answers that each arm needs for the score that full evaluation ends on, less 0, 1 and 2 points; and a plot.
+
+    Example: python -m benchmarks.racing summary runs/racing.jsonl --plot racing.svg
+    """
+    from benchmarks.racing.summary import answers_to, draw, mean_curves
+    from evovlm.study_log import read_rows
+
+    rows = [row for path in runs for row in read_rows(path)]
+    curves = mean_curves(rows)
+    final = float(curves["all"][1][-1])
+    for less in (0.0, 1.0, 2.0):
+        needed = {arm: answers_to(curve, final - less) for arm, curve in curves.items()}
+        print(json.dumps({"score": round(final - less, 2)} | needed))
+    if plot is not None:
+        plot.write_text(draw(curves), encoding="utf-8")
+
+
+@app.command("agreement")
+def agreement_command(
+    tables: Annotated[list[Path], typer.Argument(help="Saved tables: table-SEED.npz of `runs`.")],
+) -> None:
+    """How well few items rank the candidates of saved generations, one JSON line each. No model is run.
+
+    Example: python -m benchmarks.racing agreement benchmarks/racing/tables/table-0.npz
+    """
+    from benchmarks.racing.agreement import agreement
+
+    for path in tables:
+        with np.load(path) as file:
+            found = agreement(file["scores"].astype(np.float64))
+        for one in found:
+            print(json.dumps({"table": path.stem} | asdict(one)))
 
 
 def _show(run: Run) -> None:
