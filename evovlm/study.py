@@ -72,6 +72,7 @@ class Study:
     item_ids: tuple[str, ...]
     express: Express = express  # which recipe a genome stands for
     root: Path = Path()  # what the recipe's relative model folders count from
+    _leader: Trial | None = None  # the best trial so far
 
     @classmethod
     def open(
@@ -205,8 +206,10 @@ class Study:
 
     def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None, seen: Sequence[int] | None) -> None:
         """The trial's line last: a crash before it means the trial is made again, never half known."""
-        best = best_trial(self.trials)
-        leads = trial.score is not None and (best is None or trial.score > _score(best))
+        # Looked for once, then kept: among thousands of trials the search for the best would be the loop's cost.
+        if self._leader is None:
+            self._leader = best_trial(self.trials)
+        leads = trial.score is not None and (self._leader is None or trial.score > _score(self._leader))
         if leads and evaluation is not None:
             asked = self.item_ids if seen is None else [self.item_ids[place] for place in seen]
             kept = zip(asked, evaluation.answers, evaluation.scores, strict=True)
@@ -218,6 +221,8 @@ class Study:
             write_recipe(moved(recipe, self.root, self.folder), self.folder / study_log.BEST)
         study_log.append_rows(self.folder / study_log.TRIALS, [trial.line()])
         self.trials.append(trial)
+        if leads:
+            self._leader = trial
 
     def refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
         """Raises StudyError where the searcher makes another genome than the log has."""
