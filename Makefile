@@ -19,7 +19,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "evovlm needs Python 3.11 or newer; try make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[app,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[app,dev,optuna,ray]'
 	@touch $(STAMP)
 
 demo: install

@@ -183,6 +183,9 @@ def evolve(
     rivals: Annotated[
         bool, typer.Option(help="Also search at random, and with one weight a source: controls, thrice the work.")
     ] = False,
+    race: Annotated[
+        bool, typer.Option("--race", help="Drop candidates as soon as a test on few items says so.")
+    ] = False,
     ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: auto, or its address.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
@@ -203,9 +206,11 @@ def evolve(
       evovlm evolve recipes/zoo-ps-dfs.yaml --out runs/both     (weights first, then routes)
       evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --device cuda --download --dry-run
       evovlm evolve recipes/zoo-llm.yaml --out runs/many --ray auto --workers 2
+      evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race --trials 300
     """
     from evovlm.console import OUT, BarWatch, JsonWatch, bars
     from evovlm.evolution import EvolveSettings
+    from evovlm.race import RaceSettings
     from evovlm.recipe_file import read_recipe
     from evovlm.report import write_report
     from evovlm.searching import Workers
@@ -214,7 +219,10 @@ def evolve(
     if ray is None and (workers is not None or time_limit is not None):
         raise UserError("--workers and --time-limit belong to --ray; add `--ray auto`")
     pool = Workers(ray, workers, time_limit) if ray is not None else None
-    settings = EvolveSettings(trials, items, seed, judged, device, checkpoint, download, rivals, pool)
+    if race and ray is not None:
+        raise UserError("--race runs in one process; leave out --ray or --race")
+    racing = RaceSettings() if race else None
+    settings = EvolveSettings(trials, items, seed, judged, device, checkpoint, download, rivals, pool, racing)
     loaded = read_recipe(recipe)
     if dry_run:
         _print_plan(plan_first(loaded, recipe.parent, settings))
@@ -288,6 +296,45 @@ def evaluate(
 
 
 @app.command()
+def suggest(
+    models: Annotated[list[str], typer.Argument(help="Models of one family, or one folder that holds them.")],
+    base: Annotated[str, typer.Option(help="The model that all were tuned from.")],
+    data: Annotated[str, typer.Option(help="Task and split, such as zoo-maths:search.")],
+    items: Annotated[int, typer.Option(min=2, help="Items a one-shot merge is asked.")] = 100,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Device = "cpu",
+    picture: Annotated[Path | None, typer.Option(help="Write an SVG: likeness of task vectors by layer.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank candidate sources for a task by what is cheap, and say why.
+
+    Examples:
+      evovlm suggest zoo:ja zoo:math zoo:math2 --base zoo:base --data zoo-maths:search
+      evovlm suggest my-models --base my-base --data zoo-maths:search --picture kin.svg
+    """
+    from evovlm.console import OUT, bars, suggestions_table
+    from evovlm.kinship import draw_kinship
+    from evovlm.suggest import suggest as advise
+
+    if len(models) == 1 and Path(models[0]).is_dir():
+        models = sorted(str(path.parent) for path in Path(models[0]).glob("*/config.json"))
+    with bars() as progress:
+        task = progress.add_task("suggest", total=None, figures="")
+
+        def step(text: str) -> None:
+            progress.update(task, advance=1, figures=text)
+
+        advice = advise(base, models, data, items=items, seed=seed, root=Path(), device=device, step=step)
+    if picture is not None:
+        picture.write_text(draw_kinship(advice.kinship), encoding="utf-8")
+    if as_json:
+        ranking = [vars(one) for one in advice.ranking]
+        print(json.dumps({"base": advice.base_score, "ranking": ranking, "answers": advice.answers}))
+        return
+    OUT.print(suggestions_table(advice))
+
+
+@app.command()
 def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
     """Write one self-contained HTML page about a study.
 
@@ -296,6 +343,22 @@ def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> 
     from evovlm.report import write_report
 
     print(write_report(study))
+
+
+@app.command()
+def export(
+    study: Annotated[Path, typer.Argument(help="A study's folder.")],
+    storage: Annotated[str, typer.Option(help="An Optuna storage, such as sqlite:///optuna.db.")],
+    name: Annotated[str | None, typer.Option(help="The Optuna study's name; the folder's otherwise.")] = None,
+) -> None:
+    """Write a study's log into an Optuna storage, for optuna-dashboard. Needs the extra evovlm[optuna].
+
+    Example: evovlm export runs/demo --storage sqlite:///optuna.db
+    """
+    from evovlm.optuna_export import export_optuna
+
+    count = export_optuna(study, storage, name or study.resolve().name)
+    print(f"{storage}: {count} trials")
 
 
 @app.command(

@@ -137,6 +137,17 @@ def findings_table(findings: Sequence[Any]) -> Table:
     return table
 
 
+def suggestions_table(advice: Any) -> Table:
+    """Sources in the order in which they help, and why."""
+    table = Table(title=f"Base alone {advice.base_score:.1f}; {advice.answers} answers; 95 % intervals")
+    for name in ("source", "alone", "with those above", "adds", "length", "why"):
+        table.add_column(name, justify="left" if name in ("source", "why") else "right")
+    for one in advice.ranking:
+        adds = f"{one.adds:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
+        table.add_row(one.source, f"{one.alone:.1f}", f"{one.together:.1f}", adds, f"{one.norm:.2f}", one.reason)
+    return table
+
+
 def told_luck(luck: float) -> str:
     """What a fall (positive) or rise of the winner's score from search to fresh items means, in words."""
     if round(abs(luck), 2) == 0:

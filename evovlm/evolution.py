@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.check.route import depth_of
 from evovlm.choice import Watch, choose_winner
+from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import refuse_unknown
 from evovlm.evaluators.route import evaluator_for
@@ -24,12 +25,13 @@ from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
 from evovlm.heldout import Contestant, contestants, judge, searched
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
+from evovlm.race import RaceSettings
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.rivals import rivals_of
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher
-from evovlm.searching import Workers, remote_job, search_here, search_on_ray
+from evovlm.searching import Workers, raced_recipe, remote_job, search_here, search_on_ray, search_raced
 from evovlm.study import Express, Study
 from evovlm.study_lock import hold
 from evovlm.study_log import Trial
@@ -52,6 +54,7 @@ class EvolveSettings:
     download: bool = False
     rivals: bool = False  # random search and one weight a source, as many trials each
     workers: Workers | None = None  # None: candidates are evaluated in this process
+    race: RaceSettings | None = None  # None: every candidate is asked all search items
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class Plan:
             "versions": versions(),
             "hardware": hardware(self.settings.device),
         }
+        if self.settings.race is not None:
+            header["race"] = asdict(self.settings.race)
         # Through JSON and back, so that a header compares equal to itself read from disk.
         loaded: dict[str, Any] = json.loads(json.dumps(header))
         return loaded
@@ -123,6 +128,8 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     if search.route is not None:
         space = data_flow(recipe, {name: depth_of(model) for name, model in assembly.sources.items()})
     genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
+    if settings.race is not None:
+        recipe = raced_recipe(recipe, len(genes))
     plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space)
     plan.searcher()  # whatever a searcher refuses, it refuses before any work
     return plan
@@ -182,7 +189,7 @@ def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: Sequence[I
     rows = []
     for name, recipe in rivals_of(plan.recipe).items():
         genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
-        rival = replace(plan, recipe=recipe, genes=genes)
+        rival = replace(plan, recipe=recipe, genes=genes, settings=replace(plan.settings, race=None))
         study = Study.open(
             out / study_log.RIVALS / name, recipe, genes, rival.header(), rival.express, plan.assembly.root
         )
@@ -215,8 +222,11 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         on_halved=lambda rows: study_log.log_event(
             study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
         ),
+        cache=None if "latency" in search_of(recipe).objectives else AnswerCache(study.folder / study_log.CACHE),
     )
-    if settings.workers is None:
+    if settings.race is not None:
+        search_raced(study, searcher, evaluator, items, settings.race, plan.trials, on_trial)
+    elif settings.workers is None:
         search_here(study, searcher, evaluator, items, plan.trials, on_trial)
     return evaluator
 

@@ -11,13 +11,19 @@ import torch
 
 from evovlm import study_log
 from evovlm.assembly import Assembly
+from evovlm.errors import RecipeError
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
+from evovlm.evaluators.racer import Racer
 from evovlm.evaluators.remote import RemoteJob, hashes_of
+from evovlm.genome import search_of
+from evovlm.race import RaceSettings
 from evovlm.recipe import Recipe
 from evovlm.search import Searcher
+from evovlm.search.cmaes import default_population
 from evovlm.search.stream import stream_of
 from evovlm.study import OnTrial, Study
+from evovlm.study_raced import run_raced
 from evovlm.study_steady import Inline, SteadyRun
 from evovlm.tasks import Item
 
@@ -45,6 +51,35 @@ def search_here(
         SteadyRun(study, stream_of(searcher), Inline(judge)).run(trials, on_trial)
     else:
         study.run(searcher, judge, trials, on_trial)
+
+
+def search_raced(
+    study: Study,
+    searcher: Searcher,
+    evaluator: LocalEvaluator,
+    items: tuple[Item, ...],
+    settings: RaceSettings,
+    trials: int,
+    on_trial: OnTrial,
+) -> None:
+    """Generations raced over items in this process."""
+    search = search_of(study.recipe)
+    run_raced(study, searcher, Racer(evaluator, items, settings, search.seed), trials, on_trial)
+
+
+def raced_recipe(recipe: Recipe, genes: int) -> Recipe:
+    """The recipe as a race searches it: twice CMA-ES's own population, unless the recipe says how many.
+
+    Few items a candidate and more candidates a generation go together. Raises RecipeError for another searcher than
+    `cmaes`, which learns from ranks and has a center, for several objectives, and for routes.
+    """
+    search = search_of(recipe)
+    if search.algorithm != "cmaes" or search.objectives or search.route is not None:
+        raise RecipeError(
+            "--race: races serve `algorithm: cmaes` with one score and no route; leave --race out or change `search`"
+        )
+    population = search.population or 2 * default_population(genes)
+    return recipe.model_copy(update={"search": search.model_copy(update={"population": population})})
 
 
 def search_on_ray(

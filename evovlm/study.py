@@ -20,7 +20,7 @@ from evovlm.search import Genome, Score, Searcher
 from evovlm.study_log import Trial, best_trial
 
 # Header entries that must not change under a study's feet; the rest is told, not enforced.
-BINDING = ("recipe", "genes", "search", "items")
+BINDING = ("recipe", "genes", "search", "items", "race")
 ANSWERS_KEPT = 24
 
 
@@ -72,6 +72,7 @@ class Study:
     item_ids: tuple[str, ...]
     express: Express = express  # which recipe a genome stands for
     root: Path = Path()  # what the recipe's relative model folders count from
+    _leader: Trial | None = None  # the best trial so far
 
     @classmethod
     def open(
@@ -144,10 +145,14 @@ class Study:
         return best
 
     def finalists(self, count: int) -> Iterator[Trial]:
-        """The best trials with different genomes, best first."""
+        """The best trials with different genomes, best first; of a raced study the centers, the last first."""
         seen: set[tuple[float, ...]] = set()
         scored = [trial for trial in self.trials if trial.score is not None]
-        for trial in sorted(scored, key=lambda trial: (-_score(trial), trial.trial)):
+        ranked = sorted(scored, key=lambda trial: (-_score(trial), trial.trial))
+        if any(trial.items is not None for trial in scored):
+            centers = [trial for trial in reversed(scored) if not trial.told]
+            ranked = [*centers[:count], *ranked]
+        for trial in ranked:
             if trial.genome not in seen and len(seen) < count:
                 seen.add(trial.genome)
                 yield trial
@@ -168,10 +173,12 @@ class Study:
         ask: int | None = None,
         told: bool = True,
         worker: str | None = None,
+        seen: Sequence[int] | None = None,
     ) -> Trial:
         """Log a candidate's outcome, its evaluation or why it failed, as the next trial.
 
-        A score that is not finite is a failure. `ask`, `told`, `worker`: see `Trial`.
+        A score that is not finite is a failure. `ask`, `told`, `worker`: see `Trial`; `seen`: which of the study's
+        items a raced candidate was asked.
         """
         recipe = self.candidate(genome)
         if not isinstance(outcome, str) and not math.isfinite(outcome.score):
@@ -192,16 +199,20 @@ class Study:
             ask=ask,
             told=told,
             worker=worker,
+            items=None if seen is None else len(seen),
         )
-        self._record(trial, recipe, evaluation)
+        self._record(trial, recipe, evaluation, seen)
         return trial
 
-    def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None) -> None:
+    def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None, seen: Sequence[int] | None) -> None:
         """The trial's line last: a crash before it means the trial is made again, never half known."""
-        best = best_trial(self.trials)
-        leads = trial.score is not None and (best is None or trial.score > _score(best))
+        # Looked for once, then kept: among thousands of trials the search for the best would be the loop's cost.
+        if self._leader is None:
+            self._leader = best_trial(self.trials)
+        leads = trial.score is not None and (self._leader is None or trial.score > _score(self._leader))
         if leads and evaluation is not None:
-            kept = zip(self.item_ids, evaluation.answers, evaluation.scores, strict=True)
+            asked = self.item_ids if seen is None else [self.item_ids[place] for place in seen]
+            kept = zip(asked, evaluation.answers, evaluation.scores, strict=True)
             rows = [
                 {"trial": trial.trial, "id": item, "answer": answer, "score": score}
                 for item, answer, score in list(kept)[:ANSWERS_KEPT]
@@ -210,6 +221,8 @@ class Study:
             write_recipe(moved(recipe, self.root, self.folder), self.folder / study_log.BEST)
         study_log.append_rows(self.folder / study_log.TRIALS, [trial.line()])
         self.trials.append(trial)
+        if leads:
+            self._leader = trial
 
     def refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
         """Raises StudyError where the searcher makes another genome than the log has."""
@@ -233,7 +246,7 @@ def _score(trial: Trial) -> float:
 def _refuse_changes(folder: Path, header: dict[str, Any]) -> None:
     known = study_log.read_header(folder)
     for key in BINDING:
-        if known.get(key) != header[key]:
+        if known.get(key) != header.get(key):
             raise StudyError(
                 f"{folder / study_log.HEADER}: this study was started with another `{key}`;"
                 " resume with the same command, or give a new folder with --out"

@@ -20,6 +20,7 @@ HEADER = "study.json"
 TRIALS = "trials.jsonl"
 ANSWERS = "answers.jsonl"
 EVENTS = "events.jsonl"
+CACHE = "answers.sqlite"
 ASKS = "asks.jsonl"  # which candidate was asked for when, where several are evaluated at a time
 BEST = "best.yaml"
 RESULT = "result.json"
@@ -50,11 +51,12 @@ class Trial(BaseModel):
     ask: int | None = None
     told: bool = True
     worker: str | None = None
+    items: int | None = None  # how many items a raced candidate saw; its center is not told to the searcher
 
     def line(self) -> dict[str, Any]:
         """The trial as its line of the log; what only a pool of workers knows is left out where there was none."""
         row = self.model_dump(mode="json")
-        absent = {"ask": None, "told": True, "worker": None}
+        absent = {"ask": None, "told": True, "worker": None, "items": None}
         return {key: value for key, value in row.items() if key not in absent or value != absent[key]}
 
 

@@ -9,10 +9,21 @@ ROOT = Path(__file__).parent.parent
 # Lower floors may not import higher ones; modules of one floor may, but never in a circle.
 FLOORS = {
     6: ["cli", "console"],
-    5: ["report", "choice", "evolution", "searching", "stages"],
-    4: ["study", "study_steady", "study_log", "study_lock", "heldout", "front"],
+    5: ["optuna_export", "report", "choice", "evolution", "searching", "stages", "suggest"],
+    4: ["study", "study_raced", "study_steady", "study_log", "study_lock", "heldout", "front"],
     3: ["evaluators"],
-    2: ["build", "assembly", "resident", "engines", "check", "card", "carry", "fold_error", "item_sets"],
+    2: [
+        "build",
+        "assembly",
+        "resident",
+        "engines",
+        "check",
+        "card",
+        "carry",
+        "fold_error",
+        "item_sets",
+        "kinship",
+    ],
     1: [
         "gene",
         "genome",
@@ -22,6 +33,7 @@ FLOORS = {
         "vocabulary",
         "sources",
         "search",
+        "race",
         "tasks",
         "overlap",
         "recipe_file",

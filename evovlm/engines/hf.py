@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.engines.prompts import Prepared, Prompt, blind, plan_batches, see
+from evovlm.engines.prompts import Prepared, Prompt, blind, prepared_of, see
 from evovlm.engines.sampling import Choose, sampler
 from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
@@ -93,9 +93,7 @@ class Engine:
             prompts = [
                 Prompt(blind(self.tokenizer, item, generation).to(self.model.device), None, item.id) for item in items
             ]
-        # A penalty counts padding as something said, so nothing may be padded then.
-        alike = generation.repetition_penalty != 1.0
-        return Prepared(prompts, generation, plan_batches([len(prompt.ids) for prompt in prompts], batch, alike=alike))
+        return prepared_of(prompts, generation, batch)
 
     @torch.inference_mode()
     def answer(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> list[str]:

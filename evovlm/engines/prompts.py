@@ -56,6 +56,13 @@ def plan_batches(lengths: Sequence[int], batch: int, *, alike: bool = False) -> 
     return batches
 
 
+def prepared_of(prompts: list[Prompt], generation: Generation, batch: int) -> Prepared:
+    """Prompts with the batch plan that their settings ask for."""
+    # A penalty counts padding as something said, so nothing may be padded then.
+    alike = generation.repetition_penalty != 1.0
+    return Prepared(prompts, generation, plan_batches([len(prompt.ids) for prompt in prompts], batch, alike=alike))
+
+
 def open_image(item: Item) -> Image.Image:
     """The item's picture as RGB. Raises DataError that names the item."""
     assert item.image is not None

@@ -6,52 +6,25 @@ Knows one assembly, one engine, one task; no searchers and no study folders.
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import torch
 
 from evovlm.assembly import Assembly, assemble
 from evovlm.engines.hf import Engine
-from evovlm.engines.prompts import Prepared
+from evovlm.engines.prompts import Prepared, Prompt, prepared_of
+from evovlm.evaluators.cache import AnswerCache
+from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
 from evovlm.tasks import Item, Task
 
+__all__ = ["Evaluation", "LocalEvaluator", "OnHalved", "answer_telling", "score_answers"]
+
 OnHalved = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One model's answers to a set of items, in item order, and what they are worth (0 to 100)."""
-
-    scores: tuple[float, ...]
-    exact: tuple[bool, ...]
-    answers: tuple[str, ...]
-    seconds: dict[str, float] = field(default_factory=dict)
-    values: tuple[float, ...] = ()  # where there are several objectives: the score, then the others
-
-    @property
-    def score(self) -> float:
-        """The mean score."""
-        return math.fsum(self.scores) / len(self.scores)
-
-    @property
-    def spread(self) -> float:
-        """Standard error of the mean score."""
-        if len(self.scores) < 2:
-            return 0.0
-        return float(np.std(self.scores, ddof=1) / math.sqrt(len(self.scores)))
-
-    @property
-    def exact_share(self) -> float:
-        """The share of exact answers, 0 to 1."""
-        return sum(self.exact) / len(self.exact)
 
 
 def score_answers(task: Task, items: Sequence[Item], answers: Sequence[str]) -> Evaluation:
@@ -78,7 +51,8 @@ def answer_telling(engine: Engine, prepared: Prepared, on_halved: OnHalved | Non
 class LocalEvaluator:
     """One resident model on one device, which every candidate is merged into.
 
-    `on_halved` hears the size of each batch that did not fit into memory and was halved.
+    `on_halved` hears the size of each batch that did not fit into memory and was halved. What `cache` holds is not
+    generated again.
     """
 
     def __init__(
@@ -90,6 +64,7 @@ class LocalEvaluator:
         device: str = "cpu",
         threads: int | None = None,
         on_halved: OnHalved | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -97,10 +72,12 @@ class LocalEvaluator:
         self.task = task
         self.batch = batch
         self.on_halved = on_halved
+        self.cache = cache
         # On a CPU the merged weights, rounded to the recipe's dtype, are computed with in float32.
         dtype = torch.float32 if device == "cpu" else assembly.dtype
         self.engine = self._load(device, dtype)
         self._sets: dict[tuple[str, ...], Prepared] = {}
+        self._prompts: dict[str, Prompt] = {}
 
     @classmethod
     def from_recipe(
@@ -112,7 +89,7 @@ class LocalEvaluator:
     def beside(self, task: Task) -> Self:
         """An evaluator of another task on the same resident model."""
         other = copy.copy(self)
-        other.task, other._sets = task, {}
+        other.task, other._sets, other._prompts = task, {}, {}
         return other
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
@@ -129,15 +106,36 @@ class LocalEvaluator:
         key = tuple(item.id for item in items)
         if key not in self._sets:
             self._sets[key] = self.engine.prepare(items, self.task.generation, self.batch)
+            self._prompts.update(zip(key, self._sets[key].prompts, strict=True))
         return self._sets[key]
 
+    def _part(self, items: Sequence[Item]) -> Prepared:
+        """Prompts of some items of a set that is prepared already; else the items prepared as a set."""
+        key = tuple(item.id for item in items)
+        if key in self._sets or not all(item in self._prompts for item in key):
+            return self.prepare(items)
+        return prepared_of([self._prompts[item] for item in key], self.task.generation, self.batch)
+
     def evaluate(self, recipe: Recipe, items: Sequence[Item]) -> Evaluation:
-        """Merge, answer, score.
+        """Merge, answer, score; of the items, those whose answers the cache does not hold.
 
         Raises FloatingPointError for weights or logits that are not finite, ValueError where every answer is
         empty, MemoryError or torch.OutOfMemoryError where even the smallest batch does not fit.
         """
-        prepared = self.prepare(items)
+        if self.cache is None:
+            return self._evaluate(recipe, items)
+        digest = recipe.digest()
+        known = self.cache.known(self.task, digest, [item.id for item in items])
+        missing = [item for item in items if item.id not in known]
+        seconds: dict[str, float] = {}
+        if missing:
+            made = self._evaluate(recipe, missing)
+            seconds = made.seconds
+            known |= self.cache.keep(self.task, digest, [item.id for item in missing], made)
+        return gathered([known[item.id] for item in items], seconds)
+
+    def _evaluate(self, recipe: Recipe, items: Sequence[Item]) -> Evaluation:
+        prepared = self._part(items)
         started = time.perf_counter()
         self._make(recipe)
         merged = time.perf_counter()

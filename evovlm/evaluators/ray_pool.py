@@ -74,17 +74,18 @@ class _Slot:
 def cluster(address: str) -> Iterator[None]:
     """Connect to a Ray cluster for the length of the block.
 
-    `auto`: the cluster that runs on this machine, else one of our own, which ends with this process.
+    `local`: a cluster of our own, which ends with this process; `auto`: the one that runs here, else our own.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    own = {"address": "local", "include_dashboard": False, "object_store_memory": LOCAL_STORE}
     _refuse_silent(address)
     try:
-        ray.init(address=address, **quiet)
+        ray.init(**(own if address == "local" else {"address": address}), **quiet)
     except ConnectionError:
         if address != "auto":
             raise UserError(_nobody(address)) from None
-        ray.init(address="local", include_dashboard=False, object_store_memory=LOCAL_STORE, **quiet)
+        ray.init(**own, **quiet)
     try:
         yield
     finally:

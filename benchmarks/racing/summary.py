@@ -1,0 +1,74 @@
+"""What runs of several seeds show: mean held-out score against answers generated, and answers needed for a score.
+
+Knows runs as JSON lines; no models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = list[tuple[int, float]]
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+COLOURS = {"1/8": "#999999", "1/4": "#3a8fd6", "1/2": "#009e73", "all": "#333333", "race": "#d55e00"}
+GRID = 60  # points of a mean curve
+WIDTH, HEIGHT, LEFT, TOP, BELOW = 720, 380, 56, 40, 46
+
+
+def mean_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
+    """Arm -> (answers, mean score over the seeds that every arm has), each seed's points joined by lines."""
+    by_arm: dict[str, dict[int, Points]] = {}
+    for row in rows:
+        by_arm.setdefault(row["arm"], {})[row["seed"]] = [tuple(point) for point in row["points"]]
+    seeds = set.intersection(*(set(runs) for runs in by_arm.values()))
+    found = {}
+    for arm, runs in by_arm.items():
+        chosen = [runs[seed] for seed in sorted(seeds)]
+        ends = min(points[-1][0] for points in chosen)
+        grid = np.linspace(0, ends, GRID)
+        lines = [np.interp(grid, [a for a, _ in points], [s for _, s in points]) for points in chosen]
+        found[arm] = (grid, np.mean(lines, axis=0))
+    return found
+
+
+def answers_to(curve: Curve, score: float) -> float | None:
+    """After how many answers a mean curve first reaches a score; None where it never does."""
+    reached = np.flatnonzero(curve[1] >= score)
+    return float(curve[0][reached[0]]) if len(reached) else None
+
+
+def draw(curves: Mapping[str, Curve]) -> str:
+    """An SVG of the mean curves; answers on a logarithmic scale."""
+    most = max(float(grid[-1]) for grid, _ in curves.values())
+    low = min(float(scores.min()) for _, scores in curves.values()) - 2
+    high = max(float(scores.max()) for _, scores in curves.values()) + 2
+    least = 300.0
+
+    def x(answers: float) -> float:
+        share = np.log(max(answers, least) / least) / np.log(most / least)
+        return float(LEFT + share * (WIDTH - LEFT - 20))
+
+    def y(score: float) -> float:
+        return TOP + (high - score) / (high - low) * (HEIGHT - TOP - BELOW)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"'
+        f' font-size="12"><rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+        f'<text x="{LEFT}" y="{HEIGHT - 8}">answers generated (logarithmic)</text>',
+        f'<text x="8" y="{TOP - 22}">held-out score of the search\'s center</text>',
+    ]
+    for score in range(int(low // 10 + 1) * 10, int(high) + 1, 10):
+        parts.append(f'<text x="{LEFT - 28}" y="{y(score) + 4:.1f}">{score}</text>')
+        parts.append(f'<path d="M{LEFT} {y(score):.1f}H{WIDTH - 20}" stroke="#ddd"/>')
+    for answers in [least * 2**power for power in range(1 + int(np.log2(most / least)))]:
+        parts.append(f'<text x="{x(answers):.1f}" y="{HEIGHT - 26}" text-anchor="middle">{answers:.0f}</text>')
+    for place, (arm, (grid, scores)) in enumerate(curves.items()):
+        points = " ".join(f"{x(a):.1f},{y(s):.1f}" for a, s in zip(grid, scores, strict=True) if a >= least)
+        width = 3 if arm == "race" else 2
+        colour = COLOURS.get(arm, "#000")
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+        parts.append(f'<text x="{WIDTH - 340 + 64 * place}" y="{TOP - 6}" fill="{colour}">{arm}</text>')
+    return "\n".join([*parts, "</svg>", ""])

@@ -1,0 +1,1 @@
+"""How a search scales: the scheduler alone in a simulation, and real workers on this machine."""

@@ -1,0 +1,113 @@
+"""The scheduler alone: the real steady study with workers whose work is only a duration on a simulated clock.
+
+Knows studies and durations; no models and no cluster. What the driver itself needs (asking, logging, telling) is
+measured and added to the clock, so that a driver that cannot keep up shows.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from evovlm.evaluators.pool import Outcome
+from evovlm.genome import genes_of
+from evovlm.recipe import Recipe
+from evovlm.search import SearchSettings, make_searcher
+from evovlm.search.stream import stream_of
+from evovlm.study import Study
+from evovlm.study_steady import SteadyRun
+
+RECIPE = Recipe.model_validate(
+    {
+        "kind": "llm",
+        "base": {"model": "a/base"},
+        "sources": [{"name": name, "model": f"a/{name}"} for name in ("one", "two")],
+        "method": "dare_ties",
+        "groups": 4,
+        "search": {},
+    }
+)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a simulation found. `efficiency`: work done over workers times time, while all had work to begin with."""
+
+    workers: int
+    trials: int
+    seconds: float
+    efficiency: float
+    speedup: float
+    driver_seconds: float
+    untold: int  # results that came too late to be told
+
+
+class SimulatedPool:
+    """Workers on a clock that jumps to the next result; the driver's own time passes on it as it is measured."""
+
+    def __init__(self, workers: int, durations: Sequence[float], rng: np.random.Generator) -> None:
+        self.size = workers
+        self.clock = 0.0
+        self.busy = 0.0
+        self.driver = 0.0
+        self._durations = durations
+        self._rng = rng
+        self._running: list[tuple[float, int]] = []
+        self._entered = time.perf_counter()
+
+    def free(self) -> int:
+        """Workers without a candidate."""
+        return self.size - len(self._running)
+
+    def submit(self, ticket: int, recipe: Recipe) -> None:
+        """A candidate of a duration drawn from the recorded ones."""
+        duration = float(self._rng.choice(self._durations))
+        self._count_driver()
+        self.busy += duration
+        heapq.heappush(self._running, (self.clock + duration, ticket))
+
+    def wait(self) -> Sequence[Outcome]:
+        """The next result."""
+        self._count_driver()
+        ends, ticket = heapq.heappop(self._running)
+        self.clock = max(self.clock, ends)
+        self._entered = time.perf_counter()
+        return [Outcome(ticket, _evaluation(float(self._rng.random())), "simulated")]
+
+    def _count_driver(self) -> None:
+        now = time.perf_counter()
+        self.driver += now - self._entered
+        self.clock += now - self._entered
+        self._entered = now
+
+
+def simulate(folder: Path, workers: int, durations: Sequence[float], trials: int, seed: int = 0) -> Scaling:
+    """Run a study of `trials` candidates in a new folder with so many simulated workers."""
+    genes = genes_of(RECIPE, 8)
+    header = {"recipe": {}, "genes": [], "search": {}, "items": {"ids": ["one"]}, "versions": {}}
+    study = Study.open(folder, RECIPE, genes, header)
+    searcher = make_searcher("cmaes", SearchSettings(len(genes), None, 0.5, 1 / 6, seed))
+    pool = SimulatedPool(workers, durations, np.random.default_rng(seed))
+    SteadyRun(study, stream_of(searcher), pool).run(trials, lambda trial: None)
+    return Scaling(
+        workers=workers,
+        trials=trials,
+        seconds=pool.clock,
+        efficiency=pool.busy / (workers * pool.clock),
+        speedup=pool.busy / pool.clock,
+        driver_seconds=pool.driver,
+        untold=sum(not trial.told for trial in study.trials),
+    )
+
+
+def _evaluation(score: float) -> Any:
+    return SimpleNamespace(
+        score=score, spread=1.0, exact_share=0.0, seconds={}, values=(), scores=(score,), answers=("",)
+    )

@@ -1,0 +1,49 @@
+"""A study's log as an Optuna study, for optuna-dashboard and the like. Needs the extra evovlm[optuna].
+
+Knows logs and Optuna; no models and no searches. Nothing is read back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evovlm import study_log
+from evovlm.errors import StudyError, UserError
+
+try:
+    import optuna
+except ImportError as error:  # pragma: no cover - depends on what is installed
+    raise UserError("Optuna is not installed; install it with: pip install 'evovlm[optuna]'") from error
+
+
+def export_optuna(study: Path, storage: str, name: str) -> int:
+    """Write all trials of a study into a new Optuna study; returns how many.
+
+    `storage`: an Optuna URL such as sqlite:///optuna.db. Genes are parameters from 0 to 1, under their names; a failed
+    trial keeps its reason. Raises StudyError where the storage holds a study of that name already.
+    """
+    header, trials = study_log.read_header(study), study_log.read_trials(study)
+    genes = list(header["genes"])
+    uniform = optuna.distributions.FloatDistribution(0.0, 1.0)
+    objectives = max([1, *(len(trial.values) for trial in trials)])
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        made = optuna.create_study(storage=storage, study_name=name, directions=["maximize"] * objectives)
+    except optuna.exceptions.DuplicatedStudyError:
+        raise StudyError(f"{storage} holds a study {name!r} already; give another name with --name") from None
+    for key in ("recipe", "items", "versions"):
+        made.set_user_attr(key, header.get(key))
+    for trial in trials:
+        failed = trial.score is None
+        state = optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE
+        own = {"digest": trial.digest, "generation": trial.generation, "error": trial.error, "seconds": trial.seconds}
+        made.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                params=dict(zip(genes, trial.genome, strict=True)),
+                distributions=dict.fromkeys(genes, uniform),
+                values=None if failed else list(trial.values or (trial.score,)),
+                user_attrs=own | {"standard error": trial.spread, "exact": trial.exact},
+            )
+        )
+    return len(trials)

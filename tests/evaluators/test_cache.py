@@ -1,0 +1,140 @@
+"""What is cached is not generated again: across candidates, items and restarts; and races go through it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evovlm import study_log
+from evovlm.engines.hf import Engine
+from evovlm.errors import RecipeError, StudyError
+from evovlm.evaluators.cache import AnswerCache, way_of_asking
+from evovlm.evaluators.evaluation import Evaluation
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evolution import EvolveSettings, Plan, plan_evolution
+from evovlm.race import RaceSettings
+from evovlm.recipe_file import read_recipe
+from evovlm.searching import search_raced
+from evovlm.study import Study
+from evovlm.tasks import load_task
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+TASK = load_task("zoo-maths")
+MADE = Evaluation((100.0, 0.0), (True, False), ("8", "答えは9"))
+RACE = RaceSettings(first=8, most=0.5)
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    recipe = read_recipe(RECIPES / "zoo-llm.yaml")
+    assert recipe.search is not None
+    recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"population": 6})})
+    return plan_evolution(recipe, RECIPES, EvolveSettings(trials=9, items=24, judged=2, race=RACE))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many answers each call of the engine made."""
+    counts: list[int] = []
+    answer = Engine.answer
+
+    def counting(engine: Engine, prepared: Any, *more: Any) -> list[str]:
+        counts.append(len(prepared.prompts))
+        return answer(engine, prepared, *more)
+
+    monkeypatch.setattr(Engine, "answer", counting)
+    return counts
+
+
+def test_answers_come_back_as_they_were_kept_and_survive_the_process(tmp_path: Path):
+    cache = AnswerCache(tmp_path / "c")
+    cache.keep(TASK, "abc", ["one", "two"], MADE)
+    cache.close()
+    again = AnswerCache(tmp_path / "c")
+    assert again.known(TASK, "abc", ["two", "three"]) == {"two": (0.0, False, "答えは9")}
+    assert again.known(TASK, "other", ["two"]) == {}
+    assert again.known(load_task("zoo-vqa"), "abc", ["two"]) == {}
+    assert len(again) == 2
+
+
+def test_another_prompt_is_another_question():
+    class Other:
+        name = TASK.name
+        generation = load_task("zoo-vqa").generation
+
+    assert way_of_asking(TASK) != way_of_asking(Other())  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_no_cache_is_told(tmp_path: Path):
+    (tmp_path / "c").write_text("not a data base, but long enough to be taken for one" * 50)
+    with pytest.raises(StudyError, match="not a cache of answers"):
+        AnswerCache(tmp_path / "c")
+
+
+def test_only_items_that_a_candidate_has_not_seen_are_generated(plan: Plan, tmp_path: Path, asked: list[int]):
+    plain = LocalEvaluator(plan.assembly, plan.task, batch=150)
+    cached = LocalEvaluator(plan.assembly, plan.task, batch=150, cache=AnswerCache(tmp_path / "c"))
+    items = plan.search_items
+    whole = plain.evaluate(plan.recipe, items)
+    cached.evaluate(plan.recipe, items[:8])
+    cached.evaluate(plan.recipe, items[4:12])
+    found = cached.evaluate(plan.recipe, items)
+    assert asked == [24, 8, 4, 12]
+    assert (found.scores, found.answers, found.exact) == (whole.scores, whole.answers, whole.exact)
+    cached.evaluate(plan.recipe, items)
+    assert asked == [24, 8, 4, 12]
+
+
+def race_in(folder: Path, plan: Plan, trials: int) -> Study:
+    study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
+    cache = AnswerCache(folder / study_log.CACHE)
+    evaluator = LocalEvaluator(plan.assembly, plan.task, batch=150, cache=cache)
+    search_raced(study, plan.searcher(), evaluator, plan.search_items, RACE, trials, lambda trial: None)
+    cache.close()
+    return study
+
+
+def lines(study: Study) -> list[Any]:
+    return [trial.model_dump(exclude={"seconds"}) for trial in study.trials]
+
+
+def test_a_raced_study_goes_on_after_a_restart_without_asking_anything_twice(
+    plan: Plan, tmp_path: Path, asked: list[int]
+):
+    whole = race_in(tmp_path / "whole", plan, 9)
+    once = sum(asked)
+    asked.clear()
+    race_in(tmp_path / "cut", plan, 4)
+    cut = race_in(tmp_path / "cut", plan, 9)
+    assert lines(cut) == lines(whole)
+    assert sum(asked) == once
+    assert once == len(AnswerCache(tmp_path / "cut" / study_log.CACHE))
+    # What a race leaves behind: few items a candidate, centers that nothing drops, the last of them first to be chosen.
+    assert all(trial.items in (8, 16) for trial in whole.trials)
+    assert [(trial.trial, trial.items) for trial in whole.trials if not trial.told] == [(6, 16)]
+    assert next(iter(whole.finalists(3))).trial == 6
+    answers = list(study_log.read_rows(tmp_path / "whole" / study_log.ANSWERS))
+    assert {row["id"] for row in answers} <= set(whole.item_ids)
+
+
+def test_races_refuse_what_they_do_not_serve():
+    recipe = read_recipe(RECIPES / "zoo-dfs.yaml")
+    with pytest.raises(RecipeError, match="--race: races serve"):
+        plan_evolution(recipe, RECIPES, EvolveSettings(trials=4, items=8, race=RACE))
+
+
+def test_a_race_takes_twice_the_population_unless_told(plan: Plan):
+    recipe = read_recipe(RECIPES / "zoo-llm.yaml")
+    raced = plan_evolution(recipe, RECIPES, EvolveSettings(trials=4, items=8, judged=2, race=RACE)).recipe
+    assert raced.search is not None
+    assert raced.search.population == 28
+    assert plan.recipe.search is not None
+    assert plan.recipe.search.population == 6
+
+
+def test_a_race_is_part_of_what_a_study_is(plan: Plan, tmp_path: Path):
+    folder = tmp_path / "s"
+    Study.open(folder, plan.recipe, plan.genes, plan.header())
+    header = {key: value for key, value in plan.header().items() if key != "race"}
+    with pytest.raises(StudyError, match="another `race`"):
+        Study.open(folder, plan.recipe, plan.genes, header)
