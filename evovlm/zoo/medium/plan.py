@@ -1,9 +1,9 @@
 """The medium zoo's plan: models of 39 to 50 million parameters and how each is trained. Trains nothing.
 
-What it costs: a step of the base reads 256 texts padded to about 105 tokens, 6 FLOPs a parameter and token, so 6 TFLOP;
-3000 steps take a minute at 300 TFLOP/s. Aligning (the tower's weights frozen, its activations not) takes 6 TFLOP a step,
-80 s in 4000 steps; the tunes take half a minute. Data are drawn on one core in another two minutes. That makes about
-five minutes on one H200 if its steps reach that rate; this is an estimate, the manifest has what a run took.
+What it costs: a step of the base reads 256 texts padded to about 100 tokens, 6 FLOPs a parameter and token: 6 TFLOP;
+3000 steps take a minute at 300 TFLOP/s. Aligning takes as much a step (the tower's weights are frozen, its activations
+are not), 80 s in 4000 steps; the tunes take half a minute. Data are drawn on one core in another two minutes. That is
+about five minutes on one H200 if its steps reach that rate; an estimate, for the manifest has what a run took.
 """
 
 from __future__ import annotations
