@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from evovlm.errors import UserError
+from evovlm.heldout import evaluate_model
 from evovlm.tasks import load_task
 from evovlm.zoo import train
 from evovlm.zoo.manifest import verify
@@ -80,9 +81,8 @@ def test_the_recipe_evolves_a_trained_medium_zoo_and_the_wild_task_judges_it(zoo
     words = ("evolve", recipes / "zoo-medium-vlm.yaml", "--out", run, "--trials", 2, "--checkpoint")
     done = evovlm(*words, "--judged", 4)
     assert done.returncode == 0, done.stderr
-    told = evovlm("evaluate", run / "checkpoint", "--data", "zoo-medium-wild:test", "--items", 4)
-    assert told.returncode == 0, told.stderr
-    assert "zoo-medium-wild" in told.stdout
+    _, told = evaluate_model(str(run / "checkpoint"), "zoo-medium-wild:test", 4)
+    assert len(told.scores) == 4
 
 
 def test_an_unknown_size_is_told_the_choices(tmp_path: Path):
