@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from evovlm.errors import UserError
 from evovlm.heldout import evaluate_model
 from evovlm.tasks import load_task
 from evovlm.zoo import train
+from evovlm.zoo.fit import scale_pixels
 from evovlm.zoo.manifest import verify
 from evovlm.zoo.medium.plan import SHAPE, medium_plan
-from evovlm.zoo.network import init_eyes, init_tower
+from evovlm.zoo.network import embed, init_eyes, init_tower, read, see
+from evovlm.zoo.pools import draw_images
 
 ROOT = Path(__file__).parent.parent.parent.parent
 THIN = replace(SHAPE, hidden=64, layers=4, inner=96, heads=2, kv_heads=1, vision_hidden=32, vision_layers=1)
@@ -64,6 +67,24 @@ def test_the_models_load_by_the_auto_classes(zoo: Path):
     assert vlm(**given).logits.isfinite().all()
 
 
+def test_training_computes_what_the_exported_model_computes(zoo: Path):
+    stored = load_file(zoo / "vlm" / "model.safetensors")
+    weights = {name.removeprefix("language_model."): tensor.float() for name, tensor in stored.items()}
+    shape = replace(THIN, vocabulary=weights["lm_head.weight"].shape[0])
+    model = AutoModelForImageTextToText.from_pretrained(zoo / "vlm", dtype=torch.float32)
+    item = load_task("zoo-medium-vqa").items("search", 1, 0)[0]
+    assert item.image is not None
+    given = AutoProcessor.from_pretrained(zoo / "vlm")(
+        images=item.image(), text=f"<image>\n{item.question}\n", return_tensors="pt"
+    )
+    pixels = draw_images([item], lambda drawn, side: drawn.image(), shape.image)
+    with torch.inference_mode():
+        features = see(weights, shape, scale_pixels(pixels, torch.float32))
+        states = read(weights, shape, embed(weights, given["input_ids"][:, shape.image_tokens :], features))
+        mine = states @ weights["lm_head.weight"].T
+        assert torch.allclose(mine, model(**given).logits, atol=1e-4)
+
+
 def test_the_manifest_tells_the_size_and_how_each_stage_was_trained(zoo: Path):
     manifest = json.loads((zoo / "manifest.json").read_text())
     assert manifest["size"] == "medium"
@@ -81,7 +102,7 @@ def test_the_recipe_evolves_a_trained_medium_zoo_and_the_wild_task_judges_it(zoo
     words = ("evolve", recipes / "zoo-medium-vlm.yaml", "--out", run, "--trials", 2, "--checkpoint")
     done = evovlm(*words, "--judged", 4)
     assert done.returncode == 0, done.stderr
-    _, told = evaluate_model(str(run / "checkpoint"), "zoo-medium-wild:test", 4)
+    _, told = evaluate_model(str(run / "checkpoint"), "zoo-medium-wild:test", 4, seed=0, batch=4)
     assert len(told.scores) == 4
 
 
