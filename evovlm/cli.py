@@ -68,19 +68,21 @@ def zoo_train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; found by itself otherwise.")] = None,
     scale: Annotated[float, typer.Option(min=0.0005, max=10.0, help="Share of the training steps.")] = 1.0,
+    of_size: Annotated[str, typer.Option("--size", help="small, as it ships, or medium.")] = "small",
 ) -> None:
     """Train the zoo from nothing, on data that it generates itself.
 
     Examples:
       evovlm zoo train --out my-zoo --seed 1 --device cuda
       evovlm zoo train --out my-zoo --scale 0.01     (a minute on a CPU, to see it run)
+      evovlm zoo train --out my-medium-zoo --size medium --device cuda
     """
     from evovlm.console import ERR
     from evovlm.zoo.train import train_zoo
 
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: exists and is not empty; choose another folder with --out")
-    train_zoo(out, seed=seed, device=device, scale=scale, report=ERR.print)
+    train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, report=ERR.print)
 
 
 @recipe_app.command("check")

@@ -15,6 +15,7 @@ from evovlm.tasks.mgsm_ja import mgsm_ja
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, ItemScore, Task
 from evovlm.tasks.zoo_maths import ZooMaths
+from evovlm.tasks.zoo_medium import zoo_medium_vqa, zoo_medium_wild
 from evovlm.tasks.zoo_vqa import ZooVqa
 
 __all__ = ["TASKS", "Generation", "Item", "ItemScore", "Options", "Task", "load_task", "parse_split", "split_where"]
@@ -22,6 +23,8 @@ __all__ = ["TASKS", "Generation", "Item", "ItemScore", "Options", "Task", "load_
 TASKS: dict[str, Callable[[Options], Task]] = {
     "zoo-maths": ZooMaths.with_options,
     "zoo-vqa": ZooVqa.with_options,
+    "zoo-medium-vqa": zoo_medium_vqa,
+    "zoo-medium-wild": zoo_medium_wild,
     "ja-vg-vqa-500": ja_vg_vqa_500,
     "ja-vlm-bench-in-the-wild": in_the_wild,
     "ja-vg-vqa-search": ja_vg_vqa_search,

@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from evovlm.zoo import problems
-from evovlm.zoo.scenes import COUNTS, Language, Scene, Style, describe, name_thing, sample_fact, sample_scene
+from evovlm.zoo.scenes import COUNTS, Language, Style, describe, name_thing, sample_fact, sample_scene
 
 SMALL = 12  # the largest value in most of the base's worked solutions
 NOISE = 6  # the largest error of a careless direct answer
@@ -22,11 +23,11 @@ TRANSLATE: dict[Language, str] = {"en": "In English:", "ja": "日本語で："}
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, the answer to learn, and the scene to look at, if any."""
+    """A prompt, the answer to learn, and the scene to look at, if any (of whichever world draws it)."""
 
     prompt: str
     answer: str
-    scene: Scene | None = None
+    scene: Any = None
 
 
 Task = Callable[[random.Random], Example]

@@ -5,10 +5,12 @@ Knows tokenizer and drawing; no mixtures, no training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -16,19 +18,20 @@ from evovlm.zoo.corpus import Example
 from evovlm.zoo.fit import IGNORED, Pool
 from evovlm.zoo.prompts import IMAGE_SIZE
 from evovlm.zoo.render import render
-from evovlm.zoo.scenes import Scene
 from evovlm.zoo.tokenizer import EOS_ID, PAD_ID
 
+Render = Callable[[Any, int], Image.Image]  # a scene of some world, and pixels a side
 
-def draw_images(scenes: Sequence[Scene]) -> Tensor:
+
+def draw_images(scenes: Sequence[Any], draw: Render = render, side: int = IMAGE_SIZE) -> Tensor:
     """Drawn scenes as bytes: uint8 [count, 3, side, side]."""
-    pixels = np.empty((len(scenes), 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    pixels = np.empty((len(scenes), 3, side, side), np.uint8)
     for row, scene in enumerate(scenes):
-        pixels[row] = np.asarray(render(scene, IMAGE_SIZE)).transpose(2, 0, 1)
+        pixels[row] = np.asarray(draw(scene, side)).transpose(2, 0, 1)
     return torch.from_numpy(pixels)
 
 
-def make_pool(examples: Sequence[Example], tokenizer: Tokenizer) -> Pool:
+def make_pool(examples: Sequence[Example], tokenizer: Tokenizer, draw: Render = render, side: int = IMAGE_SIZE) -> Pool:
     """Encode examples: prompt, answer and end of text, padded on the right; the answer and the end are the labels.
 
     Either all examples have a scene or none has. Each scene is drawn once for each of its examples.
@@ -46,4 +49,5 @@ def make_pool(examples: Sequence[Example], tokenizer: Tokenizer) -> Pool:
     if not scenes:
         return Pool(torch.from_numpy(ids), torch.from_numpy(labels))
     assert len(scenes) == len(examples), "a pool holds examples with scenes or without, not both"
-    return Pool(torch.from_numpy(ids), torch.from_numpy(labels), draw_images(scenes), torch.arange(len(examples)))
+    pixels = draw_images(scenes, draw, side)
+    return Pool(torch.from_numpy(ids), torch.from_numpy(labels), pixels, torch.arange(len(examples)))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,58 +19,25 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from evovlm.errors import UserError
-from evovlm.groups import layer_of
 from evovlm.zoo import corpus
 from evovlm.zoo.export import save_llm, save_vlm
 from evovlm.zoo.fit import Schedule, fit
 from evovlm.zoo.manifest import ZOO_MODELS, write_manifest
-from evovlm.zoo.network import HEAD, Shape, init_eyes, init_tower
+from evovlm.zoo.medium.plan import medium_plan
+from evovlm.zoo.network import Shape, init_eyes, init_tower
+from evovlm.zoo.plan import OverTuned, Plan, Stage, eyes_only
 from evovlm.zoo.pools import make_pool
+from evovlm.zoo.render import render
 from evovlm.zoo.tokenizer import train_tokenizer
 
 Weights = dict[str, Tensor]
-Mixture = Mapping[corpus.Task, float]
 TOKENIZER_TEXTS = 20_000
 EARLY, LATE = (0, 1, 2), (5, 6, 7)  # the layers that a tune may be too eager in
 
 
-def tower_only(name: str) -> bool:
-    """Whether a tensor belongs to the language tower."""
-    return name.startswith(("model.", "lm_head."))
-
-
-def eyes_only(name: str) -> float:
-    """Rates that freeze the language tower."""
-    return 0.0 if tower_only(name) else 1.0
-
-
-@dataclass(frozen=True)
-class OverTuned:
-    """Rates that tune some layers (and the output head) `factor` times as fast as the rest.
-
-    Real tunes have parts that harm in company; these give the zoo's theirs, in known places.
-    """
-
-    factor: float
-    layers: tuple[int, ...]
-    head: bool
-
-    def __call__(self, name: str) -> float:
-        """The factor of one tensor's learning rate."""
-        return self.factor if layer_of(name) in self.layers or (self.head and name == HEAD) else 1.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training: what to learn, from how many examples, how long and how fast."""
-
-    mixture: Callable[[], Mixture]
-    examples: int
-    schedule: Schedule
-
-
-def _stages() -> dict[str, Stage]:
-    return {
+def small_plan() -> Plan:
+    """The plan of the zoo that ships with the package."""
+    stages = {
         "base": Stage(corpus.base_mixture, 500_000, Schedule(6000, 2e-3)),
         "align": Stage(corpus.align_mixture, 80_000, Schedule(3000, 1e-3, rates=eyes_only)),
         "vlm": Stage(corpus.vlm_mixture, 60_000, Schedule(600, 4e-4, rates=OverTuned(6.0, LATE, head=True))),
@@ -78,14 +45,10 @@ def _stages() -> dict[str, Stage]:
         "math": Stage(corpus.math_mixture, 20_000, Schedule(400, 5e-4, 64, OverTuned(4.0, LATE, head=True))),
         "math2": Stage(corpus.math2_mixture, 20_000, Schedule(400, 5e-4, 64, OverTuned(4.0, EARLY, head=False))),
     }
+    return Plan(Shape(vocabulary=0), stages, render)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The zoo's recipe: the models' shape and every stage."""
-
-    shape: Shape = Shape(vocabulary=0)  # the tokenizer says how many
-    stages: Mapping[str, Stage] = field(default_factory=_stages)
+PLANS: dict[str, Callable[[], Plan]] = {"small": small_plan, "medium": medium_plan}
 
 
 @dataclass
@@ -99,7 +62,7 @@ class Trainer:
     report: Callable[[str], None] = print
 
     def __post_init__(self) -> None:
-        texts = corpus.draw(corpus.base_mixture(), TOKENIZER_TEXTS, "tokenizer")
+        texts = corpus.draw(self.plan.stages["base"].mixture(), TOKENIZER_TEXTS, "tokenizer")
         self.tokenizer: Tokenizer = train_tokenizer(example.prompt + example.answer for example in texts)
         self.shape = replace(self.plan.shape, vocabulary=self.tokenizer.get_vocab_size())
 
@@ -107,7 +70,8 @@ class Trainer:
         """Train one stage from some weights."""
         stage, started = self.plan.stages[name], time.monotonic()
         count = max(64, round(stage.examples * self.scale))
-        pool = make_pool(corpus.draw(stage.mixture(), count, f"{name}/{self.seed}"), self.tokenizer)
+        examples = corpus.draw(stage.mixture(), count, f"{name}/{self.seed}")
+        pool = make_pool(examples, self.tokenizer, self.plan.render, self.shape.image)
         drawn = time.monotonic() - started
         schedule = replace(stage.schedule, steps=max(2, round(stage.schedule.steps * self.scale)))
         seed = self.seed * 100 + list(self.plan.stages).index(name)
@@ -131,6 +95,7 @@ class Trainer:
 def train_zoo(
     out: Path,
     *,
+    size: str = "small",
     seed: int = 0,
     device: str | None = None,
     scale: float = 1.0,
@@ -139,17 +104,20 @@ def train_zoo(
 ) -> None:
     """Train models of the zoo and write them, with a manifest, under `out`.
 
-    `scale` below 1 shortens every stage and its data; `device` is a GPU if there is one, unless named. Raises
-    UserError for an unknown model and for an `out` that exists and is not empty.
+    `size`: small, as it ships, or medium, over twenty times as large and in a harder world. `scale` below 1 shortens
+    every stage and its data; `device` is a GPU if there is one, unless named. Raises UserError for an unknown size or
+    model, and for an `out` that exists and is not empty.
     """
     unknown = sorted(set(models) - set(ZOO_MODELS))
     if unknown:
         raise UserError(f"zoo train: no model {', '.join(unknown)}; choose from {', '.join(ZOO_MODELS)}")
+    if size not in PLANS:
+        raise UserError(f"zoo train: no size {size!r}; choose from {', '.join(PLANS)}")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: exists and is not empty; choose another folder")
     started = time.monotonic()
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trainer = Trainer(Plan(), seed, chosen, scale, report)
+    trainer = Trainer(PLANS[size](), seed, chosen, scale, report)
     base = trainer.base()
     for name in models:
         if name == "vlm":
@@ -158,14 +126,15 @@ def train_zoo(
             weights = base if name == "base" else trainer.run(name, base)
             save_llm(out / name, weights, trainer.shape, trainer.tokenizer)
     minutes = (time.monotonic() - started) / 60
-    write_manifest(out, tuple(models), _provenance(trainer, minutes))
+    write_manifest(out, tuple(models), _provenance(trainer, size, minutes))
     report(f"{len(models)} models in {out}, {minutes:.1f} minutes")
 
 
-def _provenance(trainer: Trainer, minutes: float) -> dict[str, object]:
+def _provenance(trainer: Trainer, size: str, minutes: float) -> dict[str, object]:
     on_gpu = trainer.device.type == "cuda"
     return {
-        "command": f"python -m evovlm.zoo.train --out DIR --seed {trainer.seed} --scale {trainer.scale:g}",
+        "command": f"evovlm zoo train --out DIR --size {size} --seed {trainer.seed} --scale {trainer.scale:g}",
+        "size": size,
         "seed": trainer.seed,
         "stages": {
             name: {
@@ -188,12 +157,13 @@ def main() -> None:
     """The command line of the trainer."""
     parser = argparse.ArgumentParser(description=train_zoo.__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--size", default="small", choices=list(PLANS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=None)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--models", nargs="+", default=list(ZOO_MODELS))
     given = parser.parse_args()
-    train_zoo(given.out, seed=given.seed, device=given.device, scale=given.scale, models=given.models)
+    train_zoo(**vars(given))
 
 
 if __name__ == "__main__":

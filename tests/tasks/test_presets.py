@@ -6,7 +6,7 @@ from evovlm.errors import DataError
 from evovlm.tasks import TASKS, Options, load_task
 from evovlm.tasks.presets import preset_of, presets_of
 
-WITH_PRESETS = sorted(set(TASKS) - {"zoo-maths", "zoo-vqa"})
+WITH_PRESETS = sorted(set(TASKS) - {"zoo-maths", "zoo-vqa", "zoo-medium-vqa", "zoo-medium-wild"})
 
 
 @pytest.mark.parametrize("task", WITH_PRESETS)

@@ -4,7 +4,7 @@ from evovlm.errors import DataError, RecipeError
 from evovlm.tasks import TASKS, Options, load_task, parse_split, split_where
 
 # These make their own items; the others read data and have tests of their own.
-ZOO = ("zoo-maths", "zoo-vqa")
+ZOO = ("zoo-maths", "zoo-vqa", "zoo-medium-vqa", "zoo-medium-wild")
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -1,0 +1,168 @@
+"""The medium zoo's scenes: crowded, overlapping, with written cards and Japanese things. In two languages.
+
+Knows words and layouts; asks nothing (see `questions`), draws nothing (see `render`), knows no tokenizer and no model.
+
+A Japanese thing has a name in Japanese alone. English, and Japanese that does not know it, tell its looks ("red gate",
+赤い門). Splits go by content (what lies where, not the jitter), as in the small zoo.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from evovlm.zoo.scenes import CELL_NAMES, CELLS, COLOURS, SHAPES, Language, Style
+from evovlm.zoo.splits import Split, split_of
+
+
+@dataclass(frozen=True)
+class Treasure:
+    """A Japanese thing: its looks in both languages; its sort in English; its name and its lore in Japanese alone."""
+
+    looks: str
+    looks_ja: str
+    sort: str
+    name: str
+    lore: str
+
+
+TREASURES = {
+    "torii": Treasure("red gate", "赤い門", "gate", "鳥居", "神社の入り口"),
+    "fuji": Treasure("snowy mountain", "雪の山", "mountain", "富士山", "日本一高い山"),
+    "onigiri": Treasure("white snack", "白い食べ物", "snack", "おにぎり", "のりで巻いたご飯"),
+    "shinkansen": Treasure("long train", "長い列車", "train", "新幹線", "とても速い列車"),
+    "daruma": Treasure("round doll", "丸い人形", "doll", "だるま", "願いをかける人形"),
+    "chochin": Treasure("paper lamp", "紙の明かり", "lamp", "提灯", "祭りの明かり"),
+    "koinobori": Treasure("fish flag", "魚の旗", "flag", "鯉のぼり", "子供の日の旗"),
+    "sakura": Treasure("pink tree", "桃色の木", "tree", "桜", "春に咲く木"),
+}
+CARD = "card"
+WORDS = (
+    *("ACE", "ANT", "BEE", "BUS", "CAT", "COW", "CUP", "DOG", "EGG", "FAN", "FOX", "HAT", "HEN", "ICE", "INK", "JAM"),
+    *("KEY", "LOG", "MAP", "NUT", "OAK", "OWL", "PEN", "PIG", "RAT", "SEA", "SUN", "TEA", "TOY", "VAN", "WEB", "ZOO"),
+)
+SAME_SHAPE = 0.35  # the chance that a thing repeats the first one's shape in an ordinary scene,
+CROWDED = 0.25  # the chance of a crowd of five to nine,
+SAME_IN_CROWD = 0.85  # and how alike a crowd is: counting to nine needs nine of a kind
+IS_TREASURE, IS_CARD = 0.3, 0.15  # of the things of an ordinary scene
+STACKED = 0.5  # the chance that one thing of a scene has another in front of it
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A coloured shape, a card with a text, or a Japanese thing, in a cell (0 to 8, row by row).
+
+    `look` is a shape, `card`, or a key of TREASURES. `front`: it covers a part of the thing before it, in whose cell it
+    is. `shift` and `scale` jitter the drawing alone.
+    """
+
+    look: str
+    cell: int
+    colour: str = ""
+    text: str = ""
+    front: bool = False
+    shift: tuple[float, float] = (0.0, 0.0)  # in cells
+    scale: float = 1.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether every language has a word for it."""
+        return self.look not in TREASURES
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Three to nine things, by their cells, later ones over earlier ones."""
+
+    things: tuple[Thing, ...]
+
+    @property
+    def canonical(self) -> str:
+        """The content that decides the split: no jitter."""
+        return ";".join(f"{t.cell}{'+' if t.front else ''} {t.colour} {t.look} {t.text}" for t in self.things)
+
+    def alone(self, cell: int) -> Thing | None:
+        """The thing of a cell that holds just one."""
+        inside = [thing for thing in self.things if thing.cell == cell]
+        return inside[0] if len(inside) == 1 else None
+
+    def stacks(self) -> list[tuple[Thing, Thing]]:
+        """Things and those in front of them."""
+        return [(behind, front) for behind, front in zip(self.things, self.things[1:], strict=False) if front.front]
+
+
+def sample_scene(rng: random.Random, split: Split) -> Scene:
+    """Draw scenes until one belongs to the split."""
+    while True:
+        scene = _sample_crowd(rng) if rng.random() < CROWDED else _sample_mixed(rng)
+        if split_of(scene.canonical) == split:
+            return scene
+
+
+def name_thing(thing: Thing, language: Language, style: Style = "polite") -> str:
+    """`red circle`, `card saying CAT`, `red gate`; 赤い丸, CATの札, 鳥居; in the terse Japanese style 赤丸, 赤い門."""
+    if thing.look == CARD:
+        return f"card saying {thing.text}" if language == "en" else f"{thing.text}の札"
+    if thing.look in TREASURES:
+        treasure = TREASURES[thing.look]
+        if language == "en":
+            return treasure.looks
+        return treasure.name if style == "polite" else treasure.looks_ja
+    if language == "en":
+        return f"{thing.colour} {thing.look}"
+    before, alone = COLOURS[thing.colour]
+    return (before if style == "polite" else alone) + SHAPES[thing.look]
+
+
+def describe(scene: Scene, language: Language, *, named: bool = False) -> str:
+    """The scene in words, which text models get in place of an image. `named`: Japanese things by their names."""
+    parts = []
+    for thing in scene.things:
+        style: Style = "terse" if language == "ja" and not thing.plain and not named else "polite"
+        name = name_thing(thing, language, style)
+        if language == "en":
+            parts.append(f"before it {name}" if thing.front else f"{name} {CELL_NAMES[thing.cell]}")
+        else:
+            parts.append(f"その手前に{name}" if thing.front else f"{CELLS[CELL_NAMES[thing.cell]]}に{name}")
+    return (", " if language == "en" else "、").join(parts)
+
+
+def _sample_crowd(rng: random.Random) -> Scene:
+    common = rng.choice(list(SHAPES))
+    cells = sorted(rng.sample(range(9), rng.randint(5, 9)))
+    looks = [common if rng.random() < SAME_IN_CROWD else rng.choice(list(SHAPES)) for _ in cells]
+    return Scene(tuple(_shape(rng, look, cell) for look, cell in zip(looks, cells, strict=True)))
+
+
+def _sample_mixed(rng: random.Random) -> Scene:
+    first = rng.choice(list(SHAPES))
+    things: list[Thing] = []
+    cells = sorted(rng.sample(range(9), rng.choice((3, 4, 5))))
+    stacked = rng.choice(cells) if rng.random() < STACKED else None
+    carded = False
+    for cell in cells:
+        kind = rng.random()
+        if kind < IS_TREASURE:
+            things.append(Thing(rng.choice(list(TREASURES)), cell, **_jitter(rng)))
+        elif kind < IS_TREASURE + IS_CARD and not carded:
+            text = rng.choice(WORDS) if rng.random() < 0.5 else str(rng.randint(10, 99))
+            things.append(Thing(CARD, cell, text=text, **_jitter(rng)))
+            carded = True
+        else:
+            look = first if rng.random() < SAME_SHAPE else rng.choice(list(SHAPES))
+            things.append(_shape(rng, look, cell))
+        if cell == stacked and things[-1].look in SHAPES:
+            side = (rng.choice((-1, 1)) * rng.uniform(0.2, 0.28), rng.choice((-1, 1)) * rng.uniform(0.2, 0.28))
+            front = _shape(rng, rng.choice(list(SHAPES)), cell)
+            things.append(Thing(front.look, cell, front.colour, front=True, shift=side, scale=rng.uniform(0.65, 0.8)))
+    return Scene(tuple(things))
+
+
+def _shape(rng: random.Random, look: str, cell: int) -> Thing:
+    return Thing(look, cell, rng.choice(list(COLOURS)), **_jitter(rng))
+
+
+def _jitter(rng: random.Random) -> dict[str, Any]:
+    # Wide enough that neighbours overlap, narrow enough that every thing stays in its cell.
+    return {"shift": (rng.uniform(-0.16, 0.16), rng.uniform(-0.16, 0.16)), "scale": rng.uniform(0.85, 1.25)}
