@@ -25,8 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/evovlm evolve recipes/zoo-vlm.yaml --out runs/demo --checkpoint
 
+# Two processes of one thread each: a file's tests stay together, for they share what is costly to make.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
