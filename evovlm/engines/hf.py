@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.engines.prompts import Prepared, Prompt, blind, prepared_of, see
+from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, prepared_of, see
 from evovlm.engines.sampling import Choose, sampler
 from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
@@ -87,7 +87,10 @@ class Engine:
             raise CheckpointError(
                 f"{folder}: transformers cannot load it ({error}); complete the folder or fetch it again"
             ) from error
-        return cls(model.to(device).eval().requires_grad_(False), processor, sees=sees)
+        model = model.to(device).eval().requires_grad_(False)
+        if sees:
+            complete_processor(processor, model)
+        return cls(model, processor, sees=sees)
 
     @property
     def device(self) -> str:
@@ -179,7 +182,7 @@ class Engine:
         try:
             return self._decode(prompts, generation)
         except (MemoryError, RuntimeError) as error:
-            if len(prompts) == 1 or not _is_out_of_memory(error):
+            if len(prompts) == 1 or not is_out_of_memory(error):
                 raise
         return None
 
@@ -277,7 +280,7 @@ def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
     return logits
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
