@@ -18,23 +18,20 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from benchmarks.answering import answers_of_pair, faults_told
 from benchmarks.batches import fitting_batch
 from benchmarks.contamination import bred_on
 from benchmarks.pairs import Pair
-from benchmarks.results import ANSWERS, RESULTS, Answer, Result, digest_of, mark, read_answers, summary
+from benchmarks.results import ANSWERS, RESULTS, Result, digest_of, read_answers, summary
 from benchmarks.suite import Suite
 from evovlm import study_log
-from evovlm.engines.hf import Engine, is_out_of_memory
-from evovlm.engines.prompts import Prepared
+from evovlm.engines.hf import Engine
 from evovlm.errors import UserError
 from evovlm.heldout import without_image
 from evovlm.sources import OpenModel, open_model
-from evovlm.tasks import Generation, Item
 from evovlm.version import hardware, versions
 
 PLANS = "plans"
-# Prompts and picture features of this many batches are held at a time.
-WINDOW = 4
 ENDS = 2**20  # bytes at either end of a weight file that tell it from others
 
 
@@ -100,88 +97,17 @@ def _run_pair(
     known = {answer.id for answer in read_answers(path)}
     step(pair, len(known))
     halved: list[int] = []
-    with _told(pair, device):
-        for made in _answers(engine, pair, asked, generation, plan["batch"], known, halved):
+    with faults_told(pair, device):
+        for made in answers_of_pair(engine, pair, asked, generation, plan["batch"], known, halved):
             study_log.append_rows(path, [answer.model_dump(mode="json") for answer in made])
             step(pair, len(made))
-    result = _result(out, pair, opened, suite, engine, device).model_copy(
-        update={
-            "batch": plan["batch"],
-            "halved": halved,
-            "resumed": len(known),
-            "seconds": round(time.perf_counter() - started, 1),
-        }
-    )
+    work = {"batch": plan["batch"], "halved": halved, "resumed": len(known)}
+    work["seconds"] = round(time.perf_counter() - started, 1)
+    result = _result(out, pair, opened, suite, engine, device, work)
     where = out / RESULTS / f"{pair.stem}.json"
     where.parent.mkdir(exist_ok=True)
     study_log.write_json(where, result.model_dump(mode="json"))
     return result
-
-
-@contextmanager
-def _told(pair: Pair, device: str) -> Iterator[None]:
-    """What a model can do wrong, as errors in a sentence; answers that stand already are kept."""
-    where = f"{pair.model.name} on {pair.task.name}"
-    try:
-        yield
-    except FloatingPointError as error:
-        raise UserError(f"{where}: {error}; its weights are broken, leave the model out or merge it again") from None
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"{where}: one question alone does not fit into the memory of {device}; free some, choose another --device,"
-            " or a preset of fewer beams or tokens, and run the same command"
-        ) from None
-
-
-def _answers(
-    engine: Engine,
-    pair: Pair,
-    asked: Sequence[Item],
-    generation: Generation,
-    batch: int,
-    known: set[str],
-    halved: list[int],
-) -> Iterator[list[Answer]]:
-    """Answers batch by batch, those of `known` ids passed over. What was too large is told in `halved`, and kept to."""
-    by_id = {item.id: item for item in pair.items}
-    start = 0
-    while start < len(asked):
-        window = asked[start : start + WINDOW * batch]
-        start += len(window)
-        if all(item.id in known for item in window):
-            continue
-        prepared = _prepared_or_none(engine, window, generation, batch)
-        if prepared is None:
-            halved.append(batch)
-            batch, start = (batch + 1) // 2, start - len(window)
-            continue
-        rows = [row for row in prepared.batches if not all(window[index].id in known for index in row)]
-        while rows:
-            row = rows.pop(0)
-            part = Prepared([prepared.prompts[index] for index in row], generation, [list(range(len(row)))])
-            answers = engine.answer(part)
-            if part.halved:
-                halved += part.halved
-                batch = max(len(piece) for piece in part.batches)
-                rows = [piece[i : i + batch] for piece in rows for i in range(0, len(piece), batch)]
-            ids = [window[index].id for index in row]
-            yield [
-                mark(pair.task, by_id[key], answer)
-                for key, answer in zip(ids, answers, strict=True)
-                if key not in known
-            ]
-
-
-def _prepared_or_none(engine: Engine, window: Sequence[Item], generation: Generation, batch: int) -> Prepared | None:
-    """Prompts and picture features of a window; None where they do not fit into memory and a smaller batch might."""
-    try:
-        return engine.prepare(window, generation, batch)
-    except (MemoryError, RuntimeError) as error:
-        if batch == 1 or not is_out_of_memory(error):
-            raise
-    return None
 
 
 def _plan(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
@@ -237,8 +163,10 @@ def _finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result 
     return Result.model_validate(study_log.read_json(path))
 
 
-def _result(out: Path, pair: Pair, opened: OpenModel, suite: Suite, engine: Engine, device: str) -> Result:
-    """The result of the answers on disk; how the work went is not known here."""
+def _result(
+    out: Path, pair: Pair, opened: OpenModel, suite: Suite, engine: Engine, device: str, work: dict[str, Any]
+) -> Result:
+    """The result of the answers on disk. `work`: batch, halved, resumed, seconds."""
     made = {answer.id: answer for answer in read_answers(out / ANSWERS / f"{pair.stem}.jsonl")}
     return Result(
         model=pair.model.name,
@@ -250,13 +178,10 @@ def _result(out: Path, pair: Pair, opened: OpenModel, suite: Suite, engine: Engi
         rules=dict(pair.task.rules),
         generation=asdict(pair.task.generation),
         sees=engine.sees,
-        batch=0,
-        halved=[],
-        resumed=0,
         overlap=bred_on(pair.model, opened.folder, pair.items),
         answers=f"{ANSWERS}/{pair.stem}.jsonl",
-        seconds=0.0,
         versions=versions(),
         hardware=hardware(device),
+        **work,
         **summary([made[item.id] for item in pair.items], suite.seed),
     )

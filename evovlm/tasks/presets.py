@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evovlm.errors import DataError
 from evovlm.metrics.numbers import NumberScoring
@@ -35,6 +35,12 @@ class Preset(BaseModel):
     scoring: NumberScoring = "corrected"
     questions: Literal["first", "all"] = "all"
     shots: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _sampling_is_plain(self) -> Self:
+        if self.temperature > 0 and (self.num_beams > 1 or self.repetition_penalty != 1.0):
+            raise ValueError("temperature goes with num_beams 1 and repetition_penalty 1; set them, or temperature 0")
+        return self
 
     @property
     def generation(self) -> Generation:
@@ -75,8 +81,9 @@ def preset_of(task: str, name: str | None = None) -> Preset:
         return Preset.model_validate(shipped[default] | changes | {"name": chosen})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"preset {chosen}: {key}: {first['msg']}; the keys are {sorted(Preset.model_fields)}") from None
+        key = "".join(f"{part}: " for part in first["loc"])
+        told = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"preset {chosen}: {key}{told}; the keys are {sorted(Preset.model_fields)}") from None
 
 
 @cache

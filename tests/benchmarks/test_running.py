@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from benchmarks.answering import answers_of_pair
 from benchmarks.batches import fitting_batch, row_bytes
 from benchmarks.pairs import Pair, plan_pairs
 from benchmarks.results import read_result
-from benchmarks.running import _answers
 from benchmarks.suite import make_suite
 from evovlm.engines.hf import Engine
 from evovlm.sources import resolve_folder
@@ -31,7 +31,7 @@ def pair() -> Pair:
 
 
 def answered(engine: Engine, pair: Pair, batch: int, halved: list[int]) -> dict[str, str]:
-    made = _answers(engine, pair, pair.items, pair.task.generation, batch, set(), halved)
+    made = answers_of_pair(engine, pair, pair.items, pair.task.generation, batch, set(), halved)
     return {answer.id: answer.answer for rows in made for answer in rows}
 
 

@@ -6,6 +6,8 @@ import emoji
 import fugashi
 import neologdn
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from evovlm.metrics.rouge import MecabTokenizer, exact_match, rouge_l, rouge_l_ja
@@ -51,6 +53,18 @@ def test_another_detector_may_judge_the_language():
 def test_exact_match_looks_past_widths_and_spaces():
     assert exact_match("１２ 個", ["12個"])
     assert not exact_match("12", ["12個"])
+
+
+JAPANESE = st.text(alphabet="犬猫が赤い青の上下にいます12 ABc、。", max_size=12)
+
+
+@given(JAPANESE, JAPANESE)
+def test_the_score_is_a_share_the_same_both_ways_and_never_raised_by_the_rule(one: str, other: str):
+    score = rouge_l(one, [other])
+    assert 0.0 <= score <= 100.0
+    assert score == pytest.approx(rouge_l(other, [one]))
+    assert rouge_l_ja(one, [other]) in (0.0, score)
+    assert rouge_l(one, [other, one]) == (100.0 if MecabTokenizer().tokenize(one) else 0.0)
 
 
 class Plain:

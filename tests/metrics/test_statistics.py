@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evovlm.metrics import statistics
 from evovlm.metrics.statistics import bootstrap, paired_difference
@@ -51,6 +53,26 @@ def test_a_model_against_itself_is_not_significant():
     assert difference.mean == 0.0
     assert not difference.significant
     assert difference.p_value == 1.0
+
+
+SCORES = st.lists(st.floats(0, 100, allow_nan=False), min_size=1, max_size=30)
+
+
+@given(SCORES, st.integers(0, 5))
+def test_interval_and_median_lie_among_the_scores_and_in_order(scores: list[float], seed: int):
+    found = bootstrap(scores, seed=seed, resamples=50)
+    slack = 1e-9
+    assert min(scores) - slack <= found.low <= found.median <= found.high <= max(scores) + slack
+    assert found.mean == pytest.approx(np.mean(scores))
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=30))
+def test_a_comparison_turned_round_is_its_mirror(pairs: list[tuple[float, float]]):
+    a, b = [one for one, _ in pairs], [other for _, other in pairs]
+    there, back = (paired_difference(x, y, seed=3, resamples=99) for x, y in ((a, b), (b, a)))
+    assert there.mean == pytest.approx(-back.mean)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+    assert there.p_value == back.p_value
 
 
 @pytest.mark.parametrize("scores", [[], [1.0, float("nan")], [float("inf")]])

@@ -48,5 +48,24 @@ def test_a_preset_that_there_is_not_is_told_the_choices(tmp_path: Path):
         preset_of("mgsm-ja", str(path))
 
 
+def test_presets_can_be_joined_and_the_later_goes_over_the_earlier(tmp_path: Path):
+    joined = preset_of("ja-vg-vqa-500", "greedy+llava")
+    assert (joined.num_beams, joined.template) == (1, preset_of("ja-vg-vqa-500", "llava").template)
+    path = tmp_path / "mine.yaml"
+    path.write_text("max_new_tokens: 7\n", encoding="utf-8")
+    assert preset_of("ja-vg-vqa-500", f"greedy+{path}").max_new_tokens == 7
+    assert preset_of("ja-vg-vqa-500", f"{path}+greedy").max_new_tokens == 64
+    with pytest.raises(DataError, match="has no 'fast'"):
+        preset_of("ja-vg-vqa-500", "greedy+fast")
+
+
+def test_sampled_beams_are_refused_before_any_model_is_loaded(tmp_path: Path):
+    path = tmp_path / "hot.yaml"
+    path.write_text("temperature: 0.7\n", encoding="utf-8")
+    with pytest.raises(DataError, match="temperature goes with num_beams 1"):
+        preset_of("ja-vg-vqa-500", str(path))
+    assert preset_of("ja-vg-vqa-500", f"greedy+{path}").temperature == 0.7
+
+
 def test_the_way_to_read_numbers_may_be_overridden():
     assert load_task("mgsm-ja", Options(scoring="corrected")).rules["scoring"] == "corrected"
