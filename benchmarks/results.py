@@ -66,6 +66,7 @@ class Result(BaseModel):
     overlap: dict[str, Any] | None
     answers: str  # path, relative to the run's folder
     seconds: float
+    resumed: int = 0  # answers that stood from a run that was killed; `seconds` is without them
     versions: dict[str, str]
     hardware: str
 

@@ -31,10 +31,10 @@ class Sheet:
     words: int = 1
 
 
-def run_sheets(results: Sequence[Result], behind: Mapping[tuple[str, str], str]) -> list[Sheet]:
+def run_sheets(results: Sequence[Result], behind: Mapping[str, str]) -> list[Sheet]:
     """One table a task: every model with score, interval, and what other rules give.
 
-    `behind`: by task and model, how far it lies behind the best, with its interval and `n.s.`.
+    `behind`: by file of answers, how far the model lies behind the best, with its interval and `n.s.`.
     """
     sheets = []
     for name in dict.fromkeys(label(result) for result in results):
@@ -45,7 +45,7 @@ def run_sheets(results: Sequence[Result], behind: Mapping[tuple[str, str], str])
                 result.model + ("" if result.sees or not own_pictures(own) else " (blind)"),
                 f"{result.score:.2f}",
                 f"{result.ci95[0]:.1f} to {result.ci95[1]:.1f}",
-                behind.get((result.task, result.model), ""),
+                behind.get(result.answers, ""),
                 f"{result.exact:.1%}",
                 *(f"{result.beside.get(key, 0.0):.2f}" for key in beside),
             )

@@ -15,7 +15,7 @@ from benchmarks.comparison import Entry, Versus, against, by_task
 from benchmarks.tables import Sheet, print_sheet
 from evovlm.errors import UserError
 
-Key = tuple[str, str, str]
+Key = tuple[str, ...]
 
 
 def compare(
@@ -36,9 +36,11 @@ def compare(
 
     groups = {key: group for key, group in by_task(read_entries(places)).items() if len(group) > 1}
     if not groups:
-        raise UserError(f"{', '.join(map(str, places))}: no two results on the same items; nothing to compare")
+        raise UserError(
+            f"{', '.join(map(str, places))}: no two results on the same items, scored alike; nothing to compare"
+        )
     told: list[dict[str, Any]] = []
-    for (task, split, _), (reference, group) in _referred(groups, to).items():
+    for (task, split, *_), (reference, group) in _referred(groups, to).items():
         rows = [against(reference, entry, changes=changes) for entry in group if entry is not reference]
         if as_json:
             told.append({"task": task, "split": split, "to": reference.name, "versus": [_row(row) for row in rows]})

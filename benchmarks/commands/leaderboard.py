@@ -12,6 +12,8 @@ import yaml
 
 from benchmarks.results import Result, find_results
 from benchmarks.tables import Sheet, html, label, markdown, print_sheet
+from evovlm.errors import UserError
+from evovlm.study_log import write_text
 
 PAPER = "paper (arXiv:2403.13187)"
 
@@ -30,8 +32,10 @@ def leaderboard(
       evovlm bench leaderboard runs --out leaderboard.html --no-paper
     """
     from evovlm.console import OUT
-    from evovlm.errors import UserError
 
+    writers = {".md": markdown, ".html": html}
+    if out is not None and (out.suffix not in writers or not out.parent.is_dir()):
+        raise UserError(f"--out: {out} is no .md or .html file in a folder that there is")
     found = [result for _, result in find_results([folder])]
     if as_json:
         print(json.dumps([row for name in _tasks(found) for row in rows_of(found, name, paper)], ensure_ascii=False))
@@ -40,10 +44,7 @@ def leaderboard(
     for sheet in sheets:
         print_sheet(OUT, sheet)
     if out is not None:
-        writers = {".md": markdown, ".html": html}
-        if out.suffix not in writers:
-            raise UserError(f"--out: {out} is no .md or .html file")
-        out.write_text(writers[out.suffix](sheets, "Leaderboard"), encoding="utf-8")
+        write_text(out, writers[out.suffix](sheets, "Leaderboard"))
         OUT.print(str(out))
 
 

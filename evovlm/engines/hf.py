@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.engines.prompts import Prepared, Prompt, blind, prepared_of, see
+from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, prepared_of, see
 from evovlm.engines.sampling import Choose, sampler
 from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
@@ -68,8 +68,11 @@ class Engine:
         kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         model = kind.from_pretrained(folder, dtype=dtype if dtype is not None else "auto", use_safetensors=True)
         model = model.to(device).eval().requires_grad_(False)
-        reader: Any = AutoProcessor if sees else AutoTokenizer
-        return cls(model, reader.from_pretrained(folder), sees=sees)
+        if not sees:
+            return cls(model, AutoTokenizer.from_pretrained(folder), sees=False)
+        processor = AutoProcessor.from_pretrained(folder)
+        complete_processor(processor, model)
+        return cls(model, processor, sees=True)
 
     @property
     def device(self) -> str:
@@ -161,7 +164,7 @@ class Engine:
         try:
             return self._decode(prompts, generation)
         except (MemoryError, RuntimeError) as error:
-            if len(prompts) == 1 or not _is_out_of_memory(error):
+            if len(prompts) == 1 or not is_out_of_memory(error):
                 raise
         return None
 
@@ -259,7 +262,7 @@ def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
     return logits
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 

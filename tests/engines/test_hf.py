@@ -1,5 +1,6 @@
 """The lean loop says what transformers' own `generate` says, in float32, token for token."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,22 @@ def test_every_family_says_what_generate_says(tmp_path: Path, family: Family, ne
     answers = engine.answer(engine.prepare(asked, ASK, 5))
     assert answers == [plain(engine, item, ASK) for item in asked]
     assert len(set(answers)) > 1, "every answer is the same: nothing was shown"
+
+
+@pytest.mark.parametrize("next_", [False, True])
+def test_a_processor_that_does_not_say_how_many_tokens_a_picture_takes_is_completed(tmp_path: Path, next_: bool):
+    folder = save_vlm(tmp_path / "vlm", next_=next_)
+    asked = items(3, seeing=True)
+    whole = Engine.load(folder, dtype=torch.float32)
+    expected = whole.answer(whole.prepare(asked, ASK, 3))
+    path = folder / "processor_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    told = {key: content.pop(key) for key in ("patch_size", "vision_feature_select_strategy")}
+    assert all(told.values())
+    content.pop("num_additional_image_tokens", None)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    bare = Engine.load(folder, dtype=torch.float32)
+    assert bare.answer(bare.prepare(asked, ASK, 3)) == expected
 
 
 def test_a_tied_head_is_the_embeddings(tmp_path: Path):
