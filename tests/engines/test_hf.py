@@ -11,9 +11,9 @@ from PIL import Image
 
 from evovlm.engines.hf import Engine
 from evovlm.engines.sampling import Choose, sampler
-from evovlm.errors import DataError
+from evovlm.errors import CheckpointError, DataError
 from evovlm.tasks import Generation, Item
-from tests.hub_layouts import Family, save_llm, save_vlm
+from tests.hub_layouts import Family, make_tokenizer, save_llm, save_vlm
 
 ASK = Generation("<image>\n{question}", max_new_tokens=12)
 TALK = Generation("{question}", max_new_tokens=12)
@@ -143,6 +143,14 @@ def test_every_family_says_what_generate_says(tmp_path: Path, family: Family, ne
     answers = engine.answer(engine.prepare(asked, ASK, 5))
     assert answers == [plain(engine, item, ASK) for item in asked]
     assert len(set(answers)) > 1, "every answer is the same: nothing was shown"
+
+
+@pytest.mark.parametrize(("name", "text"), [("config.json", '{"model_type": "nothing"}'), ("tokenizer.json", "{")])
+def test_a_folder_that_transformers_cannot_load_is_named(tmp_path: Path, name: str, text: str):
+    folder = save_llm(tmp_path / "broken", rows=600, tokenizer=make_tokenizer(600))
+    (folder / name).write_text(text)
+    with pytest.raises(CheckpointError, match="broken: transformers cannot load it"):
+        Engine.load(folder)
 
 
 @pytest.mark.parametrize("next_", [False, True])
