@@ -69,11 +69,12 @@ def zoo_train(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; found by itself otherwise.")] = None,
     scale: Annotated[float, typer.Option(min=0.0005, max=10.0, help="Share of the training steps.")] = 1.0,
     of_size: Annotated[str, typer.Option("--size", help="small, as it ships, or medium.")] = "small",
+    processes: Annotated[int, typer.Option(min=1, help="Draw the data in so many processes; the same data.")] = 1,
 ) -> None:
     """Train the zoo from nothing, on data that it generates itself.
 
     Examples:
-      evovlm zoo train --out my-zoo --seed 1 --device cuda
+      evovlm zoo train --out my-zoo --seed 1 --device cuda --processes 6
       evovlm zoo train --out my-zoo --scale 0.01     (a minute on a CPU, to see it run)
       evovlm zoo train --out my-medium-zoo --size medium --device cuda
     """
@@ -82,7 +83,7 @@ def zoo_train(
 
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: exists and is not empty; choose another folder with --out")
-    train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, report=ERR.print)
+    train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, processes=processes, report=ERR.print)
 
 
 @recipe_app.command("check")
