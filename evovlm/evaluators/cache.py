@@ -43,8 +43,14 @@ class AnswerCache:
     def __init__(self, path: Path) -> None:
         try:
             self._base = sqlite3.connect(path)
+            # A log beside the file, synced now and then: a killed process loses nothing, a power cut the last answers
+            # at most, and no candidate waits for the disk. Where the file system cannot, SQLite keeps to its default.
+            self._base.execute("pragma journal_mode = wal")
+            self._base.execute("pragma synchronous = normal")
             self._base.execute(_TABLE)
             self._base.commit()
+            # All ways of asking are known, so that a candidate's answers are found by key.
+            self._ways = {way for (way,) in self._base.execute("select distinct question from answers")}
         except sqlite3.DatabaseError as error:
             raise StudyError(
                 f"{path}: not a cache of answers ({error}); delete it to have the answers made again"
@@ -65,7 +71,7 @@ class AnswerCache:
         return {item: Answered(score, bool(exact), text) for item, score, exact, text in rows if item in wanted}
 
     def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
-        """Store what a candidate answered to the items, on disk when this returns; gives it back by item."""
+        """Store what a candidate answered to the items; gives it back by item."""
         found = _by_item(items, made)
         way = way_of_asking(task)
         self.add((way, digest, item, *one) for item, one in found.items())
@@ -73,13 +79,18 @@ class AnswerCache:
 
     def rows(self, digest: str) -> tuple[Row, ...]:
         """All answers of a candidate, however it was asked, to be sent to a worker."""
-        found = self._base.execute("select * from answers where digest = ?", (digest,))
-        return tuple((way, own, item, score, bool(exact), text) for way, own, item, score, exact, text in found)
+        rows: list[Row] = []
+        for way in sorted(self._ways):
+            found = self._base.execute("select * from answers where question = ? and digest = ?", (way, digest))
+            rows += [(one, own, item, score, bool(exact), text) for one, own, item, score, exact, text in found]
+        return tuple(rows)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Store rows, on disk when this returns."""
+        """Store rows; they survive this process when this returns."""
+        kept = list(rows)
+        self._ways |= {row[0] for row in kept}
         with self._base:
-            self._base.executemany(_KEEP, list(rows))
+            self._base.executemany(_KEEP, kept)
 
     def close(self) -> None:
         """Close the file."""
