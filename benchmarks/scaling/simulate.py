@@ -82,16 +82,21 @@ class SimulatedPool:
         self._entered = time.perf_counter()  # the digest is the worker's to know
 
     def wait(self) -> Sequence[Outcome]:
-        """The next result, with an answer to each item."""
+        """The next result, and what else has come by now."""
         self._count_driver()
-        ends, ticket = heapq.heappop(self._running)
-        self.clock = max(self.clock, ends)
+        self.clock = max(self.clock, self._running[0][0])
+        came = []
+        while self._running and self._running[0][0] <= self.clock:
+            came.append(self._outcome(heapq.heappop(self._running)[1]))
+        self._entered = time.perf_counter()
+        return came
+
+    def _outcome(self, ticket: int) -> Outcome:
+        """An evaluation with an answer to each item."""
         carried = CarriedAnswers()
-        carried.load(())
         made = _evaluation(float(self._rng.random()))
         carried.keep(TASK, self._digests.pop(ticket), ITEMS, made)
-        self._entered = time.perf_counter()
-        return [Outcome(ticket, Brought(made, tuple(carried.made)), "simulated")]
+        return Outcome(ticket, Brought(made, tuple(carried.made)), "simulated")
 
     def _count_driver(self) -> None:
         now = time.perf_counter()

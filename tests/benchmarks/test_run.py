@@ -174,14 +174,14 @@ def test_workers_on_ray_give_the_local_runs_results_and_a_cut_run_goes_on(run_fo
     done = bench("run", "suite.yaml", "--out", "many", "--ray", "local", "--workers", "2", folder=run_folder)
     assert done.returncode == 0, done.stderr
     assert results(run_folder / "many") == results(run_folder / "whole")
-    path = run_folder / "many" / "answers" / "ja-zoo-vqa-test.jsonl"
+    path = run_folder / "many" / results(run_folder / "many")[0]["answers"]
     assert {answer.id: answer for answer in read_answers(path)} == {
         answer.id: answer for answer in read_answers(run_folder / "whole" / "answers" / path.name)
     }
     # Cut off in a window: what is there stays, what is not is made.
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole[: len(whole) // 3], encoding="utf-8")
-    (run_folder / "many" / "results" / "ja-zoo-vqa-test.json").unlink()
+    (run_folder / "many" / "results" / path.with_suffix(".json").name).unlink()
     done = bench("run", "suite.yaml", "--out", "many", "--ray", "local", "--workers", "1", folder=run_folder)
     assert done.returncode == 0, done.stderr
     assert results(run_folder / "many") == results(run_folder / "whole")
@@ -195,5 +195,6 @@ def test_a_worker_with_other_weights_is_refused(run_folder: Path):
 
     suite = read_suite(str(run_folder / "suite.yaml"))
     worker = SuiteJob(suite, Choices(str(run_folder), None, None, "cpu", False)).open()
+    stem = Path(results(run_folder / "whole")[0]["answers"]).stem
     with pytest.raises(UserError, match="this worker has other items, weights; fetch the same on every node"):
-        worker(Part("ja-zoo-vqa-test", {"weights": [], "items": "0", "seed": 0}, 0, 8, frozenset()))
+        worker(Part(stem, {"weights": [], "items": "0", "seed": 0}, 0, 8, frozenset()))
