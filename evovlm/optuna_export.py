@@ -20,7 +20,8 @@ def export_optuna(study: Path, storage: str, name: str) -> int:
     """Write all trials of a study into a new Optuna study; returns how many.
 
     `storage`: an Optuna URL such as sqlite:///optuna.db. Genes are parameters from 0 to 1, under their names; a failed
-    trial keeps its reason; one that was asked with less effort alone is pruned, with its score as an intermediate value. Raises StudyError where the storage holds a study of that name already.
+    trial keeps its reason; one that was asked with less effort alone is pruned, its score an intermediate value. Raises
+    StudyError where the storage holds a study of that name already.
     """
     header, trials = study_log.read_header(study), study_log.read_trials(study)
     genes = list(header["genes"])
