@@ -12,12 +12,11 @@ from typing import Any
 
 import gradio as gr
 
-from app.asking import Asker
 from app.guard import guarded
 from app.house import PRIVATE, House
 from app.limits import Refusal
 from app.mixing import ALL, HIGHEST_WEIGHT, MOST_SEED, methods_for, parameters_of, shown_value, with_value
-from app.offers import Kind, Kitchen
+from app.offers import Kitchen
 from app.words import Language, say
 from evovlm.recipe import Recipe
 
@@ -34,28 +33,37 @@ class Board:
     parameters: Any
     save: Any
     moved: list[Any]  # the model is to be merged anew
-    chosen: list[Any]  # another recipe lies on the board
 
 
-def build_board(house: House) -> Board:
-    """Lay out the board for the first recipe."""
+def build_board(house: House) -> tuple[Board, Any]:
+    """Lay out the board for the first recipe, with its button that asks."""
     speak, kitchens = house.speak, house.offering.kitchens
     first = kitchens[0]
     slots = max(len(kitchen.recipe.sources) for kitchen in kitchens)
-    parameters = gr.State(parameters_of(first.recipe, first.groups))
-    with gr.Row():
+    start = parameters_of(first.recipe, first.groups)
+    parameters = gr.State(start)
+    with gr.Row(elem_classes="tight"):
         names = [kitchen.name for kitchen in kitchens]
-        recipe = speak(gr.Dropdown(names, value=first.name, elem_id="mix-recipe", min_width=120), label="recipe")
-        method = gr.Dropdown(methods_for(first), value=first.recipe.method, elem_id="mix-method", min_width=120)
+        recipe = speak(
+            gr.Dropdown(names, value=first.name, elem_id="mix-recipe", min_width=110, scale=3), label="recipe"
+        )
+        method = gr.Dropdown(
+            methods_for(first), value=first.recipe.method, elem_id="mix-method", min_width=110, scale=3
+        )
         speak(method, label="method")
-        seed = gr.Number(first.recipe.seed, precision=0, minimum=0, maximum=MOST_SEED, min_width=80)
+        seed = gr.Number(first.recipe.seed, precision=0, minimum=0, maximum=MOST_SEED, min_width=64, scale=1)
         speak(seed, label="seed")
     group = speak(gr.Dropdown(_groups(first, speak.language), value=ALL, elem_id="mix-group"), label="group")
-    sliders = [_slider(house, first, slot, name) for slot in range(slots) for name in NAMES]
-    with gr.Row():
-        evolved = speak(gr.Button(size="sm", elem_id="mix-evolved"), value="use_evolved")
-        reset = speak(gr.Button(size="sm", elem_id="mix-reset"), value="reset")
-        save = speak(gr.Button(size="sm", elem_id="mix-save"), value="save_recipe")
+    sliders = []
+    for slot in range(slots):
+        with gr.Row(elem_classes="tight source"):
+            sliders += [_slider(house, first, slot, name) for name in NAMES]
+    ask = speak(gr.Button(variant="primary", elem_id="mix-ask"), value="mix_ask")
+    with gr.Row(elem_classes="tight"):
+        evolved = speak(gr.Button(size="sm", elem_id="mix-evolved", min_width=80), value="use_evolved")
+        reset = speak(gr.Button(size="sm", elem_id="mix-reset", min_width=60), value="reset")
+        save = speak(gr.Button(size="sm", elem_id="mix-save", min_width=80), value="save_recipe")
+    values = gr.HTML(values_table(start, speak.language), elem_id="mix-values", elem_classes="scroll")
 
     laid = [parameters, method, seed, group, *sliders]
     lay = _layer(house, slots)
@@ -98,28 +106,28 @@ def build_board(house: House) -> Board:
     for index, slider in enumerate(sliders):
         move = _mover(house, index // 2, NAMES[index % 2])
         moved.append(slider.release(move, [recipe, parameters, group, slider], parameters, **named))
-    return Board(recipe, method, seed, parameters, save, moved, chosen)
+    # The table follows at once, whether or not the answer has to wait.
+    speak.also(values_table, [parameters, house.language], [values])
+    for changed in (*chosen, *moved):
+        changed.success(values_table, [parameters, house.language], values, show_progress="hidden", **named)
+    return Board(recipe, method, seed, parameters, save, moved), ask
 
 
 def values_table(parameters: Any, language: Language) -> str:
-    """All weights and densities as a small table."""
+    """All weights and densities as a small table, a weight's cell the fuller the higher it is."""
     groups = list(next(iter(parameters.values()))["weight"])
     head = "".join(f"<th scope=col>{escape(source)}</th>" for source in parameters)
     rows = ""
     for group in groups:
-        cells = "".join(
-            f"<td>{own['weight'][group]:.2f} <small>× {own['density'][group]:.2f}</small></td>"
-            for own in parameters.values()
-        )
+        cells = "".join(_cell(own["weight"][group], own["density"][group]) for own in parameters.values())
         rows += f"<tr><th scope=row>{escape(group)}</th>{cells}</tr>"
     title = escape(say("values", language))
-    return f'<table class="values"><caption>{title}</caption><tr><th></th>{head}</tr>{rows}</table>'
+    return f'<table class="values"><caption>{title}</caption><tr><td></td>{head}</tr>{rows}</table>'
 
 
-def sample_question(asker: Asker, kind: Kind) -> str:
-    """The first sample question of a kind of model, or nothing."""
-    questions = (asker.scenes if kind == "vlm" else asker.problems).questions
-    return questions[0] if questions else ""
+def _cell(weight: float, density: float) -> str:
+    share = 40 * min(1.0, abs(weight) / HIGHEST_WEIGHT)  # of the accent: the number stays legible on it
+    return f'<td style="--share:{share:.0f}%">{weight:.2f} <small>× {density:.2f}</small></td>'
 
 
 def _slider(house: House, kitchen: Kitchen, slot: int, name: str) -> Any:
@@ -135,6 +143,7 @@ def _slider(house: House, kitchen: Kitchen, slot: int, name: str) -> Any:
         visible=used,
         elem_id=f"mix-{name}-{slot}",
         buttons=[],
+        min_width=130,
     )
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 from fastapi import FastAPI, Request, Response
 
 from app.limits import MOST_BYTES
-from app.page import CSS
+from app.looks import CSS, ICON, head, theme
 from app.searches import Searches
 from app.shelf import Shelf
 from evovlm.version import VERSION
@@ -27,7 +27,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
 
 def stay_at_home() -> None:
@@ -79,7 +78,9 @@ def build_server(
         enable_monitoring=False,
         run_history=False,
         mcp_server=False,
-        theme=gr.themes.Soft(primary_hue="orange", neutral_hue="slate", **FONTS),
+        theme=theme(),
         css_paths=CSS,
+        head=head(),
+        favicon_path=str(ICON),
     )
     return server

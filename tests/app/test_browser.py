@@ -133,7 +133,7 @@ def test_the_language_follows_the_browser_and_the_switch(visitor: Visitor):
 
 def test_a_search_starts_stops_and_goes_on(visitor: Visitor, served: Served):
     visitor.open("evolution")
-    visitor.page.click("#evolution-controls button")
+    visitor.page.locator("#evolution-state [data-state=none]").wait_for()
     name = visitor.page.locator("#evolution-name input, #evolution-name textarea").first
     visitor.page.wait_for_timeout(1000)  # words that are still being put into the page take a field's value along
     name.fill("from-the-page")
@@ -144,7 +144,7 @@ def test_a_search_starts_stops_and_goes_on(visitor: Visitor, served: Served):
         number.blur()
     visitor.page.click("#evolution-start")
     state = visitor.page.locator("#evolution-state .state")
-    visitor.page.locator('#evolution-state [data-state="running"]:not([data-done="0"])').wait_for()
+    visitor.page.locator('#evolution-state [data-state="running"]:not([data-done="0"])').wait_for(timeout=120 * SECOND)
     visitor.page.click("#evolution-stop")
     visitor.page.locator('#evolution-state [data-state="stopped"]').wait_for()
     stopped = int(state.get_attribute("data-done"))
