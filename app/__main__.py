@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ import typer
 
 from evovlm.errors import UserError
 
+M_ARENA_MAX = -8  # of glibc's malloc.h
 Models = Annotated[
     list[str] | None,
     typer.Option("--models", help="A recipe (its sources and merge) or a checkpoint folder; may stand several times."),
@@ -46,30 +49,41 @@ def start(
     """
     from app.server import stay_at_home
 
-    stay_at_home()
+    few_arenas()
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # As the command line sets it, before torch loads: spinning threads starve where other work shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import uvicorn
+    with tempfile.TemporaryDirectory(prefix="evovlm-app-") as pictures:
+        stay_at_home(pictures)
+        import uvicorn
 
-    from app.logs import log_as_json
-    from app.offers import offer
-    from app.page import build_page
-    from app.samples import read_photographs
-    from app.searches import Searches
-    from app.server import build_server
-    from app.shelf import Shelf, free_memory
+        from app.logs import log_as_json
+        from app.offers import offer
+        from app.page import build_page
+        from app.samples import read_photographs
+        from app.searches import Searches
+        from app.server import build_server
+        from app.shelf import Shelf, free_memory
 
-    log_as_json()
-    offering = offer(models or [], studies, download=download)
-    shelf = Shelf(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)
-    running = Searches(studies, device=device)
-    page = build_page(offering, shelf, running, photographs=read_photographs(photos), may_search=searches)
-    server = build_server(page, shelf, running, auth=_name_and_password(auth), where=host)
-    print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
-    # A stop waits for no open stream: whoever looks on would keep the server up.
-    uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3)
+        log_as_json()
+        offering = offer(models or [], studies, download=download)
+        shelf = Shelf(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)
+        running = Searches(studies, device=device)
+        page = build_page(offering, shelf, running, photographs=read_photographs(photos), may_search=searches)
+        server = build_server(page, shelf, running, auth=_name_and_password(auth), where=host)
+        print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
+        # A stop waits for no open stream: whoever looks on would keep the server up.
+        uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3)
+
+
+def few_arenas() -> None:
+    """Let all threads share two of the C library's heaps.
+
+    Otherwise each of the threads that answer keeps freed memory of its own, and the server grows with every request.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc; others have no such heaps
+        libc.mallopt(M_ARENA_MAX, 2)
 
 
 def _name_and_password(auth: str | None) -> tuple[str, str] | None:

@@ -30,14 +30,14 @@ def guarded(where: str, language: Language) -> Iterator[None]:
         raise
     except Refusal as refusal:
         log.info("refused", extra={"facts": {"where": where, "why": refusal.key}})
-        raise _told(say(refusal.key, language, **refusal.facts), language) from None
+        raise _told(say(refusal.key, language, **refusal.facts)) from None
     except FloatingPointError:
-        raise _told(say("broken_weights", language), language) from None
+        raise _told(say("broken_weights", language)) from None
     except Exception as error:
         reference = secrets.token_hex(4)
         log.exception("unexpected", extra={"facts": {"where": where, "reference": reference, "error": repr(error)}})
-        raise _told(say("unexpected", language, reference=reference), language) from None
+        raise _told(say("unexpected", language, reference=reference)) from None
 
 
-def _told(sentence: str, language: Language) -> gr.Error:
-    return gr.Error(sentence, duration=8, print_exception=False, title=say("did_not_work", language))
+def _told(sentence: str) -> gr.Error:
+    return gr.Error(sentence, duration=8, print_exception=False)

@@ -5,10 +5,14 @@ Everything comes from this server: the Latin font is gradio's own copy, Japanese
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+
+from app.limits import MOST_MEGABYTES
+from app.words import browser_words
 
 HERE = Path(__file__).parent
 CSS = HERE / "style.css"
@@ -67,7 +71,9 @@ def head() -> str:
         f'<meta name="theme-color" media="(prefers-color-scheme: {scheme})" content="{colour}">'
         for scheme, colour in bars
     )
-    return f"{metas}<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+    words = json.dumps(browser_words(MOST_MEGABYTES), ensure_ascii=False).replace("<", "\\u003c")
+    script = (HERE / "page.js").read_text(encoding="utf-8").replace("const WORDS = {};", f"const WORDS = {words};")
+    return f"{metas}<script>{script}</script>"
 
 
 def brand() -> str:

@@ -24,7 +24,7 @@ QUEUED = 128  # questions that may wait; the next is told to come back
 KEPT = (600, 3600)
 DARK = "() => { window.evovlm.flip(); }"
 REMEMBERED = "() => { window.evovlm.theme(); }"
-SPOKEN = "(language) => { document.documentElement.lang = language; return language; }"
+SPOKEN = "(language) => window.evovlm.speak(language)"
 
 
 def build_page(

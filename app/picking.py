@@ -51,8 +51,7 @@ def pick_picture(house: House, asker: Asker, name: str, *, height: int, button: 
             return checked(image)
         except Refusal as refusal:
             # The field is emptied: a picture that cannot be asked about must not look as if it could.
-            told = say(refusal.key, language, **refusal.facts)
-            gr.Warning(told, duration=8, title=say("refused", language))
+            gr.Warning(say(refusal.key, language, **refusal.facts), duration=8)
             return None
 
     if samples is not None:

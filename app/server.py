@@ -20,7 +20,7 @@ from evovlm.version import VERSION
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:;"
-    " media-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
+    " media-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -29,8 +29,12 @@ HEADERS = {
 }
 
 
-def stay_at_home() -> None:
-    """No analytics and no model hub, whatever the environment says. To be called before gradio is first used."""
+def stay_at_home(pictures: str) -> None:
+    """No analytics, whatever the environment says, and visitors' pictures in a folder of this server's own.
+
+    To be called before gradio is first used.
+    """
+    os.environ["GRADIO_TEMP_DIR"] = pictures
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
@@ -58,7 +62,9 @@ def build_server(
         }
 
     async def with_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        reply = await call(request)
+        # Gradio's stream for developers, which never ends, and its list of all routes: nothing for visitors.
+        shut = request.url.path in ("/gradio_api/dev/reload", "/openapi.json")
+        reply = Response(status_code=404) if shut else await call(request)
         reply.headers.update(HEADERS)
         return reply
 

@@ -136,9 +136,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "answers_title": ("答え", "Answers"),
     "answers_hint": ("ここに答えが並びます。", "The answers appear here."),
     "stopped": ("止めました", "stopped"),
-    "did_not_work": ("できませんでした", "That did not work"),
     # What is refused, and why.
-    "refused": ("この絵は使えません", "This picture cannot be used"),
     "no_picture": ("絵を選んでください。", "Choose a picture first."),
     "no_question": ("質問を書いてください。", "Write a question first."),
     "long_question": (
@@ -147,7 +145,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "too_many_bytes": ("ファイルが大きすぎます。{most}までです。", "The file is too large; at most {most}."),
     "too_many_pixels": (
-        "絵の画素が多すぎます。{most}百万画素までです。",
+        "絵の画素が多すぎます。{most}00万画素までです。",
         "The picture has too many pixels; at most {most} million.",
     ),
     "not_a_picture": (
@@ -191,11 +189,50 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
 }
 
+# What gradio itself says in the browser, where no property reaches: whole labels, and beginnings of sentences.
+GRADIO_LABELS: dict[str, tuple[str, str]] = {
+    "Error": ("できませんでした", "That did not work"),
+    "Warning": ("お知らせ", "Please note"),
+    "Info": ("お知らせ", "Please note"),
+    "Close": ("閉じる", "Close"),
+    "Fullscreen": ("全画面で見る", "Fullscreen"),
+    "Exit fullscreen mode": ("全画面を終わる", "Leave fullscreen"),
+    "Remove Image": ("絵を消す", "Remove the picture"),
+    "Upload file": ("ファイルを選ぶ", "Upload a file"),
+    "File upload": ("ファイルを選ぶ", "Upload a file"),
+    "Drop an image file here to upload": ("ここに絵をドロップ", "Drop a picture here"),
+    "Paste from clipboard": ("クリップボードから貼る", "Paste from the clipboard"),
+    "Copy": ("写し取る", "Copy"),
+    "Download": ("保存する", "Download"),
+    "More tabs": ("ほかのタブ", "More tabs"),
+}
+GRADIO_SENTENCES: dict[str, tuple[str, str]] = {
+    "Queue is full": (
+        "いま待っている人が多すぎます。少したってから、もう一度どうぞ。",
+        "Too many people are waiting just now; try again in a moment.",
+    ),
+    "Connection errored out": ("サーバーとの接続が切れました。", "The connection to the server was lost."),
+    "Connection to the server was lost": ("サーバーとの接続が切れました。", "The connection to the server was lost."),
+}
+
 
 def say(key: str, language: Language, **facts: object) -> str:
     """The sentence of that key, its places filled."""
     japanese, english = WORDS[key]
     return (japanese if language == "ja" else english).format(**facts)
+
+
+def browser_words(most: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Gradio's own English by language, for the page's script: `exact` labels, and `starts` of sentences.
+
+    `most`: what a file may weigh, in words.
+    """
+    too_large = {"File(s) exceed": (say("too_many_bytes", "ja", most=most), say("too_many_bytes", "en", most=most))}
+    known = {"exact": GRADIO_LABELS, "starts": GRADIO_SENTENCES | too_large}
+    return {
+        kind: {english: {"ja": words[0], "en": words[1]} for english, words in table.items()}
+        for kind, table in known.items()
+    }
 
 
 def preferred(accept_language: str | None) -> Language:

@@ -1,6 +1,7 @@
 """Each tab used as a person would, in a real browser, on the zoo."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from evovlm.study_log import read_trials
 from evovlm.tasks import load_task
 from tests.app.conftest import Served
+from tests.report.study_folder import make_study
 
 SECOND = 1000
 TABS = ("compare", "maths", "mix", "evolution")
@@ -173,7 +175,57 @@ def test_too_large_and_no_image_are_refused_in_a_sentence(visitor: Visitor, tmp_
     big = tmp_path / "big.png"
     big.write_bytes(b"\x89PNG" + bytes(9_000_000))
     upload(visitor, big)
-    visitor.page.get_by_text(re.compile("maximum allowed size|大きすぎ|exceed", re.IGNORECASE)).first.wait_for()
+    visitor.page.get_by_text("ファイルが大きすぎます。8 MBまでです。").first.wait_for()
+
+
+def test_keys_alone_walk_the_tabs_and_move_a_slider(visitor: Visitor):
+    visitor.page.locator("#tabs [role=tab]").first.focus()
+    visitor.page.keyboard.press("ArrowRight")
+    visitor.page.keyboard.press("ArrowRight")
+    visitor.page.locator("#mix-ask").wait_for()
+    cell = visitor.page.locator("#mix-values td[style]").nth(1)
+    before = float(cell.inner_text().split()[0])
+    visitor.page.locator("#mix-weight-1 input[type=range]").focus()
+    for _ in range(10):
+        visitor.page.keyboard.press("ArrowLeft")
+    visitor.page.wait_for_function(
+        "want => document.querySelectorAll('#mix-values td[style]')[1].innerText.startsWith(want)",
+        arg=f"{before - 0.1:.2f}",
+    )
+    assert len(visitor.answers("mix", 1)) == 1
+
+
+def test_everything_has_a_name_in_the_language_of_the_page(visitor: Visitor):
+    visitor.page.wait_for_function(
+        "[...document.querySelectorAll('#compare-panel img, #compare-panel button')].every(part =>"
+        " /[ぁ-んァ-ン一-龠]/.test(part.alt || part.getAttribute('aria-label') || part.innerText))"
+    )
+    assert "黒い丸" in visitor.page.locator("#compare-picture .image-frame img").get_attribute("alt")
+
+
+def test_a_study_that_was_begun_elsewhere_appears(visitor: Visitor, served: Served, tmp_path: Path):
+    visitor.open("evolution")
+    served.studies.mkdir(exist_ok=True)
+    make_study(tmp_path / "elsewhere").rename(served.studies / "elsewhere")
+    visitor.page.wait_for_function("document.querySelector('#evolution-study input').value !== ''")
+    visitor.page.wait_for_timeout(3 * SECOND)
+    visitor.page.locator("#evolution-study input").click()
+    visitor.page.get_by_role("option", name="elsewhere").click()
+    visitor.page.locator('#evolution-state [data-done="40"]').wait_for()
+    assert "候補" in visitor.page.locator("#evolution-scores-plot").inner_text()
+
+
+def test_who_closes_the_page_stops_the_answer(visitor: Visitor, served: Served):
+    visitor.open("maths")
+    visitor.page.evaluate("() => { document.querySelector('#maths-ask').click(); }")
+    visitor.page.locator("#maths-answers .answer.writing").first.wait_for()
+    visitor.context.close()
+    for _ in range(100):
+        told = [line for line in served.log() if line["event"] in ("left", "answered")]
+        if told:
+            break
+        time.sleep(0.1)
+    assert told[-1]["event"] == "left"
 
 
 def test_two_visitors_at_once_each_get_their_own_answers(chromium: Any, served: Served):
