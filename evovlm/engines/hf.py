@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -27,13 +29,19 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.engines.prompts import Prepared, Prompt, blind, prepared_of, see
+from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, prepared_of, see
 from evovlm.engines.sampling import Choose, sampler
 from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
 
 # Progress is shown by whoever asks for answers, not by every load.
 disable_progress_bar()
+
+# What transformers raises for a folder that is incomplete, damaged or of a model that it does not know.
+LOADING_FAULTS = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
 
 # Below this share of unfinished rows, the finished ones are taken out of the cache.
 WORTH_DROPPING = 0.75
@@ -62,14 +70,27 @@ class Engine:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Engine:
-        """Load a checkpoint folder; `dtype` None keeps the stored one. Remote code is never run."""
-        config = AutoConfig.from_pretrained(folder)
-        sees = hasattr(config, "vision_config")
-        kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-        model = kind.from_pretrained(folder, dtype=dtype if dtype is not None else "auto", use_safetensors=True)
+        """Load a checkpoint folder; `dtype` None keeps the stored one. Remote code is never run.
+
+        Raises CheckpointError for a folder that transformers cannot load.
+        """
+        try:
+            config = AutoConfig.from_pretrained(folder)
+            sees = hasattr(config, "vision_config")
+            kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            model = kind.from_pretrained(folder, dtype=dtype if dtype is not None else "auto", use_safetensors=True)
+            reader: Any = AutoProcessor if sees else AutoTokenizer
+            processor = reader.from_pretrained(folder)
+        except torch.OutOfMemoryError:
+            raise
+        except LOADING_FAULTS as error:
+            raise CheckpointError(
+                f"{folder}: transformers cannot load it ({error}); complete the folder or fetch it again"
+            ) from error
         model = model.to(device).eval().requires_grad_(False)
-        reader: Any = AutoProcessor if sees else AutoTokenizer
-        return cls(model, reader.from_pretrained(folder), sees=sees)
+        if sees:
+            complete_processor(processor, model)
+        return cls(model, processor, sees=sees)
 
     @property
     def device(self) -> str:
@@ -161,7 +182,7 @@ class Engine:
         try:
             return self._decode(prompts, generation)
         except (MemoryError, RuntimeError) as error:
-            if len(prompts) == 1 or not _is_out_of_memory(error):
+            if len(prompts) == 1 or not is_out_of_memory(error):
                 raise
         return None
 
@@ -259,7 +280,7 @@ def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
     return logits
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
