@@ -50,6 +50,14 @@ STONE = gr.themes.Color(
 # Named in the order of machines: gradio's copy for Latin, then macOS, Windows, Linux and Android for Japanese.
 JAPANESE = ("Hiragino Sans", "Yu Gothic UI", "Noto Sans JP", "Noto Sans CJK JP", "Meiryo")
 
+# The page that asks for a password is served without the style sheet.
+DOOR = (
+    ".wrap.min-h-screen { background: transparent }"
+    " .wrap.min-h-screen .column.panel { background: var(--block-background-fill); border-radius: 16px; padding: 24px;"
+    " border: 1px solid var(--border-color-primary); gap: 16px }"
+    " .wrap.min-h-screen .block { border: 0; padding: 0 } .wrap.min-h-screen h2 { font-weight: 600; margin: 0 }"
+)
+
 
 def theme() -> Any:
     """Plain labels, one accent, hairline borders instead of shadows."""
@@ -59,7 +67,7 @@ def theme() -> Any:
         neutral_hue=STONE,
         radius_size=gr.themes.sizes.radius_md,
         font=[gr.themes.LocalFont("Source Sans Pro", weights=(400, 600)), *JAPANESE, "system-ui", "sans-serif"],
-        font_mono=[gr.themes.LocalFont("Source Code Pro", weights=(400, 600)), *JAPANESE, "monospace"],
+        font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400, 600)), *JAPANESE, "monospace"],
     )
     return look.set(**_surfaces(), **_labels(), **_controls())
 
@@ -73,7 +81,7 @@ def head() -> str:
     )
     words = json.dumps(browser_words(MOST_MEGABYTES), ensure_ascii=False).replace("<", "\\u003c")
     script = (HERE / "page.js").read_text(encoding="utf-8").replace("const WORDS = {};", f"const WORDS = {words};")
-    return f"{metas}<script>{script}</script>"
+    return f"{metas}<style>{DOOR}</style><script>{script}</script>"
 
 
 def brand() -> str:

@@ -1,7 +1,6 @@
 """Each tab used as a person would, in a real browser, on the zoo."""
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,39 +10,8 @@ from PIL import Image
 
 from evovlm.study_log import read_trials
 from evovlm.tasks import load_task
-from tests.app.conftest import Served
+from tests.app.conftest import SECOND, Served, Visitor
 from tests.report.study_folder import make_study
-
-SECOND = 1000
-TABS = ("compare", "maths", "mix", "evolution")
-
-
-class Visitor:
-    """A person with a browser of one language. What the browser asks of other hosts is kept in `strays`."""
-
-    def __init__(self, browser: Any, url: str, locale: str, width: int = 1280) -> None:
-        self.context = browser.new_context(locale=locale, viewport={"width": width, "height": 900})
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(30 * SECOND)
-        self.strays: list[str] = []
-        self.page.on("request", lambda request: self._note(request.url, url))
-        self.page.goto(url)
-        self.page.wait_for_selector("#compare-ask")
-        language = "くらべる" if locale.startswith("ja") else "Compare"
-        self.page.get_by_role("tab", name=language).wait_for()
-
-    def _note(self, asked: str, url: str) -> None:
-        if not asked.startswith((url, url.replace("http", "ws"), "data:", "blob:")):
-            self.strays.append(asked)
-
-    def open(self, tab: str) -> None:
-        self.page.locator("#tabs button[role=tab]").nth(TABS.index(tab)).click()
-
-    def answers(self, tab: str, count: int) -> dict[str, str]:
-        """The finished answers of a tab by model, once there are `count` of them."""
-        done = self.page.locator(f"#{tab}-answers .answer.done")
-        done.nth(count - 1).wait_for()
-        return {card.get_attribute("data-model"): card.locator(".said").inner_text() for card in done.all()}
 
 
 @pytest.fixture
@@ -213,19 +181,6 @@ def test_a_study_that_was_begun_elsewhere_appears(visitor: Visitor, served: Serv
     visitor.page.get_by_role("option", name="elsewhere").click()
     visitor.page.locator('#evolution-state [data-done="40"]').wait_for()
     assert "候補" in visitor.page.locator("#evolution-scores-plot").inner_text()
-
-
-def test_who_closes_the_page_stops_the_answer(visitor: Visitor, served: Served):
-    visitor.open("maths")
-    visitor.page.evaluate("() => { document.querySelector('#maths-ask').click(); }")
-    visitor.page.locator("#maths-answers .answer.writing").first.wait_for()
-    visitor.context.close()
-    for _ in range(100):
-        told = [line for line in served.log() if line["event"] in ("left", "answered")]
-        if told:
-            break
-        time.sleep(0.1)
-    assert told[-1]["event"] == "left"
 
 
 def test_two_visitors_at_once_each_get_their_own_answers(chromium: Any, served: Served):
