@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import tempfile
@@ -13,7 +12,6 @@ import typer
 
 from evovlm.errors import UserError
 
-M_ARENA_MAX = -8  # of glibc's malloc.h
 Models = Annotated[
     list[str] | None,
     typer.Option("--models", help="A recipe (its sources and merge) or a checkpoint folder; may stand several times."),
@@ -47,9 +45,10 @@ def start(
       evovlm app --models my-merge --models zoo:vlm --photos pictures
       evovlm app --host 0.0.0.0 --auth guest:secret --no-searches
     """
+    from app.heap import share_heaps
     from app.server import stay_at_home
 
-    few_arenas()
+    share_heaps()
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # As the command line sets it, before torch loads: spinning threads starve where other work shares the cores.
@@ -75,15 +74,6 @@ def start(
         print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
         # A stop waits for no open stream: whoever looks on would keep the server up.
         uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3)
-
-
-def few_arenas() -> None:
-    """Let all threads share two of the C library's heaps.
-
-    Otherwise each of the threads that answer keeps freed memory of its own, and the server grows with every request.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc; others have no such heaps
-        libc.mallopt(M_ARENA_MAX, 2)
 
 
 def _name_and_password(auth: str | None) -> tuple[str, str] | None:

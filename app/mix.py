@@ -67,7 +67,7 @@ def build_mix(house: House, asker: Asker) -> None:
     house.speak(gr.Markdown(elem_classes="intro"), value="mix_intro")
     with gr.Row(elem_classes="bench", elem_id="mix-bench"):
         with gr.Column(scale=5, elem_id="mix-panel"):
-            board, ask = build_board(house)
+            board = build_board(house)
         with gr.Column(scale=7):
             answers, stop = answer_board(house, "mix")
             fields = _question_fields(house, asker, board)
@@ -84,9 +84,9 @@ def build_mix(house: House, asker: Asker) -> None:
 
     quiet = {"show_progress": "minimal", "trigger_mode": "always_last"} | PRIVATE | MODELS_QUEUE
     picture, question, problem = fields
-    running = [trigger(show, asked, answers, **quiet) for trigger in (ask.click, question.submit, problem.submit)]
+    running = [trigger(show, asked, answers, **quiet) for trigger in (board.ask.click, question.submit, problem.submit)]
     running += [changed.success(show, asked, answers, **quiet) for changed in board.moved]
-    watch(house, "mix", [ask.click], running, answers, stop)
+    watch(house, "mix", [board.ask.click], running, answers, stop)
     _add_saving(house, board, saved)
     _add_api(house, mixer, [board.recipe, board.method, board.seed, picture, question])
 

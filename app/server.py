@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI, Request, Response
 
+from app.heap import give_back
 from app.limits import MOST_BYTES
 from app.looks import CSS, ICON, head, theme
 from app.searches import Searches
@@ -46,7 +48,9 @@ def build_server(
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(give_back())
         yield
+        tidying.cancel()
         searches.close()
 
     server = FastAPI(lifespan=alive, docs_url=None, redoc_url=None, openapi_url=None)
