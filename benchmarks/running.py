@@ -46,7 +46,7 @@ def run_suite(
     opened = [
         open_model(model.name, model.model, model.revision, Path.cwd(), download=download) for model in suite.models
     ]
-    with _hold(out):
+    with hold(out):
         return [
             result
             for model, found in zip(suite.models, opened, strict=True)
@@ -55,7 +55,7 @@ def run_suite(
 
 
 @contextmanager
-def _hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path) -> Iterator[None]:
     """One process works in a run's folder: two would answer everything twice."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -72,7 +72,7 @@ def _run_model(
     """A model's results; it is loaded only where an answer is missing."""
     engine: Engine | None = None
     for pair in pairs:
-        done = _finished(out, pair, opened, suite)
+        done = finished(out, pair, opened, suite)
         if done is None:
             if engine is None:
                 engine = Engine.load(opened.folder, device=device, dtype=torch.float32 if device == "cpu" else None)
@@ -90,7 +90,7 @@ def _run_pair(
     if not engine.sees:
         asked, generation = without_image(asked, generation)
     batch = suite.batch or fitting_batch(engine, generation)
-    plan = _kept_plan(out, pair, _plan(opened, pair, suite), batch)
+    plan = kept_plan(out, pair, plan_of(opened, pair, suite), batch)
     path = out / ANSWERS / f"{pair.stem}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     study_log.mend_tail(path)
@@ -103,14 +103,19 @@ def _run_pair(
             step(pair, len(made))
     work = {"batch": plan["batch"], "halved": halved, "resumed": len(known)}
     work["seconds"] = round(time.perf_counter() - started, 1)
-    result = _result(out, pair, opened, suite, engine, device, work)
-    where = out / RESULTS / f"{pair.stem}.json"
-    where.parent.mkdir(exist_ok=True)
-    study_log.write_json(where, result.model_dump(mode="json"))
+    result = result_of(out, pair, opened, suite, engine.sees, device, work)
+    write_result(out, pair, result)
     return result
 
 
-def _plan(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
+def write_result(out: Path, pair: Pair, result: Result) -> None:
+    """Write a pair's result: it has nothing left to do then."""
+    where = out / RESULTS / f"{pair.stem}.json"
+    where.parent.mkdir(exist_ok=True)
+    study_log.write_json(where, result.model_dump(mode="json"))
+
+
+def plan_of(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
     """What decides a pair's answers and scores, but for the batch and the machine."""
     plan = {
         "model": pair.model.model_dump(mode="json"),
@@ -138,7 +143,12 @@ def _weights_of(opened: OpenModel) -> list[list[Any]]:
     return found
 
 
-def _kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:
+def planned(out: Path, pair: Pair) -> bool:
+    """Whether a pair's plan is on disk."""
+    return (out / PLANS / f"{pair.stem}.json").exists()
+
+
+def kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:
     """The plan on disk, written if there is none. Raises UserError where it is another."""
     path = out / PLANS / f"{pair.stem}.json"
     if not path.exists():
@@ -154,17 +164,17 @@ def _kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[
     return stored
 
 
-def _finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
+def finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
     """The result of a pair that has nothing left to do."""
     path = out / RESULTS / f"{pair.stem}.json"
     if not path.exists():
         return None
-    _kept_plan(out, pair, _plan(opened, pair, suite), 0)
+    kept_plan(out, pair, plan_of(opened, pair, suite), 0)
     return Result.model_validate(study_log.read_json(path))
 
 
-def _result(
-    out: Path, pair: Pair, opened: OpenModel, suite: Suite, engine: Engine, device: str, work: dict[str, Any]
+def result_of(
+    out: Path, pair: Pair, opened: OpenModel, suite: Suite, sees: bool, device: str, work: dict[str, Any]
 ) -> Result:
     """The result of the answers on disk. `work`: batch, halved, resumed, seconds."""
     made = {answer.id: answer for answer in read_answers(out / ANSWERS / f"{pair.stem}.jsonl")}
@@ -177,7 +187,7 @@ def _result(
         seed=suite.seed,
         rules=dict(pair.task.rules),
         generation=asdict(pair.task.generation),
-        sees=engine.sees,
+        sees=sees,
         overlap=bred_on(pair.model, opened.folder, pair.items),
         answers=f"{ANSWERS}/{pair.stem}.jsonl",
         versions=versions(),
