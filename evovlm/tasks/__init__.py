@@ -14,15 +14,15 @@ from evovlm.tasks.jcommonsenseqa import jcommonsenseqa
 from evovlm.tasks.mgsm_ja import mgsm_ja
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, ItemScore, Task
-from evovlm.tasks.zoo_maths import ZooMaths
+from evovlm.tasks.zoo_maths import zoo_maths
 from evovlm.tasks.zoo_medium import zoo_medium_vqa, zoo_medium_wild
-from evovlm.tasks.zoo_vqa import ZooVqa
+from evovlm.tasks.zoo_vqa import zoo_vqa
 
 __all__ = ["TASKS", "Generation", "Item", "ItemScore", "Options", "Task", "load_task", "parse_split", "split_where"]
 
 TASKS: dict[str, Callable[[Options], Task]] = {
-    "zoo-maths": ZooMaths.with_options,
-    "zoo-vqa": ZooVqa.with_options,
+    "zoo-maths": zoo_maths,
+    "zoo-vqa": zoo_vqa,
     "zoo-medium-vqa": zoo_medium_vqa,
     "zoo-medium-wild": zoo_medium_wild,
     "ja-vg-vqa-500": ja_vg_vqa_500,

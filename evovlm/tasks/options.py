@@ -37,13 +37,6 @@ class Options:
         return self.path
 
 
-def refuse_choices(task: str, options: Options) -> None:
-    """Raises DataError where a task that makes its own items is given data or a preset."""
-    for key, given in (("@PATH", options.path), ("preset", options.preset)):
-        if given is not None:
-            raise DataError(f"{task}: makes its own questions and takes no {key}, but {given} was given")
-
-
 def files_at(where: Path, patterns: tuple[str, ...]) -> list[Path]:
     """The file itself, or the files of a folder that the first matching pattern finds. Raises DataError."""
     if where.is_file():

@@ -1,0 +1,53 @@
+"""A task that makes its own items, as the zoos do: any number, drawn by a seed, splits disjoint by construction.
+
+Knows items and marks; how items are made it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from evovlm.errors import DataError, RecipeError
+from evovlm.tasks.data_task import Mark
+from evovlm.tasks.options import Options
+from evovlm.tasks.protocol import Generation, Item, ItemScore
+
+Make = Callable[[str, int, int], list[Item]]  # split, count, seed
+DEFAULT_ITEMS = 500
+
+
+@dataclass(frozen=True)
+class MadeTask:
+    """A `Task`: `make` draws items of a split, `mark` scores an answer, `judged` says by which rules for reports."""
+
+    name: str
+    generation: Generation
+    make: Make
+    mark: Mark
+    judged: Mapping[str, Any]
+    splits: ClassVar[tuple[str, ...]] = ("search", "validation", "test")
+    test_splits: ClassVar[tuple[str, ...]] = ("test",)
+
+    @property
+    def rules(self) -> Mapping[str, Any]:
+        """How answers are judged."""
+        return dict(self.judged)
+
+    def items(self, split: str, count: int | None, seed: int) -> list[Item]:
+        """`count` items (default 500); the same for the same seed."""
+        if split not in self.splits:
+            raise RecipeError(f"data: {self.name} has no split {split!r}; choose from {list(self.splits)}")
+        return self.make(split, count or DEFAULT_ITEMS, seed)
+
+    def score(self, item: Item, answer: str) -> ItemScore:
+        """What an answer is worth."""
+        return self.mark(item, answer)
+
+
+def refuse_choices(task: str, options: Options) -> None:
+    """Raises DataError where a task that makes its own items is given data or a preset."""
+    for key, given in (("@PATH", options.path), ("preset", options.preset)):
+        if given is not None:
+            raise DataError(f"{task}: makes its own questions and takes no {key}, but {given} was given")
