@@ -17,7 +17,7 @@ from app.limits import Refusal, read_picture
 from app.words import Language
 from evovlm.errors import DataError, UserError
 from evovlm.tasks import Item, Task
-from evovlm.tasks.zoo_vqa import ZooVqa
+from evovlm.tasks.zoo_vqa import NAME as ZOO_VQA
 from evovlm.zoo.scenes import describe, sample_questions
 
 SHOWN = 8
@@ -57,7 +57,7 @@ class Samples:
     def captions(self, language: Language) -> list[str]:
         """What each picture shows, in words, for those who do not see it; the question where nothing tells."""
         told: dict[str, str] = {}
-        if self.task.name == ZooVqa.name:
+        if self.task.name == ZOO_VQA:
             asked = sample_questions("test", len(self.items), 0)
             told = {found.id: describe(found.scene, language) for found in asked}
         return [told.get(item.id, item.question) for item in self.items if item.image is not None]
