@@ -32,7 +32,7 @@ from evovlm.zoo.tokenizer import train_tokenizer
 
 Weights = dict[str, Tensor]
 TOKENIZER_TEXTS = 20_000
-# The layers that a tune may be too eager in: the maths models' at one end, those of `ja` and `vlm` block by block in turn.
+# The layers that a tune may be too eager in: the maths models' at one end, `ja`'s and `vlm`'s by blocks in turn.
 EARLY, LATE = (0, 1, 2), (5, 6, 7)
 EVEN, ODD = (0, 1, 4, 5), (2, 3, 6, 7)
 
