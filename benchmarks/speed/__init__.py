@@ -1,0 +1,1 @@
+"""How fast a candidate is: floors measured in the same run, and the ratio to them."""
