@@ -10,8 +10,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models
-from transformers import CLIPVisionConfig, LlavaNextConfig, LlavaNextForConditionalGeneration, MistralConfig
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    CLIPVisionConfig,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+)
 
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prompt
@@ -71,7 +76,9 @@ def random_pixels(images: int, device: str, seed: int = 0) -> dict[str, torch.Te
 
 
 @torch.inference_mode()
-def prompts_of(engine: Engine, pixels: dict[str, torch.Tensor], each: int, words: int = 40, seed: int = 0) -> list[Prompt]:
+def prompts_of(
+    engine: Engine, pixels: dict[str, torch.Tensor], each: int, words: int = 40, seed: int = 0
+) -> list[Prompt]:
     """`each` questions about each picture: 4 tokens, the picture's, and `words` tokens of question, 36 the least."""
     stream = torch.Generator().manual_seed(seed)
     prompts = []

@@ -101,5 +101,5 @@ class Lean:
             self.spent = self.spent + schedule.spent
 
     def _says(self, made: list[int], stop: Sequence[str]) -> bool:
-        text = self._tokenizer.decode(made, skip_special_tokens=True)
+        text: str = self._tokenizer.decode(made, skip_special_tokens=True)
         return cut(text, stop) != text

@@ -130,9 +130,10 @@ class PlainRunner:
                 made = scaled_dot_product_attention(_rows(queries, run), *own, is_causal=True)
                 _rows(out, run).copy_(made)
             for run in rests:
-                past = [_repeated(cache[run.slots, :, : run.before + run.length], tower) for cache in kept]
+                whole = run.before + run.length
+                past_keys, past_values = (_repeated(cache[run.slots, :, :whole], tower) for cache in kept)
                 mask = self._columns[: run.before + run.length] <= self._columns[run.before :][: run.length, None]
-                made = scaled_dot_product_attention(_rows(queries, run), *past, attn_mask=mask)
+                made = scaled_dot_product_attention(_rows(queries, run), past_keys, past_values, attn_mask=mask)
                 _rows(out, run).copy_(made)
             return out.flatten(1)
 
@@ -152,7 +153,9 @@ class PlainRunner:
             if length:
                 beginnings.append(_Run(parts[0].start, len(parts), length, 0, slots, of))
         rests = []
-        for (before, length), same in groupby(chunk.rests, key=lambda rest: (chunk.parts[rest.part].length, rest.length)):
+        for (before, length), same in groupby(
+            chunk.rests, key=lambda rest: (chunk.parts[rest.part].length, rest.length)
+        ):
             rows = list(same)
             slots, of = indices([rest.slot for rest in rows]), indices(range(len(rows)))
             rests.append(_Run(rows[0].start, len(rows), length, before, slots, of))

@@ -111,7 +111,7 @@ class PooledRunner:
     def free(self) -> None:
         """Give the memory back."""
         self._graph = None
-        self._keys = self._values = self._made = self._logits = torch.empty(0)  # type: ignore[assignment]
+        self._keys = self._values = self._made = self._logits = torch.empty(0)
 
     def room(self, groups: Sequence[Group]) -> bool:
         """Whether slots and pool hold these groups beside the rows in use."""
@@ -210,7 +210,7 @@ class PooledRunner:
         """Record one step. The rows are told to be out of use, so that nothing that is kept is touched."""
         rows, self._rows = self._rows, []
         self._write_tables()
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):
@@ -298,7 +298,7 @@ def _runs(parts: Sequence[Part]) -> list[tuple[int, int, int]]:
 def _causal(heads: Tensor, out: Tensor, start: int, count: int, length: int, tower: Tower) -> None:
     """Attention of beginnings of one length [count * length, heads + 2 kv_heads, dim] into `out`."""
     part = heads[start : start + count * length].view(count, length, -1, tower.dim).transpose(1, 2)
-    queries, keys, values = part.split([tower.heads, tower.kv_heads, tower.kv_heads], dim=1)
+    queries, keys, values = torch.split(part, [tower.heads, tower.kv_heads, tower.kv_heads], dim=1)
     made = scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
     goal = out[start : start + count * length].view(count, length, tower.heads, tower.dim)
     goal.copy_(made.transpose(1, 2))

@@ -6,6 +6,7 @@ waiting prompts take their place before the last rows are done.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -117,7 +118,7 @@ class Schedule:
         logits = self._runner.step(torch.tensor([row.next for row in rows], device=device)).float()
         best, chosen = choose(logits, torch.tensor([row.prompt for row in rows]))
         values, tokens = torch.stack([best.double(), chosen.double()]).tolist()
-        if any(value != value or abs(value) == float("inf") for value in values):
+        if not all(math.isfinite(value) for value in values):
             raise FloatingPointError("the logits are not finite")
         for row, token in zip(rows, tokens, strict=True):
             row.next = int(token)

@@ -16,6 +16,7 @@ from benchmarks.results import read_answers
 from benchmarks.running import _answers
 from benchmarks.suite import read_suite
 from evovlm.engines.hf import Engine
+from evovlm.engines.plain_runner import PlainRunner
 from evovlm.heldout import evaluate_model
 from evovlm.sources import resolve_folder
 from evovlm.tasks import Generation, Options
@@ -166,19 +167,19 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(monkeypatch: py
     pair = plan_pairs(suite.model_copy(update={"tasks": suite.tasks[1:]}), Options())[0]
     items = pair.items[:40]
     engine = Engine.load(resolve_folder("zoo:ja", None, Path()))
-    decode = engine._decode
+    fill = PlainRunner.fill
 
-    def small(prompts: Any, generation: Generation) -> list[str]:
-        if len(prompts) > 6:
+    def small(runner: PlainRunner, *chunk: Any) -> None:
+        if runner.slots > 6:
             raise MemoryError
-        return decode(prompts, generation)
+        fill(runner, *chunk)
 
     def answered(batch: int, halved: list[int]) -> dict[str, str]:
         made = _answers(engine, pair, items, pair.task.generation, batch, set(), halved)
         return {answer.id: answer.answer for batch in made for answer in batch}
 
     whole = answered(16, [])
-    monkeypatch.setattr(engine, "_decode", small)
+    monkeypatch.setattr(PlainRunner, "fill", small)
     halved: list[int] = []
     assert answered(16, halved) == whole
     assert halved[:2] == [16, 8]
