@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.results import Answer, Result
 from evovlm.errors import UserError
 from evovlm.metrics.statistics import Difference, paired_difference
+
+CHANCE = "n.s."  # marks a difference whose 95 % interval holds zero
+JUDGED = ("scoring", "language")  # rules that decide what an answer is worth; a preset's others decide the answer
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,14 @@ class Versus:
 
     @property
     def marked(self) -> str:
-        """The difference in words; `n.s.` where its 95 % interval holds zero."""
-        found = self.difference
-        mark = "" if found.significant else " n.s."
-        return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}], p {found.p_value:.3f}{mark}"
+        """The difference in words; marked where it may be chance."""
+        return _in_words(self.difference, 2, f", p {self.difference.p_value:.3f}")
+
+
+def _in_words(found: Difference, places: int, more: str = "") -> str:
+    """Mean and interval, marked where it may be chance."""
+    mean, low, high = (f"{value:+.{places}f}" for value in (found.mean, found.low, found.high))
+    return f"{mean} [{low}, {high}]{more}" + ("" if found.significant else f" {CHANCE}")
 
 
 def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
@@ -74,25 +82,31 @@ def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
     return Versus(entry, difference, wins, len(changed) - wins, len(pairs) - len(changed), tuple(changed[:changes]))
 
 
-def behind_best(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
-    """How far each entry lies behind the best of its task, by task and name; empty for the best itself."""
+def behind_best(entries: Sequence[Entry]) -> dict[str, str]:
+    """How far each entry lies behind the best that was asked the same way, by its file of answers.
+
+    Empty for the best itself. One model may stand there by several presets, so names do not tell entries apart.
+    """
     told = {}
-    for group in by_task(entries).values():
+    by_preset: dict[Any, list[Entry]] = {}
+    for key, group in by_task(entries).items():
+        for entry in group:
+            by_preset.setdefault((key, entry.result.rules.get("preset")), []).append(entry)
+    for group in by_preset.values():
         best = group[0]
         for entry in group:
-            found = against(best, entry, changes=0)
-            mark = "" if found.difference.significant else " n.s."
-            text = f"{found.difference.mean:+.1f} [{found.difference.low:+.1f}, {found.difference.high:+.1f}]{mark}"
-            told[entry.result.task, entry.name] = "" if entry is best else text
+            text = "" if entry is best else _in_words(against(best, entry, changes=0).difference, 1)
+            told[entry.result.answers] = text
     return told
 
 
-def by_task(entries: Sequence[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
-    """Entries that answered the same items of one task and split, the best first."""
-    groups: dict[tuple[str, str, str], list[Entry]] = {}
+def by_task(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[Entry]]:
+    """Entries that answered the same items of one task and split and were scored alike, the best first."""
+    groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         result = entry.result
-        groups.setdefault((result.task, result.split, result.items_digest), []).append(entry)
+        judged = (str(result.rules.get(key)) for key in JUDGED)
+        groups.setdefault((result.task, result.split, result.items_digest, *judged), []).append(entry)
     return {key: sorted(group, key=lambda entry: -entry.result.score) for key, group in groups.items()}
 
 
@@ -103,7 +117,7 @@ def _refuse_unlike(one: Entry, other: Entry) -> None:
             f"{one.name} answered {first.items} items of {first.task}:{first.split}, {other.name} {second.items} of"
             f" {second.task}:{second.split}, not the same; run both with the same --items and --seed"
         )
-    for key in ("scoring", "language"):
+    for key in JUDGED:
         if first.rules.get(key) != second.rules.get(key):
             raise UserError(
                 f"{one.name} was scored with {key} {first.rules.get(key)!r}, {other.name} with"

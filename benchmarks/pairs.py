@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.results import slug
 from benchmarks.suite import Suite, SuiteModel, SuiteTask
+from evovlm.errors import UserError
 from evovlm.tasks import Item, Options, Task, parse_split, split_where
 from evovlm.tasks.presets import has_preset
 
@@ -28,16 +31,24 @@ class Pair:
 
 def plan_pairs(suite: Suite, options: Options) -> list[Pair]:
     """All pairs, model by model, with their items. Raises UserError before any work where data are missing."""
+    pairs: list[Pair] = []
     read: dict[tuple[str, str | None, int | None], tuple[Task, str, tuple[Item, ...]]] = {}
-    pairs = []
     for model in suite.models:
         for asked in suite.tasks:
-            preset = asked.preset
-            if model.presets and has_preset(split_where(asked.task)[0], model.presets):
-                preset = model.presets
+            own = model.presets if model.presets and has_preset(split_where(asked.task)[0], model.presets) else None
+            preset = "+".join(filter(None, (asked.preset, own))) or None
             key = (asked.task, preset, asked.items)
             if key not in read:
                 task, split = parse_split(asked.task, replace(options, preset=preset))
                 read[key] = task, split, tuple(task.items(split, asked.items, suite.seed))
             pairs.append(Pair(model, asked, *read[key]))
+    _refuse_twice(pairs)
     return pairs
+
+
+def _refuse_twice(pairs: Sequence[Pair]) -> None:
+    """Raises UserError where two pairs would write one file of answers."""
+    for stem, count in Counter(pair.stem for pair in pairs).items():
+        if count > 1:
+            pair = next(pair for pair in pairs if pair.stem == stem)
+            raise UserError(f"{pair.asked.task} stands twice with one preset; leave one out, or give it another preset")

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.results import Answer, mark, summary
 from evovlm.errors import DataError
 from evovlm.tasks import Item, Task
-from evovlm.tasks.records import Row, field, read_rows
+from evovlm.tasks.records import Row, read_rows
 
 REFERENCES = ("references", "reference")
 PREDICTION = ("prediction", "answer", "response")
@@ -25,46 +25,50 @@ def score_predictions(task: Task, split: str, path: Path, *, items: int | None, 
     rows = read_rows(path)
     if not rows:
         raise DataError(f'{path}: no rows; give one a line, such as {{"id": ..., "prediction": ...}}')
-    own = [any(row.get(name) is not None for name in REFERENCES) for row in rows]
-    if all(own):
-        asked = [_item(row, f"{path}:{number}", number) for number, row in enumerate(rows, start=1)]
-    elif any(own):
-        raise DataError(f"{path}:{own.index(False) + 1}: no reference, but other rows have one; give all or none")
+    bare = [row for row in rows if row.get(*REFERENCES) is None]
+    if not bare:
+        asked = [_item(row, number) for number, row in enumerate(rows, start=1)]
+    elif len(bare) < len(rows):
+        raise DataError(f"{bare[0].where}: no reference, but other rows have one; give all or none")
     else:
         asked = task.items(split, items, seed)
     said = _match(asked, rows, path)
-    answers = [mark(task, item, said.get(item.id, "")) for item in asked]
-    missing = len(asked) - len(said)
+    answers = [mark(task, item, said.get(item.id) or "") for item in asked]
+    missing = sum(said.get(item.id) is None for item in asked)
     return summary(answers, seed) | {"missing": missing, "answers": answers, "rules": dict(task.rules)}
 
 
-def _match(asked: list[Item], rows: list[Row], path: Path) -> dict[str, str]:
-    """Predictions by item id; rows without `id` answer the items in their order."""
-    named = ["id" in row for row in rows]
-    if any(named) and not all(named):
-        raise DataError(f"{path}:{named.index(False) + 1}: no `id`, but other rows have one; give all or none")
-    if not all(named) and len(rows) != len(asked):
+def _match(asked: list[Item], rows: list[Row], path: Path) -> dict[str, str | None]:
+    """Predictions by item id, None where one is null; rows without `id` answer the items in their order."""
+    nameless = [row for row in rows if row.get("id") is None]
+    if 0 < len(nameless) < len(rows):
+        raise DataError(f"{nameless[0].where}: no `id`, but other rows have one; give all or none")
+    if nameless and len(rows) != len(asked):
         raise DataError(f"{path}: {len(rows)} rows without `id` for {len(asked)} items; give each its `id`")
     known = {item.id for item in asked}
-    keys = [str(row["id"]) for row in rows] if all(named) else [item.id for item in asked]
-    said: dict[str, str] = {}
-    for number, (row, key) in enumerate(zip(rows, keys, strict=True), start=1):
-        where = f"{path}:{number}"
+    keys = [item.id for item in asked] if nameless else [str(row.get("id")) for row in rows]
+    said: dict[str, str | None] = {}
+    for row, key in zip(rows, keys, strict=True):
         if key not in known:
-            raise DataError(f"{where}: no item {key!r}; ids are such as {asked[0].id!r}")
+            raise DataError(f"{row.where}: no item {key!r}; ids are such as {asked[0].id!r}")
         if key in said:
-            raise DataError(f"{where}: item {key!r} is answered twice")
-        found = next((row[name] for name in PREDICTION if name in row), None)
-        said[key] = "" if found is None and "prediction" in row else str(field(row, PREDICTION, where))
+            raise DataError(f"{row.where}: item {key!r} is answered twice")
+        said[key] = _prediction(row)
     return said
 
 
-def _item(row: Row, where: str, number: int) -> Item:
-    found = field(row, REFERENCES, where)
-    references = tuple(map(str, found)) if isinstance(found, list | tuple) else (str(found),)
-    if not references:
-        raise DataError(f"{where}: `references` is empty; give at least one")
-    return Item(str(row.get("id", number)), str(row.get("question", "")), references, None)
+def _prediction(row: Row) -> str | None:
+    """What a row answers, which may be nothing; None where it is null. Raises DataError without such a column."""
+    name = next((name for name in PREDICTION if name in row.cells), PREDICTION[0])
+    found = row.cells.get(name)
+    if name not in row.cells or not isinstance(found, str | int | float | None):
+        raise DataError(f"{row.where}: no text in `{name}`; its columns are {sorted(row.cells)}")
+    return None if found is None else str(found)
+
+
+def _item(row: Row, number: int) -> Item:
+    key = row.get("id")
+    return Item(str(number if key is None else key), str(row.get("question") or ""), row.texts(*REFERENCES), None)
 
 
 def answer_rows(answers: list[Answer]) -> list[dict[str, Any]]:

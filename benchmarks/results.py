@@ -66,6 +66,7 @@ class Result(BaseModel):
     overlap: dict[str, Any] | None
     answers: str  # path, relative to the run's folder
     seconds: float
+    resumed: int = 0  # answers that stood from a run that was killed; `seconds` is without them
     versions: dict[str, str]
     hardware: str
 
@@ -127,6 +128,11 @@ def read_result(path: Path) -> Result:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: no result of `evovlm bench run` ({str(error).splitlines()[0]})") from None
+
+
+def has_results(place: Path) -> bool:
+    """Whether a folder holds any result."""
+    return any(place.glob(f"**/{RESULTS}/*.json"))
 
 
 def find_results(places: Iterable[Path]) -> list[tuple[Path, Result]]:

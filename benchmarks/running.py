@@ -22,14 +22,14 @@ from benchmarks.batches import fitting_batch
 from benchmarks.contamination import bred_on
 from benchmarks.pairs import Pair
 from benchmarks.results import ANSWERS, RESULTS, Answer, Result, digest_of, mark, read_answers, summary
-from benchmarks.suite import Suite, SuiteModel
+from benchmarks.suite import Suite
 from evovlm import study_log
-from evovlm.engines.hf import Engine
+from evovlm.engines.hf import Engine, is_out_of_memory
 from evovlm.engines.prompts import Prepared
 from evovlm.errors import UserError
 from evovlm.heldout import without_image
 from evovlm.sources import OpenModel, open_model
-from evovlm.tasks import Item
+from evovlm.tasks import Generation, Item
 from evovlm.version import hardware, versions
 
 PLANS = "plans"
@@ -44,14 +44,16 @@ Step = Callable[[Pair, int], None]  # hears how many answers were made, or found
 def run_suite(
     suite: Suite, pairs: Sequence[Pair], out: Path, *, device: str, download: bool, step: Step
 ) -> list[Result]:
-    """The result of every pair. Raises UserError where another process works in the folder."""
+    """The result of every pair. Raises UserError where another process works in the folder, or a model cannot run."""
+    # All are opened before any is asked: a name that is none should not be told after hours.
+    opened = [
+        open_model(model.name, model.model, model.revision, Path.cwd(), download=download) for model in suite.models
+    ]
     with _hold(out):
         return [
             result
-            for model in suite.models
-            for result in _run_model(
-                model, [pair for pair in pairs if pair.model == model], suite, out, device, download, step
-            )
+            for model, found in zip(suite.models, opened, strict=True)
+            for result in _run_model(found, [pair for pair in pairs if pair.model == model], suite, out, device, step)
         ]
 
 
@@ -68,10 +70,9 @@ def _hold(folder: Path) -> Iterator[None]:
 
 
 def _run_model(
-    model: SuiteModel, pairs: Sequence[Pair], suite: Suite, out: Path, device: str, download: bool, step: Step
+    opened: OpenModel, pairs: Sequence[Pair], suite: Suite, out: Path, device: str, step: Step
 ) -> Iterator[Result]:
     """A model's results; it is loaded only where an answer is missing."""
-    opened = open_model(model.name, model.model, model.revision, Path.cwd(), download=download)
     engine: Engine | None = None
     for pair in pairs:
         done = _finished(out, pair, opened, suite)
@@ -99,32 +100,63 @@ def _run_pair(
     known = {answer.id for answer in read_answers(path)}
     step(pair, len(known))
     halved: list[int] = []
-    for made in _answers(engine, pair, asked, generation, plan["batch"], known, halved):
-        study_log.append_rows(path, [answer.model_dump(mode="json") for answer in made])
-        step(pair, len(made))
-    result = _result(out, pair, opened, suite, plan["batch"], halved, engine, device, time.perf_counter() - started)
+    with _told(pair, device):
+        for made in _answers(engine, pair, asked, generation, plan["batch"], known, halved):
+            study_log.append_rows(path, [answer.model_dump(mode="json") for answer in made])
+            step(pair, len(made))
+    result = _result(out, pair, opened, suite, engine, device).model_copy(
+        update={
+            "batch": plan["batch"],
+            "halved": halved,
+            "resumed": len(known),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+    )
     where = out / RESULTS / f"{pair.stem}.json"
     where.parent.mkdir(exist_ok=True)
     study_log.write_json(where, result.model_dump(mode="json"))
     return result
 
 
+@contextmanager
+def _told(pair: Pair, device: str) -> Iterator[None]:
+    """What a model can do wrong, as errors in a sentence; answers that stand already are kept."""
+    where = f"{pair.model.name} on {pair.task.name}"
+    try:
+        yield
+    except FloatingPointError as error:
+        raise UserError(f"{where}: {error}; its weights are broken, leave the model out or merge it again") from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{where}: one question alone does not fit into the memory of {device}; free some, choose another --device,"
+            " or a preset of fewer beams or tokens, and run the same command"
+        ) from None
+
+
 def _answers(
     engine: Engine,
     pair: Pair,
     asked: Sequence[Item],
-    generation: Any,
+    generation: Generation,
     batch: int,
     known: set[str],
     halved: list[int],
 ) -> Iterator[list[Answer]]:
     """Answers batch by batch, those of `known` ids passed over. What was too large is told in `halved`, and kept to."""
     by_id = {item.id: item for item in pair.items}
-    for start in range(0, len(asked), WINDOW * batch):
+    start = 0
+    while start < len(asked):
         window = asked[start : start + WINDOW * batch]
+        start += len(window)
         if all(item.id in known for item in window):
             continue
-        prepared = engine.prepare(window, generation, batch)
+        prepared = _prepared_or_none(engine, window, generation, batch)
+        if prepared is None:
+            halved.append(batch)
+            batch, start = (batch + 1) // 2, start - len(window)
+            continue
         rows = [row for row in prepared.batches if not all(window[index].id in known for index in row)]
         while rows:
             row = rows.pop(0)
@@ -132,14 +164,24 @@ def _answers(
             answers = engine.answer(part)
             if part.halved:
                 halved += part.halved
-                most = max(len(piece) for piece in part.batches)
-                rows = [piece[i : i + most] for piece in rows for i in range(0, len(piece), most)]
+                batch = max(len(piece) for piece in part.batches)
+                rows = [piece[i : i + batch] for piece in rows for i in range(0, len(piece), batch)]
             ids = [window[index].id for index in row]
             yield [
                 mark(pair.task, by_id[key], answer)
                 for key, answer in zip(ids, answers, strict=True)
                 if key not in known
             ]
+
+
+def _prepared_or_none(engine: Engine, window: Sequence[Item], generation: Generation, batch: int) -> Prepared | None:
+    """Prompts and picture features of a window; None where they do not fit into memory and a smaller batch might."""
+    try:
+        return engine.prepare(window, generation, batch)
+    except (MemoryError, RuntimeError) as error:
+        if batch == 1 or not is_out_of_memory(error):
+            raise
+    return None
 
 
 def _plan(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
@@ -195,17 +237,8 @@ def _finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result 
     return Result.model_validate(study_log.read_json(path))
 
 
-def _result(
-    out: Path,
-    pair: Pair,
-    opened: OpenModel,
-    suite: Suite,
-    batch: int,
-    halved: list[int],
-    engine: Engine,
-    device: str,
-    seconds: float,
-) -> Result:
+def _result(out: Path, pair: Pair, opened: OpenModel, suite: Suite, engine: Engine, device: str) -> Result:
+    """The result of the answers on disk; how the work went is not known here."""
     made = {answer.id: answer for answer in read_answers(out / ANSWERS / f"{pair.stem}.jsonl")}
     return Result(
         model=pair.model.name,
@@ -217,11 +250,12 @@ def _result(
         rules=dict(pair.task.rules),
         generation=asdict(pair.task.generation),
         sees=engine.sees,
-        batch=batch,
-        halved=halved,
+        batch=0,
+        halved=[],
+        resumed=0,
         overlap=bred_on(pair.model, opened.folder, pair.items),
         answers=f"{ANSWERS}/{pair.stem}.jsonl",
-        seconds=round(seconds, 1),
+        seconds=0.0,
         versions=versions(),
         hardware=hardware(device),
         **summary([made[item.id] for item in pair.items], suite.seed),

@@ -108,11 +108,36 @@ class Assembly:
             for source, name in job.parts
         ]
         if job.factor == 1.0:
-            return merge_tensor(self.recipe.method, base, operands, self.options, dtype=self.dtype, out=out)
+            merged = merge_tensor(self.recipe.method, base, operands, self.options, dtype=self.dtype, out=out)
+            return self.keep_rows(job, merged)
         # Multiplied before rounding, so that folding costs one rounding and not two.
         whole = merge_tensor(self.recipe.method, base, operands, self.options, dtype=torch.float32)
         scaled = (whole * job.factor).to(self.dtype)
         return scaled if out is None else out.copy_(scaled)
+
+    def keep_rows(self, job: Job, merged: Tensor) -> Tensor:
+        """Put the owner's vocabulary rows that nothing is merged into back into a merged tensor, in place.
+
+        A method would scale them (slerp, a sum of weights that is not 1) or round them to another model's dtype.
+        """
+        kept = self._untouched(job) if job.name in VOCABULARY_TENSORS else None
+        if kept is not None and bool(kept.any()):
+            merged[kept] = tower_tensor(self.owner, job.name)[kept].to(self.dtype).to(merged.dtype)
+        return merged
+
+    def _untouched(self, job: Job) -> Tensor | None:
+        """Rows that no source but the owner has, or that have no base to be measured from: bool [output rows]."""
+        lacking = [self.rows[model.label].rows < 0 for model in self._others(job)]
+        if not METHODS[self.recipe.method].needs_base:
+            return torch.stack(lacking).all(dim=0) if lacking else None
+        assert self.base is not None
+        if self.base is not self.owner:
+            return self.rows[self.base.label].rows < 0
+        return torch.stack(lacking).all(dim=0)
+
+    def _others(self, job: Job) -> list[OpenModel]:
+        """The sources of a job whose vocabulary is not the output's own."""
+        return [model for source, _ in job.parts if (model := self.sources[source]) is not self.owner]
 
     def operand(self, job: Job, source: str, tensor: Tensor, draws: Draws, tables: Tables | None = None) -> Operand:
         """One source's term with the recipe's weight and density for the job's layer group."""
@@ -205,17 +230,21 @@ def _parallel(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]
 
 
 def _stacked(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
-    """passthrough: layers of the sources one above the other, everything else the owner's."""
-    whole = next((name for name, model in sources.items() if model is owner), recipe.slices[0].source)
-    stack = [(part.source, layer) for part in recipe.slices for layer in range(*part.layers)]
-    names: list[tuple[str, str, str]] = [(name, whole, name) for name in owner.tower if layer_of(name) is None]
+    """passthrough: layers of the sources one above the other, on the first slice's embeddings, below the last's head.
+
+    As mergekit has it; the final norm belongs to the head. Vocabulary rows are the owner's in number and order.
+    """
+    first, last = recipe.slices[0].source, recipe.slices[-1].source
+    outside = [name for name in owner.tower if layer_of(name) is None]
+    names: list[tuple[str, str, str]] = [(name, first if name == EMBEDDING else last, name) for name in outside]
     suffixes = [name.removeprefix("model.layers.0.") for name in owner.tower if layer_of(name) == 0]
+    stack = [(part.source, layer) for part in recipe.slices for layer in range(*part.layers)]
     for index, (source, layer) in enumerate(stack):
         for suffix in suffixes:
             names.append((f"model.layers.{index}.{suffix}", source, f"model.layers.{layer}.{suffix}"))
     group_of = _group_of(recipe, [name for name, _, _ in names])
     for name, source, origin in names:
-        model = sources[source]
+        model = owner if name in VOCABULARY_TENSORS else sources[source]
         shape = model.checkpoint.shape(model.tower[origin])
         yield Job(name, owner.layout.in_file(name), group_of(name), shape, ((source, origin),))
 

@@ -29,6 +29,8 @@ INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # The format's own limit; a larger figure is garbage read as a length.
 MOST_HEADER_BYTES = 100_000_000
+# A clone without Git LFS holds small texts in place of the weights.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 _DTYPES = {code: dtype for dtype, code in DTYPE_CODES.items()}
 _RESUME = "fetch the file again"
 # Private mappings count as memory promised, and a file larger than the machine's memory would be refused. We write to
@@ -133,6 +135,8 @@ def read_header(path: Path) -> list[tuple[TensorInfo, int]]:
         size = path.stat().st_size
         with path.open("rb") as file:
             first = file.read(8)
+            if first == LFS_POINTER[:8]:
+                raise CheckpointError(f"{path} is a pointer of Git LFS, not the file; fetch it with `git lfs pull`")
             length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
             if not 2 <= length <= MOST_HEADER_BYTES:
                 raise CheckpointError(f"{path} is no safetensors file (its header length reads {length}); {_RESUME}")

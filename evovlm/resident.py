@@ -71,6 +71,7 @@ class ResidentMerger:
             kept = self._source(candidate, job, source, name, base)
             operands.append(candidate.operand(job, source, kept.tensor, kept.draws, kept.tables))
         merged = merge_tensor(candidate.recipe.method, base, operands, candidate.options, dtype=candidate.dtype)
+        merged = candidate.keep_rows(job, merged)
         if not bool(torch.isfinite(merged.sum(dtype=torch.float32))):
             raise FloatingPointError(f"{job.name}: the merged weights are not finite")
         self._tower[job.name].data.copy_(merged)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,17 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
         ("tokenizer.model", _from_sentencepiece),
         ("vocab.json", _from_json_table),
     ):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            return {**read(path), **_added_tokens(folder)}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} is no tokenizer that can be read ({error!r}); fetch it again") from error
+        if (folder / name).is_file():
+            return {**_told(folder / name, read), **_added_tokens(folder)}
     return None
+
+
+def _told(path: Path, read: Callable[[Path], dict[str, int]]) -> dict[str, int]:
+    """What a reader makes of a tokenizer's file. Raises CheckpointError that names the file."""
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is no tokenizer that can be read ({error!r}); fetch it again") from error
 
 
 def match_rows(
@@ -179,10 +182,12 @@ def _from_json_table(path: Path) -> dict[str, int]:
 def _added_tokens(folder: Path) -> dict[str, int]:
     """Tokens that a tune added, which its tokenizer file may not know."""
     tokens: dict[str, int] = {}
-    if (folder / "added_tokens.json").is_file():
-        tokens |= _from_json_table(folder / "added_tokens.json")
-    if (folder / "tokenizer_config.json").is_file():
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        for row, added in (config.get("added_tokens_decoder") or {}).items():
-            tokens[added["content"]] = int(row)
+    for name, read in (("added_tokens.json", _from_json_table), ("tokenizer_config.json", _from_config)):
+        if (folder / name).is_file():
+            tokens |= _told(folder / name, read)
     return tokens
+
+
+def _from_config(path: Path) -> dict[str, int]:
+    added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens_decoder") or {}
+    return {token["content"]: int(row) for row, token in added.items()}

@@ -117,6 +117,12 @@ def test_a_file_cut_anywhere_is_refused(single: Path):
             Checkpoint.open(single)
 
 
+def test_a_pointer_of_git_lfs_is_told_as_such(single: Path):
+    (single / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(CheckpointError, match="git lfs pull"):
+        Checkpoint.open(single)
+
+
 def test_bytes_behind_the_last_tensor_are_refused(single: Path):
     with (single / "model.safetensors").open("ab") as file:
         file.write(b"\0")

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.commands.entries import read_entries
-from benchmarks.comparison import Entry, Versus, against, by_task
+from benchmarks.comparison import CHANCE, Entry, Versus, against, by_task
 from benchmarks.tables import Sheet, print_sheet
 from evovlm.errors import UserError
 
-Key = tuple[str, str, str]
+Key = tuple[str, ...]
 
 
 def compare(
@@ -36,9 +36,11 @@ def compare(
 
     groups = {key: group for key, group in by_task(read_entries(places)).items() if len(group) > 1}
     if not groups:
-        raise UserError(f"{', '.join(map(str, places))}: no two results on the same items; nothing to compare")
+        raise UserError(
+            f"{', '.join(map(str, places))}: no two results on the same items, scored alike; nothing to compare"
+        )
     told: list[dict[str, Any]] = []
-    for (task, split, _), (reference, group) in _referred(groups, to).items():
+    for (task, split, *_), (reference, group) in _referred(groups, to).items():
         rows = [against(reference, entry, changes=changes) for entry in group if entry is not reference]
         if as_json:
             told.append({"task": task, "split": split, "to": reference.name, "versus": [_row(row) for row in rows]})
@@ -79,7 +81,9 @@ def _sheet(title: str, reference: Entry, rows: list[Versus]) -> Sheet:
         )
         for row in rows
     ]
-    note = f"{reference.result.items} items, paired bootstrap; n.s.: the 95 % interval of the difference holds zero."
+    note = (
+        f"{reference.result.items} items, paired bootstrap; {CHANCE}: the 95 % interval of the difference holds zero."
+    )
     several = "" if len(rows) < 2 else f" {len(rows)} comparisons: by chance alone, one in twenty looks significant."
     return Sheet(title, columns, (first, *lines), (note + several,))
 

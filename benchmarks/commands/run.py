@@ -18,7 +18,7 @@ from benchmarks.suite import Suite, make_suite, named_model, read_suite
 from benchmarks.tables import Sheet, html, markdown, print_sheet, run_sheets
 from evovlm.console import OUT, bars
 from evovlm.errors import UserError
-from evovlm.study_log import write_json
+from evovlm.study_log import write_json, write_text
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the results; the same command goes on.")] = Path("runs/bench"),
     model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, beside or without a suite.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT, in the suite's place.")] = None,
-    preset: Annotated[str | None, typer.Option(help="How the tasks of --task ask and score.")] = None,
+    preset: Annotated[str | None, typer.Option(help="How tasks ask and score, in the suite's place.")] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Questions a task; all if left out.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Which questions are drawn.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Questions at once; found by itself.")] = None,
@@ -43,7 +43,7 @@ def run(
       evovlm bench run zoo
       evovlm bench run zoo --model mine=runs/vlm/checkpoint --out runs/zoo
       evovlm bench run --model zoo:ja --task mgsm-ja@data/mgsm:test --preset short
-      evovlm bench run evovlm-jp --device cuda --download
+      evovlm bench run evovlm-jp --device cuda --download --preset greedy
     """
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -81,8 +81,8 @@ def _write(out: Path, results: Sequence[Result], content: dict[str, Any]) -> lis
     ]
     sheets, title = run_sheets(results, behind_best(entries)), f"Results in {out.name}"
     write_json(out / "results.json", content)
-    (out / "results.md").write_text(markdown(sheets, title), encoding="utf-8")
-    (out / "results.html").write_text(html(sheets, title), encoding="utf-8")
+    write_text(out / "results.md", markdown(sheets, title))
+    write_text(out / "results.html", html(sheets, title))
     return sheets
 
 
@@ -99,10 +99,10 @@ def choose_suite(
     content = {"models": [], "tasks": []} if suite is None else read_suite(suite).model_dump(mode="json")
     content["models"] += [named_model(text).model_dump(mode="json") for text in models or []]
     if tasks:
-        content["tasks"] = [{"task": text, "preset": preset} for text in tasks]
+        content["tasks"] = [{"task": text} for text in tasks]
     if not content["models"] or not content["tasks"]:
         raise UserError("nothing to run: name a suite, such as `run zoo`, or --model and --task")
-    if items is not None:
-        content["tasks"] = [asked | {"items": items} for asked in content["tasks"]]
+    over = {key: value for key, value in (("preset", preset), ("items", items)) if value is not None}
+    content["tasks"] = [asked | over for asked in content["tasks"]]
     content |= {key: value for key, value in (("seed", seed), ("batch", batch)) if value is not None}
     return make_suite(content, where=suite or "the command line")

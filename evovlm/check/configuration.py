@@ -58,6 +58,7 @@ def check_own_configuration(model: OpenModel) -> Iterator[Finding]:
 
 def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
     """A language model's configuration with its architecture's defaults and rope settings under one name each."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
     given = dict(text_config)
@@ -68,7 +69,7 @@ def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
             config = CONFIG_MAPPING[kind](
                 **{key: value for key, value in given.items() if key != "model_type"}
             ).to_dict()
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError):
             config = given  # a configuration that its own class refuses is compared as it stands
     config = {**config, "model_type": kind}
     rope = config.get("rope_parameters") or {}

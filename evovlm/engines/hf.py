@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -28,9 +30,13 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+<<<<<<< HEAD
 from evovlm.engines.lean import Lean
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, cut, prepared_of, see
+=======
+from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, prepared_of, see
+>>>>>>> main
 from evovlm.engines.sampling import Choose, sampler
 from evovlm.engines.tower_view import view_of
 from evovlm.errors import CheckpointError
@@ -38,6 +44,12 @@ from evovlm.tasks.protocol import Generation, Item
 
 # Progress is shown by whoever asks for answers, not by every load.
 disable_progress_bar()
+
+# What transformers raises for a folder that is incomplete, damaged or of a model that it does not know.
+LOADING_FAULTS = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
 
 # Below this share of unfinished rows, the finished ones are taken out of the cache.
 WORTH_DROPPING = 0.75
@@ -69,14 +81,27 @@ class Engine:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Engine:
-        """Load a checkpoint folder; `dtype` None keeps the stored one. Remote code is never run."""
-        config = AutoConfig.from_pretrained(folder)
-        sees = hasattr(config, "vision_config")
-        kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-        model = kind.from_pretrained(folder, dtype=dtype if dtype is not None else "auto", use_safetensors=True)
+        """Load a checkpoint folder; `dtype` None keeps the stored one. Remote code is never run.
+
+        Raises CheckpointError for a folder that transformers cannot load.
+        """
+        try:
+            config = AutoConfig.from_pretrained(folder)
+            sees = hasattr(config, "vision_config")
+            kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            model = kind.from_pretrained(folder, dtype=dtype if dtype is not None else "auto", use_safetensors=True)
+            reader: Any = AutoProcessor if sees else AutoTokenizer
+            processor = reader.from_pretrained(folder)
+        except torch.OutOfMemoryError:
+            raise
+        except LOADING_FAULTS as error:
+            raise CheckpointError(
+                f"{folder}: transformers cannot load it ({error}); complete the folder or fetch it again"
+            ) from error
         model = model.to(device).eval().requires_grad_(False)
-        reader: Any = AutoProcessor if sees else AutoTokenizer
-        return cls(model, reader.from_pretrained(folder), sees=sees)
+        if sees:
+            complete_processor(processor, model)
+        return cls(model, processor, sees=sees)
 
     def _go_lean(self) -> None:
         view = view_of(self.model, self.decoder)
@@ -272,3 +297,17 @@ def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
     if not bool(torch.isfinite(logits if logits.ndim == 1 else logits.amax(dim=-1)).all()):
         raise FloatingPointError("the logits are not finite")
     return logits
+<<<<<<< HEAD
+=======
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _cut(text: str, stop: Sequence[str]) -> str:
+    """The text before the first stop string."""
+    ends = [place for place in (text.find(string) for string in stop) if place >= 0]
+    return text[: min(ends, default=len(text))]
+>>>>>>> main

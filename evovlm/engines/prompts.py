@@ -54,6 +54,17 @@ class Prepared:
         self.batches = [batch[at : at + half] for batch in self.batches for at in range(0, len(batch), half)]
 
 
+def complete_processor(processor: Any, model: Any) -> None:
+    """Give a processor what older checkpoints leave out: how many tokens a picture takes."""
+    if getattr(processor, "patch_size", 0) is not None:
+        return
+    processor.patch_size = model.config.vision_config.patch_size
+    processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
+    # A vision tower that has a class token makes one feature more than there are patches.
+    names = (name for name, _ in model.model.vision_tower.named_parameters())
+    processor.num_additional_image_tokens = int(any(name.endswith("class_embedding") for name in names))
+
+
 def plan_batches(lengths: Sequence[int], batch: int, *, alike: bool = False) -> list[list[int]]:
     """Item indices in batches of like length, the longest first, so that memory runs out early or never.
 

@@ -93,11 +93,12 @@ class _Reader:
             "parameters": parameters,
             "dtype": self._dtype(models),
         }
-        if self._base is not None:
-            content["base"] = _entry(*self._base)
         if self._method == "passthrough":
             content["slices"] = self._stack(segments, sources)
-            content["owner"] = names[0]
+            # mergekit's base of a stack lends configuration and tokenizer alone.
+            content["owner"] = names[0] if self._base is None else sources.get(self._base)
+        if self._base is not None and content.get("owner") is None:
+            content["base"] = _entry(*self._base)
         return Recipe.model_validate(content | self._vocabulary(sources))
 
     def _refuse_unknown(self) -> None:
@@ -219,20 +220,14 @@ class _Reader:
     def _stack(self, segments: list[Segment], sources: dict[tuple[str, str | None], str]) -> list[Slice]:
         if any("scale" in scope for segment in segments for scope in (*segment.scopes.values(), self._parameters)):
             raise RecipeError("parameters.scale: evovlm's passthrough copies layers as they are; remove the key")
-        stack, ends = [], []
+        stack = []
         for segment in segments:
             if len(segment.scopes) != 1:
                 raise RecipeError("slices: passthrough takes one source a slice")
             (model,) = segment.scopes
-            ends.append(model)
             if segment.starts[model] is not None and segment.length is not None:
                 start = segment.starts[model] or 0
                 stack.append(Slice(source=sources[model], layers=(start, start + segment.length)))
-        if ends[0] != ends[-1]:
-            raise RecipeError(
-                f"slices: mergekit takes the embeddings from {name_of(ends[0])} and the output head from"
-                f" {name_of(ends[-1])}; evovlm takes both from one source, so let both ends be of one model"
-            )
         return stack
 
 

@@ -60,19 +60,15 @@ def _refuse(recipe: Recipe) -> None:
         raise RecipeError(f"vocab: mergekit has no word for {recipe.vocab!r}; it knows match and position")
     if recipe.options.rescale == "inverse":
         raise RecipeError("options.rescale: mergekit rescales by l1 or not at all, not by the inverse density")
-    if recipe.method == "passthrough":
-        ends = {recipe.slices[0].source, recipe.slices[-1].source} if recipe.slices else {recipe.source_names[0]}
-        if ends != {recipe.owner or recipe.source_names[0]}:
-            raise RecipeError(
-                "owner: mergekit takes embeddings from the first slice and the head from the last; evovlm both"
-                " from the owner, so let the owner be the source of both"
-            )
 
 
 def _base_of(recipe: Recipe) -> str | None:
     if recipe.method == "slerp":
         return _model(recipe, recipe.source_names[0])
-    if recipe.base is None or recipe.method == "passthrough":
+    if recipe.method == "passthrough" and (recipe.owner is not None or recipe.base is None):
+        # Of a stack it lends configuration and tokenizer, which mergekit would else take from any source.
+        return _model(recipe, recipe.owner or recipe.source_names[0])
+    if recipe.base is None:
         return None
     base = _theirs(recipe.base.model, recipe.base.revision)
     # mergekit would give a linear base a say; without the key the first model lends its configuration.

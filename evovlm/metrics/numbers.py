@@ -3,42 +3,47 @@
 Knows no tasks. `compatible` takes the last match of the reference's regular expression: a thousands separator cuts
 a number ("1,000" reads as 0) and minus signs are lost. `corrected`, in this order:
 
-1. Widths are unified (NFKC); LaTeX, markdown bold, superscripts and circled list numbers go.
+1. Notation is unified, as `notation.py` says: widths, LaTeX, markdown, minus signs, 半.
 2. The last boxed number wins; else the sentence after the last marker that gives a number ("答え:", "答えは",
-   "Answer:", "The answer is", "####"); else the whole text. MGSM's lead-in "ステップごとの答え" is no marker.
+   "【答え】", "Answer:", "The answer is", "####"); else the whole text. MGSM's lead-in "ステップごとの答え" is
+   no marker.
 3. Of that text the last number counts (after an English marker without "=", the first: there the number leads).
    Brackets after a marker are asides. Kanji numerals are read only where the text holds no other digits, for
    words are full of them.
 4. Thousands separators, signs (also マイナス, △ and ▲ of Japanese accounts), decimals, fractions ("3/4", "4分の3",
-   "1 1/2", "½"), myriads ("8万", "2万5千") and million and the like are read; units are not: "50%" is 50.
+   "1 1/2", "½"), powers of ten ("1.2×10^5", "1e3"), myriads ("8万", "2万5千") and million and the like are read; units
+   are not: "50%" is 50.
 """
 
 import re
-import unicodedata
 from fractions import Fraction
 from typing import Literal
 
+from evovlm.metrics.notation import unify
 from evovlm.metrics.numerals import KANJI_NUMERAL, kanji_value, mixed_value
 
 NumberScoring = Literal["compatible", "corrected"]
 
+MOST_MARKERS = 50  # a model that repeats itself for ever is not read for ever
+
 _COMPATIBLE = re.compile(r"\d*\.?\d+")
 
-_PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_PLAIN = r"(?:\d{1,3}(?:,\d{3}){1,30}(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _MYRIADS = rf"(?:{_PLAIN})(?:[十百千万億兆](?:{_PLAIN})?)*"
 # A sign follows no operand ("10-3" subtracts); a number follows no letter, power or index ("m2", "10^3", "x_1").
 _SIGN = r"(?<![\d)\]}.,%])[-+]"
-_START = r"(?<![A-Za-z^_\d.])"
+_START = r"(?<![A-Za-z^_\d])(?<!\d\.)"
+_POWER = r"(?: ?[×x*] ?10\^\{?(?P<power>-?\d{1,2})\}?|[eE](?P<exponent>[-+]?\d{1,2})(?![A-Za-z\d]))"
 _NUMBER = re.compile(
     rf"(?P<sign>{_SIGN})?{_START}(?:"
     r"(?P<share>(?:(?P<share_whole>\d+)と)?(?<!時間)(?P<share_under>\d+)分の(?P<share_over>\d+))"
-    r"|(?P<ratio>(?<!/)(?:(?P<ratio_whole>\d+) )?(?P<ratio_over>\d[\d,]*)/(?P<ratio_under>0*[1-9]\d*)(?![\d/]))"
-    rf"|(?P<mixed>{_MYRIADS})(?: ?(?P<scale>hundred|thousand|million|billion|trillion)\b)?)",
+    r"|(?P<ratio>(?<!/)(?:(?P<ratio_whole>\d+)(?: |と))?(?P<ratio_over>\d[\d,]*)/(?P<ratio_under>0*[1-9]\d*)(?![\d/]))"
+    rf"|(?P<mixed>{_MYRIADS})(?:{_POWER}| ?(?P<scale>hundred|thousand|million|billion|trillion)(?![A-Za-z]))?)",
     re.IGNORECASE,
 )
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
-_JAPANESE_MARKER = re.compile(r"(?<!ごとの)(?:答え?|解答|回答|正解|解)(?:え)?(?:は|が|[:=])\s*")
+_JAPANESE_MARKER = re.compile(r"(?<!ごとの)(?:答え?|解答|回答|正解|解)(?:え)?(?:は|が|[:=→】\]]|\s(?=\s*[-$¥\d]))\s*")
 _ENGLISH_MARKER = re.compile(r"(?:\banswer(?:\s+is|\s*[:=])|####)[:\s]*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[。\n!?]|\.(?=\s|$)")
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|「[^」]*」")
@@ -54,7 +59,7 @@ def extract_number(text: str, scoring: NumberScoring = "corrected") -> str | Non
         return found[-1] if found else None
     if scoring != "corrected":
         raise ValueError(f"unknown scoring {scoring!r}; choose from ['compatible', 'corrected']")
-    value = _corrected(_unify(text))
+    value = _corrected(unify(text))
     return None if value is None else _plain(value)
 
 
@@ -86,33 +91,6 @@ def _plain(value: Fraction) -> str:
     return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
 
 
-def _unify(text: str) -> str:
-    """One way to write each thing: widths, minus signs, LaTeX, vulgar fractions."""
-    spaced = "".join(_letter(character) for character in text)
-    unified = unicodedata.normalize("NFKC", spaced).replace("⁄", "/")
-    unified = re.sub(r"\.{2,}", " ", unified)
-    unified = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2", unified)
-    unified = re.sub(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", unified)
-    unified = unified.replace("{,}", ",").replace("**", "")
-    unified = re.sub(r"\\[,!;]", "", unified)
-    unified = re.sub(r"\\([%$#])", r"\1", unified)
-    unified = re.sub(r"[−–‐‑‒﹣]", "-", unified)
-    # A long-vowel mark stands for a minus only where no word goes before.
-    unified = re.sub(r"(?<![ぁ-ヿ一-鿿A-Za-z\d])ー(?=\d)", "-", unified)
-    unified = re.sub(r"(?:マイナス|[△▲])\s*(?=[\d〇零一二三四五六七八九十百千])", "-", unified)
-    return re.sub(r"-\s*[$¥]\s*(?=\d)", "-", unified)
-
-
-def _letter(character: str) -> str:
-    """Superscripts and list numbers would turn into digits; "3½" would become "31/2"."""
-    form = unicodedata.decomposition(character).partition(" ")[0]
-    if form == "<fraction>":
-        return f" {character}"
-    if form in ("<super>", "<sub>", "<circle>"):
-        return ""
-    return character
-
-
 def _corrected(text: str) -> Fraction | None:
     for boxed in reversed(_boxed(text)):
         value = _last(boxed)
@@ -120,7 +98,7 @@ def _corrected(text: str) -> Fraction | None:
             return value
     markers = [(match, False) for match in _JAPANESE_MARKER.finditer(text)]
     markers += [(match, True) for match in _ENGLISH_MARKER.finditer(text)]
-    for match, english in sorted(markers, key=lambda marker: marker[0].end(), reverse=True):
+    for match, english in sorted(markers, key=lambda marker: marker[0].end(), reverse=True)[:MOST_MARKERS]:
         value = _marked(text[match.end() :], english)
         if value is not None:
             return value
@@ -175,4 +153,5 @@ def _read(match: re.Match[str]) -> Fraction:
         value += Fraction(int(part["ratio_over"].replace(",", "")), int(part["ratio_under"]))
     else:
         value = mixed_value(part["mixed"]) * _SCALES.get((part["scale"] or "").lower(), 1)
+        value *= Fraction(10) ** int(part["power"] or part["exponent"] or 0)
     return -value if part["sign"] == "-" else value

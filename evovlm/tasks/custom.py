@@ -1,7 +1,7 @@
 """Anybody's questions: a JSON, JSON-lines, CSV, TSV or parquet file, or a folder of images with such a file.
 
-Knows columns `question`, `reference` or `references`, and optionally `image`, `id`, `split`; no models. Rows without
-`split` belong to whichever split is asked for: the file's role is then the user's word.
+Knows columns `question`, `reference` or `references`, and optionally `image`, `id`, `split`; no models. Rows and files
+that name no split belong to whichever is asked for: their role is then the user's word.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from pathlib import Path
 from evovlm.errors import DataError
 from evovlm.tasks.data_task import DataTask, Mark, chosen_preset
 from evovlm.tasks.images import picture
-from evovlm.tasks.marking import mark_number, mark_words
+from evovlm.tasks.marking import mark_number, mark_words, number_of
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import Row, field, read_rows
+from evovlm.tasks.records import Row, read_rows
 
 VQA, MATHS = "custom-vqa", "custom-maths"
-SPLITS = ("search", "validation", "test")
-PATTERNS = ("*.jsonl", "*.parquet", "*.json", "*.csv", "*.tsv")
+# Each split, and what others call it.
+SPLITS = {"search": ("search", "train"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+PATTERNS = ("*.jsonl", "*.parquet", "*.json", "*.csv", "*.tsv", "data/*.parquet")
 QUESTION = ("question", "0")
 REFERENCES = ("references", "reference", "answers", "answer", "1")
+IMAGE = ("image", "file_name")  # the second is what `datasets` calls it in a folder of images
 
 
 def custom_vqa(options: Options) -> Task:
@@ -48,22 +51,26 @@ def _custom(name: str, options: Options, marker: Callable[[Preset], Mark]) -> Ta
             raise DataError(f"{name}: which file? name it as {name}@FILE:{split}")
         if not options.path.exists():
             raise DataError(f"{options.path}: no such file or folder")
-        return read_items(options.path, split, preset.questions)
+        items = read_items(options.path, split, preset.questions)
+        for item in items if name == MATHS else ():
+            for reference in item.references:
+                number_of(item, reference)
+        return items
 
-    return DataTask(name, SPLITS, ("test",), preset, options, read, marker(preset))
+    return DataTask(name, tuple(SPLITS), ("test",), preset, options, read, marker(preset))
 
 
 def read_items(where: Path, split: str, questions: str) -> list[Item]:
     """The items of a split. `questions: first` keeps the first question about each image."""
     items: list[Item] = []
-    seen: set[str] = set()
-    for path in files_at(where, PATTERNS):
-        rows = [row for row in read_rows(path) if row.get("split") in (None, "", split)]
+    seen: set[str | bytes] = set()
+    for path in _files_of(where, split):
+        rows = [row for row in read_rows(path) if _split_of(row) in (None, split)]
         for number, row in enumerate(rows, start=1):
-            key = str(row["image"]) if questions == "first" and row.get("image") else None
-            if key is not None and key in seen:
+            key = _image_key(row)
+            if questions == "first" and key in seen:
                 continue
-            seen.add(key or "")
+            seen |= {key} - {""}
             items.append(_item(row, path, number))
     twice = len(items) - len({item.id for item in items})
     if twice:
@@ -71,15 +78,36 @@ def read_items(where: Path, split: str, questions: str) -> list[Item]:
     return items
 
 
+def _files_of(where: Path, split: str) -> list[Path]:
+    """The files of a split: of a folder whose files bear names of splits, such as test.jsonl, those of that name."""
+    paths = files_at(where, PATTERNS)
+    if where.is_file():
+        return paths
+    return [path for path in paths if SPLIT_OF.get(path.stem.partition("-")[0], split) == split]
+
+
+def _split_of(row: Row) -> str | None:
+    """The split that a row names. Raises DataError for a name that is none, so that no row is lost unseen."""
+    name = row.get("split")
+    if name is not None and name not in SPLIT_OF:
+        raise DataError(f"{row.where}: no split {name!r}; choose from {list(SPLITS)}")
+    return None if name is None else SPLIT_OF[name]
+
+
+def _image_key(row: Row) -> str | bytes:
+    """What tells a row's image from others: its path or its bytes; nothing without an image."""
+    cell = row.get(*IMAGE)
+    found = (cell.get("bytes") or cell.get("path")) if isinstance(cell, dict) else cell
+    return found if isinstance(found, bytes) else str(found or "")
+
+
 def _item(row: Row, path: Path, number: int) -> Item:
-    where = f"{path}:{number}"
-    question = str(field(row, QUESTION, where))
-    found = field(row, REFERENCES, where)
-    references = tuple(map(str, found)) if isinstance(found, list | tuple) else (str(found),)
-    if not references:
-        raise DataError(f"{where}: no reference; give `reference`, or `references` with at least one")
-    # Ids follow content, so that the same row in two files is seen to be the same.
-    digest = hashlib.blake2b(f"{question}\n{references}\n{number}".encode(), digest_size=6).hexdigest()
-    key = str(row.get("id") or f"{number:05d}-{digest}")
-    image = None if row.get("image") in (None, "") else picture(row["image"], path.parent, f"item {key}")
-    return Item(key, question, references, image)
+    question, references = row.text(*QUESTION), row.texts(*REFERENCES)
+    key = row.get("id")
+    if key is None:
+        # A row keeps its id when others are edited, and rows that say the same still differ.
+        digest = hashlib.blake2b(f"{question}\n{references}\n{number}".encode(), digest_size=6).hexdigest()
+        key = f"{number:05d}-{digest}"
+    cell = row.get(*IMAGE)
+    image = None if cell is None else picture(cell, path.parent, f"{row.where}: item {key}")
+    return Item(str(key), question, references, image)

@@ -14,7 +14,7 @@ from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks.marking import mark_number
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import Row, field, read_rows
+from evovlm.tasks.records import Row, read_rows
 
 NAME = "gsm8k-ja-search"
 REPOSITORY = "SakanaAI/gsm8k-ja-test_250-1319"
@@ -48,19 +48,15 @@ def gsm8k_ja_search(options: Options) -> Task:
 
 def read_problems(where: Path) -> list[Item]:
     """Rows 250 to 1318 of GSM8K's test split, from a file of these rows or of all."""
-    rows = [(path, row) for path in files_at(where, PATTERNS) for row in read_rows(path)]
-    first = _first_row(where, [row for _, row in rows])
-    items = []
-    for number, (path, row) in enumerate(rows):
-        index = int(row.get("index", first + number))
-        if index >= MGSM_ROWS:
-            items.append(_item(index, row, f"{path}:{number + 1}"))
-    return items
+    rows = [row for path in files_at(where, PATTERNS) for row in read_rows(path)]
+    first = _first_row(where, rows)
+    indices = [first + number if row.get("index") is None else row.whole("index") for number, row in enumerate(rows)]
+    return [_item(index, row) for index, row in zip(indices, rows, strict=True) if index >= MGSM_ROWS]
 
 
 def _first_row(where: Path, rows: list[Row]) -> int:
     """Which row of GSM8K a file begins with. Raises DataError where that cannot be known."""
-    if all("index" in row for row in rows) or len(rows) == ALL_ROWS:
+    if all(row.get("index") is not None for row in rows) or len(rows) == ALL_ROWS:
         return 0
     if len(rows) == ALL_ROWS - MGSM_ROWS:
         return MGSM_ROWS
@@ -70,8 +66,8 @@ def _first_row(where: Path, rows: list[Row]) -> int:
     )
 
 
-def _item(index: int, row: Row, where: str) -> Item:
-    answer = extract_number(str(field(row, ANSWER, where)))
+def _item(index: int, row: Row) -> Item:
+    answer = extract_number(row.text(*ANSWER))
     if answer is None:
-        raise DataError(f"{where}: its answer holds no number")
-    return Item(GSM8K_ID.format(index), str(field(row, QUESTION, where)), (answer,), None)
+        raise DataError(f"{row.where}: its answer holds no number")
+    return Item(GSM8K_ID.format(index), row.text(*QUESTION), (answer,), None)

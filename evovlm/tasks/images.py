@@ -52,7 +52,7 @@ def open_rgb(source: Path | io.BytesIO, where: str) -> Image.Image:
                 raise DataError(f"{where}: {width} x {height} pixels; at most {MOST_PIXELS:,} are taken, scale it down")
             image.seek(0)
             return _rgb(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders of broken files raise nearly anything
         if isinstance(error, DataError):
             raise
         raise DataError(f"{where}: its image cannot be read ({error}); replace the file or drop the item") from None

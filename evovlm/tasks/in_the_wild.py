@@ -9,7 +9,7 @@ from evovlm.tasks.images import picture
 from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import field, read_rows
+from evovlm.tasks.records import read_rows
 
 NAME = "ja-vlm-bench-in-the-wild"
 REPOSITORY = "SakanaAI/JA-VLM-Bench-In-the-Wild"
@@ -36,6 +36,6 @@ def _read(where: Path) -> list[Item]:
     for path in files_at(where, PATTERNS):
         for row in read_rows(path):
             key = f"wild-{len(items):02d}"
-            opens = picture(field(row, ("image",), key), path.parent, key)
-            items.append(Item(key, str(field(row, ("question",), key)), (str(field(row, ("answer",), key)),), opens))
+            opens = picture(row.value("image"), path.parent, key)
+            items.append(Item(key, row.text("question"), row.texts("answer"), opens))
     return items

@@ -13,7 +13,7 @@ from evovlm.tasks.marking import mark_choice
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import Row, field, read_rows
+from evovlm.tasks.records import Row, read_rows
 
 NAME = "jcommonsenseqa"
 REPOSITORY = "sbintuitions/JCommonsenseQA"  # JGLUE's own files as parquet
@@ -47,20 +47,20 @@ def _located(options: Options, split: str) -> list[Path]:
 
 
 def _read(paths: list[Path], split: str) -> list[Item]:
-    items = [_item(row, f"{path}:{number}") for path in paths for number, row in enumerate(read_rows(path), start=1)]
+    items = [_item(row) for path in paths for row in read_rows(path)]
     if split == "test":
         return items
     return [item for item in items if is_validation(item.id) == (split == "validation")]
 
 
-def _item(row: Row, where: str) -> Item:
-    choices = [str(field(row, (name,), where)) for name in CHOICES]
+def _item(row: Row) -> Item:
+    choices = [row.text(name) for name in CHOICES]
     listed = "\n".join(f"{number}. {choice}" for number, choice in enumerate(choices))
-    label = int(field(row, ("label",), where))
+    label = row.whole("label")
     if not 0 <= label < len(choices):
-        raise DataError(f"{where}: label {label}; choices are numbered 0 to {len(choices) - 1}")
-    question = f"{field(row, ('question',), where)}\n\n### 選択肢:\n{listed}"
-    return Item(f"jcqa-{field(row, ('q_id',), where)}", question, (choices[label], str(label)), None)
+        raise DataError(f"{row.where}: label {label}; choices are numbered 0 to {len(choices) - 1}")
+    question = f"{row.text('question')}\n\n### 選択肢:\n{listed}"
+    return Item(f"jcqa-{row.text('q_id')}", question, (choices[label], str(label)), None)
 
 
 def _few_shot(options: Options, preset: Preset) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from evovlm.errors import DataError
 from evovlm.metrics.language import Detector
 from evovlm.metrics.normalise import normalise
 from evovlm.metrics.numbers import NumberScoring, extract_number, same_number
@@ -43,6 +44,14 @@ def mark_choice(item: Item, answer: str) -> ItemScore:
     return ItemScore(FULL * right, right)
 
 
+def number_of(item: Item, reference: str) -> str:
+    """The number of a reference such as "18" or "1,800円". Raises DataError where it holds none."""
+    found = reference if same_number(reference, reference) else extract_number(reference)
+    if found is None:
+        raise DataError(f"item {item.id}: its reference {reference!r} holds no number; give one, such as 18")
+    return found
+
+
 def _right(item: Item, answer: str, scoring: NumberScoring) -> bool:
     found = extract_number(answer, scoring)
-    return any(same_number(found, reference) for reference in item.references)
+    return any(same_number(found, number_of(item, reference)) for reference in item.references)

@@ -17,7 +17,7 @@ from evovlm.tasks.marking import mark_number
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import field, read_rows
+from evovlm.tasks.records import read_rows
 
 NAME = "mgsm-ja"
 REPOSITORY = "juletxara/mgsm"
@@ -49,10 +49,8 @@ def read_problems(where: Path) -> list[Item]:
     items: list[Item] = []
     for path in files_at(where, PATTERNS):
         for row in read_rows(path):
-            index = len(items)
-            question = str(field(row, ("question", "0"), f"{path}:{index + 1}"))
-            answer = str(field(row, ("answer_number", "1", "answer"), f"{path}:{index + 1}"))
-            items.append(Item(GSM8K_ID.format(index), question, (answer,), None))
+            references = (row.text("answer_number", "1", "answer"),)
+            items.append(Item(GSM8K_ID.format(len(items)), row.text("question", "0"), references, None))
     if len(items) != PROBLEMS:
         raise DataError(f"{where}: {len(items)} problems; MGSM has {PROBLEMS}, fetch it again")
     return items
@@ -75,8 +73,7 @@ def _exemplars(path: Path) -> list[tuple[str, str]]:
     From MGSM's own Python file, which is read as a literal and never run, from its JSON form, or from parquet.
     """
     if path.suffix == ".parquet":
-        rows = read_rows(path)
-        return [(str(field(row, ("question",), str(path))), str(field(row, ("answer",), str(path)))) for row in rows]
+        return [(row.text("question"), row.text("answer")) for row in read_rows(path)]
     content: Any = _mapping(path)["exemplars"] if path.suffix == ".json" else _literal(path)
     try:
         return [(shot["q"], shot["a"]) for shot in content["ja"].values()]
@@ -94,7 +91,6 @@ def _literal(path: Path) -> Any:
 
 def _mapping(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object."""
-
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or "exemplars" not in content:
         raise DataError(f"{path}: no exemplars in it")

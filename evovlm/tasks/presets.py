@@ -56,17 +56,21 @@ def has_preset(task: str, name: str) -> bool:
 def preset_of(task: str, name: str | None = None) -> Preset:
     """A task's preset by name; None gives the default. A name that ends in .yaml is a file of a preset's keys.
 
-    Raises DataError for a name or key that there is not, with the choices.
+    `greedy+llava`: both, the later over the earlier. Raises DataError for a name or key that there is not, with the
+    choices.
     """
     shipped = _shipped()[task]
     default = next(iter(shipped))
     chosen = name or default
-    if chosen.endswith((".yaml", ".yml")):
-        changes = _read(Path(chosen))
-    elif chosen in shipped:
-        changes = shipped[chosen]
-    else:
-        raise DataError(f"preset: {task} has no {chosen!r}; choose from {list(shipped)}, or give a .yaml file")
+    changes: dict[str, Any] = {}
+    for part in chosen.split("+"):
+        if part.endswith((".yaml", ".yml")):
+            changes |= _read(Path(part))
+        elif part in shipped:
+            # The default is what the others change: after another it would only take the changes back.
+            changes |= shipped[part] if part != default else {}
+        else:
+            raise DataError(f"preset: {task} has no {part!r}; choose from {list(shipped)}, or give a .yaml file")
     try:
         return Preset.model_validate(shipped[default] | changes | {"name": chosen})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Rows of data files: JSON, JSON lines, TSV, CSV and parquet as lists of mappings.
+"""Rows of data files: JSON, JSON lines, TSV, CSV and parquet as rows that know where they stand.
 
 Knows file formats; no tasks and no images (a parquet image column stays bytes and path).
 """
@@ -7,21 +7,74 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evovlm.errors import DataError
 
-Row = dict[str, Any]
+# A TSV has no header (as MGSM's files), unless its first line names this column.
+HEADED = "question"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells by column. `where`: FILE:LINE, or the file and the row's number where it has no lines; for messages.
+
+    A cell that is null, not a number or an empty text is missing.
+    """
+
+    cells: Mapping[str, Any]
+    where: str
+
+    def get(self, *names: str) -> Any:
+        """The first of the named cells that is not missing; None where all are."""
+        return next((cell for cell in map(self.cells.get, names) if not _is_missing(cell)), None)
+
+    def value(self, *names: str) -> Any:
+        """As `get`. Raises DataError with the columns that there are where all are missing."""
+        found = self.get(*names)
+        if found is None:
+            raise DataError(f"{self.where}: nothing in {' or '.join(names)}; its columns are {sorted(self.cells)}")
+        return found
+
+    def text(self, *names: str) -> str:
+        """A text or number as text. Raises DataError for anything else."""
+        return self._plain(self.value(*names), names)
+
+    def texts(self, *names: str) -> tuple[str, ...]:
+        """One text, or a list of at least one; a list may stand in a cell of a CSV as JSON. Raises DataError."""
+        found = self.value(*names)
+        if isinstance(found, str) and found.startswith("[") and self.where.partition(":")[0].endswith((".csv", ".tsv")):
+            found = _json_or_none(found) or found
+        if not isinstance(found, list | tuple):
+            return (self._plain(found, names),)
+        if not found or any(_is_missing(cell) for cell in found):
+            raise DataError(f"{self.where}: an empty {' or '.join(names)}; give a text, or a list of at least one")
+        return tuple(self._plain(cell, names) for cell in found)
+
+    def whole(self, *names: str) -> int:
+        """A whole number. Raises DataError where it is none."""
+        found = self.text(*names)
+        try:
+            return int(found)
+        except ValueError:
+            raise DataError(f"{self.where}: {' or '.join(names)} is {found!r}; give a whole number") from None
+
+    def _plain(self, cell: Any, names: Sequence[str]) -> str:
+        if not isinstance(cell, str | int | float):
+            raise DataError(f"{self.where}: {' or '.join(names)} is a {type(cell).__name__}; give a text")
+        return str(cell)
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     """All rows of a file, by its ending. `columns`: the only ones that are wanted (saves memory for parquet).
 
-    A TSV has no header (as MGSM's files): its columns are named "0", "1", ... Raises DataError with file and line.
+    A TSV without a header has columns "0", "1", ... Raises DataError with file and line.
     """
-    readers: dict[str, Callable[[Path], list[Row]]] = {
+    readers: dict[str, Callable[[Path], Iterator[Row]]] = {
         ".jsonl": _json_lines,
         ".json": _json,
         ".tsv": _tsv,
@@ -32,25 +85,25 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     if ending not in readers:
         raise DataError(f"{path}: unknown kind of file; give one of {sorted(readers)}")
     try:
-        return readers[ending](path)
+        return list(readers[ending](path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); give a file in UTF-8") from None
 
 
-def field(row: Row, names: Sequence[str], where: str) -> Any:
-    """The first of the named columns that a row has. Raises DataError with what it has."""
-    for name in names:
-        if row.get(name) is not None:
-            return row[name]
-    raise DataError(f"{where}: no column {' or '.join(names)}; it has {sorted(row)}")
+def _is_missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell) or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _json_lines(path: Path) -> list[Row]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, those of white space alone passed over; a byte-order mark is none of the text."""
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
-            rows.append(_row(line, f"{path}:{number}"))
-    return rows
+            yield number, line.rstrip("\r")
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    for number, line in _lines(path):
+        yield _row(line, f"{path}:{number}")
 
 
 def _row(line: str, where: str) -> Row:
@@ -60,34 +113,56 @@ def _row(line: str, where: str) -> Row:
         raise DataError(f"{where}: no JSON ({error}); give one object a line") from None
     if not isinstance(row, dict):
         raise DataError(f'{where}: not an object; give one object a line, such as {{"question": ...}}')
-    return row
+    return Row(row, where)
 
 
-def _json(path: Path) -> list[Row]:
+def _json(path: Path) -> Iterator[Row]:
     """A list of objects, or lines of them: some data sets name JSON lines .json."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if not text.lstrip().startswith("["):
-        return _json_lines(path)
+        yield from _json_lines(path)
+        return
     try:
         rows = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path}: no JSON ({error})") from None
     if not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: not a list of objects")
-    return list(rows)
+    yield from (Row(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))
 
 
-def _tsv(path: Path) -> list[Row]:
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    return [dict(zip(map(str, range(9)), line.rstrip("\r").split("\t"), strict=False)) for line in lines]
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
-def _csv(path: Path) -> list[Row]:
+def _tsv(path: Path) -> Iterator[Row]:
+    names: list[str] | None = None
+    for number, line in _lines(path):
+        cells = line.split("\t")
+        if names is None and HEADED in cells:
+            names = cells
+            continue
+        names = names or []
+        columns = names or [str(place) for place in range(len(cells))]
+        if len(cells) > len(columns):
+            raise DataError(f"{path}:{number}: {len(cells)} cells under {len(columns)} column names")
+        yield Row(dict(zip(columns, cells, strict=False)), f"{path}:{number}")
+
+
+def _csv(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return [dict(row) for row in csv.DictReader(file)]
+        reader = csv.DictReader(file)
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if None in row:
+                raise DataError(f'{where}: more cells than column names; put texts with commas into "quotes"')
+            yield Row(row, where)
 
 
-def _parquet(path: Path, columns: Sequence[str] | None) -> list[Row]:
+def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -95,7 +170,7 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> list[Row]:
         file = pyarrow.parquet.ParquetFile(path)
         there = set(file.schema_arrow.names)
         wanted = None if columns is None else [name for name in columns if name in there]
-        rows: list[Row] = file.read(columns=wanted).to_pylist()
+        rows: list[dict[str, Any]] = file.read(columns=wanted).to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: no whole parquet file ({error}); fetch it again") from None
-    return rows
+    yield from (Row(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))

@@ -5,9 +5,9 @@ Knows the layouts of SakanaAI/JA-VG-VQA-500 and of yahoojapan/ja-vg-vqa; no mode
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -15,7 +15,7 @@ from evovlm.errors import DataError
 from evovlm.tasks.images import ENDINGS, picture
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.protocol import Item
-from evovlm.tasks.records import Row, field, read_rows
+from evovlm.tasks.records import Row, read_rows
 
 REPOSITORY = "SakanaAI/JA-VG-VQA-500"
 WANTED = ("data/test-*.parquet",)
@@ -28,11 +28,10 @@ def read_test(where: Path, questions: str) -> list[Item]:
     """The test images with their first question each, or with all."""
     items: list[Item] = []
     for path in files_at(where, TEST_FILES):
-        for number, row in enumerate(read_rows(path), start=1):
-            told = f"{path}:{number}"
-            key = field(row, ("image_id",), told)
-            opens = picture(field(row, ("image",), told), path.parent, f"image {key}")
-            items += _of_image(row, key, opens, questions, told)
+        for row in read_rows(path):
+            key = row.whole("image_id")
+            opens = picture(row.value("image"), path.parent, f"image {key}")
+            items += _of_image(row, key, opens, questions)
     return items
 
 
@@ -46,19 +45,18 @@ def read_search(folder: Path, questions: str, left_out: Callable[[], set[int]]) 
     tests = left_out()
     items: list[Item] = []
     for path in files_at(folder, QUESTION_FILES):
-        for number, row in enumerate(read_rows(path), start=1):
-            told = f"{path}:{number}"
-            key = field(row, ("image_id", "id"), told)
-            if int(key) in tests or str(key) not in there:
+        for row in read_rows(path):
+            key = row.whole("image_id", "id")
+            if key in tests or str(key) not in there:
                 continue
-            items += _of_image(row, key, picture(there[str(key)], folder, f"image {key}"), questions, told)
+            items += _of_image(row, key, picture(there[str(key)], folder, f"image {key}"), questions)
     return items
 
 
 def test_ids(folder: Path | None, options: Options) -> set[int]:
     """The ids of the test images: from a list or a copy of the test set in the folder, else from the hub's cache."""
     if folder is not None and (folder / TEST_IDS).is_file():
-        return {int(line) for line in (folder / TEST_IDS).read_text(encoding="utf-8").split()}
+        return _listed_ids(folder / TEST_IDS)
     local = None if folder is None else folder / "JA-VG-VQA-500"
     try:
         where = (
@@ -72,30 +70,31 @@ def test_ids(folder: Path | None, options: Options) -> set[int]:
             f" JA-VG-VQA-500/, into {folder}; {error}"
         ) from None
     rows = [row for path in files_at(where, TEST_FILES) for row in read_rows(path, columns=["image_id"])]
-    return {int(field(row, ("image_id",), str(where))) for row in rows}
+    return {row.whole("image_id") for row in rows}
+
+
+def _listed_ids(path: Path) -> set[int]:
+    """The ids of a list, an id a line or with commas between."""
+    words = re.findall(r"[^\s,]+", path.read_text(encoding="utf-8"))
+    wrong = [word for word in words if not word.isdecimal()]
+    if wrong or not words:
+        raise DataError(f"{path}: {wrong[0]!r} is no image id; give an id a line" if wrong else f"{path}: no ids in it")
+    return {int(word) for word in words}
 
 
 def _images(folder: Path) -> Iterable[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in ENDINGS)
 
 
-def _of_image(row: Row, key: Any, opens: Callable[[], Image.Image], questions: str, where: str) -> list[Item]:
+def _of_image(row: Row, key: int, opens: Callable[[], Image.Image], questions: str) -> list[Item]:
     """One item a question, named by image and question."""
-    asked = field(row, ("qas",), where)
-    if not asked:
-        return []
-    chosen = asked[:1] if questions == "first" else asked
+    asked = row.cells.get("qas")
+    if isinstance(asked, dict):  # columns of lists, as some versions of `datasets` write lists of records
+        asked = [dict(zip(asked, cells, strict=True)) for cells in zip(*asked.values(), strict=True)]
+    if not isinstance(asked, list):
+        raise DataError(f"{row.where}: `qas` is no list of questions; its columns are {sorted(row.cells)}")
+    rows = [Row(qa, f"{row.where}, question {number}") for number, qa in enumerate(asked, start=1)]
     return [
-        Item(
-            f"vg-{key}-{qa.get('qa_id', number)}",
-            str(field(qa, ("question",), where)),
-            _references(qa, where),
-            opens,
-        )
-        for number, qa in enumerate(chosen)
+        Item(f"vg-{key}-{qa.get('qa_id') or number}", qa.text("question"), qa.texts("answers", "answer"), opens)
+        for number, qa in enumerate(rows[:1] if questions == "first" else rows)
     ]
-
-
-def _references(qa: Row, where: str) -> tuple[str, ...]:
-    found = field(qa, ("answers", "answer"), where)
-    return tuple(map(str, found)) if isinstance(found, list) else (str(found),)

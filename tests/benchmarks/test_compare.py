@@ -45,15 +45,18 @@ def test_a_difference_that_may_be_chance_is_marked(entries: list[Entry]):
 
 def test_each_model_is_told_how_far_it_lies_behind_the_best(entries: list[Entry]):
     same = [float(number % 7) for number in range(40)]
-    best = Entry("best", entries[0].result.model_copy(update={"score": 9.0}), scored(entries[0], "", same).answers)
+    best = scored(entries[0], "best", same)
     near = scored(entries[0], "near", [value + (0.9 if number % 2 else -1) for number, value in enumerate(same)])
     far = scored(entries[0], "far", [value - 5 for value in same])
-    low = [Entry(e.name, e.result.model_copy(update={"score": 1.0}), e.answers) for e in (near, far)]
-    told = behind_best([*low, best])
-    task = entries[0].result.task
-    assert told[task, "best"] == ""
-    assert told[task, "near"].endswith("n.s.")
-    assert told[task, "far"] == "-5.0 [-5.0, -5.0]"
+    told = behind_best(
+        [
+            Entry(e.name, e.result.model_copy(update={"score": score, "answers": e.name}), e.answers)
+            for e, score in ((near, 1.0), (far, 1.0), (best, 9.0))
+        ]
+    )
+    assert told["best"] == ""
+    assert told["near"].endswith("n.s.")
+    assert told["far"] == "-5.0 [-5.0, -5.0]"
 
 
 def test_results_on_other_items_or_by_other_rules_are_not_compared(entries: list[Entry]):

@@ -10,23 +10,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks.batches import fitting_batch, row_bytes
-from benchmarks.pairs import plan_pairs
 from benchmarks.results import read_answers
-from benchmarks.running import _answers
 from benchmarks.suite import read_suite
-from evovlm.engines.hf import Engine
-from evovlm.engines.plain_runner import PlainRunner
 from evovlm.heldout import evaluate_model
 from evovlm.sources import resolve_folder
-from evovlm.tasks import Generation, Options
 from tests.benchmarks.conftest import bench
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
-    """What must be the same in every run of a suite: all but the seconds."""
+    """What must be the same in every run of a suite: all but how long it took, and in how many goes."""
     rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))["results"]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "resumed")} for row in rows]
 
 
 def test_a_run_scores_every_model_on_every_task(run_folder: Path):
@@ -77,6 +71,8 @@ def test_a_killed_run_goes_on_to_the_same_result(run_folder: Path):
     done = bench("run", "suite.yaml", "--out", "broken", folder=run_folder)
     assert done.returncode == 0, done.stderr
     assert results(run_folder / "broken") == results(run_folder / "whole")
+    content = json.loads((run_folder / "broken" / "results.json").read_text(encoding="utf-8"))
+    assert 0 < sum(row["resumed"] for row in content["results"]) <= 160
     for path in sorted((run_folder / "whole" / "answers").glob("*")):
         again = (answers / path.name).read_bytes()
         assert again == path.read_bytes()
@@ -146,6 +142,9 @@ def test_a_model_whose_recipe_searched_on_the_test_is_told(run_folder: Path):
         (("run", "moon"), "choose from ['evollm-jp', 'evovlm-jp', 'zoo']"),
         (("run", "zoo", "--scoring", "strict"), "compatible"),
         (("run", "zoo", "--task", "zoo-vqa:train"), "no split 'train'"),
+        (("run", "zoo", "--preset", "greedy"), "takes no preset"),
+        (("run", "zoo", "--task", "zoo-vqa:test", "--task", "zoo-vqa:test"), "zoo-vqa:test stands twice"),
+        (("run", "zoo", "--model", "nowhere/here"), "not in the local hub cache"),
         (("run", "zoo", "--model", "ja=zoo:ja"), "two models are called 'ja'"),
         (("run", "--model", "zoo:ja", "--task", "mgsm-ja:test"), "not in the local hub cache"),
     ],
@@ -155,45 +154,12 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, words: tuple[str, ...],
     assert done.returncode == 2
     assert told in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists(), "nothing is begun that cannot end"
 
 
 def test_every_suite_that_ships_can_be_read():
     for name in ("zoo", "evovlm-jp", "evollm-jp"):
         assert read_suite(name).models
-
-
-def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch):
-    suite = read_suite("zoo").model_copy(update={"models": read_suite("zoo").models[1:2]})
-    pair = plan_pairs(suite.model_copy(update={"tasks": suite.tasks[1:]}), Options())[0]
-    items = pair.items[:40]
-    engine = Engine.load(resolve_folder("zoo:ja", None, Path()))
-    fill = PlainRunner.fill
-
-    def small(runner: PlainRunner, *chunk: Any) -> None:
-        if runner.slots > 6:
-            raise MemoryError
-        fill(runner, *chunk)
-
-    def answered(batch: int, halved: list[int]) -> dict[str, str]:
-        made = _answers(engine, pair, items, pair.task.generation, batch, set(), halved)
-        return {answer.id: answer.answer for batch in made for answer in batch}
-
-    whole = answered(16, [])
-    monkeypatch.setattr(PlainRunner, "fill", small)
-    halved: list[int] = []
-    assert answered(16, halved) == whole
-    assert halved[:2] == [16, 8]
-
-
-def test_the_batch_follows_the_memory(monkeypatch: pytest.MonkeyPatch):
-    engine = Engine.load(resolve_folder("zoo:ja", None, Path()))
-    short, long = (Generation("{question}", length) for length in (16, 4096))
-    row = row_bytes(engine, short)
-    assert row_bytes(engine, long) > row
-    assert row_bytes(engine, Generation("{question}", 16, num_beams=5)) == 5 * row
-    for free, batch in ((2 * row, 1), (2 * 5 * row, 4), (10**15, 128), (0, 1)):
-        monkeypatch.setattr("benchmarks.batches._free", lambda _, free=free: free)
-        assert fitting_batch(engine, short) == batch
 
 
 def test_answers_lie_in_a_file_a_line_each(run_folder: Path):

@@ -85,7 +85,9 @@ def test_answers_to_a_known_task_are_matched_by_id_or_position(tmp_path: Path, s
         ([{"id": "a", "prediction": "1", "reference": "1"}, {"prediction": "1", "reference": "1"}], ":2: no `id`"),
         ([{"id": "a", "prediction": "1", "reference": "1"}] * 2, "answered twice"),
         ([{"reference": "1"}], "prediction"),
-        ([{"prediction": "1", "references": []}], "is empty"),
+        ([{"prediction": "1", "references": []}], r"answers\.jsonl:1: an empty references"),
+        ([{"prediction": ["1"], "reference": "1"}], r"answers\.jsonl:1: no text in `prediction`"),
+        ([{"prediction": "1", "reference": "いくつか"}], "holds no number"),
         ([{"id": "a", "prediction": "1"}], "name it as custom-maths@FILE"),
     ],
 )
@@ -96,4 +98,9 @@ def test_a_file_that_cannot_be_matched_is_told_where(tmp_path: Path, rows: list[
 
 def test_an_answer_of_nothing_is_an_empty_answer(tmp_path: Path):
     found = score("custom-maths", written(tmp_path, [{"prediction": None, "reference": "1"}]))
-    assert (found["score"], found["answers"][0].answer) == (0.0, "")
+    assert (found["score"], found["missing"], found["answers"][0].answer) == (0.0, 1, "")
+
+
+def test_references_may_have_units_and_ids_may_be_numbers(tmp_path: Path):
+    rows = [{"id": number, "prediction": f"答えは{number}円です", "reference": f"{number}円"} for number in range(3)]
+    assert score("custom-maths", written(tmp_path, rows))["score"] == 100.0

@@ -1,5 +1,6 @@
 """The engine says what transformers' own `generate` says, in float32, token for token, on either of its paths."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from PIL import Image
 
 from evovlm.engines.hf import Engine
 from evovlm.engines.sampling import Choose, sampler
-from evovlm.errors import DataError
+from evovlm.errors import CheckpointError, DataError
 from evovlm.tasks import Generation, Item
-from tests.hub_layouts import Family, save_llm, save_vlm
+from tests.hub_layouts import Family, make_tokenizer, save_llm, save_vlm
 
 ASK = Generation("<image>\n{question}", max_new_tokens=12)
 TALK = Generation("{question}", max_new_tokens=12)
@@ -156,6 +157,30 @@ def test_every_family_says_what_generate_says(tmp_path: Path, family: Family, ne
     answers = engine.answer(engine.prepare(asked, ASK, 5))
     assert answers == [plain(engine, item, ASK) for item in asked]
     assert len(set(answers)) > 1, "every answer is the same: nothing was shown"
+
+
+@pytest.mark.parametrize(("name", "text"), [("config.json", '{"model_type": "nothing"}'), ("tokenizer.json", "{")])
+def test_a_folder_that_transformers_cannot_load_is_named(tmp_path: Path, name: str, text: str):
+    folder = save_llm(tmp_path / "broken", rows=600, tokenizer=make_tokenizer(600))
+    (folder / name).write_text(text)
+    with pytest.raises(CheckpointError, match="broken: transformers cannot load it"):
+        Engine.load(folder)
+
+
+@pytest.mark.parametrize("next_", [False, True])
+def test_a_processor_that_does_not_say_how_many_tokens_a_picture_takes_is_completed(tmp_path: Path, next_: bool):
+    folder = save_vlm(tmp_path / "vlm", next_=next_)
+    asked = items(3, seeing=True)
+    whole = Engine.load(folder, dtype=torch.float32)
+    expected = whole.answer(whole.prepare(asked, ASK, 3))
+    path = folder / "processor_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    told = {key: content.pop(key) for key in ("patch_size", "vision_feature_select_strategy")}
+    assert all(told.values())
+    content.pop("num_additional_image_tokens", None)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    bare = Engine.load(folder, dtype=torch.float32)
+    assert bare.answer(bare.prepare(asked, ASK, 3)) == expected
 
 
 def test_a_tied_head_is_the_embeddings(tmp_path: Path):

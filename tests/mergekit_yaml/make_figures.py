@@ -2,14 +2,17 @@
 
     PATH/bin/python tests/mergekit_yaml/make_figures.py
 
-Writes figures.json beside this file: {recipe: {tensor: {model: {parameter: value}}}}, for models of six layers.
+Writes figures.json beside this file: `figures`, {recipe: {tensor: {model: {parameter: value}}}}, and `stacks`,
+{recipe: {tensor: [model, its tensor]}}, for models of six layers.
 """
 
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -38,17 +41,31 @@ def make_models(folder: Path) -> None:
         MistralForCausalLM(config).to(torch.bfloat16).save_pretrained(folder / name)
 
 
-def parameters_of(text: str) -> dict[str, dict[str, dict[str, float]]]:
-    """What mergekit plans for every tensor."""
+def plan(text: str) -> Iterator[tuple[str, Any]]:
+    """Name of each tensor and the task that mergekit makes it with."""
     merge = MergeConfiguration.model_validate(yaml.safe_load(text))
     config = merge.referenced_models()[0].config()
     planner = MergePlanner(merge, arch_info_for_config(config), MergeOptions(), config)
     planner._plan()
+    yield from ((weight.name, task) for weight, task in planner._tensors)
+
+
+def origins_of(text: str) -> dict[str, tuple[str, str]]:
+    """Which model's which tensor a stack takes."""
+    found = {}
+    for name, task in plan(text):
+        ((model, weight),) = task.gather_tensors.weight_info.items()
+        found[name] = (str(model), weight.name)
+    return found
+
+
+def parameters_of(text: str) -> dict[str, dict[str, dict[str, float]]]:
+    """What mergekit plans for every tensor."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for weight, task in planner._tensors:
+    for name, task in plan(text):
         own = {str(model): dict(values) for model, values in task.input_parameters.items()}
         shared = dict(task.parameters)
-        found[weight.name] = {
+        found[name] = {
             model: {key: value for key, value in (shared | values).items() if key in KEPT}
             for model, values in own.items()
         }
@@ -57,12 +74,16 @@ def parameters_of(text: str) -> dict[str, dict[str, dict[str, float]]]:
 
 def main() -> None:
     """Make the models in a temporary folder, where the recipes' model names lead."""
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted((HERE / "figures").glob("*.yml"))}
+    figures, stacks = (
+        {path.stem: path.read_text(encoding="utf-8") for path in sorted((HERE / folder).glob("*.yml"))}
+        for folder in ("figures", "stacks")
+    )
+    content: dict[str, Any] = {"mergekit": version("mergekit"), "layers": LAYERS}
     with tempfile.TemporaryDirectory() as name:
         make_models(Path(name))
         os.chdir(name)
-        figures = {stem: parameters_of(text) for stem, text in texts.items()}
-    content = {"mergekit": version("mergekit"), "layers": LAYERS, "figures": figures}
+        content["figures"] = {stem: parameters_of(text) for stem, text in figures.items()}
+        content["stacks"] = {stem: origins_of(text) for stem, text in stacks.items()}
     (HERE / "figures.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

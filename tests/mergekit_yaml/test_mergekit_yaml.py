@@ -243,12 +243,6 @@ def test_what_cannot_be_read_is_told_with_its_key(text: str, parts: list[str]):
     told(text, *parts)
 
 
-def test_a_stack_whose_ends_differ_is_told():
-    sources = [[{"model": f"a/{name}", "layer_range": [0, 2]}] for name in "xy"]
-    content = {"merge_method": "passthrough", "slices": [{"sources": own} for own in sources], "dtype": "float16"}
-    told(yaml.safe_dump(content), "slices", "a/x", "a/y")
-
-
 def test_layers_of_different_height_are_told():
     own = [{"model": "a/x", "layer_range": [0, 2]}, {"model": "a/y", "layer_range": [1, 3]}]
     content = {"merge_method": "linear", "slices": [{"sources": own}], "parameters": {"weight": 1}, "dtype": "float16"}

@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,64 +9,20 @@ from hypothesis import strategies as st
 
 from evovlm.metrics.numbers import extract_number, same_number
 
-HAND_WRITTEN = [
-    ("答えは18です。", "18"),
-    ("合計は1,000円です。", "1000"),
-    ("気温は-5度です", "-5"),
-    ("気温は−5度です", "-5"),
-    ("気温は ー5度です", "-5"),
-    ("マイナス3", "-3"),
-    ("損益は△500円", "-500"),
-    ("答え：１２個", "12"),
-    ("答え：１，２００円", "1200"),
-    (r"よって \boxed{1{,}000} です。7行目", "1000"),
-    (r"\boxed{\frac{3}{4}}", "0.75"),
-    (r"\boxed{\text{18 dollars}}", "18"),
-    ("全体の3½です", "3.5"),
-    ("4分の3です", "0.75"),
-    ("四分の三です", "0.75"),
-    ("1と2分の1", "1.5"),
-    ("答えは 1 1/2", "1.5"),
-    ("二十三個です", "23"),
-    ("答えは8万ドルです", "80000"),
-    ("2万5千円になります", "25000"),
-    ("1億2000万人", "120000000"),
-    ("10-3=7", "7"),
-    ("3-10=-7", "-7"),
-    ("答えは18です。一緒に3回考えました。", "18"),
-    ("答えは18ドル（1個2ドル×9個）です", "18"),
-    ("答えは3+4=7です", "7"),
-    ("答え:\n12", "12"),
-    ("**答え**: 12", "12"),
-    ("答えは…5です", "5"),
-    ("答えは次の通りです。りんごは5個。", "5"),
-    ("ステップごとの答え：ボールは5個。缶に6個。5+6=11。", "11"),
-    ("The answer is 18 dollars for 9 eggs.", "18"),
-    ("Answer: **$1,200**", "1200"),
-    ("#### 70,000", "70000"),
-    ("It costs -$5", "-5"),
-    ("about 2.5 million people", "2500000"),
-    ("面積は5㎡", "5"),
-    ("5 m^2", "5"),
-    ("①りんごは5個②", "5"),
-    ("x_1=3", "3"),
-    ("合計50%です", "50"),
-    ("1,2,3", "3"),
-    ("18.", "18"),
-    ("18.50ドル", "18.5"),
-    (".5", "0.5"),
-    ("1/3", "1/3"),
-    ("3時間45分", "45"),
-    ("2024/1/5", "5"),
-    ("0万円", "0"),
-    ("わかりません", None),
-    ("", None),
-]
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
-@pytest.mark.parametrize(("text", "number"), HAND_WRITTEN)
-def test_corrected_reads_what_people_write(text: str, number: str | None):
-    assert extract_number(text) == number
+def test_corrected_reads_what_people_write():
+    rows = (FIXTURES / "numbers.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    cases = [(text.replace("\\n", "\n"), number) for text, number in (row.split("\t") for row in rows)]
+    found = {text: extract_number(text) for text, _ in cases}
+    wrong = {
+        text: found[text]
+        for text, number in cases
+        if not (found[text] is None if number == "-" else same_number(found[text], number))
+    }
+    assert wrong == {}
+    assert len(found) > 400
 
 
 @pytest.mark.parametrize(
@@ -131,6 +88,15 @@ WAYS: dict[str, Callable[[int], str]] = {
     "english": lambda n: f"She has 3 bags. The answer is ${n:,}.00 for 2 days.",
     "hashes": lambda n: f"9*2=18\n#### {n:,}",
     "new line": lambda n: f"最終的な答え：\n\n**{n}** 個",
+    "full width decimal": lambda n: f"1日3個なので、{n}．０個".translate(
+        str.maketrans("0123456789", "０１２３４５６７８９")
+    ),
+    "brackets": lambda n: f"【答え】{n:,}ドル（9個×2ドル）",
+    "places in kanji": lambda n: (
+        "答えは" + str(n).translate(str.maketrans("0123456789", "〇一二三四五六七八九")) + "です"
+    ),
+    "calculator": lambda n: f"9*2=<<9*2={n}>>{n}ドル",
+    "power of ten": lambda n: f"答え: {n}×10^0",
     "minus": lambda n: f"答えは−{n:,}度です。",
 }
 
@@ -156,6 +122,27 @@ def test_the_exemplars_own_solutions_give_their_answers(shared_data: Path):
 def test_no_text_breaks_the_reader_and_what_it_reads_is_a_number(text: str):
     number = extract_number(text)
     assert number is None or same_number(number, number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9" * 5000,
+        "答えは" + "1,000," * 2000,
+        "1" + ",000" * 2000,
+        "万" * 5000,
+        "1" + "万2千" * 1000,
+        "答え:" * 3000,
+        "1/" * 3000,
+    ],
+)
+def test_a_model_that_repeats_itself_for_ever_is_read_at_once(text: str):
+    """4,300 digits are more than Python converts, and a slow pattern would stop a search."""
+    began = time.process_time()
+    for scoring in ("compatible", "corrected"):
+        found = extract_number(text, scoring)
+        assert found is None or not same_number(found, "18")
+    assert time.process_time() - began < 1
 
 
 @given(st.integers(-(10**12), 10**12))

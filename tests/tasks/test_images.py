@@ -91,6 +91,28 @@ def test_a_cut_off_file_names_its_item():
         opened(whole[: len(whole) // 2])
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of what it mends itself
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_no_broken_file_ends_a_run_with_anything_but_its_name(kind: str):
+    """Bytes of real files are changed and cut; some still open, the others are told as errors of the data."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.effect_noise((40, 30), 60).convert("RGB")
+    more = {} if kind in ("GIF", "BMP") else {"exif": exif}
+    whole = bytes(stored(image, kind, **more)["bytes"])  # type: ignore[arg-type]
+    refused = 0
+    for _ in range(60):
+        content = bytearray(whole[: rng.integers(20, len(whole) + 1)])
+        for place in rng.exponential(80, size=4).astype(int):
+            content[min(place, len(content) - 1)] = rng.integers(256)
+        try:
+            assert opened(bytes(content)).mode == "RGB"
+        except DataError:
+            refused += 1
+    assert refused > 20
+
+
 def test_a_missing_file_is_told_at_once(tmp_path: Path):
     with pytest.raises(DataError, match="not there"):
         picture("a.png", tmp_path, "item 1")

@@ -1,12 +1,18 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from evovlm.errors import DataError
-from evovlm.tasks.records import field, read_rows
+from evovlm.tasks.records import Row, read_rows
+
+
+def cells(path: Path, **more: Any) -> list[dict[str, Any]]:
+    return [dict(row.cells) for row in read_rows(path, **more)]
+
 
 ROWS = [{"question": "犬は？", "answer": "1"}, {"question": "猫は、\u2028何匹", "answer": "2"}]
 
@@ -29,17 +35,26 @@ def written(folder: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "lines.json", "a.json", "a.csv", "a.parquet"])
 def test_one_table_reads_the_same_from_every_kind_of_file(tmp_path: Path, name: str):
-    assert read_rows(written(tmp_path, name)) == ROWS
+    assert cells(written(tmp_path, name)) == ROWS
 
 
 def test_a_tsv_has_numbered_columns(tmp_path: Path):
     path = tmp_path / "a.tsv"
     path.write_text("犬は\t1\r\n猫は\t2\n", encoding="utf-8")
-    assert read_rows(path) == [{"0": "犬は", "1": "1"}, {"0": "猫は", "1": "2"}]
+    assert cells(path) == [{"0": "犬は", "1": "1"}, {"0": "猫は", "1": "2"}]
+
+
+def test_a_tsv_whose_first_line_names_a_question_has_a_header(tmp_path: Path):
+    path = tmp_path / "a.tsv"
+    path.write_text("\ufeffid\tquestion\treference\n1\t犬は\t2\n", encoding="utf-8")
+    assert cells(path) == [{"id": "1", "question": "犬は", "reference": "2"}]
+    path.write_text("question\treference\n犬は\t2\t3\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.tsv:2: 3 cells under 2"):
+        read_rows(path)
 
 
 def test_of_parquet_only_the_wanted_columns_are_read(tmp_path: Path):
-    assert read_rows(written(tmp_path, "a.parquet"), columns=["answer", "absent"]) == [{"answer": "1"}, {"answer": "2"}]
+    assert cells(written(tmp_path, "a.parquet"), columns=["answer", "absent"]) == [{"answer": "1"}, {"answer": "2"}]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +66,7 @@ def test_of_parquet_only_the_wanted_columns_are_read(tmp_path: Path):
         ("a.json", b"[", "no JSON"),
         ("a.jsonl", b"\xff\xfe", "UTF-8"),
         ("a.parquet", b"PAR1 cut off", "parquet"),
+        ("a.csv", b"question,reference\nwhat, then?,1\n", r"a\.csv:2: more cells"),
         ("a.xlsx", b"", "unknown kind"),
     ],
 )
@@ -62,4 +78,36 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, told:
 
 def test_a_missing_column_is_told_with_those_there_are():
     with pytest.raises(DataError, match=r"question.*\['frage'\]"):
-        field({"frage": 1}, ("question",), "a:1")
+        Row({"frage": 1}, "a:1").value("question")
+
+
+def test_a_row_knows_its_line_whatever_stands_above_it(tmp_path: Path):
+    for name, content, place in (
+        ("a.jsonl", '\n{"a": "x"}\n\n{"a": "y"}\n', ":4"),
+        ("a.csv", 'a\n"x\nx"\ny\n', ":4"),
+        ("a.json", '[{"a": "x"}, {"a": "y"}]', ": row 2"),
+    ):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert read_rows(tmp_path / name)[-1].where == f"{tmp_path / name}{place}"
+
+
+def test_empty_cells_are_missing_and_zero_is_not():
+    row = Row({"a": None, "b": "", "c": float("nan"), "d": 0}, "x:1")
+    assert row.get("a", "b", "c") is None
+    assert row.text("a", "b", "c", "d") == "0"
+
+
+def test_a_list_of_texts_may_stand_in_a_cell_of_a_csv(tmp_path: Path):
+    assert Row({"a": '["犬", "猫"]'}, "x.csv:2").texts("a") == ("犬", "猫")
+    assert Row({"a": '["犬", "猫"]'}, "x.jsonl:2").texts("a") == ('["犬", "猫"]',)
+    assert Row({"a": "[犬]"}, "x.csv:2").texts("a") == ("[犬]",)
+    for cell in ([], [""], ["犬", None]):
+        with pytest.raises(DataError, match="x:1: an empty a"):
+            Row({"a": cell}, "x:1").texts("a")
+
+
+def test_what_is_no_text_or_number_is_told_with_its_kind():
+    with pytest.raises(DataError, match="x:1: a is a dict"):
+        Row({"a": {"b": 1}}, "x:1").text("a")
+    with pytest.raises(DataError, match=r"'1\.5'; give a whole number"):
+        Row({"a": "1.5"}, "x:1").whole("a")

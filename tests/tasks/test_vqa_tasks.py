@@ -123,13 +123,62 @@ def test_rows_with_a_split_keep_to_it(tmp_path: Path):
     ("row", "told"),
     [
         ({"question": "x"}, "reference"),
-        ({"question": "x", "references": []}, "no reference"),
+        ({"question": "x", "references": []}, r"mine\.jsonl:1: an empty references"),
+        ({"question": "x", "reference": "わからない"}, "holds no number"),
+        ({"question": "x", "reference": "1", "split": "Test"}, r"mine\.jsonl:1: no split 'Test'; choose from"),
+        ({"question": "x", "reference": "1", "image": ["a.png"]}, r"mine\.jsonl:1: .* its image is list"),
+        ({"question": ["x"], "reference": "1"}, "question or 0 is a list"),
         ({"answer": "1"}, "question"),
     ],
 )
 def test_a_row_that_is_no_question_is_named(tmp_path: Path, row: dict[str, Any], told: str):
     with pytest.raises(DataError, match=told):
         load_task("custom-maths", Options(custom(tmp_path, [row]))).items("test", None, 0)
+
+
+def test_a_file_named_after_a_split_belongs_to_it_alone(tmp_path: Path):
+    """As folders of data sets are: a test must not be drawn from the training file beside it."""
+    for name in ("train", "valid", "test-00000-of-00001"):
+        (tmp_path / f"{name}.csv").write_text(f"question,reference\n{name},1\n", encoding="utf-8")
+    task = load_task("custom-maths", Options(tmp_path))
+    found = {split: [item.question for item in task.items(split, None, 0)] for split in task.splits}
+    assert found == {"search": ["train"], "validation": ["valid"], "test": ["test-00000-of-00001"]}
+
+
+def test_a_folder_of_images_as_datasets_lays_it_out_is_a_task(tmp_path: Path):
+    Image.new("RGB", (9, 7)).save(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text(
+        'file_name,question,references\na.png,何？,"[""黒"", ""黒い""]"\n', encoding="utf-8"
+    )
+    (item,) = load_task("custom-vqa", Options(tmp_path)).items("test", None, 0)
+    assert item.references == ("黒", "黒い")
+    assert item.image is not None
+    assert item.image().size == (9, 7)
+
+
+def test_questions_of_a_test_image_may_stand_in_columns(test_set: Path):
+    """Lists of records that became records of lists, as some versions of `datasets` write them."""
+    path = next((test_set / "data").glob("*"))
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    before = load_task("ja-vg-vqa-500", Options(test_set, "all-questions")).items("test", None, 0)
+    for row in rows:
+        row["qas"] = {name: [qa[name] for qa in row["qas"]] for name in row["qas"][0]}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    after = load_task("ja-vg-vqa-500", Options(test_set, "all-questions")).items("test", None, 0)
+    assert [(item.id, item.question, item.references) for item in after] == [
+        (item.id, item.question, item.references) for item in before
+    ]
+
+
+def test_a_list_of_test_ids_that_is_none_is_refused(genome: Path):
+    for content, told in (("1, 2 3", None), ("1\nabc\n", "'abc' is no image id"), ("", "no ids in it")):
+        (genome / "test_image_ids.txt").write_text(content, encoding="utf-8")
+        task = load_task("ja-vg-vqa-search", Options(genome))
+        if told is None:
+            assert not {"vg-1-10", "vg-2-20", "vg-3-30"} & {item.id for item in task.items("search", None, 0)}
+        else:
+            with pytest.raises(DataError, match=told):
+                task.items("search", None, 0)
 
 
 def test_ids_that_stand_twice_are_refused(tmp_path: Path):
