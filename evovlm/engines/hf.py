@@ -30,13 +30,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-<<<<<<< HEAD
 from evovlm.engines.lean import Lean
 from evovlm.engines.memory import is_out_of_memory
-from evovlm.engines.prompts import Prepared, Prompt, blind, cut, prepared_of, see
-=======
-from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, prepared_of, see
->>>>>>> main
+from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.sampling import Choose, sampler
 from evovlm.engines.tower_view import view_of
 from evovlm.errors import CheckpointError
@@ -297,17 +293,3 @@ def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
     if not bool(torch.isfinite(logits if logits.ndim == 1 else logits.amax(dim=-1)).all()):
         raise FloatingPointError("the logits are not finite")
     return logits
-<<<<<<< HEAD
-=======
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _cut(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop string."""
-    ends = [place for place in (text.find(string) for string in stop) if place >= 0]
-    return text[: min(ends, default=len(text))]
->>>>>>> main
