@@ -6,7 +6,7 @@ Knows a tower's weights; no caches, no prompts. The same lines serve plain torch
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ class Ops(NamedTuple):
     norm: Callable[[Tensor, Tensor, float], Tensor]  # stream, weight, eps -> normed
     add_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]  # and what is added to the stream
     gated: Callable[[Tensor], Tensor]  # gate and up [tokens, 2 inner] -> [tokens, inner]
-    linear: Callable[..., Tensor] = functional.linear
 
 
 def prefill(tower: Tower, ops: Ops, hidden: Tensor, attend: Attend) -> None:
@@ -38,19 +37,27 @@ def prefill(tower: Tower, ops: Ops, hidden: Tensor, attend: Attend) -> None:
 def step(tower: Tower, ops: Ops, tokens: Tensor, attend: Attend) -> Tensor:
     """Logits [rows, vocabulary] after one more token a row: int64 [rows]."""
     hidden = _pass(tower, ops, functional.embedding(tokens, tower.embed), attend, whole=True)
-    return ops.linear(hidden, tower.head)
+    return linear(hidden, tower.head)
+
+
+def linear(inputs: Tensor, weight: Any, bias: Tensor | None = None) -> Tensor:
+    """inputs [rows, in] times a weight [out, in], a tensor or something that knows its own product."""
+    if isinstance(weight, Tensor):
+        return functional.linear(inputs, weight, bias)
+    made: Tensor = weight.product(inputs, bias)
+    return made
 
 
 def _pass(tower: Tower, ops: Ops, stream: Tensor, attend: Attend, *, whole: bool) -> Tensor:
     layers, eps = tower.layers, tower.eps
     normed = ops.norm(stream, layers[0].before, eps)
     for index, layer in enumerate(layers):
-        attended = attend(index, ops.linear(normed, layer.qkv, layer.bias))
+        attended = attend(index, linear(normed, layer.qkv, layer.bias))
         last = index + 1 == len(layers)
         if last and not whole:
             return normed
-        stream, normed = ops.add_norm(stream, ops.linear(attended, layer.out), layer.after, eps)
-        made = ops.linear(ops.gated(ops.linear(normed, layer.gate_up)), layer.down)
+        stream, normed = ops.add_norm(stream, linear(attended, layer.out), layer.after, eps)
+        made = linear(ops.gated(linear(normed, layer.gate_up)), layer.down)
         stream, normed = ops.add_norm(stream, made, tower.norm if last else layers[index + 1].before, eps)
     return normed
 

@@ -44,6 +44,18 @@ def gated_kernel(gate_up, out, inner, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def round_rows_kernel(rows, stored, scale, width, BLOCK: tl.constexpr):
+    """One row in e4m3 and its scale; 448 is the largest e4m3."""
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    live = columns < width
+    value = tl.load(rows + row * width + columns, mask=live, other=0.0).to(tl.float32)
+    size = tl.maximum(tl.max(tl.abs(value)), 1e-12) / 448.0
+    tl.store(stored + row * width + columns, (value / size).to(stored.dtype.element_ty), mask=live)
+    tl.store(scale + row, size)
+
+
+@triton.jit
 def turn_and_keep_kernel(
     qkv, cos, sin, positions, places, keys, values, capacity,
     HEADS: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr, TURNED: tl.constexpr, KV_BLOCK: tl.constexpr,

@@ -6,12 +6,14 @@ its cache and what was captured, for the weights never move.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from evovlm.engines.eight_bit import follow_weights, in_eight_bits
 from evovlm.engines.grouping import group_prompts
 from evovlm.engines.memory import chunk_tokens, is_out_of_memory, new_runner
 from evovlm.engines.prompts import Prepared, cut
@@ -25,12 +27,21 @@ class Lean:
     """What answers on a tower. `spent`: the last answering's seconds and work by phase."""
 
     def __init__(self, tower: Tower, tokenizer: Any, ends: Tensor, image_token: int | None) -> None:
-        self.tower = tower
+        self.tower = self._whole = tower
         self._tokenizer = tokenizer
         self._ends = frozenset(ends.tolist())
         self._image_token = image_token
         self._runner: Runner | None = None
         self.spent = Spent()
+        self._eight_bit = False
+
+    def use_eight_bit(self, on: bool) -> None:
+        """From now on products in 8 bits, of weights rounded anew before each answering; or whole ones again."""
+        if on == self._eight_bit:
+            return
+        self._drop_runner()
+        self._eight_bit = on
+        self.tower = in_eight_bits(self._whole) if on else self._whole
 
     def serves(self, prepared: Prepared) -> bool:
         """Whether these prompts and settings are for this path: one beam, no penalty, no window to slide."""
@@ -51,7 +62,10 @@ class Lean:
         not fit.
         """
         answers: dict[int, str] = {}
-        self.spent = Spent()
+        began = time.perf_counter()
+        if self._eight_bit:
+            follow_weights(self.tower)
+        self.spent = Spent(prefill=time.perf_counter() - began)
 
         def done(prompt: int, tokens: list[int]) -> None:
             text = self._tokenizer.decode(tokens, skip_special_tokens=True)
@@ -77,10 +91,13 @@ class Lean:
                 raise
         else:
             return True
+        self._drop_runner()
+        return False
+
+    def _drop_runner(self) -> None:
         self._runner = None
         if self.tower.embed.device.type == "cuda":
             torch.cuda.empty_cache()
-        return False
 
     def _attempt(
         self, prepared: Prepared, pending: Sequence[int], rows: int, done: Callable[[int, list[int]], None]

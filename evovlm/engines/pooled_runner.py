@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from evovlm.engines import fused_kernels as kernels
 from evovlm.engines.chunk import Chunk, Part
 from evovlm.engines.forward import Attend, Ops, prefill, step
+from evovlm.engines.fused_ops import FUSED
 from evovlm.engines.grouping import Group
 from evovlm.engines.runner import Size
 from evovlm.engines.spans import Span, Spans
@@ -27,34 +28,6 @@ from evovlm.engines.tower_view import Tower
 MEMBERS = 16
 SPLIT = 512  # tokens of a beginning that one program reads
 BLOCK = 64
-
-
-def fused_ops() -> Ops:
-    """Norms and activation in one pass each."""
-    return Ops(_norm, _add_norm, _gated)
-
-
-def _norm(stream: Tensor, weight: Tensor, eps: float) -> Tensor:
-    out = torch.empty_like(stream)
-    rows, width = stream.shape
-    block = triton.next_power_of_2(width)
-    kernels.add_norm_kernel[(rows,)](stream, stream, weight, out, width, eps, False, block, num_warps=8)
-    return out
-
-
-def _add_norm(stream: Tensor, more: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    out = torch.empty_like(stream)
-    rows, width = stream.shape
-    block = triton.next_power_of_2(width)
-    kernels.add_norm_kernel[(rows,)](stream, more, weight, out, width, eps, True, block, num_warps=8)
-    return stream, out
-
-
-def _gated(gate_up: Tensor) -> Tensor:
-    rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
-    out = gate_up.new_empty(rows, inner)
-    kernels.gated_kernel[(rows, triton.cdiv(inner, 2048))](gate_up, out, inner, 2048, num_warps=8)
-    return out
 
 
 @dataclass
@@ -69,8 +42,8 @@ class _Slot:
 class PooledRunner:
     """A pool [kv_heads, tokens, dim] of keys and one of values a layer."""
 
-    def __init__(self, tower: Tower, size: Size, ops: Ops | None = None) -> None:
-        self._tower, self._size, self._ops = tower, size, ops or fused_ops()
+    def __init__(self, tower: Tower, size: Size, ops: Ops = FUSED) -> None:
+        self._tower, self._size, self._ops = tower, size, ops
         self.slots = size.rows
         device, dtype = tower.embed.device, tower.embed.dtype
         # One token more: rows that are not in use write there.

@@ -114,7 +114,7 @@ class Schedule:
     def _step(self, rows: list[_Row], choose: Choose) -> None:
         began = time.perf_counter()
         device = self._tower.embed.device
-        self.spent.decode_bytes += self._weight_bytes + self._runner.read_bytes()
+        self.spent.decode_bytes += self._tower.weight_bytes + self._runner.read_bytes()
         logits = self._runner.step(torch.tensor([row.next for row in rows], device=device)).float()
         best, chosen = choose(logits, torch.tensor([row.prompt for row in rows]))
         values, tokens = torch.stack([best.double(), chosen.double()]).tolist()
@@ -141,12 +141,6 @@ class Schedule:
             rows[goal] = rows[source]
         self._runner.close_gaps(list(zip(movers, gaps, strict=True)), count)
         return rows[:count]
-
-    @property
-    def _weight_bytes(self) -> int:
-        tower = self._tower
-        head = tower.head.numel()
-        return int((len(tower.layers) * tower.linear_weights + head) * tower.embed.element_size())
 
     def _wait(self) -> None:
         if self._tower.embed.device.type == "cuda":

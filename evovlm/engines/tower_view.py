@@ -53,6 +53,13 @@ class Tower:
         return 2 * len(self.layers) * self.kv_heads * self.dim * self.embed.element_size()
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of all products' weights, the head's too: what each step reads at least."""
+        layer = self.layers[0]
+        one = layer.qkv.nbytes + layer.out.nbytes + layer.gate_up.nbytes + layer.down.nbytes
+        return int(len(self.layers) * one + self.head.nbytes)
+
+    @property
     def linear_weights(self) -> int:
         """Weights of one layer's products."""
         layer = self.layers[0]
