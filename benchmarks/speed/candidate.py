@@ -207,9 +207,8 @@ def _plain(bench: Bench, prompts: Sequence[Prompt], each: int) -> Row:
         "phases": {"merge": merged - started, "answer": ended - merged},
         "peak_bytes": peak,
         "equal_answers": same / len(texts),
-        "equal_first_words": sum(
-            text.split()[:1] == other.split()[:1] for text, other in zip(texts, ours, strict=True)
-        ) / len(texts),
+        "equal_first_words": sum(text.split()[:1] == other.split()[:1] for text, other in zip(texts, ours, strict=True))
+        / len(texts),
     }
 
 

@@ -1,7 +1,7 @@
 """What a search loses where it answers cheaper than the final scoring: how alike candidates are ranked.
 
-Knows the zoo's recipe and engines; no clocks. Twenty candidates with random weights answer the same questions in float32
-and bfloat16, greedily and with five beams, with whole products and with 8-bit ones.
+Knows the zoo's recipe and engines; no clocks. Twenty candidates with random weights answer the same questions in
+float32 and bfloat16, greedily and with five beams, with whole products and with 8-bit ones.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def _answered(
             "bfloat16, 8-bit products": _eight_bit(narrow, sets[id(narrow)]),
             "bfloat16, beams": narrow.answer(several),
         }
-        yield {
-            way: (float(np.mean(score_answers(task, asked, texts).scores)), texts) for way, texts in said.items()
-        }
+        yield {way: (float(np.mean(score_answers(task, asked, texts).scores)), texts) for way, texts in said.items()}
 
 
 def _by_generate(engine: Engine, prepared: Prepared) -> list[str]:
@@ -129,5 +127,9 @@ def _row(way: str, found: Sequence[float], reference: Sequence[float]) -> Row:
 
 
 def _equal(said: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> float:
-    pairs = [(one, other) for row, others in zip(said, reference, strict=True) for one, other in zip(row, others, strict=True)]
+    pairs = [
+        (one, other)
+        for row, others in zip(said, reference, strict=True)
+        for one, other in zip(row, others, strict=True)
+    ]
     return sum(one == other for one, other in pairs) / len(pairs)

@@ -82,7 +82,7 @@ def random_engine(tower: Scale, eyes: Eyes, device: torch.device, seed: int = 0)
 
 
 def random_pixels(images: int, eyes: Eyes, device: torch.device, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What a processor makes of square pictures: pixel_values [images, tiles, 3, tile, tile], image_sizes [images, 2]."""
+    """What a processor makes of square pictures: pixel_values [images, tiles, 3, side, side], image_sizes."""
     stream = torch.Generator(device).manual_seed(seed)
     shape = (images, TILES, 3, eyes.tile, eyes.tile)
     pixels = torch.randn(shape, generator=stream, device=device, dtype=torch.bfloat16)
@@ -126,6 +126,4 @@ def base_tile_alone(prompts: Sequence[Prompt], engine: Engine, eyes: Eyes) -> li
 
 def _tokenizer(vocabulary: int) -> Any:
     words = models.WordLevel({f"w{number}": number for number in range(vocabulary)}, unk_token="w0")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(words), pad_token=f"w{vocabulary - 1}", unk_token="w0"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), pad_token=f"w{vocabulary - 1}", unk_token="w0")
