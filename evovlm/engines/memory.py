@@ -70,7 +70,7 @@ def new_runner(tower: Tower, groups: Sequence[Group], rows: int, most: int, last
     least = size.rows * size.own + max(len(group.ids) for group in groups)
     if tokens < least:
         raise torch.OutOfMemoryError(f"a cache of {least} tokens does not fit into {room} bytes")
-    return PooledRunner(tower, size._replace(tokens=tokens))
+    return PooledRunner(tower, size._replace(tokens=tokens), size)
 
 
 def _size(groups: Sequence[Group], rows: int, most: int) -> Size:

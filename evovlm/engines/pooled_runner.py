@@ -40,10 +40,13 @@ class _Slot:
 
 
 class PooledRunner:
-    """A pool [kv_heads, tokens, dim] of keys and one of values a layer."""
+    """A pool [kv_heads, tokens, dim] of keys and one of values a layer.
 
-    def __init__(self, tower: Tower, size: Size, ops: Ops = FUSED) -> None:
-        self._tower, self._size, self._ops = tower, size, ops
+    `wanted`: the size that was asked for, where memory gave less.
+    """
+
+    def __init__(self, tower: Tower, size: Size, wanted: Size | None = None, ops: Ops = FUSED) -> None:
+        self._tower, self._size, self._wanted, self._ops = tower, size, wanted or size, ops
         self.slots = size.rows
         device, dtype = tower.embed.device, tower.embed.dtype
         # One token more: rows that are not in use write there.
@@ -77,8 +80,8 @@ class PooledRunner:
         self._stale = True
 
     def serves(self, size: Size) -> bool:
-        """Whether a set of that size can be answered here."""
-        mine = self._size
+        """Whether a set of that size can be answered here, as well as memory allows."""
+        mine = self._wanted
         return mine.rows == size.rows and all(has >= asked for has, asked in zip(mine, size, strict=True))
 
     def free(self) -> None:
