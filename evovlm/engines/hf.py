@@ -34,6 +34,7 @@ from evovlm.engines.lean import Lean
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.sampling import Choose, sampler
+from evovlm.engines.schedule import Spent
 from evovlm.engines.tower_view import view_of
 from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
@@ -57,6 +58,7 @@ class Engine:
     """A model in memory with its tokenizer or processor. `tower`: canonical name -> live parameter."""
 
     lean: Lean | None = None  # the fast path, where the model's layers are of a kind that it knows
+    spent: Spent | None = None  # the last answering's seconds and work by phase, where it took that path
 
     def __init__(self, model: Any, processor: Any, *, sees: bool) -> None:
         self.model = model
@@ -137,8 +139,11 @@ class Engine:
         Raises FloatingPointError for logits that are not finite, and torch.OutOfMemoryError or MemoryError where
         a single row does not fit.
         """
+        self.spent = None
         if self.lean is not None and self.lean.serves(prepared):
-            return self.lean.answer(prepared, progress)
+            answered = self.lean.answer(prepared, progress)
+            self.spent = self.lean.spent
+            return answered
         answers = [""] * len(prepared.prompts)
         done = 0
         while done < len(prepared.batches):
