@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from benchmarks.pairs import Pair
 from benchmarks.results import Answer, mark
-from evovlm.engines.hf import Engine, is_out_of_memory
+from evovlm.engines.hf import Engine
+from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared
 from evovlm.errors import UserError
 from evovlm.tasks import Generation, Item
