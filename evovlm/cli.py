@@ -32,8 +32,11 @@ recipe_app = typer.Typer(help="Check, show and convert recipes.", no_args_is_hel
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(recipe_app, name="recipe")
 
-# What the disk may do to anybody: full, quota, read-only, forbidden.
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# What the disk may do to anybody: full, quota, read-only, forbidden, a path that leads nowhere.
+DISK_FAULTS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
 
 GENES_SHOWN = 60
 
@@ -444,6 +447,9 @@ def main() -> None:
         if error.errno not in DISK_FAULTS:
             raise
         errors.print(Text.assemble(("error: ", "red"), f"{error.filename or 'disk'}: {error.strerror}"))
+        sys.exit(2)
+    except (FloatingPointError, MemoryError) as error:
+        errors.print(Text.assemble(("error: ", "red"), str(error) or "not enough memory; lower --batch or --items"))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

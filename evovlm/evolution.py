@@ -224,6 +224,8 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         ),
         cache=None if "latency" in search_of(recipe).objectives else AnswerCache(study.folder / study_log.CACHE),
     )
+    if settings.workers is None and len(study.trials) < plan.trials:
+        evaluator.prepare(items)  # an image that cannot be read is told now, and is no candidate's fault
     if settings.race is not None:
         search_raced(study, searcher, evaluator, items, settings.race, plan.trials, on_trial)
     elif settings.workers is None:

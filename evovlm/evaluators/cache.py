@@ -5,6 +5,7 @@ Knows SQLite, digests and item ids; no models and no searches. One writer at a t
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -27,6 +28,7 @@ class AnswerCache:
     """Answers by genome digest and item, for each way of asking (task, prompt, decoding)."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._base = sqlite3.connect(path)
             self._base.execute(_TABLE)
@@ -51,14 +53,22 @@ class AnswerCache:
         return {item: Answered(score, bool(exact), text) for item, score, exact, text in rows if item in wanted}
 
     def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
-        """Store what a candidate answered to the items, on disk when this returns; gives it back by item."""
+        """Store what a candidate answered to the items, on disk when this returns; gives it back by item.
+
+        Raises OSError where the disk is full or does not take it.
+        """
         found = {
             item: Answered(score, exact, answer)
             for item, score, exact, answer in zip(items, made.scores, made.exact, made.answers, strict=True)
         }
         way = way_of_asking(task)
-        with self._base:
-            self._base.executemany(_KEEP, [(way, digest, item, *one) for item, one in found.items()])
+        try:
+            with self._base:
+                self._base.executemany(_KEEP, [(way, digest, item, *one) for item, one in found.items()])
+        except sqlite3.OperationalError as error:
+            # The disk's fault and no candidate's: the search must not go on as if the candidate had failed.
+            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(self._path)) from error
         return found
 
     def close(self) -> None:
