@@ -13,6 +13,7 @@ from benchmarks.results import Answer, Result
 from evovlm.errors import UserError
 from evovlm.metrics.statistics import Difference, paired_difference
 
+CHANCE = "n.s."  # marks a difference whose 95 % interval holds zero
 JUDGED = ("scoring", "language")  # rules that decide what an answer is worth; a preset's others decide the answer
 
 
@@ -54,10 +55,14 @@ class Versus:
 
     @property
     def marked(self) -> str:
-        """The difference in words; `n.s.` where its 95 % interval holds zero."""
-        found = self.difference
-        mark = "" if found.significant else " n.s."
-        return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}], p {found.p_value:.3f}{mark}"
+        """The difference in words; marked where it may be chance."""
+        return _in_words(self.difference, 2, f", p {self.difference.p_value:.3f}")
+
+
+def _in_words(found: Difference, places: int, more: str = "") -> str:
+    """Mean and interval, marked where it may be chance."""
+    mean, low, high = (f"{value:+.{places}f}" for value in (found.mean, found.low, found.high))
+    return f"{mean} [{low}, {high}]{more}" + ("" if found.significant else f" {CHANCE}")
 
 
 def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
@@ -90,10 +95,8 @@ def behind_best(entries: Sequence[Entry]) -> dict[str, str]:
     for group in by_preset.values():
         best = group[0]
         for entry in group:
-            found = against(best, entry, changes=0)
-            mark = "" if found.difference.significant else " n.s."
-            text = f"{found.difference.mean:+.1f} [{found.difference.low:+.1f}, {found.difference.high:+.1f}]{mark}"
-            told[entry.result.answers] = "" if entry is best else text
+            text = "" if entry is best else _in_words(against(best, entry, changes=0).difference, 1)
+            told[entry.result.answers] = text
     return told
 
 

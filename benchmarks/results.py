@@ -130,6 +130,11 @@ def read_result(path: Path) -> Result:
         raise UserError(f"{path}: no result of `evovlm bench run` ({str(error).splitlines()[0]})") from None
 
 
+def has_results(place: Path) -> bool:
+    """Whether a folder holds any result."""
+    return any(place.glob(f"**/{RESULTS}/*.json"))
+
+
 def find_results(places: Iterable[Path]) -> list[tuple[Path, Result]]:
     """Results (with their files) of run folders, folders of runs, and single files. Raises UserError for none."""
     found = []

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.comparison import CHANCE
 from benchmarks.results import Result
 
 Cells = tuple[str, ...]
@@ -52,7 +53,7 @@ def run_sheets(results: Sequence[Result], behind: Mapping[str, str]) -> list[She
             for result in own
         )
         columns = ("model", "score", "95 %", "minus the best", "exact", *beside)
-        sheets.append(Sheet(name, columns, rows, _notes(own)))
+        sheets.append(Sheet(name, columns, rows, _notes(own, behind)))
     return sheets
 
 
@@ -72,13 +73,19 @@ def label(result: Result) -> str:
     return f"{result.task}:{result.split}, {result.items} items{preset}"
 
 
-def _notes(results: Sequence[Result]) -> Cells:
+def _notes(results: Sequence[Result], behind: Mapping[str, str]) -> Cells:
     first = results[0]
-    told = ", ".join(f"{key} {value}" for key, value in first.rules.items() if key != "preset")
+    told = ", ".join(f"{key}: {value}" for key, value in first.rules.items() if key != "preset")
     asked = first.generation
-    how = f"sampled at {asked['temperature']}" if asked["temperature"] else f"{asked['num_beams']} beam(s)"
-    notes = ["n.s.: the 95 % interval of the paired difference holds zero."] if len(results) > 1 else []
-    notes += [f"Rules: {told}. Answers: {how}, at most {asked['max_new_tokens']} tokens, seed {first.seed}."]
+    how = f"{asked['num_beams']} beams" if asked["num_beams"] > 1 else "greedy"
+    how = f"sampled at {asked['temperature']} with seed {asked['seed']}" if asked["temperature"] else how
+    notes = []
+    if any(behind.get(result.answers, "").endswith(CHANCE) for result in results):
+        notes.append(f"{CHANCE}: the 95 % interval of the paired difference holds zero.")
+    notes.append(
+        f"Rules: {told}. Answers: {how}, at most {asked['max_new_tokens']} tokens. Items drawn by seed {first.seed}."
+    )
+    notes += [_made(results)]
     for result in results:
         seen = result.overlap or {}
         bred = f"{result.model} was bred on {seen.get('search')}"
@@ -87,6 +94,16 @@ def _notes(results: Sequence[Result]) -> Cells:
         elif "unknown" in seen:
             notes.append(f"{bred}, which cannot be compared here: {seen['unknown']}")
     return tuple(notes)
+
+
+def _made(results: Sequence[Result]) -> str:
+    """With which versions and on which machines the answers were made."""
+    names = ("evovlm", "torch", "transformers")
+    found = dict.fromkeys(
+        ", ".join(f"{name} {result.versions.get(name, '?')}" for name in names) + f"; {result.hardware}"
+        for result in results
+    )
+    return f"Made with {' and with '.join(found)}."
 
 
 def print_sheet(console: Console, sheet: Sheet) -> None:

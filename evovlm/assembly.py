@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from evovlm.check import Finding, check_recipe
+from evovlm.check.configuration import layer_kinds
 from evovlm.draws import Draws
 from evovlm.errors import RecipeError
 from evovlm.folding import factor_of
@@ -215,6 +216,25 @@ def tower_tensor(model: OpenModel, name: str) -> Tensor:
         key = model.tower[EMBEDDING]
     assert key is not None, f"{model.label} lacks {name}; the check should have said so"
     return model.checkpoint.tensor(key)
+
+
+def stacked_kinds(assembly: Assembly) -> list[str] | None:
+    """Full or sliding attention for each layer of a stack or a route, as the layer has it in its source.
+
+    None where the layers are the owner's own, or all of the only kind that the architecture has.
+    """
+    recipe = assembly.recipe
+    if not (recipe.slices or recipe.route) or layer_kinds(assembly.owner) is None:
+        return None
+    of = {source: layer_kinds(model) or () for source, model in assembly.sources.items()}
+    origins = {layer_of(job.name): job.parts[0] for job in assembly.jobs if layer_of(job.name) is not None}
+    found = []
+    for layer in range(assembly.layers):
+        source, name = origins[layer]
+        origin = layer_of(name)
+        assert origin is not None
+        found.append(of[source][origin])
+    return found
 
 
 def _group_of(recipe: Recipe, names: Sequence[str]) -> GroupOf:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.assembly import Assembly, Job
+from evovlm.assembly import Assembly, Job, stacked_kinds
 from evovlm.card import CardFacts, model_card
 from evovlm.carry import carry_over
 from evovlm.check import licence_of
@@ -167,14 +167,12 @@ def _adapt_configs(assembly: Assembly, folder: Path) -> None:
                 section[key] = assembly.recipe.dtype
     if "dtype" not in config and "torch_dtype" not in config:
         config["dtype"] = assembly.recipe.dtype
-    layers = assembly.layers
-    if text.get("num_hidden_layers", layers) != layers:
-        # Kinds of layers repeat with a stack; plain full attention everywhere is the only case that stacks.
-        if isinstance(text.get("layer_types"), list):
-            text["layer_types"] = [text["layer_types"][0]] * layers
+    kinds = stacked_kinds(assembly)
+    if kinds is not None:
+        text["layer_types"] = kinds
         if "max_window_layers" in text:
-            text["max_window_layers"] = layers
-    text["num_hidden_layers"] = layers
+            text["max_window_layers"] = assembly.layers  # older readers know no `layer_types`
+    text["num_hidden_layers"] = assembly.layers
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -6,7 +6,8 @@ model is measured on the machine that merges it. Both streams read the same rand
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.assembly import EMBEDDING, OUTPUT_HEAD, Assembly, Job, tower_tensor
+from evovlm.assembly import EMBEDDING, OUTPUT_HEAD, Assembly, Job, stacked_kinds, tower_tensor
 from evovlm.groups import layer_of
 from evovlm.route import Step
 
@@ -52,12 +53,14 @@ def fold_error(assembly: Assembly) -> FoldError:
     probe = _Probe(assembly)
     start = tower_tensor(assembly.owner, EMBEDDING)[tokens].float()
     routed, exact, rounded = start, start.clone(), start.clone()
-    for step, jobs in zip(assembly.recipe.route, _by_layer(assembly), strict=True):
+    kinds: Sequence[str | None] = stacked_kinds(assembly) or [None] * len(assembly.recipe.route)
+    for step, kind, jobs in zip(assembly.recipe.route, kinds, _by_layer(assembly), strict=True):
         sources = {job.name: probe.source(job) for job in jobs}
-        routed = probe.layer(sources, routed * step.scale)
+        routed = probe.layer(sources, routed * step.scale, kind)
         folded = {job.name: sources[job.name] * job.factor for job in jobs}
-        exact = probe.layer(folded, exact)
-        rounded = probe.layer({name: tensor.to(assembly.dtype).float() for name, tensor in folded.items()}, rounded)
+        exact = probe.layer(folded, exact, kind)
+        stored = {name: tensor.to(assembly.dtype).float() for name, tensor in folded.items()}
+        rounded = probe.layer(stored, rounded, kind)
     head = assembly.owner
     norm, table = tower_tensor(head, NORM).float(), tower_tensor(head, OUTPUT_HEAD).float()
     sign = next((job.factor for job in assembly.jobs if job.name == NORM), 1.0)
@@ -78,31 +81,41 @@ class _Probe:
     """One decoder layer of the owner's architecture, whose weights are exchanged."""
 
     def __init__(self, assembly: Assembly) -> None:
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoConfig
 
         self._assembly = assembly
-        config = AutoConfig.from_pretrained(assembly.owner.folder).get_text_config()
-        config.num_hidden_layers = 1
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:1]
-        with torch.device("meta"):
-            skeleton: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        self._decoder = skeleton.model
-        self._decoder.rotary_emb = type(self._decoder.rotary_emb)(config=config)
-        self._decoder.embed_tokens, self._decoder.norm = None, torch.nn.Identity()
-        self._decoder.eval().requires_grad_(False)
-        self._epsilon = float(config.rms_norm_eps)
+        self._config = AutoConfig.from_pretrained(assembly.owner.folder).get_text_config()
+        self._config.num_hidden_layers = 1
+        self._decoders: dict[str | None, Any] = {}
+        self._epsilon = float(self._config.rms_norm_eps)
+
+    def _decoder(self, kind: str | None) -> Any:
+        """A decoder of one layer of that kind, without weights."""
+        from transformers import AutoModelForCausalLM
+
+        if kind not in self._decoders:
+            config = copy.deepcopy(self._config)
+            if kind is not None:
+                config.layer_types = [kind]
+            with torch.device("meta"):
+                skeleton: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            decoder = skeleton.model
+            decoder.rotary_emb = type(decoder.rotary_emb)(config=config)
+            decoder.embed_tokens, decoder.norm = None, torch.nn.Identity()
+            self._decoders[kind] = decoder.eval().requires_grad_(False)
+        return self._decoders[kind]
 
     def source(self, job: Job) -> Tensor:
         """The source's own tensor of a job, in float32."""
         (source, name), *_ = job.parts
         return tower_tensor(self._assembly.sources[source], name).float()
 
-    def layer(self, weights: Weights, stream: Tensor) -> Tensor:
+    def layer(self, weights: Weights, stream: Tensor, kind: str | None) -> Tensor:
         """The stream [1, tokens, hidden] after a layer with these weights (canonical names of any layer)."""
         named = {name.split(".", 3)[3]: tensor for name, tensor in weights.items()}
-        self._decoder.layers[0].load_state_dict(named, assign=True)
-        out: Tensor = self._decoder(inputs_embeds=stream, use_cache=False).last_hidden_state
+        decoder = self._decoder(kind)
+        decoder.layers[0].load_state_dict(named, assign=True)
+        out: Tensor = decoder(inputs_embeds=stream, use_cache=False).last_hidden_state
         return out
 
     def logits(self, stream: Tensor, norm: Tensor, table: Tensor) -> Tensor:

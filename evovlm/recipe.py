@@ -121,6 +121,27 @@ class RouteSpace(Frozen):
     ordered: bool = False
 
 
+class Fidelity(Frozen):
+    """How candidates are asked at first, with less effort; the better of a generation are asked again in full.
+
+    `base_tile`: a picture whole, without its tiles (LLaVA-NeXT). `beams`, `new_tokens`: at most so many. `promote`:
+    the share of a generation that is asked in full. In the first generation and each `audit`-th all are, so that it is
+    known how well the cheap answers rank.
+    """
+
+    base_tile: bool = False
+    beams: int | None = Field(default=None, ge=1)
+    new_tokens: int | None = Field(default=None, ge=1)
+    promote: float = Field(default=0.5, gt=0.0, le=1.0)
+    audit: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _saves(self) -> Self:
+        if not self.base_tile and self.beams is None and self.new_tokens is None:
+            raise ValueError("nothing is cheaper; give `base_tile: true`, `beams` or `new_tokens`")
+        return self
+
+
 class Search(Frozen):
     """How the recipe's parameters are searched. The defaults are the paper's (arXiv:2403.13187)."""
 
@@ -137,6 +158,7 @@ class Search(Frozen):
     route: RouteSpace | None = None  # the data-flow space is searched instead of weights and densities
     switch: int | None = Field(default=None, ge=1)  # two_stage: trials before it turns to scales; None: half
     objectives: tuple[str, ...] = ()  # beside the score: `layers`, `latency`, or TASK:SPLIT
+    fidelity: Fidelity | None = None  # candidates are asked with less effort first
 
 
 class Data(Frozen):

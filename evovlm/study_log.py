@@ -27,6 +27,8 @@ RESULT = "result.json"
 # What a study in stages keeps beside its last stage: the stages before it, and the models that they bred.
 STAGES = ("stage-1", "pool")
 FRONT = "front"
+ATLAS = "atlas.json"
+ATLAS_RECIPES = "atlas"
 RIVALS = "rivals"  # the searches that are controls of the study's own
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 
@@ -52,11 +54,14 @@ class Trial(BaseModel):
     told: bool = True
     worker: str | None = None
     items: int | None = None  # how many items a raced candidate saw; its center is not told to the searcher
+    # Where candidates are asked with less effort first: that score, and whether it was asked in full afterwards.
+    cheap: float | None = None
+    promoted: bool = True
 
     def line(self) -> dict[str, Any]:
         """The trial as its line of the log; what only a pool of workers knows is left out where there was none."""
         row = self.model_dump(mode="json")
-        absent = {"ask": None, "told": True, "worker": None, "items": None}
+        absent = {"ask": None, "told": True, "worker": None, "items": None, "cheap": None, "promoted": True}
         return {key: value for key, value in row.items() if key not in absent or value != absent[key]}
 
 
@@ -160,8 +165,11 @@ def log_event(folder: Path, event: str, **details: Any) -> None:
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The trial with the highest score, the earliest of equals; None where none has a score."""
-    scored = [trial for trial in trials if trial.score is not None]
+    """The trial with the highest score, the earliest of equals; None where none has a score.
+
+    Scores at a lower fidelity alone do not count.
+    """
+    scored = [trial for trial in trials if trial.score is not None and trial.promoted]
     return max(scored, key=lambda trial: (trial.score, -trial.trial), default=None)
 
 

@@ -52,8 +52,12 @@ def merge(
     for source, weight, mask, density in zip(sources, weights, masks, densities, strict=True):
         delta = source - base
         kept = delta if mask is None else np.where(mask, delta, 0.0)
-        if mask is not None and rescale == "l1" and np.abs(kept).sum() > 0:
-            kept = kept * (np.abs(delta).sum() / np.abs(kept).sum())
+        left = np.abs(kept).sum()
+        if mask is not None and method in ("ties", "magnitude") and delta.size:
+            # As many as were asked for, however many of a crowd of equals the draws let through.
+            left = np.sort(np.abs(delta), axis=None)[-max(1, int(density * delta.size)) :].sum()
+        if mask is not None and rescale == "l1" and left > 0:
+            kept = kept * (np.abs(delta).sum() / left)
         if mask is not None and rescale == "inverse":
             kept = kept * (65536 / round(density * 65536))
         terms.append(weight * kept)

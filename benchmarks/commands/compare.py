@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.commands.entries import read_entries
-from benchmarks.comparison import Entry, Versus, against, by_task
+from benchmarks.comparison import CHANCE, Entry, Versus, against, by_task
 from benchmarks.tables import Sheet, print_sheet
 from evovlm.errors import UserError
 
@@ -81,7 +81,9 @@ def _sheet(title: str, reference: Entry, rows: list[Versus]) -> Sheet:
         )
         for row in rows
     ]
-    note = f"{reference.result.items} items, paired bootstrap; n.s.: the 95 % interval of the difference holds zero."
+    note = (
+        f"{reference.result.items} items, paired bootstrap; {CHANCE}: the 95 % interval of the difference holds zero."
+    )
     several = "" if len(rows) < 2 else f" {len(rows)} comparisons: by chance alone, one in twenty looks significant."
     return Sheet(title, columns, (first, *lines), (note + several,))
 

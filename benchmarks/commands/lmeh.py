@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -21,18 +20,29 @@ def lmeh(
     dtype: Annotated[str, typer.Option(help="What is computed in; auto as stored.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions a task, for a trial run.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch models and data that are not here.")] = False,
+    data_code: Annotated[
+        bool, typer.Option("--data-code", help="Let data sets that are programs run, as JGLUE's is.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command, and stop.")] = False,
 ) -> None:
     """Score a checkpoint on JP-LMEH, by lm-evaluation-harness from the extra `lmeh`.
 
     \b
     Examples:
-      evovlm bench lmeh my-merge --device cuda --download
+      evovlm bench lmeh my-merge --device cuda --download --data-code
       evovlm bench lmeh zoo:ja --task ja_leaderboard_jcommonsenseqa --limit 20 --dry-run
     """
-    from benchmarks.harness import harness_command, harness_environment, read_scores, refuse_vlm
+    from benchmarks.harness import (
+        TASKS,
+        harness_command,
+        harness_environment,
+        read_scores,
+        refuse_vlm,
+        write_summary,
+    )
     from benchmarks.tables import Sheet, print_sheet
     from evovlm.console import OUT
+    from evovlm.errors import UserError
     from evovlm.sources import resolve_folder
 
     folder = resolve_folder(model, None, Path.cwd(), download=download)
@@ -43,8 +53,15 @@ def lmeh(
     if dry_run:
         OUT.print(shlex.join(command), soft_wrap=True)
         return
-    done = subprocess.run(command, env=harness_environment(download), check=False)
+    done = subprocess.run(command, env=harness_environment(download=download, data_code=data_code), check=False)
     if done.returncode != 0:
-        raise typer.Exit(done.returncode)
-    rows = tuple((name, json.dumps(row, ensure_ascii=False)) for name, row in read_scores(out).items())
-    print_sheet(OUT, Sheet(f"{model} by lm-evaluation-harness", ("task", "scores"), rows, words=2))
+        raise UserError(f"the harness ended with exit code {done.returncode}; what it says stands above")
+    scores = read_scores(out)
+    rows = tuple(
+        (found.task, found.metric, f"{found.value:.4f}", "" if found.error is None else f"{found.error:.4f}")
+        for found in scores
+    )
+    average = write_summary(out, model, scores)
+    notes = () if average is None else (f"JP-LMEH, the mean of the {len(TASKS)} tasks: {average:.2f}",)
+    columns = ("task", "measure", "value", "standard error")
+    print_sheet(OUT, Sheet(f"{model} by lm-evaluation-harness", columns, rows, notes, words=2))

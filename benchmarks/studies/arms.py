@@ -1,14 +1,17 @@
 """An arm of a study: one recipe, one seed, one budget; searched, its winner chosen and tested, all on disk.
 
-Knows evovlm; no plots. An arm that was killed goes on where it was, and one that is done is read.
+Knows evovlm; no plots. An arm that was killed goes on where it was, and one that is done is read. Arms of one search
+under several names are searched once. Results of another zoo lie in another folder, by the zoo's digest.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from evovlm.recipe import Recipe
 from evovlm.stages import breed, second_stage
 from evovlm.study import Study
 from evovlm.tasks import Item, parse_split
+from evovlm.version import hardware, versions
+from evovlm.zoo.manifest import FOLDER, MANIFEST, file_digest
 
 DONE = "arm.json"
 
@@ -59,14 +64,36 @@ class Silent:
         """Nothing is shown."""
 
 
+def zoo_digest() -> str:
+    """Twelve digits that name the zoo as it ships: of its manifest, which holds a digest of every file."""
+    return file_digest(FOLDER / MANIFEST)[:12]
+
+
 def run_arms(arms: Sequence[Arm], out: Path, root: Path, *, device: str, jobs: int, progress: Any) -> None:
-    """Run the arms in `jobs` processes; `progress` is called with each arm that is done."""
+    """Run the arms in `jobs` processes; `progress` is called with each arm that is done.
+
+    Seed by seed, so that a run cut short leaves whole comparisons of fewer seeds.
+    """
+    same: dict[tuple[str, int], list[Arm]] = {}
+    for arm in sorted(arms, key=lambda arm: arm.seed):
+        same.setdefault((arm.recipe.model_dump_json(by_alias=True), arm.judged), []).append(arm)
     # Spawned, because a forked process cannot use CUDA and inherits locks.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(run_arm, arm, out, root, device): arm for arm in arms}
+        pending = {pool.submit(run_same, group, out, root, device): group for group in same.values()}
         for future in as_completed(pending):
             future.result()
-            progress(pending[future])
+            for arm in pending[future]:
+                progress(arm)
+
+
+def run_same(arms: Sequence[Arm], out: Path, root: Path, device: str) -> None:
+    """Run the first of several arms that are one search; the others get its result under their own names."""
+    first = run_arm(arms[0], out, root, device)
+    for arm in arms[1:]:
+        done = out / arm.folder / DONE
+        if not done.exists():
+            done.parent.mkdir(parents=True, exist_ok=True)
+            study_log.write_json(done, first | {"study": arm.study, "arm": arm.name})
 
 
 def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
@@ -76,6 +103,7 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
+    started = time.process_time()
     settings = EvolveSettings(device=device, judged=arm.judged)
     first = arm.recipe.model_copy(update={"then": None})
     curve: list[float | None] = []
@@ -93,6 +121,7 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
         "study": arm.study,
         "arm": arm.name,
         "seed": arm.seed,
+        "zoo": zoo_digest(),
         "curve": curve,
         "genome": study.trials[selection["trial"]].genome,
         "genes": [gene.name for gene in plan.genes],
@@ -101,6 +130,9 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
         "items": len(plan.search_items),
         "judged": arm.judged,
         "tests": _tests(evaluator, plan, winner, arm.judged),
+        "cpu_seconds": round(time.process_time() - started, 1),  # of the last process, where an arm was resumed
+        "hardware": hardware(device),
+        "versions": versions(),
     }
     study_log.write_json(done, result)
     return result
@@ -135,10 +167,12 @@ def _tests(evaluator: LocalEvaluator, plan: Plan, winner: Recipe, judged: int) -
 def source_scores(recipe: Recipe, judged: int) -> dict[str, float]:
     """What each source scores on the test items as it is."""
     assert recipe.data is not None
-    return {
-        f"source {source.name}": evaluate_model(source.model, recipe.data.test, judged, seed=0, batch=100)[1].score
-        for source in recipe.sources
-    }
+    return {f"source {source.name}": _source_score(source.model, recipe.data.test, judged) for source in recipe.sources}
+
+
+@cache
+def _source_score(model: str, test: str, judged: int) -> float:
+    return evaluate_model(model, test, judged, seed=0, batch=100)[1].score
 
 
 def _items(plan: Plan, split: str, count: int) -> list[Item]:

@@ -20,7 +20,7 @@ app = typer.Typer(help="Studies on the zoo.", add_completion=False)
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(help="routes, searchers, drop, spaces, or all.")],
-    out: Annotated[Path, typer.Option(help="Folder for the arms; the same command resumes them.")] = Path(
+    out: Annotated[Path, typer.Option(help="For the arms, by zoo; the same command resumes them.")] = Path(
         "runs/studies"
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Seeds an arm.")] = 5,
@@ -39,7 +39,7 @@ def study(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # arms run side by side: each on its own core
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from benchmarks.studies.arms import run_arms
+    from benchmarks.studies.arms import run_arms, zoo_digest
     from benchmarks.studies.page import summary, write_page
     from benchmarks.studies.plans import STUDIES, Budget
     from evovlm.console import OUT, bars
@@ -49,6 +49,7 @@ def study(
     chosen = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
     planned = [arm for plan in chosen for arm in plan.arms(Budget(trials, items), range(seeds))]
     arms = [replace(arm, judged=judged) for arm in planned]
+    out = out / zoo_digest()
     with bars() as progress:
         task = progress.add_task("arms", total=len(arms), figures="")
         run_arms(

@@ -12,10 +12,12 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.studies.arms import DONE
 from benchmarks.studies.curves import Band, draw_bands, draw_points
 from benchmarks.studies.plans import STUDIES, StudyPlan
+from evovlm.errors import UserError
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]  # by arm, one a seed
 HEAD = """# Studies
@@ -23,17 +25,25 @@ HEAD = """# Studies
 What evolution finds on the zoo, and what not. Written by one command, which runs or resumes every search:
 
 ```sh
-python -m benchmarks study all --trials {trials} --items {items} --judged {judged} --jobs 16 --docs docs
+python -m benchmarks study all --trials {trials} --items {items} --judged {judged} --seeds {seeds} --jobs 16 --docs docs
 ```
+
+{trials} evaluations a search, each of {items} Japanese word problems (`zoo-maths`, another draw for each seed); the ten
+best are asked again on fresh items, and the best of these is tested on {judged} held-out problems, the same for every
+arm. Scores are 0 to 100: the number right and the reasoning Japanese. Intervals are 95 %, by Student's t over seeds;
+differences are paired by seed.
+
+Zoo `{zoo}` (the manifest's SHA-256), evovlm {evovlm}, torch {torch}, transformers {transformers}. {hardware}, one
+thread a search, float32; {minutes:.0f} CPU minutes a search on average.
 
 """
 TAIL = """
-Where the best score on the search items is near 100, the zoo leaves the search nothing to find: such arms differ by
-their luck with a few search items, and no ranking of methods follows.
+## How far this goes
 
-These are models of 1.7 million parameters on generated word problems. An effect seen here is a reason to look for it
-in large models, and one not seen here may still be there. Scores are 0 to 100 on held-out problems, the same for all
-arms; intervals are 95 %, by bootstrap over seeds.
+These are models of 1.7 million parameters on generated word problems of one or two steps. An effect seen here is a
+reason to look for it in large models, and one not seen here may still be there. Where the best score on the search
+items nears 100, nothing is left to find: such arms differ by their luck with a few items, and the columns before the
+last tell more. A zoo trained anew makes another page: results lie in a folder named by the zoo's digest.
 """
 
 
@@ -56,26 +66,37 @@ def summary(plan: StudyPlan, out: Path) -> Iterable[str]:
     yield "  " + SENTENCES[plan.name](results)
 
 
-def interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval over seeds."""
-    rng = np.random.default_rng(0)
-    means = rng.choice(np.asarray(values, dtype=float), (draws, len(values))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return fmean(values), float(low), float(high)
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and 95 % interval by Student's t over seeds; a single seed has no interval but itself."""
+    mean = fmean(values)
+    if len(values) < 2:
+        return mean, mean, mean
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    return mean, mean - half, mean + half
 
 
 def write_page(out: Path, docs: Path) -> Path:
-    """Write `studies.md` and its pictures into `docs`, of all studies that have results."""
-    parts = []
-    budget: dict[str, Any] = {}
-    for plan in STUDIES.values():
-        results = read_results(out, plan.name)
-        if results:
-            parts.append(_section(plan, results, docs))
-            first = next(iter(results.values()))[0]
-            budget = {"trials": len(first["curve"]), "items": first["items"], "judged": first["judged"]}
+    """Write `studies.md` and its pictures into `docs`, of all studies that have results.
+
+    Raises UserError where there are none.
+    """
+    found = {plan: results for plan in STUDIES.values() if (results := read_results(out, plan.name))}
+    if not found:
+        raise UserError(f"{out}: no search is done yet; run `python -m benchmarks study all`")
+    rows = [row for results in found.values() for own in results.values() for row in own]
+    head = HEAD.format(
+        trials=len(rows[0]["curve"]),
+        items=rows[0]["items"],
+        judged=rows[0]["judged"],
+        seeds=len({row["seed"] for row in rows}),
+        zoo=rows[0]["zoo"],
+        minutes=fmean(row["cpu_seconds"] for row in rows) / 60,
+        hardware="; ".join(sorted({row["hardware"] for row in rows})),
+        **{name: rows[0]["versions"][name] for name in ("evovlm", "torch", "transformers")},
+    )
     page = docs / "studies.md"
-    page.write_text(HEAD.format(**budget) + "\n".join(parts) + TAIL, encoding="utf-8")
+    sections = [_section(plan, results, docs) for plan, results in found.items()]
+    page.write_text(head + "\n".join(sections) + TAIL, encoding="utf-8")
     return page
 
 
@@ -84,8 +105,7 @@ def _section(plan: StudyPlan, results: Results, docs: Path) -> str:
     pictures.mkdir(parents=True, exist_ok=True)
     bands = [Band(arm, [best_so_far(row["curve"]) for row in rows]) for arm, rows in results.items()]
     draw_bands(bands, pictures / f"{plan.name}.svg", title=plan.question)
-    rows = next(iter(results.values()))
-    evaluations = len(rows[0]["curve"])
+    looks = thirds(len(next(iter(results.values()))[0]["curve"]))
     lines = [
         f"## {plan.question}",
         "",
@@ -93,18 +113,28 @@ def _section(plan: StudyPlan, results: Results, docs: Path) -> str:
         "",
         f"![Best score so far over evaluations, mean and range over seeds](studies/{plan.name}.svg)",
         "",
-        "| arm | test score | 95 % | best on the search items | seeds |",
-        "|---|---|---|---|---|",
+        f"| arm | test score | 95 % | best on search items after {looks[0]} | {looks[1]} | {looks[2]} | seeds |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for arm, own in results.items():
+    for arm, own in by_score(results):
         mean, low, high = interval([row["tests"]["winner"] for row in own])
-        found = fmean(best_so_far(row["curve"])[-1] for row in own)
-        lines.append(f"| {arm} | {mean:.2f} | {low:.2f} to {high:.2f} | {found:.2f} | {len(own)} |")
-    lines += ["", f"{evaluations} evaluations a search; {rows[0]['judged']} test items.", ""]
+        best = " | ".join(f"{fmean(best_so_far(row['curve'])[look - 1] for row in own):.1f}" for look in looks)
+        lines.append(f"| {arm} | {mean:.1f} | {low:.1f} to {high:.1f} | {best} | {len(own)} |")
+    lines.append("")
     if plan.name == "drop":
         draw_points(densities(results), pictures / "densities.svg", title="Densities of the winners, one dot a gene")
         lines += ["![Densities of the winners](studies/densities.svg)", ""]
     return "\n".join(lines)
+
+
+def by_score(results: Results) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
+    """The arms, best mean test score first."""
+    return sorted(results.items(), key=lambda pair: -fmean(row["tests"]["winner"] for row in pair[1]))
+
+
+def thirds(evaluations: int) -> tuple[int, int, int]:
+    """After how many evaluations the tables look."""
+    return max(1, evaluations // 3), max(1, evaluations * 2 // 3), evaluations
 
 
 def best_so_far(curve: Sequence[float | None]) -> list[float]:
@@ -134,47 +164,76 @@ def densities(results: Results) -> dict[str, list[float]]:
 
 def difference(results: Results, one: str, other: str, *, key: str = "winner", against: str = "winner") -> str:
     """`one` minus `other` on the test items, paired by seed, with its interval, in words."""
-    theirs = {row["seed"]: row["tests"] for row in results[other]}
+    theirs = {row["seed"]: row["tests"] for row in results.get(other, ())}
     pairs = [
         (row["tests"][key], theirs[row["seed"]][against])
-        for row in results[one]
+        for row in results.get(one, ())
         if key in row["tests"] and row["seed"] in theirs and against in theirs[row["seed"]]
     ]
-    mean, low, high = interval([mine - other_ for mine, other_ in pairs])
+    return in_words([mine - other_ for mine, other_ in pairs])
+
+
+def sooner(results: Results, one: str, other: str) -> str:
+    """`one` minus `other` in the mean height of the curves over all evaluations, paired by seed, in words."""
+    theirs = {row["seed"]: fmean(best_so_far(row["curve"])) for row in results.get(other, ())}
+    return in_words(
+        [
+            fmean(best_so_far(row["curve"])) - theirs[row["seed"]]
+            for row in results.get(one, ())
+            if row["seed"] in theirs
+        ]
+    )
+
+
+def in_words(differences: Sequence[float]) -> str:
+    """A mean difference, its interval and what follows; two seeds at least."""
+    if len(differences) < 2:
+        return "not known, for want of seeds"
+    mean, low, high = interval(differences)
     told = "no difference that these seeds can show" if low <= 0 <= high else ("better" if low > 0 else "worse")
-    return f"{mean:+.2f} points [{low:+.2f}, {high:+.2f}]: {told}"
+    return f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]: {told}"
 
 
 def _about_routes(results: Results) -> str:
-    arm = "with scales"
-    mean = fmean(row["tests"]["winner"] for row in results[arm])
+    arm = next(iter(results)) if "with scales" not in results else "with scales"
+    mean, low, high = interval([row["tests"]["winner"] for row in results[arm]])
     length = fmean(len(row["route"]) for row in results[arm])
     names = [key for key in results[arm][0]["tests"] if key.startswith("source ")]
-    sources = ", ".join(f"{key.removeprefix('source ')} {results[arm][0]['tests'][key]:.2f}" for key in names)
-    bare = difference(results, arm, arm, key="winner", against="without scales")
-    searched = difference(results, arm, "no scales") if "no scales" in results else "not run"
+    sources = ", ".join(f"{key.removeprefix('source ')} {results[arm][0]['tests'][key]:.1f}" for key in names)
+    told = [f"`{key.removeprefix('source ')}` {difference(results, arm, arm, against=key)}" for key in names]
     return (
-        f"The routes found, {length:.1f} layers long on average, score {mean:.2f} on the test items; the sources"
-        f" as they are: {sources}. Against the same"
-        f" routes with every scale set to 1: {bare}. Against routes searched without scales: {searched}."
+        f"The routes found, {length:.1f} layers long on average, score {mean:.1f} [{low:.1f}, {high:.1f}]; the sources"
+        f" as they are: {sources}. Against {'; against '.join(told)}. Against the same routes with every scale set to"
+        f" 1: {difference(results, arm, arm, against='without scales')}. Against routes searched without scales:"
+        f" {difference(results, arm, 'no scales')}. Scales from a network instead of one each:"
+        f" {difference(results, 'network', arm)}."
     )
 
 
 def _about_searchers(results: Results) -> str:
-    ranked = sorted(results, key=lambda arm: -fmean(row["tests"]["winner"] for row in results[arm]))
-    against = [f"{arm} {difference(results, arm, 'random')}" for arm in ranked if arm != "random"]
-    best = f"Best on average: {ranked[0]}. "
-    return best + "Against random search, from the same start and in as many evaluations: " + "; ".join(against) + "."
+    ranked = [arm for arm, _ in by_score(results)]
+    others = [arm for arm in ranked if arm != "random"]
+    against = [f"{arm} {difference(results, arm, 'random')}" for arm in others]
+    height = [f"{arm} {sooner(results, arm, 'random')}" for arm in others]
+    second = f"Against the next, {ranked[1]}: {difference(results, *ranked[:2])}. " if len(ranked) > 1 else ""
+    return (
+        f"Best on average: {ranked[0]}. {second}Against random search, from the same start and in as many"
+        f" evaluations: {'; '.join(against)}.\n\nOver the whole search (mean height of the curve of the best so far,"
+        f" against random search's): {'; '.join(height)}."
+    )
 
 
 def _about_drop(results: Results) -> str:
-    against = [f"{arm} {difference(results, arm, 'neither')}" for arm in results if arm != "neither"]
+    arms = [arm for arm in results if arm != "neither"]
+    against = [f"{arm} {difference(results, arm, 'neither')}" for arm in arms]
+    height = [f"{arm} {sooner(results, arm, 'neither')}" for arm in arms]
     chosen = {arm: values for arm, values in densities(results).items() if arm != "neither"}
     dense = [f"{arm} {fmean(values):.2f} (above 0.95: {_share(values):.0%})" for arm, values in chosen.items()]
-    norm = difference(results, "drop by norm", "DARE alone")
     return (
-        f"Against task arithmetic without any drop: {'; '.join(against)}. Drop by norm against random drop: {norm}."
-        f" Mean density that evolution chose: {'; '.join(dense)}."
+        f"Against task arithmetic without any drop: {'; '.join(against)}. Drop by norm against random drop:"
+        f" {difference(results, 'drop by norm', 'DARE alone')}.\n\nOver the whole search (mean height of the curve of"
+        f" the best so far, against no drop's): {'; '.join(height)}.\n\nMean density that evolution chose, of 0.1 to"
+        f" 1: {'; '.join(dense)}."
     )
 
 

@@ -5,7 +5,7 @@ Knows recipes; runs nothing. Every arm of a study has the same number of evaluat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from evovlm.recipe import Recipe
 
 DATA = {"search": "zoo-maths:search", "validation": "zoo-maths:validation", "test": "zoo-maths:test"}
 MODELS = [{"name": "ja", "model": "zoo:ja"}, {"name": "math", "model": "zoo:math"}]
+# Two tunes for maths beside each other: there is something to clash, for signs and drops to settle.
+THREE = [*MODELS, {"name": "math2", "model": "zoo:math2"}]
 ROUTE: dict[str, Any] = {"repeats": 1, "ordered": True}
 
 
@@ -35,10 +37,10 @@ class StudyPlan:
 
 
 def routes(budget: Budget, seeds: Sequence[int]) -> list[Arm]:
-    """DFS of two models, with scales and without."""
+    """DFS of two models: a scale a transition, scales from a network, and none."""
     return [
         Arm("routes", name, routed(budget, seed, scales=scales))
-        for name, scales in (("with scales", "matrix"), ("no scales", "none"))
+        for name, scales in (("with scales", "matrix"), ("network", "network"), ("no scales", "none"))
         for seed in seeds
     ]
 
@@ -58,7 +60,11 @@ def drop(budget: Budget, seeds: Sequence[int]) -> list[Arm]:
         "both": "dare_ties",
         "drop by norm": "magnitude",
     }
-    return [Arm("drop", name, merged(budget, seed, method)) for name, method in methods.items() for seed in seeds]
+    return [
+        Arm("drop", name, merged(budget, seed, method, models=THREE))
+        for name, method in methods.items()
+        for seed in seeds
+    ]
 
 
 def spaces(budget: Budget, seeds: Sequence[int]) -> list[Arm]:
@@ -95,13 +101,13 @@ def routed(budget: Budget, seed: int, *, algorithm: str = "hybrid", scales: str 
     )
 
 
-def merged(budget: Budget, seed: int, method: str) -> Recipe:
-    """A search for weights and densities of the same two models."""
+def merged(budget: Budget, seed: int, method: str, models: Sequence[Mapping[str, str]] = MODELS) -> Recipe:
+    """A search for weights and densities, a quarter of the layers each, of the same two models or of three."""
     return Recipe.model_validate(
         {
             "kind": "llm",
             "base": {"model": "zoo:base"},
-            "sources": MODELS,
+            "sources": models,
             "owner": "ja",
             "method": method,
             "options": {"normalize": False},

@@ -87,6 +87,12 @@ def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def layer_kinds(model: OpenModel) -> list[str] | None:
+    """Full or sliding attention, layer by layer; None for an architecture that has one kind alone."""
+    kinds: list[str] | None = complete_config(model.text_config).get("layer_types")
+    return kinds
+
+
 def _token(model: OpenModel, row: Any) -> str:
     """A special token by its text, so that the same token under another id is the same."""
     if row is None:

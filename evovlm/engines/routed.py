@@ -38,8 +38,7 @@ class RoutedStep(nn.Module):
         self.layer = shell
         self.step = step
         self.index = index
-        # Some towers choose the mask by the kind of the layer.
-        self.attention_type = getattr(layer, "attention_type", "full_attention")
+        self.kind = getattr(attention, "layer_type", None) or "full_attention"
         self._memory = memory
 
     def forward(self, hidden: Tensor, **context: Any) -> Tensor:
@@ -76,7 +75,10 @@ def lay_route(text: Any, pool: Pool, route: Sequence[Step], memory: PrefixMemory
     )
     text.config.num_hidden_layers = len(route)
     if getattr(text.config, "layer_types", None):
-        text.config.layer_types = [text.config.layer_types[0]] * len(route)
+        # Masks and slots of the cache follow the kind of each step's layer; some towers mix kinds.
+        text.config.layer_types = [step.kind for step in text.layers]
+        if hasattr(text, "has_sliding_layers"):
+            text.has_sliding_layers = "sliding_attention" in text.config.layer_types
 
 
 class RoutedEngine(Engine):

@@ -1,15 +1,18 @@
 """The evaluation cache: what a candidate answered to an item is kept in the study's folder and never generated again.
 
-Knows SQLite, digests and item ids; no models and no searches. One writer at a time (the study's lock sees to that).
+Knows SQLite, digests and item ids; no models and no searches. One writer at a time (the study's lock sees to that):
+workers elsewhere are sent what is known of a candidate, and send back what they made (`CarriedAnswers`).
 """
 
 from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from shutil import disk_usage
+from typing import Protocol
 
 from evovlm.errors import StudyError
 from evovlm.evaluators.evaluation import Answered, Evaluation
@@ -21,7 +24,20 @@ create table if not exists answers (
   primary key (question, digest, item)
 ) without rowid
 """
+LITTLE = 2**17  # bytes: less room than SQLite's log wants
 _KEEP = "insert or replace into answers values (?, ?, ?, ?, ?, ?)"
+# Way of asking, digest, item, score, exact, answer.
+Row = tuple[str, str, str, float, bool, str]
+
+
+class Answers(Protocol):
+    """What an evaluator needs of a cache."""
+
+    def known(self, task: Task, digest: str, items: Sequence[str]) -> dict[str, Answered]:
+        """The answers of a candidate to those of the items that it was asked before, by item."""
+
+    def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+        """Keep what a candidate answered to the items; gives it back by item."""
 
 
 class AnswerCache:
@@ -31,8 +47,16 @@ class AnswerCache:
         self._path = path
         try:
             self._base = sqlite3.connect(path)
+            # A log beside the file, synced now and then: a killed process loses nothing, a power cut the last answers
+            # at most, and no candidate waits for the disk. Where the file system cannot, SQLite keeps to its default.
+            self._base.execute("pragma journal_mode = wal")
+            self._base.execute("pragma synchronous = normal")
             self._base.execute(_TABLE)
             self._base.commit()
+            # All ways of asking are known, so that a candidate's answers are found by key.
+            self._ways = {way for (way,) in self._base.execute("select distinct question from answers")}
+        except sqlite3.OperationalError as error:
+            raise self._disk_fault(error) from error
         except sqlite3.DatabaseError as error:
             raise StudyError(
                 f"{path}: not a cache of answers ({error}); delete it to have the answers made again"
@@ -53,27 +77,72 @@ class AnswerCache:
         return {item: Answered(score, bool(exact), text) for item, score, exact, text in rows if item in wanted}
 
     def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
-        """Store what a candidate answered to the items, on disk when this returns; gives it back by item.
-
-        Raises OSError where the disk is full or does not take it.
-        """
-        found = {
-            item: Answered(score, exact, answer)
-            for item, score, exact, answer in zip(items, made.scores, made.exact, made.answers, strict=True)
-        }
+        """Store what a candidate answered to the items; gives it back by item."""
+        found = _by_item(items, made)
         way = way_of_asking(task)
+        self.add((way, digest, item, *one) for item, one in found.items())
+        return found
+
+    def rows(self, digest: str) -> tuple[Row, ...]:
+        """All answers of a candidate, however it was asked, to be sent to a worker."""
+        rows: list[Row] = []
+        for way in sorted(self._ways):
+            found = self._base.execute("select * from answers where question = ? and digest = ?", (way, digest))
+            rows += [(one, own, item, score, bool(exact), text) for one, own, item, score, exact, text in found]
+        return tuple(rows)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Store rows; they survive this process when this returns. Raises OSError where the disk does not take them."""
+        kept = list(rows)
+        self._ways |= {row[0] for row in kept}
         try:
             with self._base:
-                self._base.executemany(_KEEP, [(way, digest, item, *one) for item, one in found.items()])
+                self._base.executemany(_KEEP, kept)
         except sqlite3.OperationalError as error:
-            # The disk's fault and no candidate's: the search must not go on as if the candidate had failed.
-            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
-            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(self._path)) from error
-        return found
+            raise self._disk_fault(error) from error
+
+    def _disk_fault(self, error: sqlite3.OperationalError) -> OSError:
+        """The disk's fault and no candidate's: a search must not go on as if a candidate had failed."""
+        # SQLite tells a full disk as a fault of reading and writing where it meets it in its log.
+        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL or disk_usage(self._path.parent).free < LITTLE
+        return OSError(errno.ENOSPC if full else errno.EIO, str(error), str(self._path))
 
     def close(self) -> None:
         """Close the file."""
         self._base.close()
+
+
+class CarriedAnswers:
+    """A cache in memory that travels: what was known of a candidate, and in `made` the rows that came since."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], Answered] = {}
+        self.made: list[Row] = []
+
+    def load(self, rows: Sequence[Row]) -> None:
+        """Begin anew with what is known."""
+        self._known = {row[:3]: Answered(*row[3:]) for row in rows}
+        self.made = []
+
+    def known(self, task: Task, digest: str, items: Sequence[str]) -> dict[str, Answered]:
+        """See `Answers`."""
+        way = way_of_asking(task)
+        return {item: self._known[way, digest, item] for item in items if (way, digest, item) in self._known}
+
+    def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+        """See `Answers`."""
+        found = _by_item(items, made)
+        way = way_of_asking(task)
+        self._known |= {(way, digest, item): one for item, one in found.items()}
+        self.made += [(way, digest, item, *one) for item, one in found.items()]
+        return found
+
+
+def _by_item(items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+    return {
+        item: Answered(score, exact, answer)
+        for item, score, exact, answer in zip(items, made.scores, made.exact, made.answers, strict=True)
+    }
 
 
 def way_of_asking(task: Task) -> str:

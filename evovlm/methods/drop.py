@@ -37,7 +37,8 @@ def rescale_factor(vector: TaskVector, mask: Mask | None, drop: Drop | None, opt
     """What the kept elements are multiplied by.
 
     inverse: 65536 / round(density x 65536). l1: |delta|_1 / |delta x mask|_1 (mergekit since 2025-02), from
-    sums in fixed point. 1 where nothing is dropped, nothing is left, or the task vector is not finite.
+    sums in fixed point; where draws thin out a crowd of equals at the edge, with as many of them as were asked for.
+    1 where nothing is dropped, nothing is left, or the task vector is not finite.
     """
     operand = vector.operand
     if mask is None or options.rescale == "none":
@@ -53,6 +54,9 @@ def rescale_factor(vector: TaskVector, mask: Mask | None, drop: Drop | None, opt
         total, kept = _sums_by_draw(vector, operand.tables, s)
     else:
         total, kept = _sums(vector, mask, s)
+        if drop == "magnitude" and vector.edge is not None:
+            surplus, value = vector.edge
+            kept -= surplus * int(fixed_point(torch.tensor([value]), s))
     return total / kept if kept else 1.0
 
 
@@ -122,13 +126,17 @@ def _window(vector: TaskVector, low: int, high: int) -> Mask:
     bounded = high < vector.count
     high_limit = LEVELS if bottom.value == top.value else threshold((high - top.below) / top.equal)
     mask = np.empty(vector.count, dtype=np.bool_)
+    chosen = 0
     for start, stop, magnitudes in vector.magnitudes():
         values, part = magnitudes.numpy(), mask[start:stop]
         crowd = Crowd(vector.operand.draws, start, stop)
         np.greater(values, np.float32(bottom.value), out=part)
-        part |= crowd.chosen(values, bottom, low_limit)
+        equals = crowd.chosen(values, bottom, low_limit)
+        chosen += int(np.count_nonzero(equals))
+        part |= equals
         if bounded:
             part &= (values < np.float32(top.value)) | crowd.chosen(values, top, high_limit)
+    vector.edge = (chosen - needed, bottom.value)
     return mask
 
 

@@ -71,6 +71,8 @@ class TaskVector:
         self.count = operand.tensor.numel()
         self.row = operand.tensor.shape[-1] if operand.tensor.ndim else 1
         self.chunk = chunk
+        # What a drop by magnitude finds: how many of the lowest magnitude kept are kept too many, and that magnitude.
+        self.edge: tuple[int, float] | None = None
         self._base = base
         self._source = operand.tensor.detach().reshape(-1)
         self._whole: Tensor | None = None

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,16 +47,51 @@ def test_a_vision_model_is_refused():
     harness.refuse_vlm(zoo_folder("ja"))
 
 
+def written(folder: Path, results: dict[str, dict[str, Any]], groups: dict[str, Any] | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"results": results, "groups": groups or {}}
+    (folder / "results_2026.json").write_text(json.dumps(content), encoding="utf-8")
+
+
 def test_the_newest_results_are_read(tmp_path: Path):
+    """As version 0.4.13 writes them: METRIC,FILTER and its standard error; a group's row is none of its tasks."""
     with pytest.raises(UserError, match="no results"):
         harness.read_scores(tmp_path)
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "results_1.json").write_text(json.dumps({"results": {"ja": {"acc,none": 0.5}}}), encoding="utf-8")
-    assert harness.read_scores(tmp_path) == {"ja": {"acc,none": 0.5}}
+    row = {
+        "alias": "ja",
+        "sample_len": 30,
+        "acc,none": 0.5,
+        "acc_stderr,none": 0.1,
+        "em,strip": 0.25,
+        "em_stderr,strip": "N/A",
+    }
+    written(tmp_path / "m", {"ja": row, "group": {"acc,none": 0.5}}, {"group": {"acc,none": 0.5}})
+    assert harness.read_scores(tmp_path) == [
+        harness.TaskScore("ja", "acc", 0.5, 0.1),
+        harness.TaskScore("ja", "em", 0.25, None),
+    ]
 
 
-def test_the_environment_stays_offline_unless_asked():
-    assert harness.harness_environment(download=False)["HF_DATASETS_OFFLINE"] == "1"
+def test_jp_lmeh_is_the_mean_of_all_its_tasks_or_nothing():
+    scores = [harness.TaskScore(task, "acc", number / 10, None) for number, task in enumerate(harness.TASKS)]
+    assert harness.japanese_average(scores) == pytest.approx(35.0)
+    assert harness.japanese_average(scores[1:]) is None
+
+
+def test_a_leaderboard_has_jp_lmeh_beside_the_papers(tmp_path: Path):
+    scores = [harness.TaskScore(task, "acc", 0.5, None) for task in harness.TASKS]
+    assert harness.write_summary(tmp_path, "mine", scores) == 50.0
+    done = bench("leaderboard", ".", "--json", folder=tmp_path)
+    rows = json.loads(done.stdout)
+    assert {"task": "jp-lmeh", "model": "mine", "score": 50.0, "source": "ours"}.items() <= rows[-1].items()
+    assert rows[0]["model"] == "EvoLLM-JP-7B (PS)"
+    assert "near, not the same" in bench("leaderboard", ".", folder=tmp_path).stdout
+
+
+def test_the_environment_stays_offline_and_runs_no_data_code_unless_asked():
+    careful = harness.harness_environment(download=False, data_code=False)
+    assert (careful["HF_DATASETS_OFFLINE"], careful["HF_DATASETS_TRUST_REMOTE_CODE"]) == ("1", "0")
+    assert harness.harness_environment(download=True, data_code=True)["HF_DATASETS_TRUST_REMOTE_CODE"] == "1"
 
 
 def test_the_command_refuses_a_vision_model_in_a_sentence(tmp_path: Path):

@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.studies import app
+from benchmarks.studies.arms import Arm, run_same, zoo_digest
 from benchmarks.studies.curves import Band, draw_points
-from benchmarks.studies.page import best_so_far, difference, interval
-from benchmarks.studies.plans import STUDIES, Budget
+from benchmarks.studies.page import best_so_far, difference, interval, read_results
+from benchmarks.studies.plans import STUDIES, Budget, routed
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))
@@ -25,18 +26,29 @@ def test_every_arm_of_a_study_has_the_same_number_of_evaluations_and_items(name:
 
 
 def test_a_study_writes_its_page_and_is_not_run_twice(tmp_path: Path):
-    arguments = ["routes", "--out", str(tmp_path / "runs"), "--docs", str(tmp_path), "--seeds", "2", "--trials", "4"]
+    arguments = ["routes", "--out", str(tmp_path / "runs"), "--docs", str(tmp_path), "--seeds", "2", "--trials", "3"]
     first = CliRunner().invoke(app, [*arguments, "--items", "4", "--judged", "8"])
     assert first.exit_code == 0, first.output
     page = (tmp_path / "studies.md").read_text(encoding="utf-8")
     assert "## Does a route beat its sources" in page
     assert "Against the same routes with every scale set to 1" in page
+    assert f"Zoo `{zoo_digest()}`" in page
     assert ElementTree.parse(tmp_path / "studies" / "routes.svg").getroot().tag.endswith("svg")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
-    assert len([path for path in before if path.name == "arm.json"]) == 4
+    assert len([path for path in before if path.name == "arm.json"]) == 6
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [zoo_digest()]
     again = CliRunner().invoke(app, [*arguments, "--items", "4", "--judged", "8"])
     assert again.exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_arms_that_are_one_search_are_searched_once(tmp_path: Path):
+    recipe = routed(Budget(2, 4), 0)
+    arms = [Arm("routes", "with scales", recipe, 4), Arm("searchers", "hybrid", recipe, 4)]
+    run_same(arms, tmp_path, Path(), "cpu")
+    one, other = (read_results(tmp_path, arm.study)[arm.name][0] for arm in arms)
+    assert {**one, "study": "", "arm": ""} == {**other, "study": "", "arm": ""}
+    assert len(list(tmp_path.rglob("trials.jsonl"))) == 1
 
 
 def test_an_unknown_study_is_told_the_choices():
@@ -50,7 +62,7 @@ def test_differences_are_paired_by_seed_and_told_with_their_interval():
         "one": [{"seed": seed, "tests": {"winner": 10.0 * seed + 3}} for seed in range(4)],
         "other": [{"seed": seed, "tests": {"winner": 10.0 * seed}} for seed in reversed(range(4))],
     }
-    assert difference(results, "one", "other") == "+3.00 points [+3.00, +3.00]: better"
+    assert difference(results, "one", "other") == "+3.0 points [+3.0, +3.0]: better"
     assert difference(results, "other", "one").endswith("worse")
     results["one"][0]["tests"]["winner"] = -20.0
     assert "no difference" in difference(results, "one", "other")
@@ -60,7 +72,8 @@ def test_a_curve_never_falls_and_a_band_spans_its_seeds():
     assert best_so_far([None, 3.0, 2.0, 5.0]) == [0.0, 3.0, 3.0, 5.0]
     assert Band("x", [[1.0, 2.0], [3.0, 6.0]]).spread() == ([1.0, 2.0], [2.0, 4.0], [3.0, 6.0])
     mean, low, high = interval([1.0, 2.0, 3.0])
-    assert low < mean == 2.0 < high
+    # Student's t with two degrees of freedom: 4.303 standard errors of 1 / sqrt(3).
+    assert (mean, low, high) == pytest.approx((2.0, 2.0 - 4.303 / 3**0.5, 2.0 + 4.303 / 3**0.5), abs=1e-3)
 
 
 def test_dots_are_drawn_for_every_value(tmp_path: Path):

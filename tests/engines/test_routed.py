@@ -7,11 +7,15 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from evovlm.assembly import assemble
+from evovlm.build import build_checkpoint
 from evovlm.engines.hf import Engine
 from evovlm.engines.routed import RoutedEngine, lay_route
+from evovlm.recipe import Recipe
 from evovlm.route import Route, Step, identity
 from evovlm.tasks import Generation, load_task
 from evovlm.zoo.manifest import zoo_folder
+from tests.hub_layouts import Family, save_llm
 
 FLOAT = torch.float32
 # Layers come back, in other models and other orders, with scales.
@@ -92,6 +96,47 @@ def test_answers_with_cache_are_those_without_in_padded_batches(name: str, reque
     expected = [without_cache(engine, prompt.ids, 10) for prompt in prepared.prompts]
     texts = [engine.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in expected]
     assert engine.answer(prepared) == texts
+
+
+def windowed(folder: Path, family: Family, window: dict[str, Any]) -> tuple[RoutedEngine, dict[str, Path]]:
+    """Routes through two random models of a family whose attention sees six tokens in some layers or in all."""
+    shape: dict[str, Any] = {"num_hidden_layers": 3, "sliding_window": 6, "initializer_range": 0.3, **window}
+    made = {
+        name: save_llm(folder / name, family=family, seed=seed, dtype=FLOAT, **shape)
+        for seed, name in enumerate(("a", "b"))
+    }
+    return RoutedEngine.load_pool("a", made, dtype=FLOAT), made
+
+
+@pytest.mark.parametrize(
+    ("family", "window"),
+    [("mistral", {}), ("qwen2", {"use_sliding_window": True, "max_window_layers": 1})],
+    ids=["every layer slides", "two layers of three slide"],
+)
+def test_each_step_attends_as_its_layer_does_in_its_source(family: Family, window: dict[str, Any], tmp_path: Path):
+    engine, made = windowed(tmp_path, family, window)
+    tokens = torch.randint(5, 30000, (2, 21), generator=torch.Generator().manual_seed(0))
+    engine.follow(identity("a", 3))
+    assert torch.equal(logits(engine, tokens), logits(Engine.load(made["a"], dtype=FLOAT), tokens))
+    route = (*identity("b", 2), Step(source="b", layer=1, scale=-0.9), Step(source="a", layer=0), *identity("a", 3)[1:])
+    engine.follow(route)
+    generation = Generation("{question} and again {question}", max_new_tokens=9)
+    prepared = engine.prepare(load_task("zoo-maths").items("search", 3, 0), generation, 2)
+    expected = [without_cache(engine, prompt.ids, 9) for prompt in prepared.prompts]
+    texts = [engine.tokenizer.decode(found, skip_special_tokens=True).strip() for found in expected]
+    assert all(len(prompt.ids) > 6 for prompt in prepared.prompts), "the window would hide nothing"
+    assert engine.answer(prepared) == texts
+    recipe = {
+        "kind": "llm",
+        "sources": [{"name": name, "model": str(place)} for name, place in made.items()],
+        "owner": "a",
+        "method": "passthrough",
+        "dtype": "float32",
+        "route": [step.model_dump() for step in route],
+    }
+    report = build_checkpoint(assemble(Recipe.model_validate(recipe), Path()), tmp_path / "out")
+    plain = logits(Engine.load(report.folder, dtype=FLOAT), tokens)
+    assert (plain - logits(engine, tokens)).abs().max() < 1e-4 * plain.std()
 
 
 def test_beams_over_a_route_are_those_of_generate_without_a_cache(llm: RoutedEngine):

@@ -1,0 +1,79 @@
+"""Towers of random weights, made where they are needed: real shapes without a real model's files.
+
+Knows shapes and assemblies; no kernels and no clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from benchmarks.merge_speed import Scale
+from evovlm.assembly import Assembly, Job
+from evovlm.recipe import Recipe
+
+# What tuning moves a weight by, beside the weights' own spread.
+SPREAD, STEP = 0.02, 0.002
+
+
+@dataclass(frozen=True)
+class RandomTower(Assembly):
+    """An assembly whose tensors are drawn on a device each time they are read, the same ones each time."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def base_tensor(self, job: Job) -> Tensor:
+        """Normal weights in the recipe's dtype."""
+        return self._drawn(job, 0, SPREAD).to(self.dtype)
+
+    def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
+        """The base and a small step."""
+        number = 1 + self.recipe.source_names.index(source)
+        start = base if base is not None else self.base_tensor(job)
+        return self._drawn(job, number, STEP).add_(start).to(self.dtype)
+
+    def _drawn(self, job: Job, number: int, spread: float) -> Tensor:
+        seed = self.jobs.index(job) * 64 + number
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return torch.randn(job.shape, generator=generator, device=self.device) * spread
+
+
+def recipe_of(sources: int, method: str, densities: Sequence[float] = (), dtype: str = "bfloat16") -> Recipe:
+    """A recipe of that many sources, weights that differ, and densities (0.5 where none is given)."""
+    names = [f"source{number}" for number in range(1, sources + 1)]
+    told = {**dict(enumerate(densities))}
+    content: dict[str, Any] = {
+        "kind": "llm",
+        "base": {"model": "base"},
+        "sources": [{"name": name, "model": name} for name in names],
+        "method": method,
+        "parameters": {
+            name: {"weight": round(0.6 - 0.05 * index, 2), "density": told.get(index, 0.5)}
+            for index, name in enumerate(names)
+        },
+        "dtype": dtype,
+    }
+    return Recipe.model_validate(content)
+
+
+def random_tower(scale: Scale, recipe: Recipe, device: torch.device) -> RandomTower:
+    """A tower of that size in the paper's layout."""
+    jobs = tuple(
+        Job(name, name, "whole", shape, tuple((source, name) for source in recipe.source_names))
+        for name, shape in scale.tensors()
+    )
+    nobody = cast("Any", None)
+    return RandomTower(recipe, Path(), None, {}, nobody, jobs, (), {}, (), device)
+
+
+def live_parameters(tower: RandomTower, dtype: torch.dtype) -> dict[str, torch.nn.Parameter]:
+    """Memory for the merged weights, as a live model has it."""
+    return {
+        job.name: torch.nn.Parameter(torch.empty(job.shape, dtype=dtype, device=tower.device), requires_grad=False)
+        for job in tower.jobs
+    }

@@ -1,0 +1,190 @@
+"""The resident model on a GPU: candidates are merged into its live parameters by the fused pass.
+
+Knows assemblies, live parameters and where their sources lie; no tasks, scores or engines. Parameters never move, so
+what was captured of the model (a CUDA graph) serves every candidate. Tables of thresholds and sums come on first use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from evovlm.assembly import Assembly, Job, with_recipe
+from evovlm.device_sources import DeviceSources, task_vector
+from evovlm.draws import draw_key
+from evovlm.errors import RecipeError
+from evovlm.feed import Feed
+from evovlm.kernels import FUSED
+from evovlm.kernels.launch import Shape, merge_batch
+from evovlm.kernels.layout import Batch, Operands, form_of, make_batch
+from evovlm.kernels.numbers import Share, divisors_of, rows_of
+from evovlm.kernels.tables import DrawSums, Magnitudes, largest_of_delta, magnitudes_of
+from evovlm.kernels.tabulate import draw_sums
+from evovlm.methods import METHODS
+from evovlm.placement import Placement
+from evovlm.recipe import Recipe, value_at
+
+# Elements a part: few launches where all lies on the GPU, small blocks in flight where it is streamed.
+RESIDENT_PART = 512 << 20
+STREAMED_PART = 128 << 20
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """A batch, its jobs, and the pinned memory that its numbers and divisors are sent from."""
+
+    batch: Batch
+    jobs: tuple[Job, ...]
+    operands: tuple[Operands, ...]
+    numbers: Tensor
+    divisors: Tensor
+
+
+class DeviceMerger:
+    """Merges candidates of one recipe into live parameters on their device.
+
+    tower: canonical name -> parameter, all on one device, each contiguous. placement: where base (label `base`) and
+    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it.
+    Raises RecipeError for a method that the fused pass cannot do.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        tower: Mapping[str, torch.nn.Parameter],
+        placement: Placement,
+        *,
+        eight_bit: bool = False,
+        shape: Shape | None = None,
+        part_elements: int | None = None,
+    ) -> None:
+        _refuse_unfused(assembly.recipe.method)
+        self._assembly = assembly
+        self._device = next(iter(tower.values())).device
+        self._shape = shape or Shape()
+        self._sources = DeviceSources(assembly, self._device, placement, eight_bit=eight_bit)
+        jobs = [job for job in assembly.jobs if job.name in tower and 0 not in job.shape]
+        parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
+        self._feed = Feed([[one for job in part for one in self._sources.wanted(job)] for part in parts], self._device)
+        self._parts = [self._launches(index, part, tower) for index, part in enumerate(parts)]
+        self._tables: dict[tuple[str, str, str, int], DrawSums | Magnitudes | None] = {}
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """What 8 bits lose of each source's task vector: |lost| / |delta|; empty where they are kept whole."""
+        return self._sources.errors
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a merge has to move through device memory: inputs read once, outputs written once."""
+        every = [one for part in self._parts for launch in part for one in launch.operands]
+        return sum(part.numel() * part.element_size() for one in every for part in one.tensors())
+
+    @torch.inference_mode()
+    def merge(self, recipe: Recipe) -> None:
+        """Overwrite the live tower with a candidate. Same models; other parameters.
+
+        Raises FloatingPointError where the merged weights are not finite, RecipeError for a method that is not fused.
+        """
+        _refuse_unfused(recipe.method)
+        if METHODS[recipe.method].needs_base != self._sources.needs_base:
+            raise RecipeError(f"method: {recipe.method} cannot follow {self._assembly.recipe.method} on a GPU")
+        candidate = with_recipe(self._assembly, recipe)
+        self._feed.begin()
+        for index, launches in enumerate(self._parts):
+            self._feed.ready(index)
+            for launch in launches:
+                self._launch(candidate, launch)
+            self._feed.done(index)
+        launched = [launch for part in self._parts for launch in part]
+        faults = torch.cat([launch.batch.faults for launch in launched]).cpu()  # waits for the whole merge
+        if bool(faults.any()):
+            names = [job.name for launch in launched for job in launch.jobs]
+            raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
+
+    def _launch(self, candidate: Assembly, launch: _Launch) -> None:
+        method, options, batch = candidate.recipe.method, candidate.options, launch.batch
+        shares = [
+            [self._share(candidate, job, operands, index) for index in range(len(job.parts))]
+            for job, operands in zip(launch.jobs, launch.operands, strict=True)
+        ]
+        launch.numbers.copy_(torch.from_numpy(rows_of(method, options, shares)))
+        launch.divisors.copy_(torch.from_numpy(divisors_of(method, options, shares)))
+        batch.numbers.copy_(launch.numbers, non_blocking=True)
+        batch.divisors.copy_(launch.divisors, non_blocking=True)
+        batch.faults.zero_()
+        merge_batch(batch, method, options, self._shape)
+
+    def _share(self, candidate: Assembly, job: Job, operands: Operands, index: int) -> Share:
+        source, _ = job.parts[index]
+        parameters = candidate.recipe.of(source)
+        weight, density = (value_at(value, job.group, 1.0) for value in (parameters.weight, parameters.density))
+        share = Share(weight, density, draw_key(candidate.recipe.seed, source, job.name))
+        drop = METHODS[candidate.recipe.method].drop
+        if drop is None or not 0 < share.density < 1:
+            return share
+        if drop == "random" and candidate.options.rescale != "l1":
+            return share
+        key = (drop, job.name, source, share.key if drop == "random" else 0)
+        if key not in self._tables:
+            self._tables[key] = _table(drop, operands, index, share.key)
+        found = self._tables[key]
+        if isinstance(found, DrawSums):
+            return replace(share, draw_sums=found)
+        return replace(share, magnitudes=found)
+
+    def _launches(
+        self, index: int, jobs: Sequence[Job], tower: Mapping[str, torch.nn.Parameter]
+    ) -> tuple[_Launch, ...]:
+        """A part's jobs by form, ready to be launched."""
+        tensors = self._feed.tensors(index)
+        operands = {job: self._sources.operands(job, tensors, tower[job.name].data) for job in jobs}
+        forms = {job: form_of(operands[job], self._assembly.dtype) for job in jobs}
+        return tuple(
+            self._prepare([job for job in jobs if forms[job] == form], operands)
+            for form in dict.fromkeys(forms.values())
+        )
+
+    def _prepare(self, jobs: Sequence[Job], operands: Mapping[Job, Operands]) -> _Launch:
+        own = tuple(operands[job] for job in jobs)
+        batch = make_batch(own, self._assembly.dtype, self._device, self._shape.groups)
+        pinned = self._device.type == "cuda"
+        return _Launch(
+            batch,
+            tuple(jobs),
+            own,
+            torch.empty_like(batch.numbers, device="cpu", pin_memory=pinned),
+            torch.empty_like(batch.divisors, device="cpu", pin_memory=pinned),
+        )
+
+
+def _table(drop: str, operands: Operands, index: int, key: int) -> DrawSums | Magnitudes | None:
+    """None where the task vector is zero or not finite."""
+    sizes = task_vector(operands, index).abs_()
+    largest = largest_of_delta(sizes)
+    if not math.isfinite(largest) or largest == 0.0:
+        return None
+    return draw_sums(sizes, key, largest) if drop == "random" else magnitudes_of(sizes)
+
+
+def _refuse_unfused(method: str) -> None:
+    if method not in FUSED:
+        raise RecipeError(f"method: {method} has no kernel; on a GPU choose from {sorted(FUSED)}")
+
+
+def _parts(jobs: Sequence[Job], elements: int) -> Iterator[list[Job]]:
+    """Runs of jobs of at least so many elements, but for the last."""
+    part: list[Job] = []
+    count = 0
+    for job in jobs:
+        part.append(job)
+        count += math.prod(job.shape)
+        if count >= elements:
+            yield part
+            part, count = [], 0
+    if part:
+        yield part

@@ -1,0 +1,59 @@
+"""Launches: a batch of tensors merged by a method on the current stream.
+
+Knows Triton's kernels and how they are launched; no models and no recipes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton.language as tl
+
+from evovlm.kernels.fused import BY_DRAW, BY_MAGNITUDE, KEEP_ALL, merge_tiles
+from evovlm.kernels.layout import Batch
+from evovlm.methods import METHODS, MergeOptions
+
+TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32, torch.int8: tl.int8}
+DROPS = {None: KEEP_ALL, "random": BY_DRAW, "magnitude": BY_MAGNITUDE}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a tile is worked on. The defaults were the fastest on an H100 and an H200 (docs/performance.md).
+
+    groups: counters of eight elements a program. warps: of 32 threads.
+    """
+
+    groups: int = 256
+    warps: int = 4
+
+
+def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) -> None:
+    """Merge a batch whose numbers are set; `batch.faults` gets 1 where a value is not finite. Does not wait."""
+    form, found = batch.form, METHODS[method]
+    assert batch.groups == shape.groups
+    merge_tiles[(len(batch.tiles),)](
+        batch.tiles,
+        batch.addresses,
+        batch.counts,
+        batch.numbers,
+        batch.divisors,
+        batch.faults,
+        options.lambda_,
+        SOURCES=form.sources,
+        BASE=None if form.base is None else TYPES[form.base],
+        SOURCE=TYPES[form.source],
+        MERGED=TYPES[form.merged],
+        OUT=TYPES[form.out],
+        DROP=DROPS[found.drop],
+        ELECT=found.elect,
+        NORMALIZE=options.normalize,
+        LAMBDA=found.needs_base and options.lambda_ != 1.0,
+        EIGHT=form.eight_bit,
+        GROUPS=shape.groups,
+        ALIGN=16 if form.aligned else 1,
+        num_warps=shape.warps,
+        # A product that is added unrounded would give other bits than the CPU's.
+        enable_fp_fusion=False,
+    )

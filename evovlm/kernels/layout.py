@@ -1,0 +1,111 @@
+"""What a launch is told: which tensors it merges, where their bytes lie, and how they are cut into tiles.
+
+Knows tensors and addresses; no models and no recipes. Nothing here changes between candidates, for live tensors and
+sources stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LANES = 8  # elements that share a counter, and the 16 bytes that a thread reads at once
+WIDTH = 8  # numbers a source and tensor (see `fused`)
+SHARED = 64  # elements of an 8-bit task vector that share a scale
+
+
+@dataclass(frozen=True)
+class Operands:
+    """One tensor's operands in device memory: flat, contiguous, of equal length.
+
+    sources: of the base's dtype, or int8 with a float32 scale for every `SHARED` elements in `scales`.
+    """
+
+    out: Tensor
+    base: Tensor | None
+    sources: tuple[Tensor, ...]
+    scales: tuple[Tensor, ...] = ()
+
+    def addresses(self) -> list[int]:
+        """out, base, and of each source its values and its scales; 0 for what there is none of."""
+        scales = [scale.data_ptr() for scale in self.scales] or [0] * len(self.sources)
+        values = [source.data_ptr() for source in self.sources]
+        base = 0 if self.base is None else self.base.data_ptr()
+        return [self.out.data_ptr(), base, *(one for pair in zip(values, scales, strict=True) for one in pair)]
+
+    def tensors(self) -> list[Tensor]:
+        """All that is read or written."""
+        return [self.out, *([] if self.base is None else [self.base]), *self.sources, *self.scales]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a kernel is compiled for. `merged`: what values are rounded to on their way to `out`'s dtype."""
+
+    sources: int
+    base: torch.dtype | None
+    source: torch.dtype
+    merged: torch.dtype
+    out: torch.dtype
+    aligned: bool
+
+    @property
+    def eight_bit(self) -> bool:
+        """Whether sources are task vectors in 8 bits."""
+        return self.source == torch.int8
+
+
+def form_of(operands: Operands, merged: torch.dtype) -> Form:
+    """The form of one tensor's operands. Its sources are all of one dtype."""
+    parts = [operands.out, *operands.sources, *([] if operands.base is None else [operands.base])]
+    return Form(
+        sources=len(operands.sources),
+        base=None if operands.base is None else operands.base.dtype,
+        source=operands.sources[0].dtype,
+        merged=merged,
+        out=operands.out.dtype,
+        aligned=all(part.data_ptr() % 16 == 0 for part in parts),
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors that one launch merges, with their tables on the device.
+
+    tiles: int32 [programs, 2], which tensor and which tile of it. addresses: int64 [tensors, 2 + 2 sources].
+    counts: int64 [tensors]. numbers: int32 [tensors, sources, WIDTH], divisors: float32 [tensors], filled for each
+    candidate. faults: int32 [tensors].
+    """
+
+    form: Form
+    groups: int  # counters a tile
+    tiles: Tensor
+    addresses: Tensor
+    counts: Tensor
+    numbers: Tensor
+    divisors: Tensor
+    faults: Tensor
+
+
+def make_batch(tensors: Sequence[Operands], merged: torch.dtype, device: torch.device, groups: int) -> Batch:
+    """The tables of tensors of one form. groups: a power of two."""
+    form = form_of(tensors[0], merged)
+    counts = [operands.out.numel() for operands in tensors]
+    pieces = [-(-count // (groups * LANES)) for count in counts]
+    tiles = np.empty((sum(pieces), 2), dtype=np.int32)
+    tiles[:, 0] = np.repeat(np.arange(len(pieces)), pieces)
+    tiles[:, 1] = np.concatenate([np.arange(piece) for piece in pieces]) if pieces else 0
+    return Batch(
+        form=form,
+        groups=groups,
+        tiles=torch.from_numpy(tiles).to(device),
+        addresses=torch.tensor([operands.addresses() for operands in tensors], dtype=torch.int64).to(device),
+        counts=torch.tensor(counts, dtype=torch.int64).to(device),
+        numbers=torch.zeros(len(counts), form.sources, WIDTH, dtype=torch.int32, device=device),
+        divisors=torch.ones(len(counts), dtype=torch.float32, device=device),
+        faults=torch.zeros(len(counts), dtype=torch.int32, device=device),
+    )

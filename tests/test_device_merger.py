@@ -1,0 +1,130 @@
+"""A candidate merged by the kernels is the one built to disk, wherever its sources lie, whatever came before it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
+
+from evovlm.assembly import Assembly, Job, assemble
+from evovlm.device_merger import DeviceMerger
+from evovlm.errors import RecipeError
+from evovlm.groups import layer_of
+from evovlm.kernels.launch import Shape
+from evovlm.placement import PLACES, Place, Placement
+from evovlm.recipe import Recipe
+from evovlm.resident import ResidentMerger
+from tests.hub_layouts import save_paper_models
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+SHAPE = Shape(groups=1024, warps=4)
+
+
+def names(assembly: Assembly) -> list[Job]:
+    """What is merged: all; by the interpreter, which is slow, a layer alone."""
+    return [job for job in assembly.jobs if ON_GPU or layer_of(job.name) == 0]
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return save_paper_models(tmp_path_factory.mktemp("hub"))
+
+
+def recipe(paper: dict[str, Path], method: str, ja: float = 0.7, density: float = 0.6, **rest: Any) -> Recipe:
+    content: dict[str, Any] = {
+        "kind": "llm",
+        "base": {"model": str(paper["base"])},
+        "sources": [{"name": name, "model": str(paper[name])} for name in ("ja", "math")],
+        "owner": "ja",
+        "method": method,
+        "parameters": {
+            "ja": {"weight": {"layers 0-1": ja, "head": 0.3}, "density": density},
+            "math": {"weight": 0.4, "density": density / 2},
+        },
+        "groups": 1,
+        "dtype": "float16",  # which Triton's interpreter rounds to as a GPU does
+    }
+    return Recipe.model_validate(content | rest)
+
+
+def placed(*places: Place) -> Placement:
+    labels = ("base", "ja", "math")
+    every = places if len(places) == 3 else places * 3
+    return Placement(dict(zip(labels, every, strict=True)), dict.fromkeys(labels, 0))
+
+
+def on_device(plan: Recipe, placement: Placement, **rest: Any) -> tuple[DeviceMerger, dict[str, torch.nn.Parameter]]:
+    assembly = assemble(plan, Path())
+    tower = {job.name: torch.nn.Parameter(torch.full(job.shape, torch.nan, device=DEVICE)) for job in names(assembly)}
+    return DeviceMerger(assembly, tower, placement, shape=SHAPE, **rest), tower
+
+
+def on_cpu(plan: Recipe) -> dict[str, torch.nn.Parameter]:
+    assembly = assemble(plan, Path())
+    tower = {job.name: torch.nn.Parameter(torch.full(job.shape, torch.nan)) for job in names(assembly)}
+    ResidentMerger(assembly, tower).merge(plan)
+    return tower
+
+
+def differing(found: dict[str, torch.nn.Parameter], expected: dict[str, torch.nn.Parameter]) -> list[str]:
+    return [name for name, tensor in expected.items() if not torch.equal(found[name].data.cpu(), tensor.data)]
+
+
+@pytest.mark.parametrize("places", [(place,) for place in PLACES] + [("gpu", "host", "disk")])
+def test_live_weights_are_the_cpus_wherever_sources_lie(paper: dict[str, Path], places: tuple[Place, ...]):
+    options = {"rescale": "inverse"}  # which needs no tables
+    plan = recipe(paper, "dare_ties", options=options)
+    merger, tower = on_device(plan, placed(*places), part_elements=1)
+    addresses = {name: parameter.data_ptr() for name, parameter in tower.items()}
+    merger.merge(recipe(paper, "dare_ties", 0.1, 0.9, options=options))
+    merger.merge(plan)
+    assert differing(tower, on_cpu(plan)) == []
+    assert {name: parameter.data_ptr() for name, parameter in tower.items()} == addresses
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "magnitude"])
+def test_every_method_gives_the_cpus_weights(paper: dict[str, Path], method: str):
+    plan = recipe(paper, method)
+    merger, tower = on_device(plan, placed("gpu"))
+    merger.merge(plan)
+    assert differing(tower, on_cpu(plan)) == []
+
+
+def test_another_seed_draws_other_masks(paper: dict[str, Path]):
+    merger, tower = on_device(recipe(paper, "dare_linear"), placed("gpu"))
+    merger.merge(recipe(paper, "dare_linear"))
+    other = recipe(paper, "dare_linear", seed=1)
+    merger.merge(other)
+    assert differing(tower, on_cpu(other)) == []
+
+
+def test_task_vectors_in_eight_bits_tell_their_error(paper: dict[str, Path]):
+    plan = recipe(paper, "task_arithmetic", dtype="float32")
+    merger, tower = on_device(plan, placed("host"), eight_bit=True)
+    merger.merge(plan)
+    assert set(merger.errors) == {"ja", "math"}
+    assert all(0.0 < error < 0.02 for error in merger.errors.values())
+    whole, exact = on_device(plan, placed("gpu"))
+    whole.merge(plan)
+    assert whole.errors == {}
+    assert merger.nbytes < whole.nbytes
+    lost = sum(float((tower[name].data - exact[name].data).square().sum()) for name in tower) ** 0.5
+    moved = sum(float(exact[name].data.square().sum()) for name in tower) ** 0.5
+    assert 0 < lost / moved < 0.02
+
+
+def test_weights_that_are_not_finite_are_an_error(paper: dict[str, Path]):
+    merger, _ = on_device(recipe(paper, "task_arithmetic"), placed("gpu"))
+    with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
+        merger.merge(recipe(paper, "task_arithmetic", 3e38))
+
+
+def test_a_method_without_a_kernel_is_refused_with_the_choices(paper: dict[str, Path]):
+    with pytest.raises(RecipeError, match=r"della has no kernel.*dare_ties"):
+        on_device(recipe(paper, "della"), placed("gpu"))
