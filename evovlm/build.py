@@ -149,7 +149,9 @@ def _write(writer: CheckpointWriter, key: str, tensor: Tensor) -> int:
 def _refuse_non_finite(tensor: Tensor, job: Job) -> None:
     # A sum is finite where all are (and overflows only where the weights are useless anyway). In pieces, for torch
     # widens the whole of what it sums.
-    if not all(bool(torch.isfinite(part.sum(dtype=torch.float32))) for part in tensor.reshape(-1).split(PIECE)):
+    flat = tensor.reshape(-1)
+    pieces = (flat[start : start + PIECE] for start in range(0, flat.numel(), PIECE))
+    if not all(bool(torch.isfinite(piece.sum(dtype=torch.float32))) for piece in pieces):
         raise CheckpointError(
             f"{job.key}: the merge gives values that are not finite; lower the weights of group {job.group!r}"
             " or check that no source holds NaN"
