@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from evovlm.route import Route, refuse_long
 
@@ -25,6 +25,8 @@ Densities = Density | dict[str, Density]
 GroupSpec = Literal["whole"] | Annotated[int, Field(ge=1)] | dict[str, tuple[str, ...]]
 
 WHOLE: Literal["whole"] = "whole"
+# The context of a validation that reads what a person wrote: there, an empty route is a mistake.
+FROM_FILE = "from a file"
 
 
 class Frozen(BaseModel):
@@ -221,7 +223,9 @@ class Recipe(Frozen):
 
     @field_validator("route")
     @classmethod
-    def _has_slots(cls, route: Route) -> Route:
+    def _has_slots(cls, route: Route, info: ValidationInfo) -> Route:
+        if not route and info.context == FROM_FILE:
+            raise ValueError("the route is empty: step 0 is missing; give steps, or leave `route` out")
         return refuse_long(route)
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,6 +90,7 @@ class Study:
     express: Express = express  # which recipe a genome stands for
     root: Path = Path()  # what the recipe's relative model folders count from
     _leader: Trial | None = None  # the best trial so far
+    _synced: bool = True  # whether each trial is synced to disk by itself
 
     @classmethod
     def open(
@@ -257,10 +259,20 @@ class Study:
             ]
             study_log.append_rows(self.folder / study_log.ANSWERS, rows)
             write_recipe(moved(recipe, self.root, self.folder), self.folder / study_log.BEST)
-        study_log.append_rows(self.folder / study_log.TRIALS, [trial.line()])
+        study_log.append_rows(self.folder / study_log.TRIALS, [trial.line()], synced=self._synced)
         self.trials.append(trial)
         if leads:
             self._leader = trial
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Trials that are logged in the block wait for the disk once, at its end; a killed process loses none."""
+        self._synced = False
+        try:
+            yield
+        finally:
+            self._synced = True
+            study_log.sync(self.folder / study_log.TRIALS)
 
     def refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
         """Raises StudyError where the searcher makes another genome than the log has."""
