@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.build import build_checkpoint, card_facts, output_tensors
@@ -25,7 +27,10 @@ from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
 from evovlm.heldout import Contestant, contestants, judge, searched
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
+from evovlm.mergers import Keeping
+from evovlm.phases import profile_of
 from evovlm.race import RaceSettings
+from evovlm.rates import measure_rates
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.rivals import rivals_of
@@ -55,6 +60,8 @@ class EvolveSettings:
     rivals: bool = False  # random search and one weight a source, as many trials each
     workers: Workers | None = None  # None: candidates are evaluated in this process
     race: RaceSettings | None = None  # None: every candidate is asked all search items
+    keeping: Keeping = Keeping()  # where a GPU's merge keeps its sources
+    profile: bool = False  # measure the machine's rates, and tell seconds by phase beside them
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,8 @@ class Plan:
             "versions": versions(),
             "hardware": hardware(self.settings.device),
         }
+        if self.settings.keeping.eight_bit:
+            header["eight_bit"] = True  # other weights, so another study
         if self.settings.race is not None:
             header["race"] = asdict(self.settings.race)
         # Through JSON and back, so that a header compares equal to itself read from disk.
@@ -178,6 +187,9 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     }
     if front is not None:
         result["front"] = front
+    if plan.settings.profile:
+        rates = measure_rates(torch.device(plan.settings.device))
+        result["profile"] = profile_of(study.trials, rates, evaluator.floors(rates))
     if plan.settings.checkpoint:
         result["checkpoint"] = str(_write_winner(plan, winner, out, result, watch))
     study_log.write_json(out / study_log.RESULT, result)
@@ -212,7 +224,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
     searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
     if settings.workers is not None:
-        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download)
+        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download, settings.keeping)
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial)
     evaluator = evaluator_for(recipe)(
         plan.assembly,
@@ -222,6 +234,8 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         on_halved=lambda rows: study_log.log_event(
             study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
         ),
+        keeping=settings.keeping,
+        tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
         cache=None if "latency" in search_of(recipe).objectives else AnswerCache(study.folder / study_log.CACHE),
     )
     if settings.race is not None:
@@ -246,6 +260,8 @@ def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
     if result["trials"] != len(study.trials):
         return None
     if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result["held_out"]["controls"]):
+        return None
+    if plan.settings.profile and "profile" not in result:
         return None
     return None if plan.settings.checkpoint and not Path(result.get("checkpoint", "")).is_dir() else result
 

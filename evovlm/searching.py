@@ -17,6 +17,7 @@ from evovlm.evaluators.objectives import make_judge
 from evovlm.evaluators.racer import Racer
 from evovlm.evaluators.remote import RemoteJob, hashes_of
 from evovlm.genome import search_of
+from evovlm.mergers import AUTOMATIC, Keeping
 from evovlm.race import RaceSettings
 from evovlm.recipe import Recipe
 from evovlm.search import Searcher
@@ -107,7 +108,14 @@ def search_on_ray(
             pool.close()
 
 
-def remote_job(recipe: Recipe, assembly: Assembly, items: tuple[Item, ...], device: str, download: bool) -> RemoteJob:
+def remote_job(
+    recipe: Recipe,
+    assembly: Assembly,
+    items: tuple[Item, ...],
+    device: str,
+    download: bool,
+    keeping: Keeping = AUTOMATIC,
+) -> RemoteJob:
     """What workers are told. Every model file is read once, for its hash."""
     assert recipe.data is not None
     return RemoteJob(
@@ -119,4 +127,6 @@ def remote_job(recipe: Recipe, assembly: Assembly, items: tuple[Item, ...], devi
         device=device,
         threads=torch.get_num_threads(),
         download=download,
+        sources_in=keeping.place,
+        eight_bit=keeping.eight_bit,
     )

@@ -16,6 +16,8 @@ from evovlm.assembly import Assembly, assemble
 from evovlm.errors import StudyError
 from evovlm.evaluators.objectives import Judge, make_judge
 from evovlm.evaluators.route import evaluator_for
+from evovlm.mergers import Keeping
+from evovlm.placement import AUTO
 from evovlm.recipe import Recipe
 from evovlm.tasks import parse_split
 
@@ -34,6 +36,8 @@ class RemoteJob:
     device: str
     threads: int
     download: bool
+    sources_in: str = AUTO
+    eight_bit: bool = False
 
     def open(self) -> Judge:
         """Load the models and prepare the items here. Raises StudyError where they are not the study's."""
@@ -49,7 +53,12 @@ class RemoteJob:
                 f"{platform.node()}: {self.data} gives other items than the study has; install one version"
             )
         evaluator = evaluator_for(recipe)(
-            assembly, task, batch=search.batch, device=self.device, threads=self.threads or None
+            assembly,
+            task,
+            batch=search.batch,
+            device=self.device,
+            threads=self.threads or None,
+            keeping=Keeping(self.sources_in, self.eight_bit),
         )
         evaluator.prepare(items)
         return make_judge(evaluator, recipe, items)
