@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -44,32 +45,35 @@ def start(
       evovlm app --models my-merge --models zoo:vlm --photos pictures
       evovlm app --host 0.0.0.0 --auth guest:secret --no-searches
     """
+    from app.heap import share_heaps
     from app.server import stay_at_home
 
-    stay_at_home()
+    share_heaps()
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # As the command line sets it, before torch loads: spinning threads starve where other work shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import uvicorn
+    with tempfile.TemporaryDirectory(prefix="evovlm-app-") as pictures:
+        stay_at_home(pictures)
+        import uvicorn
 
-    from app.logs import log_as_json
-    from app.offers import offer
-    from app.page import build_page
-    from app.samples import read_photographs
-    from app.searches import Searches
-    from app.server import build_server
-    from app.shelf import Shelf, free_memory
+        from app.logs import log_as_json
+        from app.offers import offer
+        from app.page import build_page
+        from app.samples import read_photographs
+        from app.searches import Searches
+        from app.server import build_server
+        from app.shelf import Shelf, free_memory
 
-    log_as_json()
-    offering = offer(models or [], studies, download=download)
-    shelf = Shelf(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)
-    running = Searches(studies, device=device)
-    page = build_page(offering, shelf, running, photographs=read_photographs(photos), may_search=searches)
-    server = build_server(page, shelf, running, auth=_name_and_password(auth), where=host)
-    print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
-    # A stop waits for no open stream: whoever looks on would keep the server up.
-    uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3)
+        log_as_json()
+        offering = offer(models or [], studies, download=download)
+        shelf = Shelf(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)
+        running = Searches(studies, device=device)
+        page = build_page(offering, shelf, running, photographs=read_photographs(photos), may_search=searches)
+        server = build_server(page, shelf, running, auth=_name_and_password(auth), where=host)
+        print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
+        # A stop waits for no open stream: whoever looks on would keep the server up.
+        uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3)
 
 
 def _name_and_password(auth: str | None) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ Knows replies, scores and words; no components and no models.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -16,6 +17,10 @@ from evovlm.metrics.numbers import extract_number, same_number
 from evovlm.metrics.rouge import exact_match, rouge_l_ja
 
 Fact = tuple[str, str]  # (style, text)
+HINT = "answers-hint"
+UNDER_WAY = ("waiting", "loading", "writing")
+CARET = '<span class="caret" aria-hidden="true"></span>'
+UNBEGUN = re.compile(r'(<article class="answer \w+ )(?:waiting|loading)("[^>]*>.*?<p class="said quiet">)[^<]*')
 
 
 def seen_rows(replies: Sequence[Reply], references: Sequence[str]) -> list[dict[str, Any]]:
@@ -26,6 +31,7 @@ def seen_rows(replies: Sequence[Reply], references: Sequence[str]) -> list[dict[
         if reply.state == "done":
             row["language"] = "ja" if is_japanese(reply.text) else "other"
             if references:
+                row["reference"] = references[0]
                 row["rouge_l"] = round(rouge_l_ja(reply.text, references), 1)
                 row["exact"] = exact_match(reply.text, references)
         rows.append(row)
@@ -49,14 +55,27 @@ def solved_rows(replies: Sequence[Reply], expected: str | None) -> list[dict[str
 def cards(rows: Sequence[dict[str, Any]], language: Language) -> str:
     """The rows as HTML, an article a model."""
     if not rows:
-        # Said in both languages, for it stands there before anybody's language is known.
-        return f'<p class="answers-hint">{say("answers_hint", "ja")}<br>{say("answers_hint", "en")}</p>'
-    return f'<div class="answers" role="list">{"".join(_card(row, language) for row in rows)}</div>'
+        return f'<p class="{HINT}">{escape(say("answers_hint", language))}</p>'
+    known = next((row["reference"] for row in rows if "reference" in row), None)
+    told = ""
+    if known is not None:
+        told = f'<p class="known">{escape(say("reference", language))} <b lang="ja">{escape(known)}</b></p>'
+    busy = "true" if any(row["state"] in UNDER_WAY for row in rows) else "false"
+    drawn = "".join(_card(row, language) for row in rows)
+    return f'{told}<div class="answers" role="list" aria-busy="{busy}">{drawn}</div>'
+
+
+def stopped(shown: str, language: Language) -> str:
+    """Cards as they stood when they were stopped: what had begun stays, and every unfinished one says so."""
+    said = escape(say("stopped", language))
+    shown = shown.replace(CARET, f' <span class="quiet">({said})</span>').replace(' writing"', ' stopped"')
+    return UNBEGUN.sub(rf"\1stopped\2{said}", shown).replace('aria-busy="true"', 'aria-busy="false"')
 
 
 def _base(reply: Reply) -> dict[str, Any]:
     return {
         "model": reply.model,
+        "kind": "merge" if reply.merged else "source",
         "state": reply.state,
         "answer": reply.text,
         "seconds": round(reply.seconds, 3),
@@ -70,16 +89,20 @@ def _card(row: dict[str, Any], language: Language) -> str:
         said = f'<p class="said quiet">{escape(say(state, language))}</p>'
     else:
         text = escape(row["answer"])
-        caret = '<span class="caret" aria-hidden="true"></span>' if state == "writing" else ""
+        caret = CARET if state == "writing" else ""
         said = f'<p class="said" lang="ja">{text or escape(say("empty", language)) * (state == "done")}{caret}</p>'
     facts = "".join(f'<li class="{style}">{escape(text)}</li>' for style, text in _facts(row, language))
     badge = ""
     if row.get("sees") is False:
         hint = escape(say("blind_hint", language))
         badge = f'<span class="badge" title="{hint}">{escape(say("blind", language))}</span>'
+    # How near the reference the answer is; the number stands among the facts.
+    width = row.get("rouge_l", 0)
+    meter = f'<span class="meter" aria-hidden="true"><i style="width:{width:.0f}%"></i></span>'
+    name = escape(row["model"])
     return (
-        f'<article class="answer {state}" role="listitem" data-model="{escape(row["model"])}">'
-        f"<h3>{escape(row['model'])}{badge}</h3>{said}<ul>{facts}</ul></article>"
+        f'<article class="answer {row["kind"]} {state}" role="listitem" data-model="{name}">'
+        f"<h3>{name}{badge}</h3>{said}{meter if 'rouge_l' in row else ''}<ul>{facts}</ul></article>"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from app.asking import Asker, Rows
+from app.board import answer_board, watch
 from app.cards import cards
 from app.guard import guarded
 from app.house import MODELS_QUEUE, PRIVATE, House
@@ -23,17 +24,14 @@ def build_compare(house: House, asker: Asker) -> None:
     speak = house.speak
     names = list(house.offering.models("vlm"))
     speak(gr.Markdown(elem_classes="intro"), value="compare_intro")
-    with gr.Row():
-        with gr.Column(scale=5):
-            picture, question = pick_picture(house, asker, "compare", height=230)
+    with gr.Row(elem_classes="bench"):
+        with gr.Column(scale=5, elem_id="compare-panel"):
+            picture, question, ask = pick_picture(house, asker, "compare", height=190, button="ask")
             models = speak(
                 gr.CheckboxGroup(names, value=default_models(house), elem_id="compare-models"), label="models"
             )
-            with gr.Row():
-                ask = speak(gr.Button(variant="primary", elem_id="compare-ask"), value="ask")
-                stop = speak(gr.Button(elem_id="compare-stop"), value="stop")
-        with gr.Column(scale=6):
-            answers = gr.HTML(cards([], house.speak.language), elem_id="compare-answers", elem_classes="answers-box")
+        with gr.Column(scale=7):
+            answers, stop = answer_board(house, "compare")
 
     def show(image: Any, text: str, chosen: list[str], language: Language) -> Iterator[str]:
         with guarded("compare", language):
@@ -43,7 +41,7 @@ def build_compare(house: House, asker: Asker) -> None:
     inputs = [picture, question, models, house.language]
     quiet = {"show_progress": "minimal"} | PRIVATE | MODELS_QUEUE
     running = [trigger(show, inputs, answers, **quiet) for trigger in (ask.click, question.submit)]
-    stop.click(None, cancels=running, **PRIVATE)
+    watch(house, "compare", [ask.click, question.submit], running, answers, stop)
     _add_api(asker, picture, question, models, house)
 
 

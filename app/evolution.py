@@ -5,6 +5,7 @@ Knows gradio, searches and studies; runs no search itself.
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -14,8 +15,10 @@ import plotly.graph_objects as go
 from app.front import front_figure
 from app.guard import guarded
 from app.house import PRIVATE, House
+from app.looks import JAPANESE
+from app.plotwords import in_language
 from app.searches import MOST_ITEMS, MOST_TRIALS
-from app.studyview import changed_answers, held_out_table, stamp, state_line
+from app.studyview import changed_answers, held_out_table, stamp, starting_line, state_line
 from app.words import Language, say
 from evovlm.errors import StudyError
 from evovlm.recipe_file import recipe_text
@@ -25,13 +28,20 @@ from evovlm.report.figures import Figure, history_figures, parameter_figures, sc
 EVERY = 2.0  # seconds between looks at the log
 PLOTS = ("scores_plot", "pareto_plot", "weights_plot", "densities_plot", "history_plot")
 # Legible on dark and light alike; the page's colours shine through.
+FAMILY = f"Source Sans Pro, {', '.join(JAPANESE)}, system-ui, sans-serif"
 LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
-    "font": {"color": "#808895", "family": "system-ui, sans-serif"},
-    "margin": {"l": 64, "r": 16, "t": 84, "b": 48},
+    "font": {
+        "color": "#85817a",
+        "family": f"Source Sans Pro, {', '.join(JAPANESE)}, system-ui, sans-serif",
+        "size": 13,
+    },
     "autosize": True,
 }
+# The field's name stands over the plot's upper left corner, a legend below it.
+TOP = {"heatmap": 62, "scatter": 84}
+HEIGHT = 420  # of what has a legend, so that plots side by side are as high
 GRID = {"gridcolor": "rgba(128,136,149,0.25)", "zerolinecolor": "rgba(128,136,149,0.4)", "automargin": True}
 
 
@@ -40,44 +50,68 @@ def build_evolution(house: House, *, may_search: bool) -> Any:
     speak, names = house.speak, house.offering.study_names()
     speak(gr.Markdown(elem_classes="intro"), value="evolution_intro")
     newest = names[-1] if names else None
-    study = speak(gr.Dropdown(names[::-1], value=newest, elem_id="evolution-study"), label="study")
-    controls = _controls(house) if may_search else None
+    with gr.Row(elem_classes="toolbar", elem_id="evolution-panel"):
+        study = speak(
+            gr.Dropdown(names[::-1], value=newest, elem_id="evolution-study", scale=4, min_width=180), label="study"
+        )
+        buttons = _buttons(house) if may_search else []
+    controls = _controls(house, open_now=not names) if may_search else None
     state = gr.HTML(elem_id="evolution-state")
-    with gr.Row():
-        plots = [_plot(house, key) for key in PLOTS[:2]]
-    with gr.Row():
-        plots += [_plot(house, key) for key in PLOTS[2:4]]
-    plots.append(_plot(house, PLOTS[4]))
+    plots = []
+    for row in (PLOTS[:2], PLOTS[2:4], PLOTS[4:]):
+        with gr.Row(elem_classes="plots"):
+            plots += [_plot(house, key) for key in row]
     words = gr.HTML(elem_id="evolution-words", elem_classes="scroll")
-    recipe = speak(gr.Code(language="yaml", elem_id="evolution-recipe"), label="best_recipe")
-    seen = gr.State(None)
-    shown = [seen, state, *plots, words, recipe]
+    recipe = speak(
+        gr.Code(language="yaml", max_lines=20, elem_id="evolution-recipe", visible=False), label="best_recipe"
+    )
+    seen, known = gr.State(None), gr.State(names)
+    shown = [seen, state, *plots, words, recipe, *buttons]
 
     def look(name: str | None, before: Any, language: Language) -> list[Any]:
-        return _look(house, name, before, language)
+        updates = _look(house, name, before, language)
+        return updates + [gr.skip()] * (len(shown) - len(updates))
 
     inputs = [study, seen, house.language]
     quiet = {"queue": False, "show_progress": "hidden", **PRIVATE}
-    gr.Timer(EVERY).tick(look, inputs, shown, **quiet)
+    timer = gr.Timer(EVERY)
+    timer.tick(look, inputs, shown, **quiet)
     study.change(look, inputs, shown, **quiet)
+    listing = partial(_list, house)
+    timer.tick(listing, [study, known], [study, known], **quiet)
     if controls is not None:
-        _connect(house, controls, study)
-    return lambda event: event(look, inputs, shown, **quiet)
+        _connect(house, controls, buttons, study)
+    return lambda event: event(listing, [study, known], [study, known], **quiet).then(look, inputs, shown, **quiet)
 
 
 def _plot(house: House, key: str) -> Any:
-    return house.speak(gr.Plot(elem_id=f"evolution-{key.replace('_', '-')}", min_width=300), label=key)
+    return house.speak(gr.Plot(elem_id=f"evolution-{key.replace('_', '-')}", min_width=300, visible=False), label=key)
+
+
+def _list(house: House, chosen: str | None, known: list[str]) -> list[Any]:
+    """The studies to choose from, where one has come or gone since; the newest is chosen where none was."""
+    names = house.offering.study_names()
+    if names == known and (chosen or not names):
+        return [gr.skip(), gr.skip()]
+    choices = names[::-1]
+    if chosen and chosen not in names:
+        choices.insert(0, chosen)  # a search that has just been started has no log yet
+    return [gr.update(choices=choices, value=chosen or (choices[0] if choices else None)), names]
 
 
 def _look(house: House, name: str | None, before: Any, language: Language) -> list[Any]:
     """What to show of a study; nothing changes where its log has not."""
     skipped = [gr.skip() for _ in range(4 + len(PLOTS))]
+    running = house.searches.running
+    able = [gr.update(interactive=running is not None), gr.update(interactive=running is None and bool(name))]
     if not name:
-        empty = escape(say("no_study", language))
-        return [None, f'<p class="state" data-state="none">{empty}</p>', *skipped[2:]]
+        empty = f'<p class="state" data-state="none">{escape(say("no_study", language))}</p>'
+        return [None, empty, *skipped[2:], *able]
     with guarded("evolution", language):
         if name not in house.offering.study_names():
-            return skipped  # a search that starts has no header yet
+            # A search that starts has no log yet.
+            starting = starting_line(name, house.searches, language)
+            return [None, starting, *skipped[2:], *able] if starting else skipped
         folder = house.offering.study(name)
         now = (*stamp(folder, house.searches), language)
         if before is not None and tuple(before) == now:
@@ -86,11 +120,11 @@ def _look(house: House, name: str | None, before: Any, language: Language) -> li
             study = read_study(folder)
         except StudyError:
             return skipped  # half written: the next look finds it whole
-        figures = _figures(study)
+        figures = [figure and in_language(figure, study, language) for figure in _figures(study)]
         alts = "".join(f'<p class="sr-only">{escape(figure.alt)}</p>' for figure in figures if figure is not None)
         words = held_out_table(study, language) + changed_answers(study, language) + alts
-        recipe = recipe_text(study.winner) if study.winner is not None else ""
-        return [now, state_line(study, house.searches, language), *map(_drawn, figures), words, recipe]
+        recipe = gr.update(value=recipe_text(study.winner) if study.winner else "", visible=study.winner is not None)
+        return [now, state_line(study, house.searches, language), *map(_drawn, figures), words, recipe, *able]
 
 
 def _figures(study: StudyData) -> list[Figure | None]:
@@ -107,36 +141,46 @@ def _figures(study: StudyData) -> list[Figure | None]:
 def _drawn(figure: Figure | None) -> Any:
     if figure is None:
         return gr.update(value=None, visible=False)
-    # The field's name stands over the plot's upper left corner.
-    layout = LAYOUT | figure.layout | {"height": figure.layout["height"] + 44}
+    top = TOP[figure.data[0]["type"]]
+    height = HEIGHT if "legend" in figure.layout else figure.layout["height"] + top - 40
+    layout = LAYOUT | figure.layout | {"height": height, "margin": {"l": 64, "r": 16, "t": top, "b": 48}}
     for axis in ("xaxis", "yaxis"):
         layout[axis] = GRID | figure.layout.get(axis, {})
     return gr.update(value=go.Figure({"data": figure.data, "layout": layout}), visible=True)
 
 
-def _controls(house: House) -> dict[str, Any]:
-    """The fields and buttons of a search."""
+def _buttons(house: House) -> list[Any]:
+    """Stop and Go on, each to be pressed only while it means something."""
+    return [
+        house.speak(
+            gr.Button(size="sm", elem_id=f"evolution-{name}", scale=1, min_width=90, interactive=False), value=key
+        )
+        for name, key in (("stop", "stop_search"), ("go-on", "go_on"))
+    ]
+
+
+def _controls(house: House, *, open_now: bool) -> dict[str, Any]:
+    """The fields of a new search, and the button that starts it."""
     speak, kitchens = house.speak, [kitchen for kitchen in house.offering.kitchens if kitchen.recipe.search]
     names = [kitchen.name for kitchen in kitchens]
-    with speak(gr.Accordion(open=False, elem_id="evolution-controls"), label="start"):
-        with gr.Row():
-            recipe = speak(gr.Dropdown(names, value=names[0] if names else None, min_width=140), label="recipe")
-            name = gr.Textbox("my-search", max_length=40, elem_id="evolution-name", min_width=140)
-            speak(name, label="name", info="name_hint")
-        with gr.Row():
+    with speak(gr.Accordion(open=open_now, elem_id="evolution-controls"), label="start"):
+        with gr.Row(elem_classes="tight"):
+            recipe = speak(
+                gr.Dropdown(names, value=names[0] if names else None, min_width=140, scale=2), label="recipe"
+            )
+            name = gr.Textbox("my-search", max_length=40, elem_id="evolution-name", min_width=140, scale=2)
+            speak(name, label="name", placeholder="name_hint")
+            seed = speak(gr.Number(0, precision=0, minimum=0, min_width=80, scale=1), label="seed")
+        with gr.Row(elem_classes="tight"):
             trials = gr.Slider(1, MOST_TRIALS, value=40, step=1, elem_id="evolution-trials", min_width=140, buttons=[])
             items = gr.Slider(4, MOST_ITEMS, value=64, step=1, elem_id="evolution-items", min_width=140, buttons=[])
             speak(trials, label="trials")
             speak(items, label="items")
-            seed = speak(gr.Number(0, precision=0, minimum=0, min_width=80), label="seed")
         start = speak(gr.Button(variant="primary", elem_id="evolution-start"), value="run_search")
-    with gr.Row():
-        stop = speak(gr.Button(size="sm", elem_id="evolution-stop"), value="stop_search")
-        go_on = speak(gr.Button(size="sm", elem_id="evolution-go-on"), value="go_on")
-    return {"fields": [recipe, name, trials, items, seed], "start": start, "stop": stop, "go_on": go_on}
+    return {"fields": [recipe, name, trials, items, seed], "start": start}
 
 
-def _connect(house: House, controls: dict[str, Any], study: Any) -> None:
+def _connect(house: House, controls: dict[str, Any], buttons: list[Any], study: Any) -> None:
     searches = house.searches
 
     def start(recipe: str, name: str, trials: float, items: float, seed: float, language: Language) -> Any:
@@ -157,5 +201,5 @@ def _connect(house: House, controls: dict[str, Any], study: Any) -> None:
     fields = controls["fields"]
     only = {"concurrency_limit": 1, "concurrency_id": "searches", **PRIVATE}
     controls["start"].click(start, [*fields, house.language], study, **only)
-    controls["stop"].click(stop, house.language, None, **only)
-    controls["go_on"].click(go_on, [study, fields[2], house.language], None, **only)
+    buttons[0].click(stop, house.language, None, **only)
+    buttons[1].click(go_on, [study, fields[2], house.language], None, **only)

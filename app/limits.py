@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from evovlm.errors import UserError
 
 MOST_BYTES = 8_000_000
+MOST_MEGABYTES = f"{MOST_BYTES // 1_000_000} MB"
 MOST_PIXELS = 16_000_000
 LONGEST_SIDE = 1024  # of what is kept: more than any tower looks at
 LONGEST_QUESTION = 300
@@ -34,7 +35,7 @@ def read_picture(path: Path) -> Image.Image:
     Raises Refusal: too many bytes, too many pixels, no picture, damaged, another format.
     """
     if path.stat().st_size > MOST_BYTES:
-        raise Refusal("too_many_bytes", most=f"{MOST_BYTES / 1e6:.0f} MB")
+        raise Refusal("too_many_bytes", most=MOST_MEGABYTES)
     try:
         with warnings.catch_warnings():
             # Pillow warns of bombs from a size on that is already beyond the limit below.

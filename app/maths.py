@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from app.asking import Asker, Rows
+from app.board import answer_board, watch
 from app.cards import cards
 from app.guard import guarded
 from app.house import MODELS_QUEUE, PRIVATE, House
@@ -28,8 +29,8 @@ def build_maths(house: House, asker: Asker) -> None:
     names = list(house.offering.models("llm"))
     samples = sample_table(house, asker)
     speak(gr.Markdown(elem_classes="intro"), value="maths_intro")
-    with gr.Row():
-        with gr.Column(scale=5):
+    with gr.Row(elem_classes="bench"):
+        with gr.Column(scale=5, elem_id="maths-panel"):
             problem = speak(
                 gr.Textbox(
                     samples[0][0] if samples else "", lines=3, max_length=LONGEST_QUESTION, elem_id="maths-problem"
@@ -37,17 +38,17 @@ def build_maths(house: House, asker: Asker) -> None:
                 label="problem",
                 placeholder="problem_hint",
             )
-            expected = speak(
-                gr.Textbox(samples[0][1] if samples else "", max_length=40, elem_id="maths-expected"), label="expected"
-            )
-            models = speak(gr.CheckboxGroup(names, value=names, elem_id="maths-models"), label="models")
-            with gr.Row():
-                ask = speak(gr.Button(variant="primary", elem_id="maths-ask"), value="solve")
-                stop = speak(gr.Button(elem_id="maths-stop"), value="stop")
+            with gr.Row(elem_classes="asking"):
+                number = gr.Textbox(
+                    samples[0][1] if samples else "", max_length=40, elem_id="maths-expected", scale=3, min_width=120
+                )
+                expected = speak(number, label="expected")
+                ask = speak(gr.Button(variant="primary", elem_id="maths-ask", scale=2, min_width=84), value="solve")
             if samples:
                 example_texts(house, samples, [problem, expected], "maths", "example_problems")
-        with gr.Column(scale=6):
-            answers = gr.HTML(cards([], house.speak.language), elem_id="maths-answers", elem_classes="answers-box")
+            models = speak(gr.CheckboxGroup(names, value=names, elem_id="maths-models"), label="models")
+        with gr.Column(scale=7):
+            answers, stop = answer_board(house, "maths")
 
     def show(text: str, chosen: list[str], right: str, language: Language) -> Iterator[str]:
         with guarded("maths", language):
@@ -62,7 +63,7 @@ def build_maths(house: House, asker: Asker) -> None:
         **PRIVATE,
         **MODELS_QUEUE,
     )
-    stop.click(None, cancels=[running], **PRIVATE)
+    watch(house, "maths", [ask.click], [running], answers, stop)
     _add_api(asker, problem, models, expected, house)
 
 

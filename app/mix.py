@@ -12,14 +12,15 @@ from typing import Any
 import gradio as gr
 
 from app.asking import Asker, Rows, checked, note
+from app.board import answer_board, watch
 from app.cards import cards, seen_rows, solved_rows
 from app.guard import guarded
 from app.house import MODELS_QUEUE, PRIVATE, House
-from app.limits import Refusal, read_question
-from app.mixboard import Board, build_board, sample_question, values_table
+from app.limits import LONGEST_QUESTION, Refusal, read_question
+from app.mixboard import Board, build_board
 from app.mixing import candidate
 from app.offers import Offer
-from app.picking import pick_picture
+from app.picking import example_texts, pick_picture
 from app.samples import visitor_item
 from app.streaming import Reply, answer
 from app.words import Language
@@ -45,8 +46,8 @@ class Mixer:
         samples = self._asker.scenes if sees else self._asker.problems
         references = samples.references(image, asked)
         offer = Offer(kitchen.name, frozenset({kitchen.kind}), kitchen.folder)
-        reply = Reply(f"{kitchen.name} · {method}", state="loading")
-        yield [{"model": reply.model, "state": "loading", "answer": "", "seconds": 0.0, "tokens": 0}]
+        reply = Reply(f"{kitchen.name} · {method}", state="loading", merged=True)
+        yield solved_rows([reply], None)
         try:
             started = time.perf_counter()
             with self._house.shelf.mix(offer, recipe) as engine:
@@ -64,23 +65,14 @@ def build_mix(house: House, asker: Asker) -> None:
         return
     mixer = Mixer(house, asker)
     house.speak(gr.Markdown(elem_classes="intro"), value="mix_intro")
-    with gr.Row():
-        with gr.Column(scale=5):
+    with gr.Row(elem_classes="bench", elem_id="mix-bench"):
+        with gr.Column(scale=5, elem_id="mix-panel"):
             board = build_board(house)
-            ask = house.speak(gr.Button(variant="primary", elem_id="mix-ask"), value="mix_ask")
-        with gr.Column(scale=6):
-            answers = gr.HTML(cards([], house.speak.language), elem_id="mix-answers", elem_classes="answers-box")
-            with gr.Column(visible=house.offering.kitchens[0].kind == "vlm") as seeing:
-                picture, question = pick_picture(house, asker, "mix", height=200)
-            with gr.Column(visible=house.offering.kitchens[0].kind == "llm") as reading:
-                first = sample_question(asker, "llm")
-                problem = house.speak(
-                    gr.Textbox(first, lines=3, max_length=300, elem_id="mix-problem"), label="problem"
-                )
-            values = gr.HTML(elem_id="mix-values")
+        with gr.Column(scale=7):
+            answers, stop = answer_board(house, "mix")
+            fields = _question_fields(house, asker, board)
             saved = house.speak(gr.Code(language="yaml", visible=False, elem_id="mix-yaml"), label="saved")
-
-    asked = [board.recipe, board.parameters, board.method, board.seed, picture, question, problem, house.language]
+    asked = [board.recipe, board.parameters, board.method, board.seed, *fields, house.language]
 
     def show(
         name: str, parameters: Any, method: str, seed: float, image: Any, text: str, puzzle: str, language: Language
@@ -90,25 +82,33 @@ def build_mix(house: House, asker: Asker) -> None:
             for rows in mixer.ask(name, parameters, method, seed, image, text if sees else puzzle):
                 yield cards(rows, language)
 
-    def table(parameters: Any, language: Language) -> str:
-        return values_table(parameters, language)
+    quiet = {"show_progress": "minimal", "trigger_mode": "always_last"} | PRIVATE | MODELS_QUEUE
+    picture, question, problem = fields
+    running = [trigger(show, asked, answers, **quiet) for trigger in (board.ask.click, question.submit, problem.submit)]
+    running += [changed.success(show, asked, answers, **quiet) for changed in board.moved]
+    watch(house, "mix", [board.ask.click], running, answers, stop)
+    _add_saving(house, board, saved)
+    _add_api(house, mixer, [board.recipe, board.method, board.seed, picture, question])
 
-    quiet = {"show_progress": "hidden", "trigger_mode": "always_last"} | PRIVATE | MODELS_QUEUE
-    ask.click(show, asked, answers, **quiet)
-    for changed in board.moved:
-        changed.success(table, [board.parameters, house.language], values, queue=False, **PRIVATE).success(
-            show, asked, answers, **quiet
-        )
-    for chosen in board.chosen:
-        chosen.then(table, [board.parameters, house.language], values, queue=False, **PRIVATE)
+
+def _question_fields(house: House, asker: Asker, board: Board) -> tuple[Any, Any, Any]:
+    """Picture and question for a VLM, a problem for a language model: what the chosen recipe needs is seen."""
+    kind = house.offering.kitchens[0].kind
+    with gr.Column(visible=kind == "vlm", elem_id="mix-picture-panel") as seeing:
+        picture, question, _ = pick_picture(house, asker, "mix", height=170)
+    with gr.Column(visible=kind == "llm", elem_id="mix-problem-panel") as reading:
+        texts = asker.problems.questions
+        box = gr.Textbox(texts[0] if texts else "", lines=3, max_length=LONGEST_QUESTION, elem_id="mix-problem")
+        problem = house.speak(box, label="problem", placeholder="problem_hint")
+        if texts:
+            example_texts(house, [[text] for text in texts[:4]], [problem], "mix-problem", "example_problems")
 
     def swap(name: str) -> list[Any]:
         sees = house.offering.kitchen(name).kind == "vlm"
         return [gr.update(visible=sees), gr.update(visible=not sees)]
 
     board.recipe.change(swap, board.recipe, [seeing, reading], queue=False, **PRIVATE)
-    _add_saving(house, board, saved)
-    _add_api(house, mixer, [board.recipe, board.method, board.seed, picture, question])
+    return picture, question, problem
 
 
 def _add_saving(house: House, board: Board, saved: Any) -> None:

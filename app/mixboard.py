@@ -6,59 +6,86 @@ Knows gradio and a visitor's recipe; merges and asks nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from app.asking import Asker
 from app.guard import guarded
 from app.house import PRIVATE, House
 from app.limits import Refusal
 from app.mixing import ALL, HIGHEST_WEIGHT, MOST_SEED, methods_for, parameters_of, shown_value, with_value
-from app.offers import Kind, Kitchen
+from app.offers import Kitchen
 from app.words import Language, say
 from evovlm.recipe import Recipe
 
 NAMES = ("weight", "density")
+NAMED: dict[str, Any] = {"queue": False, **PRIVATE}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Board:
-    """The board's components; `moved` and `chosen` are the events after which the recipe differs."""
+    """The board's components; `moved` are the events after which the model is to be merged anew."""
 
     recipe: Any
     method: Any
     seed: Any
     parameters: Any
+    group: Any
+    sliders: list[Any]
+    ask: Any
+    evolved: Any
+    reset: Any
     save: Any
-    moved: list[Any]  # the model is to be merged anew
-    chosen: list[Any]  # another recipe lies on the board
+    values: Any
+    moved: list[Any] = field(default_factory=list)
+
+    @property
+    def slots(self) -> int:
+        """For how many sources there are sliders."""
+        return len(self.sliders) // len(NAMES)
 
 
 def build_board(house: House) -> Board:
-    """Lay out the board for the first recipe."""
+    """Lay out the board for the first recipe, and keep its parts in step."""
+    board = _parts(house)
+    _connect_laying(house, board)
+    _connect_moving(house, board)
+    return board
+
+
+def _parts(house: House) -> Board:
     speak, kitchens = house.speak, house.offering.kitchens
     first = kitchens[0]
-    slots = max(len(kitchen.recipe.sources) for kitchen in kitchens)
-    parameters = gr.State(parameters_of(first.recipe, first.groups))
-    with gr.Row():
+    start = parameters_of(first.recipe, first.groups)
+    parameters = gr.State(start)
+    with gr.Row(elem_classes="tight"):
         names = [kitchen.name for kitchen in kitchens]
-        recipe = speak(gr.Dropdown(names, value=first.name, elem_id="mix-recipe", min_width=120), label="recipe")
-        method = gr.Dropdown(methods_for(first), value=first.recipe.method, elem_id="mix-method", min_width=120)
-        speak(method, label="method")
-        seed = gr.Number(first.recipe.seed, precision=0, minimum=0, maximum=MOST_SEED, min_width=80)
-        speak(seed, label="seed")
+        recipe = gr.Dropdown(names, value=first.name, elem_id="mix-recipe", min_width=110, scale=3)
+        method = gr.Dropdown(
+            methods_for(first), value=first.recipe.method, elem_id="mix-method", min_width=110, scale=3
+        )
+        seed = gr.Number(first.recipe.seed, precision=0, minimum=0, maximum=MOST_SEED, min_width=64, scale=1)
+    for part, key in ((recipe, "recipe"), (method, "method"), (seed, "seed")):
+        speak(part, label=key)
     group = speak(gr.Dropdown(_groups(first, speak.language), value=ALL, elem_id="mix-group"), label="group")
-    sliders = [_slider(house, first, slot, name) for slot in range(slots) for name in NAMES]
-    with gr.Row():
-        evolved = speak(gr.Button(size="sm", elem_id="mix-evolved"), value="use_evolved")
-        reset = speak(gr.Button(size="sm", elem_id="mix-reset"), value="reset")
-        save = speak(gr.Button(size="sm", elem_id="mix-save"), value="save_recipe")
+    sliders = []
+    for slot in range(max(len(kitchen.recipe.sources) for kitchen in kitchens)):
+        with gr.Row(elem_classes="tight source"):
+            sliders += [_slider(house, first, slot, name) for name in NAMES]
+    ask = speak(gr.Button(variant="primary", elem_id="mix-ask"), value="mix_ask")
+    with gr.Row(elem_classes="tight"):
+        evolved = speak(gr.Button(size="sm", elem_id="mix-evolved", min_width=80), value="use_evolved")
+        reset = speak(gr.Button(size="sm", elem_id="mix-reset", min_width=60), value="reset")
+        save = speak(gr.Button(size="sm", elem_id="mix-save", min_width=80), value="save_recipe")
+    values = gr.HTML(values_table(start, speak.language), elem_id="mix-values", elem_classes="scroll")
+    return Board(recipe, method, seed, parameters, group, sliders, ask, evolved, reset, save, values)
 
-    laid = [parameters, method, seed, group, *sliders]
-    lay = _layer(house, slots)
+
+def _connect_laying(house: House, board: Board) -> None:
+    """Another recipe, the evolved one, or the recipe as it was is put on the board."""
+    lay = _layer(house, board.slots)
 
     def lay_plain(name: str, language: Language) -> list[Any]:
         with guarded("mix", language):
@@ -73,53 +100,56 @@ def build_board(house: House) -> Board:
                 raise Refusal("no_evolved")
             return lay(kitchen, winner, language)
 
-    named = {"queue": False, **PRIVATE}
-    told = dict(PRIVATE)  # a refusal's sentence reaches the page through the queue alone
-    chosen = [recipe.change(lay_plain, [recipe, house.language], laid, **named)]
-    moved = [
-        evolved.click(lay_evolved, [recipe, house.language], laid, **told),
-        reset.click(lay_plain, [recipe, house.language], laid, **named),
-        method.input(lambda: None, None, None, **named),
-        seed.input(lambda: None, None, None, **named),
+    inputs = [board.recipe, house.language]
+    laid = [board.parameters, board.method, board.seed, board.group, *board.sliders]
+    chosen = board.recipe.change(lay_plain, inputs, laid, **NAMED)
+    chosen.success(values_table, [board.parameters, house.language], board.values, show_progress="hidden", **NAMED)
+    board.moved += [
+        board.evolved.click(lay_evolved, inputs, laid, **PRIVATE),  # a refusal is told through the queue alone
+        board.reset.click(lay_plain, inputs, laid, **NAMED),
     ]
-    group.input(
-        lambda name, values, where: _positions(house.offering.kitchen(name), values, where, slots),
-        [recipe, parameters, group],
-        sliders,
-        **named,
-    )
+
+
+def _connect_moving(house: House, board: Board) -> None:
+    """A slider, the method or the seed is moved; the sliders show another group or speak another language."""
+
+    def place(name: str, values: Any, where: str) -> list[Any]:
+        return _positions(house.offering.kitchen(name), values, where, board.slots)
 
     def relabel(name: str, values: Any, where: str, language: Language) -> list[Any]:
         kitchen = house.offering.kitchen(name)
         named_groups = gr.update(choices=_groups(kitchen, language), value=where)
-        return [named_groups, *_positions(kitchen, values, where, slots, language)]
+        return [named_groups, *_positions(kitchen, values, where, board.slots, language)]
 
-    speak.also(relabel, [recipe, parameters, group, house.language], [group, *sliders])
-    for index, slider in enumerate(sliders):
-        move = _mover(house, index // 2, NAMES[index % 2])
-        moved.append(slider.release(move, [recipe, parameters, group, slider], parameters, **named))
-    return Board(recipe, method, seed, parameters, save, moved, chosen)
+    where = [board.recipe, board.parameters, board.group]
+    board.group.input(place, where, board.sliders, **NAMED)
+    house.speak.also(relabel, [*where, house.language], [board.group, *board.sliders])
+    board.moved += [part.input(lambda: None, None, None, **NAMED) for part in (board.method, board.seed)]
+    for index, slider in enumerate(board.sliders):
+        move = _mover(house, index // len(NAMES), NAMES[index % len(NAMES)])
+        board.moved.append(slider.release(move, [*where, slider], board.parameters, **NAMED))
+    # The table follows at once, whether or not the answer has to wait.
+    told = [board.parameters, house.language]
+    house.speak.also(values_table, told, [board.values])
+    for changed in board.moved:
+        changed.success(values_table, told, board.values, show_progress="hidden", **NAMED)
 
 
 def values_table(parameters: Any, language: Language) -> str:
-    """All weights and densities as a small table."""
+    """All weights and densities as a small table, a weight's cell the fuller the higher it is."""
     groups = list(next(iter(parameters.values()))["weight"])
     head = "".join(f"<th scope=col>{escape(source)}</th>" for source in parameters)
     rows = ""
     for group in groups:
-        cells = "".join(
-            f"<td>{own['weight'][group]:.2f} <small>× {own['density'][group]:.2f}</small></td>"
-            for own in parameters.values()
-        )
+        cells = "".join(_cell(own["weight"][group], own["density"][group]) for own in parameters.values())
         rows += f"<tr><th scope=row>{escape(group)}</th>{cells}</tr>"
     title = escape(say("values", language))
-    return f'<table class="values"><caption>{title}</caption><tr><th></th>{head}</tr>{rows}</table>'
+    return f'<table class="values"><caption>{title}</caption><tr><td></td>{head}</tr>{rows}</table>'
 
 
-def sample_question(asker: Asker, kind: Kind) -> str:
-    """The first sample question of a kind of model, or nothing."""
-    questions = (asker.scenes if kind == "vlm" else asker.problems).questions
-    return questions[0] if questions else ""
+def _cell(weight: float, density: float) -> str:
+    share = 40 * min(1.0, abs(weight) / HIGHEST_WEIGHT)  # of the accent: the number stays legible on it
+    return f'<td style="--share:{share:.0f}%">{weight:.2f} <small>× {density:.2f}</small></td>'
 
 
 def _slider(house: House, kitchen: Kitchen, slot: int, name: str) -> Any:
@@ -135,6 +165,7 @@ def _slider(house: House, kitchen: Kitchen, slot: int, name: str) -> Any:
         visible=used,
         elem_id=f"mix-{name}-{slot}",
         buttons=[],
+        min_width=130,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,6 +10,7 @@ from app.asking import Asker
 from app.compare import build_compare
 from app.evolution import build_evolution
 from app.house import PRIVATE, House
+from app.looks import brand
 from app.maths import build_maths
 from app.mix import build_mix
 from app.offers import Offering
@@ -19,10 +19,12 @@ from app.shelf import Shelf
 from app.speaker import Speaker
 from app.words import LANGUAGES, Language, preferred
 
-CSS = Path(__file__).parent / "style.css"
 QUEUED = 128  # questions that may wait; the next is told to come back
-DARK = "() => { document.body.classList.toggle('dark'); }"
-SPOKEN = "(language) => { document.documentElement.lang = language; return language; }"
+# Pictures that visitors sent are deleted: looked for every ten minutes, when they are an hour old.
+KEPT = (600, 3600)
+DARK = "() => { window.evovlm.flip(); }"
+REMEMBERED = "() => { window.evovlm.theme(); }"
+SPOKEN = "(language) => window.evovlm.speak(language)"
 
 
 def build_page(
@@ -35,7 +37,7 @@ def build_page(
 ) -> gr.Blocks:
     """The app for what is offered, its queue in place, ready to be served."""
     speak = Speaker("en")
-    with gr.Blocks(title="evovlm", analytics_enabled=False) as page:
+    with gr.Blocks(title="evovlm", analytics_enabled=False, delete_cache=KEPT) as page:
         language = gr.State("en")
         house = House(offering, shelf, searches, speak, language, photographs)
         switch = _head(speak)
@@ -57,16 +59,17 @@ def build_page(
 
 
 def _head(speak: Speaker) -> Any:
-    """Title, language and colours. Returns the switch of language."""
+    """The mark, the language and the colours. Returns the switch of language."""
     with gr.Row(elem_id="head"):
-        with gr.Column(scale=6, min_width=200):
-            gr.HTML("<h1>evovlm</h1>", elem_id="title")
-            speak(gr.Markdown(elem_id="tagline"), value="tagline")
-        with gr.Column(scale=3, min_width=200), gr.Row(elem_id="switches"):
-            choices = [(name, tag) for name, tag in LANGUAGES.items()]
-            switch = gr.Radio(choices, value="en", show_label=False, container=False, elem_id="language", min_width=150)
-            dark = speak(gr.Button(size="sm", min_width=60, elem_id="dark"), value="dark")
-            dark.click(None, js=DARK, **PRIVATE)
+        gr.HTML(brand(), elem_id="brand")
+        speak(gr.Markdown(elem_id="tagline"), value="tagline")
+        choices = [(name, tag) for name, tag in LANGUAGES.items()]
+        switch = speak(
+            gr.Radio(choices, value="en", show_label=False, container=False, elem_id="language", min_width=0),
+            label="language",
+        )
+        dark = speak(gr.Button(size="sm", min_width=0, elem_id="dark"), value="dark")
+        dark.click(None, js=DARK, **PRIVATE)
     return switch
 
 
@@ -83,6 +86,7 @@ def _connect(page: gr.Blocks, speak: Speaker, language: Any, switch: Any) -> Non
     def change(wanted: Language) -> list[Any]:
         return [wanted, wanted, *speak.updates(wanted)]
 
+    page.load(None, js=REMEMBERED, **PRIVATE)
     quiet = {"queue": False, "show_progress": "hidden", **PRIVATE}
     for spoken in (
         page.load(arrive, chosen, [language, switch, *speak.components], **quiet),

@@ -16,22 +16,29 @@ from app.picture import Picture
 from app.words import Language, say
 
 
-def pick_picture(house: House, asker: Asker, name: str, *, height: int) -> tuple[Any, Any]:
-    """A picture field and a question field. A sample's picture brings its own question along.
+def pick_picture(house: House, asker: Asker, name: str, *, height: int, button: str | None = None) -> tuple[Any, ...]:
+    """A picture field, a question field and, with the words of one, a button beside the question (None without).
 
-    `name`: prefix of the elements' ids.
+    A sample's picture brings its own question along. `name`: prefix of the elements' ids.
     """
     speak, scenes = house.speak, asker.scenes
-    samples = _gallery(speak, scenes.pictures, scenes.questions_by_picture, name, "samples")
+    samples = _gallery(house, scenes.pictures, scenes.captions("en"), name, "samples")
+    if samples is not None:
+        house.speak.also(
+            lambda language: gr.update(value=_captioned(scenes.pictures, scenes.captions(language))),
+            [house.language],
+            [samples],
+        )
     photographs = _gallery(
-        speak, [image for image, _ in house.photographs], [text for _, text in house.photographs], name, "photographs"
+        house, [image for image, _ in house.photographs], [text for _, text in house.photographs], name, "photographs"
     )
     first = scenes.pictures[0] if scenes.pictures else None
     picture = speak(
         Picture(first, sources=["upload", "clipboard"], format="png", height=height, elem_id=f"{name}-picture"),
         label="picture",
+        placeholder="picture_hint",
     )
-    question = _question(house, asker, name)
+    question, asked = _question(house, asker, name, button)
 
     def choose_sample(event: gr.SelectData) -> tuple[Any, str]:
         return scenes.pictures[event.index], scenes.questions_by_picture[event.index]
@@ -44,8 +51,7 @@ def pick_picture(house: House, asker: Asker, name: str, *, height: int) -> tuple
             return checked(image)
         except Refusal as refusal:
             # The field is emptied: a picture that cannot be asked about must not look as if it could.
-            told = say(refusal.key, language, **refusal.facts)
-            gr.Warning(told, duration=8, title=say("refused", language))
+            gr.Warning(say(refusal.key, language, **refusal.facts), duration=8)
             return None
 
     if samples is not None:
@@ -54,7 +60,7 @@ def pick_picture(house: House, asker: Asker, name: str, *, height: int) -> tuple
         photographs.select(choose_photograph, None, picture, queue=False, **PRIVATE)
     # What is shown from here on is the picture made anew, not the visitor's file.
     picture.upload(check, [picture, house.language], picture, **PRIVATE)
-    return picture, question
+    return picture, question, asked
 
 
 def example_texts(house: House, rows: list[list[str]], targets: list[Any], name: str, key: str) -> None:
@@ -74,31 +80,45 @@ def example_texts(house: House, rows: list[list[str]], targets: list[Any], name:
     examples.click(choose, examples, targets, queue=False, **PRIVATE)
 
 
-def _question(house: House, asker: Asker, name: str) -> Any:
-    questions = asker.scenes.questions
-    box = gr.Textbox(
-        questions[0] if questions else "", lines=1, max_length=LONGEST_QUESTION, elem_id=f"{name}-question"
-    )
-    question = house.speak(box, label="question", placeholder="question_hint")
+def _question(house: House, asker: Asker, name: str, words: str | None) -> tuple[Any, Any]:
+    questions, button = asker.scenes.questions, None
+    with gr.Row(elem_classes="asking"):
+        box = gr.Textbox(
+            questions[0] if questions else "",
+            lines=1,
+            max_length=LONGEST_QUESTION,
+            elem_id=f"{name}-question",
+            scale=5,
+            min_width=120,
+        )
+        question = house.speak(box, label="question", placeholder="question_hint")
+        if words is not None:
+            button = house.speak(
+                gr.Button(variant="primary", elem_id=f"{name}-ask", scale=1, min_width=84), value=words
+            )
     if questions:
         example_texts(house, [[text] for text in questions], [question], name, "example_questions")
-    return question
+    return question, button
 
 
-def _gallery(speak: Any, pictures: list[Any], captions: list[str], name: str, key: str) -> Any:
+def _gallery(house: House, pictures: list[Any], captions: list[str], name: str, key: str) -> Any:
     """A gallery whose captions are the pictures' alternative texts, or None without pictures."""
     if not pictures:
         return None
     gallery = gr.Gallery(
-        list(zip(pictures, captions, strict=True)),
+        _captioned(pictures, captions),
         columns=8,
         allow_preview=False,
         object_fit="contain",
         format="png",
         interactive=False,
         buttons=[],
-        show_label=False,
+        show_label=True,
         elem_classes="samples",
         elem_id=f"{name}-{key}",
     )
-    return speak(gallery, label=key)
+    return house.speak(gallery, label=key)
+
+
+def _captioned(pictures: list[Any], captions: list[str]) -> list[tuple[Any, str]]:
+    return list(zip(pictures, captions, strict=True))

@@ -14,8 +14,11 @@ from pathlib import Path
 from PIL import Image
 
 from app.limits import Refusal, read_picture
+from app.words import Language
 from evovlm.errors import DataError, UserError
 from evovlm.tasks import Item, Task
+from evovlm.tasks.zoo_vqa import ZooVqa
+from evovlm.zoo.scenes import describe, sample_questions
 
 SHOWN = 8
 MOST_PHOTOGRAPHS = 24
@@ -50,6 +53,14 @@ class Samples:
     def questions(self) -> list[str]:
         """Different questions, in order."""
         return list(dict.fromkeys(item.question for item in self.items))
+
+    def captions(self, language: Language) -> list[str]:
+        """What each picture shows, in words, for those who do not see it; the question where nothing tells."""
+        told: dict[str, str] = {}
+        if self.task.name == ZooVqa.name:
+            asked = sample_questions("test", len(self.items), 0)
+            told = {found.id: describe(found.scene, language) for found in asked}
+        return [told.get(item.id, item.question) for item in self.items if item.image is not None]
 
     def references(self, picture: Image.Image | None, question: str) -> tuple[str, ...]:
         """The references of a sample's picture and question; none for anything else."""

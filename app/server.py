@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,8 +11,9 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI, Request, Response
 
+from app.heap import give_back
 from app.limits import MOST_BYTES
-from app.page import CSS
+from app.looks import CSS, ICON, head, theme
 from app.searches import Searches
 from app.shelf import Shelf
 from evovlm.version import VERSION
@@ -20,18 +22,21 @@ from evovlm.version import VERSION
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:;"
-    " media-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
+    " media-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
 
-def stay_at_home() -> None:
-    """No analytics and no model hub, whatever the environment says. To be called before gradio is first used."""
+def stay_at_home(pictures: str) -> None:
+    """No analytics, whatever the environment says, and visitors' pictures in a folder of this server's own.
+
+    To be called before gradio is first used.
+    """
+    os.environ["GRADIO_TEMP_DIR"] = pictures
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
@@ -43,7 +48,9 @@ def build_server(
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(give_back())
         yield
+        tidying.cancel()
         searches.close()
 
     server = FastAPI(lifespan=alive, docs_url=None, redoc_url=None, openapi_url=None)
@@ -59,7 +66,9 @@ def build_server(
         }
 
     async def with_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        reply = await call(request)
+        # Gradio's stream for developers, which never ends, and its list of all routes: nothing for visitors.
+        shut = request.url.path in ("/gradio_api/dev/reload", "/openapi.json")
+        reply = Response(status_code=404) if shut else await call(request)
         reply.headers.update(HEADERS)
         return reply
 
@@ -79,7 +88,9 @@ def build_server(
         enable_monitoring=False,
         run_history=False,
         mcp_server=False,
-        theme=gr.themes.Soft(primary_hue="orange", neutral_hue="slate", **FONTS),
+        theme=theme(),
         css_paths=CSS,
+        head=head(),
+        favicon_path=str(ICON),
     )
     return server

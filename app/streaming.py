@@ -33,6 +33,7 @@ class Reply:
     tokens: int = 0
     seconds: float = 0.0
     blind: bool = False  # it had to answer without the picture
+    merged: bool = False  # made in memory from others
 
 
 def compare(shelf: Shelf, offers: Sequence[Offer], generation: Generation, item: Item) -> Iterator[list[Reply]]:
@@ -40,7 +41,7 @@ def compare(shelf: Shelf, offers: Sequence[Offer], generation: Generation, item:
 
     Models that do not fit into memory together answer one run after another.
     """
-    replies = {offer.name: Reply(offer.name) for offer in offers}
+    replies = {offer.name: Reply(offer.name, merged=offer.recipe is not None) for offer in offers}
     yield list(replies.values())
     for wave in shelf.waves(offers):
         for offer in wave:

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from app.searches import Searches
-from app.words import Language, say
+from app.words import WORDS, Language, say
 from evovlm import study_log
 from evovlm.errors import UserError
 from evovlm.report.data import StudyData
@@ -31,7 +31,14 @@ def stamp(folder: Path, searches: Searches) -> tuple[Any, ...]:
     running = searches.running
     mine = running is not None and running.name == folder.name
     sizes = tuple(path.stat().st_size if (path := folder / name).exists() else -1 for name in WATCHED)
-    return (folder.name, mine, running.phase if mine and running else "", searches.failure(folder.name), *sizes)
+    return (
+        folder.name,
+        running is not None,
+        mine,
+        running.phase if mine and running else "",
+        searches.failure(folder.name),
+        *sizes,
+    )
 
 
 def state_line(study: StudyData, searches: Searches, language: Language) -> str:
@@ -43,7 +50,7 @@ def state_line(study: StudyData, searches: Searches, language: Language) -> str:
         style, share = "running", 100 * done / max(1, running.trials)
         judging = running.phase not in ("start", "search")
         text = (
-            say("state_judging", language, phase=running.phase)
+            say("state_judging", language, phase=phase_name(running.phase, language))
             if judging
             else say("state_running", language, done=done, total=running.trials)
         )
@@ -60,14 +67,25 @@ def state_line(study: StudyData, searches: Searches, language: Language) -> str:
     return f'<p class="state {style}" role="status" data-state="{style}" data-done="{done}">{escape(text)}{bar}</p>'
 
 
+def starting_line(name: str, searches: Searches, language: Language) -> str | None:
+    """One line for a search that has no log yet: it starts, or it has failed before it began. None for no search."""
+    running, failure = searches.running, searches.failure(name)
+    if running is not None and running.name == name:
+        return f'<p class="state running" role="status" data-state="starting">{escape(say("starting", language))}</p>'
+    if failure is not None:
+        told = escape(say("state_failed", language, reason=failure))
+        return f'<p class="state failed" role="status" data-state="failed">{told}</p>'
+    return None
+
+
 def held_out_table(study: StudyData, language: Language) -> str:
     """Sources, evolved and controls on the held-out items; nothing before the search has ended."""
     if study.result is None:
         return ""
     held = study.result["held_out"]
     cells = [(name, cell) for name, cell in held["sources"].items()]
-    cells.append(("evolved", held["evolved"]))
-    cells += [(control_name(name), cell) for name, cell in held["controls"].items()]
+    cells.append((say("evolved", language), held["evolved"]))
+    cells += [(_control(name, language), cell) for name, cell in held["controls"].items()]
     rows = ""
     for name, cell in cells:
         low, high = cell["ci95"]
@@ -93,11 +111,24 @@ def changed_answers(study: StudyData, language: Language) -> str:
             first[row["id"]] = row
         last[row["id"]] = row
     items = _items(study.header.get("data", {}).get("search", ""), tuple(study.header["items"]["ids"]))
-    cards = "".join(_changed(first[key], last[key], items.get(key), language) for key in list(first)[:ANSWERS_SHOWN])
+    # Those that differ say more than those that were right from the start.
+    shown = sorted(first, key=lambda key: first[key]["answer"] == last[key]["answer"])[:ANSWERS_SHOWN]
+    cards = "".join(_changed(first[key], last[key], items.get(key), language) for key in shown)
     if not cards:
         return ""
     title = escape(say("answers_changed", language))
     return f'<h3>{title}</h3><div class="changed">{cards}</div>'
+
+
+def phase_name(phase: str, language: Language) -> str:
+    """A search's phase in the page's language, as the search calls it where nobody has translated it."""
+    key = f"phase_{phase.replace(' ', '_')}"
+    return say(key, language) if key in WORDS else phase
+
+
+def _control(name: str, language: Language) -> str:
+    key = f"control_{name}"
+    return say(key, language) if key in WORDS else control_name(name)
 
 
 def _changed(first: Any, last: Any, item: Item | None, language: Language) -> str:
@@ -115,7 +146,7 @@ def _changed(first: Any, last: Any, item: Item | None, language: Language) -> st
         for key, row in (("first_answer", first), ("last_answer", last))
     )
     return (
-        f'<article>{picture}<div><p lang="ja">{escape(question)}</p>{reference}<table>{lines}</table></div></article>'
+        f'<article>{picture}<div><p lang="ja">{escape(question)}</p>{reference}</div><table>{lines}</table></article>'
     )
 
 

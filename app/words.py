@@ -41,7 +41,8 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "samples": ("例の絵", "Sample pictures"),
     "photographs": ("写真", "Photographs"),
-    "picture": ("絵(選ぶ・送る・貼る)", "Picture (choose, upload, paste)"),
+    "picture": ("絵", "Picture"),
+    "picture_hint": ("絵を選ぶ・ドロップする・貼りつける", "Choose, drop or paste a picture"),
     "question": ("質問", "Question"),
     "question_hint": ("例:絵の中央に何がありますか。", "In Japanese, such as 絵の中央に何がありますか。"),
     "example_questions": ("質問の例", "Example questions"),
@@ -87,11 +88,24 @@ WORDS: dict[str, tuple[str, str]] = {
     "pareto_plot": ("パレート境界", "Pareto front"),
     "best_recipe": ("最良の配合", "Best recipe"),
     "no_study": ("探索がまだありません。", "There is no study yet."),
+    "starting": ("探索を始めています…", "the search is starting …"),
     "state_running": ("探索中:{done}/{total}", "searching: {done} of {total}"),
     "state_judging": ("判定中:{phase}", "judging: {phase}"),
     "state_stopped": ("途中で止まっています:{done} 候補", "stopped after {done} trials"),
     "state_done": ("終わりました:{done} 候補", "finished: {done} trials"),
     "state_failed": ("失敗しました:{reason}", "failed: {reason}"),
+    "phase_choice": ("新しい問題で選び直し", "choosing on fresh items"),
+    "phase_held_out": ("新しい問題で評価", "scoring on held-out items"),
+    "evolved": ("進化で得たモデル", "evolved"),
+    "control_average": ("単純平均", "plain average of the sources"),
+    "control_plugged_in": ("言語モデルをそのまま差し替え", "language model plugged in unmerged"),
+    "control_sweep": ("ひとつの重みの最良", "best single weight for all task vectors"),
+    "control_single_vector": ("ひとつの差分だけの最良", "best single task vector, scaled"),
+    "control_interpolation": ("二つのモデルの補間の最良", "best interpolation between two sources"),
+    "control_shuffled_images": ("進化、絵を入れ替え", "evolved, images shuffled"),
+    "control_random_search": ("同じ回数の無作為探索", "random search, as many trials"),
+    "control_whole_model": ("モデルごとに重みひとつ", "search of one weight a source"),
+    "control_without_scales": ("同じ経路、倍率なし", "the same route without its scales"),
     "best_score": ("最良 {score}", "best {score}"),
     "held_out": ("新しい問題での判定", "Judged on held-out items"),
     "model": ("モデル", "model"),
@@ -119,10 +133,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "no_number": ("数なし", "no number"),
     "right": ("正解", "right"),
     "wrong": ("不正解", "wrong"),
-    "answers": ("答え", "Answers"),
+    "answers_title": ("答え", "Answers"),
     "answers_hint": ("ここに答えが並びます。", "The answers appear here."),
+    "stopped": ("止めました", "stopped"),
     # What is refused, and why.
-    "refused": ("この絵は使えません", "This picture cannot be used"),
     "no_picture": ("絵を選んでください。", "Choose a picture first."),
     "no_question": ("質問を書いてください。", "Write a question first."),
     "long_question": (
@@ -131,7 +145,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "too_many_bytes": ("ファイルが大きすぎます。{most}までです。", "The file is too large; at most {most}."),
     "too_many_pixels": (
-        "絵の画素が多すぎます。{most}百万画素までです。",
+        "絵の画素が多すぎます。{most}00万画素までです。",
         "The picture has too many pixels; at most {most} million.",
     ),
     "not_a_picture": (
@@ -175,11 +189,50 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
 }
 
+# What gradio itself says in the browser, where no property reaches: whole labels, and beginnings of sentences.
+GRADIO_LABELS: dict[str, tuple[str, str]] = {
+    "Error": ("できませんでした", "That did not work"),
+    "Warning": ("お知らせ", "Please note"),
+    "Info": ("お知らせ", "Please note"),
+    "Close": ("閉じる", "Close"),
+    "Fullscreen": ("全画面で見る", "Fullscreen"),
+    "Exit fullscreen mode": ("全画面を終わる", "Leave fullscreen"),
+    "Remove Image": ("絵を消す", "Remove the picture"),
+    "Upload file": ("ファイルを選ぶ", "Upload a file"),
+    "File upload": ("ファイルを選ぶ", "Upload a file"),
+    "Drop an image file here to upload": ("ここに絵をドロップ", "Drop a picture here"),
+    "Paste from clipboard": ("クリップボードから貼る", "Paste from the clipboard"),
+    "Copy": ("写し取る", "Copy"),
+    "Download": ("保存する", "Download"),
+    "More tabs": ("ほかのタブ", "More tabs"),
+}
+GRADIO_SENTENCES: dict[str, tuple[str, str]] = {
+    "Queue is full": (
+        "いま待っている人が多すぎます。少したってから、もう一度どうぞ。",
+        "Too many people are waiting just now; try again in a moment.",
+    ),
+    "Connection errored out": ("サーバーとの接続が切れました。", "The connection to the server was lost."),
+    "Connection to the server was lost": ("サーバーとの接続が切れました。", "The connection to the server was lost."),
+}
+
 
 def say(key: str, language: Language, **facts: object) -> str:
     """The sentence of that key, its places filled."""
     japanese, english = WORDS[key]
     return (japanese if language == "ja" else english).format(**facts)
+
+
+def browser_words(most: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Gradio's own English by language, for the page's script: `exact` labels, and `starts` of sentences.
+
+    `most`: what a file may weigh, in words.
+    """
+    too_large = {"File(s) exceed": (say("too_many_bytes", "ja", most=most), say("too_many_bytes", "en", most=most))}
+    known = {"exact": GRADIO_LABELS, "starts": GRADIO_SENTENCES | too_large}
+    return {
+        kind: {english: {"ja": words[0], "en": words[1]} for english, words in table.items()}
+        for kind, table in known.items()
+    }
 
 
 def preferred(accept_language: str | None) -> Language:

@@ -69,11 +69,12 @@ def zoo_train(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; found by itself otherwise.")] = None,
     scale: Annotated[float, typer.Option(min=0.0005, max=10.0, help="Share of the training steps.")] = 1.0,
     of_size: Annotated[str, typer.Option("--size", help="small, as it ships, or medium.")] = "small",
+    processes: Annotated[int, typer.Option(min=1, help="Draw the data in so many processes; the same data.")] = 1,
 ) -> None:
     """Train the zoo from nothing, on data that it generates itself.
 
     Examples:
-      evovlm zoo train --out my-zoo --seed 1 --device cuda
+      evovlm zoo train --out my-zoo --seed 1 --device cuda --processes 6
       evovlm zoo train --out my-zoo --scale 0.01     (a minute on a CPU, to see it run)
       evovlm zoo train --out my-medium-zoo --size medium --device cuda
     """
@@ -82,7 +83,7 @@ def zoo_train(
 
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: exists and is not empty; choose another folder with --out")
-    train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, report=ERR.print)
+    train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, processes=processes, report=ERR.print)
 
 
 @recipe_app.command("check")
@@ -188,6 +189,10 @@ def evolve(
     race: Annotated[
         bool, typer.Option("--race", help="Drop candidates as soon as a test on few items says so.")
     ] = False,
+    keep_diverse: Annotated[
+        bool,
+        typer.Option("--keep-diverse", help="Also keep the best merge of each skill profile: an atlas of recipes."),
+    ] = False,
     ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: auto, or its address.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
@@ -218,6 +223,7 @@ def evolve(
       evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --device cuda --download --dry-run
       evovlm evolve recipes/zoo-llm.yaml --out runs/many --ray auto --workers 2
       evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race --trials 300
+      evovlm evolve recipes/zoo-vlm.yaml --out runs/atlas --keep-diverse     (who is best at what)
     """
     from evovlm.console import OUT, BarWatch, JsonWatch, bars
     from evovlm.evolution import EvolveSettings
@@ -231,13 +237,23 @@ def evolve(
     if ray is None and (workers is not None or time_limit is not None):
         raise UserError("--workers and --time-limit belong to --ray; add `--ray auto`")
     pool = Workers(ray, workers, time_limit) if ray is not None else None
-    if race and ray is not None:
-        raise UserError("--race runs in one process; leave out --ray or --race")
     racing = RaceSettings() if race else None
     keeping = Keeping(sources_in, eight_bit)
     refuse_cpu(keeping, device)
     settings = EvolveSettings(
-        trials, items, seed, judged, device, checkpoint, download, rivals, pool, racing, keeping, profile
+        trials,
+        items,
+        seed,
+        judged,
+        device,
+        checkpoint,
+        download,
+        rivals,
+        pool,
+        racing,
+        keep_diverse,
+        keeping=keeping,
+        profile=profile,
     )
     loaded = read_recipe(recipe)
     if dry_run:
@@ -435,6 +451,10 @@ def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
         OUT.print(profile_table(result["profile"]))
     if "front" in result:
         OUT.print(f"front       {len(result['front']['points'])} recipes in {out / study_log.FRONT}")
+    if (out / study_log.ATLAS).exists():
+        atlas = study_log.read_json(out / study_log.ATLAS)
+        skills = " and ".join(atlas["axes"])
+        OUT.print(f"atlas       {len(atlas['cells'])} recipes by {skills} in {out / study_log.ATLAS_RECIPES}")
     OUT.print(f"report      {page}")
     OUT.print(f"plot        {page.with_name('scores.svg')}")
     OUT.print(f"recipe      {out / study_log.BEST}")

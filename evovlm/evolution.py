@@ -16,18 +16,20 @@ import torch
 
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
+from evovlm.atlas import finished_atlas, make_atlas, refuse_atlas
 from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.check.route import depth_of
 from evovlm.choice import Watch, choose_winner
 from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import refuse_unknown
+from evovlm.evaluators.question import LocalAnswers
 from evovlm.evaluators.route import evaluator_for
 from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
 from evovlm.heldout import Contestant, contestants, judge, searched
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
-from evovlm.mergers import Keeping
+from evovlm.mergers import AUTOMATIC, Keeping
 from evovlm.phases import profile_of
 from evovlm.race import RaceSettings
 from evovlm.rates import measure_rates
@@ -36,7 +38,15 @@ from evovlm.recipe_file import moved, write_recipe
 from evovlm.rivals import rivals_of
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher
-from evovlm.searching import Workers, raced_recipe, remote_job, search_here, search_on_ray, search_raced
+from evovlm.searching import (
+    Workers,
+    raced_recipe,
+    refuse_fidelity,
+    remote_job,
+    search_here,
+    search_on_ray,
+    search_raced,
+)
 from evovlm.study import Express, Study
 from evovlm.study_lock import hold
 from evovlm.study_log import Trial
@@ -60,7 +70,8 @@ class EvolveSettings:
     rivals: bool = False  # random search and one weight a source, as many trials each
     workers: Workers | None = None  # None: candidates are evaluated in this process
     race: RaceSettings | None = None  # None: every candidate is asked all search items
-    keeping: Keeping = Keeping()  # where a GPU's merge keeps its sources
+    keep_diverse: bool = False  # an atlas of the best merges by skill profile
+    keeping: Keeping = AUTOMATIC  # where a GPU's merge keeps its sources
     profile: bool = False  # measure the machine's rates, and tell seconds by phase beside them
 
 
@@ -101,6 +112,8 @@ class Plan:
         """What the study's header says. The number of trials is free: a study may be prolonged."""
         content = self.recipe.model_dump(mode="json", by_alias=True)
         search = content["search"] | {"trials": None}
+        if search["fidelity"] is None:
+            del search["fidelity"]  # so that studies from before there was one go on
         header = {
             "format": 1,
             "recipe": content | {"search": search},
@@ -133,6 +146,9 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     )
     assembly = assemble(recipe, root, download=settings.download)
     refuse_unknown(search.objectives)
+    refuse_fidelity(recipe)
+    if settings.keep_diverse:
+        refuse_atlas(recipe, sets.search, raced=settings.race is not None)
     space = None
     if search.route is not None:
         space = data_flow(recipe, {name: depth_of(model) for name, model in assembly.sources.items()})
@@ -167,6 +183,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     winner, selection = choose_winner(study, evaluator, choice, watch)
     write_recipe(moved(winner, plan.assembly.root, out), out / study_log.BEST)
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
+    atlas = make_atlas(study, evaluator, plan.search_items, choice, watch) if plan.settings.keep_diverse else None
     watch.phase("held out", 1)
     rows = contestants(evaluator, winner, others["test"], choice, watch.step)
     if plan.settings.rivals:
@@ -190,6 +207,8 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     if plan.settings.profile:
         rates = measure_rates(torch.device(plan.settings.device))
         result["profile"] = profile_of(study.trials, rates, evaluator.floors(rates))
+    if atlas is not None:
+        result["atlas"] = {key: value for key, value in atlas.items() if key != "cells"}
     if plan.settings.checkpoint:
         result["checkpoint"] = str(_write_winner(plan, winner, out, result, watch))
     study_log.write_json(out / study_log.RESULT, result)
@@ -223,9 +242,10 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         _tell(watch, trial)
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
     searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
-    if settings.workers is not None:
+    cache = None if "latency" in search_of(recipe).objectives else AnswerCache(study.folder / study_log.CACHE)
+    if settings.workers is not None and len(study.trials) < plan.trials:
         job = remote_job(recipe, plan.assembly, items, settings.device, settings.download, settings.keeping)
-        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial)
+        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
     evaluator = evaluator_for(recipe)(
         plan.assembly,
         plan.task,
@@ -236,11 +256,14 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         ),
         keeping=settings.keeping,
         tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
-        cache=None if "latency" in search_of(recipe).objectives else AnswerCache(study.folder / study_log.CACHE),
+        cache=cache,
     )
-    if settings.race is not None:
-        search_raced(study, searcher, evaluator, items, settings.race, plan.trials, on_trial)
-    elif settings.workers is None:
+    if settings.workers is not None:
+        return evaluator
+    if settings.race is not None or search_of(recipe).fidelity is not None:
+        answer = LocalAnswers(evaluator, recipe, items)
+        search_raced(study, searcher, answer, len(items), settings.race, plan.trials, on_trial)
+    else:
         search_here(study, searcher, evaluator, items, plan.trials, on_trial)
     return evaluator
 
@@ -258,6 +281,8 @@ def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if result["trials"] != len(study.trials):
+        return None
+    if plan.settings.keep_diverse and not finished_atlas(study):
         return None
     if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result["held_out"]["controls"]):
         return None
@@ -294,4 +319,7 @@ def _save_pictures(folder: Path, items: Sequence[Item]) -> None:
 
 
 def _tell(watch: Watch, trial: Trial) -> None:
-    watch.step(trial.error or f"trial {trial.trial}", score=trial.score)
+    if trial.promoted:
+        watch.step(trial.error or f"trial {trial.trial}", score=trial.score)
+    else:
+        watch.step(f"trial {trial.trial}, with less effort")

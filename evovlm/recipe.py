@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from evovlm.route import Route, refuse_long
 
@@ -25,6 +25,8 @@ Densities = Density | dict[str, Density]
 GroupSpec = Literal["whole"] | Annotated[int, Field(ge=1)] | dict[str, tuple[str, ...]]
 
 WHOLE: Literal["whole"] = "whole"
+# The context of a validation that reads what a person wrote: there, an empty route is a mistake.
+FROM_FILE = "from a file"
 
 
 class Frozen(BaseModel):
@@ -121,6 +123,27 @@ class RouteSpace(Frozen):
     ordered: bool = False
 
 
+class Fidelity(Frozen):
+    """How candidates are asked at first, with less effort; the better of a generation are asked again in full.
+
+    `base_tile`: a picture whole, without its tiles (LLaVA-NeXT). `beams`, `new_tokens`: at most so many. `promote`:
+    the share of a generation that is asked in full. In the first generation and each `audit`-th all are, so that it is
+    known how well the cheap answers rank.
+    """
+
+    base_tile: bool = False
+    beams: int | None = Field(default=None, ge=1)
+    new_tokens: int | None = Field(default=None, ge=1)
+    promote: float = Field(default=0.5, gt=0.0, le=1.0)
+    audit: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _saves(self) -> Self:
+        if not self.base_tile and self.beams is None and self.new_tokens is None:
+            raise ValueError("nothing is cheaper; give `base_tile: true`, `beams` or `new_tokens`")
+        return self
+
+
 class Search(Frozen):
     """How the recipe's parameters are searched. The defaults are the paper's (arXiv:2403.13187)."""
 
@@ -137,6 +160,7 @@ class Search(Frozen):
     route: RouteSpace | None = None  # the data-flow space is searched instead of weights and densities
     switch: int | None = Field(default=None, ge=1)  # two_stage: trials before it turns to scales; None: half
     objectives: tuple[str, ...] = ()  # beside the score: `layers`, `latency`, or TASK:SPLIT
+    fidelity: Fidelity | None = None  # candidates are asked with less effort first
 
 
 class Data(Frozen):
@@ -199,7 +223,9 @@ class Recipe(Frozen):
 
     @field_validator("route")
     @classmethod
-    def _has_slots(cls, route: Route) -> Route:
+    def _has_slots(cls, route: Route, info: ValidationInfo) -> Route:
+        if not route and info.context == FROM_FILE:
+            raise ValueError("the route is empty: step 0 is missing; give steps, or leave `route` out")
         return refuse_long(route)
 
     @model_validator(mode="after")

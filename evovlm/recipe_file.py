@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from evovlm.errors import RecipeError
 from evovlm.mergekit_yaml import looks_like_mergekit, read_mergekit
-from evovlm.recipe import Data, Recipe
+from evovlm.recipe import FROM_FILE, Data, Recipe
 from evovlm.route import Step
 from evovlm.tasks import split_where
 
@@ -46,7 +46,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     if looks_like_mergekit(content):
         return read_mergekit(text, path)
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(content, context=FROM_FILE)
     except ValidationError as error:
         raise RecipeError("\n".join(_explain(root, path, error))) from None
 

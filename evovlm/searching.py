@@ -5,17 +5,23 @@ Knows plans' parts, studies and evaluators; no choice of a winner and no held-ou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from evovlm import study_log
 from evovlm.assembly import Assembly
 from evovlm.errors import RecipeError
+from evovlm.evaluators.cache import AnswerCache
+from evovlm.evaluators.cached_pool import Asked, CachedPool, PooledAnswers
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
+from evovlm.evaluators.question import AnswerAll
 from evovlm.evaluators.racer import Racer
-from evovlm.evaluators.remote import RemoteJob, hashes_of
+from evovlm.evaluators.remote import RemoteJob, hashes_of, items_hash
 from evovlm.genome import search_of
 from evovlm.mergers import AUTOMATIC, Keeping
 from evovlm.race import RaceSettings
@@ -26,7 +32,8 @@ from evovlm.search.stream import stream_of
 from evovlm.study import OnTrial, Study
 from evovlm.study_raced import run_raced
 from evovlm.study_steady import Inline, SteadyRun
-from evovlm.tasks import Item
+from evovlm.tasks import Item, Options, parse_split
+from evovlm.tasks.cheaper import Cheaper
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,24 @@ def search_here(
 def search_raced(
     study: Study,
     searcher: Searcher,
-    evaluator: LocalEvaluator,
-    items: tuple[Item, ...],
-    settings: RaceSettings,
+    answer: AnswerAll,
+    items: int,
+    settings: RaceSettings | None,
     trials: int,
     on_trial: OnTrial,
 ) -> None:
-    """Generations raced over items in this process."""
+    """Generations raced over items, by whoever answers; without `settings` all are asked all items.
+
+    At a lower fidelity first, where the recipe has one.
+    """
     search = search_of(study.recipe)
-    run_raced(study, searcher, Racer(evaluator, items, settings, search.seed), trials, on_trial)
+    racer = Racer(answer, items, settings or whole_race(items), search.seed, search.fidelity)
+    run_raced(study, searcher, racer, trials, on_trial, centers=settings is not None)
+
+
+def whole_race(items: int) -> RaceSettings:
+    """The race that drops nobody: one look, at all items."""
+    return RaceSettings(first=items, most=1.0, random=1.0)
 
 
 def raced_recipe(recipe: Recipe, genes: int) -> Recipe:
@@ -83,6 +99,33 @@ def raced_recipe(recipe: Recipe, genes: int) -> Recipe:
     return recipe.model_copy(update={"search": search.model_copy(update={"population": population})})
 
 
+def refuse_fidelity(recipe: Recipe) -> None:
+    """Raises RecipeError where a lower fidelity would leave objectives without a value."""
+    search = search_of(recipe)
+    if search.fidelity is not None and search.objectives:
+        raise RecipeError("search.fidelity: serves one score; leave out `objectives`, or `fidelity`")
+
+
+@contextmanager
+def pool_on_ray(study: Study, job: RemoteJob, workers: Workers, cache: AnswerCache | None) -> Iterator[CachedPool]:
+    """Workers on a Ray cluster for the length of the block. What happens to them goes to the events' log.
+
+    What they answer is kept in `cache`.
+    """
+    from evovlm.evaluators.ray_pool import RayPool, cluster
+
+    def on_event(event: str, **details: object) -> None:
+        study_log.log_event(study.folder, event, **details)
+
+    resource = "GPU" if job.device.startswith("cuda") else "CPU"
+    with cluster(workers.address):
+        pool = RayPool(job.open, workers=workers.count, resource=resource, limit=workers.limit, on_event=on_event)
+        try:
+            yield CachedPool(pool, cache, asked_of(study.recipe, Path(job.root), study.item_ids))
+        finally:
+            pool.close()
+
+
 def search_on_ray(
     study: Study,
     searcher: Searcher,
@@ -90,22 +133,27 @@ def search_on_ray(
     workers: Workers,
     trials: int,
     on_trial: OnTrial,
+    *,
+    cache: AnswerCache | None = None,
+    race: RaceSettings | None = None,
 ) -> None:
-    """Candidates on a Ray cluster; nobody waits for the slowest. What happens to workers goes to the events' log."""
-    from evovlm.evaluators.ray_pool import RayPool, cluster
+    """Candidates on a Ray cluster; nobody waits for the slowest, but in races, where a block waits for its last."""
+    if race is not None or search_of(study.recipe).fidelity is not None:
+        with pool_on_ray(study, job, workers, cache) as pool:
+            answer = PooledAnswers(pool)
+            search_raced(study, searcher, answer, len(study.item_ids), race, trials, on_trial)
+        return
+    with pool_on_ray(study, job, workers, cache) as pool:
+        SteadyRun(study, stream_of(searcher), pool).run(trials, on_trial)
 
-    def on_event(event: str, **details: object) -> None:
-        study_log.log_event(study.folder, event, **details)
 
-    resource = "GPU" if job.device.startswith("cuda") else "CPU"
-    # Replayed before workers start: a log that does not fit is told at once.
-    stream = stream_of(searcher)
-    with cluster(workers.address):
-        pool = RayPool(job.open, workers=workers.count, resource=resource, limit=workers.limit, on_event=on_event)
-        try:
-            SteadyRun(study, stream, pool).run(trials, on_trial)
-        finally:
-            pool.close()
+def asked_of(recipe: Recipe, root: Path, items: tuple[str, ...]) -> Asked:
+    """What a search's questions are about."""
+    search, data = search_of(recipe), recipe.data
+    assert data is not None
+    task, _ = parse_split(data.search, Options(preset=data.preset), root)
+    cheaper = task if search.fidelity is None else Cheaper(task, search.fidelity)
+    return Asked(task, cheaper, items, several=bool(search.objectives))
 
 
 def remote_job(
@@ -117,16 +165,16 @@ def remote_job(
     keeping: Keeping = AUTOMATIC,
 ) -> RemoteJob:
     """What workers are told. Every model file is read once, for its hash."""
-    assert recipe.data is not None
     return RemoteJob(
         recipe=recipe.model_dump_json(by_alias=True),
         root=str(assembly.root.resolve()),
-        data=recipe.data.search,
         item_ids=tuple(item.id for item in items),
+        items_hash=items_hash(items),
         hashes=hashes_of(assembly),
         device=device,
         threads=torch.get_num_threads(),
         download=download,
         sources_in=keeping.place,
         eight_bit=keeping.eight_bit,
+        caching="latency" not in search_of(recipe).objectives,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +57,22 @@ class Scored(Protocol):
         """An answer an item."""
 
 
+class Raced(Scored, Protocol):
+    """What the study needs of a raced candidate's evaluation."""
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Which of the study's items it was asked."""
+
+    @property
+    def cheap(self) -> float | None:
+        """Its score at a lower fidelity."""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it was asked in full."""
+
+
 Evaluate = Callable[[Recipe], Scored]
 OnTrial = Callable[[Trial], None]
 Express = Callable[[Recipe, Sequence[Gene], Sequence[float]], Recipe]
@@ -73,6 +90,7 @@ class Study:
     express: Express = express  # which recipe a genome stands for
     root: Path = Path()  # what the recipe's relative model folders count from
     _leader: Trial | None = None  # the best trial so far
+    _synced: bool = True  # whether each trial is synced to disk by itself
 
     @classmethod
     def open(
@@ -145,9 +163,12 @@ class Study:
         return best
 
     def finalists(self, count: int) -> Iterator[Trial]:
-        """The best trials with different genomes, best first; of a raced study the centers, the last first."""
+        """The best trials with different genomes, best first; of a raced study the centers, the last first.
+
+        What was asked with less effort alone is no finalist.
+        """
         seen: set[tuple[float, ...]] = set()
-        scored = [trial for trial in self.trials if trial.score is not None]
+        scored = [trial for trial in self.trials if trial.score is not None and trial.promoted]
         ranked = sorted(scored, key=lambda trial: (-_score(trial), trial.trial))
         if any(trial.items is not None for trial in scored):
             centers = [trial for trial in reversed(scored) if not trial.told]
@@ -174,11 +195,13 @@ class Study:
         told: bool = True,
         worker: str | None = None,
         seen: Sequence[int] | None = None,
+        cheap: float | None = None,
+        promoted: bool = True,
     ) -> Trial:
         """Log a candidate's outcome, its evaluation or why it failed, as the next trial.
 
-        A score that is not finite is a failure. `ask`, `told`, `worker`: see `Trial`; `seen`: which of the study's
-        items a raced candidate was asked.
+        A score that is not finite is a failure. `ask`, `told`, `worker`, `cheap`, `promoted`: see `Trial`; `seen`:
+        which of the study's items a raced candidate was asked.
         """
         recipe = self.candidate(genome)
         if not isinstance(outcome, str) and not math.isfinite(outcome.score):
@@ -200,16 +223,33 @@ class Study:
             told=told,
             worker=worker,
             items=None if seen is None else len(seen),
+            cheap=cheap,
+            promoted=promoted,
         )
         self._record(trial, recipe, evaluation, seen)
         return trial
+
+    def add_raced(self, generation: int, genome: Genome, outcome: Raced | str, *, told: bool) -> Trial:
+        """Log a raced candidate's outcome."""
+        if isinstance(outcome, str):
+            return self.add(generation, genome, outcome, told=told)
+        return self.add(
+            generation,
+            genome,
+            outcome,
+            told=told,
+            seen=outcome.seen,
+            cheap=outcome.cheap,
+            promoted=outcome.promoted,
+        )
 
     def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None, seen: Sequence[int] | None) -> None:
         """The trial's line last: a crash before it means the trial is made again, never half known."""
         # Looked for once, then kept: among thousands of trials the search for the best would be the loop's cost.
         if self._leader is None:
             self._leader = best_trial(self.trials)
-        leads = trial.score is not None and (self._leader is None or trial.score > _score(self._leader))
+        able = trial.score is not None and trial.promoted
+        leads = able and (self._leader is None or _score(trial) > _score(self._leader))
         if leads and evaluation is not None:
             asked = self.item_ids if seen is None else [self.item_ids[place] for place in seen]
             kept = zip(asked, evaluation.answers, evaluation.scores, strict=True)
@@ -219,10 +259,20 @@ class Study:
             ]
             study_log.append_rows(self.folder / study_log.ANSWERS, rows)
             write_recipe(moved(recipe, self.root, self.folder), self.folder / study_log.BEST)
-        study_log.append_rows(self.folder / study_log.TRIALS, [trial.line()])
+        study_log.append_rows(self.folder / study_log.TRIALS, [trial.line()], synced=self._synced)
         self.trials.append(trial)
         if leads:
             self._leader = trial
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Trials that are logged in the block wait for the disk once, at its end; a killed process loses none."""
+        self._synced = False
+        try:
+            yield
+        finally:
+            self._synced = True
+            study_log.sync(self.folder / study_log.TRIALS)
 
     def refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
         """Raises StudyError where the searcher makes another genome than the log has."""

@@ -27,6 +27,8 @@ RESULT = "result.json"
 # What a study in stages keeps beside its last stage: the stages before it, and the models that they bred.
 STAGES = ("stage-1", "pool")
 FRONT = "front"
+ATLAS = "atlas.json"
+ATLAS_RECIPES = "atlas"
 RIVALS = "rivals"  # the searches that are controls of the study's own
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 
@@ -52,11 +54,14 @@ class Trial(BaseModel):
     told: bool = True
     worker: str | None = None
     items: int | None = None  # how many items a raced candidate saw; its center is not told to the searcher
+    # Where candidates are asked with less effort first: that score, and whether it was asked in full afterwards.
+    cheap: float | None = None
+    promoted: bool = True
 
     def line(self) -> dict[str, Any]:
         """The trial as its line of the log; what only a pool of workers knows is left out where there was none."""
         row = self.model_dump(mode="json")
-        absent = {"ask": None, "told": True, "worker": None, "items": None}
+        absent = {"ask": None, "told": True, "worker": None, "items": None, "cheap": None, "promoted": True}
         return {key: value for key, value in row.items() if key not in absent or value != absent[key]}
 
 
@@ -104,13 +109,21 @@ def write_text(path: Path, text: str) -> None:
     os.replace(scratch, path)
 
 
-def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append JSON lines, flush and sync."""
+def append_rows(path: Path, rows: Iterable[dict[str, Any]], *, synced: bool = True) -> None:
+    """Append JSON lines, flush and sync; not `synced` where more follows and `sync` ends it."""
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
-        os.fsync(file.fileno())
+        if synced:
+            os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Have what was appended to a file on the disk."""
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -160,8 +173,11 @@ def log_event(folder: Path, event: str, **details: Any) -> None:
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The trial with the highest score, the earliest of equals; None where none has a score."""
-    scored = [trial for trial in trials if trial.score is not None]
+    """The trial with the highest score, the earliest of equals; None where none has a score.
+
+    Scores at a lower fidelity alone do not count.
+    """
+    scored = [trial for trial in trials if trial.score is not None and trial.promoted]
     return max(scored, key=lambda trial: (trial.score, -trial.trial), default=None)
 
 

@@ -1,31 +1,30 @@
 """Which sources? Candidate models of one family ranked for a task by cheap means, with reasons.
 
-Knows assemblies, an evaluator and kinship; no searches and no command line. A source's worth is what it adds to those
-chosen before it in one-shot merges: greedy forward selection, so that a copy of a good source comes after it, however
-good it is alone. All merges are asked the same items.
+Knows assemblies, an evaluator, kinship and spectra; no command line. First the task vectors are looked at: noise, and
+copies with noise, are put behind everything else, however they score. Then greedy forward selection: a source's worth
+is what it adds to those chosen before it, in merges found by a small search, for a source that is over-tuned in some
+layers can be useless at one weight and the best of all without them (`merge_search`). A small search sees one half of
+the items, and its merge is judged on the other.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evovlm.assembly import assemble
-from evovlm.errors import CANDIDATE_FAULTS, RecipeError
-from evovlm.evaluators.evaluation import Evaluation
+from evovlm.errors import RecipeError
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.genome import uniform
 from evovlm.kinship import Kinship, kinship
+from evovlm.merge_search import MergeSearch
 from evovlm.metrics.statistics import paired_difference
 from evovlm.recipe import Base, Recipe, Source
-from evovlm.tasks import Item, parse_split
+from evovlm.spectra import Spectra, spectra
+from evovlm.tasks import parse_split
 
-# One-shot merges are made at these multiples of 1 / sqrt(number of sources), which keeps the length of orthogonal
-# task vectors; the better one counts.
-STRENGTHS = (0.6, 1.0)
 ALIKE = 0.5  # a cosine above which two sources count as kin
+GROUPS = 4  # blocks of layers that a small search may leave out; embeddings and head are two more
 
 Step = Callable[[str], None]
 
@@ -41,6 +40,8 @@ class Suggestion:
     low: float  # 95 % interval of `adds`, paired over items
     high: float
     norm: float
+    prominence: float  # of its task vector: about 1 for noise
+    without: tuple[str, ...]  # the layer groups that it is better without
     reason: str
 
 
@@ -65,106 +66,95 @@ def suggest(
     if split in task.test_splits:
         raise RecipeError(f"--data {data}: a test set; choose sources on another split")
     recipe = _recipe(base, models, seed)
+    # How many blocks there can be is known once the models are open.
+    recipe = recipe.model_copy(update={"groups": min(GROUPS, assemble(recipe, root).layers)})
     assembly = assemble(recipe, root)
     step("task vectors")
-    found = kinship(assembly)
-    shots = _Shots(
-        LocalEvaluator(assembly, task, batch=150, device=device), recipe, task.items(split, items, seed), step
-    )
-    return Advice(shots.of(()).score, tuple(_ranked(shots, recipe.source_names, found, seed)), found, shots.answers)
+    kin = kinship(assembly)
+    shapes = spectra(assembly, [pair for pair, cosine in kin.cosines.items() if cosine > ALIKE])
+    evaluator = LocalEvaluator(assembly, task, batch=150, device=device)
+    search = MergeSearch(evaluator, recipe, task.items(split, items, seed), assembly.layers, step)
+    ranking = tuple(_Ranking(search, kin, shapes, seed).ranked(recipe.source_names))
+    return Advice(search.base.score, ranking, kin, search.answers)
 
 
-class _Shots:
-    """One-shot merges of subsets of the sources, each made once."""
+class _Ranking:
+    """Greedy forward selection, what is noise or a copy last."""
 
-    def __init__(self, evaluator: LocalEvaluator, recipe: Recipe, items: Sequence[Item], step: Step) -> None:
-        self._evaluator, self._recipe, self._items, self._step = evaluator, recipe, items, step
-        self._known: dict[frozenset[str], Evaluation] = {}
-        self.answers = 0
+    def __init__(self, search: MergeSearch, kin: Kinship, shapes: Spectra, seed: int) -> None:
+        self._search, self._kin, self._shapes, self._seed = search, kin, shapes, seed
 
-    def of(self, sources: Sequence[str]) -> Evaluation:
-        """The better of the subset's merges; nothing but zeros where all of them fail."""
-        key = frozenset(sources)
-        if key not in self._known:
-            strengths = STRENGTHS if sources else (0.0,)
-            made = [self._merge(sources, strength) for strength in strengths]
-            self._known[key] = max(made, key=lambda one: one.score)
-            self._step(" + ".join(sources) or "base")
-        return self._known[key]
+    def ranked(self, names: Sequence[str]) -> list[Suggestion]:
+        """All sources, the most useful first."""
+        own = [name for name in names if not self._shapes.is_noise(name) and self._shapes.original(name) is None]
+        chosen: list[str] = []
+        ranking = []
+        for group, small in ((own, True), ([name for name in names if name not in own], False)):
+            left = list(group)
+            while left:
+                best = max(left, key=lambda name: self._worth(name, chosen, group, small))
+                ranking.append(self._placed(best, chosen, small))
+                chosen.append(best)
+                left.remove(best)
+        return ranking
 
-    def _merge(self, sources: Sequence[str], strength: float) -> Evaluation:
-        weight = strength / math.sqrt(max(1, len(sources)))
-        weights = {name: weight if name in sources else 0.0 for name in self._recipe.source_names}
-        self.answers += len(self._items)
-        try:
-            return self._evaluator.evaluate(uniform(self._recipe, weights), self._items)
-        except CANDIDATE_FAULTS:
-            count = len(self._items)
-            return Evaluation((0.0,) * count, (False,) * count, ("",) * count)
+    def _worth(self, name: str, chosen: Sequence[str], group: Sequence[str], small: bool) -> float:
+        """The score with those chosen; for the first place a Shapley value cut off at pairs.
 
+        That is what a source adds to nothing, and on average to one other source.
+        """
+        score = self._search.of(chosen, name, small=small).score
+        others = [other for other in group if other != name]
+        if chosen or not others:
+            return score
+        pairs = [
+            self._search.of([other], name, small=False).score - self._search.of([], other, small=small).score
+            for other in others
+        ]
+        return (score - self._search.base.score + sum(pairs) / len(pairs)) / 2
 
-def _ranked(shots: _Shots, names: Sequence[str], found: Kinship, seed: int) -> list[Suggestion]:
-    """Greedy forward selection; the first is the one that a pair can least do without."""
-    chosen: list[str] = []
-    ranking = []
-    while len(chosen) < len(names):
-        left = [name for name in names if name not in chosen]
-        if chosen:
-            best = max(left, key=lambda name: shots.of([*chosen, name]).score)
-        else:
-            best = max(left, key=lambda name: _worth(shots, name, names))
-        best = _original(shots, chosen, best, left, found, seed)
-        before, after = shots.of(chosen), shots.of([*chosen, best])
-        gain = paired_difference(after.scores, before.scores, seed=seed)
-        ranking.append(
-            Suggestion(
-                source=best,
-                alone=shots.of([best]).score,
-                together=after.score,
-                adds=gain.mean,
-                low=gain.low,
-                high=gain.high,
-                norm=found.norms[best],
-                reason=_reason(best, tuple(chosen), gain.low, gain.high, found),
-            )
+    def _placed(self, name: str, chosen: Sequence[str], small: bool) -> Suggestion:
+        before = self._search.made(chosen)
+        after = self._search.of(chosen, name, small=small)
+        gain = paired_difference(after.scores, before.scores, seed=self._seed)
+        without = self._search.left_out([*chosen, name], name)
+        return Suggestion(
+            source=name,
+            alone=self._search.of([], name, small=small).score,
+            together=after.score,
+            adds=gain.mean,
+            low=gain.low,
+            high=gain.high,
+            norm=self._kin.norms[name],
+            prominence=self._shapes.own[name],
+            without=without,
+            reason=self._reason(name, tuple(chosen), gain.low, gain.high, without),
         )
-        chosen.append(best)
-    return ranking
 
-
-def _original(shots: _Shots, chosen: Sequence[str], best: str, left: Sequence[str], found: Kinship, seed: int) -> str:
-    """Of the best source and its kin that score no worse, the shortest task vector: noise lengthens a copy."""
-    top = shots.of([*chosen, best])
-    alike = [best]
-    for name in left:
-        if name == best or found.cosine(name, best) <= ALIKE:
-            continue
-        gap = paired_difference(top.scores, shots.of([*chosen, name]).scores, seed=seed)
-        if gap.low <= 0:
-            alike.append(name)
-    return min(alike, key=lambda name: found.norms[name])
-
-
-def _worth(shots: _Shots, name: str, names: Sequence[str]) -> float:
-    """A Shapley value cut off at pairs: what a source adds to nothing, and on average to one other source."""
-    others = [other for other in names if other != name]
-    pairs = [shots.of([name, other]).score - shots.of([other]).score for other in others]
-    return (shots.of([name]).score - shots.of([]).score + sum(pairs) / len(pairs)) / 2
-
-
-def _reason(source: str, chosen: tuple[str, ...], low: float, high: float, found: Kinship) -> str:
-    """Why a source stands where it stands, in a sentence."""
-    closest = found.closest(source, chosen)
-    words = "adds to those above" if low > 0 else "takes away from those above" if high < 0 else "adds nothing certain"
-    if not chosen:
-        words = "adds most, to the base and to the others"
-    if closest is not None and closest[1] > ALIKE:
-        words += f"; its task vector is much like {closest[0]}'s (cosine {closest[1]:.2f})"
-    elif closest is not None:
-        pair = closest[0], source
-        conflict = found.conflicts.get(pair, found.conflicts.get((pair[1], pair[0]), 0.0))
-        words += f"; cosine {closest[1]:.2f} and {conflict:.0%} of signs against {closest[0]}"
-    return words
+    def _reason(self, name: str, chosen: tuple[str, ...], low: float, high: float, without: Sequence[str]) -> str:
+        """Why a source stands where it stands, in a sentence."""
+        original = self._shapes.original(name)
+        if self._shapes.is_noise(name):
+            return f"its task vector is like noise: no direction stands out ({self._shapes.own[name]:.2f} of noise's)"
+        if original is not None:
+            rest = self._shapes.beside[name, original]
+            return (
+                f"a copy of {original} (cosine {self._kin.cosine(name, original):.2f}) with noise: what it has beside"
+                f" it has no direction of its own ({rest:.2f} of noise's)"
+            )
+        words = "adds nothing certain"
+        if not chosen:
+            words = "adds most, to the base and to the others"
+        elif low > 0 or high < 0:
+            words = "adds to those above" if low > 0 else "takes away from those above"
+        if without:
+            words += f"; better without its {' and '.join(without)}"
+        closest = self._kin.closest(name, chosen)
+        if closest is None:
+            return words
+        pair = closest[0], name
+        conflict = self._kin.conflicts.get(pair, self._kin.conflicts.get((pair[1], pair[0]), 0.0))
+        return f"{words}; cosine {closest[1]:.2f} and {conflict:.0%} of signs against {closest[0]}"
 
 
 def _recipe(base: str, models: Sequence[str], seed: int) -> Recipe:

@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 TABS = ("compare", "maths", "mix", "evolution")
-WIDTHS = {"desktop": (1200, 860, "en-GB", "light"), "phone": (390, 1500, "ja-JP", "dark")}
+WIDTHS = {"desktop": (1280, 900, "en-GB", "light"), "phone": (390, 1560, "ja-JP", "dark")}
 
 
 def main(url: str, folder: Path) -> None:
@@ -42,6 +42,7 @@ def take(page: Page, tab: str, path: Path) -> None:
         page.click(f"#{tab}-ask")
         page.locator(f"#{tab}-answers .answer.done").first.wait_for()
         page.wait_for_timeout(1500)
+    page.mouse.move(0, 0)  # no button in the colours of a pointer above it
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=path)
 

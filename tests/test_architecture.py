@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # Lower floors may not import higher ones; modules of one floor may, but never in a circle.
 FLOORS = {
     6: ["cli", "console"],
-    5: ["optuna_export", "report", "choice", "evolution", "searching", "stages", "suggest"],
+    5: ["optuna_export", "report", "choice", "evolution", "searching", "stages", "suggest", "merge_search", "atlas"],
     4: ["study", "study_raced", "study_steady", "study_log", "study_lock", "heldout", "front", "phases"],
     3: ["evaluators"],
     2: [
@@ -26,6 +26,7 @@ FLOORS = {
         "fold_error",
         "item_sets",
         "kinship",
+        "spectra",
     ],
     1: [
         "gene",
@@ -37,6 +38,8 @@ FLOORS = {
         "sources",
         "search",
         "race",
+        "archive",
+        "skills",
         "tasks",
         "overlap",
         "feed",

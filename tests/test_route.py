@@ -89,6 +89,12 @@ def test_a_bad_step_is_refused_with_its_number(old: str, new: str, told: str):
         read(YAML.replace(old, new))
 
 
+def test_an_empty_route_is_refused_where_it_is_written_down():
+    text = YAML[: YAML.index("route:")] + "route: []\n"
+    with pytest.raises(RecipeError, match=r"r.yaml:\d+: route: the route is empty: step 0 is missing"):
+        read(text)
+
+
 def test_a_cycle_longer_than_the_cache_is_refused_with_the_steps_number():
     content: dict[str, Any] = {"kind": "llm", "sources": [{"name": "a", "model": "x"}], "method": "passthrough"}
     route = [{"source": "a", "layer": index % 4} for index in range(MAX_STEPS + 1)]

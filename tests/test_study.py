@@ -1,5 +1,7 @@
 """The study loop with a known function in place of models; the whole thing on models: test_evolution."""
 
+import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,11 @@ import pytest
 
 from evovlm import study_log
 from evovlm.errors import StudyError
-from evovlm.genome import Gene, genes_of
+from evovlm.genome import Gene, genes_of, search_settings
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import read_recipe
-from evovlm.search import Searcher, SearchSettings, make_searcher
+from evovlm.routing.space import data_flow
+from evovlm.search import SEARCHERS, Searcher, SearchSettings, make_searcher
 from evovlm.study import Study
 from evovlm.study_log import Trial
 
@@ -109,6 +112,67 @@ def test_a_search_cut_off_anywhere_ends_with_the_same_log(tmp_path: Path, at: in
         run(tmp_path / "cut", 24, die)
     run(tmp_path / "cut", 24)
     assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+ROUTES = Recipe.model_validate(
+    {
+        "kind": "llm",
+        "sources": [{"name": "ja", "model": "org/ja"}, {"name": "math", "model": "org/math"}],
+        "owner": "ja",
+        "method": "passthrough",
+        "search": {"route": {"repeats": 2}, "population": 6, "switch": 12},
+    }
+)
+
+
+@dataclass(frozen=True)
+class KnownTwice(Known):
+    """An evaluation with two objectives."""
+
+    depth: float = 0.0
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return (self.score, self.depth)
+
+
+def search_routes(folder: Path, algorithm: str, trials: int, kill_at: int | None = None) -> None:
+    """Routes of about five layers, most of them `math`; the process kills itself before it scores trial `kill_at`."""
+    space = data_flow(ROUTES, {"ja": 3, "math": 3})
+    assert ROUTES.search is not None
+    search = ROUTES.search.model_copy(
+        update={"algorithm": algorithm, "objectives": ("layers",) if algorithm == "nsga2" else ()}
+    )
+
+    def express(recipe: Recipe, genes: Any, genome: Any) -> Recipe:
+        return space.express(recipe, genome)
+
+    def evaluate(recipe: Recipe) -> Known:
+        if len(study.trials) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not recipe.route:
+            raise ValueError("the route is empty")
+        maths = sum(step.source == "math" for step in recipe.route)
+        score = maths - abs(len(recipe.route) - 5) - sum((step.scale - 0.9) ** 2 for step in recipe.route)
+        return KnownTwice(score, depth=-float(len(recipe.route))) if algorithm == "nsga2" else Known(score)
+
+    study = Study.open(folder, ROUTES, space.genes, header(genes=[gene.name for gene in space.genes]), express)
+    searcher = make_searcher(algorithm, search_settings(search, space.genes, space))
+    study.run(searcher, evaluate, trials, lambda trial: None)
+
+
+@pytest.mark.parametrize("algorithm", sorted(SEARCHERS))
+def test_every_searcher_goes_on_bit_for_bit_after_sigkill(tmp_path: Path, algorithm: str):
+    search_routes(tmp_path / "whole", algorithm, 33)
+    for kill_at in (9, 21):  # within a generation; of two stages, in either
+        child = os.fork()
+        if child == 0:
+            search_routes(tmp_path / "killed", algorithm, 33, kill_at)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert logged(tmp_path / "killed").count(b"\n") == kill_at
+    search_routes(tmp_path / "killed", algorithm, 33)
+    assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
 
 
 def test_a_torn_line_is_made_again(tmp_path: Path):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evaluators.question import LocalAnswers
 from evovlm.evaluators.racer import Racer
 from evovlm.evolution import EvolveSettings, Plan, plan_evolution
 from evovlm.race import RaceSettings
@@ -106,7 +107,7 @@ def _fixed(plan: Plan, evaluator: LocalEvaluator, share: float, seed: int, run: 
 def _raced(plan: Plan, evaluator: LocalEvaluator, seed: int) -> Iterator[tuple[int, Genome]]:
     race = plan.settings.race
     assert race is not None
-    racer = Racer(evaluator, plan.search_items, race, seed)
+    racer = Racer(LocalAnswers(evaluator, plan.recipe, plan.search_items), len(plan.search_items), race, seed)
     searcher, generation = plan.searcher(), 0
     while True:
         genomes = searcher.ask()

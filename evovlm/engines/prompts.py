@@ -125,7 +125,7 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
                 f"item {item.id}: its prompt has {places} image tokens and its image {len(seen[key])}; "
                 "a prompt must hold <image> once"
             )
-        prompts.append(prompt)
+        prompts.append(_base_tile(model, prompt) if generation.base_tile else prompt)
     return prompts
 
 
@@ -158,6 +158,23 @@ def in_chat(reader: Any, text: str, *, sees: bool = False) -> str:
     asked = [{"role": "user", "content": content}]
     written: str = reader.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     return written
+
+
+def _base_tile(model: Any, prompt: Prompt) -> Prompt:
+    """The prompt with the picture as a whole alone: its first features and a newline, as LLaVA-NeXT packs one tile.
+
+    Models that know no tiles have no newline either; their prompts stay.
+    """
+    newline = getattr(model.model, "image_newline", None)
+    if newline is None or prompt.features is None:
+        return prompt
+    eyes = model.config.vision_config
+    whole = prompt.features[: (eyes.image_size // eyes.patch_size) ** 2]
+    features = torch.cat([whole, newline[None].to(whole)])
+    places = (prompt.ids == model.config.image_token_id).nonzero().squeeze(1)
+    kept = torch.ones_like(prompt.ids, dtype=torch.bool)
+    kept[places[len(features) :]] = False
+    return Prompt(prompt.ids[kept], features, prompt.key)
 
 
 def _look(model: Any, inputs: Any) -> Tensor:

@@ -1,14 +1,16 @@
 """The evaluation cache: what a candidate answered to an item is kept in the study's folder and never generated again.
 
-Knows SQLite, digests and item ids; no models and no searches. One writer at a time (the study's lock sees to that).
+Knows SQLite, digests and item ids; no models and no searches. One writer at a time (the study's lock sees to that):
+workers elsewhere are sent what is known of a candidate, and send back what they made (`CarriedAnswers`).
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Protocol
 
 from evovlm.errors import StudyError
 from evovlm.evaluators.evaluation import Answered, Evaluation
@@ -21,6 +23,18 @@ create table if not exists answers (
 ) without rowid
 """
 _KEEP = "insert or replace into answers values (?, ?, ?, ?, ?, ?)"
+# Way of asking, digest, item, score, exact, answer.
+Row = tuple[str, str, str, float, bool, str]
+
+
+class Answers(Protocol):
+    """What an evaluator needs of a cache."""
+
+    def known(self, task: Task, digest: str, items: Sequence[str]) -> dict[str, Answered]:
+        """The answers of a candidate to those of the items that it was asked before, by item."""
+
+    def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+        """Keep what a candidate answered to the items; gives it back by item."""
 
 
 class AnswerCache:
@@ -29,8 +43,14 @@ class AnswerCache:
     def __init__(self, path: Path) -> None:
         try:
             self._base = sqlite3.connect(path)
+            # A log beside the file, synced now and then: a killed process loses nothing, a power cut the last answers
+            # at most, and no candidate waits for the disk. Where the file system cannot, SQLite keeps to its default.
+            self._base.execute("pragma journal_mode = wal")
+            self._base.execute("pragma synchronous = normal")
             self._base.execute(_TABLE)
             self._base.commit()
+            # All ways of asking are known, so that a candidate's answers are found by key.
+            self._ways = {way for (way,) in self._base.execute("select distinct question from answers")}
         except sqlite3.DatabaseError as error:
             raise StudyError(
                 f"{path}: not a cache of answers ({error}); delete it to have the answers made again"
@@ -51,19 +71,63 @@ class AnswerCache:
         return {item: Answered(score, bool(exact), text) for item, score, exact, text in rows if item in wanted}
 
     def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
-        """Store what a candidate answered to the items, on disk when this returns; gives it back by item."""
-        found = {
-            item: Answered(score, exact, answer)
-            for item, score, exact, answer in zip(items, made.scores, made.exact, made.answers, strict=True)
-        }
+        """Store what a candidate answered to the items; gives it back by item."""
+        found = _by_item(items, made)
         way = way_of_asking(task)
-        with self._base:
-            self._base.executemany(_KEEP, [(way, digest, item, *one) for item, one in found.items()])
+        self.add((way, digest, item, *one) for item, one in found.items())
         return found
+
+    def rows(self, digest: str) -> tuple[Row, ...]:
+        """All answers of a candidate, however it was asked, to be sent to a worker."""
+        rows: list[Row] = []
+        for way in sorted(self._ways):
+            found = self._base.execute("select * from answers where question = ? and digest = ?", (way, digest))
+            rows += [(one, own, item, score, bool(exact), text) for one, own, item, score, exact, text in found]
+        return tuple(rows)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Store rows; they survive this process when this returns."""
+        kept = list(rows)
+        self._ways |= {row[0] for row in kept}
+        with self._base:
+            self._base.executemany(_KEEP, kept)
 
     def close(self) -> None:
         """Close the file."""
         self._base.close()
+
+
+class CarriedAnswers:
+    """A cache in memory that travels: what was known of a candidate, and in `made` the rows that came since."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], Answered] = {}
+        self.made: list[Row] = []
+
+    def load(self, rows: Sequence[Row]) -> None:
+        """Begin anew with what is known."""
+        self._known = {row[:3]: Answered(*row[3:]) for row in rows}
+        self.made = []
+
+    def known(self, task: Task, digest: str, items: Sequence[str]) -> dict[str, Answered]:
+        """See `Answers`."""
+        way = way_of_asking(task)
+        return {item: self._known[way, digest, item] for item in items if (way, digest, item) in self._known}
+
+    def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+        """See `Answers`."""
+        found = _by_item(items, made)
+        way = way_of_asking(task)
+        self._known |= {(way, digest, item): one for item, one in found.items()}
+        self.made += [(way, digest, item, *one) for item, one in found.items()]
+        return found
+
+
+def _by_item(items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+    return {
+        item: Answered(score, exact, answer)
+        for item, score, exact, answer in zip(items, made.scores, made.exact, made.answers, strict=True)
+    }
 
 
 def way_of_asking(task: Task) -> str:

@@ -16,7 +16,7 @@ import torch
 from evovlm.assembly import Assembly, assemble
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
-from evovlm.evaluators.cache import AnswerCache
+from evovlm.evaluators.cache import Answers
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.mergers import AUTOMATIC, Keeping, Merger, merger_for
 from evovlm.rates import Rates
@@ -65,7 +65,7 @@ class LocalEvaluator:
         device: str = "cpu",
         threads: int | None = None,
         on_halved: OnHalved | None = None,
-        cache: AnswerCache | None = None,
+        cache: Answers | None = None,
         keeping: Keeping = AUTOMATIC,
         tell: Callable[[str], None] | None = None,
     ) -> None:

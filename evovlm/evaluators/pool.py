@@ -1,12 +1,10 @@
-"""What a pool of workers is and what comes out of it. Knows recipes; no cluster, no searchers and no study files."""
+"""What a pool of workers is and what comes out of it. Knows no cluster, no searchers and no study files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-from evovlm.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Outcome:
 
 
 class Pool(Protocol):
-    """Workers that evaluate recipes. A ticket comes back once, whatever happens to a worker."""
+    """Workers that evaluate. A ticket comes back once, whatever happens to a worker."""
 
     @property
     def size(self) -> int:
@@ -28,8 +26,8 @@ class Pool(Protocol):
     def free(self) -> int:
         """How many candidates can be taken at once."""
 
-    def submit(self, ticket: int, recipe: Recipe) -> None:
-        """Give a candidate to a free worker."""
+    def submit(self, ticket: int, work: Any) -> None:
+        """Give work to a free worker: a recipe, or what else its evaluator takes."""
 
     def wait(self) -> Sequence[Outcome]:
         """What has come, at least one outcome, or nothing where a worker became free without one."""

@@ -1,7 +1,9 @@
-"""The racer: a generation's candidates raced over items by one evaluator, through the cache.
+"""The racer: a generation's candidates raced over items, and where there is a cheaper way, asked in full only then.
 
-Knows an evaluator, items and races; no searchers and no study folders. What earlier generations answered decides which
-items are asked; a racer must therefore see all generations in order, and the cache makes that free after a restart.
+Knows questions, who answers them, and races; no models, searchers and study folders. What earlier generations answered
+decides which items are asked; a racer must therefore see all generations in order, and the cache makes that free after
+a restart. At a lower fidelity the race is run on cheap answers, and the better candidates are promoted: asked again in
+full, on the items that they saw. Who is not promoted keeps its cheap score, plus what promotion changed on average.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evovlm.errors import CANDIDATE_FAULTS
 from evovlm.evaluators.evaluation import Evaluation
-from evovlm.evaluators.local import LocalEvaluator
-from evovlm.race import RaceSettings, item_order, looks, race
-from evovlm.recipe import Recipe
-from evovlm.tasks import Item
+from evovlm.evaluators.question import AnswerAll, Question
+from evovlm.race import Ask, Raced, RaceSettings, item_order, looks, race
+from evovlm.recipe import Fidelity, Recipe
+
+Array = NDArray[np.float64]
 
 # Scores that the choice of items looks back on; older candidates tell little about what is hard now.
 REMEMBERED = 300
@@ -25,42 +27,94 @@ REMEMBERED = 300
 
 @dataclass(frozen=True)
 class RacedEvaluation(Evaluation):
-    """An evaluation on the items seen, positions `seen`; its score is made comparable with the others'."""
+    """An evaluation on the items seen, positions `seen`; its score is made comparable with the others'.
+
+    `cheap`: the score at the lower fidelity, None where there is none; `promoted`: whether the evaluation is in full.
+    """
 
     seen: tuple[int, ...] = ()
     comparable: float = float("nan")
+    cheap: float | None = None
+    promoted: bool = True
 
     @property
     def score(self) -> float:
-        """The mean, corrected for which items were seen."""
+        """The mean, corrected for which items were seen, and how."""
         return self.comparable
 
 
 class Racer:
-    """Races generations. `answers`: how many answers its races have asked for, cached ones included."""
+    """Races generations of candidates over `items` places. `answers`: how many answers its races have asked for."""
 
-    def __init__(self, evaluator: LocalEvaluator, items: Sequence[Item], settings: RaceSettings, seed: int) -> None:
-        self._evaluator = evaluator
-        self._items = list(items)
+    def __init__(
+        self, answer: AnswerAll, items: int, settings: RaceSettings, seed: int, fidelity: Fidelity | None = None
+    ) -> None:
+        self._answer = answer
+        self._items = items
         self._settings = settings
         self._seed = seed
-        self._known: NDArray[np.float64] = np.full((0, len(items)), np.nan)  # [candidates, items]
+        self._fidelity = fidelity
+        self._known: Array = np.full((0, items), np.nan)  # [candidates, items]
         self.answers = 0
-        evaluator.prepare(self._items)
 
-    def __call__(self, generation: int, recipes: Sequence[Recipe], center: Recipe) -> list[RacedEvaluation | str]:
+    def __call__(
+        self, generation: int, recipes: Sequence[Recipe], center: Recipe | None
+    ) -> list[RacedEvaluation | str]:
         """Each recipe's evaluation, or why it failed; the center, which nothing drops, comes last."""
         rng = np.random.default_rng([self._seed, generation])
-        pool = len(self._items)
-        order = item_order(self._known[-REMEMBERED:], self._settings, rng)[: looks(pool, self._settings)[-1]]
-        asked = _Asked(self._evaluator, self._items, [*recipes, center])
-        found = race(asked.ask, len(recipes), len(recipes) // 2, order, pool, self._settings)
-        asked.ask([len(recipes)], order)
+        order = item_order(self._known[-REMEMBERED:], self._settings, rng)[: looks(self._items, self._settings)[-1]]
+        asked = _Asked(self._answer, recipes, self._items, cheap=self._fidelity is not None)
+        beside = [] if center is None else [Question(center, tuple(order))]
+        found = race(asked.asking(beside), len(recipes), len(recipes) // 2, order, self._items, self._settings)
+        middle = asked.beside[0] if beside else None
+        self._known = np.concatenate([self._known, asked.scores, self._row(middle, order)])
         self.answers += asked.answers
-        self._known = np.concatenate([self._known, asked.scores])
         shift = self._easier(order)
-        middle = float(np.mean(asked.scores[-1, order]))
-        return [asked.outcome(place, order, score + shift) for place, score in enumerate([*found.scores, middle])]
+        outcomes = self._outcomes(generation, asked, recipes, found, order, shift)
+        if middle is not None:
+            outcomes.append(middle if isinstance(middle, str) else _seen(middle, order, middle.score + shift))
+        return outcomes
+
+    def _outcomes(
+        self,
+        generation: int,
+        asked: _Asked,
+        recipes: Sequence[Recipe],
+        found: Raced,
+        order: Sequence[int],
+        shift: float,
+    ) -> list[RacedEvaluation | str]:
+        if self._fidelity is None:
+            return [asked.outcome(place, order, score + shift) for place, score in enumerate(found.scores)]
+        standing = [place for place, score in enumerate(found.scores) if not np.isnan(score)]
+        share = 1.0 if generation % self._fidelity.audit == 0 else self._fidelity.promote
+        count = min(len(standing), max(1, round(share * len(recipes))))
+        chosen = sorted(standing, key=lambda place: (-found.scores[place], place))[:count]
+        full = _Asked(self._answer, recipes, self._items, cheap=False)
+        full.ask([(place, order[: found.seen[place]]) for place in chosen])
+        self.answers += full.answers
+        means = {place: full.mean(place) for place in chosen if place not in full.errors}
+        change = float(np.mean([mean - asked.mean(place) for place, mean in means.items()])) if means else 0.0
+        outcomes: list[RacedEvaluation | str] = []
+        for place, levelled in enumerate(found.scores):
+            if place in full.errors or place in asked.errors:
+                outcomes.append(full.errors.get(place) or asked.errors[place])
+                continue
+            cheap, promoted = asked.mean(place), place in means
+            score = levelled + shift + (means[place] - cheap if promoted else change)
+            done = (full if promoted else asked).outcome(place, order, score)
+            assert isinstance(done, RacedEvaluation)
+            outcomes.append(replace(done, cheap=cheap, promoted=promoted))
+        return outcomes
+
+    def _row(self, middle: Evaluation | str | None, order: Sequence[int]) -> Array:
+        """The center's scores as a row of all items, or no row; those of another fidelity say nothing here."""
+        if middle is None or self._fidelity is not None:
+            return np.full((0, self._items), np.nan)
+        row = np.full((1, self._items), np.nan)
+        if not isinstance(middle, str):
+            row[0, list(order)] = middle.scores
+        return row
 
     def _easier(self, order: Sequence[int]) -> float:
         """By how much all items are easier than the order's, going by earlier answers; shrunk towards none."""
@@ -74,47 +128,59 @@ class Racer:
 
 
 class _Asked:
-    """What the candidates of one generation have answered so far."""
+    """What the candidates of one generation have answered so far, at one fidelity."""
 
-    def __init__(self, evaluator: LocalEvaluator, items: Sequence[Item], recipes: Sequence[Recipe]) -> None:
-        self._evaluator = evaluator
-        self._items = items
-        self._recipes = recipes
-        self._parts: list[dict[int, Evaluation]] = [{} for _ in recipes]  # first position -> evaluation
-        self._errors: dict[int, str] = {}
-        self.scores = np.full((len(recipes), len(items)), np.nan)
+    def __init__(self, answer: AnswerAll, recipes: Sequence[Recipe], items: int, *, cheap: bool) -> None:
+        self._answer, self._recipes, self._cheap = answer, recipes, cheap
+        self._parts: list[list[Evaluation]] = [[] for _ in recipes]
+        self.errors: dict[int, str] = {}
+        self.scores: Array = np.full((len(recipes), items), np.nan)
+        self.beside: list[Evaluation | str] = []  # answers to questions that were asked along with the first block
         self.answers = 0
 
-    def ask(self, candidates: Sequence[int], places: Sequence[int]) -> NDArray[np.float64]:
-        """Scores [candidates, places]; NaN for a candidate that fails."""
-        for candidate in candidates:
-            try:
-                part = self._evaluator.evaluate(self._recipes[candidate], [self._items[place] for place in places])
-            except CANDIDATE_FAULTS as fault:
-                self._errors[candidate] = f"{type(fault).__name__}: {fault}"
+    def asking(self, beside: Sequence[Question]) -> Ask:
+        """How a race asks. `beside` goes along with the first block, so that nobody waits for it alone."""
+        more = list(beside)
+
+        def ask(candidates: Sequence[int], places: Sequence[int]) -> Array:
+            self.ask([(candidate, places) for candidate in candidates], more)
+            more.clear()
+            found: Array = self.scores[np.ix_(list(candidates), list(places))]
+            return found
+
+        return ask
+
+    def ask(self, wanted: Sequence[tuple[int, Sequence[int]]], beside: Sequence[Question] = ()) -> None:
+        """Ask candidates items, all at once; a candidate that fails is in `errors`, its scores stay NaN."""
+        questions = [Question(self._recipes[one], tuple(places), self._cheap) for one, places in wanted]
+        answered = self._answer([*questions, *beside])
+        self.beside += answered[len(questions) :]
+        self.answers += sum(len(question.places or ()) for question in beside)
+        for (candidate, places), outcome in zip(wanted, answered, strict=False):
+            if isinstance(outcome, str):
+                self.errors[candidate] = outcome
                 continue
-            self._parts[candidate][places[0]] = part
-            self.scores[candidate, list(places)] = part.scores
+            self._parts[candidate].append(outcome)
+            self.scores[candidate, list(places)] = outcome.scores
             self.answers += len(places)
-        found: NDArray[np.float64] = self.scores[np.ix_(list(candidates), list(places))]
-        return found
+
+    def mean(self, candidate: int) -> float:
+        """The mean over the items that a candidate saw."""
+        return float(np.nanmean(self.scores[candidate]))
 
     def outcome(self, candidate: int, order: Sequence[int], score: float) -> RacedEvaluation | str:
         """One candidate's evaluation over all its blocks, or its fault."""
-        if candidate in self._errors:
-            return self._errors[candidate]
-        parts = list(self._parts[candidate].values())
-        whole = parts[0]
-        for part in parts[1:]:
+        if candidate in self.errors:
+            return self.errors[candidate]
+        whole, *parts = self._parts[candidate]
+        for part in parts:
             whole = _joined(whole, part)
-        return RacedEvaluation(
-            whole.scores,
-            whole.exact,
-            whole.answers,
-            whole.seconds,
-            seen=tuple(order[: len(whole.scores)]),
-            comparable=score,
-        )
+        return _seen(whole, order, score)
+
+
+def _seen(whole: Evaluation, order: Sequence[int], score: float) -> RacedEvaluation:
+    seen = tuple(order[: len(whole.scores)])
+    return RacedEvaluation(whole.scores, whole.exact, whole.answers, whole.seconds, seen=seen, comparable=score)
 
 
 def _joined(one: Evaluation, other: Evaluation) -> Evaluation:

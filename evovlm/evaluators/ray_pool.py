@@ -17,7 +17,6 @@ from typing import Any
 
 from evovlm.errors import CANDIDATE_FAULTS, UserError
 from evovlm.evaluators.pool import Outcome
-from evovlm.recipe import Recipe
 
 try:
     import ray
@@ -33,7 +32,7 @@ PATIENCE = 10.0  # seconds until a cluster's address must answer
 LOCAL_STORE = 200 * 2**20  # bytes of Ray's object store on a cluster of our own: only recipes and answers travel
 
 OnEvent = Callable[..., None]
-Opener = Callable[[], Callable[[Recipe], Any]]
+Opener = Callable[[], Callable[[Any], Any]]
 
 
 class _Worker:
@@ -51,10 +50,10 @@ class _Worker:
             return name, str(error)
         return name, None
 
-    def judge(self, recipe: str) -> Any:
+    def judge(self, work: Any) -> Any:
         """The evaluation, or the candidate's fault in words."""
         try:
-            return self._judge(Recipe.model_validate_json(recipe))
+            return self._judge(work)
         except CANDIDATE_FAULTS as fault:
             return f"{type(fault).__name__}: {fault}"
 
@@ -123,7 +122,7 @@ class RayPool:
         self._limit = limit
         self._on_event = on_event
         self._slots: list[_Slot] = []
-        self._jobs: dict[int, tuple[str, int]] = {}  # ticket -> recipe, attempts so far
+        self._jobs: dict[int, tuple[Any, int]] = {}  # ticket -> work, attempts so far
         self._again: list[int] = []  # tickets whose worker was lost
         self._given_up: list[Outcome] = []
         self._failed_openings = 0
@@ -141,9 +140,9 @@ class RayPool:
         """How many more candidates can be taken at once."""
         return max(0, sum(slot.work is None for slot in self._slots) - len(self._again))
 
-    def submit(self, ticket: int, recipe: Recipe) -> None:
-        """Give a candidate to a free worker. The recipe travels by value."""
-        self._jobs[ticket] = (recipe.model_dump_json(by_alias=True), 0)
+    def submit(self, ticket: int, work: Any) -> None:
+        """Give work to a free worker. It travels by value."""
+        self._jobs[ticket] = (work, 0)
         self._start(next(slot for slot in self._slots if slot.work is None), ticket)
 
     def wait(self) -> Sequence[Outcome]:
@@ -151,6 +150,8 @@ class RayPool:
         while True:
             refs = [slot.ref for slot in self._slots if slot.ref is not None]
             ready, _ = ray.wait(refs, timeout=LOOK_AROUND) if refs else ([], [])
+            if ready:  # and whoever else is ready by now
+                ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
             if not refs:
                 time.sleep(LOOK_AROUND / 10)
             for slot in [slot for slot in self._slots if slot.ref in ready]:
@@ -172,9 +173,9 @@ class RayPool:
         self._slots = []
 
     def _start(self, slot: _Slot, ticket: int) -> None:
-        recipe, attempts = self._jobs[ticket]
-        self._jobs[ticket] = (recipe, attempts + 1)
-        slot.ref, slot.work, slot.since = slot.actor.judge.remote(recipe), ticket, time.monotonic()
+        work, attempts = self._jobs[ticket]
+        self._jobs[ticket] = (work, attempts + 1)
+        slot.ref, slot.work, slot.since = slot.actor.judge.remote(work), ticket, time.monotonic()
 
     def _receive(self, slot: _Slot) -> None:
         """Take what a worker has to say: it is ready, an evaluation, or its death."""

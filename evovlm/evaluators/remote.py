@@ -7,19 +7,21 @@ path), so no shared file system is needed; models or items that differ from the 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from evovlm.assembly import Assembly, assemble
 from evovlm.errors import StudyError
-from evovlm.evaluators.objectives import Judge, make_judge
+from evovlm.evaluators.cache import CarriedAnswers
+from evovlm.evaluators.cached_pool import Brought, Errand
+from evovlm.evaluators.question import LocalAnswers, Question
 from evovlm.evaluators.route import evaluator_for
 from evovlm.mergers import Keeping
 from evovlm.placement import AUTO
 from evovlm.recipe import Recipe
-from evovlm.tasks import parse_split
+from evovlm.tasks import Item, Options, parse_split
 
 CHUNK = 1 << 24
 
@@ -30,28 +32,35 @@ class RemoteJob:
 
     recipe: str  # JSON
     root: str
-    data: str  # TASK:SPLIT
     item_ids: tuple[str, ...]
+    items_hash: str
     hashes: Mapping[str, str]  # model label -> hash of its files, as the study's process has them
     device: str
     threads: int
     download: bool
+    caching: bool = True  # whether the driver keeps answers
     sources_in: str = AUTO
     eight_bit: bool = False
 
-    def open(self) -> Judge:
+    def open(self) -> RemoteJudge:
         """Load the models and prepare the items here. Raises StudyError where they are not the study's."""
         recipe = Recipe.model_validate_json(self.recipe)
         search = recipe.search
         assert search is not None
         assembly = assemble(recipe, Path(self.root), download=self.download)
         refuse_other_models(self.hashes, hashes_of(assembly))
-        task, split = parse_split(self.data)
-        items = task.items(split, len(self.item_ids), search.seed)
-        if tuple(item.id for item in items) != self.item_ids:
+        assert recipe.data is not None
+        options = Options(preset=recipe.data.preset, download=self.download)
+        task, split = parse_split(recipe.data.search, options, Path(self.root))
+        # Those that the study left out, for they look like items that judge it, are left out here too.
+        found = {item.id: item for item in task.items(split, search.items, search.seed)}
+        items = [found[name] for name in self.item_ids if name in found]
+        if len(items) < len(self.item_ids) or items_hash(items) != self.items_hash:
             raise StudyError(
-                f"{platform.node()}: {self.data} gives other items than the study has; install one version"
+                f"{platform.node()}: {recipe.data.search} gives other items than the study has; have the same data and"
+                " version of evovlm on every node"
             )
+        carried = CarriedAnswers()
         evaluator = evaluator_for(recipe)(
             assembly,
             task,
@@ -59,9 +68,23 @@ class RemoteJob:
             device=self.device,
             threads=self.threads or None,
             keeping=Keeping(self.sources_in, self.eight_bit),
+            cache=carried if self.caching else None,
         )
-        evaluator.prepare(items)
-        return make_judge(evaluator, recipe, items)
+        return RemoteJudge(LocalAnswers(evaluator, recipe, items), carried)
+
+
+class RemoteJudge:
+    """Answers errands: what is known of the candidate came along, what is made goes back."""
+
+    def __init__(self, answers: LocalAnswers, carried: CarriedAnswers) -> None:
+        self._answers, self._carried = answers, carried
+
+    def __call__(self, errand: Errand) -> Brought:
+        """One evaluation, and the answers that it took. Raises what evaluators raise."""
+        self._carried.load(errand.known)
+        question = Question(Recipe.model_validate_json(errand.recipe), errand.places, errand.cheap)
+        evaluation = self._answers.answer(question)
+        return Brought(evaluation, tuple(self._carried.made))
 
 
 def hashes_of(assembly: Assembly) -> dict[str, str]:
@@ -70,6 +93,12 @@ def hashes_of(assembly: Assembly) -> dict[str, str]:
     if assembly.base is not None:
         models[assembly.base.label] = assembly.base.folder
     return {label: folder_hash(folder) for label, folder in sorted(models.items())}
+
+
+def items_hash(items: Sequence[Item]) -> str:
+    """A hash of items' ids, questions and references: 32 hexadecimal digits."""
+    text = repr([(item.id, item.question, tuple(item.references)) for item in items])
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def folder_hash(folder: Path) -> str:

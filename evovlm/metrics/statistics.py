@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 # Resampled indices are drawn in blocks of at most this many, to bound memory.
 BLOCK = 4_000_000
@@ -61,6 +62,12 @@ def paired_difference(
     tail = min(int((means <= 0).sum()), int((means >= 0).sum())) + 1
     p_value = min(1.0, 2 * tail / (resamples + 1))
     return Difference(_mean(differences), *_percentiles(means, level), p_value=p_value)
+
+
+def rank_agreement(one: Sequence[float], other: Sequence[float]) -> float:
+    """Kendall's tau-b of two scores of the same candidates: 1 the same order, 0 none, -1 reversed; 0 where all tie."""
+    tau = float(stats.kendalltau(one, other).statistic)
+    return tau if math.isfinite(tau) else 0.0
 
 
 def _mean(scores: Sequence[float]) -> float:

@@ -46,6 +46,7 @@ class StudyData:
     answers: tuple[Row, ...]
     held_out_answers: tuple[Row, ...]
     images: dict[str, Path]  # by item id
+    atlas: Row | None = None  # the best merge of each skill profile
 
     @property
     def scored(self) -> list[Trial]:
@@ -120,6 +121,7 @@ def read_study(folder: Path) -> StudyData:
         events=tuple(study_log.read_rows(folder / study_log.EVENTS)),
         answers=tuple(study_log.read_rows(folder / study_log.ANSWERS)),
         held_out_answers=tuple(study_log.read_rows(folder / study_log.HELD_OUT_ANSWERS)),
+        atlas=study_log.read_json(folder / study_log.ATLAS) if (folder / study_log.ATLAS).exists() else None,
         images={path.stem: path for path in sorted(images.glob("*.png"))} if images.is_dir() else {},
     )
 
@@ -133,10 +135,10 @@ def by_generation(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 
 def best_so_far(trials: Sequence[Trial]) -> list[tuple[int, float]]:
-    """(trial, highest score up to it), one entry a scored trial."""
+    """(trial, highest score up to it), one entry a trial that has a score in full."""
     found: list[tuple[int, float]] = []
     for trial in trials:
-        if trial.score is not None:
+        if trial.score is not None and trial.promoted:
             found.append((trial.trial, max(trial.score, found[-1][1]) if found else trial.score))
     return found
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from evovlm.report import answers, figures, sections
+from evovlm.report.atlas import atlas_figure, atlas_section
 from evovlm.report.data import StudyData, read_study
+from evovlm.report.fidelity import fidelity_figures
 from evovlm.report.figures import Figure
 from evovlm.report.routes import front_figures, route_figures
 from evovlm.report.svg import draw_scores
@@ -42,7 +44,9 @@ def render(study: StudyData) -> str:
     scores, history = figures.score_figure(study), figures.history_figures(study)
     best, seconds = figures.parameter_figures(study), figures.seconds_figure(study)
     routes, several = route_figures(study), front_figures(study)
-    drawn = [*([scores] if study.trials else []), *best, *history, *routes, *several, *([seconds] if seconds else [])]
+    atlas, cheap = atlas_figure(study), fidelity_figures(study)
+    single = [figure for figure in (atlas, seconds) if figure is not None]
+    drawn = [*([scores] if study.trials else []), *best, *history, *routes, *several, *cheap, *single]
     body = [
         sections.headline(study),
         sections.plain_words(study),
@@ -50,6 +54,8 @@ def render(study: StudyData) -> str:
         _heat_maps(best, history),
         _route(study, routes),
         sections.section("Several objectives", "".join(map(sections.plot, several))) if several else "",
+        atlas_section(study, atlas),
+        sections.section("Less effort first", "".join(map(sections.plot, cheap))) if cheap else "",
         answers.held_out_answers(study),
         answers.progress_answers(study),
         sections.searched(study),

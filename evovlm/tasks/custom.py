@@ -1,7 +1,7 @@
 """Anybody's questions: a JSON, JSON-lines, CSV, TSV or parquet file, or a folder of images with such a file.
 
-Knows columns `question`, `reference` or `references`, and optionally `image`, `id`, `split`; no models. Rows and files
-that name no split belong to whichever is asked for: their role is then the user's word.
+Knows columns `question`, `reference` or `references`, and optionally `image`, `id`, `split`, `skill`; no models. Rows
+and files that name no split belong to whichever is asked for: their role is then the user's word.
 """
 
 from __future__ import annotations
@@ -110,4 +110,5 @@ def _item(row: Row, path: Path, number: int) -> Item:
         key = f"{number:05d}-{digest}"
     cell = row.get(*IMAGE)
     image = None if cell is None else picture(cell, path.parent, f"{row.where}: item {key}")
-    return Item(str(key), question, references, image)
+    skill = row.get("skill")
+    return Item(str(key), question, references, image, "" if skill is None else str(skill))

@@ -32,6 +32,7 @@ class Preset(BaseModel):
     temperature: float = Field(default=0.0, ge=0.0)
     seed: int = Field(default=0, ge=0)
     chat: bool = False
+    base_tile: bool = False
     scoring: NumberScoring = "corrected"
     questions: Literal["first", "all"] = "all"
     shots: int = Field(default=0, ge=0)

@@ -11,12 +11,16 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `image` draws or opens the picture when asked; None where there is none."""
+    """One question. `image` draws or opens the picture when asked; None where there is none.
+
+    `skill`: what it asks for (colour, place, sums), where the data tell; items of one skill make a column of a profile.
+    """
 
     id: str
     question: str
     references: tuple[str, ...]
     image: Callable[[], Image.Image] | None
+    skill: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Generation:
     """How a model is asked. `template` holds {question}, and <image> where a picture goes.
 
     An answer ends before the first of the `stop` strings that it holds. `temperature` above 0 samples, by `seed`.
-    `chat`: the template is what a user says, and the model's own chat template goes around it.
+    `chat`: the template is what a user says, and the model's own chat template goes around it. `base_tile`: a model
+    that sees a picture whole and in tiles (LLaVA-NeXT) is shown it whole alone.
     """
 
     template: str
@@ -47,6 +52,7 @@ class Generation:
     temperature: float = 0.0
     seed: int = 0
     chat: bool = False
+    base_tile: bool = False
 
 
 class Task(Protocol):

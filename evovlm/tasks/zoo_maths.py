@@ -12,6 +12,7 @@ from evovlm.tasks.options import Options, refuse_choices
 from evovlm.tasks.protocol import Generation, Item, ItemScore
 from evovlm.zoo.problems import sample_problems
 from evovlm.zoo.prompts import LLM_PROMPT, MAX_NEW_TOKENS_MATHS
+from evovlm.zoo.splits import kind_of
 
 DEFAULT_ITEMS = 500
 
@@ -42,7 +43,7 @@ class ZooMaths:
         if split not in self.splits:
             raise RecipeError(f"data: {self.name} has no split {split!r}; choose from {list(self.splits)}")
         problems = sample_problems(split, count or DEFAULT_ITEMS, seed, "ja")  # type: ignore[arg-type]
-        return [Item(found.id, found.question, (found.answer,), None) for found in problems]
+        return [Item(found.id, found.question, (found.answer,), None, kind_of(found.id)) for found in problems]
 
     def score(self, item: Item, answer: str) -> ItemScore:
         """100 where the last number is right and the answer is Japanese, else 0."""

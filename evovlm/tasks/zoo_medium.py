@@ -17,6 +17,7 @@ from evovlm.tasks.protocol import Generation, Item, ItemScore
 from evovlm.zoo.medium.questions import PLAIN, WILD, sample_questions
 from evovlm.zoo.medium.render import render
 from evovlm.zoo.prompts import MAX_NEW_TOKENS_VQA, VQA_PROMPT
+from evovlm.zoo.splits import kind_of
 
 DEFAULT_ITEMS = 500
 
@@ -42,7 +43,10 @@ class ZooMedium:
         if split not in self.splits:
             raise RecipeError(f"data: {self.name} has no split {split!r}; choose from {list(self.splits)}")
         asked = sample_questions(split, count or DEFAULT_ITEMS, seed, self.kinds)  # type: ignore[arg-type]
-        return [Item(found.id, found.question, found.references, partial(render, found.scene)) for found in asked]
+        return [
+            Item(found.id, found.question, found.references, partial(render, found.scene), kind_of(found.id))
+            for found in asked
+        ]
 
     def score(self, item: Item, answer: str) -> ItemScore:
         """ROUGE-L, F, 0 to 100, on MeCab tokens; an answer that is not Japanese counts as empty."""

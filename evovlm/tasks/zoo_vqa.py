@@ -14,6 +14,7 @@ from evovlm.tasks.protocol import Generation, Item, ItemScore
 from evovlm.zoo.prompts import IMAGE_SIZE, MAX_NEW_TOKENS_VQA, VQA_PROMPT
 from evovlm.zoo.render import render
 from evovlm.zoo.scenes import sample_questions
+from evovlm.zoo.splits import kind_of
 
 DEFAULT_ITEMS = 500
 
@@ -44,7 +45,9 @@ class ZooVqa:
         if split not in self.splits:
             raise RecipeError(f"data: {self.name} has no split {split!r}; choose from {list(self.splits)}")
         return [
-            Item(found.id, found.question, found.references, partial(render, found.scene, IMAGE_SIZE))
+            Item(
+                found.id, found.question, found.references, partial(render, found.scene, IMAGE_SIZE), kind_of(found.id)
+            )
             for found in sample_questions(split, count or DEFAULT_ITEMS, seed, "ja")  # type: ignore[arg-type]
         ]
 

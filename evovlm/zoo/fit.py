@@ -24,8 +24,8 @@ LAST_RATE = 0.02  # of the peak
 class Pool:
     """Examples, padded on the right: ids and labels [count, length]; for images also pixels and which one is whose."""
 
-    ids: Tensor  # int64
-    labels: Tensor  # int64, IGNORED outside of the answers
+    ids: Tensor  # int16 or wider
+    labels: Tensor  # likewise, IGNORED outside of the answers
     pixels: Tensor | None = None  # uint8 [images, 3, side, side]
     image: Tensor | None = None  # int64 [count]: row of `pixels`
 
@@ -58,7 +58,7 @@ def loss_of(weights: Mapping[str, Tensor], shape: Shape, pool: Pool, rows: Tenso
     if pool.pixels is not None and pool.image is not None:
         dtype = weights[HEAD].dtype
         features = see(weights, shape, scale_pixels(pool.pixels[pool.image[rows]], dtype))
-    ids, labels = pool.ids[rows], pool.labels[rows]
+    ids, labels = pool.ids[rows].long(), pool.labels[rows].long()
     states = read(weights, shape, embed(weights, ids, features))
     if features is not None:
         states = states[:, features.shape[1] :]

@@ -39,8 +39,10 @@ def make_pool(examples: Sequence[Example], tokenizer: Tokenizer, draw: Render = 
     prompts = [encoding.ids for encoding in tokenizer.encode_batch([example.prompt for example in examples])]
     answers = [[*encoding.ids, EOS_ID] for encoding in tokenizer.encode_batch([example.answer for example in examples])]
     length = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
-    ids = np.full((len(examples), length), PAD_ID, np.int64)
-    labels = np.full((len(examples), length), IGNORED, np.int64)
+    # Two bytes an entry: pools travel between processes, and the vocabularies of the zoos are small.
+    assert tokenizer.get_vocab_size() < np.iinfo(np.int16).max
+    ids = np.full((len(examples), length), PAD_ID, np.int16)
+    labels = np.full((len(examples), length), IGNORED, np.int16)
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         start, stop = len(prompt), len(prompt) + len(answer)
         ids[row, :start], ids[row, start:stop] = prompt, answer

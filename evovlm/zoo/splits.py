@@ -23,3 +23,8 @@ def split_of(canonical: str) -> Split:
     """The split of a canonical text: train 76 %, search, validation and test 8 % each."""
     bucket = int(digest(canonical), 16) % 100
     return next(name for edge, name in EDGES if bucket < edge)
+
+
+def kind_of(name: str) -> str:
+    """What a question of the zoo asks for: its id is split, kind and digest."""
+    return name.split("-")[1]

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from evovlm.errors import UserError
 from evovlm.zoo import corpus
+from evovlm.zoo.ahead import Order, Pools
 from evovlm.zoo.export import save_llm, save_vlm
 from evovlm.zoo.fit import Schedule, fit
 from evovlm.zoo.manifest import ZOO_MODELS, write_manifest
 from evovlm.zoo.medium.plan import medium_plan
 from evovlm.zoo.network import Shape, init_eyes, init_tower
 from evovlm.zoo.plan import OverTuned, Plan, Stage, eyes_only
-from evovlm.zoo.pools import make_pool
 from evovlm.zoo.render import render
 from evovlm.zoo.tokenizer import train_tokenizer
 
@@ -60,36 +60,44 @@ class Trainer:
     device: torch.device
     scale: float = 1.0
     report: Callable[[str], None] = print
+    processes: int = 1
 
     def __post_init__(self) -> None:
         texts = corpus.draw(self.plan.stages["base"].mixture(), TOKENIZER_TEXTS, "tokenizer")
         self.tokenizer: Tokenizer = train_tokenizer(example.prompt + example.answer for example in texts)
         self.shape = replace(self.plan.shape, vocabulary=self.tokenizer.get_vocab_size())
 
-    def run(self, name: str, weights: Weights) -> Weights:
+    def draw(self, names: Sequence[str]) -> Pools:
+        """The pools of some stages, drawn when asked for, or at once where there are processes for it."""
+        return Pools({name: self._order(name) for name in names}, self.processes)
+
+    def _order(self, name: str) -> Order:
+        stage = self.plan.stages[name]
+        count = max(64, round(stage.examples * self.scale))
+        seed, shape = f"{name}/{self.seed}", self.shape
+        return Order(stage.mixture(), count, seed, self.tokenizer, self.plan.render, shape.image)
+
+    def run(self, name: str, weights: Weights, pools: Pools) -> Weights:
         """Train one stage from some weights."""
         stage, started = self.plan.stages[name], time.monotonic()
-        count = max(64, round(stage.examples * self.scale))
-        examples = corpus.draw(stage.mixture(), count, f"{name}/{self.seed}")
-        pool = make_pool(examples, self.tokenizer, self.plan.render, self.shape.image)
-        drawn = time.monotonic() - started
+        pool = pools.take(name)
+        waited = time.monotonic() - started
         schedule = replace(stage.schedule, steps=max(2, round(stage.schedule.steps * self.scale)))
         seed = self.seed * 100 + list(self.plan.stages).index(name)
         tuned = fit(weights, self.shape, pool, schedule, seed=seed, device=self.device, report=self.report, label=name)
-        self.report(
-            f"{name}: {len(pool.ids)} examples in {drawn:.0f} s, trained {time.monotonic() - started - drawn:.0f} s"
-        )
+        trained = time.monotonic() - started - waited
+        self.report(f"{name}: {len(pool.ids)} examples after {waited:.0f} s, trained in {trained:.0f} s")
         return tuned
 
-    def base(self) -> Weights:
+    def base(self, pools: Pools) -> Weights:
         """The common ancestor."""
         rng = torch.Generator().manual_seed(self.seed)
-        return self.run("base", init_tower(self.shape, rng))
+        return self.run("base", init_tower(self.shape, rng), pools)
 
-    def align(self, base: Weights) -> Weights:
+    def align(self, base: Weights, pools: Pools) -> Weights:
         """The ancestor, unchanged, with eyes trained in front of it."""
         rng = torch.Generator().manual_seed(self.seed + 1_000_000)
-        return self.run("align", {**base, **init_eyes(self.shape, rng)})
+        return self.run("align", {**base, **init_eyes(self.shape, rng)}, pools)
 
 
 def train_zoo(
@@ -100,12 +108,14 @@ def train_zoo(
     device: str | None = None,
     scale: float = 1.0,
     models: Sequence[str] = ZOO_MODELS,
+    processes: int = 1,
     report: Callable[[str], None] = print,
 ) -> None:
     """Train models of the zoo and write them, with a manifest, under `out`.
 
     `size`: small, as it ships, or medium, over twenty times as large and in a harder world. `scale` below 1 shortens
-    every stage and its data; `device` is a GPU if there is one, unless named. Raises UserError for an unknown size or
+    every stage and its data; `device` is a GPU if there is one, unless named. `processes` above 1 draw the stages' data
+    at once, ahead of the training; the data are the same. Raises UserError for an unknown size or
     model, and for an `out` that exists and is not empty.
     """
     unknown = sorted(set(models) - set(ZOO_MODELS))
@@ -117,17 +127,28 @@ def train_zoo(
         raise UserError(f"{out}: exists and is not empty; choose another folder")
     started = time.monotonic()
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trainer = Trainer(PLANS[size](), seed, chosen, scale, report)
-    base = trainer.base()
-    for name in models:
-        if name == "vlm":
-            save_vlm(out / name, trainer.run("vlm", trainer.align(base)), trainer.shape, trainer.tokenizer)
-        else:
-            weights = base if name == "base" else trainer.run(name, base)
-            save_llm(out / name, weights, trainer.shape, trainer.tokenizer)
+    trainer = Trainer(PLANS[size](), seed, chosen, scale, report, processes)
+    pools = trainer.draw(_stages(models))
+    try:
+        base = trainer.base(pools)
+        for name in models:
+            if name == "vlm":
+                tuned = trainer.run("vlm", trainer.align(base, pools), pools)
+                save_vlm(out / name, tuned, trainer.shape, trainer.tokenizer)
+            else:
+                weights = base if name == "base" else trainer.run(name, base, pools)
+                save_llm(out / name, weights, trainer.shape, trainer.tokenizer)
+    finally:
+        pools.close()
     minutes = (time.monotonic() - started) / 60
     write_manifest(out, tuple(models), _provenance(trainer, size, minutes))
     report(f"{len(models)} models in {out}, {minutes:.1f} minutes")
+
+
+def _stages(models: Sequence[str]) -> list[str]:
+    """The stages that some models need, in the order of training."""
+    descent: dict[str, list[str]] = {"base": [], "vlm": ["align", "vlm"]}
+    return ["base", *(stage for name in models for stage in descent.get(name, [name]))]
 
 
 def _provenance(trainer: Trainer, size: str, minutes: float) -> dict[str, object]:
@@ -161,6 +182,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=None)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--models", nargs="+", default=list(ZOO_MODELS))
     given = parser.parse_args()
     train_zoo(**vars(given))

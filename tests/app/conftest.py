@@ -25,6 +25,27 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SECOND = 1000  # as browsers count
+TABS = ("compare", "maths", "mix", "evolution")
+# The app on a machine that takes its time over each token.
+SLOWLY = """
+import time
+from evovlm.engines.hf import Engine
+
+stream = Engine.stream
+
+
+def slowly(self, *given):
+    for piece in stream(self, *given):
+        time.sleep(0.2)
+        yield piece
+
+
+Engine.stream = slowly
+from app.__main__ import main
+
+main()
+"""
 
 
 @dataclass
@@ -45,16 +66,45 @@ class Served:
         return found
 
 
+class Visitor:
+    """A person with a browser of one language. What the browser asks of other hosts is kept in `strays`."""
+
+    def __init__(self, browser: Any, url: str, locale: str, width: int = 1280) -> None:
+        self.context = browser.new_context(locale=locale, viewport={"width": width, "height": 900})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(30 * SECOND)
+        self.strays: list[str] = []
+        self.page.on("request", lambda request: self._note(request.url, url))
+        self.page.goto(url)
+        self.page.wait_for_selector("#compare-ask")
+        language = "くらべる" if locale.startswith("ja") else "Compare"
+        self.page.get_by_role("tab", name=language).wait_for()
+
+    def _note(self, asked: str, url: str) -> None:
+        if not asked.startswith((url, url.replace("http", "ws"), "data:", "blob:")):
+            self.strays.append(asked)
+
+    def open(self, tab: str) -> None:
+        self.page.locator("#tabs button[role=tab]").nth(TABS.index(tab)).click()
+
+    def answers(self, tab: str, count: int) -> dict[str, str]:
+        """The finished answers of a tab by model, once there are `count` of them."""
+        done = self.page.locator(f"#{tab}-answers .answer.done")
+        done.nth(count - 1).wait_for()
+        return {card.get_attribute("data-model"): card.locator(".said").inner_text() for card in done.all()}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def serve(folder: Path, *more: str) -> Iterator[Served]:
+def serve(folder: Path, *more: str, slowly: bool = False) -> Iterator[Served]:
     port = free_port()
     served = Served(f"http://127.0.0.1:{port}", folder / "studies", folder / "log")
-    command = [sys.executable, "-m", "app", "--port", str(port), "--studies", str(served.studies), *more]
+    program = ["-c", SLOWLY] if slowly else ["-m", "app"]
+    command = [sys.executable, *program, "--port", str(port), "--studies", str(served.studies), *more]
     with served.logfile.open("w", encoding="utf-8") as sink:
         process = subprocess.Popen(
             command, cwd=ROOT, stderr=sink, stdout=sink, env=os.environ | {"OMP_NUM_THREADS": "1"}

@@ -106,6 +106,40 @@ def test_no_path_of_the_host_can_be_fetched(served: Served, path: str):
     assert refused.value.code in (403, 404)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/gradio_api/file=%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/gradio_api/file//etc/passwd",
+        "/static/..%2f..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/assets/..%2f..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/gradio_api/proxy=http://127.0.0.1:22/",
+        "/gradio_api/dev/reload",
+        "/openapi.json",
+        "/monitoring",
+    ],
+)
+def test_no_way_round_leads_out_of_the_page(served: Served, path: str):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{served.url}{path}", timeout=5)
+    assert refused.value.code in (400, 403, 404)
+    assert b"root:" not in refused.value.read()
+
+
+def test_an_upload_cannot_choose_where_it_lies(served: Served):
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="../../../../tmp/evovlm-escaped.png"\r\n'
+        b"Content-Type: image/png\r\n\r\nhello\r\n--x--\r\n"
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    request = urllib.request.Request(f"{served.url}/gradio_api/upload", body, headers)
+    with urllib.request.urlopen(request) as reply:
+        lies = Path(json.load(reply)[0])
+    assert "evovlm-app-" in str(lies.parent)
+    assert not Path("/tmp/evovlm-escaped.png").exists()
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "http://192.0.2.1/secret.png"])
 def test_a_picture_named_by_path_or_address_is_not_read(client: Any, served: Served, path: str):
     started = time.monotonic()

@@ -10,38 +10,8 @@ from PIL import Image
 
 from evovlm.study_log import read_trials
 from evovlm.tasks import load_task
-from tests.app.conftest import Served
-
-SECOND = 1000
-TABS = ("compare", "maths", "mix", "evolution")
-
-
-class Visitor:
-    """A person with a browser of one language. What the browser asks of other hosts is kept in `strays`."""
-
-    def __init__(self, browser: Any, url: str, locale: str, width: int = 1280) -> None:
-        self.context = browser.new_context(locale=locale, viewport={"width": width, "height": 900})
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(30 * SECOND)
-        self.strays: list[str] = []
-        self.page.on("request", lambda request: self._note(request.url, url))
-        self.page.goto(url)
-        self.page.wait_for_selector("#compare-ask")
-        language = "くらべる" if locale.startswith("ja") else "Compare"
-        self.page.get_by_role("tab", name=language).wait_for()
-
-    def _note(self, asked: str, url: str) -> None:
-        if not asked.startswith((url, url.replace("http", "ws"), "data:", "blob:")):
-            self.strays.append(asked)
-
-    def open(self, tab: str) -> None:
-        self.page.locator("#tabs button[role=tab]").nth(TABS.index(tab)).click()
-
-    def answers(self, tab: str, count: int) -> dict[str, str]:
-        """The finished answers of a tab by model, once there are `count` of them."""
-        done = self.page.locator(f"#{tab}-answers .answer.done")
-        done.nth(count - 1).wait_for()
-        return {card.get_attribute("data-model"): card.locator(".said").inner_text() for card in done.all()}
+from tests.app.conftest import SECOND, Served, Visitor
+from tests.report.study_folder import make_study
 
 
 @pytest.fixture
@@ -133,7 +103,7 @@ def test_the_language_follows_the_browser_and_the_switch(visitor: Visitor):
 
 def test_a_search_starts_stops_and_goes_on(visitor: Visitor, served: Served):
     visitor.open("evolution")
-    visitor.page.click("#evolution-controls button")
+    visitor.page.locator("#evolution-state [data-state=none]").wait_for()
     name = visitor.page.locator("#evolution-name input, #evolution-name textarea").first
     visitor.page.wait_for_timeout(1000)  # words that are still being put into the page take a field's value along
     name.fill("from-the-page")
@@ -144,7 +114,7 @@ def test_a_search_starts_stops_and_goes_on(visitor: Visitor, served: Served):
         number.blur()
     visitor.page.click("#evolution-start")
     state = visitor.page.locator("#evolution-state .state")
-    visitor.page.locator('#evolution-state [data-state="running"]:not([data-done="0"])').wait_for()
+    visitor.page.locator('#evolution-state [data-state="running"]:not([data-done="0"])').wait_for(timeout=120 * SECOND)
     visitor.page.click("#evolution-stop")
     visitor.page.locator('#evolution-state [data-state="stopped"]').wait_for()
     stopped = int(state.get_attribute("data-done"))
@@ -173,7 +143,44 @@ def test_too_large_and_no_image_are_refused_in_a_sentence(visitor: Visitor, tmp_
     big = tmp_path / "big.png"
     big.write_bytes(b"\x89PNG" + bytes(9_000_000))
     upload(visitor, big)
-    visitor.page.get_by_text(re.compile("maximum allowed size|大きすぎ|exceed", re.IGNORECASE)).first.wait_for()
+    visitor.page.get_by_text("ファイルが大きすぎます。8 MBまでです。").first.wait_for()
+
+
+def test_keys_alone_walk_the_tabs_and_move_a_slider(visitor: Visitor):
+    visitor.page.locator("#tabs [role=tab]").first.focus()
+    visitor.page.keyboard.press("ArrowRight")
+    visitor.page.keyboard.press("ArrowRight")
+    visitor.page.locator("#mix-ask").wait_for()
+    cell = visitor.page.locator("#mix-values td[style]").nth(1)
+    before = float(cell.inner_text().split()[0])
+    visitor.page.locator("#mix-weight-1 input[type=range]").focus()
+    for _ in range(10):
+        visitor.page.keyboard.press("ArrowLeft")
+    visitor.page.wait_for_function(
+        "want => document.querySelectorAll('#mix-values td[style]')[1].innerText.startsWith(want)",
+        arg=f"{before - 0.1:.2f}",
+    )
+    assert len(visitor.answers("mix", 1)) == 1
+
+
+def test_everything_has_a_name_in_the_language_of_the_page(visitor: Visitor):
+    visitor.page.wait_for_function(
+        "[...document.querySelectorAll('#compare-panel img, #compare-panel button')].every(part =>"
+        " /[ぁ-んァ-ン一-龠]/.test(part.alt || part.getAttribute('aria-label') || part.innerText))"
+    )
+    assert "黒い丸" in visitor.page.locator("#compare-picture .image-frame img").get_attribute("alt")
+
+
+def test_a_study_that_was_begun_elsewhere_appears(visitor: Visitor, served: Served, tmp_path: Path):
+    visitor.open("evolution")
+    served.studies.mkdir(exist_ok=True)
+    make_study(tmp_path / "elsewhere").rename(served.studies / "elsewhere")
+    visitor.page.wait_for_function("document.querySelector('#evolution-study input').value !== ''")
+    visitor.page.wait_for_timeout(3 * SECOND)
+    visitor.page.locator("#evolution-study input").click()
+    visitor.page.get_by_role("option", name="elsewhere").click()
+    visitor.page.locator('#evolution-state [data-done="40"]').wait_for()
+    assert "候補" in visitor.page.locator("#evolution-scores-plot").inner_text()
 
 
 def test_two_visitors_at_once_each_get_their_own_answers(chromium: Any, served: Served):

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from app.words import WORDS, preferred, say
+from app.words import GRADIO_LABELS, GRADIO_SENTENCES, WORDS, browser_words, preferred, say
 
 
 def places(text: str) -> set[str]:
@@ -38,3 +38,10 @@ def test_the_browser_chooses_the_language(header: str | None, language: str):
 
 def test_a_sentence_is_filled():
     assert say("no_room", "en", name="x", need="9.0", most="1.0").startswith("x needs 9.0 GB")
+
+
+def test_gradios_own_words_are_said_in_both_languages():
+    for japanese, english in [*GRADIO_LABELS.values(), *GRADIO_SENTENCES.values()]:
+        assert re.search("[ぁ-んァ-ヶ一-龠]", japanese)
+        assert english.isascii()
+    assert "8 MB" in browser_words("8 MB")["starts"]["File(s) exceed"]["ja"]

@@ -11,6 +11,7 @@ from evovlm.errors import RecipeError, StudyError
 from evovlm.evaluators.cache import AnswerCache, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evaluators.question import LocalAnswers
 from evovlm.evolution import EvolveSettings, Plan, plan_evolution
 from evovlm.race import RaceSettings
 from evovlm.recipe_file import read_recipe
@@ -89,7 +90,8 @@ def race_in(folder: Path, plan: Plan, trials: int) -> Study:
     study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
     cache = AnswerCache(folder / study_log.CACHE)
     evaluator = LocalEvaluator(plan.assembly, plan.task, batch=150, cache=cache)
-    search_raced(study, plan.searcher(), evaluator, plan.search_items, RACE, trials, lambda trial: None)
+    answer = LocalAnswers(evaluator, plan.recipe, plan.search_items)
+    search_raced(study, plan.searcher(), answer, len(plan.search_items), RACE, trials, lambda trial: None)
     cache.close()
     return study
 

@@ -13,15 +13,19 @@ import pytest
 
 from evovlm import study_log
 from evovlm.errors import StudyError, UserError
+from evovlm.evaluators.cache import AnswerCache
+from evovlm.evaluators.cached_pool import CachedPool, PooledAnswers
 from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evaluators.question import LocalAnswers
 from evovlm.evaluators.remote import folder_hash
 from evovlm.evolution import EvolveSettings, plan_evolution
 from evovlm.genome import genes_of
+from evovlm.race import RaceSettings
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import read_recipe
 from evovlm.search import SearchSettings, make_searcher
 from evovlm.search.stream import stream_of
-from evovlm.searching import Workers, remote_job, search_here, search_on_ray
+from evovlm.searching import Workers, asked_of, remote_job, search_here, search_on_ray, search_raced
 from evovlm.study import Study
 from evovlm.study_steady import SteadyRun
 
@@ -238,12 +242,54 @@ def test_one_worker_gives_what_the_local_evaluator_gives(nodes: Cluster, plan: A
     local = LocalEvaluator(plan.assembly, plan.task, batch=150)
     search_here(here, plan.searcher(), local, items, 6, lambda trial: None)
     job = remote_job(plan.recipe, plan.assembly, items, "cpu", False)
-    search_on_ray(there, plan.searcher(), job, Workers(nodes.address, 1), 6, lambda trial: None)
+    cache = AnswerCache(tmp_path / "there" / study_log.CACHE)
+    workers = Workers(nodes.address, 1)
+    search_on_ray(there, plan.searcher(), job, workers, 6, lambda trial: None, cache=cache)
     own = {"seconds", "ask", "worker"}
     assert [trial.model_dump(exclude=own) for trial in there.trials] == [
         trial.model_dump(exclude=own) for trial in here.trials
     ]
     assert (tmp_path / "there" / "answers.jsonl").read_bytes() == (tmp_path / "here" / "answers.jsonl").read_bytes()
+    assert len(cache) == 6 * len(items), "what a worker answered is the driver's"
+
+
+class Nobody:
+    """A pool that nobody works in: whoever gives it work is wrong."""
+
+    size = 1
+
+    def free(self) -> int:
+        return 1
+
+    def submit(self, ticket: int, work: Any) -> None:
+        pytest.fail("an answer was to be generated again")
+
+    def wait(self) -> Any:
+        pytest.fail("somebody waits for an answer")
+
+
+def test_a_race_by_workers_is_the_local_race_and_is_never_run_twice(nodes: Cluster, tmp_path: Path):
+    race = RaceSettings(first=8, most=1.0)
+    recipe = read_recipe(RECIPES / "zoo-llm.yaml")
+    assert recipe.search is not None
+    recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"population": 6})})
+    plan = plan_evolution(recipe, RECIPES, EvolveSettings(trials=7, items=16, judged=2, race=race))
+    items = plan.search_items
+    here, there = open_study(plan, tmp_path / "here"), open_study(plan, tmp_path / "there")
+    local = LocalAnswers(LocalEvaluator(plan.assembly, plan.task, batch=150), plan.recipe, items)
+    search_raced(here, plan.searcher(), local, len(items), race, 7, lambda trial: None)
+    job = remote_job(plan.recipe, plan.assembly, items, "cpu", False)
+    cache = AnswerCache(tmp_path / "there" / study_log.CACHE)
+    workers = Workers(nodes.address, 1)
+    search_on_ray(there, plan.searcher(), job, workers, 7, lambda trial: None, cache=cache, race=race)
+    assert [trial.model_dump(exclude={"seconds"}) for trial in there.trials] == [
+        trial.model_dump(exclude={"seconds"}) for trial in here.trials
+    ]
+    assert len(cache) == sum(trial.items or 0 for trial in there.trials)
+    nobody = PooledAnswers(CachedPool(Nobody(), cache, asked_of(plan.recipe, RECIPES, there.item_ids)))
+    again = open_study(plan, tmp_path / "there")
+    search_raced(again, plan.searcher(), nobody, len(items), race, 7, lambda trial: None)
+    assert again.trials == there.trials
 
 
 def test_other_weights_on_a_node_are_refused(plan: Any):
@@ -256,6 +302,8 @@ def test_other_items_on_a_node_are_refused(plan: Any):
     job = remote_job(plan.recipe, plan.assembly, plan.search_items, "cpu", False)
     with pytest.raises(StudyError, match="gives other items than the study has"):
         type(job)(**(vars(job) | {"item_ids": ("x", *job.item_ids[1:])})).open()
+    with pytest.raises(StudyError, match="gives other items than the study has"):
+        type(job)(**(vars(job) | {"items_hash": "0" * 32})).open()
 
 
 def test_a_hash_sees_a_single_byte(tmp_path: Path):

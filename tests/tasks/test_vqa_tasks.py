@@ -113,8 +113,13 @@ def test_a_folder_of_images_with_a_file_of_questions_is_a_task(tmp_path: Path):
 
 def test_rows_with_a_split_keep_to_it(tmp_path: Path):
     rows = [{"question": str(n), "reference": "1", "split": ("search", "test")[n % 2]} for n in range(6)]
+    rows[3]["skill"] = "sums"
     task = load_task("custom-maths", Options(custom(tmp_path, rows)))
-    assert [item.question for item in task.items("test", None, 0)] == ["1", "3", "5"]
+    assert [(item.question, item.skill) for item in task.items("test", None, 0)] == [
+        ("1", ""),
+        ("3", "sums"),
+        ("5", ""),
+    ]
     with pytest.raises(DataError, match="no items"):
         task.items("validation", None, 0)
 

@@ -1,0 +1,150 @@
+"""A pool whose workers' answers are kept by the driver: nothing is generated twice, wherever it was generated.
+
+Knows pools, questions and the cache; no cluster, models or searches. A worker is sent what is known of its candidate
+and sends back what it made. Of one candidate only one question is out at a time: another waits for its answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evovlm.evaluators.cache import AnswerCache, Row
+from evovlm.evaluators.evaluation import Evaluation, gathered
+from evovlm.evaluators.pool import Outcome, Pool
+from evovlm.evaluators.question import Question
+from evovlm.recipe import Recipe
+from evovlm.tasks import Task
+
+BY_CACHE = "cache"  # who answered where nobody had to work
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A question as it travels, with the answers to it that are known already."""
+
+    recipe: str  # JSON
+    places: tuple[int, ...] | None
+    cheap: bool
+    known: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a worker brings back: the evaluation, and the answers that were not known before."""
+
+    evaluation: Evaluation
+    made: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What questions are about: the task, its cheaper form, the search items, and whether objectives are `several`."""
+
+    task: Task
+    cheaper: Task
+    items: tuple[str, ...]
+    several: bool
+
+
+class CachedPool:
+    """A pool of recipes, or of questions, over a pool of errands. `cache` None: answers are not kept."""
+
+    def __init__(self, pool: Pool, cache: AnswerCache | None, asked: Asked) -> None:
+        self._pool, self._cache, self._asked = pool, cache, asked
+        self._out: dict[int, str] = {}  # ticket -> the candidate's digest
+        self._held: list[tuple[int, Question]] = []
+        self._done: list[Outcome] = []
+
+    @property
+    def size(self) -> int:
+        """See `Pool`."""
+        return self._pool.size
+
+    def free(self) -> int:
+        """None while answers from the cache wait to be taken, or held questions for a worker."""
+        if self._done:
+            return 0
+        return max(0, self._pool.free() - sum(self._may_go(question) for _, question in self._held))
+
+    def submit(self, ticket: int, work: Recipe | Question) -> None:
+        """Give a candidate to a free worker, or answer from the cache."""
+        question = work if isinstance(work, Question) else Question(work)
+        known = self._known(question)
+        if known is not None:
+            self._done.append(Outcome(ticket, known, BY_CACHE))
+        elif self._may_go(question):
+            self._send(ticket, question)
+        else:
+            self._held.append((ticket, question))
+
+    def wait(self) -> Sequence[Outcome]:
+        """See `Pool`. What workers made is on disk when this returns."""
+        self._release()
+        if not self._done:
+            self._done += [self._taken(outcome) for outcome in self._pool.wait()]
+            self._release()
+        came, self._done = self._done, []
+        return came
+
+    def _taken(self, outcome: Outcome) -> Outcome:
+        del self._out[outcome.ticket]
+        brought = outcome.result
+        if not isinstance(brought, Brought):
+            return outcome
+        if self._cache is not None:
+            self._cache.add(brought.made)
+        return Outcome(outcome.ticket, brought.evaluation, outcome.worker)
+
+    def _release(self) -> None:
+        """Held questions go on where their candidate's answers have come."""
+        held, self._held = self._held, []
+        for ticket, question in held:
+            known = self._known(question)
+            if known is not None:
+                self._done.append(Outcome(ticket, known, BY_CACHE))
+            elif self._may_go(question) and self._pool.free() > 0:
+                self._send(ticket, question)
+            else:
+                self._held.append((ticket, question))
+
+    def _may_go(self, question: Question) -> bool:
+        return self._cache is None or question.recipe.digest() not in self._out.values()
+
+    def _send(self, ticket: int, question: Question) -> None:
+        digest = question.recipe.digest()
+        known = self._cache.rows(digest) if self._cache is not None else ()
+        recipe = question.recipe.model_dump_json(by_alias=True)
+        self._out[ticket] = digest
+        self._pool.submit(ticket, Errand(recipe, question.places, question.cheap, known))
+
+    def _known(self, question: Question) -> Evaluation | None:
+        """The evaluation, where the cache holds every answer to the question."""
+        whole = question.places is None and not question.cheap
+        if self._cache is None or (whole and self._asked.several):
+            return None
+        items = self._asked.items
+        wanted = list(items) if question.places is None else [items[place] for place in question.places]
+        task = self._asked.cheaper if question.cheap else self._asked.task
+        known = self._cache.known(task, question.recipe.digest(), wanted)
+        return gathered([known[item] for item in wanted], {}) if len(known) == len(set(wanted)) else None
+
+
+class PooledAnswers:
+    """Questions answered by a pool, all at once; returns when the last one is."""
+
+    def __init__(self, pool: CachedPool) -> None:
+        self._pool = pool
+        self._next = 0
+
+    def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
+        """All evaluations, in the order of the questions."""
+        first, self._next = self._next, self._next + len(questions)
+        waiting = list(enumerate(questions, start=first))
+        found: dict[int, Evaluation | str] = {}
+        while len(found) < len(questions):
+            while waiting and self._pool.free() > 0:
+                self._pool.submit(*waiting.pop(0))
+            for outcome in self._pool.wait():
+                found[outcome.ticket] = outcome.result
+        return [found[number] for number in range(first, first + len(questions))]

@@ -1,0 +1,48 @@
+"""Skills: which of a task's items ask for what. Knows items and question words; no models and no scores.
+
+Items may name their skill themselves. Where they do not, Japanese question words tell kinds of questions; where those
+do not tell at least two kinds apart, short questions and long ones are the skills.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import median
+
+from evovlm.tasks.protocol import Item
+
+FEWEST = 0.1  # a skill has at least this share of the items
+# In this order: a question about the colour of a thing somewhere asks for the colour.
+QUESTION_WORDS = {
+    "colour": re.compile(r"何色|なにいろ|どんな色"),
+    "count": re.compile(r"いくつ|何[個人匹本枚台頭羽つ杯軒着足番]|どれ(?:くらい|だけ)"),
+    "time": re.compile(r"いつ|何[時年月日曜]"),
+    "place": re.compile(r"どこ|どちら|どの場所"),
+    "who": re.compile(r"誰|だれ"),
+    "why": re.compile(r"なぜ|どうして|なんで"),
+    "how": re.compile(r"どの(?:よう|ような)|どんな|どう"),
+    "what": re.compile(r"何|なに|なん"),
+}
+
+
+def skills_of(items: Sequence[Item]) -> dict[str, tuple[int, ...]]:
+    """Skill -> places of the items that ask for it, the most frequent first; skills with few items are left out."""
+    for names in ([item.skill for item in items], [_kind(item.question) for item in items], _lengths(items)):
+        found: dict[str, list[int]] = {}
+        for place, name in enumerate(names):
+            if name:
+                found.setdefault(name, []).append(place)
+        often = {name: tuple(places) for name, places in found.items() if len(places) >= FEWEST * len(items)}
+        if len(often) > 1:
+            return dict(sorted(often.items(), key=lambda pair: (-len(pair[1]), pair[0])))
+    return {}
+
+
+def _kind(question: str) -> str:
+    return next((name for name, words in QUESTION_WORDS.items() if words.search(question)), "")
+
+
+def _lengths(items: Sequence[Item]) -> list[str]:
+    middle = median(len(item.question) for item in items)
+    return ["long questions" if len(item.question) > middle else "short questions" for item in items]

@@ -1,0 +1,57 @@
+"""A task asked with less effort: one tile of a picture, fewer beams, shorter answers. Knows recipes; no models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evovlm.recipe import Fidelity
+from evovlm.tasks.protocol import Generation, Item, ItemScore, Task
+
+
+@dataclass(frozen=True)
+class Cheaper:
+    """A task whose answers are made at a lower fidelity; its items and their scores are the task's own."""
+
+    task: Task
+    fidelity: Fidelity
+
+    @property
+    def name(self) -> str:
+        """The task's."""
+        return self.task.name
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The task's."""
+        return self.task.splits
+
+    @property
+    def test_splits(self) -> tuple[str, ...]:
+        """The task's."""
+        return self.task.test_splits
+
+    @property
+    def rules(self) -> Mapping[str, Any]:
+        """The task's."""
+        return self.task.rules
+
+    @property
+    def generation(self) -> Generation:
+        """How a model is asked, with the levers moved; never with more effort than the task's own."""
+        full = self.task.generation
+        return replace(
+            full,
+            max_new_tokens=min(full.max_new_tokens, self.fidelity.new_tokens or full.max_new_tokens),
+            num_beams=min(full.num_beams, self.fidelity.beams or full.num_beams),
+            base_tile=full.base_tile or self.fidelity.base_tile,
+        )
+
+    def items(self, split: str, count: int | None, seed: int) -> list[Item]:
+        """The task's."""
+        return self.task.items(split, count, seed)
+
+    def score(self, item: Item, answer: str) -> ItemScore:
+        """The task's."""
+        return self.task.score(item, answer)

@@ -1,0 +1,74 @@
+"""Draws the pools of a plan's stages, in this process or ahead of time in others.
+
+Knows what a stage asks for; no models, no training. A pool is the same wherever it is drawn.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from evovlm.zoo import corpus
+from evovlm.zoo.fit import Pool
+from evovlm.zoo.plan import Mixture
+from evovlm.zoo.pools import Render, make_pool
+
+Arrays = tuple[np.ndarray | None, ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One stage's pool before it is drawn."""
+
+    mixture: Mixture
+    count: int  # examples
+    seed: str
+    tokenizer: Tokenizer
+    render: Render
+    side: int  # pixels
+
+    def fill(self) -> Pool:
+        """Draw the examples, encode them, draw their images."""
+        examples = corpus.draw(self.mixture, self.count, self.seed)
+        return make_pool(examples, self.tokenizer, self.render, self.side)
+
+
+class Pools:
+    """The pools of several stages; with more than one process all are begun at once, each in a process of its own."""
+
+    def __init__(self, orders: Mapping[str, Order], processes: int) -> None:
+        self._orders = dict(orders)
+        self._executor: ProcessPoolExecutor | None = None
+        self._begun: dict[str, Future[Arrays]] = {}
+        if processes > 1:
+            # Not forked: a process that has a GPU, or threads, must not be copied.
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(processes, mp_context=context)
+            self._begun = {name: self._executor.submit(_fill, order) for name, order in self._orders.items()}
+
+    def take(self, name: str) -> Pool:
+        """One stage's pool, once: it is not kept."""
+        if name not in self._begun:
+            return self._orders.pop(name).fill()
+        parts = [None if part is None else torch.from_numpy(part) for part in self._begun.pop(name).result()]
+        assert parts[0] is not None
+        assert parts[1] is not None
+        return Pool(parts[0], parts[1], parts[2], parts[3])
+
+    def close(self) -> None:
+        """Leave what was not taken."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+
+def _fill(order: Order) -> Arrays:
+    """A pool as arrays: tensors would travel through shared memory, which containers have little of."""
+    pool = order.fill()
+    parts = (pool.ids, pool.labels, pool.pixels, pool.image)
+    return tuple(None if part is None else part.numpy() for part in parts)

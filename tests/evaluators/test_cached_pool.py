@@ -1,0 +1,126 @@
+"""What a pool's workers make is kept by the driver; nobody generates a second time. No cluster and no models."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evovlm.evaluators.cache import AnswerCache, CarriedAnswers
+from evovlm.evaluators.cached_pool import Asked, Brought, CachedPool, Errand, PooledAnswers
+from evovlm.evaluators.evaluation import Evaluation, gathered
+from evovlm.evaluators.pool import Outcome
+from evovlm.evaluators.question import Question
+from evovlm.recipe import Recipe
+from evovlm.tasks import load_task
+
+TASK = load_task("zoo-maths")
+ITEMS = ("a", "b", "c", "d")
+ASKED = Asked(TASK, TASK, ITEMS, several=False)
+
+
+def recipe(weight: float) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "kind": "llm",
+            "base": {"model": "org/base"},
+            "sources": [{"name": "ja", "model": "org/ja"}],
+            "method": "task_arithmetic",
+            "parameters": {"ja": {"weight": weight}},
+        }
+    )
+
+
+class Workers:
+    """A pool that does what remote workers do: `generated` has what a model was asked, `sizes` how many were out."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.generated: list[tuple[str, str]] = []
+        self.sizes: list[int] = []
+        self._busy: dict[int, Errand] = {}
+
+    def free(self) -> int:
+        return self.size - len(self._busy)
+
+    def submit(self, ticket: int, work: Any) -> None:
+        assert self.free() > 0
+        self._busy[ticket] = work
+
+    def wait(self) -> Sequence[Outcome]:
+        self.sizes.append(len(self._busy))
+        ticket = max(self._busy)  # the last first: out of step
+        errand = self._busy.pop(ticket)
+        candidate = Recipe.model_validate_json(errand.recipe)
+        if candidate.of("ja").weight == 0.0:
+            return [Outcome(ticket, "ValueError: every answer is empty", "w")]
+        carried = CarriedAnswers()
+        carried.load(errand.known)
+        digest = candidate.digest()
+        wanted = list(ITEMS) if errand.places is None else [ITEMS[place] for place in errand.places]
+        known = carried.known(TASK, digest, wanted)
+        missing = [item for item in wanted if item not in known]
+        self.generated += [(digest, item) for item in missing]
+        made = Evaluation((1.0,) * len(missing), (True,) * len(missing), tuple(missing))
+        known |= carried.keep(TASK, digest, missing, made)
+        return [Outcome(ticket, Brought(gathered([known[item] for item in wanted], {}), tuple(carried.made)), "w")]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> AnswerCache:
+    return AnswerCache(tmp_path / "answers.sqlite")
+
+
+def test_only_what_nobody_has_answered_is_generated(cache: AnswerCache):
+    workers = Workers(2)
+    answer = PooledAnswers(CachedPool(workers, cache, ASKED))
+    first = answer([Question(recipe(0.5), (0, 1)), Question(recipe(0.6), (0, 1))])
+    second = answer([Question(recipe(0.5), (1, 2)), Question(recipe(0.6), (1,))])
+    answers = [one.answers for one in [*first, *second] if not isinstance(one, str)]
+    assert answers == [("a", "b"), ("a", "b"), ("b", "c"), ("b",)]
+    assert len(workers.generated) == len(set(workers.generated)) == len(cache) == 5
+
+
+def test_twins_that_are_out_at_the_same_time_are_generated_once(cache: AnswerCache):
+    workers = Workers(3)
+    pool = CachedPool(workers, cache, ASKED)
+    for ticket, weight in enumerate((0.5, 0.5, 0.7)):
+        pool.submit(ticket, recipe(weight))
+    assert pool.free() == 1, "a twin takes no worker"
+    came: list[Outcome] = []
+    while len(came) < 3:
+        came += pool.wait()
+    assert {outcome.ticket: outcome.result.answers for outcome in came} == dict.fromkeys(range(3), ITEMS)
+    assert len(workers.generated) == 8
+
+
+def test_after_a_restart_the_cache_answers_and_nobody_works(cache: AnswerCache):
+    PooledAnswers(CachedPool(Workers(2), cache, ASKED))([Question(recipe(0.5))])
+    workers = Workers(2)
+    pool = CachedPool(workers, cache, ASKED)
+    pool.submit(0, recipe(0.5))
+    assert pool.free() == 0, "what has come is to be taken first"
+    (outcome,) = pool.wait()
+    assert (outcome.worker, outcome.result.answers) == ("cache", ITEMS)
+    assert not workers.generated
+    assert not workers.sizes
+
+
+def test_a_failed_candidates_twin_is_tried_for_itself(cache: AnswerCache):
+    answer = PooledAnswers(CachedPool(Workers(2), cache, ASKED))
+    found = answer([Question(recipe(0.0)), Question(recipe(0.0)), Question(recipe(0.4))])
+    assert found[:2] == ["ValueError: every answer is empty"] * 2
+    assert len(cache) == 4
+
+
+def test_all_workers_are_busy_while_there_is_work(cache: AnswerCache):
+    workers = Workers(3)
+    PooledAnswers(CachedPool(workers, cache, ASKED))([Question(recipe(0.1 * n), (n % 4,)) for n in range(1, 10)])
+    assert workers.sizes == [3] * 7 + [2, 1]
+
+
+def test_without_a_cache_everything_is_asked(cache: AnswerCache):
+    workers = Workers(2)
+    PooledAnswers(CachedPool(workers, None, ASKED))([Question(recipe(0.5)), Question(recipe(0.5))])
+    assert len(workers.generated) == 8
+    assert len(cache) == 0

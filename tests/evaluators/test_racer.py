@@ -1,0 +1,141 @@
+"""Less effort first: who is promoted, what the others count as, and what the log tells. Numbers alone, no models."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from evovlm.errors import RecipeError
+from evovlm.evaluators.evaluation import Evaluation
+from evovlm.evaluators.question import Question
+from evovlm.evaluators.racer import RacedEvaluation, Racer
+from evovlm.evolution import EvolveSettings, plan_evolution
+from evovlm.genome import express, genes_of
+from evovlm.recipe import Fidelity, Recipe
+from evovlm.recipe_file import read_recipe
+from evovlm.search import SearchSettings, make_searcher
+from evovlm.searching import search_raced, whole_race
+from evovlm.study import Study
+from evovlm.tasks import load_task
+from evovlm.tasks.cheaper import Cheaper
+from evovlm.tasks.protocol import Generation
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+FIDELITY = Fidelity(new_tokens=4, promote=0.5, audit=3)
+ITEMS = 16
+RECIPE = Recipe.model_validate(
+    {
+        "kind": "llm",
+        "base": {"model": "org/base"},
+        "sources": [{"name": "ja", "model": "org/ja"}, {"name": "math", "model": "org/math"}],
+        "method": "task_arithmetic",
+        "search": {"weight": [0.0, 1.0], "density": None, "fidelity": FIDELITY.model_dump()},
+    }
+)
+GENES = genes_of(RECIPE, 4)
+HARD = np.linspace(-10, 10, ITEMS)
+
+
+class Answers:
+    """Full scores are the weight of `ja` in per cent; cheap ones are 20 points lower, and noisier by `noise`."""
+
+    def __init__(self, noise: float = 0.0) -> None:
+        self.asked: list[Question] = []
+        self._noise = noise
+
+    def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
+        self.asked += questions
+        return [self._one(question) for question in questions]
+
+    def _one(self, question: Question) -> Evaluation | str:
+        weight = question.recipe.of("ja").weight
+        assert isinstance(weight, float)
+        if weight > 0.97:
+            return "FloatingPointError: the logits are not finite"
+        rng = np.random.default_rng(int(1e9 * weight))
+        off = -20.0 + self._noise * rng.standard_normal() if question.cheap else 0.0
+        places = list(question.places or range(ITEMS))
+        scores = tuple(100 * weight + off + HARD[places])
+        return Evaluation(scores, (False,) * len(places), ("x",) * len(places))
+
+
+def raced(answers: Answers, generation: int, *weights: float) -> list[RacedEvaluation | str]:
+    recipes = [express(RECIPE, GENES, (weight, 0.5)) for weight in weights]
+    return Racer(answers, ITEMS, whole_race(ITEMS), 0, FIDELITY)(generation, recipes, None)
+
+
+def test_the_better_half_is_asked_in_full_and_the_rest_is_moved_by_what_that_changed():
+    answers = Answers()
+    found = [one for one in raced(answers, 1, 0.2, 0.8, 0.4, 0.6) if not isinstance(one, str)]
+    assert [one.promoted for one in found] == [False, True, False, True]
+    assert [one.score for one in found] == pytest.approx([20, 80, 40, 60])
+    assert [one.cheap for one in found] == pytest.approx([0, 60, 20, 40])
+    assert [question.cheap for question in answers.asked] == [True] * 4 + [False] * 2
+
+
+def test_every_so_often_a_generation_is_asked_in_full_whole():
+    for generation, full in ((0, 4), (1, 2), (2, 2), (3, 4)):
+        answers = Answers()
+        raced(answers, generation, 0.2, 0.8, 0.4, 0.6)
+        assert sum(not question.cheap for question in answers.asked) == full
+
+
+def test_a_candidate_that_fails_is_not_promoted_and_keeps_its_reason():
+    found = raced(Answers(), 1, 0.2, 0.99, 0.4, 0.6)
+    assert found[1] == "FloatingPointError: the logits are not finite"
+    assert [isinstance(one, str) or one.promoted for one in found][2:] == [True, True]
+
+
+def study_in(folder: Path, trials: int) -> Study:
+    header = {"recipe": {}, "genes": [], "search": {}, "items": {"ids": list(map(str, range(ITEMS)))}, "versions": {}}
+    study = Study.open(folder, RECIPE, GENES, header)
+    searcher = make_searcher("cmaes", SearchSettings(2, 6, 0.4, 0.1, 0))
+    search_raced(study, searcher, Answers(noise=3.0), ITEMS, None, trials, lambda trial: None)
+    return study
+
+
+def test_the_log_tells_who_was_promoted_and_how_well_cheap_answers_ranked(tmp_path: Path):
+    study = study_in(tmp_path, 24)
+    promoted = [sum(trial.promoted for trial in study.trials if trial.generation == n) for n in range(4)]
+    assert promoted == [6, 3, 3, 6]
+    assert all(trial.cheap is not None for trial in study.trials)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    told = [event for event in events if event["event"] == "rank agreement"]
+    assert [event["generation"] for event in told] == [0, 3]
+    assert all(0 < event["tau"] <= 1 and event["candidates"] == 6 for event in told)
+    assert study.best().promoted
+    assert all(trial.promoted for trial in study.finalists(24))
+
+
+def test_a_restart_goes_on_with_the_same_log(tmp_path: Path):
+    whole = study_in(tmp_path / "whole", 20)
+    study_in(tmp_path / "cut", 9)
+    cut = study_in(tmp_path / "cut", 20)
+    assert cut.trials == whole.trials
+    events = [json.loads(line)["event"] for line in (tmp_path / "cut" / "events.jsonl").read_text().splitlines()]
+    assert events.count("rank agreement") == 2
+
+
+def test_a_cheaper_task_takes_never_more_effort_than_its_own():
+    class Paper:
+        name = "paper"
+        generation = Generation("{question}", max_new_tokens=32, num_beams=5)
+
+    cheap = Cheaper(Paper(), Fidelity(base_tile=True, beams=1, new_tokens=64))  # type: ignore[arg-type]
+    assert (cheap.generation.num_beams, cheap.generation.max_new_tokens, cheap.generation.base_tile) == (1, 32, True)
+    task = load_task("zoo-maths")
+    assert Cheaper(task, Fidelity(beams=3)).generation == task.generation
+
+
+def test_a_fidelity_that_saves_nothing_or_serves_several_objectives_is_refused():
+    with pytest.raises(ValidationError, match="nothing is cheaper"):
+        Fidelity(promote=0.25)
+    recipe = read_recipe(RECIPES / "zoo-vlm.yaml")
+    assert recipe.search is not None
+    search = recipe.search.model_copy(update={"fidelity": FIDELITY, "objectives": ("layers",), "algorithm": "nsga2"})
+    several = recipe.model_copy(update={"search": search})
+    with pytest.raises(RecipeError, match=r"search\.fidelity: serves one score"):
+        plan_evolution(several, RECIPES, EvolveSettings(trials=2, items=4, judged=2))
