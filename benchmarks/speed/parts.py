@@ -1,0 +1,21 @@
+"""The parts of the speed benchmark by name. A new part is a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.speed.floors import Rates
+from benchmarks.speed.merge_disk import disk_rows
+from benchmarks.speed.merge_gpu import merge_rows
+from benchmarks.speed.settings import Part, Settings
+
+
+def _merge(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    return merge_rows(settings.scale, settings.device, rates, quick=settings.quick)
+
+
+PARTS: dict[str, Part] = {
+    "merge": _merge,
+    "disk": disk_rows,
+}
