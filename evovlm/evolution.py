@@ -206,7 +206,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         result["front"] = front
     if plan.settings.profile:
         rates = measure_rates(torch.device(plan.settings.device))
-        result["profile"] = profile_of(study.trials, rates, evaluator.floors(rates))
+        result["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, len(plan.search_items)))
     if atlas is not None:
         result["atlas"] = {key: value for key, value in atlas.items() if key != "cells"}
     if plan.settings.checkpoint:

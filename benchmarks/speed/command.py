@@ -25,6 +25,7 @@ from evovlm.version import hardware, versions
 
 OUT = Console(highlight=False)
 SHOWN = ("what", "tool", "method", "scale", "sources", "place")
+RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of answering, where they are compared
 
 
 def speed(
@@ -84,12 +85,14 @@ def _rates_in_words(machine: str, rates: Rates) -> str:
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=name)
     labels = [label for label in SHOWN if any(label in row for row in rows)]
-    for label in (*labels, "milliseconds", "floor", "times the floor", "peak GB"):
+    ranks = [label for label in RANKS if any(label in row for row in rows)]
+    for label in (*labels, *ranks, "milliseconds", "floor", "times the floor", "peak GB"):
         table.add_column(label, justify="left" if label in labels else "right")
     for row in rows:
         peak, floor = row.get("peak_bytes"), row.get("floor_seconds")
         table.add_row(
             *(str(row.get(label, "")) for label in labels),
+            *(f"{row[label]:.3f}" if label in row else "" for label in ranks),
             f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
             f"{floor * 1e3:,.2f}" if floor else "",
             f"{row['ratio']:.2f}" if row.get("ratio") else "",

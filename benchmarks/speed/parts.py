@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from benchmarks.speed.candidate import candidate_rows
+from benchmarks.speed.fidelity import fidelity_rows
 from benchmarks.speed.floors import Rates
 from benchmarks.speed.merge_disk import disk_rows
 from benchmarks.speed.merge_gpu import merge_rows
@@ -18,4 +20,6 @@ def _merge(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
 PARTS: dict[str, Part] = {
     "merge": _merge,
     "disk": disk_rows,
+    "candidate": candidate_rows,
+    "fidelity": fidelity_rows,
 }

@@ -110,9 +110,13 @@ class LocalEvaluator:
         assert self.merger is not None
         self.merger.merge(recipe)
 
-    def floors(self, rates: Rates) -> dict[str, float]:
-        """Seconds that a phase cannot fall below on a machine of these rates; phases of unknown floor are left out."""
-        return {} if self.merger is None else {"merge": self.merger.nbytes / rates.copy}
+    def floors(self, rates: Rates, items: int) -> dict[str, float]:
+        """Seconds that a phase cannot fall below on a machine of these rates; phases of unknown floor are left out.
+
+        Reading and writing: of the last candidate that was asked so many items.
+        """
+        merge = {} if self.merger is None else {"merge": self.merger.nbytes / rates.copy}
+        return merge | (self._work[items].floors(rates.matrix, rates.copy) if items in self._work else {})
 
     def prepare(self, items: Sequence[Item]) -> Prepared:
         """Tokens and vision features of a set of items: made once, serving every candidate."""

@@ -8,7 +8,11 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.merge_speed import SCALES, Scale
+from benchmarks.speed.candidate import candidate_rows
+from benchmarks.speed.fidelity import RECIPE, compared
+from benchmarks.speed.floors import Rates
 from benchmarks.speed.plot import draw_growth
+from benchmarks.speed.settings import Settings
 from benchmarks.speed.torch_twin import torch_merge
 from benchmarks.speed.towers import random_tower, recipe_of
 from evovlm.errors import UserError
@@ -59,3 +63,29 @@ def test_plain_torch_computes_the_same_merge_where_nothing_is_dropped():
     torch_merge(models.base, models.sources, (0.6, 0.3), (1.1, 1.1), out)
     assert resolve_options("dare_ties", None, None, 1.0, 0.15, 0.01).rescale == "l1"
     assert torch.allclose(out, merge("dare_ties", models, weights=(0.6, 0.3), densities=(1.0, 1.0)), atol=1e-7)
+
+
+def test_a_candidate_is_timed_beside_its_floors_and_plain_transformers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(64, 128, 2, 4, 2, 1000))
+    rates = Rates("cpu", copy=1e9, matrix=1e10, dtype="float32", upload=None)
+    rows = {row["what"]: row for row in candidate_rows(Settings(torch.device("cpu"), "small", True, None, None), rates)}
+    one, four = (rows[f"candidate, {each} a picture"] for each in (1, 4))
+    for row in (one, four):
+        assert row["floor_seconds"] == pytest.approx(sum(row["floors"].values()))
+        assert row["ratio"] == pytest.approx(row["seconds"] / row["floor_seconds"])
+        assert sum(row["phases"].values()) <= row["seconds"]
+    # 16 questions: their pictures' 192 tokens are read 16 times or 4 times.
+    assert 0.2 < four["floors"]["prefill"] / one["floors"]["prefill"] < 0.6
+    assert rows["base tile alone"]["floors"]["prefill"] < 0.5 * one["floors"]["prefill"]
+    plain = rows["plain transformers, 1 a picture"]
+    assert plain["times_ours"] == pytest.approx(plain["seconds"] / one["seconds"])
+    assert plain["equal_first_words"] > 0.8, "the same weights, prompts and pictures"
+
+
+def test_ways_of_answering_are_ranked_against_the_whole_one():
+    rows = list(compared(torch.device("cpu"), RECIPE, candidates=2, items=4))
+    assert [row["what"] for row in rows][:2] == ["float32", "float32, generate"]
+    by_way = {row["what"]: row for row in rows}
+    assert by_way["float32, generate"]["equal_answers"] == 1.0
+    assert by_way["float32"]["kendall"] == pytest.approx(1.0)
+    assert by_way["float32, greedy"]["against"] == "float32, 5 beams"
