@@ -24,7 +24,8 @@ from benchmarks.pairs import Pair
 from benchmarks.results import ANSWERS, RESULTS, Answer, Result, digest_of, mark, read_answers, summary
 from benchmarks.suite import Suite
 from evovlm import study_log
-from evovlm.engines.hf import Engine, is_out_of_memory
+from evovlm.engines.hf import Engine
+from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared
 from evovlm.errors import UserError
 from evovlm.heldout import without_image
