@@ -15,7 +15,15 @@ def _merge(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     return merge_rows(settings.scale, settings.device, rates, quick=settings.quick)
 
 
+def _candidate(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    # Here, so that the benchmarks' other commands start without transformers.
+    from benchmarks.speed.candidate import measured
+
+    return measured(settings, rates)
+
+
 PARTS: dict[str, Part] = {
     "merge": _merge,
+    "candidate": _candidate,
     "disk": disk_rows,
 }
