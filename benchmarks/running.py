@@ -24,7 +24,8 @@ from benchmarks.pairs import Pair
 from benchmarks.results import ANSWERS, RESULTS, Answer, Result, digest_of, mark, read_answers, summary
 from benchmarks.suite import Suite
 from evovlm import study_log
-from evovlm.engines.hf import Engine, is_out_of_memory
+from evovlm.engines.hf import Engine
+from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared
 from evovlm.errors import UserError
 from evovlm.heldout import without_image
@@ -49,7 +50,7 @@ def run_suite(
     opened = [
         open_model(model.name, model.model, model.revision, Path.cwd(), download=download) for model in suite.models
     ]
-    with _hold(out):
+    with hold(out):
         return [
             result
             for model, found in zip(suite.models, opened, strict=True)
@@ -58,7 +59,7 @@ def run_suite(
 
 
 @contextmanager
-def _hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path) -> Iterator[None]:
     """One process works in a run's folder: two would answer everything twice."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -75,7 +76,7 @@ def _run_model(
     """A model's results; it is loaded only where an answer is missing."""
     engine: Engine | None = None
     for pair in pairs:
-        done = _finished(out, pair, opened, suite)
+        done = finished(out, pair, opened, suite)
         if done is None:
             if engine is None:
                 engine = Engine.load(opened.folder, device=device, dtype=torch.float32 if device == "cpu" else None)
@@ -93,18 +94,18 @@ def _run_pair(
     if not engine.sees:
         asked, generation = without_image(asked, generation)
     batch = suite.batch or fitting_batch(engine, generation)
-    plan = _kept_plan(out, pair, _plan(opened, pair, suite), batch)
+    plan = kept_plan(out, pair, plan_of(opened, pair, suite), batch)
     path = out / ANSWERS / f"{pair.stem}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     study_log.mend_tail(path)
     known = {answer.id for answer in read_answers(path)}
     step(pair, len(known))
     halved: list[int] = []
-    with _told(pair, device):
-        for made in _answers(engine, pair, asked, generation, plan["batch"], known, halved):
+    with told(pair, device):
+        for made in answers_of(engine, pair, asked, generation, plan["batch"], known, halved):
             study_log.append_rows(path, [answer.model_dump(mode="json") for answer in made])
             step(pair, len(made))
-    result = _result(out, pair, opened, suite, engine, device).model_copy(
+    result = result_of(out, pair, opened, suite, engine.sees, device).model_copy(
         update={
             "batch": plan["batch"],
             "halved": halved,
@@ -112,14 +113,19 @@ def _run_pair(
             "seconds": round(time.perf_counter() - started, 1),
         }
     )
-    where = out / RESULTS / f"{pair.stem}.json"
-    where.parent.mkdir(exist_ok=True)
-    study_log.write_json(where, result.model_dump(mode="json"))
+    write_result(out, pair, result)
     return result
 
 
+def write_result(out: Path, pair: Pair, result: Result) -> None:
+    """Write a pair's result: it has nothing left to do then."""
+    where = out / RESULTS / f"{pair.stem}.json"
+    where.parent.mkdir(exist_ok=True)
+    study_log.write_json(where, result.model_dump(mode="json"))
+
+
 @contextmanager
-def _told(pair: Pair, device: str) -> Iterator[None]:
+def told(pair: Pair, device: str) -> Iterator[None]:
     """What a model can do wrong, as errors in a sentence; answers that stand already are kept."""
     where = f"{pair.model.name} on {pair.task.name}"
     try:
@@ -135,7 +141,7 @@ def _told(pair: Pair, device: str) -> Iterator[None]:
         ) from None
 
 
-def _answers(
+def answers_of(
     engine: Engine,
     pair: Pair,
     asked: Sequence[Item],
@@ -184,7 +190,7 @@ def _prepared_or_none(engine: Engine, window: Sequence[Item], generation: Genera
     return None
 
 
-def _plan(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
+def plan_of(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
     """What decides a pair's answers and scores, but for the batch and the machine."""
     plan = {
         "model": pair.model.model_dump(mode="json"),
@@ -212,7 +218,12 @@ def _weights_of(opened: OpenModel) -> list[list[Any]]:
     return found
 
 
-def _kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:
+def planned(out: Path, pair: Pair) -> bool:
+    """Whether a pair's plan is on disk."""
+    return (out / PLANS / f"{pair.stem}.json").exists()
+
+
+def kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:
     """The plan on disk, written if there is none. Raises UserError where it is another."""
     path = out / PLANS / f"{pair.stem}.json"
     if not path.exists():
@@ -228,16 +239,16 @@ def _kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[
     return stored
 
 
-def _finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
+def finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
     """The result of a pair that has nothing left to do."""
     path = out / RESULTS / f"{pair.stem}.json"
     if not path.exists():
         return None
-    _kept_plan(out, pair, _plan(opened, pair, suite), 0)
+    kept_plan(out, pair, plan_of(opened, pair, suite), 0)
     return Result.model_validate(study_log.read_json(path))
 
 
-def _result(out: Path, pair: Pair, opened: OpenModel, suite: Suite, engine: Engine, device: str) -> Result:
+def result_of(out: Path, pair: Pair, opened: OpenModel, suite: Suite, sees: bool, device: str) -> Result:
     """The result of the answers on disk; how the work went is not known here."""
     made = {answer.id: answer for answer in read_answers(out / ANSWERS / f"{pair.stem}.jsonl")}
     return Result(
@@ -249,7 +260,7 @@ def _result(out: Path, pair: Pair, opened: OpenModel, suite: Suite, engine: Engi
         seed=suite.seed,
         rules=dict(pair.task.rules),
         generation=asdict(pair.task.generation),
-        sees=engine.sees,
+        sees=sees,
         batch=0,
         halved=[],
         resumed=0,

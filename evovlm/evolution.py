@@ -303,4 +303,7 @@ def _save_pictures(folder: Path, items: Sequence[Item]) -> None:
 
 
 def _tell(watch: Watch, trial: Trial) -> None:
-    watch.step(trial.error or f"trial {trial.trial}", score=trial.score)
+    if trial.promoted:
+        watch.step(trial.error or f"trial {trial.trial}", score=trial.score)
+    else:
+        watch.step(f"trial {trial.trial}, with less effort")

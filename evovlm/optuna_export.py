@@ -20,7 +20,8 @@ def export_optuna(study: Path, storage: str, name: str) -> int:
     """Write all trials of a study into a new Optuna study; returns how many.
 
     `storage`: an Optuna URL such as sqlite:///optuna.db. Genes are parameters from 0 to 1, under their names; a failed
-    trial keeps its reason. Raises StudyError where the storage holds a study of that name already.
+    trial keeps its reason; one that was asked with less effort alone is pruned, its score an intermediate value. Raises
+    StudyError where the storage holds a study of that name already.
     """
     header, trials = study_log.read_header(study), study_log.read_trials(study)
     genes = list(header["genes"])
@@ -34,15 +35,16 @@ def export_optuna(study: Path, storage: str, name: str) -> int:
     for key in ("recipe", "items", "versions"):
         made.set_user_attr(key, header.get(key))
     for trial in trials:
-        failed = trial.score is None
-        state = optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE
+        states = optuna.trial.TrialState
+        state = states.FAIL if trial.score is None else states.COMPLETE if trial.promoted else states.PRUNED
         own = {"digest": trial.digest, "generation": trial.generation, "error": trial.error, "seconds": trial.seconds}
         made.add_trial(
             optuna.trial.create_trial(
                 state=state,
                 params=dict(zip(genes, trial.genome, strict=True)),
                 distributions=dict.fromkeys(genes, uniform),
-                values=None if failed else list(trial.values or (trial.score,)),
+                values=list(trial.values or (trial.score,)) if state == states.COMPLETE else None,
+                intermediate_values={0: trial.score} if state == states.PRUNED else {},
                 user_attrs=own | {"standard error": trial.spread, "exact": trial.exact},
             )
         )

@@ -109,13 +109,21 @@ def write_text(path: Path, text: str) -> None:
     os.replace(scratch, path)
 
 
-def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append JSON lines, flush and sync."""
+def append_rows(path: Path, rows: Iterable[dict[str, Any]], *, synced: bool = True) -> None:
+    """Append JSON lines, flush and sync; not `synced` where more follows and `sync` ends it."""
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
-        os.fsync(file.fileno())
+        if synced:
+            os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Have what was appended to a file on the disk."""
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

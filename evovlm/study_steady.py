@@ -45,26 +45,29 @@ class SteadyRun:
         """Search until the log holds `trials` trials."""
         while len(self._study.trials) < trials:
             self._give_out(trials)
-            for outcome in self._pool.wait():
-                if len(self._study.trials) < trials:
-                    on_trial(self._take(outcome))
+            outcomes = self._pool.wait()
+            # What came together is synced together, trials before the questions that follow from them: a driver that
+            # is behind catches up, and after a power cut no question stands in the log without its trials.
+            with self._study.together():
+                for outcome in outcomes:
+                    if len(self._study.trials) < trials:
+                        on_trial(self._take(outcome))
             self._refuse_hopeless()
 
     def _give_out(self, trials: int) -> None:
+        before = len(self._asks)
         while self._pool.free() > 0:
-            if self._waiting:
-                number = self._waiting.pop(0)
-            elif len(self._study.trials) + len(self._open) < trials:
-                asked = self._ask()
-                if asked is None:
-                    return
-                number = asked
-            else:
-                return
+            number = self._waiting.pop(0) if self._waiting else self._ask(trials)
+            if number is None:
+                break
             self._pool.submit(number, self._study.candidate(self._open[number].genome))
+        if len(self._asks) > before:
+            study_log.sync(self._path)
 
-    def _ask(self) -> int | None:
-        """Ask the stream and log the question before anybody works on it."""
+    def _ask(self, trials: int) -> int | None:
+        """Ask the stream and log the question before anybody works on it; None where there is nothing to ask."""
+        if len(self._study.trials) + len(self._open) >= trials:
+            return None
         generation = self._stream.generation
         genome = self._stream.ask()
         if genome is None:
@@ -73,7 +76,7 @@ class SteadyRun:
         ask = _Ask(genome, max(generation, self._stream.generation))
         number = len(self._asks)
         row = {"ask": number, "after": len(self._study.trials), "generation": ask.generation, "genome": list(genome)}
-        study_log.append_rows(self._path, [row])
+        study_log.append_rows(self._path, [row], synced=False)
         self._remember(number, ask)
         return number
 

@@ -49,14 +49,17 @@ def test_a_log_is_the_same_study_in_optuna(tmp_path: Path):
     study = Study.open(tmp_path / "s", RECIPE, genes, header)
     searcher = make_searcher("cmaes", SearchSettings(len(genes), None, 0.5, 1 / 6, 0))
     study.run(searcher, judge, 20, lambda trial: None)
+    study.add(9, study.trials[-1].genome, judge(study.candidate(study.best().genome)), cheap=0.4, promoted=False)
     storage = f"sqlite:///{tmp_path / 'optuna.db'}"
-    assert export_optuna(tmp_path / "s", storage, "ours") == 20
+    assert export_optuna(tmp_path / "s", storage, "ours") == 21
     found = optuna.load_study(study_name="ours", storage=storage)
     assert [tuple(trial.params.values()) for trial in found.trials] == [trial.genome for trial in study.trials]
     assert found.best_trial.user_attrs["digest"] == study.best().digest
     assert found.best_value == study.best().score
     failed = [trial for trial in found.trials if trial.state == optuna.trial.TrialState.FAIL]
     assert len(failed) == sum(trial.score is None for trial in study.trials) > 0
+    assert found.trials[-1].state == optuna.trial.TrialState.PRUNED, "asked with less effort alone"
+    assert found.trials[-1].intermediate_values == {0: study.best().score}
     assert failed[0].user_attrs["error"] == "FloatingPointError: the score is nan"
     with pytest.raises(StudyError, match="already; give another name"):
         export_optuna(tmp_path / "s", storage, "ours")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,8 @@ from evovlm.console import OUT, bars
 from evovlm.errors import UserError
 from evovlm.study_log import write_json, write_text
 
+Answer = Callable[..., list[Result]]
+
 
 def run(
     suite: Annotated[str | None, typer.Argument(help="zoo, evovlm-jp, evollm-jp, or a .yaml file.")] = None,
@@ -34,6 +37,10 @@ def run(
     lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file, to tell Japanese as the paper.")] = None,
     device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1.")] = "cpu",
     download: Annotated[bool, typer.Option("--download", help="Fetch models and data that are not here.")] = False,
+    ray: Annotated[str | None, typer.Option(help="Answer on a Ray cluster: auto, or its address.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Run a suite of models and tasks. Killed at any moment, the same command goes on.
@@ -44,12 +51,16 @@ def run(
       evovlm bench run zoo --model mine=runs/vlm/checkpoint --out runs/zoo
       evovlm bench run --model zoo:ja --task mgsm-ja@data/mgsm:test --preset short
       evovlm bench run evovlm-jp --device cuda --download --preset greedy
+      evovlm bench run evovlm-jp --device cuda --download --ray auto     (a worker a GPU)
     """
+    if ray is None and workers is not None:
+        raise UserError("--workers belongs to --ray; add `--ray auto`")
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     chosen = choose_suite(suite, model, task, preset, items, seed, batch)
     pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
-    results = _answer_all(chosen, pairs, out, device, download)
+    answer = _here(device, download) if ray is None else _on_ray(ray, workers, scoring, lid, device, download)
+    results = _answer_all(chosen, pairs, out, answer)
     content = {"format": FORMAT, "results": [result.model_dump(mode="json") for result in results]}
     sheets = _write(out, results, content)
     if as_json:
@@ -60,17 +71,33 @@ def run(
     OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
 
 
-def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, device: str, download: bool) -> list[Result]:
-    """Run the pairs under a bar."""
+def _here(device: str, download: bool) -> Answer:
+    """Answer in this process."""
     from benchmarks.running import run_suite
 
+    return partial(run_suite, device=device, download=download)
+
+
+def _on_ray(
+    address: str, count: int | None, scoring: str | None, lid: Path | None, device: str, download: bool
+) -> Answer:
+    """Answer by workers on a Ray cluster."""
+    from benchmarks.on_ray import Choices, run_suite_on_ray
+    from evovlm.searching import Workers
+
+    choices = Choices(str(Path.cwd()), scoring, None if lid is None else str(lid.resolve()), device, download)
+    return partial(run_suite_on_ray, choices=choices, workers=Workers(address, count))
+
+
+def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer) -> list[Result]:
+    """Run the pairs under a bar."""
     with bars() as progress:
         whole = progress.add_task("answers", total=sum(len(pair.items) for pair in pairs), figures="")
 
         def step(pair: Pair, made: int) -> None:
             progress.update(whole, advance=made, figures=f"{pair.model.name} on {pair.task.name}")
 
-        return run_suite(suite, pairs, out, device=device, download=download, step=step)
+        return answer(suite, pairs, out, step=step)
 
 
 def _write(out: Path, results: Sequence[Result], content: dict[str, Any]) -> list[Sheet]:

@@ -53,9 +53,11 @@ def summary_command(
 ) -> None:
     """Answers that each arm needs for the score that full evaluation ends on, less 0, 1 and 2 points; and a plot.
 
+    Then, for each fixed subset, what it and the race need for the score on which that subset ends.
+
     Example: python -m benchmarks.racing summary runs/racing.jsonl --plot racing.svg
     """
-    from benchmarks.racing.summary import answers_to, draw, mean_curves
+    from benchmarks.racing.summary import answers_to, at_ends, draw, mean_curves
     from evovlm.study_log import read_rows
 
     rows = [row for path in runs for row in read_rows(path)]
@@ -64,6 +66,8 @@ def summary_command(
     for less in (0.0, 1.0, 2.0):
         needed = {arm: answers_to(curve, final - less) for arm, curve in curves.items()}
         print(json.dumps({"score": round(final - less, 2)} | needed))
+    for end in at_ends(rows):
+        print(json.dumps(asdict(end)))
     if plot is not None:
         plot.write_text(draw(curves), encoding="utf-8")
 

@@ -6,6 +6,7 @@ Knows runs as JSON lines; no models.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,57 @@ def answers_to(curve: Curve, score: float) -> float | None:
     """After how many answers a mean curve first reaches a score; None where it never does."""
     reached = np.flatnonzero(curve[1] >= score)
     return float(curve[0][reached[0]]) if len(reached) else None
+
+
+@dataclass(frozen=True)
+class AtEnd:
+    """What the race needs for the score on which a fixed subset ends, against what that subset needs for it.
+
+    `ratio`: race over subset, from the mean curves; `low`, `high`: 95 % of ratios over resampled seeds, an arm that
+    never gets there counted as infinite; None where it stays so.
+    """
+
+    arm: str
+    score: float
+    subset: float | None
+    race: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+def at_ends(rows: Sequence[Mapping[str, Any]], resamples: int = 500) -> list[AtEnd]:
+    """For each fixed subset: the answers that it and the race need for its own final mean score.
+
+    That is what "the same final held-out score" means here: a subset is taken at its word, where it ends.
+    """
+    curves = mean_curves(rows)
+    seeds = sorted({row["seed"] for row in rows})
+    by_seed = {seed: [row for row in rows if row["seed"] == seed] for seed in seeds}
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(resamples):
+        # Each draw is a seed of its own, or twins would be one.
+        chosen = rng.choice(seeds, len(seeds))
+        drawn.append(mean_curves([{**row, "seed": n} for n, seed in enumerate(chosen) for row in by_seed[seed]]))
+    return [_at_end(arm, curves, drawn) for arm in curves if arm != "race"]
+
+
+def _at_end(arm: str, curves: Mapping[str, Curve], drawn: Sequence[Mapping[str, Curve]]) -> AtEnd:
+    score = float(curves[arm][1][-1])
+    subset, race = answers_to(curves[arm], score), answers_to(curves["race"], score)
+    ratios = [_ratio(one[arm], one["race"]) for one in drawn]
+    low, high = np.percentile(ratios, [2.5, 97.5], method="nearest")
+    told = [None if not np.isfinite(value) else round(float(value), 2) for value in (low, high)]
+    ratio = None if subset is None or race is None else round(race / subset, 2)
+    return AtEnd(arm, round(score, 2), subset, race, ratio, *told)
+
+
+def _ratio(subset: Curve, race: Curve) -> float:
+    """Race over subset for the score on which the subset ends; infinite where the race never gets there."""
+    score = float(subset[1][-1])
+    needed, own = answers_to(race, score), answers_to(subset, score)
+    return float("inf") if needed is None or not own else needed / own
 
 
 def draw(curves: Mapping[str, Curve]) -> str:

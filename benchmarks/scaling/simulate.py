@@ -11,11 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
+from evovlm import study_log
+from evovlm.evaluators.cache import AnswerCache, CarriedAnswers
+from evovlm.evaluators.cached_pool import Asked, Brought, CachedPool, Errand
+from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.pool import Outcome
 from evovlm.genome import genes_of
 from evovlm.recipe import Recipe
@@ -23,6 +25,7 @@ from evovlm.search import SearchSettings, make_searcher
 from evovlm.search.stream import stream_of
 from evovlm.study import Study
 from evovlm.study_steady import SteadyRun
+from evovlm.tasks import load_task
 
 RECIPE = Recipe.model_validate(
     {
@@ -34,6 +37,8 @@ RECIPE = Recipe.model_validate(
         "search": {},
     }
 )
+TASK = load_task("zoo-maths")
+ITEMS = tuple(f"item-{number:03d}" for number in range(150))
 
 
 @dataclass(frozen=True)
@@ -60,26 +65,38 @@ class SimulatedPool:
         self._durations = durations
         self._rng = rng
         self._running: list[tuple[float, int]] = []
+        self._digests: dict[int, str] = {}
         self._entered = time.perf_counter()
 
     def free(self) -> int:
         """Workers without a candidate."""
         return self.size - len(self._running)
 
-    def submit(self, ticket: int, recipe: Recipe) -> None:
+    def submit(self, ticket: int, work: Errand) -> None:
         """A candidate of a duration drawn from the recorded ones."""
         duration = float(self._rng.choice(self._durations))
         self._count_driver()
         self.busy += duration
         heapq.heappush(self._running, (self.clock + duration, ticket))
+        self._digests[ticket] = Recipe.model_validate_json(work.recipe).digest()
+        self._entered = time.perf_counter()  # the digest is the worker's to know
 
     def wait(self) -> Sequence[Outcome]:
-        """The next result."""
+        """The next result, and what else has come by now."""
         self._count_driver()
-        ends, ticket = heapq.heappop(self._running)
-        self.clock = max(self.clock, ends)
+        self.clock = max(self.clock, self._running[0][0])
+        came = []
+        while self._running and self._running[0][0] <= self.clock:
+            came.append(self._outcome(heapq.heappop(self._running)[1]))
         self._entered = time.perf_counter()
-        return [Outcome(ticket, _evaluation(float(self._rng.random())), "simulated")]
+        return came
+
+    def _outcome(self, ticket: int) -> Outcome:
+        """An evaluation with an answer to each item."""
+        carried = CarriedAnswers()
+        made = _evaluation(float(self._rng.random()))
+        carried.keep(TASK, self._digests.pop(ticket), ITEMS, made)
+        return Outcome(ticket, Brought(made, tuple(carried.made)), "simulated")
 
     def _count_driver(self) -> None:
         now = time.perf_counter()
@@ -89,13 +106,16 @@ class SimulatedPool:
 
 
 def simulate(folder: Path, workers: int, durations: Sequence[float], trials: int, seed: int = 0) -> Scaling:
-    """Run a study of `trials` candidates in a new folder with so many simulated workers."""
+    """Run a study of `trials` candidates in a new folder with so many simulated workers; their answers are kept."""
     genes = genes_of(RECIPE, 8)
-    header = {"recipe": {}, "genes": [], "search": {}, "items": {"ids": ["one"]}, "versions": {}}
+    header = {"recipe": {}, "genes": [], "search": {}, "items": {"ids": list(ITEMS)}, "versions": {}}
     study = Study.open(folder, RECIPE, genes, header)
     searcher = make_searcher("cmaes", SearchSettings(len(genes), None, 0.5, 1 / 6, seed))
     pool = SimulatedPool(workers, durations, np.random.default_rng(seed))
-    SteadyRun(study, stream_of(searcher), pool).run(trials, lambda trial: None)
+    cache = AnswerCache(folder / study_log.CACHE)
+    kept = CachedPool(pool, cache, Asked(TASK, TASK, ITEMS, several=False))
+    SteadyRun(study, stream_of(searcher), kept).run(trials, lambda trial: None)
+    cache.close()
     return Scaling(
         workers=workers,
         trials=trials,
@@ -107,7 +127,6 @@ def simulate(folder: Path, workers: int, durations: Sequence[float], trials: int
     )
 
 
-def _evaluation(score: float) -> Any:
-    return SimpleNamespace(
-        score=score, spread=1.0, exact_share=0.0, seconds={}, values=(), scores=(score,), answers=("",)
-    )
+def _evaluation(score: float) -> Evaluation:
+    count = len(ITEMS)
+    return Evaluation((score,) * count, (False,) * count, ("an answer of a few words",) * count)

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evovlm import study_log
+from evovlm.evaluators.cache import AnswerCache
+from evovlm.evaluators.cached_pool import CachedPool
 from evovlm.evaluators.ray_pool import RayPool, cluster
 from evovlm.evolution import EvolveSettings, plan_evolution
 from evovlm.recipe_file import read_recipe
 from evovlm.search.stream import stream_of
-from evovlm.searching import remote_job
+from evovlm.searching import asked_of, remote_job
 from evovlm.study import Study
+from evovlm.study_log import Trial
 from evovlm.study_steady import SteadyRun
 
 WARMING = 4  # candidates a worker that are not timed
@@ -20,11 +24,16 @@ WARMING = 4  # candidates a worker that are not timed
 
 @dataclass(frozen=True)
 class Throughput:
-    """Candidates a second, loading and the first candidates left out."""
+    """Candidates a second, loading and the first candidates left out.
+
+    `busy`: the share of the workers' time that went into candidates (merge, answer, score); what else the machine does
+    makes candidates slower, but leaves this share as it is.
+    """
 
     workers: int
     trials: int
     seconds: float
+    busy: float
 
     @property
     def rate(self) -> float:
@@ -40,18 +49,27 @@ def measure(recipe: Path, folder: Path, workers: int, *, items: int, trials: int
     job = remote_job(plan.recipe, plan.assembly, plan.search_items, "cpu", False)
     joined: list[str] = []
     times: list[float] = []
+    worked: list[float] = []
+
+    def on_trial(trial: Trial) -> None:
+        times.append(time.perf_counter())
+        worked.append(sum(trial.seconds.values()))
 
     def on_event(event: str, **details: Any) -> None:
         if event == "worker joined":
             joined.append(details["worker"])
 
     with cluster("local"):
-        pool = RayPool(job.open, workers=workers, resource="CPU", limit=None, on_event=on_event)
+        own = RayPool(job.open, workers=workers, resource="CPU", limit=None, on_event=on_event)
         while len(joined) < workers:
-            pool.wait()
+            own.wait()
+        cache = AnswerCache(folder / study_log.CACHE)
+        pool = CachedPool(own, cache, asked_of(plan.recipe, plan.assembly.root, study.item_ids))
         warm = WARMING * workers
         steady = SteadyRun(study, stream_of(plan.searcher()), pool)
         # A few more than are timed, so that all workers are busy to the end.
-        steady.run(warm + trials + workers, lambda trial: times.append(time.perf_counter()))
-        pool.close()
-    return Throughput(workers, trials, times[warm + trials - 1] - times[warm - 1])
+        steady.run(warm + trials + workers, on_trial)
+        own.close()
+    seconds = times[warm + trials - 1] - times[warm - 1]
+    busy = sum(worked[warm : warm + trials]) / (workers * seconds)
+    return Throughput(workers, trials, seconds, round(busy, 3))

@@ -37,6 +37,9 @@ class RandomTower(Assembly):
         start = base if base is not None else self.base_tensor(job)
         return self._drawn(job, number, STEP).add_(start).to(self.dtype)
 
+    def kept_rows(self, job: Job) -> None:
+        """All models have one vocabulary."""
+
     def _drawn(self, job: Job, number: int, spread: float) -> Tensor:
         seed = self.jobs.index(job) * 64 + number
         generator = torch.Generator(self.device).manual_seed(seed)

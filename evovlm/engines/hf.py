@@ -1,7 +1,8 @@
 """The transformers engine: one resident model whose tower a candidate overwrites, and its answers.
 
-Knows transformers; no recipes, tasks' scores or searches. Greedy or sampled decoding runs in a loop of our own on the
-live weights, with finished rows dropped; beams and penalties go through `generate`.
+Knows transformers; no recipes, tasks' scores or searches. Greedy or sampled answers of the families that are known
+take the lean path on the live weights; other layers and routes run in a loop over transformers' own layers; beams and
+penalties go through `generate`.
 
 The same weights, prompts, settings and batch plan give the same answers on the same device, libraries and thread
 count. Any of these moves the last bits of the logits, which shows only where two tokens all but tie: in float32 the
@@ -29,8 +30,12 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, prepared_of, see
+from evovlm.engines.lean import Lean
+from evovlm.engines.memory import is_out_of_memory
+from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.sampling import Choose, sampler
+from evovlm.engines.schedule import Spent
+from evovlm.engines.tower_view import view_of
 from evovlm.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
 
@@ -52,6 +57,9 @@ STOP_EVERY = 8
 class Engine:
     """A model in memory with its tokenizer or processor. `tower`: canonical name -> live parameter."""
 
+    lean: Lean | None = None  # the fast path, where the model's layers are of a kind that it knows
+    spent: Spent | None = None  # the last answering's seconds and work by phase, where it took that path
+
     def __init__(self, model: Any, processor: Any, *, sees: bool) -> None:
         self.model = model
         self.sees = sees
@@ -67,6 +75,7 @@ class Engine:
         if ends is None:
             raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
         self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=model.device)
+        self._go_lean()
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Engine:
@@ -91,6 +100,12 @@ class Engine:
         if sees:
             complete_processor(processor, model)
         return cls(model, processor, sees=sees)
+
+    def _go_lean(self) -> None:
+        view = view_of(self.model, self.decoder)
+        if view is not None:
+            image_token = self.model.config.image_token_id if self.sees else None
+            self.lean = Lean(view, self.tokenizer, self._ends, image_token)
 
     @property
     def device(self) -> str:
@@ -124,6 +139,11 @@ class Engine:
         Raises FloatingPointError for logits that are not finite, and torch.OutOfMemoryError or MemoryError where
         a single row does not fit.
         """
+        self.spent = None
+        if self.lean is not None and self.lean.serves(prepared):
+            answered = self.lean.answer(prepared, progress)
+            self.spent = self.lean.spent
+            return answered
         answers = [""] * len(prepared.prompts)
         done = 0
         while done < len(prepared.batches):
@@ -169,11 +189,11 @@ class Engine:
                 break
             made.append(int(chosen))
             text = self.tokenizer.decode(made, skip_special_tokens=True)
-            cut = _cut(text, generation.stop)
+            kept = cut(text, generation.stop)
             # A character of several bytes may be half there: what is shown then ends before it.
-            shown = cut if len(made) == generation.max_new_tokens else cut.rstrip("\ufffd")
+            shown = kept if len(made) == generation.max_new_tokens else kept.rstrip("\ufffd")
             yield shown.strip(), len(made)
-            if len(cut) < len(text):
+            if len(kept) < len(text):
                 break
             step_input = {"input_ids": chosen.unsqueeze(1)}
 
@@ -206,7 +226,7 @@ class Engine:
             )
             tokens = whole[:, ids.shape[1] :]
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [_cut(text, generation.stop).strip() for text in texts]
+        return [cut(text, generation.stop).strip() for text in texts]
 
     def _pad(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """Token ids and attention mask int64 [batch, length], padded on the left."""
@@ -252,7 +272,7 @@ class Engine:
             going = ~torch.isin(chosen, self._ends)
             if stop and (step + 1) % STOP_EVERY == 0:
                 said = self.tokenizer.batch_decode(made[alive, : step + 1], skip_special_tokens=True)
-                going &= torch.tensor([_cut(text, stop) == text for text in said], device=going.device)
+                going &= torch.tensor([cut(text, stop) == text for text in said], device=going.device)
             count = int(going.sum())
             if count == 0:
                 break
@@ -278,14 +298,3 @@ def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
     if not bool(torch.isfinite(logits if logits.ndim == 1 else logits.amax(dim=-1)).all()):
         raise FloatingPointError("the logits are not finite")
     return logits
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _cut(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop string."""
-    ends = [place for place in (text.find(string) for string in stop) if place >= 0]
-    return text[: min(ends, default=len(text))]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -26,6 +27,11 @@ class Prompt:
     features: Tensor | None
     key: str = ""  # the item's id, from which a sampled answer is drawn
 
+    @cached_property
+    def last(self) -> int:
+        """The last token's id; the device is asked once."""
+        return int(self.ids[-1])
+
 
 @dataclass
 class Prepared:
@@ -39,6 +45,13 @@ class Prepared:
     generation: Generation
     batches: list[list[int]]
     halved: list[int] = field(default_factory=list)
+    plan: Any = None  # what the lean path made of the prompts, kept for the next candidate
+
+    def halve(self, rows: int) -> None:
+        """So many rows at a time do not fit: split all batches of more than half as many."""
+        half = (rows + 1) // 2
+        self.halved.append(rows)
+        self.batches = [batch[at : at + half] for batch in self.batches for at in range(0, len(batch), half)]
 
 
 def complete_processor(processor: Any, model: Any) -> None:
@@ -72,6 +85,12 @@ def prepared_of(prompts: list[Prompt], generation: Generation, batch: int) -> Pr
     # A penalty counts padding as something said, so nothing may be padded then.
     alike = generation.repetition_penalty != 1.0
     return Prepared(prompts, generation, plan_batches([len(prompt.ids) for prompt in prompts], batch, alike=alike))
+
+
+def cut(text: str, stop: Sequence[str]) -> str:
+    """The text before the first stop string."""
+    ends = [place for place in (text.find(string) for string in stop) if place >= 0]
+    return text[: min(ends, default=len(text))]
 
 
 def open_image(item: Item) -> Image.Image:

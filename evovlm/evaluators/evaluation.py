@@ -41,6 +41,11 @@ class Evaluation:
         return float(np.std(self.scores, ddof=1) / math.sqrt(len(self.scores)))
 
     @property
+    def answering(self) -> float:
+        """Seconds from the merged weights to the answers' texts. Phases are disjoint: reading, writing, the rest."""
+        return math.fsum(self.seconds.get(phase, 0.0) for phase in ("prefill", "decode", "answer"))
+
+    @property
     def exact_share(self) -> float:
         """The share of exact answers, 0 to 1."""
         return sum(self.exact) / len(self.exact)

@@ -16,6 +16,7 @@ import torch
 from evovlm.assembly import Assembly, assemble
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
+from evovlm.engines.schedule import Spent
 from evovlm.evaluators.cache import Answers
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.recipe import Recipe
@@ -78,6 +79,7 @@ class LocalEvaluator:
         self.engine = self._load(device, dtype)
         self._sets: dict[tuple[str, ...], Prepared] = {}
         self._prompts: dict[str, Prompt] = {}
+        self._work: dict[int, Spent] = {}  # by how many items were asked
 
     @classmethod
     def from_recipe(
@@ -89,7 +91,7 @@ class LocalEvaluator:
     def beside(self, task: Task) -> Self:
         """An evaluator of another task on the same resident model."""
         other = copy.copy(self)
-        other.task, other._sets, other._prompts = task, {}, {}
+        other.task, other._sets, other._prompts, other._work = task, {}, {}, {}
         return other
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
@@ -146,7 +148,16 @@ class LocalEvaluator:
         evaluation = score_answers(self.task, items, answers)
         seconds = {
             "merge": round(merged - started, 4),
-            "answer": round(answered - merged, 4),
+            **self._answering(answered - merged, len(items)),
             "score": round(time.perf_counter() - answered, 4),
         }
         return Evaluation(evaluation.scores, evaluation.exact, evaluation.answers, seconds)
+
+    def _answering(self, whole: float, items: int) -> dict[str, float]:
+        """Seconds of reading prompts and of writing tokens, where the engine told them, and of the rest."""
+        spent = self.engine.spent
+        if spent is None:
+            return {"answer": round(whole, 4)}
+        self._work[items] = spent
+        rest = max(0.0, whole - spent.prefill - spent.decode)
+        return {"prefill": round(spent.prefill, 4), "decode": round(spent.decode, 4), "answer": round(rest, 4)}

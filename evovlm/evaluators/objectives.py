@@ -58,7 +58,7 @@ def objective_of(name: str, evaluator: LocalEvaluator, count: int, seed: int) ->
     if name == "layers":
         return lambda recipe, found: -float(len(recipe.route) or evaluator.assembly.layers)
     if name == "latency":  # milliseconds an answer, on this machine
-        return lambda recipe, found: -1000 * found.seconds["answer"] / len(found.scores)
+        return lambda recipe, found: -1000 * found.answering / len(found.scores)
     task, split = parse_split(name, root=evaluator.assembly.root)
     beside, items = evaluator.beside(task), task.items(split, count, seed)
     return lambda recipe, found: beside.evaluate(recipe, items).score

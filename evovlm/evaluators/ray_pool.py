@@ -150,6 +150,8 @@ class RayPool:
         while True:
             refs = [slot.ref for slot in self._slots if slot.ref is not None]
             ready, _ = ray.wait(refs, timeout=LOOK_AROUND) if refs else ([], [])
+            if ready:  # and whoever else is ready by now
+                ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
             if not refs:
                 time.sleep(LOOK_AROUND / 10)
             for slot in [slot for slot in self._slots if slot.ref in ready]:

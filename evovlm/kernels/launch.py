@@ -20,13 +20,13 @@ DROPS = {None: KEEP_ALL, "random": BY_DRAW, "magnitude": BY_MAGNITUDE}
 
 @dataclass(frozen=True)
 class Shape:
-    """How a tile is worked on. The defaults were the fastest on an H100 and an H200 (docs/performance.md).
+    """How a tile is worked on. The defaults were the fastest on an H100 (docs/performance.md).
 
     groups: counters of eight elements a program. warps: of 32 threads.
     """
 
-    groups: int = 256
-    warps: int = 4
+    groups: int = 64
+    warps: int = 2
 
 
 def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) -> None:

@@ -54,12 +54,12 @@ class DrawSums:
 class Magnitudes:
     """The magnitudes that occur in a task vector, ascending.
 
-    values: float32 [k]. below, equal: how many elements are smaller, and how many equal. sums: |delta|_1 in fixed
+    values: float32 [k]. ends, equal: how many elements are not larger, and how many equal. sums: |delta|_1 in fixed
     point of those smaller, int64 [k + 1], the last of all. integers: each value in fixed point. count: elements.
     """
 
     values: NDArray[np.float32]
-    below: Sums
+    ends: Sums
     equal: Sums
     sums: Sums
     integers: Sums
@@ -71,9 +71,9 @@ class Magnitudes:
         Where it does not, the share kept is at most 2**-15 below the density.
         """
         low = self.count - max(1, int(density * self.count))
-        place = int(np.searchsorted(self.below + self.equal, low, side="right"))
-        below, equal = int(self.below[place]), int(self.equal[place])
-        needed = min(below + equal - low, equal)
+        place = int(np.searchsorted(self.ends, low, side="right"))
+        equal = int(self.equal[place])
+        needed = min(int(self.ends[place]) - low, equal)
         limit = threshold(needed / equal)
         kept = int(self.sums[-1] - self.sums[place]) - (equal - needed) * int(self.integers[place])
         return Edge(float(self.values[place]), limit, int(self.sums[-1]) / kept if kept else 1.0)
@@ -96,7 +96,7 @@ def magnitudes_of(sizes: Tensor) -> Magnitudes:
     before = torch.cat([sums.new_zeros(1), sums[:-1]])
     return Magnitudes(
         values=_numpy(values[chosen]),
-        below=_numpy((ends - counts)[chosen]),
+        ends=_numpy(ends[chosen]),
         equal=_numpy(counts[chosen]),
         sums=np.append(_numpy(before[chosen]), int(sums[-1])),
         integers=_numpy(integers.long()[chosen]),

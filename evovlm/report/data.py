@@ -135,10 +135,10 @@ def by_generation(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 
 def best_so_far(trials: Sequence[Trial]) -> list[tuple[int, float]]:
-    """(trial, highest score up to it), one entry a scored trial."""
+    """(trial, highest score up to it), one entry a trial that has a score in full."""
     found: list[tuple[int, float]] = []
     for trial in trials:
-        if trial.score is not None:
+        if trial.score is not None and trial.promoted:
             found.append((trial.trial, max(trial.score, found[-1][1]) if found else trial.score))
     return found
 

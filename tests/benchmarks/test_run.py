@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.results import read_answers
 from benchmarks.suite import read_suite
+from evovlm.errors import UserError
 from evovlm.heldout import evaluate_model
 from evovlm.sources import resolve_folder
 from tests.benchmarks.conftest import bench
@@ -166,3 +167,34 @@ def test_answers_lie_in_a_file_a_line_each(run_folder: Path):
     for path in (run_folder / "whole" / "answers").glob("*"):
         answers = read_answers(path)
         assert len({answer.id for answer in answers}) == len(answers) == 40
+
+
+def test_workers_on_ray_give_the_local_runs_results_and_a_cut_run_goes_on(run_folder: Path):
+    pytest.importorskip("ray", reason="the extra evovlm[ray] is not installed")
+    done = bench("run", "suite.yaml", "--out", "many", "--ray", "local", "--workers", "2", folder=run_folder)
+    assert done.returncode == 0, done.stderr
+    assert results(run_folder / "many") == results(run_folder / "whole")
+    path = run_folder / "many" / results(run_folder / "many")[0]["answers"]
+    assert {answer.id: answer for answer in read_answers(path)} == {
+        answer.id: answer for answer in read_answers(run_folder / "whole" / "answers" / path.name)
+    }
+    # Cut off in a window: what is there stays, what is not is made.
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole[: len(whole) // 3], encoding="utf-8")
+    (run_folder / "many" / "results" / path.with_suffix(".json").name).unlink()
+    done = bench("run", "suite.yaml", "--out", "many", "--ray", "local", "--workers", "1", folder=run_folder)
+    assert done.returncode == 0, done.stderr
+    assert results(run_folder / "many") == results(run_folder / "whole")
+    events = (run_folder / "many" / "events.jsonl").read_text(encoding="utf-8")
+    assert events.count('"worker joined"') >= 2
+
+
+def test_a_worker_with_other_weights_is_refused(run_folder: Path):
+    pytest.importorskip("ray", reason="the extra evovlm[ray] is not installed")
+    from benchmarks.on_ray import Choices, Part, SuiteJob
+
+    suite = read_suite(str(run_folder / "suite.yaml"))
+    worker = SuiteJob(suite, Choices(str(run_folder), None, None, "cpu", False)).open()
+    stem = Path(results(run_folder / "whole")[0]["answers"]).stem
+    with pytest.raises(UserError, match="this worker has other items, weights; fetch the same on every node"):
+        worker(Part(stem, {"weights": [], "items": "0", "seed": 0}, 0, 8, frozenset()))

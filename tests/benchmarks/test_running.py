@@ -14,6 +14,7 @@ from benchmarks.results import read_result
 from benchmarks.running import _answers
 from benchmarks.suite import make_suite
 from evovlm.engines.hf import Engine
+from evovlm.engines.plain_runner import PlainRunner
 from evovlm.sources import resolve_folder
 from evovlm.tasks import Generation, Options
 from tests.benchmarks.conftest import bench
@@ -38,18 +39,18 @@ def answered(engine: Engine, pair: Pair, batch: int, halved: list[int]) -> dict[
 def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(
     engine: Engine, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
-    decode = engine._decode
+    fill = PlainRunner.fill
 
-    def small(prompts: Any, generation: Generation) -> list[str]:
-        if len(prompts) > 6:
+    def small(runner: PlainRunner, *chunk: Any) -> None:
+        if runner.slots > 6:
             raise MemoryError
-        return decode(prompts, generation)
+        fill(runner, *chunk)
 
     whole = answered(engine, pair, 4, [])
-    monkeypatch.setattr(engine, "_decode", small)
+    monkeypatch.setattr(PlainRunner, "fill", small)
     halved: list[int] = []
     assert answered(engine, pair, 4 * 4, halved) == whole
-    assert halved == [16, 8, 8], "what was too large for the first batch is not tried with the next ones"
+    assert halved == [16, 8], "what was too large for the first batch is not tried with the next ones"
 
 
 def test_pictures_that_do_not_fit_halve_the_batch_too(engine: Engine, pair: Pair, monkeypatch: pytest.MonkeyPatch):
@@ -71,7 +72,7 @@ def test_one_question_that_does_not_fit_is_told_in_a_sentence(tmp_path: Path, mo
     def full(*_: Any) -> list[str]:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(Engine, "_decode", full)
+    monkeypatch.setattr(PlainRunner, "fill", full)
     done = bench("run", "--model", "zoo:ja", "--task", "zoo-maths:test", "--items", "3", folder=tmp_path)
     assert done.returncode == 2
     assert "zoo:ja on zoo-maths: one question alone does not fit into the memory of cpu" in done.stderr

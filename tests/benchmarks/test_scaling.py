@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.racing.agreement import agreement
-from benchmarks.racing.summary import answers_to, draw, mean_curves
+from benchmarks.racing.summary import answers_to, at_ends, draw, mean_curves
 from benchmarks.scaling.simulate import simulate
 
 TABLES = Path(__file__).parent.parent.parent / "benchmarks" / "racing" / "tables"
@@ -34,6 +34,19 @@ def test_answers_to_a_score_by_hand():
     assert answers_to(curves["race"], 40.0) == pytest.approx(5, abs=0.2)
     assert answers_to(curves["race"], 61.0) is None
     assert draw(curves).count("<polyline") == 2
+
+
+def test_the_race_is_compared_where_a_subset_ends_by_hand():
+    """The subset ends on 50 after 100 answers, the race is there after 20 of 40: a fifth; the other never."""
+    rows = [
+        {"arm": arm, "seed": seed, "points": [[0, 0.0], [ends, score]]}
+        for seed in (0, 1)
+        for arm, ends, score in (("1/2", 100, 50.0), ("all", 200, 200.0), ("race", 40, 100.0))
+    ]
+    half, whole = at_ends(rows, resamples=20)
+    assert (half.arm, half.score, half.subset) == ("1/2", 50.0, 100.0)
+    assert half.ratio == half.low == half.high == pytest.approx(0.2, abs=0.01)
+    assert (whole.arm, whole.race, whole.ratio, whole.high) == ("all", None, None, None)
 
 
 def test_more_items_rank_better_and_races_rank_on_few():

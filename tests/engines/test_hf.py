@@ -1,4 +1,4 @@
-"""The lean loop says what transformers' own `generate` says, in float32, token for token."""
+"""The engine says what transformers' own `generate` says, in float32, token for token, on either of its paths."""
 
 import json
 from dataclasses import replace
@@ -60,16 +60,28 @@ def plain(engine: Engine, item: Item, generation: Generation, **more: Any) -> st
     return str(engine.tokenizer.decode(said, skip_special_tokens=True)).strip()
 
 
+@pytest.fixture(params=["lean", "loop"])
+def path(request: pytest.FixtureRequest, llm: Engine, vlm: Engine, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both paths of the engines: the lean one, and the loop over transformers' own layers."""
+    if request.param == "loop":
+        for engine in (llm, vlm):
+            monkeypatch.setattr(engine, "lean", None)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("path")
 def test_a_language_model_says_what_generate_says(llm: Engine):
     asked = items(8, seeing=False)
     assert llm.answer(llm.prepare(asked, TALK, 8)) == [plain(llm, item, TALK) for item in asked]
 
 
+@pytest.mark.usefixtures("path")
 def test_a_vlm_says_what_generate_says(vlm: Engine):
     asked = items(8, seeing=True)
     assert vlm.answer(vlm.prepare(asked, ASK, 8)) == [plain(vlm, item, ASK) for item in asked]
 
 
+@pytest.mark.usefixtures("path")
 def test_the_batch_changes_no_answer(vlm: Engine):
     asked = items(16, seeing=True)
     assert vlm.answer(vlm.prepare(asked, ASK, 1)) == vlm.answer(vlm.prepare(asked, ASK, 16))
@@ -97,6 +109,7 @@ def test_rows_that_end_early_leave_the_others_as_they_were(llm: Engine):
     assert len(lengths) > 1, "all rows end at once: nothing was shown"
 
 
+@pytest.mark.usefixtures("path")
 def test_the_answers_follow_the_live_weights(llm: Engine):
     asked = items(4, seeing=False)
     prepared = llm.prepare(asked, TALK, 4)
@@ -111,6 +124,7 @@ def test_the_answers_follow_the_live_weights(llm: Engine):
     assert llm.answer(prepared) == before
 
 
+@pytest.mark.usefixtures("path")
 def test_weights_that_are_not_numbers_are_an_error_and_not_an_answer(llm: Engine):
     weight = llm.tower["model.norm.weight"]
     before = weight.data.clone()
@@ -193,6 +207,7 @@ def test_weights_that_are_not_numbers_fail_in_beams_too(llm: Engine):
 def test_a_batch_that_does_not_fit_is_halved_and_told(llm: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception):
     asked = items(10, seeing=False)
     expected = llm.answer(llm.prepare(asked, TALK, 10))
+    monkeypatch.setattr(llm, "lean", None)
     greedy = llm._one_by_one
 
     def small(embeddings: torch.Tensor, mask: torch.Tensor, most: int, choose: Choose, stop: Any) -> torch.Tensor:
@@ -215,6 +230,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(llm: Engine, monkeypatch:
     def broken(*_: Any) -> torch.Tensor:
         raise RuntimeError("shapes differ")
 
+    monkeypatch.setattr(llm, "lean", None)
     monkeypatch.setattr(llm, "_one_by_one", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         llm.answer(llm.prepare(items(2, seeing=False), TALK, 2))
@@ -228,6 +244,7 @@ def test_equal_images_are_seen_once(vlm: Engine, monkeypatch: pytest.MonkeyPatch
     assert len(looks) == len({(index % 3, index % len(COLOURS)) for index in range(24)}) == 12
 
 
+@pytest.mark.usefixtures("path")
 def test_a_vlm_answers_a_question_without_an_image(vlm: Engine):
     asked = [*items(2, seeing=False), *items(2, seeing=True)]
     answers = vlm.answer(vlm.prepare(asked, ASK, 4))
@@ -243,6 +260,7 @@ def test_a_prompt_without_one_place_for_the_image_is_refused(vlm: Engine, templa
         vlm.prepare(items(1, seeing=True), replace(ASK, template=template), 1)
 
 
+@pytest.mark.usefixtures("path")
 def test_an_answer_ends_before_the_first_stop_string(llm: Engine):
     asked = items(1, seeing=False)
     (whole,) = llm.answer(llm.prepare(asked, TALK, 1))
@@ -254,6 +272,7 @@ def test_an_answer_ends_before_the_first_stop_string(llm: Engine):
 
 def test_a_batch_ends_where_every_answer_has_stopped(llm: Engine, monkeypatch: pytest.MonkeyPatch):
     asked, long = items(5, seeing=False), replace(TALK, max_new_tokens=64)
+    monkeypatch.setattr(llm, "lean", None)
     whole = llm.answer(llm.prepare(asked, long, 5))
     # A character of each answer's first words, so that all of them stop early.
     stops = tuple({text[2] for text in whole if len(text) > 2})
@@ -305,6 +324,7 @@ def test_a_stream_with_a_stop_string_ends_before_it(llm: Engine):
     assert tokens <= TALK.max_new_tokens
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("seeing", [False, True])
 def test_a_sampled_answer_depends_on_seed_and_item_not_on_the_batch(request: pytest.FixtureRequest, seeing: bool):
     engine: Engine = request.getfixturevalue("vlm" if seeing else "llm")
@@ -316,6 +336,7 @@ def test_a_sampled_answer_depends_on_seed_and_item_not_on_the_batch(request: pyt
     assert engine.answer(engine.prepare(asked, replace(warm, seed=1), 9)) != alone
 
 
+@pytest.mark.usefixtures("path")
 def test_a_cold_sample_is_the_greedy_answer(llm: Engine):
     asked = items(4, seeing=False)
     cold = replace(TALK, temperature=1e-6)

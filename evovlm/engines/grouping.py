@@ -1,0 +1,104 @@
+"""Groups of prompts that begin alike: what they share is computed once. Knows token ids and pictures; no models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evovlm.engines.prompts import Prompt
+
+# Prompts without a picture share their beginning where it is this long, and this share of the mean prompt.
+WORTH_SHARING = 16
+SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one prompt says after the group's beginning: int64 [at least 1], and its image features."""
+
+    index: int  # of the prompt, in item order
+    ids: Tensor
+    last: int  # its last token, known without asking the device
+    features: Tensor | None = None
+    places: Tensor | None = None  # where in `ids` the features go: int64
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prompts that begin with the same tokens and the same picture."""
+
+    ids: Tensor  # the common beginning: int64 [length], perhaps empty
+    features: Tensor | None
+    places: Tensor | None
+    questions: tuple[Question, ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest prompt."""
+        return len(self.ids) + max(len(question.ids) for question in self.questions)
+
+
+def group_prompts(prompts: Sequence[Prompt], indices: Sequence[int], image_token: int | None, most: int) -> list[Group]:
+    """The groups of some prompts, the longest beginning first, each of at most `most` prompts.
+
+    A prompt alone is all beginning but for its last token, which the first step of decoding reads.
+    """
+    found: list[Group] = []
+    for members in _alike(prompts, indices):
+        shared = _shared(prompts, members)
+        if shared == 0:
+            found += [_group(prompts, [index], len(prompts[index].ids) - 1, image_token) for index in members]
+            continue
+        for start in range(0, len(members), most):
+            part = members[start : start + most]
+            length = shared if len(part) > 1 else len(prompts[part[0]].ids) - 1
+            found.append(_group(prompts, part, length, image_token))
+    return sorted(found, key=lambda group: (-len(group.ids), group.questions[0].index))
+
+
+def _alike(prompts: Sequence[Prompt], indices: Sequence[int]) -> list[list[int]]:
+    """Indices by picture; those without one together."""
+    by_picture: dict[int | None, list[int]] = {}
+    for index in indices:
+        features = prompts[index].features
+        by_picture.setdefault(None if features is None else id(features), []).append(index)
+    return list(by_picture.values())
+
+
+def _shared(prompts: Sequence[Prompt], members: Sequence[int]) -> int:
+    """How many first tokens the members share; 0 where that is not worth while."""
+    if len(members) == 1:
+        return len(prompts[members[0]].ids) - 1
+    first = prompts[members[0]].ids
+    shared = min(len(prompts[index].ids) for index in members) - 1  # each keeps a token of its own
+    for index in members[1:]:
+        differ = (first[:shared] != prompts[index].ids[:shared]).nonzero()
+        shared = int(differ[0]) if len(differ) else shared
+    if prompts[members[0]].features is None:
+        mean = sum(len(prompts[index].ids) for index in members) / len(members)
+        return shared if shared >= max(WORTH_SHARING, SHARE * mean) else 0
+    return shared
+
+
+def _group(prompts: Sequence[Prompt], members: Sequence[int], shared: int, image_token: int | None) -> Group:
+    first = prompts[members[0]]
+    places = _places(first.ids[:shared], image_token)
+    seen = 0 if places is None else len(places)
+    questions = []
+    for index in members:
+        rest, features = prompts[index].ids[shared:], prompts[index].features
+        later = _places(rest, image_token) if features is not None else None
+        has_more = features is not None and later is not None and len(later) > 0
+        more = (features[seen:], later) if has_more and features is not None else (None, None)
+        questions.append(Question(index, rest, int(rest[-1]), *more))
+    given = first.features[:seen] if first.features is not None and seen else None
+    return Group(first.ids[:shared], given, places if given is not None else None, tuple(questions))
+
+
+def _places(ids: Tensor, image_token: int | None) -> Tensor | None:
+    if image_token is None:
+        return None
+    return torch.nonzero(ids == image_token).squeeze(1)

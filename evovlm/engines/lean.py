@@ -1,0 +1,122 @@
+"""Answers by the lean path: a tower's weights, a runner and the scheduler, sized to the memory that is free.
+
+Knows prepared prompts and towers; no transformers, no recipes and no scores. The runner stays between candidates, with
+its cache and what was captured, for the weights never move.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evovlm.engines.eight_bit import follow_weights, in_eight_bits
+from evovlm.engines.grouping import group_prompts
+from evovlm.engines.memory import chunk_tokens, is_out_of_memory, new_runner
+from evovlm.engines.prompts import Prepared, cut
+from evovlm.engines.runner import Runner
+from evovlm.engines.sampling import sampler
+from evovlm.engines.schedule import Rules, Schedule, Spent
+from evovlm.engines.tower_view import Tower
+
+
+class Lean:
+    """What answers on a tower. `spent`: the last answering's seconds and work by phase."""
+
+    def __init__(self, tower: Tower, tokenizer: Any, ends: Tensor, image_token: int | None) -> None:
+        self.tower = self._whole = tower
+        self._tokenizer = tokenizer
+        self._ends = frozenset(ends.tolist())
+        self._image_token = image_token
+        self._runner: Runner | None = None
+        self.spent = Spent()
+        self._eight_bit = False
+
+    def use_eight_bit(self, on: bool) -> None:
+        """From now on products in 8 bits, of weights rounded anew before each answering; or whole ones again."""
+        if on == self._eight_bit:
+            return
+        self._drop_runner()
+        self._eight_bit = on
+        self.tower = in_eight_bits(self._whole) if on else self._whole
+
+    def serves(self, prepared: Prepared) -> bool:
+        """Whether these prompts and settings are for this path: one beam, no penalty, no window to slide."""
+        generation = prepared.generation
+        if generation.num_beams > 1 or generation.repetition_penalty != 1.0:
+            return False
+        longest = max((len(prompt.ids) for prompt in prepared.prompts), default=0) + generation.max_new_tokens
+        if self.tower.window is not None and longest > self.tower.window:
+            return False
+        # The last token is read by its id alone.
+        return all(prompt.features is None or prompt.last != self._image_token for prompt in prepared.prompts)
+
+    def answer(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> list[str]:
+        """One answer a prompt, in item order, stripped. `progress` hears 1 for each.
+
+        Where memory is short, half as many rows are tried at a time, told in `prepared.halved`. Raises
+        FloatingPointError for logits that are not finite, torch.OutOfMemoryError or MemoryError where one row does
+        not fit.
+        """
+        answers: dict[int, str] = {}
+        began = time.perf_counter()
+        if self._eight_bit:
+            follow_weights(self.tower)
+        self.spent = Spent(prefill=time.perf_counter() - began)
+
+        def done(prompt: int, tokens: list[int]) -> None:
+            text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+            answers[prompt] = cut(text, prepared.generation.stop).strip()
+            if progress is not None:
+                progress(1)
+
+        while len(answers) < len(prepared.prompts):
+            pending = [index for batch in prepared.batches for index in batch if index not in answers]
+            rows = max(len(batch) for batch in prepared.batches)
+            if not self._fits(prepared, pending, rows, done):
+                prepared.halve(rows)
+        return [answers[index] for index in range(len(prepared.prompts))]
+
+    def _fits(
+        self, prepared: Prepared, pending: Sequence[int], rows: int, done: Callable[[int, list[int]], None]
+    ) -> bool:
+        """Answer what is pending; False where memory ran out, and what the attempt held is free by then."""
+        try:
+            self._attempt(prepared, pending, rows, done)
+        except (MemoryError, RuntimeError) as error:
+            if rows == 1 or not is_out_of_memory(error):
+                raise
+        else:
+            return True
+        self._drop_runner()
+        return False
+
+    def _drop_runner(self) -> None:
+        self._runner = None
+        if self.tower.embed.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _attempt(
+        self, prepared: Prepared, pending: Sequence[int], rows: int, done: Callable[[int, list[int]], None]
+    ) -> None:
+        generation = prepared.generation
+        plan = (tuple(pending), rows)
+        if prepared.plan is None or prepared.plan[0] != plan:
+            prepared.plan = (plan, group_prompts(prepared.prompts, pending, self._image_token, rows))
+        groups = prepared.plan[1]
+        self._runner = runner = new_runner(self.tower, groups, rows, generation.max_new_tokens, self._runner)
+        schedule = Schedule(self.tower, runner, chunk_tokens(self.tower))
+        stop = generation.stop
+        stopped = (lambda made: self._says(made, stop)) if stop else None
+        rules = Rules(generation.max_new_tokens, self._ends, stopped)
+        try:
+            schedule.run(groups, rules, sampler(generation, [prompt.key for prompt in prepared.prompts]), done)
+        finally:
+            self.spent = self.spent + schedule.spent
+
+    def _says(self, made: list[int], stop: Sequence[str]) -> bool:
+        text: str = self._tokenizer.decode(made, skip_special_tokens=True)
+        return cut(text, stop) != text

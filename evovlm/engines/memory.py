@@ -1,0 +1,96 @@
+"""How much of the free memory answers may take: rows, cache and chunk. Knows towers and runners; asks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import psutil
+import torch
+
+from evovlm.engines.grouping import Group
+from evovlm.engines.plain_runner import PlainRunner
+from evovlm.engines.runner import Runner, Size
+from evovlm.engines.tower_view import Tower
+
+# Of the free memory on an accelerator: the rest is for the chunk in work and for fragments.
+SHARE = 0.85
+# Tokens read at a time: enough to fill the products, few enough to keep what lies between them small.
+LARGEST_CHUNK = 24576
+SMALLEST_CHUNK = 2048
+CHUNK_ON_CPU = 8192
+CAPACITY_STEP = 64  # so that sets of nearly equal lengths share a cache
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def chunk_bytes(tower: Tower) -> int:
+    """Bytes that one token of a chunk takes at the widest place of a layer."""
+    layer = tower.layers[0]
+    wide = layer.gate_up.shape[0] + layer.down.shape[1] + layer.qkv.shape[0] + 5 * tower.embed.shape[1]
+    return int(wide * tower.embed.element_size())
+
+
+def chunk_tokens(tower: Tower) -> int:
+    """How many tokens to read at a time."""
+    if tower.embed.device.type != "cuda":
+        return CHUNK_ON_CPU
+    free = _free(tower.embed.device) * SHARE
+    return max(SMALLEST_CHUNK, min(LARGEST_CHUNK, int(free / chunk_bytes(tower))))
+
+
+def has_fused(tower: Tower) -> bool:
+    """Whether the fused kernels serve this tower where it is."""
+    width = tower.dim
+    return tower.embed.device.type == "cuda" and find_spec("triton") is not None and width in (16, 32, 64, 128, 256)
+
+
+def new_runner(tower: Tower, groups: Sequence[Group], rows: int, most: int, last: Runner | None) -> Runner:
+    """A runner for these groups, `rows` texts at a time; the last one where it serves them too."""
+    rows = min(rows, sum(len(group.questions) for group in groups))
+    if not has_fused(tower):
+        capacity = max(group.longest for group in groups) + most
+        if isinstance(last, PlainRunner) and last.serves(rows, capacity):
+            return last
+        return PlainRunner(tower, rows, capacity)
+    from evovlm.engines.pooled_runner import PooledRunner
+
+    size = _size(groups, rows, most)
+    if isinstance(last, PooledRunner) and last.serves(size):
+        return last
+    if isinstance(last, PooledRunner):
+        last.free()
+    room = int(_free(tower.embed.device) * SHARE) - SMALLEST_CHUNK * chunk_bytes(tower)
+    widest = LARGEST_CHUNK * chunk_bytes(tower)
+    room = room - widest if room > 3 * widest else room // 2
+    tokens = min(size.tokens, room // tower.token_bytes)
+    least = size.rows * size.own + max(len(group.ids) for group in groups)
+    if tokens < least:
+        raise torch.OutOfMemoryError(f"a cache of {least} tokens does not fit into {room} bytes")
+    return PooledRunner(tower, size._replace(tokens=tokens), size)
+
+
+def _size(groups: Sequence[Group], rows: int, most: int) -> Size:
+    own = _up(max(len(question.ids) for group in groups for question in group.questions) + most)
+    beginnings, taken = 0, 0
+    for group in groups:  # the longest come first
+        if taken + len(group.questions) > rows:
+            break
+        beginnings, taken = beginnings + len(group.ids), taken + len(group.questions)
+    longest = _up(max(len(group.ids) for group in groups))
+    return Size(rows=rows, own=own, longest=longest, tokens=rows * own + _up(max(beginnings, longest)))
+
+
+def _up(tokens: int) -> int:
+    return -(-tokens // CAPACITY_STEP) * CAPACITY_STEP
+
+
+def _free(device: torch.device) -> int:
+    """Bytes: what the device has left and what the allocator holds unused."""
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused

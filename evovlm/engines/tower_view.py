@@ -1,0 +1,137 @@
+"""A language tower as the few tensors that its arithmetic needs, over the live weights of a transformers model.
+
+Knows transformers' decoder layers of the Mistral, Llama and Qwen2 families; computes nothing. Query, key and value
+weights come to lie behind one another, gate and up too, so that one product reads them; the model's own parameters
+become views of them and keep their identity, so that whoever writes them in place is seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KNOWN_LAYERS = ("MistralDecoderLayer", "LlamaDecoderLayer", "Qwen2DecoderLayer")
+# Rotary tables of these kinds do not depend on how long the text is.
+KNOWN_ROPES = ("default", "linear", "llama3", "yarn")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One decoder layer's weights [out, in]."""
+
+    before: Tensor  # the norm before attention [hidden]
+    qkv: Any  # [(heads + 2 kv_heads) * dim, hidden]
+    bias: Tensor | None
+    out: Any  # [hidden, heads * dim]
+    after: Tensor  # the norm before the MLP [hidden]
+    gate_up: Any  # [2 * inner, hidden]
+    down: Any  # [hidden, inner]
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A decoder's live weights and shape."""
+
+    layers: tuple[Layer, ...]
+    embed: Tensor  # [vocabulary, hidden]
+    norm: Tensor
+    head: Any  # [vocabulary, hidden]
+    eps: float
+    heads: int
+    kv_heads: int
+    dim: int  # of a head
+    window: int | None  # tokens that attention looks back, None: all
+    rotary: Any
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values in all layers."""
+        return 2 * len(self.layers) * self.kv_heads * self.dim * self.embed.element_size()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all products' weights, the head's too: what each step reads at least."""
+        layer = self.layers[0]
+        one = layer.qkv.nbytes + layer.out.nbytes + layer.gate_up.nbytes + layer.down.nbytes
+        return int(len(self.layers) * one + self.head.nbytes)
+
+    @property
+    def linear_weights(self) -> int:
+        """Weights of one layer's products."""
+        layer = self.layers[0]
+        return int(layer.qkv.numel() + layer.out.numel() + layer.gate_up.numel() + layer.down.numel())
+
+    def rotary_table(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [length, dim] of the first positions, in the tower's dtype."""
+        positions = torch.arange(length, device=self.embed.device)[None]
+        cos, sin = self.rotary(self.embed[:1, None], positions)
+        return cos[0].contiguous(), sin[0].contiguous()
+
+
+def view_of(model: Any, decoder: Any) -> Tower | None:
+    """The tower of a causal model, or None where its layers are of a kind that is not known here."""
+    config = decoder.config
+    layers = list(decoder.layers)
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    known = all(type(layer).__name__ in KNOWN_LAYERS and _is_plain(layer) for layer in layers)
+    if not layers or not known or config.hidden_act != "silu" or rope not in KNOWN_ROPES:
+        return None
+    if model.lm_head.bias is not None:
+        return None
+    attention = layers[0].self_attn
+    heads = config.num_attention_heads
+    return Tower(
+        layers=tuple(_layer(layer) for layer in layers),
+        embed=decoder.embed_tokens.weight.data,
+        norm=decoder.norm.weight.data,
+        head=model.lm_head.weight.data,
+        eps=decoder.norm.variance_epsilon,
+        heads=heads,
+        kv_heads=heads // attention.num_key_value_groups,
+        dim=attention.head_dim,
+        window=getattr(config, "sliding_window", None),
+        rotary=decoder.rotary_emb,
+    )
+
+
+def _is_plain(layer: Any) -> bool:
+    linear = (layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)
+    projections = (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj)
+    return all(isinstance(part, nn.Linear) for part in (*linear, *projections)) and all(
+        part.bias is None for part in linear
+    )
+
+
+def _layer(layer: Any) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    return Layer(
+        before=layer.input_layernorm.weight.data,
+        qkv=_join([part.weight for part in projections]),
+        bias=None if attention.q_proj.bias is None else _join([part.bias for part in projections]),
+        out=attention.o_proj.weight.data,
+        after=layer.post_attention_layernorm.weight.data,
+        gate_up=_join([mlp.gate_proj.weight, mlp.up_proj.weight]),
+        down=mlp.down_proj.weight.data,
+    )
+
+
+def _join(parts: Sequence[nn.Parameter]) -> Tensor:
+    """One tensor of all parts' rows; the parts become views of it, where they are not already."""
+    tensors = [part.data for part in parts]
+    rows = sum(len(tensor) for tensor in tensors)
+    storage = tensors[0].untyped_storage().data_ptr()
+    ends = [tensor.data_ptr() + tensor.nbytes for tensor in tensors]
+    joined = all(tensor.untyped_storage().data_ptr() == storage and tensor.is_contiguous() for tensor in tensors)
+    if joined and all(end == tensor.data_ptr() for end, tensor in zip(ends, tensors[1:], strict=False)):
+        return torch.as_strided(tensors[0], (rows, *tensors[0].shape[1:]), tensors[0].stride())
+    whole = torch.cat(tensors)
+    start = 0
+    for part in parts:
+        part.data = whole[start : start + len(part)]
+        start += len(part)
+    return whole

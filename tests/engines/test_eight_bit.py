@@ -1,0 +1,56 @@
+"""Products in 8 bits follow the live weights, and stay within what e4m3 can tell apart."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from evovlm.engines.eight_bit import in_eight_bits, rounded
+from evovlm.engines.hf import Engine
+from evovlm.tasks import Generation, Item
+from tests.hub_layouts import save_llm
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine.load(save_llm(tmp_path_factory.mktemp("llm") / "llm"), dtype=torch.float32)
+
+
+def test_each_row_is_rounded_by_its_own_largest():
+    stored, scale = rounded(torch.tensor([[448.0, 1.0, 0.0], [0.0, -0.224, 0.112], [0.0, 0.0, 0.0]]))
+    assert scale[0] == 1.0
+    back = stored.float() * scale[:, None]
+    assert torch.allclose(back, torch.tensor([[448.0, 1.0, 0.0], [0.0, -0.224, 0.112], [0.0, 0.0, 0.0]]))
+
+
+def test_a_product_loses_no_more_than_three_bits_of_mantissa_do(llm: Engine):
+    assert llm.lean is not None
+    stream = torch.Generator().manual_seed(0)
+    inputs = torch.randn(32, 64, generator=stream)
+    whole, small = llm.lean.tower.layers[0].gate_up, in_eight_bits(llm.lean.tower).layers[0].gate_up
+    exact = inputs @ whole.t()
+    error = ((small.product(inputs, None) - exact).norm() / exact.norm()).item()
+    assert 1e-3 < error < 0.05  # half a unit of 2^-3 a factor at the most, of which most cancels
+
+
+def test_the_copies_follow_the_live_weights_and_whole_products_come_back(llm: Engine):
+    assert llm.lean is not None
+    items = [Item(str(number), "one two three " * number, ("x",), None) for number in range(1, 5)]
+    prepared = llm.prepare(items, Generation("{question}", 8), 4)
+    before = llm.answer(prepared)
+    llm.lean.use_eight_bit(True)
+    try:
+        first = llm.answer(prepared)
+        weight = llm.tower["model.layers.0.mlp.down_proj.weight"]
+        weight.data.mul_(-3.0)
+        assert llm.answer(prepared) != first
+        weight.data.div_(-3.0)
+        assert llm.answer(prepared) == first
+    finally:
+        llm.lean.use_eight_bit(False)
+    assert llm.answer(prepared) == before
+
+
+def test_a_folder_of_another_family_keeps_to_the_plain_path(tmp_path: Path):
+    engine = Engine.load(save_llm(tmp_path / "llm", family="llama", attention_bias=True), dtype=torch.float32)
+    assert engine.lean is None, "a bias behind attention is not known to the lean path"
