@@ -30,11 +30,11 @@ from evovlm.genome import Gene, express, genes_of, search_of, search_settings
 from evovlm.heldout import Contestant, contestants, judge, searched
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
 from evovlm.mergers import AUTOMATIC, Keeping
-from evovlm.phases import profile_of
 from evovlm.race import RaceSettings
 from evovlm.rates import measure_rates
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
+from evovlm.report.profile import profile_of
 from evovlm.rivals import rivals_of
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher

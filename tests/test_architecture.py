@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     6: ["cli", "console"],
     5: ["optuna_export", "report", "choice", "evolution", "searching", "stages", "suggest", "merge_search", "atlas"],
-    4: ["study", "scored", "study_raced", "study_steady", "study_log", "study_lock", "heldout", "front", "phases"],
+    4: ["study", "scored", "study_raced", "study_steady", "study_log", "study_lock", "heldout", "front"],
     3: ["evaluators"],
     2: [
         "build",

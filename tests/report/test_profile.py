@@ -5,8 +5,8 @@ import torch
 
 from evovlm.errors import RecipeError
 from evovlm.mergers import Keeping, refuse_cpu
-from evovlm.phases import profile_of
 from evovlm.rates import Rates, measure_rates
+from evovlm.report.profile import profile_of
 from evovlm.study_log import Trial
 
 RATES = Rates("cpu", copy=1e9, matrix=1e12, dtype="float32", upload=None)
