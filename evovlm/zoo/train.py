@@ -32,7 +32,9 @@ from evovlm.zoo.tokenizer import train_tokenizer
 
 Weights = dict[str, Tensor]
 TOKENIZER_TEXTS = 20_000
-EARLY, LATE = (0, 1, 2), (5, 6, 7)  # the layers that a tune may be too eager in
+# The layers that a tune may be too eager in: the maths models' at one end, `ja`'s and `vlm`'s by blocks in turn.
+EARLY, LATE = (0, 1, 2), (5, 6, 7)
+EVEN, ODD = (0, 1, 4, 5), (2, 3, 6, 7)
 
 
 def small_plan() -> Plan:
@@ -40,8 +42,8 @@ def small_plan() -> Plan:
     stages = {
         "base": Stage(corpus.base_mixture, 500_000, Schedule(6000, 2e-3)),
         "align": Stage(corpus.align_mixture, 80_000, Schedule(3000, 1e-3, rates=eyes_only)),
-        "vlm": Stage(corpus.vlm_mixture, 60_000, Schedule(600, 4e-4, rates=OverTuned(6.0, LATE, head=True))),
-        "ja": Stage(corpus.ja_mixture, 40_000, Schedule(400, 4e-4, rates=OverTuned(6.0, EARLY, head=False))),
+        "vlm": Stage(corpus.vlm_mixture, 60_000, Schedule(600, 4e-4, rates=OverTuned(10.0, ODD, head=True))),
+        "ja": Stage(corpus.ja_mixture, 40_000, Schedule(400, 4e-4, rates=OverTuned(10.0, EVEN, head=False))),
         "math": Stage(corpus.math_mixture, 20_000, Schedule(400, 5e-4, 64, OverTuned(4.0, LATE, head=True))),
         "math2": Stage(corpus.math2_mixture, 20_000, Schedule(400, 5e-4, 64, OverTuned(4.0, EARLY, head=False))),
     }
