@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -49,6 +50,7 @@ def start(
     from app.server import stay_at_home
 
     share_heaps()
+    check_port(host, port)
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # As the command line sets it, before torch loads: spinning threads starve where other work shares the cores.
@@ -63,17 +65,29 @@ def start(
         from app.samples import read_photographs
         from app.searches import Searches
         from app.server import build_server
-        from app.shelf import Shelf, free_memory
+        from app.shelf import Shelf, check_device, free_memory
 
         log_as_json()
+        check_device(device)
         offering = offer(models or [], studies, download=download)
         shelf = Shelf(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)
         running = Searches(studies, device=device)
         page = build_page(offering, shelf, running, photographs=read_photographs(photos), may_search=searches)
-        server = build_server(page, shelf, running, auth=_name_and_password(auth), where=host)
+        server = build_server(page, shelf, running, auth=_name_and_password(auth), where=host, pictures=pictures)
         print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
         # A stop waits for no open stream: whoever looks on would keep the server up.
         uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises UserError where the address cannot be listened on: better known before models are opened."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"--host {host} --port {port}: {reason}; choose another with --port or --host") from None
 
 
 def _name_and_password(auth: str | None) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -42,9 +43,18 @@ def stay_at_home(pictures: str) -> None:
 
 
 def build_server(
-    page: gr.Blocks, shelf: Shelf, searches: Searches, *, auth: tuple[str, str] | None = None, where: str = "127.0.0.1"
+    page: gr.Blocks,
+    shelf: Shelf,
+    searches: Searches,
+    *,
+    pictures: str,
+    auth: tuple[str, str] | None = None,
+    where: str = "127.0.0.1",
 ) -> FastAPI:
-    """The page at /, its health at /healthz (which asks for no password and tells nothing of the host)."""
+    """The page at /, its health at /healthz (which asks for no password and tells nothing of the host).
+
+    `pictures`: visitors' pictures, a folder that goes with the server.
+    """
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
@@ -52,6 +62,7 @@ def build_server(
         yield
         tidying.cancel()
         searches.close()
+        shutil.rmtree(pictures, ignore_errors=True)  # here, for a signal ends the process right after
 
     server = FastAPI(lifespan=alive, docs_url=None, redoc_url=None, openapi_url=None)
 

@@ -17,6 +17,7 @@ from benchmarks.commands.run import run
 from benchmarks.commands.score import score
 from benchmarks.commands.show import show
 from benchmarks.commands.tasks import tasks
+from benchmarks.speed.command import speed
 from benchmarks.studies.command import study
 from evovlm.errors import UserError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, compare, show, score, leaderboard, overlap, tasks, lmeh, study):
+for command in (run, compare, show, score, leaderboard, overlap, tasks, lmeh, study, speed):
     app.command()(command)
 
 

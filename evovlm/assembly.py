@@ -121,10 +121,19 @@ class Assembly:
 
         A method would scale them (slerp, a sum of weights that is not 1) or round them to another model's dtype.
         """
-        kept = self._untouched(job) if job.name in VOCABULARY_TENSORS else None
-        if kept is not None and bool(kept.any()):
-            merged[kept] = tower_tensor(self.owner, job.name)[kept].to(self.dtype).to(merged.dtype)
+        kept = self.kept_rows(job)
+        if kept is not None:
+            rows, values = kept
+            merged[rows] = values.to(merged.dtype)
         return merged
+
+    def kept_rows(self, job: Job) -> tuple[Tensor, Tensor] | None:
+        """Which rows those are (int64) and the owner's values in the recipe's dtype; None where there are none."""
+        kept = self._untouched(job) if job.name in VOCABULARY_TENSORS else None
+        if kept is None or not bool(kept.any()):
+            return None
+        rows = kept.nonzero().flatten()
+        return rows, tower_tensor(self.owner, job.name)[rows].to(self.dtype)
 
     def _untouched(self, job: Job) -> Tensor | None:
         """Rows that no source but the owner has, or that have no base to be measured from: bool [output rows]."""

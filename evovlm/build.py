@@ -29,6 +29,7 @@ from evovlm.version import VERSION
 Progress = Callable[[int, int], None]  # bytes written so far, bytes in all
 # More threads than this only wait for memory bandwidth, and each holds one tensor.
 MOST_THREADS = 8
+PIECE = 2**18  # elements looked at together
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,11 @@ def _write(writer: CheckpointWriter, key: str, tensor: Tensor) -> int:
 
 
 def _refuse_non_finite(tensor: Tensor, job: Job) -> None:
-    # A sum is finite where all are (and overflows only where the weights are useless anyway).
-    if not bool(torch.isfinite(tensor.sum(dtype=torch.float32))):
+    # A sum is finite where all are (and overflows only where the weights are useless anyway). In pieces, for torch
+    # widens the whole of what it sums.
+    flat = tensor.reshape(-1)
+    pieces = (flat[start : start + PIECE] for start in range(0, flat.numel(), PIECE))
+    if not all(bool(torch.isfinite(piece.sum(dtype=torch.float32))) for piece in pieces):
         raise CheckpointError(
             f"{job.key}: the merge gives values that are not finite; lower the weights of group {job.group!r}"
             " or check that no source holds NaN"

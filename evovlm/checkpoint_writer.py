@@ -6,6 +6,8 @@ Knows bytes and files; no models. The folder appears under its name whole or not
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import json
 import os
 import shutil
@@ -97,6 +99,7 @@ class CheckpointWriter:
         self._files: list[int] = []
         self._written: set[str] = set()
         self._writing = 0
+        self._lock: int | None = None  # tells others that somebody writes here; the system drops it with the process
         self._idle = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -105,8 +108,10 @@ class CheckpointWriter:
         try:
             with self._told_when_full():
                 self.out.parent.mkdir(parents=True, exist_ok=True)
+                self._sweep()
                 self._refuse_small_disk()
                 self.folder.mkdir()
+                self._lock = _locked(self.folder)
                 self._lay_out()
         except BaseException:
             self._discard()
@@ -200,6 +205,17 @@ class CheckpointWriter:
         """Remove what lies under the temporary name; after a successful rename there is nothing."""
         self._close(sync=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _sweep(self) -> None:
+        """Remove what writers of the same folder left that were killed."""
+        for left in self.out.parent.glob(f".{glob.escape(self.out.name)}.????????.partial"):
+            lock = _locked(left)
+            if lock is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
 
     def _refuse_small_disk(self) -> None:
         free = shutil.disk_usage(self.out.parent).free
@@ -219,6 +235,17 @@ class CheckpointWriter:
             if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
                 raise CheckpointError(f"{error.filename or self.out}: {error.strerror}; name another folder") from error
             raise
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds a folder's lock; None where another process does, or the file system has no locks."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file
 
 
 def _into_shards(infos: Sequence[TensorInfo], most: int) -> list[list[TensorInfo]]:

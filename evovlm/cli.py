@@ -32,8 +32,11 @@ recipe_app = typer.Typer(help="Check, show and convert recipes.", no_args_is_hel
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(recipe_app, name="recipe")
 
-# What the disk may do to anybody: full, quota, read-only, forbidden.
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# What the disk may do to anybody: full, quota, read-only, forbidden, a path that leads nowhere.
+DISK_FAULTS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
 
 GENES_SHOWN = 60
 
@@ -198,6 +201,15 @@ def evolve(
         int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
     ] = None,
     time_limit: Annotated[float | None, typer.Option(min=0.1, help="With --ray: seconds a candidate may take.")] = None,
+    sources_in: Annotated[
+        str, typer.Option(help="On a GPU, where sources are kept: auto, gpu, host (pinned, streamed) or disk (mapped).")
+    ] = "auto",
+    eight_bit: Annotated[
+        bool, typer.Option(help="On a GPU, keep task vectors in 8 bits; what that loses is told.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option(help="Tell seconds by phase a candidate, beside what the machine's rates allow.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     download: Download = False,
@@ -218,6 +230,7 @@ def evolve(
     """
     from evovlm.console import OUT, BarWatch, JsonWatch, bars
     from evovlm.evolution import EvolveSettings
+    from evovlm.mergers import Keeping, refuse_cpu
     from evovlm.race import RaceSettings
     from evovlm.recipe_file import read_recipe
     from evovlm.report import write_report
@@ -228,8 +241,22 @@ def evolve(
         raise UserError("--workers and --time-limit belong to --ray; add `--ray auto`")
     pool = Workers(ray, workers, time_limit) if ray is not None else None
     racing = RaceSettings() if race else None
+    keeping = Keeping(sources_in, eight_bit)
+    refuse_cpu(keeping, device)
     settings = EvolveSettings(
-        trials, items, seed, judged, device, checkpoint, download, rivals, pool, racing, keep_diverse
+        trials,
+        items,
+        seed,
+        judged,
+        device,
+        checkpoint,
+        download,
+        rivals,
+        pool,
+        racing,
+        keep_diverse,
+        keeping=keeping,
+        profile=profile,
     )
     loaded = read_recipe(recipe)
     if dry_run:
@@ -413,7 +440,7 @@ def _print_plan(plan: Plan) -> None:
 
 def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
     from evovlm import study_log
-    from evovlm.console import OUT, answers_table, held_out_table, told_luck
+    from evovlm.console import OUT, answers_table, held_out_table, profile_table, told_luck
 
     OUT.print(held_out_table(result))
     rows = list(study_log.read_rows(out / study_log.HELD_OUT_ANSWERS))
@@ -423,6 +450,8 @@ def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
         f"Winner: trial {chosen['trial']}, {chosen['search_score']:.2f} on the search items,"
         f" {chosen['choice_score']:.2f} on fresh ones: {told_luck(chosen['luck'])}."
     )
+    if "profile" in result:
+        OUT.print(profile_table(result["profile"]))
     if "front" in result:
         OUT.print(f"front       {len(result['front']['points'])} recipes in {out / study_log.FRONT}")
     if (out / study_log.ATLAS).exists():
@@ -454,6 +483,9 @@ def main() -> None:
         if error.errno not in DISK_FAULTS:
             raise
         errors.print(Text.assemble(("error: ", "red"), f"{error.filename or 'disk'}: {error.strerror}"))
+        sys.exit(2)
+    except (FloatingPointError, MemoryError) as error:
+        errors.print(Text.assemble(("error: ", "red"), str(error) or "not enough memory; lower --batch or --items"))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -173,3 +173,24 @@ def _row(table: Table, name: str, cell: Mapping[str, Any], *, last: bool = False
     if not last and versus["ci95"][0] <= 0 <= versus["ci95"][1]:
         difference += " n.s."
     table.add_row(name, f"{cell['score']:.2f}", f"{low:.1f} to {high:.1f}", f"{cell['exact']:.1%}", difference)
+
+
+def profile_table(profile: Mapping[str, Any]) -> Table:
+    """Median seconds of each phase of a candidate, and how many times the machine's floor that is."""
+    rates = profile["rates"]
+    title = (
+        f"Seconds a candidate, median of {profile['trials']} trials"
+        f" (copies {rates['copy'] / 1e9:,.0f} GB/s, multiplies {rates['matrix'] / 1e12:,.2f} TFLOP/s {rates['dtype']})"
+    )
+    table = Table(title=title)
+    for column in ("phase", "seconds", "floor", "times the floor"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for phase, row in profile["phases"].items():
+        floor, ratio = row["floor"], row["ratio"]
+        table.add_row(
+            phase,
+            f"{row['seconds']:.4f}",
+            "" if floor is None else f"{floor:.4f}",
+            "" if ratio is None else f"{ratio:.2f}",
+        )
+    return table

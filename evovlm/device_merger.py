@@ -71,6 +71,7 @@ class DeviceMerger:
         parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
         self._feed = Feed([[one for job in part for one in self._sources.wanted(job)] for part in parts], self._device)
         self._parts = [self._launches(index, part, tower) for index, part in enumerate(parts)]
+        self._kept = [kept for job in jobs if (kept := self._kept_rows(job, tower[job.name].data)) is not None]
         self._tables: dict[tuple[str, str, str, int], DrawSums | Magnitudes | None] = {}
 
     @property
@@ -100,11 +101,21 @@ class DeviceMerger:
             for launch in launches:
                 self._launch(candidate, launch)
             self._feed.done(index)
+        for live, rows, values in self._kept:
+            live[rows] = values
         launched = [launch for part in self._parts for launch in part]
         faults = torch.cat([launch.batch.faults for launch in launched]).cpu()  # waits for the whole merge
         if bool(faults.any()):
             names = [job.name for launch in launched for job in launch.jobs]
             raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
+
+    def _kept_rows(self, job: Job, live: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The owner's own vocabulary rows, which go back into the live tensor after each merge."""
+        kept = self._assembly.kept_rows(job)
+        if kept is None:
+            return None
+        rows, values = kept
+        return live, rows.to(self._device), values.to(live.dtype).to(self._device)
 
     def _launch(self, candidate: Assembly, launch: _Launch) -> None:
         method, options, batch = candidate.recipe.method, candidate.options, launch.batch

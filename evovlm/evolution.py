@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.atlas import finished_atlas, make_atlas, refuse_atlas
@@ -27,9 +29,12 @@ from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
 from evovlm.heldout import Contestant, contestants, judge, searched
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
+from evovlm.mergers import AUTOMATIC, Keeping
 from evovlm.race import RaceSettings
+from evovlm.rates import measure_rates
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
+from evovlm.report.profile import profile_of
 from evovlm.rivals import rivals_of
 from evovlm.routing.space import DataFlow, data_flow
 from evovlm.search import Searcher, make_searcher
@@ -66,6 +71,8 @@ class EvolveSettings:
     workers: Workers | None = None  # None: candidates are evaluated in this process
     race: RaceSettings | None = None  # None: every candidate is asked all search items
     keep_diverse: bool = False  # an atlas of the best merges by skill profile
+    keeping: Keeping = AUTOMATIC  # where a GPU's merge keeps its sources
+    profile: bool = False  # measure the machine's rates, and tell seconds by phase beside them
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,8 @@ class Plan:
             "versions": versions(),
             "hardware": hardware(self.settings.device),
         }
+        if self.settings.keeping.eight_bit:
+            header["eight_bit"] = True  # other weights, so another study
         if self.settings.race is not None:
             header["race"] = asdict(self.settings.race)
         # Through JSON and back, so that a header compares equal to itself read from disk.
@@ -195,6 +204,9 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     }
     if front is not None:
         result["front"] = front
+    if plan.settings.profile:
+        rates = measure_rates(torch.device(plan.settings.device))
+        result["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, len(plan.search_items)))
     if atlas is not None:
         result["atlas"] = {key: value for key, value in atlas.items() if key != "cells"}
     if plan.settings.checkpoint:
@@ -232,7 +244,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
     cache = None if "latency" in search_of(recipe).objectives else AnswerCache(study.folder / study_log.CACHE)
     if settings.workers is not None and len(study.trials) < plan.trials:
-        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download)
+        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download, settings.keeping)
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
     evaluator = evaluator_for(recipe)(
         plan.assembly,
@@ -242,10 +254,14 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         on_halved=lambda rows: study_log.log_event(
             study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
         ),
+        keeping=settings.keeping,
+        tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
         cache=cache,
     )
     if settings.workers is not None:
         return evaluator
+    if len(study.trials) < plan.trials:
+        evaluator.prepare(items)  # an image that cannot be read is told now, and is no candidate's fault
     if settings.race is not None or search_of(recipe).fidelity is not None:
         answer = LocalAnswers(evaluator, recipe, items)
         search_raced(study, searcher, answer, len(items), settings.race, plan.trials, on_trial)
@@ -271,6 +287,8 @@ def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
     if plan.settings.keep_diverse and not finished_atlas(study):
         return None
     if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result["held_out"]["controls"]):
+        return None
+    if plan.settings.profile and "profile" not in result:
         return None
     return None if plan.settings.checkpoint and not Path(result.get("checkpoint", "")).is_dir() else result
 

@@ -54,15 +54,20 @@ class Placement:
         return "; ".join(told)
 
 
+def refuse_unknown_place(asked: str) -> None:
+    """Raises RecipeError, listing the choices."""
+    if asked not in (AUTO, *PLACES):
+        raise RecipeError(f"--sources-in: unknown place {asked!r}; choose from {[AUTO, *PLACES]}")
+
+
 def choose_places(nbytes: Mapping[str, int], memory: Memory, asked: str = AUTO) -> Placement:
     """Place each model, the first ones first on the GPU while they fit, then in host memory, then on disk.
 
     nbytes: by label, in order of use. asked: `auto`, or the place that all are forced to.
     Raises RecipeError: an unknown place.
     """
+    refuse_unknown_place(asked)
     if asked != AUTO:
-        if asked not in PLACES:
-            raise RecipeError(f"--sources-in: unknown place {asked!r}; choose from {[AUTO, *PLACES]}")
         return Placement({label: place for label in nbytes for place in PLACES if place == asked}, dict(nbytes))
     room = {
         "gpu": memory.gpu_free - KEPT_FREE_GPU * memory.gpu_total,

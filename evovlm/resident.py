@@ -49,6 +49,13 @@ class ResidentMerger:
         self._kept: dict[tuple[str, str, bool], _Kept] = {}
         self._bases: dict[str, Tensor | None] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a merge has to move: inputs read once as the checkpoints hold them, outputs written once."""
+        width = self._assembly.dtype.itemsize
+        models = len(self._assembly.recipe.sources) + METHODS[self._assembly.recipe.method].needs_base
+        return sum(one.numel() * (models * width + one.element_size()) for one in self._tower.values())
+
     def merge(self, recipe: Recipe) -> None:
         """Overwrite the live tower with a candidate. Same models, method and seed; other parameters.
 

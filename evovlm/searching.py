@@ -23,6 +23,7 @@ from evovlm.evaluators.question import AnswerAll
 from evovlm.evaluators.racer import Racer
 from evovlm.evaluators.remote import RemoteJob, hashes_of, items_hash
 from evovlm.genome import search_of
+from evovlm.mergers import AUTOMATIC, Keeping
 from evovlm.race import RaceSettings
 from evovlm.recipe import Recipe
 from evovlm.search import Searcher
@@ -155,7 +156,14 @@ def asked_of(recipe: Recipe, root: Path, items: tuple[str, ...]) -> Asked:
     return Asked(task, cheaper, items, several=bool(search.objectives))
 
 
-def remote_job(recipe: Recipe, assembly: Assembly, items: tuple[Item, ...], device: str, download: bool) -> RemoteJob:
+def remote_job(
+    recipe: Recipe,
+    assembly: Assembly,
+    items: tuple[Item, ...],
+    device: str,
+    download: bool,
+    keeping: Keeping = AUTOMATIC,
+) -> RemoteJob:
     """What workers are told. Every model file is read once, for its hash."""
     return RemoteJob(
         recipe=recipe.model_dump_json(by_alias=True),
@@ -166,5 +174,7 @@ def remote_job(recipe: Recipe, assembly: Assembly, items: tuple[Item, ...], devi
         device=device,
         threads=torch.get_num_threads(),
         download=download,
+        sources_in=keeping.place,
+        eight_bit=keeping.eight_bit,
         caching="latency" not in search_of(recipe).objectives,
     )

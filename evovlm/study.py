@@ -10,67 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from evovlm import study_log
 from evovlm.errors import CANDIDATE_FAULTS, StudyError
 from evovlm.genome import Gene, express
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import moved, write_recipe
+from evovlm.scored import Raced, Scored
 from evovlm.search import Genome, Score, Searcher
 from evovlm.study_log import Trial, best_trial
 
 # Header entries that must not change under a study's feet; the rest is told, not enforced.
 BINDING = ("recipe", "genes", "search", "items", "race")
 ANSWERS_KEPT = 24
-
-
-class Scored(Protocol):
-    """What the study needs of an evaluation."""
-
-    @property
-    def score(self) -> float:
-        """The mean, higher is better."""
-
-    @property
-    def spread(self) -> float:
-        """Its standard error."""
-
-    @property
-    def exact_share(self) -> float:
-        """The share of exact answers."""
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Seconds by phase."""
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """All objectives, the score first; empty where the score is the only one."""
-
-    @property
-    def scores(self) -> tuple[float, ...]:
-        """A score an item."""
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """An answer an item."""
-
-
-class Raced(Scored, Protocol):
-    """What the study needs of a raced candidate's evaluation."""
-
-    @property
-    def seen(self) -> tuple[int, ...]:
-        """Which of the study's items it was asked."""
-
-    @property
-    def cheap(self) -> float | None:
-        """Its score at a lower fidelity."""
-
-    @property
-    def promoted(self) -> bool:
-        """Whether it was asked in full."""
 
 
 Evaluate = Callable[[Recipe], Scored]
@@ -198,16 +151,14 @@ class Study:
         cheap: float | None = None,
         promoted: bool = True,
     ) -> Trial:
-        """Log a candidate's outcome, its evaluation or why it failed, as the next trial.
+        """Log a candidate's outcome, its evaluation or why it failed (a score that is not finite), as the next trial.
 
-        A score that is not finite is a failure. `ask`, `told`, `worker`, `cheap`, `promoted`: see `Trial`; `seen`:
-        which of the study's items a raced candidate was asked.
+        `ask`, `told`, `worker`, `cheap`, `promoted`: see `Trial`; `seen`: which of the study's items it was asked.
         """
         recipe = self.candidate(genome)
         if not isinstance(outcome, str) and not math.isfinite(outcome.score):
             outcome = f"FloatingPointError: the score is {outcome.score}"
-        evaluation = None if isinstance(outcome, str) else outcome
-        error = outcome if isinstance(outcome, str) else None
+        evaluation, error = (None, outcome) if isinstance(outcome, str) else (outcome, None)
         trial = Trial(
             trial=len(self.trials),
             generation=generation,

@@ -159,6 +159,29 @@ with CheckpointWriter(Path({str(tmp_path)!r}) / "out", [TensorInfo("t", (1000,),
     assert nothing_left(tmp_path)
 
 
+def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path: Path):
+    program = f"""
+import sys, time
+from pathlib import Path
+import torch
+from evovlm.checkpoint_writer import CheckpointWriter, TensorInfo
+with CheckpointWriter(Path({str(tmp_path / "out")!r}), [TensorInfo("t", (9,), torch.float32)]):
+    print("open", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        (theirs,) = tmp_path.iterdir()
+        with pytest.raises(RuntimeError), CheckpointWriter(tmp_path / "out", infos()):
+            raise RuntimeError
+        assert list(tmp_path.iterdir()) == [theirs]
+        other.kill()
+        other.wait()
+    write(tmp_path / "out", infos(), write_all)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_tensor_never_written_is_an_error_and_leaves_nothing(tmp_path: Path):
     with pytest.raises(CheckpointError, match="12 tensors were never written, first"):
         write(tmp_path / "out", infos(), lambda writer: writer.write("bias", TENSORS["bias"]))

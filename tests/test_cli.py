@@ -26,7 +26,7 @@ COMMANDS = [
 def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     return subprocess.run(
-        [sys.executable, "-m", "evovlm.cli", *words],
+        [sys.executable, "-m", "evovlm", *words],
         capture_output=True,
         text=True,
         timeout=600,

@@ -29,7 +29,7 @@ class Silent:
 
 
 def command(recipe: str, out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "evovlm.cli", "evolve", str(RECIPES / recipe), "--out", str(out), *SMALL, *more]
+    return [sys.executable, "-m", "evovlm", "evolve", str(RECIPES / recipe), "--out", str(out), *SMALL, *more]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -71,22 +71,32 @@ def test_no_test_item_was_searched_on(whole: Path):
     assert not searched & judged
 
 
-@pytest.mark.parametrize("lines", [1, 6])
-def test_a_study_killed_with_sigkill_ends_with_the_same_log(whole: Path, tmp_path: Path, lines: int):
+# File of the study, and how many lines it has when the study is killed: while it searches, and while it judges.
+MOMENTS = [(study_log.TRIALS, 3), (study_log.HELD_OUT_ANSWERS, 24)]
+
+
+@pytest.mark.parametrize(("name", "lines"), MOMENTS)
+def test_a_study_killed_with_sigkill_ends_with_the_same_log_and_table(
+    whole: Path, tmp_path: Path, name: str, lines: int
+):
     out = tmp_path / "killed"
     running = subprocess.Popen(command("zoo-vlm.yaml", out, "--json"), stdout=subprocess.DEVNULL)
-    log = out / study_log.TRIALS
+    log = out / name
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and (not log.exists() or log.read_bytes().count(b"\n") < lines):
         time.sleep(0.005)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    assert lines <= log.read_bytes().count(b"\n") < 10, "killed too late to show anything"
+    assert lines <= log.read_bytes().count(b"\n")
+    assert not (out / study_log.RESULT).exists()
     plan = plan_evolution(
         read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, EvolveSettings(trials=10, items=12, judged=24)
     )
     evolve(plan, out, Silent())
     assert rows(out) == rows(whole)
+    tables = [json.loads((folder / study_log.RESULT).read_text(encoding="utf-8")) for folder in (out, whole)]
+    assert tables[0]["held_out"] == tables[1]["held_out"]
+    assert tables[0]["selection"] == tables[1]["selection"]
 
 
 def test_interrupting_a_study_exits_with_130_and_a_sentence(tmp_path: Path):

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.merge_speed import SCALES
+from benchmarks.speed.floors import Rates
 from benchmarks.speed.full_size import FULL_EYES, SMALL_EYES, base_tile_alone, prompts_of, random_engine, random_pixels
+from benchmarks.speed.settings import Settings
 from benchmarks.speed.torch_twin import torch_merge
 from benchmarks.speed.towers import random_tower, recipe_of
 from evovlm.device_merger import DeviceMerger
@@ -40,7 +42,7 @@ Row = dict[str, Any]
 class Bench:
     """One resident model, one merger, and the clock. On a CPU small: 16 questions, 8 new tokens."""
 
-    def __init__(self, scale: str, device: torch.device, rates: Any) -> None:
+    def __init__(self, scale: str, device: torch.device, rates: Rates) -> None:
         self.device, self.rates, self.scale = device, rates, scale
         self.cuda = device.type == "cuda"
         self.eyes = FULL_EYES if self.cuda else SMALL_EYES
@@ -107,11 +109,7 @@ class Bench:
 
     def floors(self, spent: Spent) -> dict[str, float]:
         """Seconds that a phase takes at least, at the rates of this run."""
-        return {
-            "merge": self.merge_bytes / self.rates.copy,
-            "prefill": spent.prefill_flops / self.rates.matrix,
-            "decode": spent.decode_bytes / self.rates.copy,
-        }
+        return {"merge": self.merge_bytes / self.rates.copy} | spent.floors(self.rates.matrix, self.rates.copy)
 
     def _once(self, prepared: Prepared, number: int) -> tuple[float, float, Spent]:
         recipe = _varied(self.recipe, number)
@@ -129,12 +127,7 @@ class Bench:
         return time.perf_counter()
 
 
-def candidate_rows(settings: Any, rates: Any) -> list[Row]:
-    """All rows."""
-    return list(measured(settings, rates))
-
-
-def measured(settings: Any, rates: Any) -> Iterator[Row]:
+def candidate_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
     """A row each: one and four questions an image, with the lean path and plain transformers; memory; fidelity."""
     bench = Bench(settings.scale, settings.device, rates)
     bench.place("gpu")
@@ -151,7 +144,7 @@ def measured(settings: Any, rates: Any) -> Iterator[Row]:
     for each in EACH:
         row = _plain(bench, ones if each == 1 else bench.prompts(each), each)
         yield row | {"times_ours": row["seconds"] / seconds[each]}
-    if bench.cuda:
+    if bench.cuda and not settings.quick:
         _drop(bench)
         yield _pinned(bench, ones)
 

@@ -7,6 +7,7 @@ under several names are searched once. Results of another zoo lie in another fol
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -69,6 +70,16 @@ def zoo_digest() -> str:
     return file_digest(FOLDER / MANIFEST)[:12]
 
 
+def commit_of(root: Path) -> str:
+    """The clone's commit, abbreviated; `unknown` outside of a clone."""
+    try:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return told.stdout.strip() or "unknown"
+
+
 def run_arms(arms: Sequence[Arm], out: Path, root: Path, *, device: str, jobs: int, progress: Any) -> None:
     """Run the arms in `jobs` processes; `progress` is called with each arm that is done.
 
@@ -122,6 +133,7 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
         "arm": arm.name,
         "seed": arm.seed,
         "zoo": zoo_digest(),
+        "commit": commit_of(root),
         "curve": curve,
         "genome": study.trials[selection["trial"]].genome,
         "genes": [gene.name for gene in plan.genes],

@@ -25,7 +25,7 @@ HEAD = """# Studies
 What evolution finds on the zoo, and what not. Written by one command, which runs or resumes every search:
 
 ```sh
-python -m benchmarks study all --trials {trials} --items {items} --judged {judged} --seeds {seeds} --jobs 16 --docs docs
+python -m benchmarks study all --trials {trials} --items {items} --judged {judged} --jobs 16 --docs docs
 ```
 
 {trials} evaluations a search, each of {items} Japanese word problems (`zoo-maths`, another draw for each seed); the ten
@@ -33,8 +33,13 @@ best are asked again on fresh items, and the best of these is tested on {judged}
 arm. Scores are 0 to 100: the number right and the reasoning Japanese. Intervals are 95 %, by Student's t over seeds;
 differences are paired by seed.
 
-Zoo `{zoo}` (the manifest's SHA-256), evovlm {evovlm}, torch {torch}, transformers {transformers}. {hardware}, one
-thread a search, float32; {minutes:.0f} CPU minutes a search on average.
+{unequal}Zoo `{zoo}` (the manifest's SHA-256), commit {commit}, torch {torch}, transformers {transformers}. {hardware};
+one thread a search, float32; {minutes:.1f} CPU minutes a search on average.
+
+"""
+FULL = 97.0  # best score on the search items from which an arm has nothing left to find
+UNEQUAL = """The run was cut short: some arms have fewer seeds than others, as the tables say, and what rests on two
+seeds has a very wide interval. The command goes on with them.
 
 """
 TAIL = """
@@ -88,11 +93,11 @@ def write_page(out: Path, docs: Path) -> Path:
         trials=len(rows[0]["curve"]),
         items=rows[0]["items"],
         judged=rows[0]["judged"],
-        seeds=len({row["seed"] for row in rows}),
+        unequal=UNEQUAL if len({len(own) for results in found.values() for own in results.values()}) > 1 else "",
         zoo=rows[0]["zoo"],
         minutes=fmean(row["cpu_seconds"] for row in rows) / 60,
-        hardware="; ".join(sorted({row["hardware"] for row in rows})),
-        **{name: rows[0]["versions"][name] for name in ("evovlm", "torch", "transformers")},
+        **{name: " and ".join(sorted({row[name] for row in rows})) for name in ("hardware", "commit")},
+        **{name: " and ".join(sorted({row["versions"][name] for row in rows})) for name in ("torch", "transformers")},
     )
     page = docs / "studies.md"
     sections = [_section(plan, results, docs) for plan, results in found.items()]
@@ -109,7 +114,7 @@ def _section(plan: StudyPlan, results: Results, docs: Path) -> str:
     lines = [
         f"## {plan.question}",
         "",
-        SENTENCES[plan.name](results),
+        SENTENCES[plan.name](results) + near_the_top(results),
         "",
         f"![Best score so far over evaluations, mean and range over seeds](studies/{plan.name}.svg)",
         "",
@@ -119,7 +124,9 @@ def _section(plan: StudyPlan, results: Results, docs: Path) -> str:
     for arm, own in by_score(results):
         mean, low, high = interval([row["tests"]["winner"] for row in own])
         best = " | ".join(f"{fmean(best_so_far(row['curve'])[look - 1] for row in own):.1f}" for look in looks)
-        lines.append(f"| {arm} | {mean:.1f} | {low:.1f} to {high:.1f} | {best} | {len(own)} |")
+        # A score lies between 0 and 100, whatever Student's t says of two seeds.
+        span = f"{max(low, 0.0):.1f} to {min(high, 100.0):.1f}" if len(own) > 1 else "one seed"
+        lines.append(f"| {arm} | {mean:.1f} | {span} | {best} | {len(own)} |")
     lines.append("")
     if plan.name == "drop":
         draw_points(densities(results), pictures / "densities.svg", title="Densities of the winners, one dot a gene")
@@ -130,6 +137,18 @@ def _section(plan: StudyPlan, results: Results, docs: Path) -> str:
 def by_score(results: Results) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
     """The arms, best mean test score first."""
     return sorted(results.items(), key=lambda pair: -fmean(row["tests"]["winner"] for row in pair[1]))
+
+
+def near_the_top(results: Results) -> str:
+    """Which arms have found all that the search items can show, and what that means; empty where none has."""
+    full = [arm for arm, rows in by_score(results) if fmean(best_so_far(row["curve"])[-1] for row in rows) >= FULL]
+    if not full:
+        return ""
+    return (
+        f" At the end {', '.join(full)} stand at {FULL:g} or more of 100 on the search items: the zoo leaves them"
+        " nothing to gain, so that differences between them at the end are luck with few items, and what they had found"
+        " earlier tells more."
+    )
 
 
 def thirds(evaluations: int) -> tuple[int, int, int]:
@@ -202,7 +221,8 @@ def _about_routes(results: Results) -> str:
     sources = ", ".join(f"{key.removeprefix('source ')} {results[arm][0]['tests'][key]:.1f}" for key in names)
     told = [f"`{key.removeprefix('source ')}` {difference(results, arm, arm, against=key)}" for key in names]
     return (
-        f"The routes found, {length:.1f} layers long on average, score {mean:.1f} [{low:.1f}, {high:.1f}]; the sources"
+        f"The routes found, {length:.1f} layers long on average, score {mean:.1f} [{low:.1f}, {min(high, 100.0):.1f}];"
+        " the sources"
         f" as they are: {sources}. Against {'; against '.join(told)}. Against the same routes with every scale set to"
         f" 1: {difference(results, arm, arm, against='without scales')}. Against routes searched without scales:"
         f" {difference(results, arm, 'no scales')}. Scales from a network instead of one each:"
@@ -233,7 +253,7 @@ def _about_drop(results: Results) -> str:
         f"Against task arithmetic without any drop: {'; '.join(against)}. Drop by norm against random drop:"
         f" {difference(results, 'drop by norm', 'DARE alone')}.\n\nOver the whole search (mean height of the curve of"
         f" the best so far, against no drop's): {'; '.join(height)}.\n\nMean density that evolution chose, of 0.1 to"
-        f" 1: {'; '.join(dense)}."
+        f" 1: {'; '.join(dense)}. Densities drawn at random would have 0.55 (above 0.95: 6%)."
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ class Lean:
             return
         self._drop_runner()
         self._eight_bit = on
-        self.tower = in_eight_bits(self._whole) if on else self._whole
+        with self._here():
+            self.tower = in_eight_bits(self._whole) if on else self._whole
 
     def serves(self, prepared: Prepared) -> bool:
         """Whether these prompts and settings are for this path: one beam, no penalty, no window to slide."""
@@ -64,7 +66,8 @@ class Lean:
         answers: dict[int, str] = {}
         began = time.perf_counter()
         if self._eight_bit:
-            follow_weights(self.tower)
+            with self._here():
+                follow_weights(self.tower)
         self.spent = Spent(prefill=time.perf_counter() - began)
 
         def done(prompt: int, tokens: list[int]) -> None:
@@ -76,7 +79,9 @@ class Lean:
         while len(answers) < len(prepared.prompts):
             pending = [index for batch in prepared.batches for index in batch if index not in answers]
             rows = max(len(batch) for batch in prepared.batches)
-            if not self._fits(prepared, pending, rows, done):
+            with self._here():
+                fits = self._fits(prepared, pending, rows, done)
+            if not fits:
                 prepared.halve(rows)
         return [answers[index] for index in range(len(prepared.prompts))]
 
@@ -93,6 +98,11 @@ class Lean:
             return True
         self._drop_runner()
         return False
+
+    def _here(self) -> AbstractContextManager[object]:
+        """Kernels and graphs go to the current GPU, so it has to be the tower's."""
+        device = self.tower.embed.device
+        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
     def _drop_runner(self) -> None:
         self._runner = None

@@ -37,6 +37,10 @@ class Spent:
     decode_bytes: float = 0.0
     steps: int = 0
 
+    def floors(self, matrix: float, copy: float) -> dict[str, float]:
+        """Seconds that reading and writing take at least: operations and bytes a second of the machine."""
+        return {"prefill": self.prefill_flops / matrix, "decode": self.decode_bytes / copy}
+
     def __add__(self, other: Spent) -> Spent:
         return Spent(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 

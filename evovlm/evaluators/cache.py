@@ -6,10 +6,12 @@ workers elsewhere are sent what is known of a candidate, and send back what they
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from shutil import disk_usage
 from typing import Protocol
 
 from evovlm.errors import StudyError
@@ -22,6 +24,7 @@ create table if not exists answers (
   primary key (question, digest, item)
 ) without rowid
 """
+LITTLE = 2**17  # bytes: less room than SQLite's log wants
 _KEEP = "insert or replace into answers values (?, ?, ?, ?, ?, ?)"
 # Way of asking, digest, item, score, exact, answer.
 Row = tuple[str, str, str, float, bool, str]
@@ -41,6 +44,7 @@ class AnswerCache:
     """Answers by genome digest and item, for each way of asking (task, prompt, decoding)."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._base = sqlite3.connect(path)
             # A log beside the file, synced now and then: a killed process loses nothing, a power cut the last answers
@@ -51,6 +55,8 @@ class AnswerCache:
             self._base.commit()
             # All ways of asking are known, so that a candidate's answers are found by key.
             self._ways = {way for (way,) in self._base.execute("select distinct question from answers")}
+        except sqlite3.OperationalError as error:
+            raise self._disk_fault(error) from error
         except sqlite3.DatabaseError as error:
             raise StudyError(
                 f"{path}: not a cache of answers ({error}); delete it to have the answers made again"
@@ -86,11 +92,20 @@ class AnswerCache:
         return tuple(rows)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Store rows; they survive this process when this returns."""
+        """Store rows; they survive this process when this returns. Raises OSError where the disk does not take them."""
         kept = list(rows)
         self._ways |= {row[0] for row in kept}
-        with self._base:
-            self._base.executemany(_KEEP, kept)
+        try:
+            with self._base:
+                self._base.executemany(_KEEP, kept)
+        except sqlite3.OperationalError as error:
+            raise self._disk_fault(error) from error
+
+    def _disk_fault(self, error: sqlite3.OperationalError) -> OSError:
+        """The disk's fault and no candidate's: a search must not go on as if a candidate had failed."""
+        # SQLite tells a full disk as a fault of reading and writing where it meets it in its log.
+        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL or disk_usage(self._path.parent).free < LITTLE
+        return OSError(errno.ENOSPC if full else errno.EIO, str(error), str(self._path))
 
     def close(self) -> None:
         """Close the file."""

@@ -19,8 +19,9 @@ from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
 from evovlm.evaluators.cache import Answers
 from evovlm.evaluators.evaluation import Evaluation, gathered
+from evovlm.mergers import AUTOMATIC, Keeping, Merger, merger_for
+from evovlm.rates import Rates
 from evovlm.recipe import Recipe
-from evovlm.resident import ResidentMerger
 from evovlm.tasks import Item, Task
 
 __all__ = ["Evaluation", "LocalEvaluator", "OnHalved", "answer_telling", "score_answers"]
@@ -66,6 +67,8 @@ class LocalEvaluator:
         threads: int | None = None,
         on_halved: OnHalved | None = None,
         cache: Answers | None = None,
+        keeping: Keeping = AUTOMATIC,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -74,6 +77,9 @@ class LocalEvaluator:
         self.batch = batch
         self.on_halved = on_halved
         self.cache = cache
+        self.keeping = keeping
+        self.tell = tell
+        self.merger: Merger | None = None  # None where candidates are routes
         # On a CPU the merged weights, rounded to the recipe's dtype, are computed with in float32.
         dtype = torch.float32 if device == "cpu" else assembly.dtype
         self.engine = self._load(device, dtype)
@@ -96,12 +102,21 @@ class LocalEvaluator:
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
         engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
-        self._merger = ResidentMerger(self.assembly, engine.tower)
+        self.merger = merger_for(self.assembly, engine.tower, self.keeping, self.tell)
         return engine
 
     def _make(self, recipe: Recipe) -> None:
         """Turn the resident model into the candidate."""
-        self._merger.merge(recipe)
+        assert self.merger is not None
+        self.merger.merge(recipe)
+
+    def floors(self, rates: Rates, items: int) -> dict[str, float]:
+        """Seconds that a phase cannot fall below on a machine of these rates; phases of unknown floor are left out.
+
+        Reading and writing: of the last candidate that was asked so many items.
+        """
+        merge = {} if self.merger is None else {"merge": self.merger.nbytes / rates.copy}
+        return merge | (self._work[items].floors(rates.matrix, rates.copy) if items in self._work else {})
 
     def prepare(self, items: Sequence[Item]) -> Prepared:
         """Tokens and vision features of a set of items: made once, serving every candidate."""

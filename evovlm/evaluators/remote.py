@@ -18,6 +18,8 @@ from evovlm.evaluators.cache import CarriedAnswers
 from evovlm.evaluators.cached_pool import Brought, Errand
 from evovlm.evaluators.question import LocalAnswers, Question
 from evovlm.evaluators.route import evaluator_for
+from evovlm.mergers import Keeping
+from evovlm.placement import AUTO
 from evovlm.recipe import Recipe
 from evovlm.tasks import Item, Options, parse_split
 
@@ -37,6 +39,8 @@ class RemoteJob:
     threads: int
     download: bool
     caching: bool = True  # whether the driver keeps answers
+    sources_in: str = AUTO
+    eight_bit: bool = False
 
     def open(self) -> RemoteJudge:
         """Load the models and prepare the items here. Raises StudyError where they are not the study's."""
@@ -63,6 +67,7 @@ class RemoteJob:
             batch=search.batch,
             device=self.device,
             threads=self.threads or None,
+            keeping=Keeping(self.sources_in, self.eight_bit),
             cache=carried if self.caching else None,
         )
         return RemoteJudge(LocalAnswers(evaluator, recipe, items), carried)

@@ -105,10 +105,11 @@ def serve(folder: Path, *more: str, slowly: bool = False) -> Iterator[Served]:
     served = Served(f"http://127.0.0.1:{port}", folder / "studies", folder / "log")
     program = ["-c", SLOWLY] if slowly else ["-m", "app"]
     command = [sys.executable, *program, "--port", str(port), "--studies", str(served.studies), *more]
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)}
     with served.logfile.open("w", encoding="utf-8") as sink:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stderr=sink, stdout=sink, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
+        process = subprocess.Popen(command, cwd=ROOT, stderr=sink, stdout=sink, env=environment)
     try:
         for _ in range(600):
             assert process.poll() is None, served.logfile.read_text(encoding="utf-8")[-2000:]
@@ -121,6 +122,7 @@ def serve(folder: Path, *more: str, slowly: bool = False) -> Iterator[Served]:
     finally:
         process.terminate()
         process.wait(30)
+    assert not list(scratch.glob("evovlm-app-*"))  # what visitors sent goes with the server
 
 
 @pytest.fixture(scope="session")

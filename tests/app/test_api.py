@@ -1,6 +1,8 @@
 """The API as a program uses it, and what a stranger may not do with the server."""
 
 import json
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +34,14 @@ def test_health_answers_and_tells_no_path(served: Served):
     health = served.health()
     assert health["status"] == "ok"
     assert "/" not in json.dumps(health)
+
+
+def test_a_port_that_is_taken_is_told_before_models_are_opened(served: Served):
+    command = [sys.executable, "-m", "app", "--port", served.url.rpartition(":")[2]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_every_reply_forbids_the_browser_to_ask_elsewhere(served: Served):

@@ -82,19 +82,31 @@ def test_float32_agrees_with_float64(method, normalize, rescale):
     assert (np.abs(merged - expected.merged) / scale)[sure].max() < 2e-6
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_lies_within_one_unit_in_the_last_place(method, dtype):
-    models = make_models((64, 64), 2, dtype=dtype)
-    expected = float64_result(method, models)
-    merged = merge(method, models)
-    assert merged.dtype == dtype
+def unit_in_the_last_place(values, dtype):
+    """The distance of neighbouring numbers of a dtype at each of the values."""
     mantissa = {torch.bfloat16: 7, torch.float16: 10}[dtype]
     smallest = {torch.bfloat16: -126, torch.float16: -14}[dtype]
-    exponent = np.maximum(np.frexp(expected.merged)[1] - 1, smallest)
-    unit = np.ldexp(1.0, exponent - mantissa)
+    return np.ldexp(1.0, np.maximum(np.frexp(values)[1] - 1, smallest) - mantissa)
+
+
+@pytest.mark.parametrize(("sources", "normalize"), [(2, None), (3, True)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_lies_within_one_unit_in_the_last_place(method, dtype, sources, normalize):
+    models = make_models((160, 160), sources, dtype=dtype)
+    expected = float64_result(method, models, normalize=normalize)
+    merged = merge(method, models, normalize=normalize)
+    assert merged.dtype == dtype
+    error = np.abs(merged.double().numpy() - expected.merged)
+    # Counted apart: next to a sign tie float32 may elect otherwise; where terms cancel out, what is left is of the
+    # size of their float32 roundings.
     sure = expected.decisiveness > 1e-4
-    assert sure.mean() > 0.98
-    assert (np.abs(merged.double().numpy() - expected.merged) / unit)[sure].max() <= 1.0
+    terms = sum(tensor.double().abs().numpy() for tensor in (models.base, *models.sources))
+    cancelled = np.abs(expected.merged) < 2**-14 * terms
+    assert (~sure).mean() < 2e-3
+    assert cancelled.mean() < 5e-4
+    unit = unit_in_the_last_place(expected.merged, dtype)
+    limit = np.where(cancelled, np.maximum(unit, 1e-6 * terms), unit)
+    assert bool((error <= limit)[sure].all())
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000, 10**6])

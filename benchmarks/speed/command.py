@@ -1,0 +1,108 @@
+"""`python -m benchmarks speed`: how fast a candidate is made and answered, beside the machine's floors.
+
+Knows the parts' names and rows; measures nothing itself.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.merge_speed import SCALES
+from benchmarks.speed.floors import Rates, measure_rates
+from benchmarks.speed.parts import PARTS
+from benchmarks.speed.plot import draw_growth
+from benchmarks.speed.settings import Settings
+from evovlm.errors import UserError
+from evovlm.version import hardware, versions
+
+OUT = Console(highlight=False)
+SHOWN = ("what", "tool", "method", "scale", "sources", "place")
+RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of answering, where they are compared
+
+
+def speed(
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; all if none is named.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    scale: Annotated[
+        str | None, typer.Option(help=f"The tower: {', '.join(SCALES)}; small on a CPU, 7b on a GPU.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="The figures that have targets alone.")] = False,
+    mergekit: Annotated[Path | None, typer.Option(help="mergekit-yaml of mergekit's own environment.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Where checkpoints are made.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every figure to this file, as parts end.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw growth against sources and size, as SVG.")] = None,
+) -> None:
+    """Measure the speed of a candidate's phases; each ratio is to a floor measured in the same run.
+
+    Examples:
+      evovlm bench speed merge
+      evovlm bench speed --device cuda --out speed.json --plot growth.svg
+      evovlm bench speed disk --mergekit ~/mergekit/bin/mergekit-yaml
+    """
+    chosen = parts or list(PARTS)
+    unknown = [name for name in chosen if name not in PARTS]
+    if unknown:
+        raise UserError(f"unknown part {unknown[0]!r}; choose from {list(PARTS)}")
+    on = torch.device(device)
+    if on.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU here; leave it out")
+    scale = scale or ("7b" if on.type == "cuda" else "small")
+    if scale not in SCALES:
+        raise UserError(f"--scale: choose from {list(SCALES)}")
+    settings = Settings(on, scale, quick, mergekit, work)
+    rates = measure_rates(on)
+    machine = hardware(device)
+    told = {"hardware": machine, "versions": versions(), "commit": _commit(), "rates": rates.as_dict()}
+    OUT.print(_rates_in_words(machine, rates))
+    found: dict[str, Any] = {}
+    for name in chosen:
+        found[name] = []
+        for row in PARTS[name](settings, rates):
+            found[name].append(row)
+            if out is not None:
+                out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
+        OUT.print(_table(name, found[name]))
+    if plot is not None:
+        draw_growth(found.get("merge", []), plot)
+
+
+def _rates_in_words(machine: str, rates: Rates) -> str:
+    upload = f", from pinned memory {rates.upload / 1e9:,.1f} GB/s" if rates.upload else ""
+    return (
+        f"{machine}: copies {rates.copy / 1e9:,.1f} GB/s (read and written){upload},"
+        f" multiplies {rates.matrix / 1e12:,.2f} TFLOP/s ({rates.dtype})"
+    )
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=name)
+    labels = [label for label in SHOWN if any(label in row for row in rows)]
+    ranks = [label for label in RANKS if any(label in row for row in rows)]
+    for label in (*labels, *ranks, "milliseconds", "floor", "times the floor", "peak GB"):
+        table.add_column(label, justify="left" if label in labels else "right")
+    for row in rows:
+        peak, floor = row.get("peak_bytes"), row.get("floor_seconds")
+        table.add_row(
+            *(str(row.get(label, "")) for label in labels),
+            *(f"{row[label]:.3f}" if label in row else "" for label in ranks),
+            f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
+            f"{floor * 1e3:,.2f}" if floor else "",
+            f"{row['ratio']:.2f}" if row.get("ratio") else "",
+            f"{peak / 1e9:.2f}" if peak else "",
+        )
+    return table
+
+
+def _commit() -> str:
+    """The commit that is measured; unknown outside a checkout."""
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

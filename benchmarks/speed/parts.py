@@ -1,0 +1,36 @@
+"""The parts of the speed benchmark by name. A new part is a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.speed.floors import Rates
+from benchmarks.speed.merge_disk import disk_rows
+from benchmarks.speed.merge_gpu import merge_rows
+from benchmarks.speed.settings import Part, Settings
+
+
+def _merge(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    return merge_rows(settings.scale, settings.device, rates, quick=settings.quick)
+
+
+def _candidate(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    # Here, so that the benchmarks' other commands start without transformers.
+    from benchmarks.speed.candidate import candidate_rows
+
+    return candidate_rows(settings, rates)
+
+
+def _fidelity(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from benchmarks.speed.fidelity import fidelity_rows
+
+    return fidelity_rows(settings, rates)
+
+
+PARTS: dict[str, Part] = {
+    "merge": _merge,
+    "candidate": _candidate,
+    "fidelity": _fidelity,
+    "disk": disk_rows,
+}

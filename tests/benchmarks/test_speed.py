@@ -1,0 +1,91 @@
+"""The speed benchmark measures real merges here, and every ratio is to a floor of the same run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.merge_speed import SCALES, Scale
+from benchmarks.speed.candidate import candidate_rows
+from benchmarks.speed.fidelity import RECIPE, compared
+from benchmarks.speed.floors import Rates
+from benchmarks.speed.plot import draw_growth
+from benchmarks.speed.settings import Settings
+from benchmarks.speed.torch_twin import torch_merge
+from benchmarks.speed.towers import random_tower, recipe_of
+from evovlm.errors import UserError
+from evovlm.methods import resolve_options
+from tests.methods.merging import make_models, merge
+
+
+def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(32, 64, 2, 4, 2, 200))
+    out, plot = tmp_path / "speed.json", tmp_path / "growth.svg"
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", "merge", "--out", str(out), "--plot", str(plot)])
+    assert stop.value.code == 0
+    told = json.loads(out.read_text())
+    rows = told["parts"]["merge"]
+    assert {row["method"] for row in rows} >= {"linear", "dare_ties", "ties", "magnitude"}
+    assert {row["sources"] for row in rows} == {2, 3}
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["seconds"] / (row["bytes"] / told["rates"]["copy"]))
+    assert plot.read_text().count("<circle") == 2
+
+
+def test_a_part_that_there_is_not_is_told_the_choices(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", "decoding"])
+    assert stop.value.code == 2
+    assert "choose from ['merge'" in capsys.readouterr().err
+
+
+def test_nothing_that_grows_cannot_be_drawn(tmp_path: Path):
+    with pytest.raises(UserError, match="name the part `merge`"):
+        draw_growth([], tmp_path / "x.svg")
+
+
+def test_random_towers_are_the_same_each_time_they_are_read():
+    tower = random_tower(Scale(32, 64, 1, 4, 2, 50), recipe_of(2, "dare_ties"), torch.device("cpu"))
+    job = tower.jobs[2]
+    base = tower.base_tensor(job)
+    assert torch.equal(base, tower.base_tensor(job))
+    first, second = (tower.source_tensor(job, source, job.name, base) for source, _ in job.parts)
+    assert 0 < float((first.float() - base.float()).std()) < 0.1 * float(base.float().std())
+    assert not torch.equal(first, second)
+
+
+def test_plain_torch_computes_the_same_merge_where_nothing_is_dropped():
+    models = make_models((40, 30), 2)
+    out = torch.empty_like(models.base)
+    torch_merge(models.base, models.sources, (0.6, 0.3), (1.1, 1.1), out)
+    assert resolve_options("dare_ties", None, None, 1.0, 0.15, 0.01).rescale == "l1"
+    assert torch.allclose(out, merge("dare_ties", models, weights=(0.6, 0.3), densities=(1.0, 1.0)), atol=1e-7)
+
+
+def test_a_candidate_is_timed_beside_its_floors_and_plain_transformers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(64, 128, 2, 4, 2, 1000))
+    rates = Rates("cpu", copy=1e9, matrix=1e10, dtype="float32", upload=None)
+    rows = {row["what"]: row for row in candidate_rows(Settings(torch.device("cpu"), "small", True, None, None), rates)}
+    one, four = (rows[f"candidate, {each} a picture"] for each in (1, 4))
+    for row in (one, four):
+        assert row["floor_seconds"] == pytest.approx(sum(row["floors"].values()))
+        assert row["ratio"] == pytest.approx(row["seconds"] / row["floor_seconds"])
+        assert sum(row["phases"].values()) <= row["seconds"]
+    # 16 questions: their pictures' 192 tokens are read 16 times or 4 times.
+    assert 0.2 < four["floors"]["prefill"] / one["floors"]["prefill"] < 0.6
+    assert rows["base tile alone"]["floors"]["prefill"] < 0.5 * one["floors"]["prefill"]
+    plain = rows["plain transformers, 1 a picture"]
+    assert plain["times_ours"] == pytest.approx(plain["seconds"] / one["seconds"])
+    assert plain["equal_first_words"] > 0.8, "the same weights, prompts and pictures"
+
+
+def test_ways_of_answering_are_ranked_against_the_whole_one():
+    rows = list(compared(torch.device("cpu"), RECIPE, candidates=2, items=4))
+    assert [row["what"] for row in rows][:2] == ["float32", "float32, generate"]
+    by_way = {row["what"]: row for row in rows}
+    assert by_way["float32, generate"]["equal_answers"] == 1.0
+    assert by_way["float32"]["kendall"] == pytest.approx(1.0)
+    assert by_way["float32, greedy"]["against"] == "float32, 5 beams"

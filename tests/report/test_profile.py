@@ -1,0 +1,53 @@
+"""A profile is medians by phase, beside the floors that are known; rates are those of this machine."""
+
+import pytest
+import torch
+
+from evovlm.errors import RecipeError
+from evovlm.mergers import Keeping, refuse_cpu
+from evovlm.rates import Rates, measure_rates
+from evovlm.report.profile import profile_of
+from evovlm.study_log import Trial
+
+RATES = Rates("cpu", copy=1e9, matrix=1e12, dtype="float32", upload=None)
+
+
+def trial(number: int, **seconds: float) -> Trial:
+    return Trial(
+        trial=number,
+        generation=0,
+        genome=(0.5,),
+        digest="",
+        score=1.0,
+        spread=0.0,
+        exact=0.0,
+        seconds=seconds,
+        error=None,
+    )
+
+
+def test_the_first_trial_sets_up_and_is_left_out():
+    trials = [
+        trial(0, merge=9.0, answer=9.0),
+        trial(1, merge=1.0, answer=4.0),
+        trial(2, merge=3.0, answer=6.0),
+        trial(3),
+    ]
+    profile = profile_of(trials, RATES, {"merge": 0.5})
+    assert profile["trials"] == 2
+    assert profile["phases"]["merge"] == {"seconds": 2.0, "floor": 0.5, "ratio": 4.0}
+    assert profile["phases"]["answer"] == {"seconds": 5.0, "floor": None, "ratio": None}
+
+
+def test_rates_are_measured_here():
+    rates = measure_rates(torch.device("cpu"))
+    assert 1e8 < rates.copy < 1e12
+    assert 1e8 < rates.matrix < 1e14
+    assert rates.upload is None
+
+
+def test_a_cpu_keeps_sources_mapped():
+    refuse_cpu(Keeping(), "cpu")
+    refuse_cpu(Keeping("host", eight_bit=True), "cuda:0")
+    with pytest.raises(RecipeError, match="--device cuda"):
+        refuse_cpu(Keeping(eight_bit=True), "cpu")
