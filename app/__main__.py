@@ -46,11 +46,11 @@ def start(
       evovlm app --models my-merge --models zoo:vlm --photos pictures
       evovlm app --host 0.0.0.0 --auth guest:secret --no-searches
     """
+    check_port(host, port)
     from app.heap import share_heaps
     from app.server import stay_at_home
 
     share_heaps()
-    check_port(host, port)
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # As the command line sets it, before torch loads: spinning threads starve where other work shares the cores.
