@@ -8,6 +8,13 @@ import pytest
 # Before torch loads: threads that spin while they wait take ten times as long where other work shares the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import torch
+
+# Triton's interpreter stands in for a GPU where there is none: the kernels' own code, run on the CPU. Here and not
+# beside the kernels' tests, for Triton asks once, when a kernel is first imported, and any test may be the first.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 # Public data sets beside the checkout; tests that measure on them skip where they are absent.
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

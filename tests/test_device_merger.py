@@ -1,14 +1,11 @@
 """A candidate merged by the kernels is the one built to disk, wherever its sources lie, whatever came before it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
 from evovlm.assembly import Assembly, Job, assemble

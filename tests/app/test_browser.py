@@ -13,6 +13,9 @@ from evovlm.tasks import load_task
 from tests.app.conftest import SECOND, Served, Visitor
 from tests.report.study_folder import make_study
 
+# Trials of a search that is still running when a person has seen it run and pressed stop.
+LONG = 200
+
 
 @pytest.fixture
 def visitor(chromium: Any, served: Served) -> Iterator[Visitor]:
@@ -108,7 +111,7 @@ def test_a_search_starts_stops_and_goes_on(visitor: Visitor, served: Served):
     visitor.page.wait_for_timeout(1000)  # words that are still being put into the page take a field's value along
     name.fill("from-the-page")
     name.blur()
-    for field, value in (("trials", "40"), ("items", "8")):
+    for field, value in (("trials", str(LONG)), ("items", "8")):
         number = visitor.page.locator(f"#evolution-{field} input[type=number]")
         number.fill(value)
         number.blur()
@@ -120,11 +123,11 @@ def test_a_search_starts_stops_and_goes_on(visitor: Visitor, served: Served):
     stopped = int(state.get_attribute("data-done"))
     folder = served.studies / "from-the-page"
     before = read_trials(folder)
-    assert 0 < stopped <= len(before) < 40
+    assert 0 < stopped <= len(before) < LONG
     visitor.page.click("#evolution-go-on")
     visitor.page.locator('#evolution-state [data-state="done"]').wait_for(timeout=120 * SECOND)
     after = read_trials(folder)
-    assert len(after) == 40
+    assert len(after) == LONG
     assert after[: len(before)] == before
     visitor.page.locator("#evolution-words table.held").wait_for()
     assert visitor.page.locator("#evolution-scores-plot .js-plotly-plot").count() == 1

@@ -1,13 +1,10 @@
 """The fused kernels say what plain torch says: by Triton's interpreter where there is no GPU, on one where there is."""
 
-import os
 from typing import Any
 
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
 from evovlm.engines import memory

@@ -1,5 +1,6 @@
 """What is cached is not generated again: across candidates, items and restarts; and races go through it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,9 @@ def test_races_refuse_what_they_do_not_serve():
 
 def test_a_race_takes_twice_the_population_unless_told(plan: Plan):
     recipe = read_recipe(RECIPES / "zoo-llm.yaml")
-    raced = plan_evolution(recipe, RECIPES, EvolveSettings(trials=4, items=8, judged=2, race=RACE)).recipe
-    assert raced.search is not None
-    assert raced.search.population == 28
+    raced = plan_evolution(recipe, RECIPES, EvolveSettings(trials=4, items=8, judged=2, race=RACE))
+    assert raced.recipe.search is not None
+    assert raced.recipe.search.population == 2 * (4 + int(3 * math.log(len(raced.genes))))
     assert plan.recipe.search is not None
     assert plan.recipe.search.population == 6
 
