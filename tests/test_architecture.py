@@ -50,6 +50,7 @@ FLOORS = {
     ],
     0: [
         "errors",
+        "crew",
         "recipe",
         "route",
         "folding",
