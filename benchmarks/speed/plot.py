@@ -97,7 +97,8 @@ def _draw(title: str, dots: Sequence[Dot], floor: str, path: Path) -> Path:
     for dot in dots:  # a short line at each dot's own floor
         x, y = place(dot.x, dot.floor)
         parts.append(f'<line class="floor" x1="{x - 9:.1f}" x2="{x + 9:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-    x, y = place(dots[-1].x, dots[-1].floor)
+    last = max(dots, key=lambda dot: dot.x)
+    x, y = place(last.x, last.floor)
     parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{escape(floor)}</text>')
     for dot in dots:
         x, y = place(dot.x, dot.y)
