@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from evovlm.arrivals import Arrivals
 from evovlm.assembly import Assembly, Job, with_recipe
 from evovlm.device_sources import DeviceSources, task_vector
 from evovlm.draws import draw_key
 from evovlm.errors import RecipeError
 from evovlm.feed import Feed
+from evovlm.groups import layer_of
 from evovlm.kernels import FUSED
 from evovlm.kernels.launch import Shape, merge_batch
 from evovlm.kernels.layout import Batch, Operands, form_of, make_batch
@@ -48,7 +50,8 @@ class DeviceMerger:
     """Merges candidates of one recipe into live parameters on their device.
 
     tower: canonical name -> parameter, all on one device, each contiguous. placement: where base (label `base`) and
-    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it.
+    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it. arrivals: of
+    a reader that waits for layers itself; where sources are streamed, merging then goes on while it reads.
     Raises RecipeError for a method that the fused pass cannot do.
     """
 
@@ -59,6 +62,7 @@ class DeviceMerger:
         placement: Placement,
         *,
         eight_bit: bool = False,
+        arrivals: Arrivals | None = None,
         shape: Shape | None = None,
         part_elements: int | None = None,
     ) -> None:
@@ -67,11 +71,16 @@ class DeviceMerger:
         self._device = next(iter(tower.values())).device
         self._shape = shape or Shape()
         self._sources = DeviceSources(assembly, self._device, placement, eight_bit=eight_bit)
-        jobs = [job for job in assembly.jobs if job.name in tower and 0 not in job.shape]
+        jobs = sorted((job for job in assembly.jobs if job.name in tower and 0 not in job.shape), key=_turn)
         parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
         self._feed = Feed([[one for job in part for one in self._sources.wanted(job)] for part in parts], self._device)
         self._parts = [self._launches(index, part, tower) for index, part in enumerate(parts)]
-        self._kept = [kept for job in jobs if (kept := self._kept_rows(job, tower[job.name].data)) is not None]
+        self._layers = [sorted({layer for job in part if (layer := layer_of(job.name)) is not None}) for part in parts]
+        self._arrivals = arrivals if self._feed.streams else None
+        self._side = _stream(self._device) if self._arrivals is not None and self._device.type == "cuda" else None
+        self._kept = [
+            [kept for job in part if (kept := self._kept_rows(job, tower[job.name].data)) is not None] for part in parts
+        ]
         self._tables: dict[tuple[str, str, str, int], DrawSums | Magnitudes | None] = {}
 
     @property
@@ -95,16 +104,46 @@ class DeviceMerger:
         if METHODS[recipe.method].needs_base != self._sources.needs_base:
             raise RecipeError(f"method: {recipe.method} cannot follow {self._assembly.recipe.method} on a GPU")
         candidate = with_recipe(self._assembly, recipe)
+        if self._arrivals is None:
+            self._merge(candidate)
+            self._refuse_faults()
+            return
+        self._arrivals.begin(self._refuse_faults)
+        if self._side is not None:
+            self._side.synchronize()  # the memory that numbers are sent from is free
+            self._side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._side):
+            self._merge(candidate)
+
+    def _merge(self, candidate: Assembly) -> None:
+        """Launch everything on the current stream, part by part."""
         self._feed.begin()
         for index, launches in enumerate(self._parts):
             self._feed.ready(index)
             for launch in launches:
                 self._launch(candidate, launch)
             self._feed.done(index)
-        for live, rows, values in self._kept:
-            live[rows] = values
+            for live, rows, values in self._kept[index]:
+                live[rows] = values
+            self._announce(index)
+
+    def _announce(self, part: int) -> None:
+        """Tell which layers are there once the current stream has come so far."""
+        if self._arrivals is None:
+            return
+        event = None
+        if self._side is not None:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(self._side)
+        self._arrivals.announce(self._layers[part], event)
+
+    @torch.inference_mode()
+    def _refuse_faults(self) -> None:
+        """Wait for the whole merge. Raises FloatingPointError."""
+        if self._side is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._side)
         launched = [launch for part in self._parts for launch in part]
-        faults = torch.cat([launch.batch.faults for launch in launched]).cpu()  # waits for the whole merge
+        faults = torch.cat([launch.batch.faults for launch in launched]).cpu()
         if bool(faults.any()):
             names = [job.name for launch in launched for job in launch.jobs]
             raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
@@ -180,6 +219,18 @@ def _table(drop: str, operands: Operands, index: int, key: int) -> DrawSums | Ma
     if not math.isfinite(largest) or largest == 0.0:
         return None
     return draw_sums(sizes, key, largest) if drop == "random" else magnitudes_of(sizes)
+
+
+def _turn(job: Job) -> int:
+    """When a tensor's turn is: as a reader needs them. The embeddings, the layers, what comes after them."""
+    layer = layer_of(job.name)
+    if layer is not None:
+        return layer
+    return -1 if "embed_tokens" in job.name else 1 << 30
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _refuse_unfused(method: str) -> None:

@@ -43,6 +43,7 @@ FLOORS = {
         "tasks",
         "overlap",
         "feed",
+        "arrivals",
         "placement",
         "recipe_file",
         "mergekit_yaml",

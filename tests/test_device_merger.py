@@ -8,14 +8,17 @@ import torch
 
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
+from evovlm.arrivals import Arrivals
 from evovlm.assembly import Assembly, Job, assemble
 from evovlm.device_merger import DeviceMerger
+from evovlm.engines.hf import Engine
 from evovlm.errors import RecipeError
 from evovlm.groups import layer_of
 from evovlm.kernels.launch import Shape
 from evovlm.placement import PLACES, Place, Placement
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
+from evovlm.tasks import Generation, Item
 from tests.hub_layouts import save_paper_models
 
 ON_GPU = torch.cuda.is_available()
@@ -120,6 +123,37 @@ def test_weights_that_are_not_finite_are_an_error(paper: dict[str, Path]):
     merger, _ = on_device(recipe(paper, "task_arithmetic"), placed("gpu"))
     with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
         merger.merge(recipe(paper, "task_arithmetic", 3e38))
+
+
+def test_a_reader_of_what_is_streamed_hears_of_faults_when_it_has_read(paper: dict[str, Path]):
+    arrivals = Arrivals()
+    sound = recipe(paper, "task_arithmetic")
+    merger, tower = on_device(sound, placed("host"), arrivals=arrivals)
+    merger.merge(recipe(paper, "task_arithmetic", 3e38))
+    with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
+        arrivals.check()
+    merger.merge(sound)
+    arrivals.check()
+    assert differing(tower, on_cpu(sound)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+def test_answers_are_the_same_while_the_last_layers_are_still_merged(paper: dict[str, Path]):
+    items = [Item(str(number), f"one two three {number}", ("x",), None) for number in range(16)]
+    said = []
+    for place in ("gpu", "host"):
+        engine = Engine.load(paper["ja"], device="cuda", dtype=torch.float16)
+        prepared = engine.prepare(items, Generation("{question}", max_new_tokens=8), 16)
+        assembly = assemble(recipe(paper, "dare_ties"), Path())
+        merger = DeviceMerger(assembly, engine.tower, placed(place), arrivals=engine.arrivals, part_elements=1)
+        answers = []
+        for weight in (0.1, 0.7, 0.4):
+            merger.merge(recipe(paper, "dare_ties", weight))
+            answers.append(engine.answer(prepared))
+        said.append(answers)
+    assert said[0] == said[1]
+    assert said[0][0] != said[0][1]
 
 
 def test_a_method_without_a_kernel_is_refused_with_the_choices(paper: dict[str, Path]):

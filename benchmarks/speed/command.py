@@ -24,7 +24,7 @@ from evovlm.errors import UserError
 from evovlm.version import hardware, versions
 
 OUT = Console(highlight=False)
-SHOWN = ("what", "tool", "method", "scale", "sources", "place")
+SHOWN = ("what", "tool", "method", "scale", "sources", "place", "questions", "a_picture")
 RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of answering, where they are compared
 
 
@@ -38,7 +38,7 @@ def speed(
     mergekit: Annotated[Path | None, typer.Option(help="mergekit-yaml of mergekit's own environment.")] = None,
     work: Annotated[Path | None, typer.Option(help="Where checkpoints are made.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write every figure to this file, as parts end.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw growth against sources and size, as SVG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw growth as SVG: of `merge` and of `questions`.")] = None,
 ) -> None:
     """Measure the speed of a candidate's phases; each ratio is to a floor measured in the same run.
 
@@ -71,7 +71,7 @@ def speed(
                 out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
         OUT.print(_table(name, found[name]))
     if plot is not None:
-        draw_growth(found.get("merge", []), plot)
+        draw_growth(found, plot)
 
 
 def _rates_in_words(machine: str, rates: Rates) -> str:

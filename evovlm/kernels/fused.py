@@ -153,7 +153,9 @@ def _merged(
             tau = tau + part
             mass = mass + tl.where(part != 0.0, _float(numbers + source * WIDTH, WEIGHT), 0.0)
         if NORMALIZE:
-            tau = tl.div_rn(tau, tl.where(mass == 0.0, 1.0, mass))
+            # Of zero the quotient is known, and the chip's own way to it is a slow one, which a whole warp waits for.
+            some = tau != 0.0
+            tau = tl.where(some, tl.div_rn(tl.where(some, tau, 1.0), tl.where(mass == 0.0, 1.0, mass)), tau)
     elif NORMALIZE:
         tau = tl.div_rn(tau, tl.zeros_like(tau) + divisor)
     if LAMBDA:
