@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from evovlm.version import commit
+
 RECIPES = Path(__file__).parent.parent / "recipes"
 COMMANDS = [
     [],
@@ -140,6 +142,7 @@ def test_evaluate_prints_one_json_object():
     row = json.loads(done.stdout)
     assert row["items"] == 8
     assert {"score", "ci95", "exact", "seed", "versions", "hardware"} <= set(row)
+    assert row["versions"]["commit"] == commit()
 
 
 def test_evaluate_takes_anybodys_file_and_a_preset(tmp_path: Path):

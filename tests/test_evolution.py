@@ -15,6 +15,7 @@ from evovlm import study_log
 from evovlm.errors import RecipeError, StudyError
 from evovlm.evolution import EvolveSettings, evolve, plan_evolution
 from evovlm.recipe_file import read_recipe
+from evovlm.version import commit
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = ["--trials", "10", "--items", "12", "--judged", "24"]
@@ -59,7 +60,10 @@ def test_a_study_leaves_everything_that_it_promises(whole: Path):
         low, high = cell["ci95"]
         assert 0 <= low <= cell["score"] <= high <= 100
         assert 0 <= cell["exact"] <= 1
-    assert {"seed", "versions", "hardware", "seconds"} <= set(result)
+    assert {"data", "seed", "versions", "hardware", "seconds"} <= set(result)
+    assert result["versions"]["commit"] == commit()
+    assert commit() in (whole / "report.html").read_text(encoding="utf-8")
+    assert commit() in (Path(result["checkpoint"]) / "README.md").read_text(encoding="utf-8")
     assert read_recipe(whole / "best.yaml").digest() == result["digest"]
 
 
