@@ -15,7 +15,7 @@ from benchmarks.suite import read_suite
 from evovlm.errors import UserError
 from evovlm.heldout import evaluate_model
 from evovlm.sources import resolve_folder
-from tests.benchmarks.conftest import bench
+from tests.command import bench
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
