@@ -9,7 +9,18 @@ ROOT = Path(__file__).parent.parent
 # Lower floors may not import higher ones; modules of one floor may, but never in a circle.
 FLOORS = {
     6: ["__main__", "cli", "console"],
-    5: ["optuna_export", "report", "choice", "evolution", "searching", "stages", "suggest", "merge_search", "atlas"],
+    5: [
+        "optuna_export",
+        "report",
+        "choice",
+        "winner",
+        "evolution",
+        "searching",
+        "stages",
+        "suggest",
+        "merge_search",
+        "atlas",
+    ],
     4: ["study", "scored", "study_raced", "study_steady", "study_log", "study_lock", "heldout", "front"],
     3: ["evaluators"],
     2: [

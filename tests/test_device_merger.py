@@ -1,10 +1,12 @@
 """A candidate merged by the kernels is the one built to disk, wherever its sources lie, whatever came before it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
@@ -24,6 +26,7 @@ from tests.hub_layouts import save_paper_models
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 SHAPE = Shape(groups=1024, warps=4)
+CONTROL = {"ja": {"weight": 0.5}, "math": {"weight": 0.5}}
 
 
 def names(assembly: Assembly) -> list[Job]:
@@ -94,6 +97,45 @@ def test_every_method_gives_the_cpus_weights(paper: dict[str, Path], method: str
     merger, tower = on_device(plan, placed("gpu"))
     merger.merge(plan)
     assert differing(tower, on_cpu(plan)) == []
+
+
+@pytest.mark.parametrize("method", ["linear", "model_stock"])
+def test_controls_by_another_method_follow_a_candidate(paper: dict[str, Path], method: str):
+    searched = recipe(paper, "dare_ties", options={"rescale": "inverse"})
+    merger, tower = on_device(searched, placed("gpu"))
+    nbytes = merger.nbytes
+    merger.merge(searched)
+    control = recipe(paper, method, parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
+    assert merger.nbytes == nbytes
+
+
+@pytest.mark.parametrize("place", ["gpu", "host"])
+def test_sources_of_one_vocabulary_serve_linear_controls_too(paper: dict[str, Path], tmp_path: Path, place: Place):
+    shutil.copytree(paper["ja"], tmp_path / "other")
+    for file in (tmp_path / "other").glob("*.safetensors"):
+        save_file({name: tensor * 1.5 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    models = {"ja": paper["ja"], "math": tmp_path / "other", "base": paper["ja"]}
+    merger, tower = on_device(recipe(models, "task_arithmetic"), placed(place))
+    control = recipe(models, "linear", parameters=CONTROL)
+    merger.merge(control)
+    assert set(merger._families) == {True, False}, "no merge on the CPU"
+    assert differing(tower, on_cpu(control)) == []
+
+
+def test_controls_with_a_base_follow_a_candidate_without_one(paper: dict[str, Path]):
+    merger, tower = on_device(recipe(paper, "linear"), placed("gpu"))
+    control = recipe(paper, "task_arithmetic", parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
+
+
+def test_task_vectors_in_eight_bits_are_no_sources_for_a_linear_control(paper: dict[str, Path]):
+    merger, tower = on_device(recipe(paper, "task_arithmetic"), placed("gpu"), eight_bit=True)
+    control = recipe(paper, "linear", parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
 
 
 def test_another_seed_draws_other_masks(paper: dict[str, Path]):
