@@ -15,6 +15,7 @@ from typing import Any
 
 from evovlm.errors import UserError
 from evovlm.study_log import write_json
+from evovlm.version import hardware, versions
 
 # The harness's own group of Japanese tasks, and what is in it.
 GROUP = "japanese_leaderboard"
@@ -79,11 +80,14 @@ def _scores(task: str, row: Mapping[str, Any]) -> Iterator[TaskScore]:
             yield TaskScore(task, metric, float(value), float(error) if isinstance(error, int | float) else None)
 
 
-def write_summary(out: Path, model: str, scores: Sequence[TaskScore]) -> float | None:
-    """Keep the scores for a leaderboard in `lmeh.json`; returns JP-LMEH, or None where other tasks were asked."""
+def write_summary(out: Path, model: str, scores: Sequence[TaskScore], device: str = "cpu") -> float | None:
+    """Keep the scores for a leaderboard in `lmeh.json`, with the code and the machine that made them.
+
+    Returns JP-LMEH, or None where other tasks were asked.
+    """
     average = japanese_average(scores)
     content = {"format": FORMAT, "model": model, "jp-lmeh": average, "tasks": [asdict(found) for found in scores]}
-    write_json(out / SUMMARY, content)
+    write_json(out / SUMMARY, content | {"versions": versions(), "hardware": hardware(device)})
     return average
 
 

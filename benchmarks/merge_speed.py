@@ -140,7 +140,7 @@ def write_recipe(path: Path, models: dict[str, Path], method: str, density: floa
 
 def commands(recipe: Path, mergekit: Path | None) -> dict[str, list[str]]:
     """The command line of each tool, but for the output folder at the end."""
-    found = {"evovlm": [sys.executable, "-m", "evovlm.cli", "merge", str(recipe)]}
+    found = {"evovlm": [sys.executable, "-m", "evovlm", "merge", str(recipe)]}
     if mergekit is not None:
         found["mergekit"] = [str(mergekit), str(recipe)]
     return found

@@ -85,7 +85,7 @@ def _notes(results: Sequence[Result], behind: Mapping[str, str]) -> Cells:
     notes.append(
         f"Rules: {told}. Answers: {how}, at most {asked['max_new_tokens']} tokens. Items drawn by seed {first.seed}."
     )
-    notes += [_made(results)]
+    notes += [made(results)]
     for result in results:
         seen = result.overlap or {}
         bred = f"{result.model} was bred on {seen.get('search')}"
@@ -96,11 +96,11 @@ def _notes(results: Sequence[Result], behind: Mapping[str, str]) -> Cells:
     return tuple(notes)
 
 
-def _made(results: Sequence[Result]) -> str:
+def made(results: Sequence[Result]) -> str:
     """With which versions and on which machines the answers were made."""
-    names = ("evovlm", "torch", "transformers")
+    names = ("evovlm", "commit", "torch", "transformers")
     found = dict.fromkeys(
-        ", ".join(f"{name} {result.versions.get(name, '?')}" for name in names) + f"; {result.hardware}"
+        ", ".join(f"{name} {result.versions.get(name, 'unknown')}" for name in names) + f"; {result.hardware}"
         for result in results
     )
     return f"Made with {' and with '.join(found)}."

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.assembly import VOCABULARY_TENSORS, Assembly, Job, stacked_kinds
+from evovlm.assembly import VOCABULARY_TENSORS, Assembly, stacked_kinds
 from evovlm.card import CardFacts, model_card
 from evovlm.carry import carry_over
 from evovlm.check import licence_of
@@ -24,6 +24,7 @@ from evovlm.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.crew import MemberLost, share_out
 from evovlm.errors import CheckpointError
 from evovlm.fold_error import fold_error, has_scales
+from evovlm.jobs import Job
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.version import VERSION
 
@@ -58,7 +59,8 @@ def build_checkpoint(
     """Merge every tensor and write the folder `out`, which appears whole or not at all.
 
     threads: tensors merged at a time, at most, each in a process of its own; fewer where the bound on memory says so.
-    Peak memory does not grow with the model: it stays under its largest tensor in float32 times (sources + 3) plus a shard.
+    Peak memory does not grow with the model: it stays under its largest tensor in float32 times (sources + 3) plus
+    a shard.
     Raises CheckpointError: `out` exists, the disk is full, a merged tensor is not finite.
     """
     infos = output_tensors(assembly)

@@ -142,10 +142,11 @@ def _rebuild(recipe: Recipe) -> str:
 def _evaluation(result: Mapping[str, Any]) -> str:
     held_out = result["held_out"]
     data, evolved = result.get("data", {}), held_out["evolved"]
+    commit = result.get("versions", {}).get("commit", "unknown")
     lines = [
         f"Held-out items of `{data.get('test', 'unknown')}` that no search has seen"
         f" ({evolved.get('items', 'unknown number of')} items, seed {result.get('seed', 'unknown')},"
-        f" {result.get('hardware', 'hardware unknown')}):",
+        f" commit {commit}, {result.get('hardware', 'hardware unknown')}):",
         "",
         "| model | score | 95 % interval | exact |",
         "|---|---|---|---|",

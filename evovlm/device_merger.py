@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from evovlm.assembly import Assembly, Job, with_recipe
+from evovlm.arrivals import Arrivals
+from evovlm.assembly import Assembly, with_recipe
 from evovlm.device_sources import DeviceSources, task_vector
 from evovlm.draws import draw_key
 from evovlm.errors import RecipeError
 from evovlm.feed import Feed
+from evovlm.groups import layer_of
+from evovlm.jobs import Job
 from evovlm.kernels import FUSED
 from evovlm.kernels.launch import Shape, merge_batch
 from evovlm.kernels.layout import Batch, Operands, form_of, make_batch
@@ -27,10 +30,13 @@ from evovlm.kernels.tabulate import draw_sums
 from evovlm.methods import METHODS
 from evovlm.placement import Placement
 from evovlm.recipe import Recipe, value_at
+from evovlm.resident import ResidentMerger
 
 # Elements a part: few launches where all lies on the GPU, small blocks in flight where it is streamed.
 RESIDENT_PART = 512 << 20
 STREAMED_PART = 128 << 20
+
+Levels = Mapping[tuple[str, str], tuple[float, float]]  # weight and density, by source and group
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ class DeviceMerger:
     """Merges candidates of one recipe into live parameters on their device.
 
     tower: canonical name -> parameter, all on one device, each contiguous. placement: where base (label `base`) and
-    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it.
+    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it. arrivals: of
+    a reader that waits for layers itself; where sources are streamed, merging then goes on while it reads.
     Raises RecipeError for a method that the fused pass cannot do.
     """
 
@@ -59,6 +66,7 @@ class DeviceMerger:
         placement: Placement,
         *,
         eight_bit: bool = False,
+        arrivals: Arrivals | None = None,
         shape: Shape | None = None,
         part_elements: int | None = None,
     ) -> None:
@@ -67,11 +75,18 @@ class DeviceMerger:
         self._device = next(iter(tower.values())).device
         self._shape = shape or Shape()
         self._sources = DeviceSources(assembly, self._device, placement, eight_bit=eight_bit)
-        jobs = [job for job in assembly.jobs if job.name in tower and 0 not in job.shape]
+        jobs = sorted((job for job in assembly.jobs if job.name in tower and 0 not in job.shape), key=_turn)
         parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
         self._feed = Feed([[one for job in part for one in self._sources.wanted(job)] for part in parts], self._device)
-        self._parts = [self._launches(index, part, tower) for index, part in enumerate(parts)]
-        self._kept = [kept for job in jobs if (kept := self._kept_rows(job, tower[job.name].data)) is not None]
+        self._jobs, self._tower = parts, tower
+        self._families: dict[bool, list[tuple[_Launch, ...]]] = {}  # by whether there is a base
+        self._parts = self._family(self._sources.needs_base)
+        self._layers = [sorted({layer for job in part if (layer := layer_of(job.name)) is not None}) for part in parts]
+        self._arrivals = arrivals if self._feed.streams else None
+        self._side = _stream(self._device) if self._arrivals is not None and self._device.type == "cuda" else None
+        self._kept = [
+            [kept for job in part if (kept := self._kept_rows(job, tower[job.name].data)) is not None] for part in parts
+        ]
         self._tables: dict[tuple[str, str, str, int], DrawSums | Magnitudes | None] = {}
 
     @property
@@ -82,32 +97,84 @@ class DeviceMerger:
     @property
     def nbytes(self) -> int:
         """Bytes that a merge has to move through device memory: inputs read once, outputs written once."""
-        every = [one for part in self._parts for launch in part for one in launch.operands]
+        parts = self._family(self._sources.needs_base)
+        every = [one for part in parts for launch in part for one in launch.operands]
         return sum(part.numel() * part.element_size() for one in every for part in one.tensors())
 
     @torch.inference_mode()
     def merge(self, recipe: Recipe) -> None:
-        """Overwrite the live tower with a candidate. Same models; other parameters.
+        """Overwrite the live tower with a candidate. Same models; other parameters, perhaps another method.
 
-        Raises FloatingPointError where the merged weights are not finite, RecipeError for a method that is not fused.
+        What the fused pass cannot make of what is kept here (another method's base, or no kernel) is merged on the CPU.
+        Raises FloatingPointError where the merged weights are not finite; with `arrivals` when it is checked.
         """
-        _refuse_unfused(recipe.method)
-        if METHODS[recipe.method].needs_base != self._sources.needs_base:
-            raise RecipeError(f"method: {recipe.method} cannot follow {self._assembly.recipe.method} on a GPU")
         candidate = with_recipe(self._assembly, recipe)
+        if not self._fuses(recipe.method):
+            self._begin()
+            ResidentMerger(self._assembly, self._tower, threads=torch.get_num_threads()).merge(recipe)
+            return
+        self._parts = self._family(METHODS[recipe.method].needs_base)
+        self._begin()
+        with torch.cuda.stream(self._side):
+            self._merge(candidate)
+        if self._arrivals is None:
+            self._refuse_faults()
+
+    def _fuses(self, method: str) -> bool:
+        """Whether the fused pass makes this method's candidates of what is kept."""
+        if method not in FUSED:
+            return False
+        if METHODS[method].needs_base:
+            return self._sources.needs_base
+        return False in self._families or self._sources.serve_without_base()
+
+    def _begin(self) -> None:
+        """Another candidate begins: what the last one did is over, and its faults are forgotten."""
+        if self._side is not None:
+            self._side.synchronize()  # the memory that numbers are sent from is free
+        for launch in self._launched():
+            launch.batch.faults.zero_()
+        if self._side is not None:
+            self._side.wait_stream(torch.cuda.current_stream(self._device))
+        if self._arrivals is not None:
+            self._arrivals.begin(self._refuse_faults)
+
+    def _merge(self, candidate: Assembly) -> None:
+        """Launch everything on the current stream, part by part."""
+        levels = _levels(candidate)
         self._feed.begin()
         for index, launches in enumerate(self._parts):
             self._feed.ready(index)
             for launch in launches:
-                self._launch(candidate, launch)
+                self._launch(candidate, levels, launch)
             self._feed.done(index)
-        for live, rows, values in self._kept:
-            live[rows] = values
-        launched = [launch for part in self._parts for launch in part]
-        faults = torch.cat([launch.batch.faults for launch in launched]).cpu()  # waits for the whole merge
+            for live, rows, values in self._kept[index]:
+                live[rows] = values
+            self._announce(index)
+
+    def _announce(self, part: int) -> None:
+        """Tell which layers are there once the current stream has come so far."""
+        if self._arrivals is None:
+            return
+        event = None
+        if self._side is not None:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(self._side)
+        self._arrivals.announce(self._layers[part], event)
+
+    @torch.inference_mode()
+    def _refuse_faults(self) -> None:
+        """Wait for the whole merge. Raises FloatingPointError."""
+        if self._side is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._side)
+        launched = self._launched()
+        faults = torch.cat([launch.batch.faults for launch in launched]).cpu()
         if bool(faults.any()):
             names = [job.name for launch in launched for job in launch.jobs]
             raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
+
+    def _launched(self) -> list[_Launch]:
+        return [launch for part in self._parts for launch in part]
 
     def _kept_rows(self, job: Job, live: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         """The owner's own vocabulary rows, which go back into the live tensor after each merge."""
@@ -117,43 +184,45 @@ class DeviceMerger:
         rows, values = kept
         return live, rows.to(self._device), values.to(live.dtype).to(self._device)
 
-    def _launch(self, candidate: Assembly, launch: _Launch) -> None:
+    def _launch(self, candidate: Assembly, levels: Levels, launch: _Launch) -> None:
         method, options, batch = candidate.recipe.method, candidate.options, launch.batch
         shares = [
-            [self._share(candidate, job, operands, index) for index in range(len(job.parts))]
+            [self._share(candidate, levels, job, operands, index) for index in range(len(job.parts))]
             for job, operands in zip(launch.jobs, launch.operands, strict=True)
         ]
         launch.numbers.copy_(torch.from_numpy(rows_of(method, options, shares)))
         launch.divisors.copy_(torch.from_numpy(divisors_of(method, options, shares)))
         batch.numbers.copy_(launch.numbers, non_blocking=True)
         batch.divisors.copy_(launch.divisors, non_blocking=True)
-        batch.faults.zero_()
         merge_batch(batch, method, options, self._shape)
 
-    def _share(self, candidate: Assembly, job: Job, operands: Operands, index: int) -> Share:
+    def _share(self, candidate: Assembly, levels: Levels, job: Job, operands: Operands, index: int) -> Share:
         source, _ = job.parts[index]
-        parameters = candidate.recipe.of(source)
-        weight, density = (value_at(value, job.group, 1.0) for value in (parameters.weight, parameters.density))
-        share = Share(weight, density, draw_key(candidate.recipe.seed, source, job.name))
+        weight, density = levels[source, job.group]
+        draw = draw_key(candidate.recipe.seed, source, job.name)
         drop = METHODS[candidate.recipe.method].drop
-        if drop is None or not 0 < share.density < 1:
-            return share
+        if drop is None or not 0 < density < 1:
+            return Share(weight, density, draw)
         if drop == "random" and candidate.options.rescale != "l1":
-            return share
-        key = (drop, job.name, source, share.key if drop == "random" else 0)
+            return Share(weight, density, draw)
+        key = (drop, job.name, source, draw if drop == "random" else 0)
         if key not in self._tables:
-            self._tables[key] = _table(drop, operands, index, share.key)
+            self._tables[key] = _table(drop, operands, index, draw)
         found = self._tables[key]
         if isinstance(found, DrawSums):
-            return replace(share, draw_sums=found)
-        return replace(share, magnitudes=found)
+            return Share(weight, density, draw, draw_sums=found)
+        return Share(weight, density, draw, magnitudes=found)
 
-    def _launches(
-        self, index: int, jobs: Sequence[Job], tower: Mapping[str, torch.nn.Parameter]
-    ) -> tuple[_Launch, ...]:
+    def _family(self, base: bool) -> list[tuple[_Launch, ...]]:
+        """The launches of methods with a base, or of those without."""
+        if base not in self._families:
+            self._families[base] = [self._launches(index, part, base) for index, part in enumerate(self._jobs)]
+        return self._families[base]
+
+    def _launches(self, index: int, jobs: Sequence[Job], base: bool) -> tuple[_Launch, ...]:
         """A part's jobs by form, ready to be launched."""
         tensors = self._feed.tensors(index)
-        operands = {job: self._sources.operands(job, tensors, tower[job.name].data) for job in jobs}
+        operands = {job: self._sources.operands(job, tensors, self._tower[job.name].data, base=base) for job in jobs}
         forms = {job: form_of(operands[job], self._assembly.dtype) for job in jobs}
         return tuple(
             self._prepare([job for job in jobs if forms[job] == form], operands)
@@ -180,6 +249,28 @@ def _table(drop: str, operands: Operands, index: int, key: int) -> DrawSums | Ma
     if not math.isfinite(largest) or largest == 0.0:
         return None
     return draw_sums(sizes, key, largest) if drop == "random" else magnitudes_of(sizes)
+
+
+def _levels(candidate: Assembly) -> Levels:
+    """A candidate's weights and densities, looked up once for all tensors of a group."""
+    found = {}
+    for source in candidate.recipe.source_names:
+        told = candidate.recipe.of(source)
+        for group in {job.group for job in candidate.jobs}:
+            found[source, group] = (value_at(told.weight, group, 1.0), value_at(told.density, group, 1.0))
+    return found
+
+
+def _turn(job: Job) -> int:
+    """When a tensor's turn is: as a reader needs them. The embeddings, the layers, what comes after them."""
+    layer = layer_of(job.name)
+    if layer is not None:
+        return layer
+    return -1 if "embed_tokens" in job.name else 1 << 30
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _refuse_unfused(method: str) -> None:

@@ -12,8 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from evovlm.assembly import Assembly, Job
+from evovlm.assembly import Assembly
 from evovlm.feed import Wanted
+from evovlm.jobs import Job
 from evovlm.kernels.eight_bit import Packed, pack, unpack
 from evovlm.kernels.layout import SHARED, Operands
 from evovlm.methods import METHODS
@@ -41,6 +42,19 @@ class DeviceSources:
         """What 8 bits lose of each source's task vector, |lost| / |delta|; empty where sources are kept whole."""
         return {source: math.sqrt(lost / size) if size else 0.0 for source, (lost, size) in self._lost.items()}
 
+    def serve_without_base(self) -> bool:
+        """Whether what is kept here are also the sources of a method without a base: as they are in their files."""
+        if self.eight_bit:
+            return False
+        if not self.needs_base:
+            return True
+        rows = self._assembly.rows.values()
+        return all(match.identity for match in rows) and all(
+            self._assembly.source_tensor(job, source, name, None).dtype == self._dtype(job)
+            for job in self._assembly.jobs
+            for source, name in job.parts
+        )
+
     def wanted(self, job: Job) -> list[Wanted]:
         """What a tensor's merge reads."""
         count = math.prod(job.shape)
@@ -62,13 +76,13 @@ class DeviceSources:
             found.append(Wanted((job.name, _label(source, _SCALES)), blocks, torch.float32, place, scales))
         return found
 
-    def operands(self, job: Job, tensors: dict[Name, Tensor], out: Tensor) -> Operands:
-        """A tensor's operands, once its part is in device memory. out: the live parameter's elements."""
+    def operands(self, job: Job, tensors: dict[Name, Tensor], out: Tensor, *, base: bool) -> Operands:
+        """A tensor's operands, once its part is in device memory. out: the live parameter's elements. base: with it."""
         assert out.is_contiguous(), f"{job.name}: a live parameter that is not contiguous cannot be filled in place"
         sources = [source for source, _ in job.parts]
         return Operands(
             out=out.view(-1),
-            base=tensors[job.name, BASE] if self.needs_base else None,
+            base=tensors[job.name, BASE] if base else None,
             sources=tuple(tensors[job.name, _label(source)] for source in sources),
             scales=tuple(tensors[job.name, _label(source, _SCALES)] for source in sources) if self.eight_bit else (),
         )

@@ -6,6 +6,7 @@ Knows no weights, densities or models. Philox4x32-10 (Salmon et al., SC'11); Num
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +27,7 @@ HALF = np.uint64(32)
 Words: TypeAlias = NDArray[np.uint64]  # 32-bit words, each in a lane of 64 bits
 
 
+@lru_cache(maxsize=1 << 16)
 def draw_key(seed: int, source: str, tensor: str) -> int:
     r"""The 64-bit Philox key of one source's draws for one tensor.
 

@@ -17,9 +17,9 @@ import torch
 from evovlm import study_log
 from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.atlas import finished_atlas, make_atlas, refuse_atlas
-from evovlm.build import build_checkpoint, card_facts, output_tensors
 from evovlm.check.route import depth_of
 from evovlm.choice import Watch, choose_winner
+from evovlm.controls import contestants, searched
 from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import refuse_unknown
@@ -27,7 +27,7 @@ from evovlm.evaluators.question import LocalAnswers
 from evovlm.evaluators.route import evaluator_for
 from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
-from evovlm.heldout import Contestant, contestants, judge, searched
+from evovlm.heldout import Contestant, judge
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
 from evovlm.mergers import AUTOMATIC, Keeping
 from evovlm.race import RaceSettings
@@ -52,8 +52,7 @@ from evovlm.study_lock import hold
 from evovlm.study_log import Trial
 from evovlm.tasks import Item, Task
 from evovlm.version import hardware, versions
-
-PICTURES = 12
+from evovlm.winner import save_pictures, write_winner
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     if plan.settings.rivals:
         rows += _rivals(plan, out, evaluator, choice, watch)
     table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
-    _save_pictures(out / "images", others["test"][:PICTURES])
+    save_pictures(out / "images", others["test"])
     result: dict[str, Any] = {
         "digest": winner.digest(),
         "task": plan.task.name,
@@ -210,7 +209,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
     if atlas is not None:
         result["atlas"] = {key: value for key, value in atlas.items() if key != "cells"}
     if plan.settings.checkpoint:
-        result["checkpoint"] = str(_write_winner(plan, winner, out, result, watch))
+        result["checkpoint"] = str(write_winner(with_recipe(plan.assembly, winner), out, result, watch))
     study_log.write_json(out / study_log.RESULT, result)
     return result
 
@@ -291,33 +290,6 @@ def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
     if plan.settings.profile and "profile" not in result:
         return None
     return None if plan.settings.checkpoint and not Path(result.get("checkpoint", "")).is_dir() else result
-
-
-def _write_winner(plan: Plan, winner: Recipe, out: Path, result: dict[str, Any], watch: Watch) -> Path:
-    """The winner as an ordinary checkpoint, named by its digest so that another winner is another folder."""
-    folder = out / "checkpoint"
-    if folder.exists():
-        known = folder / "recipe.yaml"
-        digest = moved(winner, plan.assembly.root, folder).digest()
-        if known.exists() and digest in known.read_text(encoding="utf-8").split("\n", 1)[0]:
-            return folder.resolve()
-        folder = out / f"checkpoint-{winner.digest()[:8]}"
-        if folder.exists():
-            return folder.resolve()
-    assembly = with_recipe(plan.assembly, winner)
-    watch.phase("checkpoint", len(output_tensors(assembly)))
-    facts = card_facts(assembly, held_out=result)
-    build_checkpoint(assembly, folder, facts=facts, progress=lambda done, total: watch.step(f"{done / total:.0%}"))
-    return folder.resolve()
-
-
-def _save_pictures(folder: Path, items: Sequence[Item]) -> None:
-    """The images of the first items, for the report."""
-    folder.mkdir(exist_ok=True)
-    for item in items:
-        path = folder / f"{item.id}.png"
-        if item.image is not None and not path.exists():
-            item.image().convert("RGB").save(path)
 
 
 def _tell(watch: Watch, trial: Trial) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from evovlm.assembly import assemble
 from evovlm.errors import RecipeError
 from evovlm.evaluators.local import LocalEvaluator
@@ -74,11 +76,11 @@ def suggest(
     shapes = spectra(assembly, [pair for pair, cosine in kin.cosines.items() if cosine > ALIKE])
     evaluator = LocalEvaluator(assembly, task, batch=150, device=device)
     search = MergeSearch(evaluator, recipe, task.items(split, items, seed), assembly.layers, step)
-    ranking = tuple(_Ranking(search, kin, shapes, seed).ranked(recipe.source_names))
+    ranking = tuple(Ranking(search, kin, shapes, seed).ranked(recipe.source_names))
     return Advice(search.base.score, ranking, kin, search.answers)
 
 
-class _Ranking:
+class Ranking:
     """Greedy forward selection, what is noise or a copy last."""
 
     def __init__(self, search: MergeSearch, kin: Kinship, shapes: Spectra, seed: int) -> None:
@@ -92,11 +94,28 @@ class _Ranking:
         for group, small in ((own, True), ([name for name in names if name not in own], False)):
             left = list(group)
             while left:
-                best = max(left, key=lambda name: self._worth(name, chosen, group, small))
+                best = self._next(left, chosen, group, small)
                 ranking.append(self._placed(best, chosen, small))
                 chosen.append(best)
                 left.remove(best)
         return ranking
+
+    def _next(self, left: Sequence[str], chosen: Sequence[str], group: Sequence[str], small: bool) -> str:
+        """The source of most worth; of those within one standard error of it, the one that scores most alone.
+
+        When what is chosen scores well, all that is left adds little, and chance alone would put a decoy first. The
+        one-standard-error rule: Breiman et al., Classification and Regression Trees (1984), 3.4.3.
+        """
+        best = max(left, key=lambda name: self._worth(name, chosen, group, small))
+        if not chosen:
+            return best
+        scores = np.array(self._search.of(chosen, best, small=small).scores)
+        even = []
+        for name in left:
+            behind = scores - self._search.of(chosen, name, small=small).scores
+            if behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5:
+                even.append(name)
+        return max(even, key=lambda name: self._search.of([], name, small=small).score)
 
     def _worth(self, name: str, chosen: Sequence[str], group: Sequence[str], small: bool) -> float:
         """The score with those chosen; for the first place a Shapley value cut off at pairs.

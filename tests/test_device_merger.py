@@ -1,26 +1,33 @@
 """A candidate merged by the kernels is the one built to disk, wherever its sources lie, whatever came before it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
-from evovlm.assembly import Assembly, Job, assemble
+from evovlm.arrivals import Arrivals
+from evovlm.assembly import Assembly, assemble
 from evovlm.device_merger import DeviceMerger
+from evovlm.engines.hf import Engine
 from evovlm.errors import RecipeError
 from evovlm.groups import layer_of
+from evovlm.jobs import Job
 from evovlm.kernels.launch import Shape
 from evovlm.placement import PLACES, Place, Placement
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
+from evovlm.tasks import Generation, Item
 from tests.hub_layouts import save_paper_models
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 SHAPE = Shape(groups=1024, warps=4)
+CONTROL = {"ja": {"weight": 0.5}, "math": {"weight": 0.5}}
 
 
 def names(assembly: Assembly) -> list[Job]:
@@ -93,6 +100,45 @@ def test_every_method_gives_the_cpus_weights(paper: dict[str, Path], method: str
     assert differing(tower, on_cpu(plan)) == []
 
 
+@pytest.mark.parametrize("method", ["linear", "model_stock"])
+def test_controls_by_another_method_follow_a_candidate(paper: dict[str, Path], method: str):
+    searched = recipe(paper, "dare_ties", options={"rescale": "inverse"})
+    merger, tower = on_device(searched, placed("gpu"))
+    nbytes = merger.nbytes
+    merger.merge(searched)
+    control = recipe(paper, method, parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
+    assert merger.nbytes == nbytes
+
+
+@pytest.mark.parametrize("place", ["gpu", "host"])
+def test_sources_of_one_vocabulary_serve_linear_controls_too(paper: dict[str, Path], tmp_path: Path, place: Place):
+    shutil.copytree(paper["ja"], tmp_path / "other")
+    for file in (tmp_path / "other").glob("*.safetensors"):
+        save_file({name: tensor * 1.5 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    models = {"ja": paper["ja"], "math": tmp_path / "other", "base": paper["ja"]}
+    merger, tower = on_device(recipe(models, "task_arithmetic"), placed(place))
+    control = recipe(models, "linear", parameters=CONTROL)
+    merger.merge(control)
+    assert set(merger._families) == {True, False}, "no merge on the CPU"
+    assert differing(tower, on_cpu(control)) == []
+
+
+def test_controls_with_a_base_follow_a_candidate_without_one(paper: dict[str, Path]):
+    merger, tower = on_device(recipe(paper, "linear"), placed("gpu"))
+    control = recipe(paper, "task_arithmetic", parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
+
+
+def test_task_vectors_in_eight_bits_are_no_sources_for_a_linear_control(paper: dict[str, Path]):
+    merger, tower = on_device(recipe(paper, "task_arithmetic"), placed("gpu"), eight_bit=True)
+    control = recipe(paper, "linear", parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
+
+
 def test_another_seed_draws_other_masks(paper: dict[str, Path]):
     merger, tower = on_device(recipe(paper, "dare_linear"), placed("gpu"))
     merger.merge(recipe(paper, "dare_linear"))
@@ -120,6 +166,37 @@ def test_weights_that_are_not_finite_are_an_error(paper: dict[str, Path]):
     merger, _ = on_device(recipe(paper, "task_arithmetic"), placed("gpu"))
     with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
         merger.merge(recipe(paper, "task_arithmetic", 3e38))
+
+
+def test_a_reader_of_what_is_streamed_hears_of_faults_when_it_has_read(paper: dict[str, Path]):
+    arrivals = Arrivals()
+    sound = recipe(paper, "task_arithmetic")
+    merger, tower = on_device(sound, placed("host"), arrivals=arrivals)
+    merger.merge(recipe(paper, "task_arithmetic", 3e38))
+    with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
+        arrivals.check()
+    merger.merge(sound)
+    arrivals.check()
+    assert differing(tower, on_cpu(sound)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+def test_answers_are_the_same_while_the_last_layers_are_still_merged(paper: dict[str, Path]):
+    items = [Item(str(number), f"one two three {number}", ("x",), None) for number in range(16)]
+    said = []
+    for place in ("gpu", "host"):
+        engine = Engine.load(paper["ja"], device="cuda", dtype=torch.float16)
+        prepared = engine.prepare(items, Generation("{question}", max_new_tokens=8), 16)
+        assembly = assemble(recipe(paper, "dare_ties"), Path())
+        merger = DeviceMerger(assembly, engine.tower, placed(place), arrivals=engine.arrivals, part_elements=1)
+        answers = []
+        for weight in (0.1, 0.7, 0.4):
+            merger.merge(recipe(paper, "dare_ties", weight))
+            answers.append(engine.answer(prepared))
+        said.append(answers)
+    assert said[0] == said[1]
+    assert said[0][0] != said[0][1]
 
 
 def test_a_method_without_a_kernel_is_refused_with_the_choices(paper: dict[str, Path]):

@@ -181,6 +181,27 @@ def test_the_hypervolume_grows_and_the_page_draws_the_front(several: tuple[Path,
     assert "Hypervolume from" in page
 
 
+def test_latency_is_measured_anew_for_each_candidate_and_goes_on_after_a_stop(tmp_path: Path):
+    recipe = read_recipe(RECIPES / "zoo-dfs.yaml")
+    assert recipe.search is not None
+    change = {"algorithm": "nsga2", "population": 4, "objectives": ("latency", "layers")}
+    recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update=change)})
+    settings = EvolveSettings(trials=8, items=4, judged=4)
+    with pytest.raises(Killed):
+        run(recipe, tmp_path, KillAfter(1, 5), settings)
+    measured = rows(tmp_path)
+    front = run(recipe, tmp_path, settings=settings)["front"]
+    trials = study_log.read_trials(tmp_path)
+    assert rows(tmp_path)[: len(measured)] == measured, "what was measured before the stop stays"
+    for trial in trials:
+        answering = sum(trial.seconds.get(phase, 0.0) for phase in ("prefill", "decode", "answer"))
+        assert trial.values[1] == pytest.approx(-1000 * answering / 4), "milliseconds an answer"
+    assert len({trial.values[1] for trial in trials}) > 1
+    assert not (tmp_path / study_log.CACHE).exists(), "a cached answer has no latency"
+    assert front["objectives"] == ["score", "latency", "layers"]
+    assert all(point["values"]["latency"] < 0 for point in front["points"])
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

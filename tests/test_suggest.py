@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from evovlm.assembly import assemble
 from evovlm.errors import RecipeError
 from evovlm.evaluators.evaluation import Evaluation
-from evovlm.kinship import draw_kinship, kinship
+from evovlm.kinship import Kinship, draw_kinship, kinship
 from evovlm.merge_search import MergeSearch
 from evovlm.recipe import Recipe
-from evovlm.spectra import prominence, spectra
-from evovlm.suggest import Advice, suggest
+from evovlm.spectra import Spectra, prominence, spectra
+from evovlm.suggest import Advice, Ranking, suggest
 from evovlm.tasks import Item
 from evovlm.zoo.manifest import zoo_folder
 
@@ -140,6 +140,35 @@ def test_a_small_search_leaves_out_the_layers_that_do_harm():
     assert search.answers == sum(evaluator.asked)
     # What decides and what judges are different items: 4 and 3 of the 7.
     assert sorted(set(evaluator.asked)) == [3, 4]
+
+
+class Saturated(Harmful):
+    """An evaluator that `strong` all but satisfies: `weak` adds nothing to it, `chance` one answer of many."""
+
+    def evaluate(self, recipe: Recipe, items: Sequence[Item]) -> Evaluation:
+        there = {name for name in recipe.source_names if max(recipe.of(name).weight.values()) > 0}  # type: ignore[union-attr]
+        right = 0.9 if "strong" in there else 0.4 if "weak" in there else 0.0
+        right = round(right * len(items)) + ("chance" in there)
+        scores = (100.0,) * right + (0.0,) * (len(items) - right)
+        return Evaluation(scores, (False,) * len(items), ("x",) * len(items))
+
+
+def test_where_the_items_cannot_part_two_sources_the_better_one_alone_comes_first():
+    names = ("chance", "weak", "strong")
+    content = {
+        "kind": "llm",
+        "base": {"model": "org/base"},
+        "sources": [{"name": name, "model": f"org/{name}"} for name in names],
+        "method": "task_arithmetic",
+        "groups": 2,
+    }
+    items = [Item(str(number), "q", ("a",), None) for number in range(40)]
+    search = MergeSearch(Saturated(), Recipe.model_validate(content), items, 4, lambda text: None)  # type: ignore[arg-type]
+    pairs = dict.fromkeys(combinations(names, 2), 0.0)
+    kin = Kinship(dict.fromkeys(names, 1.0), pairs, pairs, {})
+    ranking = Ranking(search, kin, Spectra(dict.fromkeys(names, 2.0), {}), seed=0).ranked(names)
+    assert [one.source for one in ranking] == ["strong", "weak", "chance"]
+    assert ranking[1].together < search.of(["strong"], "chance", small=True).score
 
 
 def test_task_vectors_by_hand(decoys: list[str]):

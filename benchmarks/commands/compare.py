@@ -12,7 +12,7 @@ import typer
 
 from benchmarks.commands.entries import read_entries
 from benchmarks.comparison import CHANCE, Entry, Versus, against, by_task
-from benchmarks.tables import Sheet, print_sheet
+from benchmarks.tables import Sheet, made, print_sheet
 from evovlm.errors import UserError
 
 Key = tuple[str, ...]
@@ -43,7 +43,8 @@ def compare(
     for (task, split, *_), (reference, group) in _referred(groups, to).items():
         rows = [against(reference, entry, changes=changes) for entry in group if entry is not reference]
         if as_json:
-            told.append({"task": task, "split": split, "to": reference.name, "versus": [_row(row) for row in rows]})
+            told.append({"task": task, "split": split, "to": reference.name, **_made(reference)})
+            told[-1]["versus"] = [_row(row) for row in rows]
             continue
         print_sheet(OUT, _sheet(f"{task}:{split}", reference, rows))
         for row in rows:
@@ -85,7 +86,9 @@ def _sheet(title: str, reference: Entry, rows: list[Versus]) -> Sheet:
         f"{reference.result.items} items, paired bootstrap; {CHANCE}: the 95 % interval of the difference holds zero."
     )
     several = "" if len(rows) < 2 else f" {len(rows)} comparisons: by chance alone, one in twenty looks significant."
-    return Sheet(title, columns, (first, *lines), (note + several,))
+    results = [reference.result, *(row.entry.result for row in rows)]
+    drawn = f" Items drawn by seed {reference.result.seed}."
+    return Sheet(title, columns, (first, *lines), (note + several + drawn, made(results)))
 
 
 def _changes(reference: Entry, row: Versus) -> Sheet:
@@ -108,6 +111,7 @@ def _row(row: Versus) -> dict[str, Any]:
     return {
         "model": row.entry.name,
         "score": row.entry.result.score,
+        **_made(row.entry),
         "difference": asdict(row.difference) | {"significant": row.difference.significant},
         "wins": row.wins,
         "losses": row.losses,
@@ -116,3 +120,8 @@ def _row(row: Versus) -> dict[str, Any]:
             {"id": c.id, "first": c.first.answer, "second": c.second.answer, "gain": c.gain} for c in row.changes
         ],
     }
+
+
+def _made(entry: Entry) -> dict[str, Any]:
+    """On which items, by which code and where an entry's answers were made."""
+    return entry.result.model_dump(mode="json", include={"items", "items_digest", "seed", "versions", "hardware"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import yaml
 
 from benchmarks.harness import TASKS, find_averages
 from benchmarks.results import Result, find_results, has_results
-from benchmarks.tables import Sheet, html, label, markdown, print_sheet
+from benchmarks.tables import Sheet, html, label, made, markdown, print_sheet
 from evovlm.errors import UserError
 from evovlm.study_log import write_text
 
@@ -49,7 +50,7 @@ def leaderboard(
     if as_json:
         print(json.dumps([row for rows in ranked.values() for row in rows], ensure_ascii=False))
         return
-    sheets = [_sheet(name, rows) for name, rows in ranked.items()]
+    sheets = [_sheet(name, rows, [result for result in found if result.task == name]) for name, rows in ranked.items()]
     for sheet in sheets:
         print_sheet(OUT, sheet)
     if out is not None:
@@ -76,19 +77,23 @@ def _row(result: Result) -> Row:
         "items": result.items,
         "how": label(result),
         "source": "ours",
+        "seed": result.seed,
+        "versions": result.versions,
+        "hardware": result.hardware,
     }
 
 
 def _harness_row(found: Row) -> Row:
     how = f"mean of the harness's {len(TASKS)} tasks"
-    return {"task": JP_LMEH, "model": found["model"], "score": found[JP_LMEH], "how": how, "source": "ours"}
+    row = {"task": JP_LMEH, "model": found["model"], "score": found[JP_LMEH], "how": how, "source": "ours"}
+    return row | {key: found[key] for key in ("versions", "hardware") if key in found}
 
 
 def _tasks(results: list[Result]) -> list[str]:
     return list(dict.fromkeys(result.task for result in results))
 
 
-def _sheet(task: str, rows: list[Row]) -> Sheet:
+def _sheet(task: str, rows: list[Row], own: list[Result]) -> Sheet:
     lines = tuple(
         (
             row["model"],
@@ -99,8 +104,13 @@ def _sheet(task: str, rows: list[Row]) -> Sheet:
         )
         for row in rows
     )
+    ours = [made(own), f"Items drawn by seed {_listed(result.seed for result in own)}."] if own else []
     notes = ["The paper's rows are its own figures: same task, its own code and machines."]
     if task == JP_LMEH:
         notes.append("The paper averaged nine tasks of an older harness: near, not the same.")
-    shown = tuple(notes) if any(row["source"] != "ours" for row in rows) else ()
-    return Sheet(task, ("model", "asked", "source", "score", "95 %"), lines, shown, words=3)
+    shown = notes if any(row["source"] != "ours" for row in rows) else []
+    return Sheet(task, ("model", "asked", "source", "score", "95 %"), lines, (*ours, *shown), words=3)
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return " and ".join(map(str, sorted(set(seeds))))

@@ -61,7 +61,7 @@ def lmeh(
         (found.task, found.metric, f"{found.value:.4f}", "" if found.error is None else f"{found.error:.4f}")
         for found in scores
     )
-    average = write_summary(out, model, scores)
+    average = write_summary(out, model, scores, device)
     notes = () if average is None else (f"JP-LMEH, the mean of the {len(TASKS)} tasks: {average:.2f}",)
     columns = ("task", "measure", "value", "standard error")
     print_sheet(OUT, Sheet(f"{model} by lm-evaluation-harness", columns, rows, notes, words=2))

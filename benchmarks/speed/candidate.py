@@ -32,6 +32,7 @@ from evovlm.tasks import Generation
 QUESTIONS = 64
 NEW_TOKENS = 32
 EACH = (1, 4)  # questions an image
+MOST = 2  # times as many questions are the most that growth is measured to
 PLAIN_BATCH = 32
 REPEATS = 3
 METHOD = "dare_ties"
@@ -51,12 +52,12 @@ class Bench:
         self.recipe = recipe_of(2, METHOD)
         self.tower = random_tower(tower, self.recipe, device)
         self.questions, self.tokens = (QUESTIONS, NEW_TOKENS) if self.cuda else (16, 8)
-        self.pixels = random_pixels(self.questions, self.eyes, device)
+        self.pixels = random_pixels(MOST * self.questions, self.eyes, device)
         self.merger: Any = None
         self.merge_bytes = 4 * sum(parameter.nbytes for parameter in self.engine.tower.values())
 
     def place(self, place: Place) -> None:
-        """Take the sources up, on the GPU or in pinned host memory."""
+        """Take the sources up, on the GPU or in pinned host memory, whence they are merged while prompts are read."""
         self.merger = None
         self.free()
         if not self.cuda:
@@ -65,7 +66,7 @@ class Bench:
         each = self.merge_bytes // 4
         labels = ("base", *self.recipe.source_names)
         places: Placement = Placement(dict.fromkeys(labels, place), dict.fromkeys(labels, each))
-        self.merger = DeviceMerger(self.tower, self.engine.tower, places)
+        self.merger = DeviceMerger(self.tower, self.engine.tower, places, arrivals=self.engine.arrivals)
 
     def free(self) -> None:
         """Give back what nothing holds."""
@@ -73,9 +74,9 @@ class Bench:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
-    def prompts(self, each: int) -> list[Prompt]:
-        """`questions` questions, `each` about a picture."""
-        images = {name: value[: self.questions // each] for name, value in self.pixels.items()}
+    def prompts(self, each: int, questions: int | None = None) -> list[Prompt]:
+        """So many questions (`self.questions`, if not told), `each` about a picture."""
+        images = {name: value[: (questions or self.questions) // each] for name, value in self.pixels.items()}
         return prompts_of(self.engine, images, each)
 
     def prepared(self, prompts: Sequence[Prompt], batch: int = QUESTIONS) -> Prepared:
@@ -84,28 +85,46 @@ class Bench:
 
     def candidate(self, what: str, prepared: Prepared, **more: Any) -> Row:
         """One candidate again and again: the first, whose set-up is not counted, then the median of the rest."""
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
         runs = [self._once(prepared, number) for number in range(1 + REPEATS)]
         first, runs = runs[0], runs[1:]
         chosen = sorted(runs, key=lambda run: sum(run[:2]))[len(runs) // 2]
         merge, answer, spent = chosen
         floors = self.floors(spent)
         seconds, floor = merge + answer, sum(floors.values())
+        return (
+            {
+                "what": what,
+                "method": METHOD,
+                "scale": self.scale,
+                "sources": 2,
+                "seconds": seconds,
+                "floor_seconds": floor,
+                "ratio": seconds / floor,
+                "phases": {"merge": merge, "prefill": spent.prefill, "decode": spent.decode},
+                "floors": floors,
+                "other": answer - spent.prefill - spent.decode,
+                "first_seconds": first[0] + first[1],
+                "spread": [sum(run[:2]) for run in runs],
+                "peak_bytes": torch.cuda.max_memory_allocated() if self.cuda else None,
+                "halved": list(prepared.halved),
+                "questions": len(prepared.prompts),
+                "steps": spent.steps,
+            }
+            | self._cache()
+            | more
+        )
+
+    def _cache(self) -> Row:
+        """Rows at once, and bytes of their keys and values."""
+        runner = self.engine.lean._runner if self.engine.lean is not None else None
+        keys = getattr(runner, "_keys", None)
         return {
-            "what": what,
-            "method": METHOD,
-            "scale": self.scale,
-            "sources": 2,
-            "seconds": seconds,
-            "floor_seconds": floor,
-            "ratio": seconds / floor,
-            "phases": {"merge": merge, "prefill": spent.prefill, "decode": spent.decode},
-            "floors": floors,
-            "other": answer - spent.prefill - spent.decode,
-            "first_seconds": first[0] + first[1],
-            "spread": [sum(run[:2]) for run in runs],
-            "peak_bytes": torch.cuda.max_memory_allocated() if self.cuda else None,
-            "halved": list(prepared.halved),
-        } | more
+            "rows": getattr(runner, "slots", None),
+            "cache_bytes": 2 * keys.nbytes if isinstance(keys, torch.Tensor) else None,
+            "capacity": keys.shape[2] if isinstance(keys, torch.Tensor) else None,
+        }
 
     def floors(self, spent: Spent) -> dict[str, float]:
         """Seconds that a phase takes at least, at the rates of this run."""
@@ -115,7 +134,7 @@ class Bench:
         recipe = _varied(self.recipe, number)
         started = self.now()
         self.merger.merge(recipe)
-        merged = self.now()
+        merged = time.perf_counter()  # whoever merges waits itself, but for what is merged while prompts are read
         self.engine.answer(prepared)
         assert self.engine.lean is not None
         return merged - started, self.now() - merged, self.engine.lean.spent
@@ -146,7 +165,7 @@ def candidate_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
         yield row | {"times_ours": row["seconds"] / seconds[each]}
     if bench.cuda and not settings.quick:
         _drop(bench)
-        yield _pinned(bench, ones)
+        yield from _pinned(bench, ones)
 
 
 def _eight_bit(bench: Bench, prompts: Sequence[Prompt]) -> Row:
@@ -160,11 +179,21 @@ def _eight_bit(bench: Bench, prompts: Sequence[Prompt]) -> Row:
     return row | {"floor_seconds": None, "ratio": None}
 
 
-def _pinned(bench: Bench, prompts: Sequence[Prompt]) -> Row:
-    """Half the questions at a time, the sources in pinned host memory."""
+def _pinned(bench: Bench, prompts: Sequence[Prompt]) -> Iterator[Row]:
+    """Half the questions at a time, the sources in pinned host memory: merged before reading, and while reading."""
     bench.place("host")
     bench.free()
-    return bench.candidate("sources in pinned memory", bench.prepared(prompts, QUESTIONS // 2), place="host")
+    prepared = bench.prepared(prompts, QUESTIONS // 2)
+    arrivals = bench.engine.arrivals
+    wait = bench.merger.merge
+
+    def merge_whole(recipe: Recipe) -> None:
+        wait(recipe)
+        arrivals.check()
+
+    yield bench.candidate("pinned sources, merged while reading", prepared, place="host")
+    bench.merger.merge = merge_whole
+    yield bench.candidate("pinned sources, merged before", prepared, place="host")
 
 
 def _drop(bench: Bench) -> None:

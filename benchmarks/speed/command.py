@@ -6,7 +6,6 @@ Knows the parts' names and rows; measures nothing itself.
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,10 +20,10 @@ from benchmarks.speed.parts import PARTS
 from benchmarks.speed.plot import draw_growth
 from benchmarks.speed.settings import Settings
 from evovlm.errors import UserError
-from evovlm.version import hardware, versions
+from evovlm.version import commit, hardware, versions
 
 OUT = Console(highlight=False)
-SHOWN = ("what", "tool", "method", "scale", "sources", "place")
+SHOWN = ("what", "tool", "method", "scale", "sources", "place", "questions", "a_picture")
 RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of answering, where they are compared
 
 
@@ -38,7 +37,7 @@ def speed(
     mergekit: Annotated[Path | None, typer.Option(help="mergekit-yaml of mergekit's own environment.")] = None,
     work: Annotated[Path | None, typer.Option(help="Where checkpoints are made.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write every figure to this file, as parts end.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw growth against sources and size, as SVG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw growth as SVG: of `merge` and of `questions`.")] = None,
 ) -> None:
     """Measure the speed of a candidate's phases; each ratio is to a floor measured in the same run.
 
@@ -60,7 +59,7 @@ def speed(
     settings = Settings(on, scale, quick, mergekit, work)
     rates = measure_rates(on)
     machine = hardware(device)
-    told = {"hardware": machine, "versions": versions(), "commit": _commit(), "rates": rates.as_dict()}
+    told = {"hardware": machine, "versions": versions(), "commit": commit(), "rates": rates.as_dict()}
     OUT.print(_rates_in_words(machine, rates))
     found: dict[str, Any] = {}
     for name in chosen:
@@ -71,7 +70,7 @@ def speed(
                 out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
         OUT.print(_table(name, found[name]))
     if plot is not None:
-        draw_growth(found.get("merge", []), plot)
+        draw_growth(found, plot)
 
 
 def _rates_in_words(machine: str, rates: Rates) -> str:
@@ -99,10 +98,3 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
             f"{peak / 1e9:.2f}" if peak else "",
         )
     return table
-
-
-def _commit() -> str:
-    """The commit that is measured; unknown outside a checkout."""
-    folder = Path(__file__).parent
-    done = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"

@@ -22,6 +22,7 @@ from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared
 from evovlm.evaluators.local import score_answers
 from evovlm.genome import uniform
+from evovlm.recipe import Recipe
 from evovlm.recipe_file import read_recipe
 from evovlm.resident import ResidentMerger
 from evovlm.tasks import parse_split
@@ -37,7 +38,8 @@ Row = dict[str, Any]
 
 def fidelity_rows(settings: Settings, _: Rates) -> Iterator[Row]:
     """All rows, on the zoo's recipe; with `quick` few candidates and few items, which tells that it runs."""
-    size = (4, 12) if settings.quick else (CANDIDATES, ITEMS if settings.device.type == "cuda" else ITEMS_ON_CPU)
+    cuda = settings.device.type == "cuda"
+    size = (4, 12) if settings.quick else (CANDIDATES, ITEMS if cuda else ITEMS_ON_CPU)
     return compared(settings.device, RECIPE, *size)
 
 
@@ -53,19 +55,29 @@ def compared(
             answers.setdefault(way, []).append(said)
     reference = next(iter(scores))
     for way, found in scores.items():
-        yield _row(way, found, scores[reference]) | {
+        yield row_of(way, found, scores[reference]) | {
             "against": reference,
-            "equal_answers": _equal(answers[way], answers[reference]),
+            "equal_answers": equal_share(answers[way], answers[reference]),
             "device": str(device),
             "candidates": candidates,
             "items": items,
         }
     beams = next(way for way in scores if "beams" in way)
     greedy = beams.split(",", maxsplit=1)[0]
-    yield _row(f"{greedy}, greedy", scores[greedy], scores[beams]) | {
+    yield row_of(f"{greedy}, greedy", scores[greedy], scores[beams]) | {
         "against": beams,
-        "equal_answers": _equal(answers[greedy], answers[beams]),
+        "equal_answers": equal_share(answers[greedy], answers[beams]),
     }
+
+
+def become(
+    merger: ResidentMerger, host: Engine, engines: Sequence[Engine], recipe: Recipe, rng: np.random.Generator
+) -> None:
+    """Another candidate: a weight a source, drawn; merged on the CPU and copied to all engines."""
+    merger.merge(uniform(recipe, {name: float(rng.uniform(0.2, 1.2)) for name in recipe.source_names}))
+    for engine in engines:
+        for key, parameter in engine.tower.items():
+            parameter.data.copy_(host.tower[key].data)
 
 
 def _answered(
@@ -90,10 +102,7 @@ def _answered(
     several = Prepared(sets[id(searching)].prompts, beams, sets[id(searching)].batches)
     rng = np.random.default_rng(seed)
     for _ in range(candidates):
-        merger.merge(uniform(recipe, {name: float(rng.uniform(0.2, 1.2)) for name in recipe.source_names}))
-        for engine in (wide, narrow):
-            for key, parameter in engine.tower.items():
-                parameter.data.copy_(host.tower[key].data)
+        become(merger, host, (wide, narrow), recipe, rng)
         said = {
             "float32": wide.answer(sets[id(wide)]),
             "float32, generate": _by_generate(wide, sets[id(wide)]),
@@ -129,7 +138,8 @@ def _eight_bit(engine: Engine, prepared: Prepared) -> list[str]:
         engine.lean.use_eight_bit(False)
 
 
-def _row(way: str, found: Sequence[float], reference: Sequence[float]) -> Row:
+def row_of(way: str, found: Sequence[float], reference: Sequence[float]) -> Row:
+    """Candidates' scores by one way of answering, and how they rank them beside the reference's."""
     return {
         "what": way,
         "mean_score": float(np.mean(found)),
@@ -140,7 +150,8 @@ def _row(way: str, found: Sequence[float], reference: Sequence[float]) -> Row:
     }
 
 
-def _equal(said: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> float:
+def equal_share(said: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> float:
+    """The share of all candidates' answers that are the reference's."""
     pairs = [
         (one, other)
         for row, others in zip(said, reference, strict=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from benchmarks.merge_speed import SCALES
+from benchmarks.merge_speed import SCALES, Scale
 from benchmarks.speed.floors import Rates, seconds_of, wall_seconds
 from benchmarks.speed.torch_twin import torch_merge
 from benchmarks.speed.towers import RandomTower, live_parameters, random_tower, recipe_of
@@ -24,6 +25,7 @@ from evovlm.resident import ResidentMerger
 METHODS = ("linear", "task_arithmetic", "dare_linear", "dare_ties", "ties", "magnitude")
 GROWTH_SOURCES = (2, 3, 4, 5, 6)
 GROWTH_SIZES = ("1b", "7b", "13b")
+SMALL = "1b"  # of which six sources fit every GPU
 REPEATS = 10
 
 
@@ -39,14 +41,26 @@ def merge_rows(scale: str, device: torch.device, rates: Rates, *, quick: bool = 
     if quick:
         return
     wanted = [("sources", scale, count) for count in GROWTH_SOURCES[2:]]
-    wanted += [("size", size, 2) for size in GROWTH_SIZES if size != scale]
+    wanted += [("sources", SMALL, count) for count in GROWTH_SOURCES]
+    wanted += [("size", size, 2) for size in GROWTH_SIZES if size not in (scale, SMALL)]
     for what, size, count in wanted:
-        try:
-            yield _row(what, size, count, "dare_ties", device, rates)
-        except torch.OutOfMemoryError:
-            _free(device)
-            yield {"what": "does not fit this GPU", "method": "dare_ties", "scale": size, "sources": count}
+        yield from _fitting(what, size, count, device, rates)
     yield _row("host", scale, 2, "dare_ties", device, rates, place="host", repeats=3)
+
+
+def _fitting(what: str, size: str, sources: int, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
+    """The row, or where it does not fit this GPU a row that says so, and one of half the layers."""
+    try:
+        yield _row(what, size, sources, "dare_ties", device, rates)
+        return
+    except torch.OutOfMemoryError:
+        _free(device)
+    yield {"what": "does not fit this GPU", "method": "dare_ties", "scale": size, "sources": sources}
+    layers = SCALES[size].layers
+    half = replace(SCALES[size], layers=layers // 2)
+    if what == "size":
+        told = {"scale": f"{size}, {half.layers} of {layers} layers"}
+        yield _row(what, size, sources, "dare_ties", device, rates, tower_scale=half) | told
 
 
 def _methods(scale: str, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
@@ -75,11 +89,12 @@ def _row(
     place: Place = "gpu",
     eight_bit: bool = False,
     repeats: int = REPEATS,
+    tower_scale: Scale | None = None,
 ) -> dict[str, Any]:
     """One merger, set up, timed and thrown away."""
     _free(device)
     recipe = recipe_of(sources, method)
-    tower = random_tower(SCALES[scale], recipe, device)
+    tower = random_tower(tower_scale or SCALES[scale], recipe, device)
     live = live_parameters(tower, tower.dtype)
     started = time.perf_counter()
     merger = _merger(tower, live, place, eight_bit=eight_bit)

@@ -22,15 +22,29 @@ def _candidate(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     return candidate_rows(settings, rates)
 
 
+def _questions(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from benchmarks.speed.questions import question_rows
+
+    return question_rows(settings, rates)
+
+
 def _fidelity(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     from benchmarks.speed.fidelity import fidelity_rows
 
     return fidelity_rows(settings, rates)
 
 
+def _tiles(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from benchmarks.speed.fidelity_tiles import tiles_rows
+
+    return tiles_rows(settings, rates)
+
+
 PARTS: dict[str, Part] = {
     "merge": _merge,
     "candidate": _candidate,
+    "questions": _questions,
     "fidelity": _fidelity,
+    "tiles": _tiles,
     "disk": disk_rows,
 }

@@ -1,9 +1,14 @@
-"""Growth of a merge's time with sources and model size, as a static picture. Knows rows of `merge_gpu`."""
+"""Growth of a candidate's cost as static pictures: of merges with bytes, of whole candidates with questions.
+
+Knows rows of `merge_gpu` and `questions`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +16,77 @@ from evovlm.errors import UserError
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 380, 64, 40, 24, 56
 STYLE = """\
-text{font:13px system-ui,"Segoe UI",Roboto,sans-serif;fill:#333}.grid{stroke:#ddd}.floor{stroke:#8a8f98;stroke-width:2}
-.sources{fill:#d55e00}.size{fill:#3a8fd6}
+text{font:13px system-ui,"Segoe UI",Roboto,sans-serif;fill:#333}.grid{stroke:#ddd}
+.floor{fill:none;stroke:#8a8f98;stroke-width:2}.sources,.one{fill:#d55e00}.size,.several{fill:#3a8fd6}
 @media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#444}}"""
 GROWING = ("sources", "size")
+ONE, SEVERAL = "questions, one a picture", "questions, several a picture"
 
 
-def draw_growth(rows: Sequence[dict[str, Any]], path: Path) -> Path:
-    """Milliseconds against gigabytes moved, a point a row of growth, over the line that copying draws.
+@dataclass(frozen=True)
+class Dot:
+    """A figure at (x, y); `floor`: the least y that the machine allows there."""
 
-    Raises UserError where no row grows.
+    x: float
+    y: float
+    floor: float
+    kind: str
+    label: str
+
+
+def draw_growth(parts: dict[str, Sequence[dict[str, Any]]], path: Path) -> list[Path]:
+    """Draw what grows of the parts that were measured: merges to `path`, questions beside it, to `NAME-questions`.
+
+    Raises UserError where nothing grows.
     """
+    merges = _merges([row for row in parts.get("merge", []) if row["what"] in GROWING])
+    asked = _questions([row for row in parts.get("questions", []) if row["what"] in (ONE, SEVERAL)])
+    drawn = []
+    if merges:
+        title = "Milliseconds a merge, against gigabytes that have to move"
+        drawn.append(_draw(title, merges, "copying the bytes", path))
+    if asked:
+        title = "Seconds a candidate, against questions; in blue 64 questions, several about each picture"
+        drawn.append(_draw(title, asked, "floor", path.with_stem(f"{path.stem}-questions")))
+    if not drawn:
+        raise UserError("--plot: nothing was measured that grows; name the part `merge` or `questions`")
+    return drawn
+
+
+def _merges(rows: Sequence[dict[str, Any]]) -> list[Dot]:
+    dots = []
+    for _, run in groupby(sorted(rows, key=lambda row: str(row["scale"])), key=lambda row: row["scale"]):
+        same = sorted(run, key=lambda row: int(row["sources"]))
+        for place, row in enumerate(same):
+            # The outermost of a run of neighbours say whose they are.
+            outer = place in (0, len(same) - 1)
+            label = f"{row['scale']}, {row['sources']} sources" if outer else str(row["sources"])
+            dots.append(Dot(row["bytes"] / 1e9, row["seconds"] * 1e3, row["floor_seconds"] * 1e3, row["what"], label))
+    return dots
+
+
+def _questions(rows: Sequence[dict[str, Any]]) -> list[Dot]:
+    return [
+        Dot(
+            row["questions"],
+            row["seconds"],
+            row["floor_seconds"],
+            "one" if row["what"] == ONE else "several",
+            f"{row['questions']}" if row["what"] == ONE else f"{row['a_picture']} a picture",
+        )
+        for row in rows
+    ]
+
+
+def _draw(title: str, dots: Sequence[Dot], floor: str, path: Path) -> Path:
     from evovlm.report.svg import ticks
 
-    grown = [row for row in rows if row["what"] in GROWING]
-    if not grown:
-        raise UserError("--plot: nothing was measured that grows; name the part `merge`")
-    most_x = 1.1 * max(row["bytes"] / 1e9 for row in grown)
-    most_y = 1.15 * max(row["seconds"] * 1e3 for row in grown)
+    most_x, most_y = 1.1 * max(dot.x for dot in dots), 1.15 * max(dot.y for dot in dots)
 
-    def place(gigabytes: float, milliseconds: float) -> tuple[float, float]:
-        x = LEFT + gigabytes / most_x * (WIDTH - LEFT - RIGHT)
-        return x, HEIGHT - BOTTOM - milliseconds / most_y * (HEIGHT - TOP - BOTTOM)
+    def place(x: float, y: float) -> tuple[float, float]:
+        return LEFT + x / most_x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y / most_y * (HEIGHT - TOP - BOTTOM)
 
-    parts = [f'<text x="{LEFT}" y="22">Milliseconds a merge, against gigabytes that have to move</text>']
+    parts = [f'<text x="{LEFT}" y="22">{escape(title)}</text>']
     for value in ticks(0.0, most_y):
         _, y = place(0.0, value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -42,16 +94,16 @@ def draw_growth(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     for value in ticks(0.0, most_x):
         x, y = place(value, 0.0)
         parts.append(f'<text x="{x:.1f}" y="{y + 20:.1f}" text-anchor="middle">{value:g}</text>')
-    # Every floor of one run lies on one line through zero: bytes over the copy rate.
-    slope = grown[0]["floor_seconds"] * 1e3 / (grown[0]["bytes"] / 1e9)
-    (x1, y1), (x2, y2) = place(0.0, 0.0), place(most_x, slope * most_x)
-    parts.append(f'<line class="floor" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
-    parts.append(f'<text x="{x2 - 4:.1f}" y="{y2 + 22:.1f}" text-anchor="end">copying the bytes</text>')
-    for row in grown:
-        x, y = place(row["bytes"] / 1e9, row["seconds"] * 1e3)
-        label = f"{row['scale']}, {row['sources']} sources"
-        parts.append(f'<circle class="{row["what"]}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-        parts.append(f'<text x="{x - 9:.1f}" y="{y - 8:.1f}" text-anchor="end">{escape(label)}</text>')
+    for dot in dots:  # a short line at each dot's own floor
+        x, y = place(dot.x, dot.floor)
+        parts.append(f'<line class="floor" x1="{x - 9:.1f}" x2="{x + 9:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    last = max(dots, key=lambda dot: dot.x)
+    x, y = place(last.x, last.floor)
+    parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{escape(floor)}</text>')
+    for dot in dots:
+        x, y = place(dot.x, dot.y)
+        parts.append(f'<circle class="{dot.kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
+        parts.append(f'<text x="{x - 9:.1f}" y="{y - 8:.1f}" text-anchor="end">{escape(dot.label)}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
     path.write_text(f"{head}<style>{STYLE}</style>{''.join(parts)}</svg>\n", encoding="utf-8")
     return path

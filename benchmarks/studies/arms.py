@@ -7,7 +7,6 @@ under several names are searched once. Results of another zoo lie in another fol
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from evovlm import study_log
+from evovlm.as_is import evaluate_model
 from evovlm.choice import choose_winner
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
 from evovlm.evaluators.route import evaluator_for
 from evovlm.evolution import EvolveSettings, Plan, plan_evolution
-from evovlm.heldout import evaluate_model
 from evovlm.recipe import Recipe
 from evovlm.stages import breed, second_stage
 from evovlm.study import Study
 from evovlm.tasks import Item, parse_split
-from evovlm.version import hardware, versions
+from evovlm.version import commit, hardware, versions
 from evovlm.zoo.manifest import FOLDER, MANIFEST, file_digest
 
 DONE = "arm.json"
@@ -68,16 +67,6 @@ class Silent:
 def zoo_digest() -> str:
     """Twelve digits that name the zoo as it ships: of its manifest, which holds a digest of every file."""
     return file_digest(FOLDER / MANIFEST)[:12]
-
-
-def commit_of(root: Path) -> str:
-    """The clone's commit, abbreviated; `unknown` outside of a clone."""
-    try:
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    return told.stdout.strip() or "unknown"
 
 
 def run_arms(arms: Sequence[Arm], out: Path, root: Path, *, device: str, jobs: int, progress: Any) -> None:
@@ -133,7 +122,7 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
         "arm": arm.name,
         "seed": arm.seed,
         "zoo": zoo_digest(),
-        "commit": commit_of(root),
+        "commit": commit(),
         "curve": curve,
         "genome": study.trials[selection["trial"]].genome,
         "genes": [gene.name for gene in plan.genes],

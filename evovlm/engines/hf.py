@@ -12,6 +12,7 @@ batch was seen to change no answer (tested at 1 and 16), in bfloat16 it may chan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from evovlm.arrivals import Arrivals
 from evovlm.engines.lean import Lean
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
-from evovlm.engines.sampling import Choose, sampler
+from evovlm.engines.sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines.schedule import Spent
 from evovlm.engines.tower_view import view_of
 from evovlm.errors import CheckpointError
@@ -75,6 +77,7 @@ class Engine:
         if ends is None:
             raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
         self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=model.device)
+        self.arrivals = Arrivals()
         self._go_lean()
 
     @classmethod
@@ -105,7 +108,7 @@ class Engine:
         view = view_of(self.model, self.decoder)
         if view is not None:
             image_token = self.model.config.image_token_id if self.sees else None
-            self.lean = Lean(view, self.tokenizer, self._ends, image_token)
+            self.lean = Lean(replace(view, arrivals=self.arrivals), self.tokenizer, self._ends, image_token)
 
     @property
     def device(self) -> str:
@@ -141,9 +144,13 @@ class Engine:
         """
         self.spent = None
         if self.lean is not None and self.lean.serves(prepared):
-            answered = self.lean.answer(prepared, progress)
+            try:
+                answered = self.lean.answer(prepared, progress)
+            finally:
+                self.arrivals.check()  # a broken merge says more than what broke after it
             self.spent = self.lean.spent
             return answered
+        self.arrivals.check()
         answers = [""] * len(prepared.prompts)
         done = 0
         while done < len(prepared.batches):
@@ -170,6 +177,7 @@ class Engine:
         The last text is what `answer` gives. Beams and penalties cannot be streamed: one step, the whole answer.
         Closing the iterator stops the work. Raises what `answer` raises.
         """
+        self.arrivals.check()
         prompt, generation = prepared.prompts[0], prepared.generation
         assert len(prepared.prompts) == 1, "one prompt a stream"
         if generation.num_beams > 1 or generation.repetition_penalty != 1.0:
@@ -184,7 +192,7 @@ class Engine:
         while len(made) < generation.max_new_tokens:
             hidden = self.decoder(**step_input, past_key_values=cache, use_cache=True).last_hidden_state
             best, chosen = choose(self.model.lm_head(hidden[:, -1]).float(), torch.zeros(1, dtype=torch.int64))
-            _refuse_nan(chosen, best)
+            refuse_nan(chosen, best)
             if bool(torch.isin(chosen, self._ends)):
                 break
             made.append(int(chosen))
@@ -222,7 +230,7 @@ class Engine:
                 num_beams=generation.num_beams,
                 repetition_penalty=generation.repetition_penalty,
                 max_new_tokens=generation.max_new_tokens,
-                logits_processor=LogitsProcessorList([_refuse_nan]),
+                logits_processor=LogitsProcessorList([refuse_nan]),
             )
             tokens = whole[:, ids.shape[1] :]
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
@@ -267,7 +275,7 @@ class Engine:
             ).last_hidden_state
             logits = self.model.lm_head(hidden[:, -1]).float()
             best, chosen = choose(logits, alive)
-            _refuse_nan(chosen, best)
+            refuse_nan(chosen, best)
             made[alive, step] = chosen
             going = ~torch.isin(chosen, self._ends)
             if stop and (step + 1) % STOP_EVERY == 0:
@@ -283,18 +291,4 @@ class Engine:
                 cache.batch_select_indices(kept)
                 alive, chosen, mask, positions = alive[kept], chosen[kept], mask[kept], positions[kept]
             step_input = {"input_ids": chosen.unsqueeze(1)}
-        return _after_end(made, self._ends)
-
-
-def _after_end(tokens: Tensor, ends: Tensor) -> Tensor:
-    """Whatever stands behind a row's first end token becomes an end token."""
-    ending = torch.isin(tokens, ends).long()
-    return torch.where(ending.cumsum(dim=1) - ending > 0, ends[0], tokens)
-
-
-def _refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
-    """Logits as they are; a search must see a broken candidate fail, not answer."""
-    # Beams may set single logits to -inf, so a row is judged by its largest: NaN there if NaN anywhere.
-    if not bool(torch.isfinite(logits if logits.ndim == 1 else logits.amax(dim=-1)).all()):
-        raise FloatingPointError("the logits are not finite")
-    return logits
+        return after_end(made, self._ends)

@@ -40,3 +40,17 @@ def sampler(generation: Generation, keys: Sequence[str]) -> Choose:
 def _likeliest(logits: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
     best, chosen = logits.max(dim=-1)
     return best, chosen
+
+
+def after_end(tokens: Tensor, ends: Tensor) -> Tensor:
+    """Whatever stands behind a row's first end token becomes an end token."""
+    ending = torch.isin(tokens, ends).long()
+    return torch.where(ending.cumsum(dim=1) - ending > 0, ends[0], tokens)
+
+
+def refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
+    """Logits as they are; a search must see a broken candidate fail, not answer."""
+    # Beams may set single logits to -inf, so a row is judged by its largest: NaN there if NaN anywhere.
+    if not bool(torch.isfinite(logits if logits.ndim == 1 else logits.amax(dim=-1)).all()):
+        raise FloatingPointError("the logits are not finite")
+    return logits

@@ -6,7 +6,7 @@ Knows weights, densities, keys and tables; no models, recipes or devices. As on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ from evovlm.methods import LEAST_DIVISOR, METHODS, MergeOptions, as_float32
 ALWAYS = 0xFFFFFFFF  # the limit that every draw is within
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """One source's share in one tensor. tables: None where there is nothing to look up, or nothing finite."""
 
     weight: float
@@ -31,8 +30,7 @@ class Share:
     magnitudes: Magnitudes | None = None
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """factor: of what is kept. limit: the largest draw x 65536 + 65535 kept. edge: the magnitude it counts for."""
 
     factor: float
@@ -44,18 +42,18 @@ def rows_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]
     """int32 [tensors, sources, WIDTH] for tensors' shares in source order."""
     drop = METHODS[method].drop
     made = {"random": _by_draw, "magnitude": _by_magnitude}.get(drop or "", _all)
-    numbers = np.zeros((len(shares), len(shares[0]), WIDTH), dtype=np.uint32)
+    every = [share for sources in shares for share in sources]
+    rows = [made(share, options) for share in every]
+    numbers = np.zeros((len(every), WIDTH), dtype=np.uint32)
     floats = numbers.view(np.float32)
-    for tensor, sources in enumerate(shares):
-        for source, share in enumerate(sources):
-            row = made(share, options)
-            floats[tensor, source, 0] = row.factor
-            floats[tensor, source, 1] = share.weight
-            numbers[tensor, source, 2] = row.limit
-            floats[tensor, source, 3] = row.edge
-            numbers[tensor, source, 4] = share.key & 0xFFFFFFFF
-            numbers[tensor, source, 5] = share.key >> 32
-    return numbers.view(np.int32)
+    keys = np.array([share.key for share in every], dtype=np.uint64)
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, which the merge then tells
+        floats[:, 0] = np.array([row.factor for row in rows], dtype=np.float64)
+        floats[:, 1] = np.array([share.weight for share in every], dtype=np.float64)
+    numbers[:, 2] = [row.limit for row in rows]
+    floats[:, 3] = [row.edge for row in rows]
+    numbers[:, 4], numbers[:, 5] = keys & np.uint64(0xFFFFFFFF), keys >> np.uint64(32)
+    return numbers.view(np.int32).reshape(len(shares), -1, WIDTH)
 
 
 def divisors_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]]) -> NDArray[np.float32]:
@@ -75,7 +73,7 @@ def divisors_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Sh
 
 
 def _all(share: Share, options: MergeOptions) -> Row:
-    return Row(as_float32(share.weight))
+    return Row(share.weight)
 
 
 def _none(share: Share) -> Row:
@@ -93,7 +91,7 @@ def _by_draw(share: Share, options: MergeOptions) -> Row:
         ratio = LEVELS / limit
     elif options.rescale == "l1" and share.draw_sums is not None:
         ratio = share.draw_sums.ratio(limit)
-    return Row(as_float32(share.weight * ratio), (limit << 16) - 1)
+    return Row(share.weight * ratio, (limit << 16) - 1)
 
 
 def _by_magnitude(share: Share, options: MergeOptions) -> Row:
@@ -109,4 +107,4 @@ def _by_magnitude(share: Share, options: MergeOptions) -> Row:
         ratio = edge.ratio
     # Where no draw of the crowd is low enough, the edge moves up by one float, and all that reaches it is kept.
     value = edge.value if edge.limit else float(np.nextafter(np.float32(edge.value), np.float32(np.inf)))
-    return Row(as_float32(share.weight * ratio), (edge.limit << 16) - 1 if edge.limit else ALWAYS, value)
+    return Row(share.weight * ratio, (edge.limit << 16) - 1 if edge.limit else ALWAYS, value)

@@ -7,7 +7,7 @@ table serves every density.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ PIECE = 1 << 26
 Sums = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """What a magnitude has to be: above `value`, or equal to it with a draw below `limit` (0 ... 65536).
 
     ratio: |delta|_1 over that of what is kept.

@@ -71,7 +71,7 @@ def read_items(where: Path, split: str, questions: str) -> list[Item]:
             if questions == "first" and key in seen:
                 continue
             seen |= {key} - {""}
-            items.append(_item(row, path, number))
+            items.append(_item(row, number))
     twice = len(items) - len({item.id for item in items})
     if twice:
         raise DataError(f"{where}: {twice} ids stand twice; give each row its own `id`, or none")
@@ -101,7 +101,7 @@ def _image_key(row: Row) -> str | bytes:
     return found if isinstance(found, bytes) else str(found or "")
 
 
-def _item(row: Row, path: Path, number: int) -> Item:
+def _item(row: Row, number: int) -> Item:
     question, references = row.text(*QUESTION), row.texts(*REFERENCES)
     key = row.get("id")
     if key is None:
@@ -109,6 +109,6 @@ def _item(row: Row, path: Path, number: int) -> Item:
         digest = hashlib.blake2b(f"{question}\n{references}\n{number}".encode(), digest_size=6).hexdigest()
         key = f"{number:05d}-{digest}"
     cell = row.get(*IMAGE)
-    image = None if cell is None else picture(cell, path.parent, f"{row.where}: item {key}")
+    image = None if cell is None else picture(cell, row.folder, f"{row.where}: item {key}")
     skill = row.get("skill")
     return Item(str(key), question, references, image, "" if skill is None else str(skill))

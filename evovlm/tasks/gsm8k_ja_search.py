@@ -6,19 +6,19 @@ their row: translation hides the overlap from any comparison of texts.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from evovlm.errors import DataError
 from evovlm.metrics.numbers import extract_number
 from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
+from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_number
-from evovlm.tasks.options import Options, files_at
+from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import Row, read_rows
+from evovlm.tasks.records import Row
 
 NAME = "gsm8k-ja-search"
-REPOSITORY = "SakanaAI/gsm8k-ja-test_250-1319"
-WANTED = ("*.jsonl", "*.parquet")
+HUB = HubSet("SakanaAI/gsm8k-ja-test_250-1319")
 PATTERNS = ("gsm8k-ja*.jsonl", "test*.jsonl", "*.jsonl", "**/*.parquet")
 # Problems of MGSM and of GSM8K bear one kind of id, so that an overlap shows by id.
 GSM8K_ID = "gsm8k-test-{:04d}"
@@ -39,22 +39,21 @@ def gsm8k_ja_search(options: Options) -> Task:
         options=options,
         read=lambda split: [
             item
-            for item in read_problems(options.locate(REPOSITORY, WANTED))
+            for item in read_problems(options.rows(HUB, "test", PATTERNS), str(options.path or HUB.name))
             if is_validation(item.id) == (split == "validation")
         ],
         mark=lambda item, answer: mark_number(item, answer, options.japanese, preset.scoring),
     )
 
 
-def read_problems(where: Path) -> list[Item]:
-    """Rows 250 to 1318 of GSM8K's test split, from a file of these rows or of all."""
-    rows = [row for path in files_at(where, PATTERNS) for row in read_rows(path)]
-    first = _first_row(where, rows)
+def read_problems(rows: Sequence[Row], where: str) -> list[Item]:
+    """Rows 250 to 1318 of GSM8K's test split, from these rows or from all. `where` they are, for messages."""
+    first = _first_row(rows, where)
     indices = [first + number if row.get("index") is None else row.whole("index") for number, row in enumerate(rows)]
     return [_item(index, row) for index, row in zip(indices, rows, strict=True) if index >= MGSM_ROWS]
 
 
-def _first_row(where: Path, rows: list[Row]) -> int:
+def _first_row(rows: Sequence[Row], where: str) -> int:
     """Which row of GSM8K a file begins with. Raises DataError where that cannot be known."""
     if all(row.get("index") is not None for row in rows) or len(rows) == ALL_ROWS:
         return 0

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from evovlm.tasks.data_task import DataTask, chosen_preset
+from evovlm.tasks.hub import HubSet
 from evovlm.tasks.images import picture
 from evovlm.tasks.marking import mark_words
-from evovlm.tasks.options import Options, files_at
+from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import read_rows
+from evovlm.tasks.records import Row
 
 NAME = "ja-vlm-bench-in-the-wild"
-REPOSITORY = "SakanaAI/JA-VLM-Bench-In-the-Wild"
-WANTED = ("data/*.parquet", "*.parquet")
+HUB = HubSet("SakanaAI/JA-VLM-Bench-In-the-Wild")
 PATTERNS = ("data/test-*.parquet", "*.parquet", "**/*.parquet", "*.jsonl")
 
 
@@ -26,16 +24,11 @@ def in_the_wild(options: Options) -> Task:
         test_splits=("test",),
         preset=preset,
         options=options,
-        read=lambda _: _read(options.locate(REPOSITORY, WANTED)),
+        read=lambda split: [_item(number, row) for number, row in enumerate(options.rows(HUB, split, PATTERNS))],
         mark=lambda item, answer: mark_words(item, answer, options.japanese),
     )
 
 
-def _read(where: Path) -> list[Item]:
-    items: list[Item] = []
-    for path in files_at(where, PATTERNS):
-        for row in read_rows(path):
-            key = f"wild-{len(items):02d}"
-            opens = picture(row.value("image"), path.parent, key)
-            items.append(Item(key, row.text("question"), row.texts("answer"), opens))
-    return items
+def _item(number: int, row: Row) -> Item:
+    key = f"wild-{number:02d}"
+    return Item(key, row.text("question"), row.texts("answer"), picture(row.value("image"), row.folder, key))

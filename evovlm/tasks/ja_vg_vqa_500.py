@@ -6,7 +6,7 @@ from evovlm.tasks.data_task import DataTask, chosen_preset
 from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Task
-from evovlm.tasks.visual_genome import REPOSITORY, WANTED, read_test
+from evovlm.tasks.visual_genome import HUB, TEST_FILES, read_test
 
 NAME = "ja-vg-vqa-500"
 
@@ -20,6 +20,6 @@ def ja_vg_vqa_500(options: Options) -> Task:
         test_splits=("test",),
         preset=preset,
         options=options,
-        read=lambda _: read_test(options.locate(REPOSITORY, WANTED), preset.questions),
+        read=lambda split: read_test(options.rows(HUB, split, TEST_FILES), preset.questions),
         mark=lambda item, answer: mark_words(item, answer, options.japanese),
     )

@@ -5,19 +5,19 @@ Knows the layout of JGLUE's files; no models. Test is JGLUE's validation file, s
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from evovlm.errors import DataError
 from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
+from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_choice
-from evovlm.tasks.options import Options, files_at
+from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Preset
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import Row, read_rows
+from evovlm.tasks.records import Row
 
 NAME = "jcommonsenseqa"
-REPOSITORY = "sbintuitions/JCommonsenseQA"  # JGLUE's own files as parquet
-WANTED = ("data/*.parquet",)
+HUB = HubSet("sbintuitions/JCommonsenseQA")  # JGLUE's own files as parquet
 TEST = ("valid*.json", "**/valid*.json*", "**/*validation*.parquet")
 TRAIN = ("train*.json", "**/train*.json*", "**/*train*.parquet")
 CHOICES = tuple(f"choice{number}" for number in range(5))
@@ -34,20 +34,21 @@ def jcommonsenseqa(options: Options) -> Task:
         test_splits=("test",),
         preset=preset,
         options=options,
-        read=lambda split: _read(_located(options, split), split),
+        read=lambda split: _read(_rows(options, split), split),
         mark=mark_choice,
     )
 
 
-def _located(options: Options, split: str) -> list[Path]:
-    where = options.locate(REPOSITORY, WANTED)
-    if where.is_file() and split != "test":
-        raise DataError(f"{NAME}:{split}: {where} is one file; give the folder with train*.json beside it")
-    return files_at(where, TEST if split == "test" else TRAIN)
+def _rows(options: Options, split: str) -> list[Row]:
+    if split == "test":
+        return options.rows(HUB, "validation", TEST)
+    if options.path is not None and options.path.is_file():
+        raise DataError(f"{NAME}:{split}: {options.path} is one file; give the folder with train*.json beside it")
+    return options.rows(HUB, "train", TRAIN)
 
 
-def _read(paths: list[Path], split: str) -> list[Item]:
-    items = [_item(row) for path in paths for row in read_rows(path)]
+def _read(rows: Sequence[Row], split: str) -> list[Item]:
+    items = [_item(row) for row in rows]
     if split == "test":
         return items
     return [item for item in items if is_validation(item.id) == (split == "validation")]
@@ -64,6 +65,6 @@ def _item(row: Row) -> Item:
 
 
 def _few_shot(options: Options, preset: Preset) -> str:
-    solved = _read(_located(options, "search"), "search")[: preset.shots]
+    solved = _read(_rows(options, "search"), "search")[: preset.shots]
     shots = [f"{preset.template.replace('{question}', item.question)} {item.references[1]}" for item in solved]
     return "\n\n".join([*shots, preset.template])

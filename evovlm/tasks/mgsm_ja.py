@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evovlm.errors import DataError
 from evovlm.tasks.data_task import DataTask, chosen_preset
 from evovlm.tasks.gsm8k_ja_search import GSM8K_ID
+from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_number
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import read_rows
+from evovlm.tasks.records import Row, read_rows
 
 NAME = "mgsm-ja"
-REPOSITORY = "juletxara/mgsm"
-# As files of the source, and as parquet, which the hub's data sets are turned into; train holds the exemplars.
-WANTED = ("mgsm_ja.tsv", "exemplars.py", "ja/*.parquet")
+HUB = HubSet("juletxara/mgsm", "ja")
+# As files of the source, and as parquet, as on the hub; train holds the exemplars.
 EXEMPLARS = ("exemplars*.json", "exemplars.py", "ja/train*.parquet")
 PATTERNS = ("mgsm_ja.tsv", "ja/test*.parquet", "*ja*.jsonl")
 PROBLEMS = 250
@@ -39,32 +40,32 @@ def mgsm_ja(options: Options) -> Task:
         test_splits=("test",),
         preset=preset,
         options=options,
-        read=lambda _: read_problems(options.locate(REPOSITORY, WANTED)),
+        read=lambda split: read_problems(options.rows(HUB, split, PATTERNS), str(options.path or HUB.name)),
         mark=lambda item, answer: mark_number(item, answer, options.japanese, preset.scoring),
     )
 
 
-def read_problems(where: Path) -> list[Item]:
-    """The problems in their order, by their row in GSM8K. Raises DataError where some are missing."""
-    items: list[Item] = []
-    for path in files_at(where, PATTERNS):
-        for row in read_rows(path):
-            references = (row.text("answer_number", "1", "answer"),)
-            items.append(Item(GSM8K_ID.format(len(items)), row.text("question", "0"), references, None))
-    if len(items) != PROBLEMS:
-        raise DataError(f"{where}: {len(items)} problems; MGSM has {PROBLEMS}, fetch it again")
-    return items
+def read_problems(rows: Sequence[Row], where: str) -> list[Item]:
+    """The problems in their order, by their row in GSM8K. Raises DataError that says `where` some are missing."""
+    if len(rows) != PROBLEMS:
+        raise DataError(f"{where}: {len(rows)} problems; MGSM has {PROBLEMS}, fetch it again")
+    return [
+        Item(GSM8K_ID.format(number), row.text("question", "0"), (row.text("answer_number", "1", "answer"),), None)
+        for number, row in enumerate(rows)
+    ]
 
 
 def _few_shot(options: Options, preset: Preset) -> str:
     """The template with solved exemplars before the question, a blank line between them."""
-    where = options.locate(REPOSITORY, WANTED)
-    folder = where.parent if where.is_file() else where
-    shots = _exemplars(files_at(folder, EXEMPLARS)[0])[: preset.shots]
+    if options.path is None:
+        shots = _solved(options.rows(HUB, "train", EXEMPLARS))
+    else:
+        folder = options.path.parent if options.path.is_file() else options.path
+        shots = _exemplars(files_at(folder, EXEMPLARS)[0])
     if len(shots) < preset.shots:
-        raise DataError(f"{folder}: {len(shots)} Japanese exemplars; {preset.shots} are asked for")
+        raise DataError(f"{options.path or HUB.name}: {len(shots)} Japanese exemplars; {preset.shots} are asked for")
     # A brace in an exemplar is text: only {question} is ever replaced, so it needs no care.
-    return "\n\n".join([*(f"{question}\n{answer}" for question, answer in shots), preset.template])
+    return "\n\n".join([*(f"{question}\n{answer}" for question, answer in shots[: preset.shots]), preset.template])
 
 
 def _exemplars(path: Path) -> list[tuple[str, str]]:
@@ -73,12 +74,16 @@ def _exemplars(path: Path) -> list[tuple[str, str]]:
     From MGSM's own Python file, which is read as a literal and never run, from its JSON form, or from parquet.
     """
     if path.suffix == ".parquet":
-        return [(row.text("question"), row.text("answer")) for row in read_rows(path)]
+        return _solved(read_rows(path))
     content: Any = _mapping(path)["exemplars"] if path.suffix == ".json" else _literal(path)
     try:
         return [(shot["q"], shot["a"]) for shot in content["ja"].values()]
     except (KeyError, TypeError):
         raise DataError(f"{path}: no Japanese exemplars (`MGSM_EXEMPLARS['ja']`) in it") from None
+
+
+def _solved(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return [(row.text("question"), row.text("answer")) for row in rows]
 
 
 def _literal(path: Path) -> Any:

@@ -5,18 +5,20 @@ Knows no tasks.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evovlm.errors import DataError
 from evovlm.metrics.language import DETECTOR_NAME, Detector, is_japanese
 from evovlm.metrics.numbers import NumberScoring
+from evovlm.tasks.hub import HubSet, hub_rows
+from evovlm.tasks.records import Row, read_rows
 
 
 @dataclass(frozen=True)
 class Options:
-    """`path`: a file or folder of the data; None: the hub's cache, filled only with `download`.
+    """`path`: a file or folder of the data; None: the hub's caches, filled only with `download`.
 
     `scoring` overrides the preset's way to read numbers. `detector` names what tells Japanese, for reports.
     """
@@ -28,13 +30,18 @@ class Options:
     japanese: Detector = is_japanese
     detector: str = DETECTOR_NAME
 
-    def locate(self, repository: str, wanted: tuple[str, ...], revision: str | None = None) -> Path:
-        """The folder or file of a data set. Raises DataError that names the next step."""
+    def rows(
+        self, hub: HubSet, split: str, patterns: tuple[str, ...], columns: Sequence[str] | None = None
+    ) -> list[Row]:
+        """The rows of the hub's `split`, or of the files that the first matching pattern finds at `path`.
+
+        `columns`: the only ones that are wanted. Raises DataError that names the next step.
+        """
         if self.path is None:
-            return _from_hub(repository, wanted, revision, download=self.download)
+            return hub_rows(hub, split, download=self.download, columns=columns)
         if not self.path.exists():
-            raise DataError(f"{self.path}: no such file or folder; give where the data of {repository} lies")
-        return self.path
+            raise DataError(f"{self.path}: no such file or folder; give where the data of {hub.name} lies")
+        return [row for path in files_at(self.path, patterns) for row in read_rows(path, columns)]
 
 
 def files_at(where: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -46,27 +53,3 @@ def files_at(where: Path, patterns: tuple[str, ...]) -> list[Path]:
         if found:
             return found
     raise DataError(f"{where}: none of {list(patterns)} is there; give the folder or file of the data set")
-
-
-def _from_hub(repository: str, wanted: tuple[str, ...], revision: str | None, *, download: bool) -> Path:
-    """The snapshot in the hub's cache, where `datasets` keeps its files too."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    offline = not download or os.environ.get("HF_HUB_OFFLINE") == "1"
-    try:
-        found = snapshot_download(
-            repository,
-            repo_type="dataset",
-            revision=revision,
-            local_files_only=offline,
-            allow_patterns=list(wanted),
-        )
-    except LocalEntryNotFoundError:
-        raise DataError(
-            f"{repository}: not in the local hub cache; fetch it with `hf download --repo-type dataset {repository}`,"
-            " allow it with --download, or name a local copy as TASK@PATH:SPLIT"
-        ) from None
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise DataError(f"{repository} cannot be fetched from the hub: {error}") from None
-    return Path(found)

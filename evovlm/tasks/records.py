@@ -9,7 +9,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ HEADED = "question"
 class Row:
     """Cells by column. `where`: FILE:LINE, or the file and the row's number where it has no lines; for messages.
 
-    A cell that is null, not a number or an empty text is missing.
+    A cell that is null, not a number or an empty text is missing. `folder`: what paths in cells count from.
     """
 
     cells: Mapping[str, Any]
     where: str
+    folder: Path = Path()
 
     def get(self, *names: str) -> Any:
         """The first of the named cells that is not missing; None where all are."""
@@ -85,7 +86,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     if ending not in readers:
         raise DataError(f"{path}: unknown kind of file; give one of {sorted(readers)}")
     try:
-        return list(readers[ending](path))
+        return [replace(row, folder=path.parent) for row in readers[ending](path)]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); give a file in UTF-8") from None
 

@@ -6,32 +6,30 @@ Knows the layouts of SakanaAI/JA-VG-VQA-500 and of yahoojapan/ja-vg-vqa; no mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from evovlm.errors import DataError
+from evovlm.tasks.hub import HubSet
 from evovlm.tasks.images import ENDINGS, picture
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.protocol import Item
 from evovlm.tasks.records import Row, read_rows
 
-REPOSITORY = "SakanaAI/JA-VG-VQA-500"
-WANTED = ("data/test-*.parquet",)
+HUB = HubSet("SakanaAI/JA-VG-VQA-500")
 TEST_FILES = ("data/test-*.parquet", "test-*.parquet", "test*.jsonl", "*.parquet")
 QUESTION_FILES = ("question_answers*.json", "*.json", "*.jsonl")
 TEST_IDS = "test_image_ids.txt"
 
 
-def read_test(where: Path, questions: str) -> list[Item]:
+def read_test(rows: Sequence[Row], questions: str) -> list[Item]:
     """The test images with their first question each, or with all."""
     items: list[Item] = []
-    for path in files_at(where, TEST_FILES):
-        for row in read_rows(path):
-            key = row.whole("image_id")
-            opens = picture(row.value("image"), path.parent, f"image {key}")
-            items += _of_image(row, key, opens, questions)
+    for row in rows:
+        key = row.whole("image_id")
+        items += _of_image(row, key, picture(row.value("image"), row.folder, f"image {key}"), questions)
     return items
 
 
@@ -58,18 +56,14 @@ def test_ids(folder: Path | None, options: Options) -> set[int]:
     if folder is not None and (folder / TEST_IDS).is_file():
         return _listed_ids(folder / TEST_IDS)
     local = None if folder is None else folder / "JA-VG-VQA-500"
+    source = Options(path=local if local is not None and local.is_dir() else None, download=options.download)
     try:
-        where = (
-            local
-            if local is not None and local.is_dir()
-            else Options(download=options.download).locate(REPOSITORY, WANTED)
-        )
+        rows = source.rows(HUB, "test", TEST_FILES, columns=["image_id"])
     except DataError as error:
         raise DataError(
             f"the 500 test images must be left out by id: put {TEST_IDS} (an id a line) or a copy of the test set,"
             f" JA-VG-VQA-500/, into {folder}; {error}"
         ) from None
-    rows = [row for path in files_at(where, TEST_FILES) for row in read_rows(path, columns=["image_id"])]
     return {row.whole("image_id") for row in rows}
 
 

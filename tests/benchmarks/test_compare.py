@@ -9,7 +9,8 @@ from benchmarks.commands.entries import read_entries
 from benchmarks.comparison import Entry, against, behind_best, by_task
 from benchmarks.results import Answer, find_results
 from evovlm.errors import UserError
-from tests.benchmarks.conftest import bench
+from evovlm.version import commit
+from tests.command import bench
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,12 @@ def test_compare_prints_differences_and_changed_answers(run_folder: Path):
     assert done.returncode == 0, done.stderr
     assert "minus vlm" in done.stdout
     assert "Changed most from vlm to ja" in done.stdout
+    assert f"commit {commit()}" in done.stdout
+    assert "Items drawn by seed 0." in done.stdout
     told = json.loads(bench("compare", "whole", "--json", folder=run_folder).stdout)
     row = told[0]["versus"][0]
+    assert row["versions"]["commit"] == told[0]["versions"]["commit"] == commit()
+    assert {"seed", "items_digest", "hardware"} <= set(row)
     assert row["wins"] + row["losses"] + row["ties"] == 40
     assert {"low", "high", "p_value", "significant"} <= set(row["difference"])
 
@@ -115,9 +120,12 @@ def test_the_papers_figures_are_marked_as_the_papers(run_folder: Path, shared_da
     by_source = {row["source"] for row in rows}
     assert by_source == {"ours", "paper (arXiv:2403.13187)"}
     assert {"model": "EvoLLM-JP-7B (PS)", "score": 52.0}.items() <= rows[1].items()
+    assert all("commit" in row["versions"] and row["hardware"] for row in rows if row["source"] == "ours")
     done = bench("leaderboard", "board", "--out", "board.html", "--no-paper", folder=run_folder)
     assert done.returncode == 0, done.stderr
-    assert "arXiv" not in (run_folder / "board.html").read_text(encoding="utf-8")
+    board = (run_folder / "board.html").read_text(encoding="utf-8")
+    assert "arXiv" not in board
+    assert f"commit {commit()}" in board
 
 
 def test_a_folder_without_results_is_told_how_to_make_some(tmp_path: Path):

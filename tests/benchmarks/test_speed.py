@@ -10,8 +10,10 @@ from benchmarks.__main__ import main
 from benchmarks.merge_speed import SCALES, Scale
 from benchmarks.speed.candidate import candidate_rows
 from benchmarks.speed.fidelity import RECIPE, compared
+from benchmarks.speed.fidelity_tiles import tiles_rows
 from benchmarks.speed.floors import Rates
 from benchmarks.speed.plot import draw_growth
+from benchmarks.speed.questions import question_rows
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.torch_twin import torch_merge
 from benchmarks.speed.towers import random_tower, recipe_of
@@ -44,7 +46,7 @@ def test_a_part_that_there_is_not_is_told_the_choices(capsys: pytest.CaptureFixt
 
 def test_nothing_that_grows_cannot_be_drawn(tmp_path: Path):
     with pytest.raises(UserError, match="name the part `merge`"):
-        draw_growth([], tmp_path / "x.svg")
+        draw_growth({}, tmp_path / "x.svg")
 
 
 def test_random_towers_are_the_same_each_time_they_are_read():
@@ -89,3 +91,27 @@ def test_ways_of_answering_are_ranked_against_the_whole_one():
     assert by_way["float32, generate"]["equal_answers"] == 1.0
     assert by_way["float32"]["kendall"] == pytest.approx(1.0)
     assert by_way["float32, greedy"]["against"] == "float32, 5 beams"
+
+
+def test_more_questions_cost_more_unless_they_share_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(64, 128, 2, 4, 2, 1000))
+    monkeypatch.setattr("benchmarks.speed.candidate.REPEATS", 1)
+    rates = Rates("cpu", copy=1e9, matrix=1e10, dtype="float32", upload=None)
+    rows = list(question_rows(Settings(torch.device("cpu"), "small", True, None, None), rates))
+    assert [(row["questions"], row["a_picture"]) for row in rows] == [
+        *((count, 1) for count in (4, 8, 16, 32)), *((16, each) for each in (2, 4, 8)),
+    ]  # fmt: skip
+    floors = [row["floors"]["prefill"] for row in rows]
+    assert floors[:4] == sorted(floors[:4])
+    assert floors[2] > floors[4] > floors[5] > floors[6]
+    drawn = draw_growth({"questions": rows}, tmp_path / "growth.svg")
+    assert [path.name for path in drawn] == ["growth-questions.svg"]
+    assert drawn[0].read_text().count("<circle") == len(rows)
+
+
+def test_the_base_tile_is_ranked_against_all_tiles_of_pictures_that_have_some():
+    rows = list(tiles_rows(Settings(torch.device("cpu"), "small", True, None, None), Rates("cpu", 1e9, 1e10, "", None)))
+    assert [row["what"] for row in rows] == ["all tiles", "base tile alone"]
+    assert rows[0]["equal_answers"] == 1.0
+    assert rows[1]["equal_answers"] < 1.0, "the tiles are looked at"
+    assert rows[1]["loss"] > 0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from evovlm.recipe_file import read_recipe
 from evovlm.search import SearchSettings, make_searcher
 from evovlm.search.stream import stream_of
 from evovlm.searching import Workers, asked_of, remote_job, search_here, search_on_ray, search_raced
+from evovlm.stages import evolve_stages
 from evovlm.study import Study
 from evovlm.study_steady import SteadyRun
 
@@ -251,6 +253,28 @@ def test_one_worker_gives_what_the_local_evaluator_gives(nodes: Cluster, plan: A
     ]
     assert (tmp_path / "there" / "answers.jsonl").read_bytes() == (tmp_path / "here" / "answers.jsonl").read_bytes()
     assert len(cache) == 6 * len(items), "what a worker answered is the driver's"
+
+
+class Quiet:
+    """Watches nothing."""
+
+    def phase(self, name: str, total: int) -> None:
+        pass
+
+    def step(self, text: str, **figures: float | None) -> None:
+        pass
+
+
+def test_workers_search_both_stages_and_give_what_one_process_gives(nodes: Cluster, tmp_path: Path):
+    recipe, here, there = read_recipe(RECIPES / "zoo-ps-dfs.yaml"), tmp_path / "here", tmp_path / "there"
+    local = EvolveSettings(trials=3, items=4, judged=4)
+    evolve_stages(recipe, RECIPES, local, here, Quiet())
+    evolve_stages(recipe, RECIPES, replace(local, workers=Workers(nodes.address, 1)), there, Quiet())
+    for stage in (study_log.STAGES[0], "."):
+        ours, theirs = study_log.read_trials(there / stage), study_log.read_trials(here / stage)
+        assert all(trial.worker for trial in ours), "made by a worker"
+        assert [(t.genome, t.score, t.error) for t in ours] == [(t.genome, t.score, t.error) for t in theirs]
+    assert read_recipe(there / study_log.BEST).route == read_recipe(here / study_log.BEST).route
 
 
 class Nobody:

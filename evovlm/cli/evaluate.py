@@ -1,0 +1,59 @@
+"""`evaluate`: one model on one task. Knows typer."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from evovlm.cli.options import AsJson, Device, Download
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A checkpoint folder, zoo:NAME or a hub id.")],
+    data: Annotated[str, typer.Option(help="TASK:SPLIT, or TASK@PATH:SPLIT with the data in a file or folder.")],
+    items: Annotated[int, typer.Option(min=1, help="How many items.")] = 500,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    batch: Annotated[int, typer.Option(min=1)] = 128,
+    preset: Annotated[str | None, typer.Option(help="How the task asks and scores; its default if left out.")] = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+    download: Download = False,
+) -> None:
+    """Score one model on one task.
+
+    Examples:
+      evovlm evaluate zoo:vlm --data zoo-vqa:test
+      evovlm evaluate runs/demo/checkpoint --data zoo-vqa:test --items 500 --json
+      evovlm evaluate zoo:ja --data custom-maths@my-problems.jsonl:test --preset plain
+    """
+    from evovlm.as_is import evaluate_model
+    from evovlm.console import OUT
+    from evovlm.tasks import Options, parse_split
+    from evovlm.version import hardware, versions
+
+    interval, evaluation = evaluate_model(
+        model, data, items, seed=seed, batch=batch, device=device, download=download, preset=preset
+    )
+    task, _ = parse_split(data, Options(preset=preset))
+    row = {
+        "model": model,
+        "data": data,
+        "items": len(evaluation.scores),
+        "seed": seed,
+        "score": evaluation.score,
+        "ci95": [interval.low, interval.high],
+        "exact": evaluation.exact_share,
+        "rules": dict(task.rules),
+        "generation": vars(task.generation),
+        "versions": versions(),
+        "hardware": hardware(device),
+    }
+    if as_json:
+        print(json.dumps(row, ensure_ascii=False))
+        return
+    OUT.print(
+        f"{model} on {data}: [bold]{evaluation.score:.2f}[/bold] (95 % {interval.low:.2f} to {interval.high:.2f}),"
+        f" exact {evaluation.exact_share:.1%}, {len(evaluation.scores)} items, seed {seed}"
+    )

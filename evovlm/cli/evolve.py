@@ -1,0 +1,162 @@
+"""`evolve`: search, choose, judge; what of it is told. Knows typer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evovlm.cli.options import AsJson, Device, Download, DryRun, RecipeArgument
+from evovlm.errors import UserError
+
+if TYPE_CHECKING:
+    from evovlm.evolution import Plan
+
+GENES_SHOWN = 60
+
+
+def evolve(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(help="The study's folder; the same command resumes it.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates in all.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Questions a candidate.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search.")] = None,
+    judged: Annotated[int | None, typer.Option(min=2, help="Questions of the choice and of the final table.")] = None,
+    device: Device = "cpu",
+    checkpoint: Annotated[bool, typer.Option(help="Write the winner as a checkpoint into the study.")] = False,
+    rivals: Annotated[
+        bool, typer.Option(help="Also search at random, and with one weight a source: controls, thrice the work.")
+    ] = False,
+    race: Annotated[
+        bool, typer.Option("--race", help="Drop candidates as soon as a test on few items says so.")
+    ] = False,
+    keep_diverse: Annotated[
+        bool,
+        typer.Option("--keep-diverse", help="Also keep the best merge of each skill profile: an atlas of recipes."),
+    ] = False,
+    ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: auto, or its address.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
+    ] = None,
+    time_limit: Annotated[float | None, typer.Option(min=0.1, help="With --ray: seconds a candidate may take.")] = None,
+    sources_in: Annotated[
+        str, typer.Option(help="On a GPU, where sources are kept: auto, gpu, host (pinned, streamed) or disk (mapped).")
+    ] = "auto",
+    eight_bit: Annotated[
+        bool, typer.Option(help="On a GPU, keep task vectors in 8 bits; what that loses is told.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option(help="Tell seconds by phase a candidate, beside what the machine's rates allow.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    download: Download = False,
+) -> None:
+    """Search a recipe's parameters, choose the winner on fresh items, judge it on held-out ones.
+
+    Killed at any moment and started again with the same command, it goes on where it was.
+
+    Examples:
+      evovlm evolve recipes/zoo-vlm.yaml --out runs/vlm --trials 100
+      evovlm evolve recipes/zoo-llm.yaml --out runs/llm --checkpoint
+      evovlm evolve recipes/zoo-llm.yaml --out runs/llm --rivals     (what random search finds in as many trials)
+      evovlm evolve recipes/zoo-ps-dfs.yaml --out runs/both     (weights first, then routes)
+      evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --device cuda --download --dry-run
+      evovlm evolve recipes/zoo-llm.yaml --out runs/many --ray auto --workers 2
+      evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race --trials 300
+      evovlm evolve recipes/zoo-vlm.yaml --out runs/atlas --keep-diverse     (who is best at what)
+    """
+    from evovlm.console import OUT, BarWatch, JsonWatch, bars
+    from evovlm.evolution import EvolveSettings
+    from evovlm.mergers import Keeping, refuse_cpu
+    from evovlm.race import RaceSettings
+    from evovlm.recipe_file import read_recipe
+    from evovlm.report import write_report
+    from evovlm.searching import Workers
+    from evovlm.stages import evolve_stages, plan_first
+
+    if ray is None and (workers is not None or time_limit is not None):
+        raise UserError("--workers and --time-limit belong to --ray; add `--ray auto`")
+    pool = Workers(ray, workers, time_limit) if ray is not None else None
+    racing = RaceSettings() if race else None
+    keeping = Keeping(sources_in, eight_bit)
+    refuse_cpu(keeping, device)
+    settings = EvolveSettings(
+        trials,
+        items,
+        seed,
+        judged,
+        device,
+        checkpoint,
+        download,
+        rivals,
+        pool,
+        racing,
+        keep_diverse,
+        keeping=keeping,
+        profile=profile,
+    )
+    loaded = read_recipe(recipe)
+    if dry_run:
+        _print_plan(plan_first(loaded, recipe.parent, settings))
+        if loaded.then is not None:
+            search = loaded.then.search
+            OUT.print(
+                f"then routes among the sources and the {loaded.then.winners} best with {search.algorithm}:"
+                f" {trials or search.trials} trials"
+            )
+        return
+    if as_json:
+        result = evolve_stages(loaded, recipe.parent, settings, out, JsonWatch())
+    else:
+        with bars() as progress:
+            result = evolve_stages(loaded, recipe.parent, settings, out, BarWatch(progress))
+    report = write_report(out)
+    if as_json:
+        print(json.dumps({"result": result, "report": str(report)}, ensure_ascii=False))
+    else:
+        _print_result(out, result, report)
+
+
+def _print_plan(plan: Plan) -> None:
+    from evovlm.console import OUT, findings_table
+
+    OUT.print(findings_table(plan.assembly.findings))
+    OUT.print(
+        f"would search {len(plan.genes)} genes with {plan.recipe.search.algorithm if plan.recipe.search else ''}:"
+        f" {plan.trials} trials of {len(plan.search_items)} {plan.task.name} items on {plan.settings.device}"
+    )
+    if plan.sets.left_out:
+        OUT.print(f"left out: {plan.sets.left_out} search items that look like items which judge them")
+    shown = [gene.name for gene in plan.genes[:GENES_SHOWN]]
+    left = len(plan.genes) - len(shown)
+    OUT.print("genes: " + ", ".join(shown) + (f" and {left} more" if left else ""))
+
+
+def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
+    from evovlm import study_log
+    from evovlm.console import OUT, answers_table, held_out_table, profile_table, told_luck
+
+    OUT.print(held_out_table(result))
+    rows = list(study_log.read_rows(out / study_log.HELD_OUT_ANSWERS))
+    OUT.print(answers_table(rows, [*result["held_out"]["sources"], "evolved"]))
+    chosen = result["selection"]
+    OUT.print(
+        f"Winner: trial {chosen['trial']}, {chosen['search_score']:.2f} on the search items,"
+        f" {chosen['choice_score']:.2f} on fresh ones: {told_luck(chosen['luck'])}."
+    )
+    if "profile" in result:
+        OUT.print(profile_table(result["profile"]))
+    if "front" in result:
+        OUT.print(f"front       {len(result['front']['points'])} recipes in {out / study_log.FRONT}")
+    if (out / study_log.ATLAS).exists():
+        atlas = study_log.read_json(out / study_log.ATLAS)
+        skills = " and ".join(atlas["axes"])
+        OUT.print(f"atlas       {len(atlas['cells'])} recipes by {skills} in {out / study_log.ATLAS_RECIPES}")
+    OUT.print(f"report      {page}")
+    OUT.print(f"plot        {page.with_name('scores.svg')}")
+    OUT.print(f"recipe      {out / study_log.BEST}")
+    if "checkpoint" in result:
+        OUT.print(f"checkpoint  {result['checkpoint']}")

@@ -1,0 +1,51 @@
+"""`merge`: a recipe into a checkpoint. Knows typer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evovlm.cli.options import Download, DryRun, RecipeArgument
+
+
+def merge(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Argument(help="The folder to write; must not exist.")],
+    dry_run: DryRun = False,
+    download: Download = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time, at most.")] = None,
+    max_shard_gb: Annotated[float, typer.Option(min=0.0001, help="Largest shard, in GB.")] = 5.0,
+) -> None:
+    """Merge as a recipe says, into an ordinary Hugging Face checkpoint.
+
+    Examples:
+      evovlm merge recipes/zoo-vlm.yaml merged
+      evovlm merge their-mergekit-recipe.yml merged --dry-run
+    """
+    from evovlm.assembly import assemble
+    from evovlm.build import build_checkpoint, output_tensors
+    from evovlm.console import ERR, OUT, bars, findings_table, size
+    from evovlm.recipe_file import read_recipe
+
+    assembly = assemble(read_recipe(recipe), recipe.parent, download=download, out=out)
+    told = [finding for finding in assembly.findings if finding.level == "warning" or dry_run]
+    if told:
+        ERR.print(findings_table(told))
+    if dry_run:
+        count = len(output_tensors(assembly))
+        OUT.print(f"would write {count} tensors to {out} ({assembly.recipe.method}, {assembly.recipe.digest()})")
+        return
+    with bars() as progress:
+        task = progress.add_task("merge", total=None, figures="")
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, figures=f"{size(done)} of {size(total)}")
+
+        report = build_checkpoint(
+            assembly, out, progress=show, threads=threads, max_shard_bytes=int(max_shard_gb * 1e9)
+        )
+    OUT.print(f"{report.folder}: {report.tensors} tensors, {size(report.nbytes)}, recipe {assembly.recipe.digest()}")
+    if report.folding is not None:
+        OUT.print(report.folding)

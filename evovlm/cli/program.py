@@ -1,0 +1,78 @@
+"""The command line, put together; errors become exit codes.
+
+Exit codes: 0 done, 2 the user's mistake (told in a sentence), 130 interrupted. Commands live in modules of their own;
+heavy imports wait inside them so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import typer
+
+from evovlm.cli.evaluate import evaluate
+from evovlm.cli.evolve import evolve
+from evovlm.cli.merge import merge
+from evovlm.cli.programs import open_app, open_bench
+from evovlm.cli.recipe import recipe_app
+from evovlm.cli.study import export, report
+from evovlm.cli.suggest import suggest
+from evovlm.cli.zoo import zoo_app
+from evovlm.errors import UserError
+
+app = typer.Typer(
+    help="Breed new models out of existing ones: merge recipes found by evolution, no training.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(recipe_app, name="recipe")
+for command in (merge, evolve, evaluate, suggest, report, export):
+    app.command()(command)
+# All their words are their own, --help too.
+passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+for name, program in (("app", open_app), ("bench", open_bench)):
+    app.command(name, add_help_option=False, context_settings=passed_on)(program)
+
+# What the disk may do to anybody: full, quota, read-only, forbidden, a path that leads nowhere.
+DISK_FAULTS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, on the process's arguments unless given.
+
+    A user's mistake is a sentence and exit code 2, never a traceback.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Before torch loads: threads that spin while they wait take ten times as long where other work shares the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        app(args=arguments)
+    except UserError as error:
+        errors.print(Text.assemble(("error: ", "red"), str(error)))
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        errors.print(Text.assemble(("error: ", "red"), f"{error.filename or 'disk'}: {error.strerror}"))
+        sys.exit(2)
+    except (FloatingPointError, MemoryError) as error:
+        errors.print(Text.assemble(("error: ", "red"), str(error) or "not enough memory; lower --batch or --items"))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:
+            errors.print("interrupted; nothing half-written is left, the same command goes on", style="yellow")
+        raise

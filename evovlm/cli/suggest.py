@@ -1,0 +1,49 @@
+"""`suggest`: which sources are worth a search. Knows typer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evovlm.cli.options import AsJson, Device
+
+
+def suggest(
+    models: Annotated[list[str], typer.Argument(help="Models of one family, or one folder that holds them.")],
+    base: Annotated[str, typer.Option(help="The model that all were tuned from.")],
+    data: Annotated[str, typer.Option(help="Task and split, such as zoo-maths:search.")],
+    items: Annotated[int, typer.Option(min=2, help="Items a one-shot merge is asked.")] = 100,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Device = "cpu",
+    picture: Annotated[Path | None, typer.Option(help="Write an SVG: likeness of task vectors by layer.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank candidate sources for a task by what is cheap, and say why.
+
+    Examples:
+      evovlm suggest zoo:ja zoo:math zoo:math2 --base zoo:base --data zoo-maths:search
+      evovlm suggest my-models --base my-base --data zoo-maths:search --picture kin.svg
+    """
+    from evovlm.console import OUT, bars, suggestions_table
+    from evovlm.kinship import draw_kinship
+    from evovlm.suggest import suggest as advise
+
+    if len(models) == 1 and Path(models[0]).is_dir():
+        models = sorted(str(path.parent) for path in Path(models[0]).glob("*/config.json"))
+    with bars() as progress:
+        task = progress.add_task("suggest", total=None, figures="")
+
+        def step(text: str) -> None:
+            progress.update(task, advance=1, figures=text)
+
+        advice = advise(base, models, data, items=items, seed=seed, root=Path(), device=device, step=step)
+    if picture is not None:
+        picture.write_text(draw_kinship(advice.kinship), encoding="utf-8")
+    if as_json:
+        ranking = [vars(one) for one in advice.ranking]
+        print(json.dumps({"base": advice.base_score, "ranking": ranking, "answers": advice.answers}))
+        return
+    OUT.print(suggestions_table(advice))

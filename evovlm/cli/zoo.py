@@ -1,0 +1,56 @@
+"""`zoo`: the small models that come with evovlm. Knows typer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evovlm.cli.options import AsJson
+from evovlm.errors import UserError
+
+zoo_app = typer.Typer(help="The small models that come with evovlm.", no_args_is_help=True)
+
+
+@zoo_app.command("list")
+def zoo_list(as_json: AsJson = False) -> None:
+    """List the zoo's models, their sizes and where they lie.
+
+    Example: evovlm zoo list
+    """
+    from evovlm.console import OUT, size
+    from evovlm.zoo.manifest import ZOO_MODELS, zoo_folder
+
+    rows = {name: zoo_folder(name) for name in ZOO_MODELS}
+    if as_json:
+        print(json.dumps({name: str(folder) for name, folder in rows.items()}, indent=2))
+        return
+    for name, folder in rows.items():
+        weight = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        OUT.print(f"zoo:{name:<8} {size(weight):>8}  {folder}")
+
+
+@zoo_app.command("train")
+def zoo_train(
+    out: Annotated[Path, typer.Option(help="Folder for the trained models.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; found by itself otherwise.")] = None,
+    scale: Annotated[float, typer.Option(min=0.0005, max=10.0, help="Share of the training steps.")] = 1.0,
+    of_size: Annotated[str, typer.Option("--size", help="small, as it ships, or medium.")] = "small",
+    processes: Annotated[int, typer.Option(min=1, help="Draw the data in so many processes; the same data.")] = 1,
+) -> None:
+    """Train the zoo from nothing, on data that it generates itself.
+
+    Examples:
+      evovlm zoo train --out my-zoo --seed 1 --device cuda --processes 6
+      evovlm zoo train --out my-zoo --scale 0.01     (a minute on a CPU, to see it run)
+      evovlm zoo train --out my-medium-zoo --size medium --device cuda
+    """
+    from evovlm.console import ERR
+    from evovlm.zoo.train import train_zoo
+
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: exists and is not empty; choose another folder with --out")
+    train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, processes=processes, report=ERR.print)
