@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.assembly import VOCABULARY_TENSORS, Assembly, stacked_kinds
+from evovlm.assembly import Assembly, stacked_kinds
 from evovlm.card import CardFacts, model_card
 from evovlm.carry import carry_over
 from evovlm.check import licence_of
@@ -24,7 +24,7 @@ from evovlm.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.crew import MemberLost, share_out
 from evovlm.errors import CheckpointError
 from evovlm.fold_error import fold_error, has_scales
-from evovlm.jobs import Job
+from evovlm.jobs import VOCABULARY_TENSORS, Job
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.version import VERSION
 
