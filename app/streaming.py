@@ -15,8 +15,8 @@ import torch
 
 from app.offers import Offer
 from app.shelf import Shelf
+from evovlm.as_is import without_image
 from evovlm.engines.hf import Engine
-from evovlm.heldout import without_image
 from evovlm.tasks import Generation, Item
 
 State = Literal["waiting", "loading", "writing", "done", "failed"]

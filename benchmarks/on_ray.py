@@ -35,9 +35,9 @@ from benchmarks.running import (
 )
 from benchmarks.suite import Suite
 from evovlm import study_log
+from evovlm.as_is import without_image
 from evovlm.engines.hf import Engine
 from evovlm.errors import UserError
-from evovlm.heldout import without_image
 from evovlm.searching import Workers
 from evovlm.sources import OpenModel, open_model
 

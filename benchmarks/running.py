@@ -25,9 +25,9 @@ from benchmarks.pairs import Pair
 from benchmarks.results import ANSWERS, RESULTS, Result, digest_of, read_answers, summary
 from benchmarks.suite import Suite
 from evovlm import study_log
+from evovlm.as_is import without_image
 from evovlm.engines.hf import Engine
 from evovlm.errors import UserError
-from evovlm.heldout import without_image
 from evovlm.sources import OpenModel, open_model
 from evovlm.version import hardware, versions
 

@@ -5,7 +5,7 @@ Knows recipes, open models and row matches; does no arithmetic beyond calling th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,30 +17,14 @@ from evovlm.check import Finding, check_recipe
 from evovlm.check.configuration import layer_kinds
 from evovlm.draws import Draws
 from evovlm.errors import RecipeError
-from evovlm.folding import factor_of
-from evovlm.groups import GroupOf, grouping, layer_of
+from evovlm.groups import layer_of
+from evovlm.jobs import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS, Job, count_layers, jobs_of, route_jobs
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
-from evovlm.recipe import WHOLE, Recipe, value_at
-from evovlm.route import Route, cumulative_scales
+from evovlm.recipe import Recipe, value_at
 from evovlm.sources import OpenModel, open_model
 from evovlm.vocabulary import RowMatch, match_rows
 
-EMBEDDING = "model.embed_tokens.weight"
-OUTPUT_HEAD = "lm_head.weight"
-VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One tensor of the output's tower: its canonical name, its key in the file, and where it comes from."""
-
-    name: str
-    key: str
-    group: str
-    shape: tuple[int, ...]
-    parts: tuple[tuple[str, str], ...]  # (source, canonical name in that source), in source order
-    factor: float = 1.0  # a route's scales, folded into the weights
 
 
 @dataclass(frozen=True)
@@ -169,10 +153,6 @@ def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | 
     if errors:
         raise RecipeError("the recipe does not fit its models:\n  " + "\n  ".join(errors))
     owner = owner_of(recipe, base, sources)
-    if recipe.route:
-        jobs = tuple(route_jobs(recipe.route, owner, sources))
-    else:
-        jobs = tuple(_stacked(recipe, owner, sources) if recipe.slices else _parallel(recipe, owner, sources))
     models = [*sources.values(), *([base] if base is not None else [])]
     return Assembly(
         recipe=recipe,
@@ -180,7 +160,7 @@ def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | 
         base=base,
         sources=sources,
         owner=owner,
-        jobs=jobs,
+        jobs=jobs_of(recipe, owner, sources),
         copied=tuple(key for key in owner.checkpoint.keys() if owner.layout.canonical(key) is None),
         rows={model.label: _match(recipe, owner, model) for model in models},
         findings=findings,
@@ -213,11 +193,6 @@ def with_recipe(assembly: Assembly, recipe: Recipe) -> Assembly:
     return replace(assembly, recipe=recipe, jobs=tuple(route_jobs(recipe.route, assembly.owner, assembly.sources)))
 
 
-def count_layers(names: Iterator[str] | Sequence[str]) -> int:
-    """How many layers canonical tensor names speak of."""
-    return 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
-
-
 def tower_tensor(model: OpenModel, name: str) -> Tensor:
     """A tensor of a model's tower by canonical name; a tied head is the embedding table."""
     key = model.tower.get(name)
@@ -244,58 +219,6 @@ def stacked_kinds(assembly: Assembly) -> list[str] | None:
         assert origin is not None
         found.append(of[source][origin])
     return found
-
-
-def _group_of(recipe: Recipe, names: Sequence[str]) -> GroupOf:
-    return grouping(recipe.groups, count_layers(names))
-
-
-def _parallel(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
-    """Every source has its say in every tensor of the owner's tower."""
-    group_of = _group_of(recipe, list(owner.tower))
-    for name, key in owner.tower.items():
-        parts = tuple((source, name) for source in sources)
-        yield Job(name, key, group_of(name), owner.checkpoint.shape(key), parts)
-
-
-def _stacked(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
-    """passthrough: layers of the sources one above the other, on the first slice's embeddings, below the last's head.
-
-    As mergekit has it; the final norm belongs to the head. Vocabulary rows are the owner's in number and order.
-    """
-    first, last = recipe.slices[0].source, recipe.slices[-1].source
-    outside = [name for name in owner.tower if layer_of(name) is None]
-    names: list[tuple[str, str, str]] = [(name, first if name == EMBEDDING else last, name) for name in outside]
-    suffixes = [name.removeprefix("model.layers.0.") for name in owner.tower if layer_of(name) == 0]
-    stack = [(part.source, layer) for part in recipe.slices for layer in range(*part.layers)]
-    for index, (source, layer) in enumerate(stack):
-        for suffix in suffixes:
-            names.append((f"model.layers.{index}.{suffix}", source, f"model.layers.{layer}.{suffix}"))
-    group_of = _group_of(recipe, [name for name, _, _ in names])
-    for name, source, origin in names:
-        model = owner if name in VOCABULARY_TENSORS else sources[source]
-        shape = model.checkpoint.shape(model.tower[origin])
-        yield Job(name, owner.layout.in_file(name), group_of(name), shape, ((source, origin),))
-
-
-def route_jobs(route: Route, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
-    """A route as a plain stack of layers, its scales folded into the weights; everything else the owner's."""
-    whole = next(name for name, model in sources.items() if model is owner)
-    products = cumulative_scales(route)
-
-    def job(name: str, source: str, origin: str, product: float) -> Job:
-        model = sources[source]
-        shape = model.checkpoint.shape(model.tower[origin])
-        return Job(name, owner.layout.in_file(name), WHOLE, shape, ((source, origin),), factor_of(name, product))
-
-    for name in owner.tower:
-        if layer_of(name) is None:
-            yield job(name, whole, name, products[-1])
-    suffixes = [name.removeprefix("model.layers.0.") for name in owner.tower if layer_of(name) == 0]
-    for index, step in enumerate(route):
-        for suffix in suffixes:
-            origin = f"model.layers.{step.layer}.{suffix}"
-            yield job(f"model.layers.{index}.{suffix}", step.source, origin, products[index])
 
 
 def _match(recipe: Recipe, owner: OpenModel, model: OpenModel) -> RowMatch:

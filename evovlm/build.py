@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.assembly import Assembly, Job, stacked_kinds
+from evovlm.assembly import Assembly, stacked_kinds
 from evovlm.card import CardFacts, model_card
 from evovlm.carry import carry_over
 from evovlm.check import licence_of
 from evovlm.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.errors import CheckpointError
 from evovlm.fold_error import fold_error, has_scales
+from evovlm.jobs import Job
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.version import VERSION
 

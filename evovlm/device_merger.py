@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from evovlm.arrivals import Arrivals
-from evovlm.assembly import Assembly, Job, with_recipe
+from evovlm.assembly import Assembly, with_recipe
 from evovlm.device_sources import DeviceSources, task_vector
 from evovlm.draws import draw_key
 from evovlm.errors import RecipeError
 from evovlm.feed import Feed
 from evovlm.groups import layer_of
+from evovlm.jobs import Job
 from evovlm.kernels import FUSED
 from evovlm.kernels.launch import Shape, merge_batch, shape_for
 from evovlm.kernels.layout import Batch, Operands, form_of, make_batch

@@ -12,8 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from evovlm.assembly import Assembly, Job
+from evovlm.assembly import Assembly
 from evovlm.feed import Wanted
+from evovlm.jobs import Job
 from evovlm.kernels.eight_bit import Packed, pack, unpack
 from evovlm.kernels.layout import SHARED, Operands
 from evovlm.methods import METHODS

@@ -19,6 +19,7 @@ from evovlm.assembly import Assembly, assemble, with_recipe
 from evovlm.atlas import finished_atlas, make_atlas, refuse_atlas
 from evovlm.check.route import depth_of
 from evovlm.choice import Watch, choose_winner
+from evovlm.controls import contestants, searched
 from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import refuse_unknown
@@ -26,7 +27,7 @@ from evovlm.evaluators.question import LocalAnswers
 from evovlm.evaluators.route import evaluator_for
 from evovlm.front import write_front
 from evovlm.genome import Gene, express, genes_of, search_of, search_settings
-from evovlm.heldout import Contestant, contestants, judge, searched
+from evovlm.heldout import Contestant, judge
 from evovlm.item_sets import ItemSets, data_of, read_item_sets
 from evovlm.mergers import AUTOMATIC, Keeping
 from evovlm.race import RaceSettings

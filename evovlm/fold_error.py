@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.assembly import EMBEDDING, OUTPUT_HEAD, Assembly, Job, stacked_kinds, tower_tensor
+from evovlm.assembly import Assembly, stacked_kinds, tower_tensor
 from evovlm.groups import layer_of
+from evovlm.jobs import EMBEDDING, OUTPUT_HEAD, Job
 from evovlm.route import Step
 
 TOKENS = 32

@@ -14,8 +14,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from evovlm.assembly import Assembly, Job, with_recipe
+from evovlm.assembly import Assembly, with_recipe
 from evovlm.draws import Draws
+from evovlm.jobs import Job
 from evovlm.methods import METHODS, Tables, merge_tensor
 from evovlm.recipe import Recipe
 

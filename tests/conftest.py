@@ -1,6 +1,8 @@
 """Fixtures that several test folders share."""
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+
+# Shells start background jobs deaf to interrupts, and what these start inherits it; some tests interrupt theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Triton's interpreter stands in for a GPU where there is none: the kernels' own code, run on the CPU. Here and not
 # beside the kernels' tests, for Triton asks once, when a kernel is first imported, and any test may be the first.

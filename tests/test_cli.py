@@ -1,7 +1,6 @@
-"""The command line as people meet it: help, mistakes, exit codes. Real processes."""
+"""The command line as people meet it: help, mistakes, exit codes."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from evovlm.version import commit
+from tests.command import Done, evovlm_here
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 COMMANDS = [
@@ -25,16 +25,21 @@ COMMANDS = [
 ]
 
 
-def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    return subprocess.run(
-        [sys.executable, "-m", "evovlm", *words],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        cwd=cwd,
-        env=environment,
-    )
+def run(*words: str, cwd: Path = Path()) -> Done:
+    return evovlm_here(*words, folder=cwd)
+
+
+def process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """As a person starts it."""
+    command = [sys.executable, "-m", "evovlm", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=cwd)
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that breaks no line and shows no colour."""
+    for name, value in {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -45,7 +50,7 @@ def test_help_explains_and_gives_an_example(words: list[str]):
         assert "Example" in done.stdout
 
 
-def told(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+def told(done: Done | subprocess.CompletedProcess[str], *parts: str) -> None:
     """A sentence on standard error, exit code 2, no traceback."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -58,7 +63,7 @@ def test_an_unknown_option_is_told(tmp_path: Path):
 
 
 def test_a_recipe_that_is_not_there_is_told(tmp_path: Path):
-    told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "no such recipe file")
+    told(process("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "no such recipe file")
 
 
 def test_a_typing_error_in_a_recipe_is_told_with_its_line(tmp_path: Path):
@@ -162,6 +167,6 @@ def test_evaluate_takes_anybodys_file_and_a_preset(tmp_path: Path):
 
 
 def test_bench_opens_the_benchmarks(tmp_path: Path):
-    done = run("bench", "tasks", "--json", cwd=tmp_path)
+    done = process("bench", "tasks", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mgsm-ja" in json.loads(done.stdout)["tasks"]

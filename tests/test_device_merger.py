@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
 from evovlm.arrivals import Arrivals
-from evovlm.assembly import Assembly, Job, assemble
+from evovlm.assembly import Assembly, assemble
 from evovlm.device_merger import DeviceMerger
 from evovlm.engines.hf import Engine
 from evovlm.errors import RecipeError
 from evovlm.groups import layer_of
+from evovlm.jobs import Job
 from evovlm.kernels.launch import Shape
 from evovlm.placement import PLACES, Place, Placement
 from evovlm.recipe import Recipe

@@ -1,7 +1,6 @@
 """Whole studies on the zoo, through the command line, as a user runs them."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from evovlm.errors import RecipeError, StudyError
 from evovlm.evolution import EvolveSettings, evolve, plan_evolution
 from evovlm.recipe_file import read_recipe
 from evovlm.version import commit
+from tests.command import evovlm_here
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = ["--trials", "10", "--items", "12", "--judged", "24"]
@@ -29,8 +29,13 @@ class Silent:
     def step(self, text: str, **figures: float | None) -> None: ...
 
 
+def words(recipe: str, out: Path, *more: str) -> list[str]:
+    return ["evolve", str(RECIPES / recipe), "--out", str(out), *SMALL, *more]
+
+
 def command(recipe: str, out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "evovlm", "evolve", str(RECIPES / recipe), "--out", str(out), *SMALL, *more]
+    """For a process of its own, which can be killed."""
+    return [sys.executable, "-m", "evovlm", *words(recipe, out, *more)]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -45,7 +50,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that nothing disturbed."""
     out = tmp_path_factory.mktemp("study") / "whole"
-    subprocess.run(command("zoo-vlm.yaml", out, "--checkpoint", "--json"), check=True, capture_output=True, timeout=850)
+    done = evovlm_here(*words("zoo-vlm.yaml", out, "--checkpoint", "--json"), folder=out.parent)
+    assert done.returncode == 0, done.stderr
     return out
 
 
@@ -164,7 +170,7 @@ print("same")
 
 def test_a_language_model_study_runs_by_the_same_command(tmp_path: Path):
     out = tmp_path / "llm"
-    done = subprocess.run(command("zoo-llm.yaml", out, "--json"), capture_output=True, text=True, timeout=850)
+    done = evovlm_here(*words("zoo-llm.yaml", out, "--json"), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     assert set(result["held_out"]["sources"]) == {"base", "ja", "math", "math2"}
@@ -189,10 +195,7 @@ def test_another_recipe_does_not_resume_the_study(whole: Path):
 
 def test_a_dry_run_writes_nothing(tmp_path: Path):
     out = tmp_path / "dry"
-    environment = os.environ | {"COLUMNS": "200"}
-    done = subprocess.run(
-        command("zoo-vlm.yaml", out, "--dry-run"), capture_output=True, text=True, timeout=120, env=environment
-    )
+    done = evovlm_here(*words("zoo-vlm.yaml", out, "--dry-run"), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "would search" in done.stdout
     assert not out.exists()

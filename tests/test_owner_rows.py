@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from evovlm.assembly import VOCABULARY_TENSORS, Assembly, assemble, tower_tensor
+from evovlm.assembly import Assembly, assemble, tower_tensor
+from evovlm.jobs import VOCABULARY_TENSORS
 from evovlm.methods import METHODS
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,6 @@ from evovlm.tasks import Item, parse_split
 
 SHARES = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "all": 1.0}
 ARMS = (*SHARES, "race")
-# Where the searches begin: away from the middle, where the zoo's merges are good already.
-START = 0.15
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,6 @@ class Setting:
     items: int
     judged: int
     generations: int
-    start: float = START
 
 
 @dataclass
@@ -77,16 +73,9 @@ def run_arm(setting: Setting, arm: str, seed: int, on_generation: Callable[[Run]
 
 def _plan(setting: Setting, arm: str, seed: int) -> Plan:
     recipe = read_recipe(setting.recipe)
-    assert recipe.search is not None
-    recipe = recipe.model_copy(update={"search": replace_start(recipe.search, setting.start)})
     race = RaceSettings() if arm == "race" else None
     settings = EvolveSettings(trials=1000, items=setting.items, seed=seed, judged=2, race=race)
     return plan_evolution(recipe, setting.recipe.parent, settings)
-
-
-def replace_start(search: Any, start: float) -> Any:
-    """The search section with another beginning."""
-    return search.model_copy(update={"start": start})
 
 
 def _fixed(plan: Plan, evaluator: LocalEvaluator, share: float, seed: int, run: Run) -> Iterator[tuple[int, Genome]]:

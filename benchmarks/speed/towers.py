@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.merge_speed import Scale
-from evovlm.assembly import Assembly, Job
+from evovlm.assembly import Assembly
+from evovlm.jobs import Job
 from evovlm.recipe import Recipe
 
 # What tuning moves a weight by, beside the weights' own spread.

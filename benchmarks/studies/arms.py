@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from evovlm import study_log
+from evovlm.as_is import evaluate_model
 from evovlm.choice import choose_winner
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
 from evovlm.evaluators.route import evaluator_for
 from evovlm.evolution import EvolveSettings, Plan, plan_evolution
-from evovlm.heldout import evaluate_model
 from evovlm.recipe import Recipe
 from evovlm.stages import breed, second_stage
 from evovlm.study import Study

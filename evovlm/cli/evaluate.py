@@ -28,8 +28,8 @@ def evaluate(
       evovlm evaluate runs/demo/checkpoint --data zoo-vqa:test --items 500 --json
       evovlm evaluate zoo:ja --data custom-maths@my-problems.jsonl:test --preset plain
     """
+    from evovlm.as_is import evaluate_model
     from evovlm.console import OUT
-    from evovlm.heldout import evaluate_model
     from evovlm.tasks import Options, parse_split
     from evovlm.version import hardware, versions
 

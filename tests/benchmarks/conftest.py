@@ -1,13 +1,10 @@
-"""One small run of the benchmarks that several tests read, and the command line."""
+"""One small run of the benchmarks that several tests read."""
 
-import contextlib
-import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import main
+from tests.command import bench
 
 SUITE = """
 models:
@@ -18,27 +15,6 @@ tasks:
   - {task: "zoo-maths:test", items: 40}
 batch: 8
 """
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def bench(*words: str, folder: Path) -> Done:
-    """`evovlm bench WORDS` in a folder, in this process: starting one takes longer than most of the commands."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(list(words))
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from benchmarks.comparison import Entry, against, behind_best, by_task
 from benchmarks.results import Answer, find_results
 from evovlm.errors import UserError
 from evovlm.version import commit
-from tests.benchmarks.conftest import bench
+from tests.command import bench
 
 
 @pytest.fixture(scope="module")

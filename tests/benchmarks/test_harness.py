@@ -9,7 +9,7 @@ import pytest
 from benchmarks import harness
 from evovlm.errors import UserError
 from evovlm.zoo.manifest import zoo_folder
-from tests.benchmarks.conftest import bench
+from tests.command import bench
 
 CALL = {"device": "cuda", "batch": "auto", "dtype": "auto", "limit": None}
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 
 from benchmarks.results import read_answers
 from benchmarks.suite import read_suite
+from evovlm.as_is import evaluate_model
 from evovlm.errors import UserError
-from evovlm.heldout import evaluate_model
 from evovlm.sources import resolve_folder
-from tests.benchmarks.conftest import bench
+from tests.command import bench
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
@@ -169,9 +170,19 @@ def test_answers_lie_in_a_file_a_line_each(run_folder: Path):
         assert len({answer.id for answer in answers}) == len(answers) == 40
 
 
-def test_workers_on_ray_give_the_local_runs_results_and_a_cut_run_goes_on(run_folder: Path):
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Of a Ray cluster with two cores, which outlives a run's connection to it."""
     pytest.importorskip("ray", reason="the extra evovlm[ray] is not installed")
-    done = bench("run", "suite.yaml", "--out", "many", "--ray", "local", "--workers", "2", folder=run_folder)
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 80 * 2**20})
+    yield cluster.address
+    cluster.shutdown()
+
+
+def test_workers_on_ray_give_the_local_runs_results_and_a_cut_run_goes_on(run_folder: Path, address: str):
+    done = bench("run", "suite.yaml", "--out", "many", "--ray", address, "--workers", "2", folder=run_folder)
     assert done.returncode == 0, done.stderr
     assert results(run_folder / "many") == results(run_folder / "whole")
     path = run_folder / "many" / results(run_folder / "many")[0]["answers"]
@@ -182,7 +193,7 @@ def test_workers_on_ray_give_the_local_runs_results_and_a_cut_run_goes_on(run_fo
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole[: len(whole) // 3], encoding="utf-8")
     (run_folder / "many" / "results" / path.with_suffix(".json").name).unlink()
-    done = bench("run", "suite.yaml", "--out", "many", "--ray", "local", "--workers", "1", folder=run_folder)
+    done = bench("run", "suite.yaml", "--out", "many", "--ray", address, "--workers", "1", folder=run_folder)
     assert done.returncode == 0, done.stderr
     assert results(run_folder / "many") == results(run_folder / "whole")
     events = (run_folder / "many" / "events.jsonl").read_text(encoding="utf-8")

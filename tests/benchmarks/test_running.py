@@ -17,7 +17,7 @@ from evovlm.engines.hf import Engine
 from evovlm.engines.plain_runner import PlainRunner
 from evovlm.sources import resolve_folder
 from evovlm.tasks import Generation, Options
-from tests.benchmarks.conftest import bench
+from tests.command import bench
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.predictions import score_predictions
 from evovlm.errors import DataError
 from evovlm.tasks import Options, load_task
-from tests.benchmarks.conftest import bench
+from tests.command import bench
 
 
 def written(folder: Path, rows: list[dict[str, Any]], name: str = "answers.jsonl") -> Path:

@@ -18,7 +18,7 @@ from PIL import Image
 from evovlm.errors import DataError
 from evovlm.tasks import Options, load_task
 from evovlm.tasks.hub import HubSet, hub_rows
-from tests.benchmarks.conftest import bench
+from tests.command import bench
 from tests.tasks.hub_server import COMMIT, hub_of
 
 CARD = "---\nconfigs:\n- config_name: {config}\n  data_files:\n{files}---\n# {name}\n"

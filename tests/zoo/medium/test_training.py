@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
+from evovlm.as_is import evaluate_model
 from evovlm.errors import UserError
-from evovlm.heldout import evaluate_model
 from evovlm.tasks import load_task
 from evovlm.zoo import train
 from evovlm.zoo.fit import scale_pixels
