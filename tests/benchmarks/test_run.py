@@ -148,7 +148,7 @@ def test_a_model_whose_recipe_searched_on_the_test_is_told(run_folder: Path):
         (("run", "zoo", "--task", "zoo-vqa:test", "--task", "zoo-vqa:test"), "zoo-vqa:test stands twice"),
         (("run", "zoo", "--model", "nowhere/here"), "not in the local hub cache"),
         (("run", "zoo", "--model", "ja=zoo:ja"), "two models are called 'ja'"),
-        (("run", "--model", "zoo:ja", "--task", "mgsm-ja:test"), "not in the local hub cache"),
+        (("run", "--model", "zoo:ja", "--task", "mgsm-ja:test"), "not in the local caches"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, words: tuple[str, ...], told: str):
