@@ -37,6 +37,7 @@ differences are paired by seed.
 one thread a search, float32; {minutes:.1f} CPU minutes a search on average.
 
 """
+WHOLE, BY_CHANCE = 0.95, 0.05 / 0.9  # a density that drops nearly nothing, and how often one of 0.1 to 1 is so high
 FULL = 97.0  # best score on the search items from which an arm has nothing left to find
 UNEQUAL = """The run was cut short: some arms have fewer seeds than others, as the tables say, and what rests on two
 seeds has a very wide interval. The command goes on with them.
@@ -253,7 +254,7 @@ def _about_drop(results: Results) -> str:
         f"Against task arithmetic without any drop: {'; '.join(against)}. Drop by norm against random drop:"
         f" {difference(results, 'drop by norm', 'DARE alone')}.\n\nOver the whole search (mean height of the curve of"
         f" the best so far, against no drop's): {'; '.join(height)}.\n\nMean density that evolution chose, of 0.1 to"
-        f" 1: {'; '.join(dense)}. Densities drawn at random would have 0.55 (above 0.95: 6%)."
+        f" 1: {'; '.join(dense)}. Densities drawn at random would have 0.55 (above 0.95: 6%). {whole_wins(chosen)}"
     )
 
 
@@ -264,8 +265,26 @@ def _about_spaces(results: Results) -> str:
     )
 
 
+def whole_wins(chosen: Mapping[str, Sequence[float]]) -> str:
+    """Whether evolution left vectors whole more often than chance would, by method: exact binomial, 95 %."""
+    if not chosen:
+        return "Whether 1.0 wins: not known, for want of winners."
+    often = [
+        arm
+        for arm, values in chosen.items()
+        if stats.binomtest(_whole(values), len(values), BY_CHANCE, alternative="greater").pvalue < 0.05
+    ]
+    if often:
+        return f"With {', '.join(often)} 1.0 wins: vectors are left whole more often than chance would."
+    return "1.0 does not win: with no method are vectors left whole more often than chance would."
+
+
+def _whole(values: Sequence[float]) -> int:
+    return sum(value > WHOLE for value in values)
+
+
 def _share(values: Sequence[float]) -> float:
-    return sum(value > 0.95 for value in values) / len(values)
+    return _whole(values) / len(values)
 
 
 SENTENCES = {"routes": _about_routes, "searchers": _about_searchers, "drop": _about_drop, "spaces": _about_spaces}

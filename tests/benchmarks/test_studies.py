@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from benchmarks.studies import app
 from benchmarks.studies.arms import Arm, run_same, zoo_digest
 from benchmarks.studies.curves import Band, draw_points
-from benchmarks.studies.page import best_so_far, difference, interval, read_results
+from benchmarks.studies.page import best_so_far, difference, interval, read_results, whole_wins
 from benchmarks.studies.plans import STUDIES, Budget, routed
 
 
@@ -79,3 +79,9 @@ def test_a_curve_never_falls_and_a_band_spans_its_seeds():
 def test_dots_are_drawn_for_every_value(tmp_path: Path):
     root = ElementTree.parse(draw_points({"a": [0.1, 0.9], "b <c>": [1.0]}, tmp_path / "p.svg", title="t")).getroot()
     assert len([node for node in root.iter() if node.tag.endswith("circle")]) == 3
+
+
+def test_the_page_tells_whether_whole_vectors_win():
+    drawn = [0.1 + 0.009 * number for number in range(100)]
+    assert whole_wins({"DARE alone": drawn}).startswith("1.0 does not win")
+    assert whole_wins({"DARE alone": drawn, "TIES alone": [0.5] * 40 + [0.99] * 20}).startswith("With TIES alone 1.0")
