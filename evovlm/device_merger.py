@@ -22,7 +22,7 @@ from evovlm.feed import Feed
 from evovlm.groups import layer_of
 from evovlm.jobs import Job
 from evovlm.kernels import FUSED
-from evovlm.kernels.launch import Shape, merge_batch
+from evovlm.kernels.launch import Shape, merge_batch, shape_for
 from evovlm.kernels.layout import Batch, Operands, form_of, make_batch
 from evovlm.kernels.numbers import Share, divisors_of, rows_of
 from evovlm.kernels.tables import DrawSums, Magnitudes, largest_of_delta, magnitudes_of
@@ -73,7 +73,7 @@ class DeviceMerger:
         _refuse_unfused(assembly.recipe.method)
         self._assembly = assembly
         self._device = next(iter(tower.values())).device
-        self._shape = shape or Shape()
+        self._shape = shape or shape_for(len(assembly.recipe.sources))
         self._sources = DeviceSources(assembly, self._device, placement, eight_bit=eight_bit)
         jobs = sorted((job for job in assembly.jobs if job.name in tower and 0 not in job.shape), key=_turn)
         parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
@@ -231,7 +231,7 @@ class DeviceMerger:
 
     def _prepare(self, jobs: Sequence[Job], operands: Mapping[Job, Operands]) -> _Launch:
         own = tuple(operands[job] for job in jobs)
-        batch = make_batch(own, self._assembly.dtype, self._device, self._shape.groups)
+        batch = make_batch(own, self._assembly.dtype, self._device, self._shape.groups, self._shape.repeats)
         pinned = self._device.type == "cuda"
         return _Launch(
             batch,

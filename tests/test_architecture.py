@@ -74,6 +74,7 @@ FLOORS = {
     ],
     0: [
         "errors",
+        "crew",
         "recipe",
         "route",
         "folding",

@@ -26,7 +26,7 @@ from tests.hub_layouts import save_paper_models
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
-SHAPE = Shape(groups=1024, warps=4)
+SHAPE = Shape(groups=1024, warps=4, repeats=1)
 CONTROL = {"ja": {"weight": 0.5}, "math": {"weight": 0.5}}
 
 

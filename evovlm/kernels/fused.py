@@ -80,24 +80,31 @@ def _load(address, dtype: tl.constexpr, places, inside, WHOLE: tl.constexpr, ALI
 
 
 @triton.jit
+def _told(addresses, row, source: tl.constexpr, EIGHT: tl.constexpr):
+    """What is the same for all tiles of a tensor, of one source: addresses of values and scales, and its numbers.
+
+    Read once a program, for what is stored could be these numbers, as far as the compiler knows.
+    """
+    values = tl.load(addresses + 2 + 2 * source)
+    scales = tl.load(addresses + 3 + 2 * source) if EIGHT else values
+    key_low = _number(row, KEY_LOW).to(tl.uint32, bitcast=True)
+    key_high = _number(row, KEY_HIGH).to(tl.uint32, bitcast=True)
+    limit = _number(row, LIMIT).to(tl.uint32, bitcast=True)
+    return values, scales, _float(row, FACTOR), _float(row, WEIGHT), key_low, key_high, limit, _float(row, EDGE)
+
+
+@triton.jit
 def _delta(
-    addresses, source: tl.constexpr, base, places, groups, inside, count,
+    told, base, places, groups, inside, count,
     BASE: tl.constexpr, SOURCE: tl.constexpr, EIGHT: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """A task vector in float32, or the source itself where there is no base."""
-    values = _load(tl.load(addresses + 2 + 2 * source), SOURCE, places, inside, WHOLE, ALIGN)
+    values = _load(told[0], SOURCE, places, inside, WHOLE, ALIGN)
     if EIGHT:
         # Bytes become floats by their bits, 2**23 + 128 too large: the chip's own conversion is many times slower.
         bits = (values.to(tl.int32) & 0xFF) ^ 0x4B000080
         delta = bits.to(tl.float32, bitcast=True) - 8388736.0
-        scales = _load(
-            tl.load(addresses + 3 + 2 * source),
-            tl.float32,
-            groups // (SHARED // LANES),
-            groups * LANES < count,
-            WHOLE,
-            4,
-        )
+        scales = _load(told[1], tl.float32, groups // (SHARED // LANES), groups * LANES < count, WHOLE, 4)
         delta = delta * scales[:, None]
     elif BASE is None:
         delta = values.to(tl.float32)
@@ -107,17 +114,14 @@ def _delta(
 
 
 @triton.jit
-def _term(delta, row, groups, DROP: tl.constexpr):
+def _term(delta, told, groups, DROP: tl.constexpr):
     """V: what is kept of a task vector, times its factor. A product, so that NaN and infinity stay visible."""
-    factor = _float(row, FACTOR)
+    factor = told[2]
     if DROP == KEEP_ALL:
         return delta * factor
-    key_low = _number(row, KEY_LOW).to(tl.uint32, bitcast=True)
-    key_high = _number(row, KEY_HIGH).to(tl.uint32, bitcast=True)
-    limit = _number(row, LIMIT).to(tl.uint32, bitcast=True)
-    keep = draws_above(groups.to(tl.uint32), key_low, key_high) <= limit
+    keep = draws_above(groups.to(tl.uint32), told[4], told[5]) <= told[6]
     if DROP == BY_MAGNITUDE:
-        edge = _float(row, EDGE)
+        edge = told[7]
         size = tl.abs(delta)
         keep = (size > edge) | ((size == edge) & keep)
     return delta * tl.where(keep, factor, 0.0)
@@ -125,7 +129,7 @@ def _term(delta, row, groups, DROP: tl.constexpr):
 
 @triton.jit
 def _merged(
-    addresses, numbers, divisor, lambda_, tile, count,
+    out, origin, told, divisor, lambda_, tile, count,
     SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
     GROUPS: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
@@ -137,11 +141,11 @@ def _merged(
     base = 0.0
     if BASE is not None:
         # Adding 0 makes -0 to 0, so that no zero has a sign that depends on how zeros were added.
-        base = _load(tl.load(addresses + 1), BASE, places, inside, WHOLE, ALIGN).to(tl.float32) + 0.0
+        base = _load(origin, BASE, places, inside, WHOLE, ALIGN).to(tl.float32) + 0.0
     terms = ()
     for source in tl.static_range(SOURCES):
-        delta = _delta(addresses, source, base, places, groups, inside, count, BASE, SOURCE, EIGHT, WHOLE, ALIGN)
-        terms = terms + (_term(delta, numbers + source * WIDTH, groups, DROP),)  # noqa: RUF005
+        delta = _delta(told[source], base, places, groups, inside, count, BASE, SOURCE, EIGHT, WHOLE, ALIGN)
+        terms = terms + (_term(delta, told[source], groups, DROP),)  # noqa: RUF005
     tau = terms[0]
     for source in tl.static_range(1, SOURCES):
         tau = tau + terms[source]
@@ -150,11 +154,11 @@ def _merged(
         # size with the elected sign: twice what it is where they agree, and 0 where not. Doubling is exact.
         elected = ((tau.to(tl.int32, bitcast=True) & SIGN) | ONE).to(tl.float32, bitcast=True)
         tau = tl.fma(elected, tl.abs(terms[0]), terms[0])
-        mass = tl.where(tau != 0.0, _float(numbers, WEIGHT), 0.0)
+        mass = tl.where(tau != 0.0, told[0][3], 0.0)
         for source in tl.static_range(1, SOURCES):
             part = tl.fma(elected, tl.abs(terms[source]), terms[source])
             tau = tau + part
-            mass = mass + tl.where(part != 0.0, _float(numbers + source * WIDTH, WEIGHT), 0.0)
+            mass = mass + tl.where(part != 0.0, told[source][3], 0.0)
         if NORMALIZE:
             tau = tau * 0.5
             # Of zero the quotient is known, and the chip's own way to it is a slow one, which a whole warp waits for.
@@ -173,7 +177,7 @@ def _merged(
     rounded = tau.to(MERGED, fp_downcast_rounding="rtne") if tl.float32 != MERGED else tau
     # Only float16 can overflow in rounding and nowhere else.
     seen = rounded.to(tl.float32) if tl.float16 == MERGED else tau
-    pointer = tl.multiple_of(tl.load(addresses).to(tl.pointer_type(OUT)), ALIGN)
+    pointer = tl.multiple_of(out.to(tl.pointer_type(OUT)), ALIGN)
     if WHOLE:
         tl.store(pointer + places, rounded.to(OUT))
         return tl.sum(seen, axis=1)
@@ -186,27 +190,35 @@ def merge_tiles(
     tiles, addresses, counts, numbers, divisors, faults, lambda_,
     SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
-    GROUPS: tl.constexpr, ALIGN: tl.constexpr,
+    GROUPS: tl.constexpr, REPEATS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """One program a tile. tiles: int32 [programs, 2], tensor and tile. addresses: int64 [tensors, 2 + 2 SOURCES]: out,
-    base, and for each source its values and scales. counts: int64 [tensors]. numbers: int32 [tensors, SOURCES, WIDTH].
-    divisors: float32 [tensors]. faults: int32 [tensors], set to 1 where a merged value is not finite."""
+    """A run of tiles a program. tiles: int32 [programs, 2], tensor and run. addresses: int64 [tensors, 2 + 2 SOURCES]:
+    out, base, and for each source its values and scales. counts: int64 [tensors]. numbers: int32 [tensors, SOURCES,
+    WIDTH]. divisors: float32 [tensors]. faults: int32 [tensors], set to 1 where a merged value is not finite."""
     tensor = tl.load(tiles + 2 * tl.program_id(0))
-    tile = tl.load(tiles + 2 * tl.program_id(0) + 1)
+    run = tl.load(tiles + 2 * tl.program_id(0) + 1)
     count = tl.load(counts + tensor)
     divisor = tl.load(divisors + tensor)
     addresses = addresses + tensor * (2 + 2 * SOURCES)
     numbers = numbers + tensor * (SOURCES * WIDTH)
-    if (tile.to(tl.int64) + 1) * (GROUPS * LANES) <= count:
-        total = _merged(
-            addresses, numbers, divisor, lambda_, tile, count, SOURCES, BASE, SOURCE, MERGED, OUT,
-            DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, True, ALIGN,
-        )  # fmt: skip
+    out = tl.load(addresses)
+    origin = tl.load(addresses + 1)
+    told = ()
+    for source in tl.static_range(SOURCES):
+        told = told + (_told(addresses, numbers + source * WIDTH, source, EIGHT),)  # noqa: RUF005
+    total = tl.zeros([GROUPS], tl.float32)
+    if (run.to(tl.int64) + 1) * (REPEATS * GROUPS * LANES) <= count:
+        for turn in range(REPEATS):
+            total += _merged(
+                out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
+                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, True, ALIGN,
+            )  # fmt: skip
     else:
-        total = _merged(
-            addresses, numbers, divisor, lambda_, tile, count, SOURCES, BASE, SOURCE, MERGED, OUT,
-            DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, False, ALIGN,
-        )  # fmt: skip
+        for turn in range(REPEATS):
+            total += _merged(
+                out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
+                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, False, ALIGN,
+            )  # fmt: skip
     # The difference is 0 where the sum is finite, and NaN where not. Each thread tells its own: sums over a program
     # would cost a tenth of the merge.
     tl.store(faults + tensor + tl.zeros([GROUPS], tl.int32), 1, mask=total - total != 0.0)

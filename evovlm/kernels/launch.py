@@ -20,19 +20,30 @@ DROPS = {None: KEEP_ALL, "random": BY_DRAW, "magnitude": BY_MAGNITUDE}
 
 @dataclass(frozen=True)
 class Shape:
-    """How a tile is worked on. The defaults were the fastest on an H100 (docs/performance.md).
+    """How a tile is worked on.
 
-    groups: counters of eight elements a program. warps: of 32 threads.
+    groups: counters of eight elements a tile. warps: of 32 threads. repeats: tiles a program, one after the other.
     """
 
-    groups: int = 64
-    warps: int = 2
+    groups: int
+    warps: int
+    repeats: int
+
+
+# The fastest of those that were tried on an H200 (docs/performance.md): of many sources, what is kept from tile to tile
+# would take registers that the tiles need.
+FEW_SOURCES, MANY_SOURCES = Shape(64, 2, 4), Shape(64, 2, 1)
+
+
+def shape_for(sources: int) -> Shape:
+    """The shape for merges of so many sources."""
+    return FEW_SOURCES if sources <= 3 else MANY_SOURCES
 
 
 def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) -> None:
     """Merge a batch whose numbers are set; `batch.faults` gets 1 where a value is not finite. Does not wait."""
     form, found = batch.form, METHODS[method]
-    assert batch.groups == shape.groups
+    assert (batch.groups, batch.repeats) == (shape.groups, shape.repeats)
     merge_tiles[(len(batch.tiles),)](
         batch.tiles,
         batch.addresses,
@@ -52,6 +63,7 @@ def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) 
         LAMBDA=found.needs_base and options.lambda_ != 1.0,
         EIGHT=form.eight_bit,
         GROUPS=shape.groups,
+        REPEATS=shape.repeats,
         ALIGN=16 if form.aligned else 1,
         num_warps=shape.warps,
         # A product that is added unrounded would give other bits than the CPU's.

@@ -76,13 +76,14 @@ def form_of(operands: Operands, merged: torch.dtype) -> Form:
 class Batch:
     """Tensors that one launch merges, with their tables on the device.
 
-    tiles: int32 [programs, 2], which tensor and which tile of it. addresses: int64 [tensors, 2 + 2 sources].
-    counts: int64 [tensors]. numbers: int32 [tensors, sources, WIDTH], divisors: float32 [tensors], filled for each
-    candidate. faults: int32 [tensors].
+    tiles: int32 [programs, 2], which tensor and which run of `repeats` tiles of it. addresses: int64 [tensors, 2 + 2
+    sources]. counts: int64 [tensors]. numbers: int32 [tensors, sources, WIDTH], divisors: float32 [tensors], filled for
+    each candidate. faults: int32 [tensors].
     """
 
     form: Form
     groups: int  # counters a tile
+    repeats: int  # tiles a program
     tiles: Tensor
     addresses: Tensor
     counts: Tensor
@@ -91,17 +92,20 @@ class Batch:
     faults: Tensor
 
 
-def make_batch(tensors: Sequence[Operands], merged: torch.dtype, device: torch.device, groups: int) -> Batch:
-    """The tables of tensors of one form. groups: a power of two."""
+def make_batch(
+    tensors: Sequence[Operands], merged: torch.dtype, device: torch.device, groups: int, repeats: int
+) -> Batch:
+    """The tables of tensors of one form. groups: counters a tile, a power of two. repeats: tiles a program."""
     form = form_of(tensors[0], merged)
     counts = [operands.out.numel() for operands in tensors]
-    pieces = [-(-count // (groups * LANES)) for count in counts]
+    pieces = [-(-count // (repeats * groups * LANES)) for count in counts]
     tiles = np.empty((sum(pieces), 2), dtype=np.int32)
     tiles[:, 0] = np.repeat(np.arange(len(pieces)), pieces)
     tiles[:, 1] = np.concatenate([np.arange(piece) for piece in pieces]) if pieces else 0
     return Batch(
         form=form,
         groups=groups,
+        repeats=repeats,
         tiles=torch.from_numpy(tiles).to(device),
         addresses=torch.tensor([operands.addresses() for operands in tensors], dtype=torch.int64).to(device),
         counts=torch.tensor(counts, dtype=torch.int64).to(device),

@@ -95,7 +95,6 @@ def test_ways_of_answering_are_ranked_against_the_whole_one():
 
 def test_more_questions_cost_more_unless_they_share_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(SCALES, "small", Scale(64, 128, 2, 4, 2, 1000))
-    monkeypatch.setattr("benchmarks.speed.candidate.REPEATS", 1)
     rates = Rates("cpu", copy=1e9, matrix=1e10, dtype="float32", upload=None)
     rows = list(question_rows(Settings(torch.device("cpu"), "small", True, None, None), rates))
     assert [(row["questions"], row["a_picture"]) for row in rows] == [

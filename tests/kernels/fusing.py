@@ -17,7 +17,7 @@ from evovlm.methods import METHODS, resolve_options
 from tests.methods.merging import Models
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-SMALL = Shape(groups=16, warps=1)
+SMALL = Shape(groups=16, warps=1, repeats=2)
 
 
 def share_of(delta: Tensor, weight: float, density: float, key: int) -> Share:
@@ -53,7 +53,7 @@ def fuse(
         share_of(source.to(base.dtype).float() - base.float(), weights[index], densities[index], draw_key(0, name, "w"))
         for index, (source, name) in enumerate(zip(sources, "abcdef", strict=False))
     ]
-    batch = make_batch([operands], merged, DEVICE, shape.groups)
+    batch = make_batch([operands], merged, DEVICE, shape.groups, shape.repeats)
     batch.numbers.copy_(torch.from_numpy(rows_of(method, options, [shares])))
     batch.divisors.copy_(torch.from_numpy(divisors_of(method, options, [shares])))
     merge_batch(batch, method, options, shape)

@@ -38,7 +38,7 @@ def test_a_merge_of_packed_vectors_is_the_merge_of_what_they_stand_for(method):
     options = resolve_options(method, None, None, 1.0, 0.15, 0.01)
     target = torch.full_like(base, torch.nan)
     operands = Operands(target, base, tuple(p.values for p in packed), tuple(p.scales for p in packed))
-    batch = make_batch([operands], torch.float32, DEVICE, SMALL.groups)
+    batch = make_batch([operands], torch.float32, DEVICE, SMALL.groups, SMALL.repeats)
     shares = [share_of(delta, 0.6, 0.4, draw_key(0, name, "w")) for delta, name in zip(deltas, "ab", strict=True)]
     batch.numbers.copy_(torch.from_numpy(rows_of(method, options, [shares])))
     batch.divisors.copy_(torch.from_numpy(divisors_of(method, options, [shares])))
