@@ -36,6 +36,7 @@ from evovlm.version import hardware, versions
 POLL_SECONDS = 0.02
 BLOCK = 2**24
 POOL = 2**22
+ANONYMOUS = ("RssAnon", "RssShmem", "Pss_Anon", "Pss_Shmem")
 OUT = Console(highlight=False)
 
 
@@ -139,7 +140,7 @@ def write_recipe(path: Path, models: dict[str, Path], method: str, density: floa
 
 def commands(recipe: Path, mergekit: Path | None) -> dict[str, list[str]]:
     """The command line of each tool, but for the output folder at the end."""
-    found = {"evovlm": [sys.executable, "-m", "evovlm.cli", "merge", str(recipe)]}
+    found = {"evovlm": [sys.executable, "-m", "evovlm", "merge", str(recipe)]}
     if mergekit is not None:
         found["mergekit"] = [str(mergekit), str(recipe)]
     return found
@@ -201,22 +202,26 @@ def _layout(folder: Path) -> dict[str, tuple[list[int], str]]:
 
 
 def _memory(process: psutil.Process) -> tuple[int, int]:
-    """(anonymous, resident) bytes of a process and its children; a process that has just ended counts nothing."""
+    """(anonymous, resident) bytes of a process and its children; a process that has just ended counts nothing.
+
+    A page that a forked child shares with its parent counts once: in proportional shares, as the kernel tells them.
+    """
     anonymous = resident = 0
     try:
-        for one in (process, *process.children(recursive=True)):
-            fields = _status(one.pid)
-            anonymous += fields.get("RssAnon", 0) + fields.get("RssShmem", 0)
-            resident += fields.get("VmRSS", 0)
+        children = process.children(recursive=True)
+        for one in (process, *children):
+            fields = _fields(one.pid, "smaps_rollup" if children else "status")
+            anonymous += sum(fields.get(name, 0) for name in ANONYMOUS)
+            resident += fields.get("Pss", fields.get("VmRSS", 0))
     except (psutil.Error, OSError):
         pass
     return anonymous, resident
 
 
-def _status(pid: int) -> dict[str, int]:
-    """The kernel's account of a process's memory, in bytes. Cheap: no page table is walked."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("Vm", "Rss"))}
+def _fields(pid: int, account: str) -> dict[str, int]:
+    """The kernel's account of a process's memory, in bytes. `status` is cheap; `smaps_rollup` walks page tables."""
+    lines = Path(f"/proc/{pid}/{account}").read_text(encoding="ascii", errors="replace").splitlines()
+    return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith(" kB")}
 
 
 def _environment() -> dict[str, str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,19 @@ from evovlm.card import CardFacts, model_card
 from evovlm.carry import carry_over
 from evovlm.check import licence_of
 from evovlm.checkpoint import CheckpointWriter, TensorInfo
+from evovlm.crew import MemberLost, share_out
 from evovlm.errors import CheckpointError
 from evovlm.fold_error import fold_error, has_scales
-from evovlm.jobs import Job
+from evovlm.jobs import VOCABULARY_TENSORS, Job
 from evovlm.recipe_file import moved, write_recipe
 from evovlm.version import VERSION
 
 Progress = Callable[[int, int], None]  # bytes written so far, bytes in all
-# More threads than this only wait for memory bandwidth, and each holds one tensor.
-MOST_THREADS = 8
+# More processes than this only wait for memory bandwidth, and each holds one tensor.
+MOST_MEMBERS = 16
+# What a forked process takes beside its tensor: scratch of a few chunks, and pages of the parent's that it writes to.
+MEMBER_BYTES = 2**24
+LEAST_SHARED = 2**24  # elements of a merge below which forking takes longer than it saves
 PIECE = 2**18  # elements looked at together
 
 
@@ -54,7 +58,9 @@ def build_checkpoint(
 ) -> BuildReport:
     """Merge every tensor and write the folder `out`, which appears whole or not at all.
 
-    Peak memory does not grow with the model: a few chunks of float32 and one merged tensor a thread.
+    threads: tensors merged at a time, at most, each in a process of its own; fewer where the bound on memory says so.
+    Peak memory does not grow with the model: it stays under its largest tensor in float32 times (sources + 3) plus
+    a shard.
     Raises CheckpointError: `out` exists, the disk is full, a merged tensor is not finite.
     """
     infos = output_tensors(assembly)
@@ -69,7 +75,7 @@ def build_checkpoint(
             if progress is not None:
                 progress(done, total)
 
-        _write_tensors(assembly, writer, account, threads or min(os.cpu_count() or 1, MOST_THREADS))
+        _write_tensors(assembly, writer, account, _members(assembly, threads, min(max_shard_bytes, total)))
         carry_over(assembly.owner, writer.folder)
         _adapt_configs(assembly, writer.folder)
         write_recipe(moved(assembly.recipe, assembly.root, out), writer.folder / "recipe.yaml")
@@ -111,40 +117,57 @@ def _folding(assembly: Assembly) -> str | None:
     return fold_error(assembly).in_words(assembly.recipe.dtype)
 
 
-def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], threads: int) -> None:
-    """Merge and write in a few threads; the largest tensors first, so that none is left for the end."""
+def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int) -> None:
+    """Merge and write in a few processes; the largest tensors first, so that none is left for the end."""
+    copied = {key: writer.info(key) for key in assembly.copied}
+    work: list[Job | str] = [*sorted(assembly.jobs, key=lambda job: -_count(job.shape)), *copied]
 
-    def copy(key: str) -> int:
-        tensor = assembly.owner.checkpoint.tensor(key)
-        return _write(writer, key, tensor.to(_stored_dtype(tensor.dtype, assembly.dtype)))
+    def do(number: int) -> None:
+        item = work[number]
+        if isinstance(item, str):
+            tensor = assembly.owner.checkpoint.tensor(item)
+            writer.write(item, tensor.to(copied[item].dtype))
+        else:
+            merged = assembly.merge(item)
+            _refuse_non_finite(merged, item)
+            writer.write(item.key, merged)
 
-    def merge(job: Job) -> int:
-        merged = assembly.merge(job)
-        _refuse_non_finite(merged, job)
-        return _write(writer, job.key, merged)
+    def done(number: int, _: None) -> None:
+        item = work[number]
+        info = writer.info(item if isinstance(item, str) else item.key)
+        writer.note(info.name)
+        account(info.nbytes)
 
-    jobs = sorted(assembly.jobs, key=lambda job: -_count(job.shape))
     inner = torch.get_num_threads()
-    torch.set_num_threads(1)  # parallel over tensors: kernels of one thread each scale better
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            pending: set[Future[int]] = {pool.submit(merge, job) for job in jobs}
-            pending |= {pool.submit(copy, key) for key in assembly.copied}
-            try:
-                while pending:
-                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        account(future.result())
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        share_out(range(len(work)), do, done, members)
+    except MemberLost as lost:
+        raise CheckpointError(
+            f"{writer.out}: {lost}, most likely for want of memory; merge with --threads 1 or close other programs"
+        ) from lost
     finally:
         torch.set_num_threads(inner)
 
 
-def _write(writer: CheckpointWriter, key: str, tensor: Tensor) -> int:
-    writer.write(key, tensor)
-    return tensor.numel() * tensor.element_size()
+def _members(assembly: Assembly, wanted: int | None, shard: int) -> int:
+    """How many processes merge: as many as were asked for or as there are cores, and the bound on memory allows."""
+    counts = [_count(job.shape) for job in assembly.jobs]
+    if sum(counts) < LEAST_SHARED:
+        return 1
+    bound = 4 * max(counts) * (len(assembly.sources) + 3) + shard
+    most = min(wanted or os.cpu_count() or 1, MOST_MEMBERS, len(counts))
+    heaviest = sorted((_in_flight(assembly, job) for job in assembly.jobs), reverse=True)[:most]
+    taken = list(accumulate(MEMBER_BYTES + nbytes for nbytes in heaviest))
+    return max(1, sum(total <= bound for total in taken))
+
+
+def _in_flight(assembly: Assembly, job: Job) -> int:
+    """Bytes that the merge of one tensor holds: its result, a mask a source, and rows matched by token."""
+    each = assembly.dtype.itemsize + len(job.parts) + (4 if job.factor != 1.0 else 0)
+    if job.name in VOCABULARY_TENSORS:
+        each += sum(4 for match in assembly.rows.values() if not match.identity)
+    return each * _count(job.shape)
 
 
 def _refuse_non_finite(tensor: Tensor, job: Job) -> None:

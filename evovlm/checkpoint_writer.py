@@ -120,9 +120,7 @@ class CheckpointWriter:
 
     def write(self, name: str, tensor: Tensor) -> None:
         """Put one declared tensor in its place; from any thread, in any order, each once."""
-        place = self._places.get(name)
-        if place is None:
-            raise CheckpointError(f"{self.out}: {name} was not declared")
+        place = self._place(name)
         found = (tuple(tensor.shape), tensor.dtype)
         if found != (place.info.shape, place.info.dtype):
             raise CheckpointError(f"{self.out}: {name} is {found}, declared {(place.info.shape, place.info.dtype)}")
@@ -140,6 +138,21 @@ class CheckpointWriter:
             with self._idle:
                 self._writing -= 1
                 self._idle.notify_all()
+
+    def info(self, name: str) -> TensorInfo:
+        """What was declared of one tensor. Raises CheckpointError where nothing was."""
+        return self._place(name).info
+
+    def note(self, name: str) -> None:
+        """Count a tensor as written that a forked process, which inherits the open files, has written."""
+        with self._idle:
+            self._written.add(self._place(name).info.name)
+
+    def _place(self, name: str) -> _Place:
+        place = self._places.get(name)
+        if place is None:
+            raise CheckpointError(f"{self.out}: {name} was not declared")
+        return place
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -73,6 +73,7 @@ FLOORS = {
     ],
     0: [
         "errors",
+        "crew",
         "recipe",
         "route",
         "folding",

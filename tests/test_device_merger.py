@@ -21,7 +21,6 @@ from evovlm.placement import PLACES, Place, Placement
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
 from evovlm.tasks import Generation, Item
-from tests.hub_layouts import save_paper_models
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -32,11 +31,6 @@ CONTROL = {"ja": {"weight": 0.5}, "math": {"weight": 0.5}}
 def names(assembly: Assembly) -> list[Job]:
     """What is merged: all; by the interpreter, which is slow, a layer alone."""
     return [job for job in assembly.jobs if ON_GPU or layer_of(job.name) == 0]
-
-
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return save_paper_models(tmp_path_factory.mktemp("hub"))
 
 
 def recipe(paper: dict[str, Path], method: str, ja: float = 0.7, density: float = 0.6, **rest: Any) -> Recipe:

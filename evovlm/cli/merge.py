@@ -15,7 +15,7 @@ def merge(
     out: Annotated[Path, typer.Argument(help="The folder to write; must not exist.")],
     dry_run: DryRun = False,
     download: Download = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time, at most.")] = None,
     max_shard_gb: Annotated[float, typer.Option(min=0.0001, help="Largest shard, in GB.")] = 5.0,
 ) -> None:
     """Merge as a recipe says, into an ordinary Hugging Face checkpoint.
