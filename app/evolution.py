@@ -28,7 +28,6 @@ from evovlm.report.figures import Figure, history_figures, parameter_figures, sc
 EVERY = 2.0  # seconds between looks at the log
 PLOTS = ("scores_plot", "pareto_plot", "weights_plot", "densities_plot", "history_plot")
 # Legible on dark and light alike; the page's colours shine through.
-FAMILY = f"Source Sans Pro, {', '.join(JAPANESE)}, system-ui, sans-serif"
 LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from benchmarks.comparison import CHANCE
 from benchmarks.results import Result
+from evovlm.report.head import page_head
 
 Cells = tuple[str, ...]
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -130,14 +130,9 @@ def markdown(sheets: Sequence[Sheet], title: str) -> str:
 
 def html(sheets: Sequence[Sheet], title: str) -> str:
     """All tables as one self-contained page."""
-    style = files("evovlm.report").joinpath("page.css").read_text(encoding="utf-8")
     body = "".join(_section(sheet) for sheet in sheets)
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"{page_head(title, POLICY)}<body>\n"
         f"<header><h1>{escape(title)}</h1></header>\n<main>{body}</main>\n</body>\n</html>\n"
     )
 

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from evovlm.routing.space import data_flow
 from evovlm.search import SEARCHERS, Searcher, SearchSettings, make_searcher
 from evovlm.study import Study
 from evovlm.study_log import Trial
+from tests.known import Known
 
 RECIPE = Recipe.model_validate(
     {
@@ -29,28 +30,6 @@ RECIPE = Recipe.model_validate(
 )
 GENES: tuple[Gene, ...] = genes_of(RECIPE, 4)
 ITEMS = ("one", "two")
-
-
-@dataclass(frozen=True)
-class Known:
-    """An evaluation with a given mean."""
-
-    score: float
-    spread: float = 0.5
-    exact_share: float = 0.25
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        return ()
-
-    @property
-    def scores(self) -> tuple[float, ...]:
-        return (self.score, self.score)
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        return ("a", "b")
 
 
 def peak(recipe: Recipe) -> Known:

@@ -3,7 +3,6 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from evovlm.search import SearchSettings, make_searcher
 from evovlm.search.stream import GRACE, most_stale, stream_of
 from evovlm.study import Study
 from evovlm.study_steady import Inline, SteadyRun
+from tests.known import Known
 
 RECIPE = Recipe.model_validate(
     {
@@ -29,25 +29,6 @@ RECIPE = Recipe.model_validate(
     }
 )
 GENES = genes_of(RECIPE, 4)
-
-
-@dataclass(frozen=True)
-class Known:
-    """An evaluation with a given mean."""
-
-    score: float
-    spread: float = 0.5
-    exact_share: float = 0.25
-    seconds: dict[str, float] = field(default_factory=dict)
-    values: tuple[float, ...] = ()
-
-    @property
-    def scores(self) -> tuple[float, ...]:
-        return (self.score, self.score)
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        return ("a", "b")
 
 
 def peak(recipe: Recipe) -> Known:

@@ -25,7 +25,7 @@ Answer = Callable[..., list[Result]]
 
 
 def run(
-    suite: Annotated[str | None, typer.Argument(help="zoo, evovlm-jp, evollm-jp, or a .yaml file.")] = None,
+    suite: Annotated[str | None, typer.Argument(help="zoo, zoo-medium, evovlm-jp, evollm-jp, or a .yaml file.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; the same command goes on.")] = Path("runs/bench"),
     model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, beside or without a suite.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT, in the suite's place.")] = None,

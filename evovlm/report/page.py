@@ -18,6 +18,7 @@ from evovlm.report.atlas import atlas_figure, atlas_section
 from evovlm.report.data import StudyData, read_study
 from evovlm.report.fidelity import fidelity_figures
 from evovlm.report.figures import Figure
+from evovlm.report.head import page_head
 from evovlm.report.routes import front_figures, route_figures
 from evovlm.report.svg import draw_scores
 from evovlm.route import in_words
@@ -84,17 +85,12 @@ def _route(study: StudyData, routes: list[Figure]) -> str:
 
 def _document(title: str, body: str, drawn: list[Figure]) -> str:
     here = files("evovlm.report")
-    style = (here / "page.css").read_text(encoding="utf-8")
     script = (here / "page.js").read_text(encoding="utf-8")
     plots = {figure.name: {"data": figure.data, "layout": figure.layout} for figure in drawn}
     # `</` inside a script element would end it.
     content = json.dumps(plots, ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"{page_head(title, POLICY)}<body>\n"
         f"<header><h1>{escape(title)}</h1><p>What an evolved merge found, and how far to trust it.</p></header>\n"
         f"<main>{body}</main>\n<noscript><p>The plots need JavaScript; tables and answers do not.</p></noscript>\n"
         f'<script type="application/json" id="figures">{content}</script>\n'

@@ -141,14 +141,14 @@ def test_a_model_whose_recipe_searched_on_the_test_is_told(run_folder: Path):
     ("words", "told"),
     [
         (("run",), "name a suite"),
-        (("run", "moon"), "choose from ['evollm-jp', 'evovlm-jp', 'zoo']"),
+        (("run", "moon"), "choose from ['evollm-jp', 'evovlm-jp', 'zoo', 'zoo-medium']"),
         (("run", "zoo", "--scoring", "strict"), "compatible"),
         (("run", "zoo", "--task", "zoo-vqa:train"), "no split 'train'"),
         (("run", "zoo", "--preset", "greedy"), "takes no preset"),
         (("run", "zoo", "--task", "zoo-vqa:test", "--task", "zoo-vqa:test"), "zoo-vqa:test stands twice"),
         (("run", "zoo", "--model", "nowhere/here"), "not in the local hub cache"),
         (("run", "zoo", "--model", "ja=zoo:ja"), "two models are called 'ja'"),
-        (("run", "--model", "zoo:ja", "--task", "mgsm-ja:test"), "not in the local hub cache"),
+        (("run", "--model", "zoo:ja", "--task", "mgsm-ja:test"), "not in the local caches"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, words: tuple[str, ...], told: str):
@@ -160,7 +160,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, words: tuple[str, ...],
 
 
 def test_every_suite_that_ships_can_be_read():
-    for name in ("zoo", "evovlm-jp", "evollm-jp"):
+    for name in ("zoo", "zoo-medium", "evovlm-jp", "evollm-jp"):
         assert read_suite(name).models
 
 
