@@ -97,12 +97,15 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Run:
-    """One merge by one tool. Bytes; `anonymous`: what no file backs, the process and its children together."""
+    """One merge by one tool. Bytes; `anonymous`: what no file backs, the process and its children together.
+
+    Watching memory takes time of its own, so a run is either timed (no bytes) or watched (no seconds).
+    """
 
     tool: str
-    seconds: float
-    anonymous: int
-    resident: int
+    seconds: float | None
+    anonymous: int = 0
+    resident: int = 0
 
 
 def make_checkpoints(folder: Path, scale: Scale, sources: int) -> dict[str, Path]:
@@ -149,8 +152,8 @@ def commands(recipe: Path, mergekit: Path | None) -> dict[str, list[str]]:
 MERGEKIT_OPTIONS = ["--no-copy-tokenizer", "--allow-crimes", "--random-seed", "42"]
 
 
-def measure(tool: str, command: list[str], out: Path) -> Run:
-    """Run a merge into a fresh folder and watch its memory. Exits with the tool's own words where it fails."""
+def measure(tool: str, command: list[str], out: Path, *, watched: bool) -> Run:
+    """Run a merge into a fresh folder, timed or watched. Exits with the tool's own words where it fails."""
     shutil.rmtree(out, ignore_errors=True)
     os.sync()  # what an earlier run left to be written is not charged to this one
     extra = MERGEKIT_OPTIONS if tool == "mergekit" else []
@@ -159,15 +162,16 @@ def measure(tool: str, command: list[str], out: Path) -> Run:
         child = psutil.Popen([*command, str(out), *extra], stdout=said, stderr=said, env=_environment())
         anonymous = resident = 0
         while child.poll() is None:
-            now = _memory(child)
-            anonymous, resident = max(anonymous, now[0]), max(resident, now[1])
+            if watched:
+                now = _memory(child)
+                anonymous, resident = max(anonymous, now[0]), max(resident, now[1])
             time.sleep(POLL_SECONDS)
         seconds = time.perf_counter() - started
         if child.returncode:
             said.seek(0)
             OUT.print(f"[red]{tool} failed[/red]:\n{said.read()[-3000:]}")
             raise typer.Exit(2)
-    return Run(tool, seconds, anonymous, resident)
+    return Run(tool, None if watched else seconds, anonymous, resident)
 
 
 def copy_floor(models: dict[str, Path], out: Path) -> float:
@@ -241,7 +245,7 @@ def _table(runs: list[Run], floor: float, title: str) -> Table:
     ours = _summary(runs, "evovlm")
     for tool in dict.fromkeys(run.tool for run in runs):
         own = _summary(runs, tool)
-        spread = " ".join(f"{run.seconds:.1f}" for run in runs if run.tool == tool)
+        spread = " ".join(f"{run.seconds:.1f}" for run in runs if run.tool == tool and run.seconds is not None)
         table.add_row(
             tool,
             f"{own['seconds']:.1f}",
@@ -259,7 +263,7 @@ def _summary(runs: list[Run], tool: str) -> dict[str, float]:
     """Median seconds, and the highest peaks."""
     own = [run for run in runs if run.tool == tool]
     return {
-        "seconds": statistics.median(run.seconds for run in own),
+        "seconds": statistics.median(run.seconds for run in own if run.seconds is not None),
         "anonymous": max(run.anonymous for run in own),
         "resident": max(run.resident for run in own),
     }
@@ -287,7 +291,8 @@ def main(
         runs = []
         for number in range(rounds):
             order = list(tools) if number % 2 == 0 else list(reversed(tools))
-            runs += [measure(tool, tools[tool], folder / f"out-{tool}") for tool in order]
+            runs += [measure(tool, tools[tool], folder / f"out-{tool}", watched=False) for tool in order]
+        runs += [measure(tool, tools[tool], folder / f"out-{tool}", watched=True) for tool in tools]
         if mergekit is not None and not same_tensors(folder / "out-evovlm", folder / "out-mergekit"):
             OUT.print("[red]the outputs differ in tensors, shapes or dtypes: the comparison is void[/red]")
             raise typer.Exit(1)

@@ -41,10 +41,11 @@ def disk_rows(settings: Settings, rates: Rates) -> list[dict[str, Any]]:
             raise UserError(f"merge to disk: {done.stdout[-500:]}{done.stderr[-500:]}")
         content = json.loads(told.read_text(encoding="utf-8"))
     ours = [run for run in content["runs"] if run["tool"] == "evovlm"]
+    our_seconds = _median_seconds(ours)
     rows = []
     for tool in dict.fromkeys(run["tool"] for run in content["runs"]):
         runs = [run for run in content["runs"] if run["tool"] == tool]
-        seconds = statistics.median(run["seconds"] for run in runs)
+        seconds = _median_seconds(runs)
         peak = max(run["anonymous"] for run in runs)
         rows.append(
             {
@@ -52,12 +53,18 @@ def disk_rows(settings: Settings, rates: Rates) -> list[dict[str, Any]]:
                 "tool": tool,
                 "merge": content["merge"],
                 "seconds": seconds,
-                "runs": [run["seconds"] for run in runs],
+                "runs": [run["seconds"] for run in runs if run["seconds"] is not None],
                 "peak_bytes": peak,
-                "times_ours": seconds / statistics.median(run["seconds"] for run in ours),
+                "times_ours": seconds / our_seconds,
                 "memory_times_ours": peak / max(run["anonymous"] for run in ours),
                 "floor_seconds": content["copy_seconds"],
                 "ratio": seconds / content["copy_seconds"],
             }
         )
     return rows
+
+
+def _median_seconds(runs: list[dict[str, Any]]) -> float:
+    """Of the runs that were timed."""
+    timed: list[float] = [run["seconds"] for run in runs if run["seconds"] is not None]
+    return statistics.median(timed)

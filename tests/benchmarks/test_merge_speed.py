@@ -34,10 +34,23 @@ def test_sources_differ_a_little_from_the_base_and_from_each_other(tmp_path: Pat
 
 def test_memory_that_a_process_takes_is_seen(tmp_path: Path):
     hold = "import sys, time; data = b'x' * 200_000_000; time.sleep(0.5); open(sys.argv[1], 'w')"
-    run = merge_speed.measure("evovlm", [sys.executable, "-c", hold], tmp_path / "out")
+    run = merge_speed.measure("evovlm", [sys.executable, "-c", hold], tmp_path / "out", watched=True)
     assert 200e6 < run.anonymous < 400e6
     assert run.resident >= run.anonymous
-    assert run.seconds > 0.5
+    assert run.seconds is None, "watching takes time"
+
+
+def test_a_page_that_a_forked_child_shares_counts_once(tmp_path: Path):
+    hold = "import os, time; data = b'x' * 200_000_000; child = os.fork(); time.sleep(1); child and os.wait()"
+    run = merge_speed.measure("evovlm", [sys.executable, "-c", hold], tmp_path / "out", watched=True)
+    assert 200e6 < run.anonymous < 300e6
+
+
+def test_a_timed_run_is_not_watched(tmp_path: Path):
+    run = merge_speed.measure("evovlm", [sys.executable, "-c", "import time; time.sleep(0.2)"], tmp_path, watched=False)
+    assert run.seconds is not None
+    assert run.seconds > 0.2
+    assert run.anonymous == run.resident == 0
 
 
 def test_the_floor_copies_as_many_bytes_as_the_output_has(tmp_path: Path):
@@ -57,8 +70,10 @@ def test_without_mergekit_evovlm_is_measured_alone(tmp_path: Path, monkeypatch):
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     content = json.loads((tmp_path / "speed.json").read_text())
-    assert [run["tool"] for run in content["runs"]] == ["evovlm"]
-    assert content["runs"][0]["anonymous"] > 0
+    assert [run["tool"] for run in content["runs"]] == ["evovlm", "evovlm"]
+    timed, watched = content["runs"]
+    assert timed["seconds"] > 0
+    assert watched["anonymous"] > 0
     assert content["mergekit"] is None
     assert content["copy_seconds"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["speed.json"], "checkpoints are removed"
