@@ -31,3 +31,11 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the public data sets in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The paper's models cut down, by name, in one folder; to be read alone, for many tests share them."""
+    from tests.hub_layouts import save_paper_models  # loads transformers, which few tests need
+
+    return save_paper_models(tmp_path_factory.mktemp("hub"))

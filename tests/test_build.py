@@ -16,12 +16,6 @@ from evovlm.errors import CheckpointError, RecipeError
 from evovlm.methods import METHODS
 from evovlm.recipe import Recipe
 from evovlm.recipe_file import read_recipe
-from tests.hub_layouts import save_paper_models
-
-
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return save_paper_models(tmp_path_factory.mktemp("hub"))
 
 
 def recipe(paper: dict[str, Path], kind: str = "vlm", **changes: Any) -> Recipe:

@@ -19,7 +19,7 @@ from evovlm.fold_error import fold_error
 from evovlm.folding import factor_of
 from evovlm.recipe import Recipe
 from evovlm.zoo.manifest import zoo_folder
-from tests.hub_layouts import save_llm, save_paper_models
+from tests.hub_layouts import save_llm
 
 STEPS: list[dict[str, Any]] = [
     {"source": "math", "layer": 0, "scale": 1.5},
@@ -44,11 +44,6 @@ with torch.inference_mode():
     save_file({"logits": model(**inputs).logits.contiguous()}, out)
 print(type(model).__name__, model.config.get_text_config().num_hidden_layers)
 """
-
-
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return save_paper_models(tmp_path_factory.mktemp("hub"))
 
 
 def recipe(paper: dict[str, Path], *names: str, **changes: Any) -> Recipe:

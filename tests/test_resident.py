@@ -12,12 +12,6 @@ from evovlm.build import build_checkpoint
 from evovlm.methods import METHODS
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
-from tests.hub_layouts import save_paper_models
-
-
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return save_paper_models(tmp_path_factory.mktemp("hub"))
 
 
 def recipe(paper: dict[str, Path], method: str, ja: float, density: float) -> Recipe:

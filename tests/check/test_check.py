@@ -13,17 +13,16 @@ from evovlm.check import Finding, check_recipe
 from evovlm.methods import METHODS
 from evovlm.recipe import Recipe
 from evovlm.sources import open_model
-from tests.hub_layouts import make_tokenizer, save_llm, save_paper_models
+from tests.hub_layouts import make_tokenizer, save_llm
 
 Save = Callable[..., Path]
 SMALL = make_tokenizer(1000)
 
 
 @pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("paper")
-    save_paper_models(folder)
-    return folder
+def paper(paper: dict[str, Path]) -> Path:
+    """The folder that recipes here name the paper's models in."""
+    return paper["base"].parent
 
 
 @pytest.fixture
