@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evovlm.arrivals import Arrivals
 from evovlm.assembly import Assembly, with_recipe
 from evovlm.device_sources import DeviceSources, task_vector
 from evovlm.draws import draw_key
 from evovlm.errors import RecipeError
 from evovlm.feed import Feed
-from evovlm.groups import layer_of
 from evovlm.jobs import Job
 from evovlm.kernels import FUSED
 from evovlm.kernels.launch import Shape, merge_batch, shape_for
@@ -54,8 +52,7 @@ class DeviceMerger:
     """Merges candidates of one recipe into live parameters on their device.
 
     tower: canonical name -> parameter, all on one device, each contiguous. placement: where base (label `base`) and
-    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it. arrivals: of
-    a reader that waits for layers itself; where sources are streamed, merging then goes on while it reads.
+    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it.
     Raises RecipeError for a method that the fused pass cannot do.
     """
 
@@ -66,7 +63,6 @@ class DeviceMerger:
         placement: Placement,
         *,
         eight_bit: bool = False,
-        arrivals: Arrivals | None = None,
         shape: Shape | None = None,
         part_elements: int | None = None,
     ) -> None:
@@ -75,18 +71,13 @@ class DeviceMerger:
         self._device = next(iter(tower.values())).device
         self._shape = shape or shape_for(len(assembly.recipe.sources))
         self._sources = DeviceSources(assembly, self._device, placement, eight_bit=eight_bit)
-        jobs = sorted((job for job in assembly.jobs if job.name in tower and 0 not in job.shape), key=_turn)
+        jobs = [job for job in assembly.jobs if job.name in tower and 0 not in job.shape]
         parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
         self._feed = Feed([[one for job in part for one in self._sources.wanted(job)] for part in parts], self._device)
         self._jobs, self._tower = parts, tower
         self._families: dict[bool, list[tuple[_Launch, ...]]] = {}  # by whether there is a base
-        self._parts = self._family(self._sources.needs_base)
-        self._layers = [sorted({layer for job in part if (layer := layer_of(job.name)) is not None}) for part in parts]
-        self._arrivals = arrivals if self._feed.streams else None
-        self._side = _stream(self._device) if self._arrivals is not None and self._device.type == "cuda" else None
-        self._kept = [
-            [kept for job in part if (kept := self._kept_rows(job, tower[job.name].data)) is not None] for part in parts
-        ]
+        self._family(self._sources.needs_base)
+        self._kept = [kept for job in jobs if (kept := self._kept_rows(job, tower[job.name].data)) is not None]
         self._tables: dict[tuple[str, str, str, int], DrawSums | Magnitudes | None] = {}
 
     @property
@@ -106,19 +97,26 @@ class DeviceMerger:
         """Overwrite the live tower with a candidate. Same models; other parameters, perhaps another method.
 
         What the fused pass cannot make of what is kept here (another method's base, or no kernel) is merged on the CPU.
-        Raises FloatingPointError where the merged weights are not finite; with `arrivals` when it is checked.
+        Raises FloatingPointError where the merged weights are not finite.
         """
         candidate = with_recipe(self._assembly, recipe)
         if not self._fuses(recipe.method):
-            self._begin()
             ResidentMerger(self._assembly, self._tower, threads=torch.get_num_threads()).merge(recipe)
             return
-        self._parts = self._family(METHODS[recipe.method].needs_base)
-        self._begin()
-        with torch.cuda.stream(self._side):
-            self._merge(candidate)
-        if self._arrivals is None:
-            self._refuse_faults()
+        parts, levels = self._family(METHODS[recipe.method].needs_base), _levels(candidate)
+        self._feed.begin()
+        for index, launches in enumerate(parts):
+            self._feed.ready(index)
+            for launch in launches:
+                self._launch(candidate, levels, launch)
+            self._feed.done(index)
+        for live, rows, values in self._kept:
+            live[rows] = values
+        launched = [launch for part in parts for launch in part]
+        faults = torch.cat([launch.batch.faults for launch in launched]).cpu()  # waits for the whole merge
+        if bool(faults.any()):
+            names = [job.name for launch in launched for job in launch.jobs]
+            raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
 
     def _fuses(self, method: str) -> bool:
         """Whether the fused pass makes this method's candidates of what is kept."""
@@ -127,54 +125,6 @@ class DeviceMerger:
         if METHODS[method].needs_base:
             return self._sources.needs_base
         return False in self._families or self._sources.serve_without_base()
-
-    def _begin(self) -> None:
-        """Another candidate begins: what the last one did is over, and its faults are forgotten."""
-        if self._side is not None:
-            self._side.synchronize()  # the memory that numbers are sent from is free
-        for launch in self._launched():
-            launch.batch.faults.zero_()
-        if self._side is not None:
-            self._side.wait_stream(torch.cuda.current_stream(self._device))
-        if self._arrivals is not None:
-            self._arrivals.begin(self._refuse_faults)
-
-    def _merge(self, candidate: Assembly) -> None:
-        """Launch everything on the current stream, part by part."""
-        levels = _levels(candidate)
-        self._feed.begin()
-        for index, launches in enumerate(self._parts):
-            self._feed.ready(index)
-            for launch in launches:
-                self._launch(candidate, levels, launch)
-            self._feed.done(index)
-            for live, rows, values in self._kept[index]:
-                live[rows] = values
-            self._announce(index)
-
-    def _announce(self, part: int) -> None:
-        """Tell which layers are there once the current stream has come so far."""
-        if self._arrivals is None:
-            return
-        event = None
-        if self._side is not None:
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record(self._side)
-        self._arrivals.announce(self._layers[part], event)
-
-    @torch.inference_mode()
-    def _refuse_faults(self) -> None:
-        """Wait for the whole merge. Raises FloatingPointError."""
-        if self._side is not None:
-            torch.cuda.current_stream(self._device).wait_stream(self._side)
-        launched = self._launched()
-        faults = torch.cat([launch.batch.faults for launch in launched]).cpu()
-        if bool(faults.any()):
-            names = [job.name for launch in launched for job in launch.jobs]
-            raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
-
-    def _launched(self) -> list[_Launch]:
-        return [launch for part in self._parts for launch in part]
 
     def _kept_rows(self, job: Job, live: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         """The owner's own vocabulary rows, which go back into the live tensor after each merge."""
@@ -194,6 +144,7 @@ class DeviceMerger:
         launch.divisors.copy_(torch.from_numpy(divisors_of(method, options, shares)))
         batch.numbers.copy_(launch.numbers, non_blocking=True)
         batch.divisors.copy_(launch.divisors, non_blocking=True)
+        batch.faults.zero_()
         merge_batch(batch, method, options, self._shape)
 
     def _share(self, candidate: Assembly, levels: Levels, job: Job, operands: Operands, index: int) -> Share:
@@ -259,18 +210,6 @@ def _levels(candidate: Assembly) -> Levels:
         for group in {job.group for job in candidate.jobs}:
             found[source, group] = (value_at(told.weight, group, 1.0), value_at(told.density, group, 1.0))
     return found
-
-
-def _turn(job: Job) -> int:
-    """When a tensor's turn is: as a reader needs them. The embeddings, the layers, what comes after them."""
-    layer = layer_of(job.name)
-    if layer is not None:
-        return layer
-    return -1 if "embed_tokens" in job.name else 1 << 30
-
-
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _refuse_unfused(method: str) -> None:

@@ -13,7 +13,6 @@ from typing import Protocol
 import psutil
 import torch
 
-from evovlm.arrivals import Arrivals
 from evovlm.assembly import Assembly
 from evovlm.errors import RecipeError
 from evovlm.kernels import FUSED, triton_is_there
@@ -55,12 +54,10 @@ def merger_for(
     tower: Mapping[str, torch.nn.Parameter],
     keeping: Keeping,
     tell: Callable[[str], None] | None = None,
-    arrivals: Arrivals | None = None,
 ) -> Merger:
     """The fused pass where the tower is on a GPU, Triton is there and the method has a kernel; else the CPU's merge.
 
-    tell: hears in a sentence where sources are kept, or why the CPU merges. arrivals: of the reader of the tower, if it
-    waits for layers itself; what is streamed is then merged while it reads. Raises RecipeError for what cannot be kept
+    tell: hears in a sentence where sources are kept, or why the CPU merges. Raises RecipeError for what cannot be kept
     as asked.
     """
     device = next(iter(tower.values())).device
@@ -82,7 +79,7 @@ def merger_for(
     if keeping.eight_bit and keeping.place == "disk":
         raise RecipeError("--eight-bit: task vectors in 8 bits are made, not mapped; choose --sources-in gpu or host")
     placement = choose_places(_nbytes(assembly, keeping), _memory(device), keeping.place)
-    merger = DeviceMerger(assembly, tower, placement, eight_bit=keeping.eight_bit, arrivals=arrivals)
+    merger = DeviceMerger(assembly, tower, placement, eight_bit=keeping.eight_bit)
     if tell is not None:
         tell(_told(placement, merger.errors))
     return merger

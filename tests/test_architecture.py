@@ -66,7 +66,6 @@ FLOORS = {
         "tasks",
         "overlap",
         "feed",
-        "arrivals",
         "placement",
         "recipe_file",
         "mergekit_yaml",

@@ -1,16 +1,23 @@
 """Whole studies on the zoo, through the command line, as a user runs them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from evovlm import study_log
+from evovlm.cli.program import main
+from evovlm.console import JsonWatch
 from evovlm.errors import RecipeError, StudyError
 from evovlm.evolution import EvolveSettings, evolve, plan_evolution
 from evovlm.recipe_file import read_recipe
@@ -121,6 +128,96 @@ def test_interrupting_a_study_exits_with_130_and_a_sentence(tmp_path: Path):
     assert running.returncode == 130
     assert "Traceback" not in told
     assert "interrupted" in told
+
+
+def test_ctrl_c_in_every_phase_ends_with_130_and_the_same_command_ends_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A real signal, raised at each moment in turn; each command takes up what the one before it left."""
+    out = tmp_path / "study"
+    counts = ["--trials", "2", "--items", "4", "--judged", "6", "--checkpoint", "--json"]
+    arguments = ["evolve", str(RECIPES / "zoo-vlm.yaml"), "--out", str(out), *counts]
+    waiting = [("step", "trial 0"), ("phase", "choice"), ("phase", "held out"), ("step", "sweep 0.5")]
+    waiting += [("step", "evolved"), ("phase", "checkpoint"), ("replace", "report.html")]
+
+    def interrupt(kind: str, text: str) -> None:
+        if waiting and waiting[0] == (kind, text):
+            waiting.pop(0)
+            signal.raise_signal(signal.SIGINT)
+
+    def replace(scratch: Path, path: Path, really: Callable[..., None] = os.replace) -> None:
+        interrupt("replace", Path(path).name)
+        really(scratch, path)
+
+    monkeypatch.setattr(JsonWatch, "phase", lambda self, name, total: interrupt("phase", name))
+    monkeypatch.setattr(JsonWatch, "step", lambda self, text, **figures: interrupt("step", text))
+    monkeypatch.setattr(os, "replace", replace)
+    while waiting:
+        left = len(waiting)
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert (ended.value.code, len(waiting)) == (130, left - 1)
+        assert not list(out.glob(".*.partial")), waiting
+        assert "interrupted" in capsys.readouterr().err
+        assert not (out / "report.html").exists()
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert [row["trial"] for row in rows(out)] == [0, 1]
+    assert json.loads((out / "result.json").read_text(encoding="utf-8"))["trials"] == 2
+    assert (out / "checkpoint" / "model.safetensors").exists()
+    assert (out / "report.html").exists()
+
+
+def test_an_interrupt_that_lands_in_a_finaliser_is_not_lost():
+    """Python only reports what a finaliser raises, and goes on."""
+    code = """
+import signal, sys, time
+from evovlm import cli
+from evovlm.__main__ import main
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def work():
+    Last()
+    time.sleep(60)
+
+cli.main = work
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == ""
+
+
+def test_an_unreadable_image_among_the_search_images_ends_with_2_and_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rng = np.random.default_rng(0)
+    for split in ("search", "test"):
+        folder = tmp_path / split
+        folder.mkdir()
+        for number in range(6):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+        lines = [f"{split} {number}は何ですか,赤い丸です,{number}.png" for number in range(6)]
+        (folder / "items.csv").write_text("\n".join(["question,reference,image", *lines]), encoding="utf-8")
+    broken = tmp_path / "search" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    content = yaml.safe_load((RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8"))
+    content["data"] = {name: f"custom-vqa@{tmp_path / name / 'items.csv'}:{name}" for name in ("search", "test")}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    counts = ["--trials", "2", "--items", "6", "--judged", "6"]
+    with pytest.raises(SystemExit) as ended:
+        main(["evolve", str(recipe), "--out", str(tmp_path / "study"), *counts])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert str(broken) in told.replace("\n", "")
+    assert "cannot be read" in told
+    assert study_log.read_trials(tmp_path / "study") == [], "no candidate's fault"
 
 
 def test_a_finished_study_does_nothing_twice(whole: Path):

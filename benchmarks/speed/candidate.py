@@ -59,7 +59,7 @@ class Bench:
         self.merge_bytes = 4 * sum(parameter.nbytes for parameter in self.engine.tower.values())
 
     def place(self, place: Place) -> None:
-        """Take the sources up, on the GPU or in pinned host memory, whence they are merged while prompts are read."""
+        """Take the sources up, on the GPU or in pinned host memory."""
         if self.placed == place:
             return
         self.merger, self.placed = None, place
@@ -70,7 +70,7 @@ class Bench:
         each = self.merge_bytes // 4
         labels = ("base", *self.recipe.source_names)
         places: Placement = Placement(dict.fromkeys(labels, place), dict.fromkeys(labels, each))
-        self.merger = DeviceMerger(self.tower, self.engine.tower, places, arrivals=self.engine.arrivals)
+        self.merger = DeviceMerger(self.tower, self.engine.tower, places)
 
     def free(self) -> None:
         """Give back what nothing holds."""
@@ -138,7 +138,7 @@ class Bench:
         recipe = _varied(self.recipe, number)
         started = self.now()
         self.merger.merge(recipe)
-        merged = time.perf_counter()  # whoever merges waits itself, but for what is merged while prompts are read
+        merged = self.now()
         self.engine.answer(prepared)
         assert self.engine.lean is not None
         return merged - started, self.now() - merged, self.engine.lean.spent
@@ -179,7 +179,7 @@ def candidate_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
         yield row | {"times_ours": row["seconds"] / seconds[each]}
     if bench.cuda and not settings.quick:
         _drop(bench)
-        yield from _pinned(bench, ones)
+        yield _pinned(bench, ones)
 
 
 def _eight_bit(bench: Bench, prompts: Sequence[Prompt]) -> Row:
@@ -193,21 +193,11 @@ def _eight_bit(bench: Bench, prompts: Sequence[Prompt]) -> Row:
     return row | {"floor_seconds": None, "ratio": None}
 
 
-def _pinned(bench: Bench, prompts: Sequence[Prompt]) -> Iterator[Row]:
-    """Half the questions at a time, the sources in pinned host memory: merged before reading, and while reading."""
+def _pinned(bench: Bench, prompts: Sequence[Prompt]) -> Row:
+    """Half the questions at a time, the sources in pinned host memory."""
     bench.place("host")
     bench.free()
-    prepared = bench.prepared(prompts, QUESTIONS // 2)
-    arrivals = bench.engine.arrivals
-    wait = bench.merger.merge
-
-    def merge_whole(recipe: Recipe) -> None:
-        wait(recipe)
-        arrivals.check()
-
-    yield bench.candidate("pinned sources, merged while reading", prepared, 2, place="host")
-    bench.merger.merge = merge_whole
-    yield bench.candidate("pinned sources, merged before", prepared, 1, place="host")
+    return bench.candidate("sources in pinned memory", bench.prepared(prompts, QUESTIONS // 2), 2, place="host")
 
 
 def _drop(bench: Bench) -> None:

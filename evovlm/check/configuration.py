@@ -16,12 +16,17 @@ from evovlm.sources import OpenModel
 SHAPING = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size")
 # Another value changes the function gradually: told, and the owner's is kept.
 BENDING = ("rope_theta", "rope_type", "rope_scaling", "sliding_window", "rms_norm_eps", "hidden_act", "model_type")
+# Says where a file comes from and how its weights are stored, not what they compute.
+PROVENANCE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = False) -> Iterator[Finding]:
     """Head counts and sizes (errors), rope_theta, sliding window and the like (warnings), special tokens."""
-    mine, theirs = complete_config(model.text_config), complete_config(owner.text_config)
+    if _same(model, owner):
+        mine = theirs = {}
+    else:
+        mine, theirs = complete_config(model.text_config), complete_config(owner.text_config)
     for name in (*SHAPING, *(() if stacked else ("num_hidden_layers",))):
         if mine.get(name) != theirs.get(name):
             text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; choose another source"
@@ -54,6 +59,14 @@ def check_own_configuration(model: OpenModel) -> Iterator[Finding]:
             "config.json asks for code from its repository (auto_map); it is never run, and only the tensors are read"
         )
         yield Finding("warning", model_key(model.label, "auto_map"), text)
+
+
+def _same(model: OpenModel, owner: OpenModel) -> bool:
+    """Whether two models say the same in their files: then no default need be looked up, which takes transformers."""
+    mine, theirs = (
+        {key: value for key, value in one.text_config.items() if key not in PROVENANCE} for one in (model, owner)
+    )
+    return mine == theirs and model.tokens == owner.tokens
 
 
 def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:

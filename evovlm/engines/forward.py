@@ -29,8 +29,7 @@ class Ops(NamedTuple):
 def prefill(tower: Tower, ops: Ops, hidden: Tensor, attend: Attend) -> None:
     """Pass embeddings [tokens, hidden] through the tower for what attention keeps: no logits.
 
-    Waits for each layer but the first, which whoever made the embeddings has waited for. Of the last layer nothing but
-    keys and values is ever looked at, so nothing else of it is computed.
+    Of the last layer nothing but keys and values is ever looked at, so nothing else of it is computed.
     """
     _pass(tower, ops, hidden, attend, whole=False)
 
@@ -59,8 +58,6 @@ def _pass(tower: Tower, ops: Ops, stream: Tensor, attend: Attend, *, whole: bool
             return normed
         stream, normed = ops.add_norm(stream, linear(attended, layer.out), layer.after, eps)
         made = linear(ops.gated(linear(normed, layer.gate_up)), layer.down)
-        if not whole:
-            tower.arrivals.wait(index + 1)
         stream, normed = ops.add_norm(stream, made, tower.norm if last else layers[index + 1].before, eps)
     return normed
 

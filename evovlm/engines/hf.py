@@ -12,7 +12,6 @@ batch was seen to change no answer (tested at 1 and 16), in bfloat16 it may chan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.arrivals import Arrivals
 from evovlm.engines.lean import Lean
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
@@ -77,7 +75,6 @@ class Engine:
         if ends is None:
             raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
         self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=model.device)
-        self.arrivals = Arrivals()
         self._go_lean()
 
     @classmethod
@@ -108,7 +105,7 @@ class Engine:
         view = view_of(self.model, self.decoder)
         if view is not None:
             image_token = self.model.config.image_token_id if self.sees else None
-            self.lean = Lean(replace(view, arrivals=self.arrivals), self.tokenizer, self._ends, image_token)
+            self.lean = Lean(view, self.tokenizer, self._ends, image_token)
 
     @property
     def device(self) -> str:
@@ -144,13 +141,9 @@ class Engine:
         """
         self.spent = None
         if self.lean is not None and self.lean.serves(prepared):
-            try:
-                answered = self.lean.answer(prepared, progress)
-            finally:
-                self.arrivals.check()  # a broken merge says more than what broke after it
+            answered = self.lean.answer(prepared, progress)
             self.spent = self.lean.spent
             return answered
-        self.arrivals.check()
         answers = [""] * len(prepared.prompts)
         done = 0
         while done < len(prepared.batches):
@@ -177,7 +170,6 @@ class Engine:
         The last text is what `answer` gives. Beams and penalties cannot be streamed: one step, the whole answer.
         Closing the iterator stops the work. Raises what `answer` raises.
         """
-        self.arrivals.check()
         prompt, generation = prepared.prompts[0], prepared.generation
         assert len(prepared.prompts) == 1, "one prompt a stream"
         if generation.num_beams > 1 or generation.repetition_penalty != 1.0:

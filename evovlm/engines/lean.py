@@ -66,7 +66,6 @@ class Lean:
         answers: dict[int, str] = {}
         began = time.perf_counter()
         if self._eight_bit:
-            self.tower.arrivals.check()  # all weights are rounded before the first is used
             with self._here():
                 follow_weights(self.tower)
         self.spent = Spent(prefill=time.perf_counter() - began)

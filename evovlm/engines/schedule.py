@@ -110,7 +110,6 @@ class Schedule:
 
     def _embed(self, chunk: Chunk) -> Tensor:
         """Embeddings [tokens, hidden] from the live table, image features at the image tokens."""
-        self._tower.arrivals.wait(0)
         hidden = torch.nn.functional.embedding(chunk.ids, self._tower.embed)
         if chunk.places is not None and chunk.features is not None:
             hidden.index_copy_(0, chunk.places, chunk.features.to(hidden.dtype))

@@ -8,13 +8,11 @@ become views of them and keep their identity, so that whoever writes them in pla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from evovlm.arrivals import Arrivals
 
 KNOWN_LAYERS = ("MistralDecoderLayer", "LlamaDecoderLayer", "Qwen2DecoderLayer")
 # Rotary tables of these kinds do not depend on how long the text is.
@@ -48,7 +46,6 @@ class Tower:
     dim: int  # of a head
     window: int | None  # tokens that attention looks back, None: all
     rotary: Any
-    arrivals: Arrivals = field(default_factory=Arrivals)  # when its weights are a candidate's that is still merged
 
     @property
     def token_bytes(self) -> int:

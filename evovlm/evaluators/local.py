@@ -102,7 +102,7 @@ class LocalEvaluator:
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
         engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
-        self.merger = merger_for(self.assembly, engine.tower, self.keeping, self.tell, engine.arrivals)
+        self.merger = merger_for(self.assembly, engine.tower, self.keeping, self.tell)
         return engine
 
     def _make(self, recipe: Recipe) -> None:

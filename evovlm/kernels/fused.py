@@ -219,6 +219,6 @@ def merge_tiles(
                 out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
                 DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, False, ALIGN,
             )  # fmt: skip
-    # The difference is 0 where the sum is finite, and NaN where not. Each thread tells its own: sums over a program
-    # would cost a tenth of the merge.
+    # The difference is 0 where the sum is finite, and NaN where not. Each thread tells its own: a sum over a program
+    # takes shuffles and a barrier.
     tl.store(faults + tensor + tl.zeros([GROUPS], tl.int32), 1, mask=total - total != 0.0)

@@ -32,7 +32,7 @@ class Shape:
 
 # The fastest of those that were tried on an H200 (docs/performance.md): of many sources, what is kept from tile to tile
 # would take registers that the tiles need.
-FEW_SOURCES, MANY_SOURCES = Shape(64, 2, 4), Shape(64, 2, 1)
+FEW_SOURCES, MANY_SOURCES = Shape(64, 2, 8), Shape(64, 2, 4)
 
 
 def shape_for(sources: int) -> Shape:

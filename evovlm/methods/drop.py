@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from evovlm.draws import BLOCK, LANES, LEVELS, Draws, threshold
 from evovlm.methods.operand import CHUNK, Magnitudes, Mask, Tables, TaskVector, spans
@@ -46,15 +47,12 @@ def rescale_factor(vector: TaskVector, mask: Mask | None, drop: Drop | None, opt
     if options.rescale == "inverse":
         kept = threshold(operand.density)
         return LEVELS / kept if kept else 1.0
-    largest = _largest(vector)
-    if not math.isfinite(largest) or largest == 0.0:
-        return 1.0
-    s = exponent(largest)
-    if operand.tables is not None and drop == "random" and operand.mask is None:
-        total, kept = _sums_by_draw(vector, operand.tables, s)
+    largest = 0.0 if operand.tables is None else _largest(vector)
+    if operand.tables is not None and drop == "random" and operand.mask is None and math.isfinite(largest):
+        total, kept = _sums_by_draw(vector, operand.tables, exponent(largest))
     else:
-        total, kept = _sums(vector, mask, s)
-        if drop == "magnitude" and vector.edge is not None:
+        total, kept, s = _sums(vector, mask, largest)
+        if drop == "magnitude" and vector.edge is not None and total:
             surplus, value = vector.edge
             kept -= surplus * int(fixed_point(torch.tensor([value]), s))
     return total / kept if kept else 1.0
@@ -166,14 +164,30 @@ def _largest(vector: TaskVector) -> float:
     return largest
 
 
-def _sums(vector: TaskVector, mask: Mask, s: int) -> tuple[int, int]:
-    """|delta|_1 and |delta x mask|_1 in units of 2**-s."""
+def _sums(vector: TaskVector, mask: Mask, largest: float) -> tuple[int, int, int]:
+    """|delta|_1 and |delta x mask|_1 in units of 2**-s, and s = exponent(max |delta|); zeros if that is not finite.
+
+    largest: the largest element as far as it is known. A larger one that calls for another s is most often found
+    among the first, so that beginning again costs less than a scan of its own.
+    """
+    while math.isfinite(largest):
+        s = exponent(largest)
+        total, kept, largest = _sums_up_to(vector, torch.from_numpy(mask.view(np.uint8)), s, largest)
+        if exponent(largest) == s and math.isfinite(largest):
+            return total, kept, s
+    return 0, 0, 0
+
+
+def _sums_up_to(vector: TaskVector, keep: Tensor, s: int, largest: float) -> tuple[int, int, float]:
+    """The sums in units of 2**-s, and the largest element; ends early where that calls for another s."""
     total = kept = 0
-    keep = torch.from_numpy(mask.view(np.uint8))
     for start, stop, magnitudes in vector.magnitudes():
+        largest = largest_of((largest, float(magnitudes.amax())))
+        if not math.isfinite(largest) or exponent(largest) != s:
+            break
         part_total, part_kept = integer_sums(fixed_point(magnitudes, s, out=magnitudes), keep[start:stop])
         total, kept = total + part_total, kept + part_kept
-    return total, kept
+    return total, kept, largest
 
 
 def _sums_by_draw(vector: TaskVector, tables: Tables, s: int) -> tuple[int, int]:

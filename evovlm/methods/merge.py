@@ -15,7 +15,7 @@ from torch import Tensor
 from evovlm.errors import RecipeError
 from evovlm.methods.drop import keep_mask, rescale_factor
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
-from evovlm.methods.operand import CHUNK, Operand, TaskVector, spans
+from evovlm.methods.operand import CHUNK, Operand, TaskVector, shortened, spans
 from evovlm.methods.result import Result, as_float32
 from evovlm.methods.scratch import SCRATCH
 from evovlm.methods.table import MergeOptions, Method, find_method
@@ -111,9 +111,9 @@ def _merge_task_vectors(
     terms = [_term(flat, operand, method, options, chunk) for operand in operands]
     add_up = _elect if method.elect else _add
     divisor = _sum_of_weights(terms) if options.normalize and not method.elect else 1.0
-    buffers = SCRATCH.take("terms", len(terms) + 4, min(chunk, flat.numel()))
+    rows = SCRATCH.take("terms", len(terms) + 4, min(chunk, flat.numel())).unbind()
     for start, stop in spans(flat.numel(), chunk):
-        parts = buffers[:, : stop - start]
+        parts = shortened(rows, stop - start)
         # Adding 0 makes -0 to 0: then no zero of the result has a sign that depends on how zeros were added.
         base32, scratch = parts[0].copy_(flat[start:stop]).add_(0.0), parts[1:4]
         for term, part in zip(terms, parts[4:], strict=True):
@@ -139,7 +139,7 @@ def _sum_of_weights(terms: Sequence[Term]) -> float:
     return total if abs(total) >= LEAST_DIVISOR else 1.0
 
 
-def _add(terms: Sequence[Term], parts: Tensor, scratch: Tensor, normalize: bool) -> Tensor:
+def _add(terms: Sequence[Term], parts: Sequence[Tensor], scratch: Sequence[Tensor], normalize: bool) -> Tensor:
     """The sum of all V in source order."""
     tau = parts[0]
     for part in parts[1:]:
@@ -147,10 +147,10 @@ def _add(terms: Sequence[Term], parts: Tensor, scratch: Tensor, normalize: bool)
     return tau
 
 
-def _elect(terms: Sequence[Term], parts: Tensor, scratch: Tensor, normalize: bool) -> Tensor:
+def _elect(terms: Sequence[Term], parts: Sequence[Tensor], scratch: Sequence[Tensor], normalize: bool) -> Tensor:
     """The sum of the V that have the sign of the whole sum, by mass and not by vote (TIES).
 
-    parts: V, float32 [sources, n], overwritten. scratch: float32 [3, n].
+    parts: V, float32 [n] a source, overwritten. scratch: three of float32 [n].
     """
     sign, tau, flags = scratch[0], scratch[1], scratch[2]
     tau.copy_(parts[0])

@@ -5,7 +5,7 @@ Knows tensors and draws; nothing of how terms are dropped or added.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -63,6 +63,11 @@ def spans(count: int, chunk: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + chunk, count)) for start in range(0, count, chunk))
 
 
+def shortened(rows: Sequence[Tensor], count: int) -> Sequence[Tensor]:
+    """The first `count` elements of each of some equally long rows: most often they are the rows themselves."""
+    return rows if not rows or len(rows[0]) == count else [row[:count] for row in rows]
+
+
 class TaskVector:
     """A source minus the base in float32, in pieces; the source is first rounded to the base's dtype."""
 
@@ -93,7 +98,10 @@ class TaskVector:
             return self._whole[start:stop]
         if not base_read:
             base.copy_(self._base[start:stop])
-        return out.copy_(self._source[start:stop].to(self._base.dtype)).sub_(base)
+        source = self._source[start:stop]
+        if source.dtype != self._base.dtype:
+            source = source.to(self._base.dtype)
+        return out.copy_(source).sub_(base)
 
     def pieces(self, step: int | None = None) -> Iterator[tuple[int, int, Tensor]]:
         """(start, stop, delta) over the whole tensor, `step` elements at a time.
@@ -101,9 +109,9 @@ class TaskVector:
         Each is valid until the next; a thread runs one such scan at a time.
         """
         size = min(step or self.chunk, self.count)
-        buffers = SCRATCH.take("pieces", 2, size)
+        rows = SCRATCH.take("pieces", 2, size).unbind()
         for start, stop in spans(self.count, max(size, 1)):
-            out, base = buffers[:, : stop - start]
+            out, base = shortened(rows, stop - start)
             yield start, stop, self.read(start, stop, out, base)
 
     def magnitudes(self, step: int | None = None) -> Iterator[tuple[int, int, Tensor]]:

@@ -55,7 +55,10 @@ def open_rgb(source: Path | io.BytesIO, where: str) -> Image.Image:
     except Exception as error:  # decoders of broken files raise nearly anything
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{where}: its image cannot be read ({error}); replace the file or drop the item") from None
+        named = f" {source}" if isinstance(source, Path) else ""
+        raise DataError(
+            f"{where}: its image{named} cannot be read ({error}); replace the file or drop the item"
+        ) from None
 
 
 def _rgb(image: Image.Image) -> Image.Image:
