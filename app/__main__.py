@@ -65,7 +65,8 @@ def start(
         from app.samples import read_photographs
         from app.searches import Searches
         from app.server import build_server
-        from app.shelf import Shelf, check_device, free_memory
+        from app.shelf import Shelf, free_memory
+        from evovlm.device import check_device
 
         log_as_json()
         check_device(device)
@@ -102,7 +103,9 @@ def _name_and_password(auth: str | None) -> tuple[str, str] | None:
 def main() -> None:
     """Run the command; a user's mistake is a sentence and exit code 2."""
     try:
-        typer.run(start)
+        command = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+        command.command()(start)
+        command(prog_name="evovlm app")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -19,7 +19,6 @@ from app.limits import Refusal
 from app.offers import Offer
 from evovlm.assembly import assemble
 from evovlm.engines.hf import Engine
-from evovlm.errors import UserError
 from evovlm.recipe import Recipe
 from evovlm.resident import KEPT_BYTES, ResidentMerger
 
@@ -129,15 +128,6 @@ class Shelf:
         if kept > psutil.virtual_memory().available // 2:
             kept = 0
         return int(stored * 2 * HEADROOM) + kept
-
-
-def check_device(device: str) -> None:
-    """Raises UserError for a device that torch does not have here."""
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {device}: {reason}; use cpu, or cuda where torch sees a GPU") from None
 
 
 def free_memory(device: str) -> int:

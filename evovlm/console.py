@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,6 +78,35 @@ class BarWatch:
         task = self._progress.tasks[self._task]
         total = max(task.total or 0, task.completed + 1)
         self._progress.update(self._task, advance=1, total=total, figures=shown)
+
+
+class LineWatch:
+    """Shows a search as a line now and then, where there is no terminal to draw bars on."""
+
+    def __init__(self, pause: float = 15.0) -> None:
+        self._pause = pause
+        self._name, self._total, self._done, self._best = "", 0, 0, -math.inf
+        self._began = self._told = 0.0
+
+    def phase(self, name: str, total: int) -> None:
+        """A line a phase."""
+        self._name, self._total, self._done, self._best = name, total, 0, -math.inf
+        self._began = time.monotonic()
+        self._tell(f"{total} to do")
+
+    def step(self, text: str, **figures: float | None) -> None:
+        """A line if the last is some seconds old: how far, the best so far, time left."""
+        self._done += 1
+        self._best = max(self._best, -math.inf if (score := figures.get("score")) is None else score)
+        if self._done < self._total and time.monotonic() < self._told + self._pause:
+            return
+        best = f", best {self._best:.2f}" if self._best > -math.inf else ""
+        left = (time.monotonic() - self._began) / self._done * max(0, self._total - self._done)
+        self._tell(f"{self._done}/{self._total}{best}, about {left:.0f} s left")
+
+    def _tell(self, text: str) -> None:
+        self._told = time.monotonic()
+        ERR.print(f"{self._name}: {text}")
 
 
 class JsonWatch:
@@ -154,7 +184,7 @@ def told_luck(luck: float) -> str:
         return "no difference"
     if luck > 0:
         return f"{luck:.2f} points of it were luck, or easier items"
-    return f"{-luck:.2f} points more there, so it was no lucky find"
+    return f"{-luck:.2f} points more there: no sign that luck chose it"
 
 
 def size(nbytes: float) -> str:

@@ -5,6 +5,7 @@ Knows a searcher, an evaluate function and the study's files; no models and no t
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from evovlm.study_log import Trial, best_trial
 # Header entries that must not change under a study's feet; the rest is told, not enforced.
 BINDING = ("recipe", "genes", "search", "items", "race")
 ANSWERS_KEPT = 24
+LONG = 60  # characters of a value that an error shows
 
 
 Evaluate = Callable[[Recipe], Scored]
@@ -248,7 +250,22 @@ def _refuse_changes(folder: Path, header: dict[str, Any]) -> None:
     known = study_log.read_header(folder)
     for key in BINDING:
         if known.get(key) != header.get(key):
+            where, then, now = _first_difference(key, known.get(key), header.get(key))
             raise StudyError(
-                f"{folder / study_log.HEADER}: this study was started with another `{key}`;"
+                f"{folder / study_log.HEADER}: this study was started with another `{where}` ({then}; now {now});"
                 " resume with the same command, or give a new folder with --out"
             )
+
+
+def _first_difference(where: str, then: Any, now: Any) -> tuple[str, str, str]:
+    """The first place where two headers differ, and what stands there in each."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in [*then, *now]:
+            if then.get(key) != now.get(key):
+                return _first_difference(f"{where}.{key}", then.get(key), now.get(key))
+    return where, _shown(then), _shown(now)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONG else f"{text[:LONG]}..."

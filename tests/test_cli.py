@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from evovlm.version import commit
 from tests.command import Done, evovlm_here
@@ -56,6 +57,28 @@ def told(done: Done | subprocess.CompletedProcess[str], *parts: str) -> None:
     assert "Traceback" not in done.stderr
     for part in parts:
         assert part in done.stderr, done.stderr
+
+
+def test_an_extra_is_named_in_the_help():
+    assert "extra `optuna`" in run("export", "--help").stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evolve", str(RECIPES / "zoo-llm.yaml"), "--out", "study"),
+        ("evaluate", "zoo:ja", "--data", "zoo-maths:test", "--items", "2"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_gpu_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path):
+    told(run(*words, "--device", "cuda", cwd=tmp_path), "error: --device cuda", "use cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_without_a_split_is_told(tmp_path: Path):
+    told(run("evaluate", "zoo:ja", "--data", "zoo-maths", cwd=tmp_path), "needs a split", "zoo-maths:test")
 
 
 def test_an_unknown_option_is_told(tmp_path: Path):

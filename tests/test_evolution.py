@@ -286,7 +286,7 @@ def test_a_search_on_a_test_split_is_refused():
 
 def test_another_recipe_does_not_resume_the_study(whole: Path):
     plan = plan_evolution(read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, EvolveSettings(trials=10, items=13))
-    with pytest.raises(StudyError, match="another"):
+    with pytest.raises(StudyError, match=r"another `recipe.search.items` \(\d+; now 13\)"):
         evolve(plan, whole, Silent())
 
 

@@ -14,8 +14,8 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A checkpoint folder, zoo:NAME or a hub id.")],
     data: Annotated[str, typer.Option(help="TASK:SPLIT, or TASK@PATH:SPLIT with the data in a file or folder.")],
     items: Annotated[int, typer.Option(min=1, help="How many items.")] = 500,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    batch: Annotated[int, typer.Option(min=1)] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Which items are drawn.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 128,
     preset: Annotated[str | None, typer.Option(help="How the task asks and scores; its default if left out.")] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -23,10 +23,11 @@ def evaluate(
 ) -> None:
     """Score one model on one task.
 
+    \b
     Examples:
       evovlm evaluate zoo:vlm --data zoo-vqa:test
-      evovlm evaluate runs/demo/checkpoint --data zoo-vqa:test --items 500 --json
-      evovlm evaluate zoo:ja --data custom-maths@my-problems.jsonl:test --preset plain
+      evovlm evaluate runs/demo/checkpoint --data zoo-vqa:test --json
+      evovlm evaluate zoo:ja --data custom-maths@problems.jsonl:test
     """
     from evovlm.as_is import evaluate_model
     from evovlm.console import OUT

@@ -20,14 +20,19 @@ GENES_SHOWN = 60
 def evolve(
     recipe: RecipeArgument,
     out: Annotated[Path, typer.Option(help="The study's folder; the same command resumes it.")],
-    trials: Annotated[int | None, typer.Option(min=1, help="Candidates in all.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Questions a candidate.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates in all; the recipe's otherwise.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Questions a candidate; the recipe's otherwise.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search; the recipe's otherwise.")] = None,
     judged: Annotated[int | None, typer.Option(min=2, help="Questions of the choice and of the final table.")] = None,
     device: Device = "cpu",
-    checkpoint: Annotated[bool, typer.Option(help="Write the winner as a checkpoint into the study.")] = False,
+    checkpoint: Annotated[
+        bool, typer.Option("--checkpoint", help="Write the winner as a checkpoint into the study.")
+    ] = False,
     rivals: Annotated[
-        bool, typer.Option(help="Also search at random, and with one weight a source: controls, thrice the work.")
+        bool,
+        typer.Option(
+            "--rivals", help="Also search at random, and with one weight a source: controls, thrice the work."
+        ),
     ] = False,
     race: Annotated[
         bool, typer.Option("--race", help="Drop candidates as soon as a test on few items says so.")
@@ -45,10 +50,11 @@ def evolve(
         str, typer.Option(help="On a GPU, where sources are kept: auto, gpu, host (pinned, streamed) or disk (mapped).")
     ] = "auto",
     eight_bit: Annotated[
-        bool, typer.Option(help="On a GPU, keep task vectors in 8 bits; what that loses is told.")
+        bool, typer.Option("--eight-bit", help="On a GPU, keep task vectors in 8 bits; what that loses is told.")
     ] = False,
     profile: Annotated[
-        bool, typer.Option(help="Tell seconds by phase a candidate, beside what the machine's rates allow.")
+        bool,
+        typer.Option("--profile", help="Tell seconds by phase a candidate, beside what the machine's rates allow."),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -58,17 +64,19 @@ def evolve(
 
     Killed at any moment and started again with the same command, it goes on where it was.
 
+    \b
     Examples:
       evovlm evolve recipes/zoo-vlm.yaml --out runs/vlm --trials 100
       evovlm evolve recipes/zoo-llm.yaml --out runs/llm --checkpoint
-      evovlm evolve recipes/zoo-llm.yaml --out runs/llm --rivals     (what random search finds in as many trials)
-      evovlm evolve recipes/zoo-ps-dfs.yaml --out runs/both     (weights first, then routes)
-      evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --device cuda --download --dry-run
-      evovlm evolve recipes/zoo-llm.yaml --out runs/many --ray auto --workers 2
-      evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race --trials 300
-      evovlm evolve recipes/zoo-vlm.yaml --out runs/atlas --keep-diverse     (who is best at what)
+      evovlm evolve recipes/zoo-llm.yaml --out runs/llm --rivals
+      evovlm evolve recipes/zoo-ps-dfs.yaml --out runs/both
+      evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --dry-run
+      evovlm evolve recipes/zoo-llm.yaml --out runs/many --ray auto
+      evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race
+      evovlm evolve recipes/zoo-vlm.yaml --out runs/atlas --keep-diverse
     """
-    from evovlm.console import OUT, BarWatch, JsonWatch, bars
+    from evovlm.console import ERR, OUT, BarWatch, JsonWatch, LineWatch, bars
+    from evovlm.device import check_device
     from evovlm.evolution import EvolveSettings
     from evovlm.mergers import Keeping, refuse_cpu
     from evovlm.race import RaceSettings
@@ -108,8 +116,11 @@ def evolve(
                 f" {trials or search.trials} trials"
             )
         return
+    check_device(device)
     if as_json:
         result = evolve_stages(loaded, recipe.parent, settings, out, JsonWatch())
+    elif not ERR.is_terminal:
+        result = evolve_stages(loaded, recipe.parent, settings, out, LineWatch())
     else:
         with bars() as progress:
             result = evolve_stages(loaded, recipe.parent, settings, out, BarWatch(progress))

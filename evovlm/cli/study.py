@@ -24,7 +24,7 @@ def export(
     storage: Annotated[str, typer.Option(help="An Optuna storage, such as sqlite:///optuna.db.")],
     name: Annotated[str | None, typer.Option(help="The Optuna study's name; the folder's otherwise.")] = None,
 ) -> None:
-    """Write a study's log into an Optuna storage, for optuna-dashboard. Needs the extra evovlm[optuna].
+    """Write a study's log into an Optuna storage, for optuna-dashboard. Needs the extra `optuna`.
 
     Example: evovlm export runs/demo --storage sqlite:///optuna.db
     """

@@ -30,6 +30,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from evovlm.device import check_device
 from evovlm.engines.lean import Lean
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
@@ -81,7 +82,7 @@ class Engine:
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Engine:
         """Load a checkpoint folder; `dtype` None keeps the stored one. Remote code is never run.
 
-        Raises CheckpointError for a folder that transformers cannot load.
+        Raises CheckpointError for a folder that transformers cannot load, UserError for a device that is not there.
         """
         try:
             config = AutoConfig.from_pretrained(folder)
@@ -96,6 +97,7 @@ class Engine:
             raise CheckpointError(
                 f"{folder}: transformers cannot load it ({error}); complete the folder or fetch it again"
             ) from error
+        check_device(str(device))
         model = model.to(device).eval().requires_grad_(False)
         if sees:
             complete_processor(processor, model)

@@ -61,5 +61,6 @@ def parse_split(where: str, options: Options | None = None, root: Path | None = 
         chosen = replace(chosen, path=(root or Path()) / Path(path).expanduser())
     task = load_task(name, chosen)
     if split not in task.splits:
-        raise RecipeError(f"data: {name} has no split {split!r}; choose from {list(task.splits)}, as {name}:test")
+        what = f"has no split {split!r}" if split else "needs a split"
+        raise RecipeError(f"data: {name} {what}; choose from {list(task.splits)}, as {name}:test")
     return task, split
