@@ -5,7 +5,8 @@ Knows recipes, open models and row matches; does no arithmetic beyond calling th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from evovlm.check import Finding, check_recipe
 from evovlm.check.configuration import layer_kinds
 from evovlm.draws import Draws
-from evovlm.errors import RecipeError
+from evovlm.errors import CheckpointError, RecipeError
 from evovlm.groups import layer_of
 from evovlm.jobs import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS, Job, count_layers, jobs_of, route_jobs
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
@@ -171,12 +172,22 @@ def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[
     """The base, if any, and the sources by name, opened lazily."""
     base = None
     if recipe.base is not None:
-        base = open_model("base", recipe.base.model, recipe.base.revision, root, download=download)
-    sources = {
-        source.name: open_model(source.name, source.model, source.revision, root, download=download)
-        for source in recipe.sources
-    }
+        with _key_named("base"):
+            base = open_model("base", recipe.base.model, recipe.base.revision, root, download=download)
+    sources = {}
+    for source in recipe.sources:
+        with _key_named(f"source {source.name}"):
+            sources[source.name] = open_model(source.name, source.model, source.revision, root, download=download)
     return base, sources
+
+
+@contextmanager
+def _key_named(key: str) -> Iterator[None]:
+    """An error about a model says which of the recipe's it is."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{key}: {error}") from error
 
 
 def owner_of(recipe: Recipe, base: OpenModel | None, sources: Mapping[str, OpenModel]) -> OpenModel:
