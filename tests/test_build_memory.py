@@ -29,9 +29,12 @@ def watch():
     me = psutil.Process()
     while not ended.wait(0.002):
         try:
-            family = [me.pid, *(child.pid for child in me.children())]
-            peak, most = max(peak, sum(map(anonymous, family))), max(most, len(family) - 1)
-        except (OSError, psutil.Error):  # it ended meanwhile
+            members = me.children()
+            taken = sum(anonymous(one.pid) for one in (me, *members))
+            # One that ended in between left its shares to the others, where they would count twice.
+            if me.children() == members and all(one.status() != psutil.STATUS_ZOMBIE for one in members):
+                peak, most = max(peak, taken), max(most, len(members))
+        except (OSError, StopIteration, psutil.Error):  # it ended meanwhile
             pass
 
 warm, recipe, out = map(Path, sys.argv[1:4])

@@ -54,11 +54,11 @@ def test_what_a_task_raises_is_raised_here_and_the_others_end():
             raise CheckpointError("weights are not finite")
         time.sleep(60)
 
-    began = time.monotonic()
+    before, began = psutil.Process().children(), time.monotonic()
     with pytest.raises(CheckpointError, match="not finite"):
         share_out([0, 3], task, lambda *_: None, 2)
     assert time.monotonic() - began < 30
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= set(before)
 
 
 def test_an_error_that_cannot_be_pickled_is_told_all_the_same():
@@ -73,9 +73,10 @@ def test_an_error_that_cannot_be_pickled_is_told_all_the_same():
 
 
 def test_a_member_that_is_killed_is_missed():
+    before = psutil.Process().children()
     with pytest.raises(MemberLost, match="-9"):
         share_out([0, 1], lambda task: os.kill(os.getpid(), signal.SIGKILL), lambda *_: None, 2)
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= set(before)
 
 
 def test_a_merge_whose_process_is_killed_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
