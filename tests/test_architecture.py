@@ -73,6 +73,7 @@ FLOORS = {
     ],
     0: [
         "errors",
+        "device",
         "crew",
         "recipe",
         "route",
