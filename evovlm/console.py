@@ -98,10 +98,13 @@ class LineWatch:
         """A line if the last is some seconds old: how far, the best so far, time left."""
         self._done += 1
         self._best = max(self._best, -math.inf if (score := figures.get("score")) is None else score)
-        if self._done < self._total and time.monotonic() < self._told + self._pause:
+        if self._done != self._total and time.monotonic() < self._told + self._pause:
             return
         best = f", best {self._best:.2f}" if self._best > -math.inf else ""
-        left = (time.monotonic() - self._began) / self._done * max(0, self._total - self._done)
+        if self._done > self._total:  # there was more to do than could be known before
+            self._tell(f"{self._done} done{best}")
+            return
+        left = (time.monotonic() - self._began) / self._done * (self._total - self._done)
         self._tell(f"{self._done}/{self._total}{best}, about {left:.0f} s left")
 
     def _tell(self, text: str) -> None:

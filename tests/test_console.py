@@ -27,3 +27,11 @@ def test_lines_are_few_but_the_last_comes(capsys: pytest.CaptureFixture[str]):
     for score in (1.0, 2.0, 3.0):
         watch.step("candidate", score=score)
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_more_steps_than_were_foreseen_are_counted_without_a_promise(capsys: pytest.CaptureFixture[str]):
+    watch = LineWatch(pause=0)
+    watch.phase("held out", 1)
+    watch.step("base")
+    watch.step("vlm")
+    assert capsys.readouterr().err.splitlines()[-1] == "held out: 2 done"
