@@ -59,13 +59,25 @@ def _cached(hub: HubSet, split: str) -> Any:
             # Streamed: the files are here, and a second copy of them would only fill the disk.
             return _load(folder, hub, split, streaming=True)
     try:
-        with _network(allowed=False):
-            return _load(hub.repository, hub, split)
-    except Exception:  # whatever `datasets` misses, the data are not here
+        with _told(hub, split), _network(allowed=False):
+            return _prepared(hub, split)
+    except _Missing:
         raise DataError(
             f"{hub.name}: not in the local caches ({_caches()}); fetch it with `hf download --repo-type dataset"
             f" {hub.repository}`, allow it with --download, or name a local copy as TASK@PATH:SPLIT"
         ) from None
+
+
+class _Missing(DataError):
+    """`datasets` has nothing prepared."""
+
+
+def _prepared(hub: HubSet, split: str) -> Any:
+    """What `datasets` made at an earlier load. Raises _Missing where there was none."""
+    try:
+        return _load(hub.repository, hub, split)
+    except (ConnectionError, FileNotFoundError) as error:  # offline, it asks the hub only for what it does not have
+        raise _Missing(str(error)) from error
 
 
 def _load(where: str, hub: HubSet, split: str, *, streaming: bool = False) -> Any:
