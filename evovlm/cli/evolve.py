@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,9 @@ from evovlm.cli.options import AsJson, Device, Download, DryRun, RecipeArgument
 from evovlm.errors import UserError
 
 if TYPE_CHECKING:
+    from evovlm.choice import Watch
     from evovlm.evolution import Plan
+    from evovlm.recipe import Stage
 
 GENES_SHOWN = 60
 
@@ -75,7 +79,6 @@ def evolve(
       evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race
       evovlm evolve recipes/zoo-vlm.yaml --out runs/atlas --keep-diverse
     """
-    from evovlm.console import ERR, OUT, BarWatch, JsonWatch, LineWatch, bars
     from evovlm.device import check_device
     from evovlm.evolution import EvolveSettings
     from evovlm.mergers import Keeping, refuse_cpu
@@ -110,25 +113,39 @@ def evolve(
     if dry_run:
         _print_plan(plan_first(loaded, recipe.parent, settings))
         if loaded.then is not None:
-            search = loaded.then.search
-            OUT.print(
-                f"then routes among the sources and the {loaded.then.winners} best with {search.algorithm}:"
-                f" {trials or search.trials} trials"
-            )
+            _print_second_stage(loaded.then, trials)
         return
     check_device(device)
-    if as_json:
-        result = evolve_stages(loaded, recipe.parent, settings, out, JsonWatch())
-    elif not ERR.is_terminal:
-        result = evolve_stages(loaded, recipe.parent, settings, out, LineWatch())
-    else:
-        with bars() as progress:
-            result = evolve_stages(loaded, recipe.parent, settings, out, BarWatch(progress))
+    with _watch(as_json=as_json) as watch:
+        result = evolve_stages(loaded, recipe.parent, settings, out, watch)
     report = write_report(out)
     if as_json:
         print(json.dumps({"result": result, "report": str(report)}, ensure_ascii=False))
     else:
         _print_result(out, result, report)
+
+
+@contextmanager
+def _watch(*, as_json: bool) -> Iterator[Watch]:
+    """Who shows the progress: JSON lines, bars on a terminal, plain lines elsewhere."""
+    from evovlm.console import ERR, BarWatch, JsonWatch, LineWatch, bars
+
+    if as_json:
+        yield JsonWatch()
+    elif not ERR.is_terminal:
+        yield LineWatch()
+    else:
+        with bars() as progress:
+            yield BarWatch(progress)
+
+
+def _print_second_stage(then: Stage, trials: int | None) -> None:
+    from evovlm.console import OUT
+
+    OUT.print(
+        f"then routes among the sources and the {then.winners} best with {then.search.algorithm}:"
+        f" {trials or then.search.trials} trials"
+    )
 
 
 def _print_plan(plan: Plan) -> None:
