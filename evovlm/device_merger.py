@@ -7,34 +7,39 @@ what was captured of the model (a CUDA graph) serves every candidate. Tables of 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from evovlm.assembly import Assembly, with_recipe
-from evovlm.device_sources import DeviceSources, task_vector
-from evovlm.draws import draw_key
+from evovlm.device_sources import DeviceSources
 from evovlm.errors import RecipeError
 from evovlm.feed import Feed
+from evovlm.groups import layer_of
 from evovlm.jobs import Job
 from evovlm.kernels import FUSED
 from evovlm.kernels.launch import Shape, merge_batch, shape_for
 from evovlm.kernels.layout import Batch, Operands, form_of, make_batch
-from evovlm.kernels.numbers import Share, divisors_of, rows_of
-from evovlm.kernels.tables import DrawSums, Magnitudes, largest_of_delta, magnitudes_of
-from evovlm.kernels.tabulate import draw_sums
+from evovlm.kernels.numbers import divisors_of, rows_of
 from evovlm.methods import METHODS
+from evovlm.pending import Pending
 from evovlm.placement import Placement
-from evovlm.recipe import Recipe, value_at
+from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
+from evovlm.shares import Levels, Shares, levels_of
 
 # Elements a part: few launches where all lies on the GPU, small blocks in flight where it is streamed.
 RESIDENT_PART = 512 << 20
-STREAMED_PART = 128 << 20
+STREAMED_PART = 64 << 20
+# The turn of what stands behind the last layer.
+LAST = sys.maxsize
 
-Levels = Mapping[tuple[str, str], tuple[float, float]]  # weight and density, by source and group
+Parts = Sequence[tuple["_Launch", ...]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class DeviceMerger:
     """Merges candidates of one recipe into live parameters on their device.
 
     tower: canonical name -> parameter, all on one device, each contiguous. placement: where base (label `base`) and
-    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it.
+    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it. pending: of a
+    reader that asks for layers; where sources are streamed, a candidate is then merged while it is read.
     Raises RecipeError for a method that the fused pass cannot do.
     """
 
@@ -63,6 +69,7 @@ class DeviceMerger:
         placement: Placement,
         *,
         eight_bit: bool = False,
+        pending: Pending | None = None,
         shape: Shape | None = None,
         part_elements: int | None = None,
     ) -> None:
@@ -71,14 +78,21 @@ class DeviceMerger:
         self._device = next(iter(tower.values())).device
         self._shape = shape or shape_for(len(assembly.recipe.sources))
         self._sources = DeviceSources(assembly, self._device, placement, eight_bit=eight_bit)
-        jobs = [job for job in assembly.jobs if job.name in tower and 0 not in job.shape]
+        jobs = sorted((job for job in assembly.jobs if job.name in tower and 0 not in job.shape), key=_turn)
         parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
-        self._feed = Feed([[one for job in part for one in self._sources.wanted(job)] for part in parts], self._device)
+        # Behind a part, all layers before the next part's first are whole.
+        self._whole = [_turn(after[0]) for _, after in pairwise(parts)] + [LAST]
         self._jobs, self._tower = parts, tower
-        self._families: dict[bool, list[tuple[_Launch, ...]]] = {}  # by whether there is a base
-        self._family(self._sources.needs_base)
-        self._kept = [kept for job in jobs if (kept := self._kept_rows(job, tower[job.name].data)) is not None]
-        self._tables: dict[tuple[str, str, str, int], DrawSums | Magnitudes | None] = {}
+        self._families: dict[bool, Parts] = {}  # by whether there is a base
+        with self._here():
+            wanted = [[one for job in part for one in self._sources.wanted(job)] for part in parts]
+            self._feed = Feed(wanted, self._device)
+            self._family(self._sources.needs_base)
+        self._kept = [
+            [kept for job in part if (kept := self._kept_rows(job, tower[job.name].data)) is not None] for part in parts
+        ]
+        self._pending = pending if self._feed.streams else None
+        self._shares = Shares()
 
     @property
     def errors(self) -> dict[str, float]:
@@ -88,35 +102,69 @@ class DeviceMerger:
     @property
     def nbytes(self) -> int:
         """Bytes that a merge has to move through device memory: inputs read once, outputs written once."""
-        parts = self._family(self._sources.needs_base)
+        with self._here():
+            parts = self._family(self._sources.needs_base)
         every = [one for part in parts for launch in part for one in launch.operands]
         return sum(part.numel() * part.element_size() for one in every for part in one.tensors())
+
+    @property
+    def while_read(self) -> bool:
+        """Whether candidates are merged while they are read: such a merge has no time of its own."""
+        return self._pending is not None
 
     @torch.inference_mode()
     def merge(self, recipe: Recipe) -> None:
         """Overwrite the live tower with a candidate. Same models; other parameters, perhaps another method.
 
         What the fused pass cannot make of what is kept here (another method's base, or no kernel) is merged on the CPU.
-        Raises FloatingPointError where the merged weights are not finite.
+        Raises FloatingPointError where the merged weights are not finite; of what is merged while it is read, the
+        reader hears that.
         """
         candidate = with_recipe(self._assembly, recipe)
+        if self._pending is not None and self._pending.drop() and self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # numbers may still be sent from the memory that is written next
         if not self._fuses(recipe.method):
             ResidentMerger(self._assembly, self._tower, threads=torch.get_num_threads()).merge(recipe)
             return
-        parts, levels = self._family(METHODS[recipe.method].needs_base), _levels(candidate)
-        self._feed.begin()
+        with self._here():
+            parts, levels = self._family(METHODS[recipe.method].needs_base), levels_of(candidate)
+            jobs = [job for part in parts for launch in part for job in launch.jobs]
+            if self._pending is None or self._shares.lack_tables(candidate, levels, jobs):
+                for _ in self._steps(parts, candidate, levels):
+                    pass
+                return
+            for part in parts:
+                for launch in part:
+                    self._send(candidate, levels, launch)
+            self._pending.begin(self._steps(parts, candidate))
+
+    def _steps(self, parts: Parts, candidate: Assembly, levels: Levels | None = None) -> Iterator[int]:
+        """Merge part by part on the current stream; after each, how many layers are whole. Waits for all at the end.
+
+        levels: numbers are not sent yet, and tables that they need are made of the parts as they come.
+        """
+        with self._here():
+            self._feed.begin()
         for index, launches in enumerate(parts):
-            self._feed.ready(index)
-            for launch in launches:
-                self._launch(candidate, levels, launch)
-            self._feed.done(index)
-        for live, rows, values in self._kept:
-            live[rows] = values
+            with self._here():
+                self._feed.ready(index)
+                for launch in launches:
+                    if levels is not None:
+                        self._send(candidate, levels, launch)
+                    merge_batch(launch.batch, candidate.recipe.method, candidate.options, self._shape)
+                self._feed.done(index)
+                for live, rows, values in self._kept[index]:
+                    live[rows] = values
+            yield self._whole[index]
         launched = [launch for part in parts for launch in part]
         faults = torch.cat([launch.batch.faults for launch in launched]).cpu()  # waits for the whole merge
         if bool(faults.any()):
             names = [job.name for launch in launched for job in launch.jobs]
             raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
+
+    def _here(self) -> AbstractContextManager[object]:
+        """Kernels go to the current GPU, so it has to be the tower's."""
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
     def _fuses(self, method: str) -> bool:
         """Whether the fused pass makes this method's candidates of what is kept."""
@@ -134,37 +182,18 @@ class DeviceMerger:
         rows, values = kept
         return live, rows.to(self._device), values.to(live.dtype).to(self._device)
 
-    def _launch(self, candidate: Assembly, levels: Levels, launch: _Launch) -> None:
+    def _send(self, candidate: Assembly, levels: Levels, launch: _Launch) -> None:
+        """A candidate's numbers for a launch, to where its kernel reads them."""
         method, options, batch = candidate.recipe.method, candidate.options, launch.batch
-        shares = [
-            [self._share(candidate, levels, job, operands, index) for index in range(len(job.parts))]
-            for job, operands in zip(launch.jobs, launch.operands, strict=True)
-        ]
+        pairs = zip(launch.jobs, launch.operands, strict=True)
+        shares = [self._shares.of(candidate, levels, job, operands) for job, operands in pairs]
         launch.numbers.copy_(torch.from_numpy(rows_of(method, options, shares)))
         launch.divisors.copy_(torch.from_numpy(divisors_of(method, options, shares)))
         batch.numbers.copy_(launch.numbers, non_blocking=True)
         batch.divisors.copy_(launch.divisors, non_blocking=True)
         batch.faults.zero_()
-        merge_batch(batch, method, options, self._shape)
 
-    def _share(self, candidate: Assembly, levels: Levels, job: Job, operands: Operands, index: int) -> Share:
-        source, _ = job.parts[index]
-        weight, density = levels[source, job.group]
-        draw = draw_key(candidate.recipe.seed, source, job.name)
-        drop = METHODS[candidate.recipe.method].drop
-        if drop is None or not 0 < density < 1:
-            return Share(weight, density, draw)
-        if drop == "random" and candidate.options.rescale != "l1":
-            return Share(weight, density, draw)
-        key = (drop, job.name, source, draw if drop == "random" else 0)
-        if key not in self._tables:
-            self._tables[key] = _table(drop, operands, index, draw)
-        found = self._tables[key]
-        if isinstance(found, DrawSums):
-            return Share(weight, density, draw, draw_sums=found)
-        return Share(weight, density, draw, magnitudes=found)
-
-    def _family(self, base: bool) -> list[tuple[_Launch, ...]]:
+    def _family(self, base: bool) -> Parts:
         """The launches of methods with a base, or of those without."""
         if base not in self._families:
             self._families[base] = [self._launches(index, part, base) for index, part in enumerate(self._jobs)]
@@ -193,23 +222,12 @@ class DeviceMerger:
         )
 
 
-def _table(drop: str, operands: Operands, index: int, key: int) -> DrawSums | Magnitudes | None:
-    """None where the task vector is zero or not finite."""
-    sizes = task_vector(operands, index).abs_()
-    largest = largest_of_delta(sizes)
-    if not math.isfinite(largest) or largest == 0.0:
-        return None
-    return draw_sums(sizes, key, largest) if drop == "random" else magnitudes_of(sizes)
-
-
-def _levels(candidate: Assembly) -> Levels:
-    """A candidate's weights and densities, looked up once for all tensors of a group."""
-    found = {}
-    for source in candidate.recipe.source_names:
-        told = candidate.recipe.of(source)
-        for group in {job.group for job in candidate.jobs}:
-            found[source, group] = (value_at(told.weight, group, 1.0), value_at(told.density, group, 1.0))
-    return found
+def _turn(job: Job) -> int:
+    """When a tensor's turn is: as a reader needs them. The embeddings, the layers, what comes after them."""
+    layer = layer_of(job.name)
+    if layer is not None:
+        return layer
+    return -1 if job.name.startswith("model.embed_tokens.") else LAST
 
 
 def _refuse_unfused(method: str) -> None:

@@ -1,7 +1,7 @@
 """Sources for a GPU merge, part by part: kept in device memory, or streamed there behind the merging of earlier parts.
 
 Knows flat tensors, places and streams; no recipes, methods or densities. A part's streamed tensors lie in one block, in
-host memory as on the device, so that one copy brings them; two blocks on the device take turns.
+host memory as on the device, so that one copy brings them; few blocks on the device take turns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from evovlm.placement import Place
 
 ALIGN = 256  # bytes; as the device's own allocations
-SLOTS = 2
+SLOTS = 3  # one is merged, one is there, one is on its way
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Feed:
             torch.cuda.current_stream(self._device).wait_event(event)
 
     def done(self, part: int) -> None:
-        """Let the part after the next take this one's place once the current stream has come so far."""
+        """Let a later part take this one's place once the current stream has come so far."""
         if not self._slots:
             return
         if self._cuda:

@@ -17,6 +17,7 @@ from evovlm.assembly import Assembly
 from evovlm.errors import RecipeError
 from evovlm.kernels import FUSED, triton_is_there
 from evovlm.methods import METHODS
+from evovlm.pending import Pending
 from evovlm.placement import AUTO, Memory, Placement, choose_places, refuse_unknown_place
 from evovlm.recipe import Recipe
 from evovlm.resident import ResidentMerger
@@ -31,6 +32,11 @@ class Merger(Protocol):
     @property
     def nbytes(self) -> int:
         """Bytes that a merge has to move: inputs read once, outputs written once."""
+        ...
+
+    @property
+    def while_read(self) -> bool:
+        """Whether candidates are merged while they are read: such a merge has no time of its own."""
         ...
 
     def merge(self, recipe: Recipe) -> None:
@@ -54,11 +60,12 @@ def merger_for(
     tower: Mapping[str, torch.nn.Parameter],
     keeping: Keeping,
     tell: Callable[[str], None] | None = None,
+    pending: Pending | None = None,
 ) -> Merger:
     """The fused pass where the tower is on a GPU, Triton is there and the method has a kernel; else the CPU's merge.
 
-    tell: hears in a sentence where sources are kept, or why the CPU merges. Raises RecipeError for what cannot be kept
-    as asked.
+    tell: hears in a sentence where sources are kept, or why the CPU merges. pending: of a reader of the tower that asks
+    for layers; what is streamed is then merged while it is read. Raises RecipeError for what cannot be kept as asked.
     """
     device = next(iter(tower.values())).device
     asked = keeping != AUTOMATIC
@@ -79,7 +86,7 @@ def merger_for(
     if keeping.eight_bit and keeping.place == "disk":
         raise RecipeError("--eight-bit: task vectors in 8 bits are made, not mapped; choose --sources-in gpu or host")
     placement = choose_places(_nbytes(assembly, keeping), _memory(device), keeping.place)
-    merger = DeviceMerger(assembly, tower, placement, eight_bit=keeping.eight_bit)
+    merger = DeviceMerger(assembly, tower, placement, eight_bit=keeping.eight_bit, pending=pending)
     if tell is not None:
         tell(_told(placement, merger.errors))
     return merger

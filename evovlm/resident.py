@@ -50,6 +50,8 @@ class ResidentMerger:
         self._kept: dict[tuple[str, str, bool], _Kept] = {}
         self._bases: dict[str, Tensor | None] = {}
 
+    while_read = False
+
     @property
     def nbytes(self) -> int:
         """Bytes that a merge has to move: inputs read once as the checkpoints hold them, outputs written once."""

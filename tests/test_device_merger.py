@@ -161,23 +161,96 @@ def test_weights_that_are_not_finite_are_an_error(paper: dict[str, Path]):
         merger.merge(recipe(paper, "task_arithmetic", 3e38))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
-def test_answers_are_the_same_wherever_sources_lie(paper: dict[str, Path]):
-    items = [Item(str(number), f"one two three {number}", ("x",), None) for number in range(16)]
-    said = []
-    for place in ("gpu", "host"):
-        engine = Engine.load(paper["ja"], device="cuda", dtype=torch.float16)
-        prepared = engine.prepare(items, Generation("{question}", max_new_tokens=8), 16)
-        assembly = assemble(recipe(paper, "dare_ties"), Path())
-        merger = DeviceMerger(assembly, engine.tower, placed(place), part_elements=1)
-        answers = []
-        for weight in (0.1, 0.7, 0.4):
-            merger.merge(recipe(paper, "dare_ties", weight))
-            answers.append(engine.answer(prepared))
-        said.append(answers)
+ITEMS = [Item(str(number), f"one two three {number}", ("x",), None) for number in range(16)]
+INVERSE = {"rescale": "inverse"}  # which needs no tables, so that the first candidate can be merged while it is read
+
+
+def resident(plan: Recipe, place: Place, paper: dict[str, Path], **rest: Any) -> tuple[DeviceMerger, Engine]:
+    """A live model whose tower (by the interpreter, a layer of it) is merged, while it is read where it is streamed."""
+    engine = Engine.load(paper["ja"], device=DEVICE, dtype=torch.float32)
+    assembly = assemble(plan, Path())
+    tower = {job.name: engine.tower[job.name] for job in names(assembly)}
+    rest = {"shape": SHAPE, "part_elements": 1} | rest
+    return DeviceMerger(assembly, tower, placed(place), pending=engine.pending, **rest), engine
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_answers_are_the_same_while_the_last_layers_are_still_merged(paper: dict[str, Path], beams: int):
+    plan = recipe(paper, "dare_ties", options=INVERSE)
+    merger, engine = resident(plan, "gpu", paper)
+    streamed, reader = resident(plan, "host", paper)
+    assert not merger.while_read
+    assert streamed.while_read
+    said: list[list[str]] = []
+    for weight in (0.1, 3.0):
+        candidate = recipe(paper, "dare_ties", weight, options=INVERSE)
+        merger.merge(candidate)
+        streamed.merge(candidate)
+        generation = Generation("{question}", max_new_tokens=4, num_beams=beams)
+        said += [one.answer(one.prepare(ITEMS, generation, 16)) for one in (engine, reader)]
     assert said[0] == said[1]
-    assert said[0][0] != said[0][1]
+    assert said[2] == said[3]
+    assert said[0] != said[2]
+
+
+def test_what_is_streamed_is_merged_by_whoever_reads(paper: dict[str, Path]):
+    plan = recipe(paper, "task_arithmetic")
+    merger, engine = resident(plan, "host", paper)
+    kept = {name: parameter.data.clone() for name, parameter in engine.tower.items()}
+    expected = on_cpu(plan)
+    merger.merge(plan)
+    assert all(torch.equal(engine.tower[name].data, kept[name]) for name in expected)
+    engine.answer(engine.prepare(ITEMS, Generation("{question}", max_new_tokens=1), 16))
+    assert differing(engine.tower, expected) == []
+
+
+def test_a_candidate_that_nobody_read_leaves_nothing_behind(paper: dict[str, Path]):
+    plan, other = recipe(paper, "task_arithmetic"), recipe(paper, "task_arithmetic", 0.1)
+    merger, engine = resident(plan, "host", paper)
+    merger.merge(other)
+    engine.pending.need(0)
+    merger.merge(plan)
+    engine.pending.finish()
+    assert differing(engine.tower, on_cpu(plan)) == []
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_reader_of_what_is_streamed_hears_of_its_faults(paper: dict[str, Path], beams: int):
+    merger, engine = resident(recipe(paper, "task_arithmetic"), "host", paper)
+    prepared = engine.prepare(ITEMS, Generation("{question}", max_new_tokens=1, num_beams=beams), 16)
+    merger.merge(recipe(paper, "task_arithmetic", 3e38))
+    with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
+        engine.answer(prepared)
+    merger.merge(recipe(paper, "task_arithmetic"))
+    engine.answer(prepared)
+
+
+def test_tables_are_made_before_anything_is_read(paper: dict[str, Path]):
+    plan = recipe(paper, "dare_ties")
+    merger, engine = resident(plan, "host", paper)
+    merger.merge(plan)
+    assert not engine.pending.drop(), "the first candidate makes the tables, so it is whole"
+    assert differing(engine.tower, on_cpu(plan)) == []
+    again = recipe(paper, "dare_ties", 0.1, 0.8)
+    merger.merge(again)
+    assert merger.while_read
+    engine.pending.finish()
+    assert differing(engine.tower, on_cpu(again)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("place", ["gpu", "host"])
+def test_candidates_are_merged_and_answered_on_another_gpu_than_the_current(paper: dict[str, Path], place: Place):
+    plan = recipe(paper, "dare_ties")
+    engine = Engine.load(paper["ja"], device="cuda:1", dtype=torch.float32)
+    merger = DeviceMerger(assemble(plan, Path()), engine.tower, placed(place), part_elements=1, pending=engine.pending)
+    prepared = engine.prepare(ITEMS, Generation("{question}", max_new_tokens=8), 16)
+    merger.merge(recipe(paper, "dare_ties", 0.1))
+    said = engine.answer(prepared)
+    merger.merge(plan)
+    assert engine.answer(prepared) != said
+    assert differing(engine.tower, on_cpu(plan)) == []
 
 
 def test_a_method_without_a_kernel_is_refused_with_the_choices(paper: dict[str, Path]):

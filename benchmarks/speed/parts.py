@@ -28,6 +28,12 @@ def _questions(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     return question_rows(settings, rates)
 
 
+def _streamed(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from benchmarks.speed.streamed import streamed_rows
+
+    return streamed_rows(settings, rates)
+
+
 def _fidelity(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     from benchmarks.speed.fidelity import fidelity_rows
 
@@ -44,6 +50,7 @@ PARTS: dict[str, Part] = {
     "merge": _merge,
     "candidate": _candidate,
     "questions": _questions,
+    "streamed": _streamed,
     "fidelity": _fidelity,
     "tiles": _tiles,
     "disk": disk_rows,

@@ -29,7 +29,8 @@ class Ops(NamedTuple):
 def prefill(tower: Tower, ops: Ops, hidden: Tensor, attend: Attend) -> None:
     """Pass embeddings [tokens, hidden] through the tower for what attention keeps: no logits.
 
-    Of the last layer nothing but keys and values is ever looked at, so nothing else of it is computed.
+    Asks for each layer but the first, which whoever made the embeddings has asked for. Of the last layer nothing but
+    keys and values is ever looked at, so nothing else of it is computed.
     """
     _pass(tower, ops, hidden, attend, whole=False)
 
@@ -58,6 +59,8 @@ def _pass(tower: Tower, ops: Ops, stream: Tensor, attend: Attend, *, whole: bool
             return normed
         stream, normed = ops.add_norm(stream, linear(attended, layer.out), layer.after, eps)
         made = linear(ops.gated(linear(normed, layer.gate_up)), layer.down)
+        if not whole:
+            tower.pending.need(index + 1)
         stream, normed = ops.add_norm(stream, made, tower.norm if last else layers[index + 1].before, eps)
     return normed
 

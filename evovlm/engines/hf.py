@@ -12,6 +12,7 @@ batch was seen to change no answer (tested at 1 and 16), in bfloat16 it may chan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from evovlm.engines.sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines.schedule import Spent
 from evovlm.engines.tower_view import view_of
 from evovlm.errors import CheckpointError
+from evovlm.pending import Pending
 from evovlm.tasks.protocol import Generation, Item
 
 # Progress is shown by whoever asks for answers, not by every load.
@@ -56,7 +58,10 @@ STOP_EVERY = 8
 
 
 class Engine:
-    """A model in memory with its tokenizer or processor. `tower`: canonical name -> live parameter."""
+    """A model in memory with its tokenizer or processor.
+
+    tower: canonical name -> live parameter. pending: what of them is still to be merged, which answering does.
+    """
 
     lean: Lean | None = None  # the fast path, where the model's layers are of a kind that it knows
     spent: Spent | None = None  # the last answering's seconds and work by phase, where it took that path
@@ -76,6 +81,7 @@ class Engine:
         if ends is None:
             raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
         self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=model.device)
+        self.pending = Pending()
         self._go_lean()
 
     @classmethod
@@ -107,7 +113,7 @@ class Engine:
         view = view_of(self.model, self.decoder)
         if view is not None:
             image_token = self.model.config.image_token_id if self.sees else None
-            self.lean = Lean(view, self.tokenizer, self._ends, image_token)
+            self.lean = Lean(replace(view, pending=self.pending), self.tokenizer, self._ends, image_token)
 
     @property
     def device(self) -> str:
@@ -146,6 +152,7 @@ class Engine:
             answered = self.lean.answer(prepared, progress)
             self.spent = self.lean.spent
             return answered
+        self.pending.finish()
         answers = [""] * len(prepared.prompts)
         done = 0
         while done < len(prepared.batches):
@@ -178,6 +185,7 @@ class Engine:
             whole = self.answer(prepared)[0]
             yield whole, len(self.tokenizer(whole, add_special_tokens=False)["input_ids"])
             return
+        self.pending.finish()
         ids, mask = self._pad([prompt])
         step_input: dict[str, Tensor] = {"inputs_embeds": self._embed([prompt], ids, mask)}
         cache = DynamicCache(config=self.decoder.config)

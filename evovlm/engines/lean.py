@@ -66,6 +66,7 @@ class Lean:
         answers: dict[int, str] = {}
         began = time.perf_counter()
         if self._eight_bit:
+            self.tower.pending.finish()  # all weights are rounded before the first is used
             with self._here():
                 follow_weights(self.tower)
         self.spent = Spent(prefill=time.perf_counter() - began)

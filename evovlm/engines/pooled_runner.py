@@ -193,7 +193,8 @@ class PooledRunner:
                 self._one_step()
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # On a stream of its own: torch's default one belongs to the GPU of the process's first capture.
+        with torch.cuda.graph(self._graph, stream=side):
             self._logits = self._one_step()
         self._rows, self._stale = rows, True
 

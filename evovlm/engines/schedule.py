@@ -104,12 +104,14 @@ class Schedule:
             self._runner.fill(self._embed(chunk), chunk)
             self.spent.prefill_flops += _flops(self._tower, chunk)
         assert rows or used, "not even one group fits"
+        self._tower.pending.finish()
         self._wait()
         self.spent.prefill += time.perf_counter() - began
         return rows
 
     def _embed(self, chunk: Chunk) -> Tensor:
         """Embeddings [tokens, hidden] from the live table, image features at the image tokens."""
+        self._tower.pending.need(0)
         hidden = torch.nn.functional.embedding(chunk.ids, self._tower.embed)
         if chunk.places is not None and chunk.features is not None:
             hidden.index_copy_(0, chunk.places, chunk.features.to(hidden.dtype))

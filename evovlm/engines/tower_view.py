@@ -8,11 +8,13 @@ become views of them and keep their identity, so that whoever writes them in pla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from evovlm.pending import Pending
 
 KNOWN_LAYERS = ("MistralDecoderLayer", "LlamaDecoderLayer", "Qwen2DecoderLayer")
 # Rotary tables of these kinds do not depend on how long the text is.
@@ -46,6 +48,7 @@ class Tower:
     dim: int  # of a head
     window: int | None  # tokens that attention looks back, None: all
     rotary: Any
+    pending: Pending = field(default_factory=Pending)  # of the candidate whose weights these are
 
     @property
     def token_bytes(self) -> int:

@@ -102,7 +102,7 @@ class LocalEvaluator:
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
         engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
-        self.merger = merger_for(self.assembly, engine.tower, self.keeping, self.tell)
+        self.merger = merger_for(self.assembly, engine.tower, self.keeping, self.tell, engine.pending)
         return engine
 
     def _make(self, recipe: Recipe) -> None:
@@ -115,7 +115,7 @@ class LocalEvaluator:
 
         Reading and writing: of the last candidate that was asked so many items.
         """
-        merge = {} if self.merger is None else {"merge": self.merger.nbytes / rates.copy}
+        merge = {} if self.merger is None or self.merger.while_read else {"merge": self.merger.nbytes / rates.copy}
         return merge | (self._work[items].floors(rates.matrix, rates.copy) if items in self._work else {})
 
     def prepare(self, items: Sequence[Item]) -> Prepared:

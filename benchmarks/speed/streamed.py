@@ -1,0 +1,38 @@
+"""What it costs to keep sources in pinned host memory: a candidate with them there, beside one with them on the GPU.
+
+Knows the bench of whole candidates; measures nothing itself. Half of the questions are answered at a time, as on a GPU
+that has no room for the sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.speed.candidate import EACH, Row, bench_for
+from benchmarks.speed.floors import Rates
+from benchmarks.speed.settings import Settings
+from evovlm.placement import Place
+
+WAYS: tuple[tuple[Place, bool, str], ...] = (
+    ("gpu", False, "on the GPU"),
+    ("host", False, "in pinned memory, merged before"),
+    ("host", True, "in pinned memory, merged while read"),
+)
+
+
+def streamed_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
+    """A row for each way and number of questions a picture. None on a CPU, where sources are mapped."""
+    bench = bench_for(settings, rates)
+    if not bench.cuda:
+        return
+    seconds: dict[int, float] = {}
+    for place, while_read, what in WAYS:
+        bench.place(place)
+        bench.while_read = while_read
+        for each in EACH:
+            bench.free()
+            prepared = bench.prepared(bench.prompts(each), bench.questions // 2)
+            row = bench.candidate(what, prepared, place=place, a_picture=each)
+            seconds.setdefault(each, row["seconds"])
+            yield row | {"times_resident": row["seconds"] / seconds[each]}
+    bench.while_read = True

@@ -1,0 +1,45 @@
+"""What of a candidate is still to be merged: whoever reads a layer asks for it first, and it is merged then.
+
+Knows layers' numbers and steps of a merge; no tensors, models or recipes. Where sources are streamed to a GPU, prompts
+are read by the first layers while the last ones' sources are on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class Pending:
+    """Shared by the one who merges and the one who reads; nothing is pending at first."""
+
+    def __init__(self) -> None:
+        self._steps: Iterator[int] | None = None
+        self._there = 0
+
+    def begin(self, steps: Iterator[int]) -> None:
+        """A candidate is under way. steps: each merges a little and gives the number of layers that are whole by then.
+
+        The embeddings are merged before the first layer, all else after the last one.
+        """
+        self._steps, self._there = steps, 0
+
+    def need(self, layer: int) -> None:
+        """Merge as far as this layer and the embeddings. Raises what merging raises."""
+        while self._steps is not None and self._there <= layer:
+            self._advance(self._steps)
+
+    def finish(self) -> None:
+        """Merge all that is left. Raises what merging raises, once."""
+        while self._steps is not None:
+            self._advance(self._steps)
+
+    def drop(self) -> bool:
+        """Leave it half merged; whether there was something."""
+        dropped, self._steps = self._steps is not None, None
+        return dropped
+
+    def _advance(self, steps: Iterator[int]) -> None:
+        self._steps = None  # unless this step succeeds
+        for there in steps:
+            self._steps, self._there = steps, there
+            return

@@ -1,0 +1,65 @@
+"""A candidate is merged as far as its reader has asked, in order, and what goes wrong is heard once."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from evovlm.pending import Pending
+
+
+def steps(seen: list[int], fault: bool = False) -> Iterator[int]:
+    for there in (0, 0, 1, 3, 9):
+        seen.append(there)
+        yield there
+    if fault:
+        raise FloatingPointError("model.norm.weight: the merged weights are not finite")
+
+
+def test_no_more_is_merged_than_a_layer_needs():
+    seen: list[int] = []
+    pending = Pending()
+    pending.begin(steps(seen))
+    assert seen == []
+    pending.need(0)
+    assert seen == [0, 0, 1]
+    pending.need(0)
+    assert seen == [0, 0, 1]
+    pending.need(1)
+    pending.need(2)
+    assert seen == [0, 0, 1, 3]
+    pending.finish()
+    assert seen == [0, 0, 1, 3, 9]
+
+
+def test_nothing_is_pending_before_and_after():
+    pending = Pending()
+    pending.need(3)
+    pending.finish()
+    assert not pending.drop()
+    seen: list[int] = []
+    pending.begin(steps(seen))
+    pending.finish()
+    assert not pending.drop()
+
+
+def test_a_candidate_that_was_dropped_goes_no_further_and_the_next_begins_anew():
+    seen: list[int] = []
+    pending = Pending()
+    pending.begin(steps(seen))
+    pending.need(2)
+    assert pending.drop()
+    pending.finish()
+    assert seen == [0, 0, 1, 3]
+    pending.begin(steps(seen))
+    pending.need(0)
+    assert seen == [0, 0, 1, 3, 0, 0, 1]
+
+
+def test_a_fault_is_heard_once():
+    pending = Pending()
+    pending.begin(steps([], fault=True))
+    pending.need(8)
+    with pytest.raises(FloatingPointError, match=r"model\.norm\.weight"):
+        pending.finish()
+    pending.finish()
+    assert not pending.drop()
