@@ -1,16 +1,23 @@
-"""Is a device there? Knows torch alone."""
+"""Is a device there, and is it the current one? Knows torch alone."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from evovlm.errors import UserError
 
 
-def check_device(device: str) -> None:
-    """Raises UserError for a device that torch does not have here."""
+def check_device(device: str) -> torch.device:
+    """The device of that name. Raises UserError for one that torch does not have here."""
     try:
-        torch.zeros(1, device=device)
+        return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device {device}: {reason}; use cpu, or cuda where torch sees a GPU") from None
+
+
+def current_gpu(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a GPU the current one, which kernels, graphs and events go to; does nothing for a CPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from evovlm.assembly import Assembly, with_recipe
+from evovlm.device import current_gpu
 from evovlm.device_sources import DeviceSources
 from evovlm.errors import RecipeError
 from evovlm.feed import Feed
@@ -84,7 +84,7 @@ class DeviceMerger:
         self._whole = [_turn(after[0]) for _, after in pairwise(parts)] + [LAST]
         self._jobs, self._tower = parts, tower
         self._families: dict[bool, Parts] = {}  # by whether there is a base
-        with self._here():
+        with current_gpu(self._device):
             wanted = [[one for job in part for one in self._sources.wanted(job)] for part in parts]
             self._feed = Feed(wanted, self._device)
             self._family(self._sources.needs_base)
@@ -102,7 +102,7 @@ class DeviceMerger:
     @property
     def nbytes(self) -> int:
         """Bytes that a merge has to move through device memory: inputs read once, outputs written once."""
-        with self._here():
+        with current_gpu(self._device):
             parts = self._family(self._sources.needs_base)
         every = [one for part in parts for launch in part for one in launch.operands]
         return sum(part.numel() * part.element_size() for one in every for part in one.tensors())
@@ -126,7 +126,7 @@ class DeviceMerger:
         if not self._fuses(recipe.method):
             ResidentMerger(self._assembly, self._tower, threads=torch.get_num_threads()).merge(recipe)
             return
-        with self._here():
+        with current_gpu(self._device):
             parts, levels = self._family(METHODS[recipe.method].needs_base), levels_of(candidate)
             jobs = [job for part in parts for launch in part for job in launch.jobs]
             if self._pending is None or self._shares.lack_tables(candidate, levels, jobs):
@@ -143,10 +143,10 @@ class DeviceMerger:
 
         levels: numbers are not sent yet, and tables that they need are made of the parts as they come.
         """
-        with self._here():
+        with current_gpu(self._device):
             self._feed.begin()
         for index, launches in enumerate(parts):
-            with self._here():
+            with current_gpu(self._device):
                 self._feed.ready(index)
                 for launch in launches:
                     if levels is not None:
@@ -161,10 +161,6 @@ class DeviceMerger:
         if bool(faults.any()):
             names = [job.name for launch in launched for job in launch.jobs]
             raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
-
-    def _here(self) -> AbstractContextManager[object]:
-        """Kernels go to the current GPU, so it has to be the tower's."""
-        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
     def _fuses(self, method: str) -> bool:
         """Whether the fused pass makes this method's candidates of what is kept."""

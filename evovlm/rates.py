@@ -1,6 +1,6 @@
 """The machine's own rates, measured where they are compared: copying bytes, multiplying matrices.
 
-Knows torch alone. Random data, for matrices of zeros multiply faster than real ones.
+Knows torch and devices. Random data, for matrices of zeros multiply faster than real ones.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+
+from evovlm.device import current_gpu
 
 GPU_COPY = 4 << 30  # bytes: many times the cache
 CPU_COPY = 256 << 20
@@ -43,13 +45,14 @@ def seconds_of(work: Callable[[], object], device: torch.device, repeats: int, w
         work()
     if device.type != "cuda":
         return [_wall(work) for _ in range(repeats)]
-    torch.cuda.synchronize(device)
-    marks = [(_event(), _event()) for _ in range(repeats)]
-    for start, stop in marks:
-        start.record()
-        work()
-        stop.record()
-    torch.cuda.synchronize(device)
+    with current_gpu(device):
+        torch.cuda.synchronize()
+        marks = [(_event(), _event()) for _ in range(repeats)]
+        for start, stop in marks:
+            start.record()
+            work()
+            stop.record()
+        torch.cuda.synchronize()
     return [start.elapsed_time(stop) / 1000 for start, stop in marks]
 
 

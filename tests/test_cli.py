@@ -69,6 +69,8 @@ def test_an_extra_is_named_in_the_help():
     [
         ("evolve", str(RECIPES / "zoo-llm.yaml"), "--out", "study"),
         ("evaluate", "zoo:ja", "--data", "zoo-maths:test", "--items", "2"),
+        ("zoo", "train", "--out", "zoo"),
+        ("bench", "speed", "merge"),
     ],
     ids=lambda words: words[0],
 )

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from benchmarks.speed.floors import Rates
 from benchmarks.speed.full_size import FULL_EYES, SMALL_EYES, base_tile_alone, prompts_of, random_engine, random_pixels
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.torch_twin import torch_merge
-from benchmarks.speed.towers import random_tower, recipe_of
+from benchmarks.speed.towers import BASE, random_tower, recipe_of, stored
 from evovlm.device_merger import DeviceMerger
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
@@ -56,22 +58,30 @@ class Bench:
         self.pixels = random_pixels(MOST * self.questions, self.eyes, device)
         self.merger: Any = None
         self.placed: Place | None = None
+        self.files: TemporaryDirectory[str] | None = None  # where sources are mapped from
         self.while_read = True  # what is streamed is merged while prompts are read, or before
         self.merge_bytes = 4 * sum(parameter.nbytes for parameter in self.engine.tower.values())
 
-    def place(self, place: Place) -> None:
-        """Take the sources up, on the GPU or in pinned host memory."""
+    def place(self, place: Place, work: Path | None = None) -> None:
+        """Take the sources up: on the GPU, in pinned host memory, or mapped from files in a folder below `work`."""
         if self.placed == place:
             return
         self.merger, self.placed = None, place
+        if self.files is not None:
+            self.files.cleanup()
+            self.files = None
         self.free()
         if not self.cuda:
             self.merger = ResidentMerger(self.tower, self.engine.tower)
             return
         each = self.merge_bytes // 4
-        labels = ("base", *self.recipe.source_names)
+        labels = (BASE, *self.recipe.source_names)
         places: Placement = Placement(dict.fromkeys(labels, place), dict.fromkeys(labels, each))
-        self.merger = DeviceMerger(self.tower, self.engine.tower, places, pending=self.engine.pending)
+        tower = self.tower
+        if place == "disk":
+            self.files = TemporaryDirectory(prefix="evovlm-speed-", dir=work)
+            tower = stored(self.tower, Path(self.files.name))
+        self.merger = DeviceMerger(tower, self.engine.tower, places, pending=self.engine.pending)
 
     def free(self) -> None:
         """Give back what nothing holds."""

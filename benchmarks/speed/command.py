@@ -6,10 +6,10 @@ Knows the parts' names and rows; measures nothing itself.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +19,7 @@ from benchmarks.speed.floors import Rates, measure_rates
 from benchmarks.speed.parts import PARTS
 from benchmarks.speed.plot import draw_growth
 from benchmarks.speed.settings import Settings
+from evovlm.device import check_device, current_gpu
 from evovlm.errors import UserError
 from evovlm.version import commit, hardware, versions
 
@@ -29,7 +30,7 @@ RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of ans
 
 def speed(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; all if none is named.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     scale: Annotated[
         str | None, typer.Option(help=f"The tower: {', '.join(SCALES)}; small on a CPU, 7b on a GPU.")
     ] = None,
@@ -50,18 +51,23 @@ def speed(
     unknown = [name for name in chosen if name not in PARTS]
     if unknown:
         raise UserError(f"unknown part {unknown[0]!r}; choose from {list(PARTS)}")
-    on = torch.device(device)
-    if on.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; leave it out")
+    on = check_device(device)
     scale = scale or ("7b" if on.type == "cuda" else "small")
     if scale not in SCALES:
         raise UserError(f"--scale: choose from {list(SCALES)}")
     settings = Settings(on, scale, quick, mergekit, work)
-    rates = measure_rates(on)
-    machine = hardware(device)
+    with current_gpu(on):
+        found = _measured(chosen, settings, out)
+    if plot is not None:
+        draw_growth(found, plot)
+
+
+def _measured(chosen: Sequence[str], settings: Settings, out: Path | None) -> dict[str, list[dict[str, Any]]]:
+    """Each part's rows, shown and written as they come."""
+    rates, machine = measure_rates(settings.device), hardware(str(settings.device))
     told = {"hardware": machine, "versions": versions(), "commit": commit(), "rates": rates.as_dict()}
     OUT.print(_rates_in_words(machine, rates))
-    found: dict[str, Any] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for name in chosen:
         found[name] = []
         for row in PARTS[name](settings, rates):
@@ -69,8 +75,7 @@ def speed(
             if out is not None:
                 out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
         OUT.print(_table(name, found[name]))
-    if plot is not None:
-        draw_growth(found, plot)
+    return found
 
 
 def _rates_in_words(machine: str, rates: Rates) -> str:

@@ -5,7 +5,7 @@ Knows rows of `merge_gpu` and `questions`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
@@ -34,7 +34,7 @@ class Dot:
     label: str
 
 
-def draw_growth(parts: dict[str, Sequence[dict[str, Any]]], path: Path) -> list[Path]:
+def draw_growth(parts: Mapping[str, Sequence[dict[str, Any]]], path: Path) -> list[Path]:
     """Draw what grows of the parts that were measured: merges to `path`, questions beside it, to `NAME-questions`.
 
     Raises UserError where nothing grows.

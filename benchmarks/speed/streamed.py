@@ -1,4 +1,4 @@
-"""What it costs to keep sources in pinned host memory: a candidate with them there, beside one with them on the GPU.
+"""What it costs to keep sources in pinned host memory or on disk: a candidate beside one with them on the GPU.
 
 Knows the bench of whole candidates; measures nothing itself. Half of the questions are answered at a time, as on a GPU
 that has no room for the sources.
@@ -17,6 +17,7 @@ WAYS: tuple[tuple[Place, bool, str], ...] = (
     ("gpu", False, "on the GPU"),
     ("host", False, "in pinned memory, merged before"),
     ("host", True, "in pinned memory, merged while read"),
+    ("disk", True, "mapped from files, merged while read"),
 )
 
 
@@ -27,7 +28,7 @@ def streamed_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
         return
     seconds: dict[int, float] = {}
     for place, while_read, what in WAYS:
-        bench.place(place)
+        bench.place(place, settings.work)
         bench.while_read = while_read
         for each in EACH:
             bench.free()

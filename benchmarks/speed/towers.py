@@ -1,25 +1,28 @@
 """Towers of random weights, made where they are needed: real shapes without a real model's files.
 
-Knows shapes and assemblies; no kernels and no clocks.
+Knows shapes and assemblies, and files where sources are to be read from them; no kernels and no clocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.merge_speed import Scale
 from evovlm.assembly import Assembly
+from evovlm.checkpoint import Checkpoint
 from evovlm.jobs import Job
 from evovlm.recipe import Recipe
 
 # What tuning moves a weight by, beside the weights' own spread.
 SPREAD, STEP = 0.02, 0.002
+BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,28 @@ class RandomTower(Assembly):
         return torch.randn(job.shape, generator=generator, device=self.device) * spread
 
 
+@dataclass(frozen=True)
+class StoredTower(RandomTower):
+    """The same tensors, mapped from files."""
+
+    files: Mapping[str, Checkpoint] = field(default_factory=dict)  # by source, and the base's
+
+    def base_tensor(self, job: Job) -> Tensor:
+        """Mapped."""
+        return self.files[BASE].tensor(job.name)
+
+    def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
+        """Mapped."""
+        return self.files[source].tensor(name)
+
+
 def recipe_of(sources: int, method: str, densities: Sequence[float] = (), dtype: str = "bfloat16") -> Recipe:
     """A recipe of that many sources, weights that differ, and densities (0.5 where none is given)."""
     names = [f"source{number}" for number in range(1, sources + 1)]
     told = {**dict(enumerate(densities))}
     content: dict[str, Any] = {
         "kind": "llm",
-        "base": {"model": "base"},
+        "base": {"model": BASE},
         "sources": [{"name": name, "model": name} for name in names],
         "method": method,
         "parameters": {
@@ -73,6 +91,23 @@ def random_tower(scale: Scale, recipe: Recipe, device: torch.device) -> RandomTo
     )
     nobody = cast("Any", None)
     return RandomTower(recipe, Path(), None, {}, nobody, jobs, (), {}, (), device)
+
+
+def stored(tower: RandomTower, folder: Path) -> StoredTower:
+    """Write the tower's models to files below `folder`."""
+    files = {}
+    for label in (BASE, *tower.recipe.source_names):
+        (folder / label).mkdir()
+        tensors = {
+            job.name: (
+                tower.base_tensor(job) if label == BASE else tower.source_tensor(job, label, job.name, None)
+            ).cpu()
+            for job in tower.jobs
+        }
+        save_file(tensors, folder / label / "model.safetensors", metadata={"format": "pt"})
+        files[label] = Checkpoint.open(folder / label)
+    told = {part.name: getattr(tower, part.name) for part in fields(tower)}
+    return StoredTower(**told, files=files)
 
 
 def live_parameters(tower: RandomTower, dtype: torch.dtype) -> dict[str, torch.nn.Parameter]:

@@ -36,7 +36,7 @@ def zoo_list(as_json: AsJson = False) -> None:
 def zoo_train(
     out: Annotated[Path, typer.Option(help="Folder for the trained models.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; found by itself otherwise.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; found by itself otherwise.")] = None,
     scale: Annotated[float, typer.Option(min=0.0005, max=10.0, help="Share of the training steps.")] = 1.0,
     of_size: Annotated[str, typer.Option("--size", help="small, as it ships, or medium.")] = "small",
     processes: Annotated[int, typer.Option(min=1, help="Draw the data in so many processes; the same data.")] = 1,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from evovlm.device import current_gpu
 from evovlm.engines.eight_bit import follow_weights, in_eight_bits
 from evovlm.engines.grouping import group_prompts
 from evovlm.engines.memory import chunk_tokens, is_out_of_memory, new_runner
@@ -42,7 +42,7 @@ class Lean:
             return
         self._drop_runner()
         self._eight_bit = on
-        with self._here():
+        with current_gpu(self.tower.embed.device):
             self.tower = in_eight_bits(self._whole) if on else self._whole
 
     def serves(self, prepared: Prepared) -> bool:
@@ -67,7 +67,7 @@ class Lean:
         began = time.perf_counter()
         if self._eight_bit:
             self.tower.pending.finish()  # all weights are rounded before the first is used
-            with self._here():
+            with current_gpu(self.tower.embed.device):
                 follow_weights(self.tower)
         self.spent = Spent(prefill=time.perf_counter() - began)
 
@@ -80,7 +80,7 @@ class Lean:
         while len(answers) < len(prepared.prompts):
             pending = [index for batch in prepared.batches for index in batch if index not in answers]
             rows = max(len(batch) for batch in prepared.batches)
-            with self._here():
+            with current_gpu(self.tower.embed.device):
                 fits = self._fits(prepared, pending, rows, done)
             if not fits:
                 prepared.halve(rows)
@@ -99,11 +99,6 @@ class Lean:
             return True
         self._drop_runner()
         return False
-
-    def _here(self) -> AbstractContextManager[object]:
-        """Kernels and graphs go to the current GPU, so it has to be the tower's."""
-        device = self.tower.embed.device
-        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
     def _drop_runner(self) -> None:
         self._runner = None

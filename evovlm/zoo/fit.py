@@ -142,7 +142,7 @@ def _captured(step: Callable[[], Tensor], optimiser: torch.optim.Optimizer) -> C
             value.zero_()
     optimiser.zero_grad(set_to_none=True)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         loss = step()
 
     def replay() -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from evovlm.device import check_device, current_gpu
 from evovlm.errors import UserError
 from evovlm.zoo import corpus
 from evovlm.zoo.ahead import Order, Pools
@@ -86,7 +87,10 @@ class Trainer:
         waited = time.monotonic() - started
         schedule = replace(stage.schedule, steps=max(2, round(stage.schedule.steps * self.scale)))
         seed = self.seed * 100 + list(self.plan.stages).index(name)
-        tuned = fit(weights, self.shape, pool, schedule, seed=seed, device=self.device, report=self.report, label=name)
+        with current_gpu(self.device):
+            tuned = fit(
+                weights, self.shape, pool, schedule, seed=seed, device=self.device, report=self.report, label=name
+            )
         trained = time.monotonic() - started - waited
         self.report(f"{name}: {len(pool.ids)} examples after {waited:.0f} s, trained in {trained:.0f} s")
         return tuned
@@ -118,7 +122,7 @@ def train_zoo(
     `size`: small, as it ships, or medium, over twenty times as large and in a harder world. `scale` below 1 shortens
     every stage and its data; `device` is a GPU if there is one, unless named. `processes` above 1 draw the stages' data
     at once, ahead of the training; the data are the same. Raises UserError for an unknown size or
-    model, and for an `out` that exists and is not empty.
+    model, a device that is not there, and for an `out` that exists and is not empty.
     """
     unknown = sorted(set(models) - set(ZOO_MODELS))
     if unknown:
@@ -128,7 +132,7 @@ def train_zoo(
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: exists and is not empty; choose another folder")
     started = time.monotonic()
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trainer = Trainer(PLANS[size](), seed, chosen, scale, report, processes)
     pools = trainer.draw(_stages(models))
     try:
@@ -170,7 +174,7 @@ def _provenance(trainer: Trainer, size: str, minutes: float) -> dict[str, object
             for name, stage in trainer.plan.stages.items()
         },
         "scale": trainer.scale,
-        "hardware": torch.cuda.get_device_name() if on_gpu else platform.machine(),
+        "hardware": torch.cuda.get_device_name(trainer.device) if on_gpu else platform.machine(),
         "torch": torch.__version__,
         "minutes": round(minutes, 1),
     }

@@ -16,7 +16,7 @@ from benchmarks.speed.plot import draw_growth
 from benchmarks.speed.questions import question_rows
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.torch_twin import torch_merge
-from benchmarks.speed.towers import random_tower, recipe_of
+from benchmarks.speed.towers import random_tower, recipe_of, stored
 from evovlm.errors import UserError
 from evovlm.methods import resolve_options
 from tests.methods.merging import make_models, merge
@@ -57,6 +57,18 @@ def test_random_towers_are_the_same_each_time_they_are_read():
     first, second = (tower.source_tensor(job, source, job.name, base) for source, _ in job.parts)
     assert 0 < float((first.float() - base.float()).std()) < 0.1 * float(base.float().std())
     assert not torch.equal(first, second)
+
+
+def test_towers_on_disk_have_the_same_weights(tmp_path: Path):
+    drawn = random_tower(Scale(32, 64, 1, 4, 2, 50), recipe_of(2, "dare_ties"), torch.device("cpu"))
+    mapped = stored(drawn, tmp_path)
+    for job in drawn.jobs:
+        base = drawn.base_tensor(job)
+        assert torch.equal(mapped.base_tensor(job), base)
+        for source, name in job.parts:
+            assert torch.equal(
+                mapped.source_tensor(job, source, name, base), drawn.source_tensor(job, source, name, base)
+            )
 
 
 def test_plain_torch_computes_the_same_merge_where_nothing_is_dropped():

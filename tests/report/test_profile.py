@@ -51,3 +51,11 @@ def test_a_cpu_keeps_sources_mapped():
     refuse_cpu(Keeping("host", eight_bit=True), "cuda:0")
     with pytest.raises(RecipeError, match="--device cuda"):
         refuse_cpu(Keeping(eight_bit=True), "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_rates_are_those_of_the_gpu_that_is_named():
+    first, second = (measure_rates(torch.device("cuda", index)) for index in (0, 1))
+    for one, other in ((first.copy, second.copy), (first.matrix, second.matrix)):
+        assert 0.5 < one / other < 2
