@@ -222,8 +222,13 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
         floor, ratio = row["floor"], row["ratio"]
         table.add_row(
             phase,
-            f"{row['seconds']:.4f}",
-            "" if floor is None else f"{floor:.4f}",
+            _short(row["seconds"]),
+            "" if floor is None else _short(floor),
             "" if ratio is None else f"{ratio:.2f}",
         )
     return table
+
+
+def _short(seconds: float) -> str:
+    """Seconds in four decimals, or of what is shorter than these show, in two digits."""
+    return f"{seconds:.4f}" if seconds >= 0.001 else f"{seconds:.1e}"

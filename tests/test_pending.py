@@ -1,4 +1,4 @@
-"""A candidate is merged as far as its reader has asked, in order, and what goes wrong is heard once."""
+"""A candidate is merged as far as its reader has asked, in order, and what broke is not read."""
 
 from collections.abc import Iterator
 
@@ -55,11 +55,25 @@ def test_a_candidate_that_was_dropped_goes_no_further_and_the_next_begins_anew()
     assert seen == [0, 0, 1, 3, 0, 0, 1]
 
 
-def test_a_fault_is_heard_once():
+def test_a_candidate_that_broke_is_not_read_by_whoever_tries_again():
     pending = Pending()
     pending.begin(steps([], fault=True))
     pending.need(8)
-    with pytest.raises(FloatingPointError, match=r"model\.norm\.weight"):
-        pending.finish()
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match=r"model\.norm\.weight"):
+            pending.finish()
+    with pytest.raises(FloatingPointError):
+        pending.need(0)
+    seen: list[int] = []
+    pending.begin(steps(seen))
     pending.finish()
-    assert not pending.drop()
+    assert len(seen) == 5
+
+
+def test_a_candidate_that_broke_can_be_dropped():
+    pending = Pending()
+    pending.begin(steps([], fault=True))
+    with pytest.raises(FloatingPointError):
+        pending.finish()
+    assert pending.drop()
+    pending.finish()

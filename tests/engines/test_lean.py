@@ -1,6 +1,6 @@
 """The lean path: what is shared is read once, rows leave and are replaced, and no answer changes by it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -241,3 +241,20 @@ def test_the_work_counted_is_that_of_hand(llm: Engine):
     past: Sequence[int] = [sum(lengths) + 2 * step for step in range(spent.steps)]
     assert spent.steps == 10
     assert spent.decode_bytes == spent.steps * weights + sum(past) * token
+
+
+def breaking(steps: int) -> Iterator[int]:
+    """A merge for which memory runs out at the layer after so many."""
+    yield from range(1, steps + 1)
+    raise MemoryError("the blocks of the next layer")
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_candidate_whose_merge_ran_out_of_memory_is_not_answered_half_merged(llm: Engine, steps: int):
+    prepared = llm.prepare(bare(6), TALK, 6)
+    said = llm.answer(prepared)
+    llm.pending.begin(breaking(steps))
+    with pytest.raises(MemoryError, match="next layer"):
+        llm.answer(prepared)
+    assert llm.pending.drop()
+    assert llm.answer(prepared) == said
