@@ -102,7 +102,7 @@ def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced: bool) -> None:
     """Raises RecipeError where there can be no atlas: candidates that saw few items, or answers that nobody keeps."""
     if raced:
         raise RecipeError("--keep-diverse: a race asks few items, too few for a profile; leave out --race")
-    if recipe.search is not None and "latency" in recipe.search.objectives:
+    if recipe.timed:
         raise RecipeError("--keep-diverse: answers are not kept where latency is measured; leave out that objective")
     axes_of(recipe, items)
 

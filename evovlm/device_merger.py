@@ -36,6 +36,8 @@ from evovlm.shares import Levels, Shares, levels_of
 # Elements a part: few launches where all lies on the GPU, small blocks in flight where it is streamed.
 RESIDENT_PART = 512 << 20
 STREAMED_PART = 64 << 20
+# Of the GPU's memory, what blocks in flight may take: of the share that is kept free for caches and activations.
+STREAMED_SHARE = 0.15
 # The turn of what stands behind the last layer.
 LAST = sys.maxsize
 
@@ -86,7 +88,7 @@ class DeviceMerger:
         self._families: dict[bool, Parts] = {}  # by whether there is a base
         with current_gpu(self._device):
             wanted = [[one for job in part for one in self._sources.wanted(job)] for part in parts]
-            self._feed = Feed(wanted, self._device)
+            self._feed = Feed(wanted, self._device, _room(self._device))
             self._family(self._sources.needs_base)
         self._kept = [
             [kept for job in part if (kept := self._kept_rows(job, tower[job.name].data)) is not None] for part in parts
@@ -109,7 +111,7 @@ class DeviceMerger:
 
     @property
     def while_read(self) -> bool:
-        """Whether candidates are merged while they are read: such a merge has no time of its own."""
+        """Whether candidates that need no new table are merged while they are read, without a time of their own."""
         return self._pending is not None
 
     @torch.inference_mode()
@@ -224,6 +226,13 @@ def _turn(job: Job) -> int:
     if layer is not None:
         return layer
     return -1 if job.name.startswith("model.embed_tokens.") else LAST
+
+
+def _room(device: torch.device) -> float:
+    """Bytes for blocks in flight."""
+    if device.type != "cuda":
+        return math.inf
+    return STREAMED_SHARE * torch.cuda.get_device_properties(device).total_memory
 
 
 def _refuse_unfused(method: str) -> None:

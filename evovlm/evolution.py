@@ -241,7 +241,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         _tell(watch, trial)
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
     searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
-    cache = None if "latency" in search_of(recipe).objectives else AnswerCache(study.folder / study_log.CACHE)
+    cache = None if recipe.timed else AnswerCache(study.folder / study_log.CACHE)
     if settings.workers is not None and len(study.trials) < plan.trials:
         job = remote_job(recipe, plan.assembly, items, settings.device, settings.download, settings.keeping)
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)

@@ -6,6 +6,7 @@ host memory as on the device, so that one copy brings them; few blocks on the de
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from torch import Tensor
 from evovlm.placement import Place
 
 ALIGN = 256  # bytes; as the device's own allocations
-SLOTS = 3  # one is merged, one is there, one is on its way
+SLOTS = 3  # one is merged, one is there, one is on its way; where memory is short, two or one
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class _Block:
 
 
 class Feed:
-    """The parts' tensors on the device, in turn.
+    """The parts' tensors on the device, in turn. room: bytes that blocks of streamed parts may take there.
 
     `tensors(part)`: by name; the addresses never change. For each candidate: `begin`, then for each part in order
     `ready`, the work on the current stream, `done`.
     """
 
-    def __init__(self, parts: Sequence[Sequence[Wanted]], device: torch.device) -> None:
+    def __init__(self, parts: Sequence[Sequence[Wanted]], device: torch.device, room: float = math.inf) -> None:
         self._cuda = device.type == "cuda"
         self._registered: list[int] = []
         weakref.finalize(self, _unpin, self._registered)
@@ -87,12 +88,13 @@ class Feed:
         self._disk = [block for _, block in streamed]
         self._blocks = [block for block, _ in streamed]
         largest = max((host.nbytes + disk.nbytes for host, disk in streamed), default=0)
-        self._slots = [self._device_bytes(largest) for _ in range(SLOTS if largest else 0)]
+        slots = int(max(1, min(SLOTS, room // largest))) if largest else 0
+        self._slots = [self._device_bytes(largest) for _ in range(slots)]
         most_disk = max((block.nbytes for block in self._disk), default=0)
-        self._staging = [self._host_bytes(most_disk) for _ in range(SLOTS if most_disk else 0)]
+        self._staging = [self._host_bytes(most_disk) for _ in range(slots if most_disk else 0)]
         self._side = _stream(device) if self._cuda and self._slots else None
-        self._copied: list[torch.cuda.Event | None] = [None] * SLOTS
-        self._used: list[torch.cuda.Event | None] = [None] * SLOTS
+        self._copied: list[torch.cuda.Event | None] = [None] * slots
+        self._used: list[torch.cuda.Event | None] = [None] * slots
 
     @property
     def streams(self) -> bool:
@@ -103,7 +105,7 @@ class Feed:
         """A part's tensors by name, flat on the device; what is streamed holds its values between ready and done."""
         found = dict(self._resident[part])
         if self._slots:
-            slot, host = self._slots[part % SLOTS], self._blocks[part].nbytes
+            slot, host = self._slots[part % len(self._slots)], self._blocks[part].nbytes
             found |= self._blocks[part].views(slot)
             found |= self._disk[part].views(slot[host:])
         return found
@@ -111,12 +113,12 @@ class Feed:
     def begin(self) -> None:
         """Start streaming the first parts of a candidate."""
         if self._slots:
-            for part in range(min(SLOTS, len(self._host))):
+            for part in range(min(len(self._slots), len(self._host))):
                 self._copy(part)
 
     def ready(self, part: int) -> None:
         """Make the current stream wait until a part's tensors have arrived."""
-        event = self._copied[part % SLOTS] if self._slots else None
+        event = self._copied[part % len(self._slots)] if self._slots else None
         if event is not None:
             torch.cuda.current_stream(self._device).wait_event(event)
 
@@ -127,19 +129,19 @@ class Feed:
         if self._cuda:
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(torch.cuda.current_stream(self._device))
-            self._used[part % SLOTS] = event
-        if part + SLOTS < len(self._host):
-            self._copy(part + SLOTS)
+            self._used[part % len(self._slots)] = event
+        if part + len(self._slots) < len(self._host):
+            self._copy(part + len(self._slots))
 
     def _copy(self, part: int) -> None:
-        slot = self._slots[part % SLOTS]
+        slot = self._slots[part % len(self._slots)]
         host, disk = self._blocks[part].nbytes, self._disk[part]
         staged = self._stage(part) if disk.nbytes else None
         if self._side is None:
             _copy_bytes(slot, self._host[part], 0)
             _copy_bytes(slot, staged, host)
             return
-        used = self._used[part % SLOTS]
+        used = self._used[part % len(self._slots)]
         with torch.cuda.stream(self._side):
             if used is not None:
                 self._side.wait_event(used)
@@ -147,14 +149,14 @@ class Feed:
             _copy_bytes(slot, staged, host)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(self._side)
-        self._copied[part % SLOTS] = event
+        self._copied[part % len(self._slots)] = event
 
     def _stage(self, part: int) -> Tensor:
         """A part's mapped tensors in pinned memory, once the copy before out of the same memory is over."""
-        earlier = self._copied[part % SLOTS]
+        earlier = self._copied[part % len(self._slots)]
         if earlier is not None:
             earlier.synchronize()
-        staging = self._staging[part % SLOTS]
+        staging = self._staging[part % len(self._slots)]
         self._disk[part].fill(staging)
         return staging[: self._disk[part].nbytes]
 

@@ -36,7 +36,7 @@ class Merger(Protocol):
 
     @property
     def while_read(self) -> bool:
-        """Whether candidates are merged while they are read: such a merge has no time of its own."""
+        """Whether candidates may be merged while they are read, without a time of their own."""
         ...
 
     def merge(self, recipe: Recipe) -> None:

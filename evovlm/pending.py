@@ -15,43 +15,40 @@ class Pending:
     def __init__(self) -> None:
         self._steps: Iterator[int] | None = None
         self._there = 0
-        self._fault: BaseException | None = None
+        self.broken = False  # merging failed, so the weights are half merged until another candidate begins
 
     def begin(self, steps: Iterator[int]) -> None:
         """A candidate is under way. steps: each merges a little and gives the number of layers that are whole by then.
 
         The embeddings are merged before the first layer, all else after the last one.
         """
-        self._steps, self._there, self._fault = steps, 0, None
+        self._steps, self._there, self.broken = steps, 0, False
 
     def need(self, layer: int) -> None:
-        """Merge as far as this layer and the embeddings. Raises what merging raises."""
+        """Merge as far as this layer and the embeddings. Raises what merging raises; RuntimeError where it broke."""
         self._refuse_broken()
         while self._steps is not None and self._there <= layer:
             self._advance(self._steps)
 
     def finish(self) -> None:
-        """Merge all that is left. Raises what merging raises."""
+        """Merge all that is left. Raises as `need` does."""
         self._refuse_broken()
         while self._steps is not None:
             self._advance(self._steps)
 
     def drop(self) -> bool:
         """Leave it half merged, for another one; whether there was something."""
-        dropped = self._steps is not None or self._fault is not None
-        self._steps = self._fault = None
+        dropped = self._steps is not None or self.broken
+        self._steps, self.broken = None, False
         return dropped
 
     def _advance(self, steps: Iterator[int]) -> None:
-        try:
-            self._there = next(steps)
-        except StopIteration:
-            self._steps = None
-        except BaseException as error:
-            self._steps, self._fault = None, error
-            raise
+        self._steps, self.broken = None, True  # unless this step succeeds
+        there = next(steps, None)
+        self.broken = False
+        if there is not None:
+            self._steps, self._there = steps, there
 
     def _refuse_broken(self) -> None:
-        """Who tries again after a fault (a reader with less memory) must not read what is half merged."""
-        if self._fault is not None:
-            raise self._fault
+        if self.broken:
+            raise RuntimeError("the merge of this candidate failed half way; merge one before the next answers")

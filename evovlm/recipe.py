@@ -248,6 +248,11 @@ class Recipe(Frozen):
         return self
 
     @property
+    def timed(self) -> bool:
+        """Whether the search asks how long answers take, so that none may be remembered or made beside other work."""
+        return self.search is not None and "latency" in self.search.objectives
+
+    @property
     def source_names(self) -> tuple[str, ...]:
         """The sources' names, in the order in which their terms are added."""
         return tuple(source.name for source in self.sources)

@@ -171,10 +171,10 @@ def remote_job(
         item_ids=tuple(item.id for item in items),
         items_hash=items_hash(items),
         hashes=hashes_of(assembly),
-        device=device,
+        device=device.partition(":")[0],  # a worker sees no GPU but its own
         threads=torch.get_num_threads(),
         download=download,
         sources_in=keeping.place,
         eight_bit=keeping.eight_bit,
-        caching="latency" not in search_of(recipe).objectives,
+        caching=not recipe.timed,
     )

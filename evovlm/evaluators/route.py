@@ -22,9 +22,8 @@ class RouteEvaluator(LocalEvaluator):
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
         folders = {name: model.folder for name, model in self.assembly.sources.items()}
-        search = self.assembly.recipe.search
         # Recalled steps take no time, so latency is measured without them.
-        remember = search is None or "latency" not in search.objectives
+        remember = not self.assembly.recipe.timed
         self._routed = RoutedEngine.load_pool(
             self.assembly.owner.label, folders, device=device, dtype=dtype, remember=remember
         )

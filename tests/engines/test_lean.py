@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evovlm.engines import plain_runner
+from evovlm.engines import memory, plain_runner
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared
+from evovlm.groups import layer_of
 from evovlm.tasks import Generation, Item
 from tests.hub_layouts import save_llm, save_vlm
 
@@ -256,5 +257,31 @@ def test_a_candidate_whose_merge_ran_out_of_memory_is_not_answered_half_merged(l
     llm.pending.begin(breaking(steps))
     with pytest.raises(MemoryError, match="next layer"):
         llm.answer(prepared)
+    assert prepared.halved == [], "fewer rows would not have helped"
     assert llm.pending.drop()
     assert llm.answer(prepared) == said
+
+
+def test_no_layer_is_read_before_it_is_merged(llm: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "CHUNK_ON_CPU", 32)  # several chunks, of which the first one merges
+    prepared = llm.prepare(bare(12), TALK, 12)
+    said = llm.answer(prepared)
+    whole = {name: parameter.data.clone() for name, parameter in llm.tower.items()}
+    layers = 1 + max(layer for name in whole if (layer := layer_of(name)) is not None)
+    asked = []
+
+    def merging() -> Iterator[int]:
+        """The embeddings, each layer, the rest; what is not merged yet is not a number."""
+        for turn in range(-1, layers + 1):
+            for name, parameter in llm.tower.items():
+                first = -1 if "embed_tokens" in name else layers
+                if (layer_of(name) if layer_of(name) is not None else first) == turn:
+                    parameter.data.copy_(whole[name])
+            asked.append(turn)
+            yield turn + 1
+
+    for parameter in llm.tower.values():
+        parameter.data.fill_(torch.nan)
+    llm.pending.begin(merging())
+    assert llm.answer(prepared) == said
+    assert asked == list(range(-1, layers + 1))

@@ -322,6 +322,11 @@ def test_other_weights_on_a_node_are_refused(plan: Any):
         type(job)(**(vars(job) | {"hashes": {**job.hashes, "math": "0" * 32}})).open()
 
 
+def test_a_worker_takes_the_gpu_that_it_is_given(plan: Any):
+    job = remote_job(plan.recipe, plan.assembly, plan.search_items, "cuda:1", False)
+    assert job.device == "cuda", "a worker sees one GPU, which is its first"
+
+
 def test_other_items_on_a_node_are_refused(plan: Any):
     job = remote_job(plan.recipe, plan.assembly, plan.search_items, "cpu", False)
     with pytest.raises(StudyError, match="gives other items than the study has"):

@@ -1,0 +1,31 @@
+"""The local evaluator on a GPU: what is streamed is merged while prompts are read, but not where answers are timed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evolution import EvolveSettings, plan_evolution
+from evovlm.mergers import Keeping
+from evovlm.recipe_file import read_recipe
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("objectives", [(), ("latency",)])
+def test_a_merge_is_no_part_of_a_candidates_latency(objectives: tuple[str, ...]):
+    recipe = read_recipe(RECIPES / "zoo-vlm.yaml")
+    assert recipe.search is not None
+    told = {"searcher": "nsga2"} if objectives else {}
+    search = recipe.search.model_copy(update={"objectives": objectives} | told)
+    plan = plan_evolution(
+        recipe.model_copy(update={"search": search}), RECIPES, EvolveSettings(trials=2, items=8, judged=2)
+    )
+    evaluator = LocalEvaluator(plan.assembly, plan.task, batch=8, device="cuda", keeping=Keeping("host"))
+    assert evaluator.merger is not None
+    assert evaluator.merger.while_read == (not objectives)
+    first, second = (evaluator.evaluate(plan.recipe, plan.search_items) for _ in range(2))
+    assert first.answers == second.answers
