@@ -19,7 +19,7 @@ RECIPES = Path(__file__).parent.parent.parent / "recipes"
 def test_a_merge_is_no_part_of_a_candidates_latency(objectives: tuple[str, ...]):
     recipe = read_recipe(RECIPES / "zoo-vlm.yaml")
     assert recipe.search is not None
-    told = {"searcher": "nsga2"} if objectives else {}
+    told = {"algorithm": "nsga2"} if objectives else {}
     search = recipe.search.model_copy(update={"objectives": objectives} | told)
     plan = plan_evolution(
         recipe.model_copy(update={"search": search}), RECIPES, EvolveSettings(trials=2, items=8, judged=2)
