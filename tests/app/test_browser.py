@@ -14,7 +14,7 @@ from tests.app.conftest import SECOND, Served, Visitor
 from tests.report.study_folder import make_study
 
 # Trials of a search that is still running when a person has seen it run and pressed stop.
-LONG = 200
+LONG = 120
 
 
 @pytest.fixture
