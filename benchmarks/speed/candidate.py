@@ -230,7 +230,8 @@ def _plain(bench: Bench, prompts: Sequence[Prompt], each: int) -> Row:
     same = sum(text == other for text, other in zip(texts, ours, strict=True))
     return {
         "what": f"plain transformers, {each} a picture",
-        "tool": "transformers",
+        "method": METHOD,
+        "questions": len(prompts),
         "scale": bench.scale,
         "sources": 2,
         "seconds": ended - started,

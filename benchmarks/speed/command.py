@@ -6,7 +6,7 @@ Knows the parts' names and rows; measures nothing itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,12 @@ from evovlm.version import commit, hardware, versions
 OUT = Console(highlight=False)
 SHOWN = ("what", "tool", "method", "scale", "sources", "place", "questions", "a_picture")
 RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of answering, where they are compared
+FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "milliseconds": lambda row: f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
+    "floor": lambda row: f"{row['floor_seconds'] * 1e3:,.2f}" if row.get("floor_seconds") else "",
+    "times the floor": lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "",
+    "peak GB": lambda row: f"{row['peak_bytes'] / 1e9:.2f}" if row.get("peak_bytes") else "",
+}
 
 
 def speed(
@@ -74,7 +80,7 @@ def _measured(chosen: Sequence[str], settings: Settings, out: Path | None) -> di
             found[name].append(row)
             if out is not None:
                 out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
-        OUT.print(_table(name, found[name]))
+        OUT.print(_table(name, found[name]) if found[name] else f"{name}: nothing to measure on {settings.device}")
     return found
 
 
@@ -87,19 +93,20 @@ def _rates_in_words(machine: str, rates: Rates) -> str:
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=name)
+    """A part's rows; what is the same in all of them stands in the title."""
     labels = [label for label in SHOWN if any(label in row for row in rows)]
+    same = [label for label in labels[1:] if len({str(row.get(label, "")) for row in rows}) == 1]
+    labels = [label for label in labels if label not in same]
     ranks = [label for label in RANKS if any(label in row for row in rows)]
-    for label in (*labels, *ranks, "milliseconds", "floor", "times the floor", "peak GB"):
+    table = Table(title=", ".join([name, *(f"{label} {rows[0][label]}" for label in same)]))
+    figures = {column: [figure(row) for row in rows] for column, figure in FIGURES.items()}
+    figures = {column: cells for column, cells in figures.items() if any(cells)}
+    for label in (*labels, *ranks, *figures):
         table.add_column(label, justify="left" if label in labels else "right")
-    for row in rows:
-        peak, floor = row.get("peak_bytes"), row.get("floor_seconds")
+    for number, row in enumerate(rows):
         table.add_row(
             *(str(row.get(label, "")) for label in labels),
             *(f"{row[label]:.3f}" if label in row else "" for label in ranks),
-            f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
-            f"{floor * 1e3:,.2f}" if floor else "",
-            f"{row['ratio']:.2f}" if row.get("ratio") else "",
-            f"{peak / 1e9:.2f}" if peak else "",
+            *(cells[number] for cells in figures.values()),
         )
     return table

@@ -106,7 +106,6 @@ def _row(
     row = _timed(merger, recipe, device, rates, repeats) | {
         "what": what,
         "scale": scale,
-        "place": place,
         "set_up_seconds": ready - started,
         "first_seconds": first - ready,
         "peak_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
@@ -114,7 +113,7 @@ def _row(
     }
     del merger, live, tower
     _free(device)
-    return row
+    return row | ({"place": place} if device.type == "cuda" else {})
 
 
 def _timed(merger: Merger, recipe: Recipe, device: torch.device, rates: Rates, repeats: int) -> dict[str, Any]:

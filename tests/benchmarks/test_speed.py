@@ -37,6 +37,13 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
     assert plot.read_text().count("<circle") == 2
 
 
+def test_a_part_that_needs_a_gpu_says_so_elsewhere(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", "streamed"])
+    assert stop.value.code == 0
+    assert "streamed: nothing to measure on cpu" in capsys.readouterr().out
+
+
 def test_a_part_that_there_is_not_is_told_the_choices(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         main(["speed", "decoding"])
