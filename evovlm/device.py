@@ -9,8 +9,17 @@ import torch
 from evovlm.errors import UserError
 
 
+def device_named(name: str) -> torch.device:
+    """The device of that name, whether it is here or not. Raises UserError for what is no device's name."""
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: no device is called that; use cpu, cuda, or cuda:1 and so on") from None
+
+
 def check_device(device: str) -> torch.device:
     """The device of that name. Raises UserError for one that torch does not have here."""
+    device_named(device)
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, ValueError) as error:

@@ -93,9 +93,9 @@ def merger_for(
 
 
 def refuse_cpu(keeping: Keeping, device: str) -> None:
-    """Raises RecipeError for an unknown place, and for anything but the default on a CPU."""
+    """Raises RecipeError for an unknown place, and on a CPU for anything but mapped sources, which it always has."""
     refuse_unknown_place(keeping.place)
-    if keeping != AUTOMATIC and not device.startswith("cuda"):
+    if (keeping.eight_bit or keeping.place not in (AUTO, "disk")) and not device.startswith("cuda"):
         raise RecipeError("--sources-in, --eight-bit: on a CPU sources are mapped from disk; add `--device cuda`")
 
 

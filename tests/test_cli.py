@@ -79,6 +79,13 @@ def test_a_gpu_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_what_is_no_device_is_told(more: tuple[str, ...], tmp_path: Path):
+    words = ("evolve", str(RECIPES / "zoo-llm.yaml"), "--out", "study", "--device", "gpu", *more)
+    told(run(*words, cwd=tmp_path), "error: --device gpu: no device is called that; use cpu, cuda")
+    assert not list(tmp_path.iterdir())
+
+
 def test_data_without_a_split_is_told(tmp_path: Path):
     told(run("evaluate", "zoo:ja", "--data", "zoo-maths", cwd=tmp_path), "needs a split", "zoo-maths:test")
 

@@ -84,7 +84,9 @@ class Bench:
         self.merger = DeviceMerger(tower, self.engine.tower, places, pending=self.engine.pending)
 
     def free(self) -> None:
-        """Give back what nothing holds."""
+        """Give back the cache of the answers before, and what nothing holds; peaks are counted from here."""
+        if self.engine.lean is not None:
+            self.engine.lean.drop_runner()
         if self.cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -100,8 +102,7 @@ class Bench:
 
     def candidate(self, what: str, prepared: Prepared, repeats: int = REPEATS, **more: Any) -> Row:
         """One candidate again and again: the first, whose set-up is not counted, then the median of the rest."""
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
+        self.free()
         runs = [self._once(prepared, number) for number in range(1 + repeats)]
         first, runs = runs[0], runs[1:]
         chosen = sorted(runs, key=lambda run: sum(run[:2]))[len(runs) // 2]
@@ -206,9 +207,6 @@ def _eight_bit(bench: Bench, prompts: Sequence[Prompt]) -> Row:
 def _drop(bench: Bench) -> None:
     """The lean path's cache and the merger's sources make room for plain transformers."""
     bench.merger = bench.placed = None
-    if bench.engine.lean is not None:
-        bench.engine.lean.use_eight_bit(True)
-        bench.engine.lean.use_eight_bit(False)
     bench.free()
 
 

@@ -6,12 +6,12 @@ Knows the parts' names and rows; measures nothing itself.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.merge_speed import SCALES
@@ -19,11 +19,11 @@ from benchmarks.speed.floors import Rates, measure_rates
 from benchmarks.speed.parts import PARTS
 from benchmarks.speed.plot import draw_growth
 from benchmarks.speed.settings import Settings
+from evovlm.console import ERR, OUT
 from evovlm.device import check_device, current_gpu
 from evovlm.errors import UserError
 from evovlm.version import commit, hardware, versions
 
-OUT = Console(highlight=False)
 SHOWN = ("what", "tool", "method", "scale", "sources", "place", "questions", "a_picture")
 RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of answering, where they are compared
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -57,6 +57,9 @@ def speed(
     unknown = [name for name in chosen if name not in PARTS]
     if unknown:
         raise UserError(f"unknown part {unknown[0]!r}; choose from {list(PARTS)}")
+    for flag, folder in (("--out", out and out.parent), ("--plot", plot and plot.parent), ("--work", work)):
+        if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UserError(f"{flag}: {folder} is no folder that can be written to; make it or choose another")
     on = check_device(device)
     scale = scale or ("7b" if on.type == "cuda" else "small")
     if scale not in SCALES:
@@ -76,8 +79,10 @@ def _measured(chosen: Sequence[str], settings: Settings, out: Path | None) -> di
     found: dict[str, list[dict[str, Any]]] = {}
     for name in chosen:
         found[name] = []
+        ERR.print(f"{name}: tower {settings.scale} on {settings.device}", style="dim")
         for row in PARTS[name](settings, rates):
             found[name].append(row)
+            ERR.print(f"{name}: {row['what']}", style="dim")
             if out is not None:
                 out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
         OUT.print(_table(name, found[name]) if found[name] else f"{name}: nothing to measure on {settings.device}")
@@ -98,6 +103,8 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     same = [label for label in labels[1:] if len({str(row.get(label, "")) for row in rows}) == 1]
     labels = [label for label in labels if label not in same]
     ranks = [label for label in RANKS if any(label in row for row in rows)]
+    if any("same_best" in row for row in rows):
+        labels.append("same_best")
     table = Table(title=", ".join([name, *(f"{label} {rows[0][label]}" for label in same)]))
     figures = {column: [figure(row) for row in rows] for column, figure in FIGURES.items()}
     figures = {column: cells for column, cells in figures.items() if any(cells)}

@@ -17,6 +17,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from benchmarks.speed.floors import Rates
 from benchmarks.speed.settings import Settings
+from benchmarks.speed.watched import watched
 from evovlm.assembly import assemble
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared
@@ -101,7 +102,7 @@ def _answered(
     searching, name = (narrow, "bfloat16") if device.type == "cuda" else (wide, "float32")
     several = Prepared(sets[id(searching)].prompts, beams, sets[id(searching)].batches)
     rng = np.random.default_rng(seed)
-    for _ in range(candidates):
+    for _ in watched(range(candidates), "fidelity: candidates", candidates):
         become(merger, host, (wide, narrow), recipe, rng)
         said = {
             "float32": wide.answer(sets[id(wide)]),

@@ -17,6 +17,7 @@ from benchmarks.speed.fidelity import CANDIDATES, ITEMS, ITEMS_ON_CPU, RECIPE, R
 from benchmarks.speed.floors import Rates
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.tiles import save_tiled, tiled_items
+from benchmarks.speed.watched import watched
 from evovlm.assembly import assemble
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.local import score_answers
@@ -63,7 +64,7 @@ def _said(
     greedy = replace(task.generation, num_beams=1, repetition_penalty=1.0)
     looks = {way: engine.prepare(items, replace(greedy, base_tile=way == BASE), count) for way in (ALL, BASE)}
     rng = np.random.default_rng(seed)
-    for _ in range(candidates):
+    for _ in watched(range(candidates), "tiles: candidates", candidates):
         become(merger, host, (engine,), recipe, rng)
         answers = {way: engine.answer(prepared) for way, prepared in looks.items()}
         yield {way: (float(np.mean(score_answers(task, items, texts).scores)), texts) for way, texts in answers.items()}

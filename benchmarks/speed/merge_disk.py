@@ -22,6 +22,8 @@ SCALE = {True: "small", False: "0.5b"}
 
 def disk_rows(settings: Settings, rates: Rates) -> list[dict[str, Any]]:
     """A row a tool: median seconds, highest peak of anonymous memory; ours first, the others as multiples of ours."""
+    if settings.mergekit is not None and not settings.mergekit.is_file():
+        raise UserError(f"--mergekit {settings.mergekit}: no such file; give the path of mergekit-yaml")
     with tempfile.TemporaryDirectory(dir=settings.work) as folder:
         told = Path(folder) / "speed.json"
         command = [

@@ -46,7 +46,8 @@ def draw_growth(parts: Mapping[str, Sequence[dict[str, Any]]], path: Path) -> li
         title = "Milliseconds a merge, against gigabytes that have to move"
         drawn.append(_draw(title, merges, "copying the bytes", path))
     if asked:
-        title = "Seconds a candidate, against questions; in blue 64 questions, several about each picture"
+        several = next((row["questions"] for row in parts["questions"] if row["what"] == SEVERAL), "as many")
+        title = f"Seconds a candidate, against questions; in blue {several} questions, several about each picture"
         drawn.append(_draw(title, asked, "floor", path.with_stem(f"{path.stem}-questions")))
     if not drawn:
         raise UserError("--plot: nothing was measured that grows; name the part `merge` or `questions`")

@@ -31,7 +31,6 @@ def streamed_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
         bench.place(place, settings.work)
         bench.while_read = while_read
         for each in EACH:
-            bench.free()
             prepared = bench.prepared(bench.prompts(each), bench.questions // 2)
             row = bench.candidate(what, prepared, place=place, a_picture=each)
             seconds.setdefault(each, row["seconds"])

@@ -23,6 +23,7 @@ from transformers import (
     LlavaNextProcessor,
 )
 
+from benchmarks.speed.watched import watched
 from evovlm.tasks import Item
 from evovlm.zoo.prompts import IMAGE_SIZE, VQA_PROMPT
 from evovlm.zoo.render import render
@@ -54,7 +55,7 @@ def save_tiled(source: Path, folder: Path, *, steps: int, batch: int, device: to
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
     losses: list[Tensor] = []
-    for inputs in _batches(processor, steps, batch, seed):
+    for inputs in watched(_batches(processor, steps, batch, seed), "tiles: tuning", steps):
         loss = model(**{name: value.to(device) for name, value in inputs.items()}).loss
         optimiser.zero_grad()
         loss.backward()

@@ -79,7 +79,7 @@ def evolve(
       evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race
       evovlm evolve recipes/zoo-vlm.yaml --out runs/atlas --keep-diverse
     """
-    from evovlm.device import check_device
+    from evovlm.device import check_device, device_named
     from evovlm.evolution import EvolveSettings
     from evovlm.mergers import Keeping, refuse_cpu
     from evovlm.race import RaceSettings
@@ -110,6 +110,7 @@ def evolve(
         profile=profile,
     )
     loaded = read_recipe(recipe)
+    device_named(device)
     if dry_run:
         _print_plan(plan_first(loaded, recipe.parent, settings))
         if loaded.then is not None:

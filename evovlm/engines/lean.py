@@ -40,7 +40,7 @@ class Lean:
         """From now on products in 8 bits, of weights rounded anew before each answering; or whole ones again."""
         if on == self._eight_bit:
             return
-        self._drop_runner()
+        self.drop_runner()
         self._eight_bit = on
         with current_gpu(self.tower.embed.device):
             self.tower = in_eight_bits(self._whole) if on else self._whole
@@ -98,10 +98,11 @@ class Lean:
                 raise
         else:
             return True
-        self._drop_runner()
+        self.drop_runner()
         return False
 
-    def _drop_runner(self) -> None:
+    def drop_runner(self) -> None:
+        """Give the cache back; the next answers take a new one."""
         self._runner = None
         if self.tower.embed.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -37,6 +37,25 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
     assert plot.read_text().count("<circle") == 2
 
 
+@pytest.mark.parametrize("flag", ["--out", "--plot"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", "merge", flag, str(tmp_path / "absent" / "file")])
+    assert stop.value.code == 2
+    told = capsys.readouterr()
+    assert f"error: {flag}: " in told.err
+    assert told.out == ""
+
+
+def test_mergekit_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", "disk", "--mergekit", str(tmp_path / "mergekit-yaml")])
+    assert stop.value.code == 2
+    assert "no such file; give the path of mergekit-yaml" in capsys.readouterr().err
+
+
 def test_a_part_that_needs_a_gpu_says_so_elsewhere(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         main(["speed", "streamed"])

@@ -48,6 +48,7 @@ def test_rates_are_measured_here():
 
 def test_a_cpu_keeps_sources_mapped():
     refuse_cpu(Keeping(), "cpu")
+    refuse_cpu(Keeping("disk"), "cpu")
     refuse_cpu(Keeping("host", eight_bit=True), "cuda:0")
     with pytest.raises(RecipeError, match="--device cuda"):
         refuse_cpu(Keeping(eight_bit=True), "cpu")
