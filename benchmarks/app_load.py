@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +26,7 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from evovlm.console import OUT, bars
+from evovlm.console import ERR, OUT, bars
 from evovlm.tasks import load_task
 from evovlm.version import hardware, versions
 
@@ -57,6 +59,8 @@ def main(
         out.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     OUT.print_json(json.dumps(figures["rounds"]))
     if figures["lost"]:
+        for reason, count in figures["reasons"].items():
+            ERR.print(f"{count} lost: {reason}", markup=False)
         raise typer.Exit(1)
 
 
@@ -71,26 +75,26 @@ def _measure(port: int, pid: int, folder: Path, requests: int, rounds: int) -> d
         item.image().save(paths[-1])
     client = Client(f"http://127.0.0.1:{port}", verbose=False)
 
-    def ask(number: int) -> tuple[bool, float]:
+    def ask(number: int) -> str | None:
         item, path = items[number % len(items)], paths[number % len(items)]
-        started = time.perf_counter()
         rows = client.predict(handle_file(path), item.question, ["vlm", "ja", "merged"], api_name="/compare")
-        whole = len(rows) == 3 and all(row["state"] == "done" for row in rows)
-        return whole, time.perf_counter() - started
+        states = [row["state"] for row in rows]
+        return None if states == ["done"] * 3 else f"answers: {states}"
 
     process = psutil.Process(pid)
     memory = [process.memory_info().rss]
     ask(0)
     memory.append(process.memory_info().rss)
     told: list[dict[str, float]] = []
-    lost = 0
+    reasons: Counter[str] = Counter()
     with bars() as progress, ThreadPoolExecutor(requests) as visitors:
         task = progress.add_task("load", total=requests * rounds, figures="")
         for _ in range(rounds):
             started = time.perf_counter()
             waits = []
-            for whole, seconds in visitors.map(_forgiving(ask), range(requests)):
-                lost += not whole
+            for reason, seconds in visitors.map(_timed(ask), range(requests)):
+                if reason is not None:
+                    reasons[reason] += 1
                 waits.append(seconds)
                 progress.advance(task)
             took = time.perf_counter() - started
@@ -105,19 +109,20 @@ def _measure(port: int, pid: int, folder: Path, requests: int, rounds: int) -> d
                 }
             )
     megabytes = [round(value / 1e6, 1) for value in memory]
-    return {"requests": requests, "lost": lost, "memory_mb": megabytes, "rounds": told}
+    lost = {"lost": reasons.total(), "reasons": dict(reasons)}
+    return {"requests": requests, **lost, "memory_mb": megabytes, "rounds": told}
 
 
-def _forgiving(ask: Any) -> Any:
-    """A request that fails is a lost one, not the end of the measurement."""
+def _timed(ask: Callable[[int], str | None]) -> Callable[[int], tuple[str | None, float]]:
+    """Why a request was lost, None where it was not, and its seconds. One that fails does not end the measurement."""
 
-    def asked(number: int) -> tuple[bool, float]:
+    def asked(number: int) -> tuple[str | None, float]:
         started = time.perf_counter()
         try:
-            result: tuple[bool, float] = ask(number)
-        except Exception:  # whatever the client raises
-            return False, time.perf_counter() - started
-        return result
+            reason = ask(number)
+        except Exception as error:  # the client raises what it likes, bare exceptions too; every one is told
+            reason = f"{type(error).__name__}: {error}"
+        return reason, time.perf_counter() - started
 
     return asked
 
