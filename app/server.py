@@ -42,6 +42,14 @@ def stay_at_home(pictures: str) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
+async def _with_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+    # Gradio's stream for developers, which never ends, and its list of all routes: nothing for visitors.
+    shut = request.url.path in ("/gradio_api/dev/reload", "/openapi.json")
+    reply = Response(status_code=404) if shut else await call(request)
+    reply.headers.update(HEADERS)
+    return reply
+
+
 def build_server(
     page: gr.Blocks,
     shelf: Shelf,
@@ -76,15 +84,8 @@ def build_server(
             "searching": running is not None,
         }
 
-    async def with_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        # Gradio's stream for developers, which never ends, and its list of all routes: nothing for visitors.
-        shut = request.url.path in ("/gradio_api/dev/reload", "/openapi.json")
-        reply = Response(status_code=404) if shut else await call(request)
-        reply.headers.update(HEADERS)
-        return reply
-
     server.add_api_route("/healthz", healthz, methods=["GET"])
-    server.middleware("http")(with_headers)
+    server.middleware("http")(_with_headers)
     gr.mount_gradio_app(
         server,
         page,
