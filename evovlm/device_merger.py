@@ -130,7 +130,7 @@ class DeviceMerger:
             return
         with current_gpu(self._device):
             parts, levels = self._family(METHODS[recipe.method].needs_base), levels_of(candidate)
-            jobs = [job for part in parts for launch in part for job in launch.jobs]
+            jobs = (job for part in self._jobs for job in part)
             if self._pending is None or self._shares.lack_tables(candidate, levels, jobs):
                 for _ in self._steps(parts, candidate, levels):
                     pass

@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.merge_speed import SCALES
 from benchmarks.speed.floors import Rates, measure_rates
 from benchmarks.speed.parts import PARTS
-from benchmarks.speed.plot import draw_growth
+from benchmarks.speed.plot import DRAWN, draw_growth
 from benchmarks.speed.settings import Settings
 from evovlm.console import ERR, OUT
 from evovlm.device import check_device, current_gpu
@@ -60,6 +60,8 @@ def speed(
     for flag, folder in (("--out", out and out.parent), ("--plot", plot and plot.parent), ("--work", work)):
         if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise UserError(f"{flag}: {folder} is no folder that can be written to; make it or choose another")
+    if plot is not None and not set(chosen) & set(DRAWN):
+        raise UserError(f"--plot: of {chosen} nothing grows; name the part {' or '.join(DRAWN)}, or leave it out")
     on = check_device(device)
     scale = scale or ("7b" if on.type == "cuda" else "small")
     if scale not in SCALES:

@@ -16,7 +16,7 @@ import torch
 from benchmarks.merge_speed import SCALES, Scale
 from benchmarks.speed.floors import Rates, seconds_of, wall_seconds
 from benchmarks.speed.torch_twin import torch_merge
-from benchmarks.speed.towers import RandomTower, live_parameters, random_tower, recipe_of
+from benchmarks.speed.towers import BASE, RandomTower, live_parameters, random_tower, recipe_of
 from evovlm.mergers import Merger
 from evovlm.placement import Place, Placement
 from evovlm.recipe import Recipe
@@ -161,7 +161,7 @@ def _merger(tower: RandomTower, live: Mapping[str, torch.nn.Parameter], place: P
         return ResidentMerger(tower, live)
     from evovlm.device_merger import DeviceMerger
 
-    placement = Placement(dict.fromkeys(("base", *tower.recipe.source_names), place), {})
+    placement = Placement(dict.fromkeys((BASE, *tower.recipe.source_names), place), {})
     return DeviceMerger(tower, live, placement, eight_bit=eight_bit)
 
 

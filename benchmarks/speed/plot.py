@@ -20,6 +20,7 @@ text{font:13px system-ui,"Segoe UI",Roboto,sans-serif;fill:#333}.grid{stroke:#dd
 .floor{fill:none;stroke:#8a8f98;stroke-width:2}.sources,.one{fill:#d55e00}.size,.several{fill:#3a8fd6}
 @media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#444}}"""
 GROWING = ("sources", "size")
+DRAWN = ("merge", "questions")  # the parts that have what grows
 ONE, SEVERAL = "questions, one a picture", "questions, several a picture"
 
 
