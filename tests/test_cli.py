@@ -51,7 +51,7 @@ def test_help_explains_and_gives_an_example(words: list[str]):
         assert "Example" in done.stdout
 
 
-def told(done: Done | subprocess.CompletedProcess[str], *parts: str) -> None:
+def assert_told(done: Done | subprocess.CompletedProcess[str], *parts: str) -> None:
     """A sentence on standard error, exit code 2, no traceback."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -75,64 +75,64 @@ def test_an_extra_is_named_in_the_help():
     ids=lambda words: words[0],
 )
 def test_a_gpu_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path):
-    told(run(*words, "--device", "cuda", cwd=tmp_path), "error: --device cuda", "use cpu")
+    assert_told(run(*words, "--device", "cuda", cwd=tmp_path), "error: --device cuda", "use cpu")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_what_is_no_device_is_told(more: tuple[str, ...], tmp_path: Path):
     words = ("evolve", str(RECIPES / "zoo-llm.yaml"), "--out", "study", "--device", "gpu", *more)
-    told(run(*words, cwd=tmp_path), "error: --device gpu: no device is called that; use cpu, cuda")
+    assert_told(run(*words, cwd=tmp_path), "error: --device gpu: no device is called that; use cpu, cuda")
     assert not list(tmp_path.iterdir())
 
 
 def test_data_without_a_split_is_told(tmp_path: Path):
-    told(run("evaluate", "zoo:ja", "--data", "zoo-maths", cwd=tmp_path), "needs a split", "zoo-maths:test")
+    assert_told(run("evaluate", "zoo:ja", "--data", "zoo-maths", cwd=tmp_path), "needs a split", "zoo-maths:test")
 
 
 def test_an_unknown_option_is_told(tmp_path: Path):
-    told(run("merge", "x.yaml", "out", "--wieght", "1"), "--wieght")
+    assert_told(run("merge", "x.yaml", "out", "--wieght", "1"), "--wieght")
 
 
 def test_a_recipe_that_is_not_there_is_told(tmp_path: Path):
-    told(process("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "no such recipe file")
+    assert_told(process("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "no such recipe file")
 
 
 def test_a_typing_error_in_a_recipe_is_told_with_its_line(tmp_path: Path):
     text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("method:", "methd:")
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
-    told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "x.yaml:", "did you mean 'method'?")
+    assert_told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "x.yaml:", "did you mean 'method'?")
 
 
 def test_an_unknown_method_is_told_the_choices(tmp_path: Path):
     text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("dare_ties", "dare_tise")
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
-    told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "dare_tise", "dare_ties")
+    assert_told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "dare_tise", "dare_ties")
 
 
 def test_a_model_that_is_nowhere_is_told_how_to_get_it(tmp_path: Path):
     text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "nobody/nothing")
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
-    told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "nobody/nothing", "--download")
+    assert_told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "nobody/nothing", "--download")
 
 
 def test_an_output_folder_that_exists_is_left_alone(tmp_path: Path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
-    told(run("merge", str(RECIPES / "zoo-vlm.yaml"), str(tmp_path / "out")), "exists")
+    assert_told(run("merge", str(RECIPES / "zoo-vlm.yaml"), str(tmp_path / "out")), "exists")
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
 
 
 def test_a_study_that_is_none_is_told(tmp_path: Path):
-    told(run("report", str(tmp_path)), "study")
+    assert_told(run("report", str(tmp_path)), "study")
 
 
 def test_an_unknown_task_is_told_the_choices():
-    told(run("evaluate", "zoo:vlm", "--data", "zoo-vqq:test"), "zoo-vqq", "zoo-vqa")
+    assert_told(run("evaluate", "zoo:vlm", "--data", "zoo-vqq:test"), "zoo-vqq", "zoo-vqa")
 
 
 def test_an_unknown_split_is_told_the_choices():
-    told(run("evaluate", "zoo:vlm", "--data", "zoo-vqa:tset"), "tset", "validation")
+    assert_told(run("evaluate", "zoo:vlm", "--data", "zoo-vqa:tset"), "tset", "validation")
 
 
 def test_a_merge_prints_where_the_checkpoint_lies(tmp_path: Path):

@@ -147,6 +147,7 @@ def test_too_large_and_no_image_are_refused_in_a_sentence(visitor: Visitor, tmp_
     big.write_bytes(b"\x89PNG" + bytes(9_000_000))
     upload(visitor, big)
     visitor.page.get_by_text("ファイルが大きすぎます。8 MBまでです。").first.wait_for()
+    assert visitor.page.locator("#compare-picture img").count() == 0, "nothing was taken"
 
 
 def test_keys_alone_walk_the_tabs_and_move_a_slider(visitor: Visitor):

@@ -205,7 +205,7 @@ dtype: float16
     assert read_mergekit(write_mergekit(recipe)).slices == recipe.slices
 
 
-def told(text: str, *parts: str) -> None:
+def assert_told(text: str, *parts: str) -> None:
     with pytest.raises(RecipeError) as caught:
         read_mergekit(text, Path("their.yml"))
     for part in ("their.yml", *parts):
@@ -240,13 +240,13 @@ GRADIENT = "{weight: [0, 1]}"
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_key(text: str, parts: list[str]):
-    told(text, *parts)
+    assert_told(text, *parts)
 
 
 def test_layers_of_different_height_are_told():
     own = [{"model": "a/x", "layer_range": [0, 2]}, {"model": "a/y", "layer_range": [1, 3]}]
     content = {"merge_method": "linear", "slices": [{"sources": own}], "parameters": {"weight": 1}, "dtype": "float16"}
-    told(yaml.safe_dump(content), "slices.0.sources", "a/y", "passthrough")
+    assert_told(yaml.safe_dump(content), "slices.0.sources", "a/y", "passthrough")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def asked(key: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def test_set(tmp_path: Path) -> Path:
+def held_out(tmp_path: Path) -> Path:
     """Two images in the layout of the hub's JA-VG-VQA-500."""
     rows = [{"image_id": key, "qas": asked(key), "image": cell("red")} for key in (7, 8)]
     folder = tmp_path / "JA-VG-VQA-500"
@@ -33,7 +33,7 @@ def test_set(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def genome(tmp_path: Path, test_set: Path) -> Path:
+def genome(tmp_path: Path, held_out: Path) -> Path:
     """Images 1 to 40 in the layout of ja-vg-vqa, beside the test set."""
     content = [{"id": key, "qas": asked(key)} for key in range(1, 50)]
     (tmp_path / "question_answers.json").write_text(json.dumps(content), encoding="utf-8")
@@ -43,8 +43,8 @@ def genome(tmp_path: Path, test_set: Path) -> Path:
     return tmp_path
 
 
-def test_the_first_question_of_an_image_is_asked_unless_all_are_wanted(test_set: Path):
-    first, every = (load_task("ja-vg-vqa-500", Options(test_set, preset)) for preset in ("paper", "all-questions"))
+def test_the_first_question_of_an_image_is_asked_unless_all_are_wanted(held_out: Path):
+    first, every = (load_task("ja-vg-vqa-500", Options(held_out, preset)) for preset in ("paper", "all-questions"))
     assert [item.id for item in first.items("test", None, 0)] == ["vg-7-70", "vg-8-80"]
     assert len(every.items("test", None, 0)) == 4
     item = first.items("test", None, 0)[0]
@@ -53,8 +53,8 @@ def test_the_first_question_of_an_image_is_asked_unless_all_are_wanted(test_set:
     assert item.image().getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_the_raw_rouge_stands_beside_the_score(test_set: Path):
-    task = load_task("ja-vg-vqa-500", Options(test_set))
+def test_the_raw_rouge_stands_beside_the_score(held_out: Path):
+    task = load_task("ja-vg-vqa-500", Options(held_out))
     item = task.items("test", None, 0)[0]
     assert task.score(item, "犬").beside == {"rougeL": 100.0, "japanese": 100.0}
     assert task.score(item, "dog").score == 0.0
@@ -161,15 +161,15 @@ def test_a_folder_of_images_as_datasets_lays_it_out_is_a_task(tmp_path: Path):
     assert item.image().size == (9, 7)
 
 
-def test_questions_of_a_test_image_may_stand_in_columns(test_set: Path):
+def test_questions_of_a_test_image_may_stand_in_columns(held_out: Path):
     """Lists of records that became records of lists, as some versions of `datasets` write them."""
-    path = next((test_set / "data").glob("*"))
+    path = next((held_out / "data").glob("*"))
     rows = pyarrow.parquet.read_table(path).to_pylist()
-    before = load_task("ja-vg-vqa-500", Options(test_set, "all-questions")).items("test", None, 0)
+    before = load_task("ja-vg-vqa-500", Options(held_out, "all-questions")).items("test", None, 0)
     for row in rows:
         row["qas"] = {name: [qa[name] for qa in row["qas"]] for name in row["qas"][0]}
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    after = load_task("ja-vg-vqa-500", Options(test_set, "all-questions")).items("test", None, 0)
+    after = load_task("ja-vg-vqa-500", Options(held_out, "all-questions")).items("test", None, 0)
     assert [(item.id, item.question, item.references) for item in after] == [
         (item.id, item.question, item.references) for item in before
     ]
