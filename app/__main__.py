@@ -31,6 +31,13 @@ def start(
     memory_gb: Annotated[
         float | None, typer.Option(min=0.05, help="Memory for models, in GB; half of what is free otherwise.")
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="EVOVLM_ALLOW_HOST",
+            help="A name that visitors reach the app by, besides this machine's own; may stand several times.",
+        ),
+    ] = None,
     auth: Annotated[
         str | None, typer.Option(envvar="EVOVLM_AUTH", help="NAME:PASSWORD that visitors must give.")
     ] = None,
@@ -74,10 +81,13 @@ def start(
         shelf = Shelf(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)
         running = Searches(studies, device=device)
         page = build_page(offering, shelf, running, photographs=read_photographs(photos), may_search=searches)
-        server = build_server(page, shelf, running, auth=_name_and_password(auth), where=host, pictures=pictures)
+        secret, names = _name_and_password(auth), allow_host or []
+        server = build_server(page, shelf, running, auth=secret, where=host, names=names, pictures=pictures)
         print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
         # A stop waits for no open stream: whoever looks on would keep the server up.
-        uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3)
+        # Who asks is known by the connection: a header that says so is believed where the operator names the proxy.
+        proxied = bool(os.environ.get("FORWARDED_ALLOW_IPS"))
+        uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3, proxy_headers=proxied)
 
 
 def check_port(host: str, port: int) -> None:

@@ -18,6 +18,10 @@ from app.words import Language, say
 log = logging.getLogger(__name__)
 
 
+class Told(gr.Error):  # type: ignore[misc]  # gradio is untyped here
+    """A sentence of ours, which may be shown. Gradio's own errors name paths and repeat values."""
+
+
 @contextmanager
 def guarded(where: str, language: Language) -> Iterator[None]:
     """Refusals become sentences in the visitor's language; anything else a number that the log knows.
@@ -26,18 +30,19 @@ def guarded(where: str, language: Language) -> Iterator[None]:
     """
     try:
         yield
-    except gr.Error:
+    except Told:
         raise
     except Refusal as refusal:
         log.info("refused", extra={"facts": {"where": where, "why": refusal.key}})
-        raise _told(say(refusal.key, language, **refusal.facts)) from None
+        raise told(refusal.key, language, **refusal.facts) from None
     except FloatingPointError:
-        raise _told(say("broken_weights", language)) from None
+        raise told("broken_weights", language) from None
     except Exception as error:
         reference = secrets.token_hex(4)
         log.exception("unexpected", extra={"facts": {"where": where, "reference": reference, "error": repr(error)}})
-        raise _told(say("unexpected", language, reference=reference)) from None
+        raise told("unexpected", language, reference=reference) from None
 
 
-def _told(sentence: str) -> gr.Error:
-    return gr.Error(sentence, duration=8, print_exception=False)
+def told(key: str, language: Language, **facts: object) -> Told:
+    """The error that shows the sentence of that key."""
+    return Told(say(key, language, **facts), duration=8, print_exception=False)

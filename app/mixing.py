@@ -67,7 +67,7 @@ def candidate(kitchen: Kitchen, parameters: Any, method: str, seed: float) -> Re
     recipe = kitchen.recipe
     allowed = methods_for(kitchen)
     if method not in allowed:
-        raise Refusal("unknown_method", name=str(method)[:40], choices=", ".join(allowed))
+        raise Refusal("unknown_method", choices=", ".join(allowed))
     try:
         if set(parameters) != set(recipe.source_names):
             raise Refusal("bad_parameters")

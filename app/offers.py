@@ -87,7 +87,7 @@ class Offering:
         offered = self.models(kind)
         unknown = [name for name in names if name not in offered]
         if unknown:
-            raise Refusal("unknown_model", name=str(unknown[0])[:40], choices=", ".join(offered))
+            raise Refusal("unknown_model", choices=", ".join(offered))
         if not names:
             raise Refusal("no_model")
         return [offered[name] for name in dict.fromkeys(names)]
@@ -97,7 +97,7 @@ class Offering:
         for kitchen in self.kitchens:
             if kitchen.name == name:
                 return kitchen
-        raise Refusal("unknown_recipe", name=name[:40], choices=", ".join(k.name for k in self.kitchens))
+        raise Refusal("unknown_recipe", choices=", ".join(k.name for k in self.kitchens))
 
     def evolved(self, kitchen: Kitchen) -> Recipe | None:
         """The winner of the newest study of the same models, or None."""
@@ -120,7 +120,7 @@ class Offering:
     def study(self, name: str) -> Path:
         """The folder of a study by name. Raises Refusal where there is none of that name."""
         if name not in self.study_names():
-            raise Refusal("unknown_study", name=str(name)[:40])
+            raise Refusal("unknown_study")
         return self.studies / name
 
     def _only(self, kitchen: Kitchen) -> bool:

@@ -14,6 +14,7 @@ from app.looks import brand
 from app.maths import build_maths
 from app.mix import build_mix
 from app.offers import Offering
+from app.safe_page import SafePage
 from app.searches import Searches
 from app.shelf import Shelf
 from app.speaker import Speaker
@@ -34,11 +35,12 @@ def build_page(
     *,
     photographs: tuple[Any, ...] = (),
     may_search: bool = True,
-) -> gr.Blocks:
+) -> SafePage:
     """The app for what is offered, its queue in place, ready to be served."""
     speak = Speaker("en")
-    with gr.Blocks(title="evovlm", analytics_enabled=False, delete_cache=KEPT) as page:
-        language = gr.State("en")
+    page = SafePage(title="evovlm", analytics_enabled=False, delete_cache=KEPT)
+    with page:
+        page.language = language = gr.State("en")
         house = House(offering, shelf, searches, speak, language, photographs)
         switch = _head(speak)
         asker = Asker(offering, shelf)
@@ -55,7 +57,8 @@ def build_page(
                 watch = build_evolution(house, may_search=may_search)
         _connect(page, speak, language, switch)
         watch(page.load)
-    return page.queue(max_size=QUEUED, default_concurrency_limit=8)
+    page.queue(max_size=QUEUED, default_concurrency_limit=8, api_open=False)
+    return page
 
 
 def _head(speak: Speaker) -> Any:

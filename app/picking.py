@@ -5,6 +5,7 @@ Knows gradio and samples; asks no model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -41,10 +42,11 @@ def pick_picture(house: House, asker: Asker, name: str, *, height: int, button: 
     question, asked = _question(house, asker, name, button)
 
     def choose_sample(event: gr.SelectData) -> tuple[Any, str]:
-        return scenes.pictures[event.index], scenes.questions_by_picture[event.index]
+        place = _place(event, scenes.pictures)
+        return scenes.pictures[place], scenes.questions_by_picture[place]
 
     def choose_photograph(event: gr.SelectData) -> Any:
-        return house.photographs[event.index][0]
+        return house.photographs[_place(event, house.photographs)][0]
 
     def check(image: Any, language: Language) -> Any:
         try:
@@ -78,6 +80,14 @@ def example_texts(house: House, rows: list[list[str]], targets: list[Any], name:
         return rows[index] if len(targets) > 1 else rows[index][0]
 
     examples.click(choose, examples, targets, queue=False, **PRIVATE)
+
+
+def _place(event: gr.SelectData, shown: Sequence[Any]) -> int:
+    """Which of the pictures shown was chosen. Raises Refusal for a number that none of them has."""
+    place: int = event.index
+    if place >= len(shown):
+        raise Refusal("bad_choice")
+    return place
 
 
 def _question(house: House, asker: Asker, name: str, words: str | None) -> tuple[Any, Any]:

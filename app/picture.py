@@ -13,6 +13,7 @@ import gradio as gr
 from PIL import Image
 
 from app.limits import Refusal, read_picture
+from app.uploads import uploaded
 
 
 class _WithoutStub(type(gr.Image)):  # type: ignore[misc]  # gradio is untyped here
@@ -39,8 +40,5 @@ class Picture(gr.Image, metaclass=_WithoutStub):  # type: ignore[misc]  # gradio
             return refusal
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """As gradio's, for files that were uploaded; an address is never fetched."""
-        if url_or_file_path is not None and str(url_or_file_path).lower().startswith(("http:", "https:")):
-            raise gr.Error("Upload the picture; addresses are not fetched.", print_exception=False)
-        moved: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)
-        return moved
+        """The file, where it lies in the upload folder already: nothing is copied there, and no address is fetched."""
+        return None if url_or_file_path is None else str(uploaded(str(url_or_file_path), Path(self.GRADIO_CACHE)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -64,7 +65,10 @@ class Searches:
         return current if current is not None and current.process.poll() is None else None
 
     def failure(self, name: str) -> str | None:
-        """Why a search ended in an error, in the command line's words, or None."""
+        """The number under which the log knows why a search ended in an error, or None.
+
+        The command's own words name folders of this machine.
+        """
         return self._failures.get(name)
 
     def wanted(self, name: str) -> int | None:
@@ -76,7 +80,7 @@ class Searches:
         if not NAME.fullmatch(name):
             raise Refusal("bad_name")
         if (self._studies / name).exists():
-            raise Refusal("taken_name", name=name)
+            raise Refusal("taken_name")
         count = _within(items, 4, MOST_ITEMS)
         size = ["--items", str(count), "--seed", str(_within(seed, 0, 2**31 - 1))]
         self._run(name, kitchen.recipe, trials, count, size)
@@ -150,9 +154,10 @@ class Searches:
         log.info("search ended", extra={"facts": {"study": current.name, "code": code}})
         if code not in (0, 130, -signal.SIGINT, -signal.SIGTERM):
             words = current.errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            log.error("search failed", extra={"facts": {"study": current.name, "error": "\n".join(words[-20:])}})
-            told = [line for line in words if line.startswith("error:")]
-            self._failures[current.name] = told[-1].removeprefix("error: ")[:300] if code == 2 and told else str(code)
+            reference = secrets.token_hex(4)
+            facts = {"study": current.name, "reference": reference, "error": "\n".join(words[-20:])}
+            log.error("search failed", extra={"facts": facts})
+            self._failures[current.name] = reference
 
 
 def _within(value: float, low: int, high: int) -> int:

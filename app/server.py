@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Request, Response
 
+from app.doors import Doors
 from app.heap import give_back
+from app.hosts import Hosts
 from app.limits import MOST_BYTES
+from app.locks import PasswordLock, checker, say_little
 from app.looks import CSS, ICON, head, theme
+from app.safe_page import SafePage
 from app.searches import Searches
 from app.shelf import Shelf
 from evovlm.version import VERSION
@@ -38,30 +43,32 @@ def stay_at_home(pictures: str) -> None:
     To be called before gradio is first used.
     """
     os.environ["GRADIO_TEMP_DIR"] = pictures
+    # Its files would be served too, and it lies in the working folder otherwise.
+    os.environ["GRADIO_EXAMPLES_CACHE"] = pictures
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 async def _with_headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    # Gradio's stream for developers, which never ends, and its list of all routes: nothing for visitors.
-    shut = request.url.path in ("/gradio_api/dev/reload", "/openapi.json")
-    reply = Response(status_code=404) if shut else await call(request)
-    reply.headers.update(HEADERS)
+    reply = await call(request)
+    for name, value in HEADERS.items():
+        reply.headers.setdefault(name, value)
     return reply
 
 
 def build_server(
-    page: gr.Blocks,
+    page: SafePage,
     shelf: Shelf,
     searches: Searches,
     *,
     pictures: str,
     auth: tuple[str, str] | None = None,
     where: str = "127.0.0.1",
+    names: Sequence[str] = (),
 ) -> FastAPI:
     """The page at /, its health at /healthz (which asks for no password and tells nothing of the host).
 
-    `pictures`: visitors' pictures, a folder that goes with the server.
+    `pictures`: visitors' pictures, a folder that goes with the server. `names`: what it is called besides `where`.
     """
 
     @asynccontextmanager
@@ -85,17 +92,16 @@ def build_server(
         }
 
     server.add_api_route("/healthz", healthz, methods=["GET"])
-    server.middleware("http")(_with_headers)
     gr.mount_gradio_app(
         server,
         page,
         path="/",
         server_name=where,
         footer_links=["api"],
-        auth=auth,
+        auth=checker(auth) if auth else None,
         allowed_paths=[],
         max_file_size=MOST_BYTES,
-        show_error=True,
+        show_error=False,
         ssr_mode=False,
         enable_monitoring=False,
         run_history=False,
@@ -105,4 +111,10 @@ def build_server(
         head=head(),
         favicon_path=str(ICON),
     )
+    page.shut()
+    inner = page.app
+    say_little(inner)
+    lock = PasswordLock(inner) if auth else None
+    server.add_middleware(Doors, page=page, uploads=Path(pictures), hosts=Hosts(where, names), lock=lock)
+    server.middleware("http")(_with_headers)
     return server

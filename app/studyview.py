@@ -55,7 +55,7 @@ def state_line(study: StudyData, searches: Searches, language: Language) -> str:
             else say("state_running", language, done=done, total=running.trials)
         )
     elif failure is not None:
-        style, text = "failed", say("state_failed", language, reason=failure)
+        style, text = "failed", say("state_failed", language, reference=failure)
     elif study.result is not None and study.result.get("trials") == done:
         style, text = "done", say("state_done", language, done=done)
     else:
@@ -73,7 +73,7 @@ def starting_line(name: str, searches: Searches, language: Language) -> str | No
     if running is not None and running.name == name:
         return f'<p class="state running" role="status" data-state="starting">{escape(say("starting", language))}</p>'
     if failure is not None:
-        told = escape(say("state_failed", language, reason=failure))
+        told = escape(say("state_failed", language, reference=failure))
         return f'<p class="state failed" role="status" data-state="failed">{told}</p>'
     return None
 

@@ -1,0 +1,83 @@
+"""Which names this server answers to, and from which pages it may be asked: Host, Origin and Sec-Fetch-Site.
+
+A page of a stranger whose name is made to point at this machine (DNS rebinding) asks with its own name as Host. Knows
+headers and addresses; no routes and no pages.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+import psutil
+
+EVERYWHERE = ("", "0.0.0.0", "::")
+PORTS = {"http": 80, "https": 443}
+
+
+class Hosts:
+    """The names of this server: loopback, what it was bound to, and what the operator named.
+
+    Bound to every address, it also has the addresses and the name of its machine.
+    """
+
+    def __init__(self, bound: str = "127.0.0.1", named: Iterable[str] = ()) -> None:
+        names = [*named] if bound in EVERYWHERE else [bound, *named]
+        if bound in EVERYWHERE:
+            names += [socket.gethostname(), *_addresses()]
+        self._names = frozenset(_plain(name) for name in names) | {"localhost"}
+
+    def refused(self, headers: Mapping[str, str], *, changes: bool) -> str | None:
+        """The key of the sentence for a request that does not come from a page of this server; None for one that does.
+
+        `changes`: whether the request may change something, as a POST does. Then the browser's word on where it comes
+        from counts even where it tells no origin.
+        """
+        host = headers.get("host", "")
+        forwarded = headers.get("x-forwarded-host", "").split(",")[0].strip()
+        if not self.knows(host) or (forwarded and not self.knows(forwarded)):
+            return "strange_host"
+        origin = headers.get("origin")
+        if origin is not None and _place(origin) not in (_place(f"//{host}"), _place(f"//{forwarded}")):
+            return "strange_origin"
+        if changes and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return "strange_origin"
+        return None
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header names this server, with whatever port."""
+        name = _place(f"//{host}")[0]
+        if name in self._names:
+            return bool(name)
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+
+def _place(address: str) -> tuple[str, int | None]:
+    """Name and port of an address; no port where it is the usual one."""
+    try:
+        parts = urlsplit(address.strip())
+        name, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "", None
+    if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        return "", None
+    usual = (PORTS[parts.scheme],) if parts.scheme in PORTS else tuple(PORTS.values())
+    return _plain(name), None if port in usual else port
+
+
+def _plain(name: str) -> str:
+    name = name.strip().lower().rstrip(".").strip("[]")
+    try:
+        return ipaddress.ip_address(name).compressed
+    except ValueError:
+        return name
+
+
+def _addresses() -> list[str]:
+    known = [address.address for addresses in psutil.net_if_addrs().values() for address in addresses]
+    return [address.partition("%")[0] for address in known if ":" in address or address.count(".") == 3]
