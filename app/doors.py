@@ -111,9 +111,11 @@ class Doors:
         if self._lock is not None and not route.public and self._lock.user(request) is None:
             raise Refusal("log_in")
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() not in UNHEARD]
-        kept = {name: request.query_params.get(name) for name in route.query}
+        query = {name: request.query_params.get(name) for name in route.query}
         # One visitor who leaves would log out all who came with the same name.
-        scope["query_string"] = b"all_session=false" if route.path == "/logout" else _query(kept)
+        scope["query_string"] = (
+            b"all_session=false" if route.path == "/logout" else _query(query, asked=route.asks_query)
+        )
         return route, match.groupdict()
 
     async def _checked(self, scope: Scope, receive: Receive, route: Route, parts: dict[str, str]) -> Receive:
@@ -215,12 +217,10 @@ def _client(scope: Scope) -> str:
     return str((scope.get("client") or ("",))[0])
 
 
-def _query(kept: dict[str, str | None]) -> bytes:
-    """The query of what a route takes. Raises Refusal for a value that nobody of ours sends."""
-    given = {name: value for name, value in kept.items() if value is not None}
-    if not all(WORD.fullmatch(value) for value in given.values()):
-        raise Refusal("bad_request")
-    if ("session_hash" in kept and "session_hash" not in given) or list(kept) == ["upload_id"] != list(given):
+def _query(query: dict[str, str | None], *, asked: bool) -> bytes:
+    """The query of what a route takes. Raises Refusal for a value that no client of ours sends, or for a missing one."""
+    given = {name: value for name, value in query.items() if value is not None}
+    if not all(WORD.fullmatch(value) for value in given.values()) or (asked and len(given) < len(query)):
         raise Refusal("bad_request")
     return "&".join(f"{name}={value}" for name, value in given.items()).encode()
 

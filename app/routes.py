@@ -22,6 +22,7 @@ class Route:
     methods: tuple[str, ...] = READ
     body: Body = "none"
     query: tuple[str, ...] = ()
+    asks_query: bool = False  # whether that query must be there
     public: bool = False
     changes: bool = False
 
@@ -47,9 +48,9 @@ ROUTES = (
     Route("/gradio_api/info/?"),
     Route("/gradio_api/login_check/?"),
     Route("/gradio_api/file=(?P<upload>.+)"),
-    Route("/gradio_api/upload_progress", query=("upload_id",)),
+    Route("/gradio_api/upload_progress", query=("upload_id",), asks_query=True),
     _post("/gradio_api/upload", "files", "upload_id"),
-    Route("/gradio_api/queue/data", query=("session_hash",)),
+    Route("/gradio_api/queue/data", query=("session_hash",), asks_query=True),
     _post("/gradio_api/queue/join", "join"),
     Route(f"/gradio_api/heartbeat/{SESSION}", ("GET",)),
     _post("/gradio_api/cancel", "cancel"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,8 @@ FLAGS = [
     "--disable-sync",
 ]
 SECOND = 1000  # as browsers count
+SECRET = secrets.token_hex(16)  # stands in the servers' environments; nobody may ever read it there
+PASSWORD = "guest:a-good-word"
 TABS = ("compare", "maths", "mix", "evolution")
 # The app on a machine that takes its time over each token.
 SLOWLY = """
@@ -107,7 +110,7 @@ def serve(folder: Path, *more: str, slowly: bool = False) -> Iterator[Served]:
     command = [sys.executable, *program, "--port", str(port), "--studies", str(served.studies), *more]
     scratch = folder / "scratch"
     scratch.mkdir()
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch), "EVOVLM_TEST_SECRET": SECRET}
     with served.logfile.open("w", encoding="utf-8") as sink:
         process = subprocess.Popen(command, cwd=ROOT, stderr=sink, stdout=sink, env=environment)
     try:
@@ -129,6 +132,12 @@ def serve(folder: Path, *more: str, slowly: bool = False) -> Iterator[Served]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The app on the zoo, without a study."""
     yield from serve(tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="session")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app on the zoo, behind a password."""
+    yield from serve(tmp_path_factory.mktemp("locked"), "--auth", PASSWORD)
 
 
 @pytest.fixture(scope="session")
