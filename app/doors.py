@@ -113,9 +113,8 @@ class Doors:
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() not in UNHEARD]
         query = {name: request.query_params.get(name) for name in route.query}
         # One visitor who leaves would log out all who came with the same name.
-        scope["query_string"] = (
-            b"all_session=false" if route.path == "/logout" else _query(query, asked=route.asks_query)
-        )
+        leaves = route.path == "/logout"
+        scope["query_string"] = b"all_session=false" if leaves else _query(query, asked=route.asks_query)
         return route, match.groupdict()
 
     async def _checked(self, scope: Scope, receive: Receive, route: Route, parts: dict[str, str]) -> Receive:
@@ -218,7 +217,7 @@ def _client(scope: Scope) -> str:
 
 
 def _query(query: dict[str, str | None], *, asked: bool) -> bytes:
-    """The query of what a route takes. Raises Refusal for a value that no client of ours sends, or for a missing one."""
+    """The query of what a route takes. Raises Refusal for a value that no client sends, or a missing one."""
     given = {name: value for name, value in query.items() if value is not None}
     if not all(WORD.fullmatch(value) for value in given.values()) or (asked and len(given) < len(query)):
         raise Refusal("bad_request")

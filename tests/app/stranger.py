@@ -95,6 +95,15 @@ class Stranger:
             answer.body += self.stream(f"/gradio_api/queue/data?session_hash={session}", end)
         return answer
 
+    def upload(self, name: str, content: bytes) -> str:
+        """Where the server says that it keeps the file."""
+        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+        form = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = self.ask("POST", "/gradio_api/upload", head.encode() + content + b"\r\n--x--\r\n", **form)
+        assert answer.status == 200, answer.text
+        (path,) = json.loads(answer.body)
+        return str(path)
+
     def log_in(self, password: str) -> Answer:
         """Give a NAME:PASSWORD, and keep the cookie where it is right."""
         name, _, word = password.partition(":")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,7 +46,6 @@ REVIEWED = {
     "evolution-go-on.click(evolution-study evolution-trials state)",
 }
 WRAPPED: dict[str, Callable[[Any], Any]] = {
-    "alone": lambda file: file,
     "in a list": lambda file: [file],
     "in a dict": lambda file: {"image": file, "caption": None},
     "nested": lambda file: {"a": [{"b": [[file]]}]},
@@ -95,14 +95,16 @@ class Attack:
             list(crowd.map(lambda attempt: self._try(*attempt), attempts))
 
     def at_every_position(self, values: dict[str, Any]) -> list[tuple[str, Callable[[Stranger], bytes]]]:
-        """An attempt for each event, position and value; one position too many takes what events without inputs get."""
+        """An attempt for each event, position and value; also one as what was selected, and one as an input too many."""
         attempts = []
         for event in self.config["dependencies"]:
-            usual = self.usual(event)
-            for place, (name, value) in itertools.product(range(len(usual) + 1), values.items()):
+            usual, called = self.usual(event), self.signature(event)
+            for place, (name, value) in itertools.product(range(len(usual)), values.items()):
                 data = [*usual[:place], value, *usual[place + 1 :]]
-                told = f"{self.signature(event)} [{place}] {name}"
-                attempts.append((told, self._sending(event, data, value if place == len(usual) else None)))
+                attempts.append((f"{called} [{place}] {name}", self._sending(event, data, None)))
+            name, value = next(iter(values.items()))
+            attempts.append((f"{called} [chosen] {name}", self._sending(event, usual, value)))
+            attempts.append((f"{called} [beyond] {name}", self._sending(event, [*usual, value], None)))
         return attempts
 
     def _sending(self, event: dict[str, Any], data: list[Any], chosen: Any) -> Callable[[Stranger], bytes]:
@@ -140,8 +142,9 @@ class Attack:
         return {"state": None, "dataset": 0, "browserstate": ""}.get(kind, value)
 
 
-def values(files: dict[str, Any], *wrappings: str) -> dict[str, Any]:
-    return {f"{name} {wrapping}": WRAPPED[wrapping](file) for wrapping in wrappings for name, file in files.items()}
+def values(files: dict[str, Any]) -> dict[str, Any]:
+    """Every file alone, and one in every wrapping."""
+    return files | {f"file {how}": wrap(files["file"]) for how, wrap in WRAPPED.items()}
 
 
 def test_every_event_has_been_looked_at(served: Served, prey: Prey):
@@ -153,7 +156,7 @@ def test_every_event_has_been_looked_at(served: Served, prey: Prey):
 
 def test_no_event_gives_a_file_away_or_fetches_an_address(served: Served, prey: Prey):
     attack = Attack(served, prey)
-    attack.run(attack.at_every_position(values(prey.files(), *WRAPPED)))
+    attack.run(attack.at_every_position(values(prey.files())))
     assert attack.found == []
     assert prey.asked == []
     assert max(attack.statuses) < 500
@@ -163,14 +166,15 @@ def test_the_named_endpoints_give_no_file_away(served: Served, prey: Prey):
     attack = Attack(served, prey)
     attempts = []
     for event in attack.config["dependencies"]:
-        usual = attack.usual(event)
-        for place, (name, value) in itertools.product(range(len(usual)), values(prey.files(), *WRAPPED).items()):
+        usual, public = attack.usual(event), event["api_visibility"] == "public"
+        sent = values(prey.files()) if public else {"file": prey.files()["file"]}
+        for place, (name, value) in itertools.product(range(len(usual)), sent.items()):
             data = [*usual[:place], value, *usual[place + 1 :]]
             attempts.append((f"{event['api_name']} [{place}] {name}", _calling(event, data)))
-        if event["api_visibility"] != "public":
+        if not public:
             continue
         names = [p["parameter_name"] for p in _info(attack)[f"/{event['api_name']}"]["parameters"]]
-        for name, (told, value) in itertools.product(names, values(prey.files(), *WRAPPED).items()):
+        for name, (told, value) in itertools.product(names, sent.items()):
             attempts.append((f"v2 {event['api_name']} {name} {told}", _naming(event, name, names, value)))
     attack.run(attempts)
     assert attack.found == []
@@ -213,7 +217,9 @@ def test_who_is_logged_in_reads_no_more(locked: Served, prey: Prey):
     guest = Stranger(locked.url)
     assert guest.log_in(PASSWORD).status == 200
     attack = Attack(locked, prey, Cookie=guest.headers["Cookie"])
-    attack.run(attack.at_every_position(values(prey.files(), "alone", "in a list")))
+    files = prey.files()
+    some = {name: files[name] for name in ("file", "picture", "environment")}
+    attack.run(attack.at_every_position(some | {"file in a list": [files["file"]]}))
     assert attack.found == []
     assert prey.asked == []
 
@@ -238,7 +244,8 @@ def test_without_the_password_no_event_and_no_page_answers(locked: Served, serve
 def test_no_request_hangs_the_server(served: Served, prey: Prey):
     attack = Attack(served, prey)
     started = time.monotonic()
-    attack.run(attack.at_every_position(values(prey.hangs(), "alone", "in a list", "in a dict")))
+    zero, fifo = prey.hangs().values()
+    attack.run(attack.at_every_position({"zero": zero, "fifo": fifo, "both in a list": [zero, fifo]}))
     assert attack.found == []
     served.health()
     assert time.monotonic() - started < 60
@@ -247,14 +254,8 @@ def test_no_request_hangs_the_server(served: Served, prey: Prey):
 def test_no_spelling_of_a_path_is_fetched(served: Served, prey: Prey):
     stranger, hidden = Stranger(served.url), prey.files()["file"]["path"]
     spellings = [file["path"] for file in (prey.files() | prey.hangs()).values()]
-    spellings += [
-        f"/{hidden}",
-        f"//{hidden}",
-        hidden.replace("/", "%2F"),
-        hidden.replace("/", "\\"),
-        f"{hidden}\x00.png",
-    ]
-    spellings += [f"/dev/shm/..{hidden}", "app/offers.py", ".", "..", "~", "", "/proc/self/fd/0"]
+    spellings += [f"/{hidden}", f"//{hidden}", hidden.replace("/", "%2F"), hidden.replace("/", "\\")]
+    spellings += [f"{hidden}\x00.png", f"/dev/shm/..{hidden}", "app/offers.py", ".", "..", "~", "/proc/self/fd/0"]
     for way, path in itertools.product(("file=", "file/", "proxy=", "stream/", "custom_component/"), spellings):
         answer = stranger.ask("GET", f"/gradio_api/{way}{path}", Range="bytes=0-1-2")
         assert answer.status in (403, 404), (way, path)
@@ -268,12 +269,7 @@ def test_no_spelling_of_a_path_is_fetched(served: Served, prey: Prey):
 
 def test_an_upload_is_taken_where_a_picture_belongs_and_nowhere_else(served: Served, prey: Prey):
     stranger, attack = Stranger(served.url), Attack(served, prey)
-    picture = open(prey.files()["picture"]["path"], "rb").read()
-    form = (
-        b'--x\r\nContent-Disposition: form-data; name="files"; filename="mine.png"\r\n\r\n' + picture + b"\r\n--x--\r\n"
-    )
-    up = stranger.ask("POST", "/gradio_api/upload", form, **{"Content-Type": "multipart/form-data; boundary=x"})
-    (path,) = json.loads(up.body)
+    path = stranger.upload("mine.png", Path(prey.files()["picture"]["path"]).read_bytes())
     mine = {"path": path, "meta": {"_type": "gradio.FileData"}}
     web = mine | {"url": f"http://127.0.0.1:{prey.port}/x.png"}
     taken = []
@@ -293,10 +289,7 @@ def test_an_upload_is_taken_where_a_picture_belongs_and_nowhere_else(served: Ser
 def test_an_upload_that_is_a_drawing_is_not_shown_as_one(served: Served):
     """A drawing may hold a script; Gradio would serve it as a picture once it was named in a request."""
     stranger = Stranger(served.url)
-    drawing = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
-    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.svg"\r\n\r\n' + drawing + b"\r\n--x--\r\n"
-    up = stranger.ask("POST", "/gradio_api/upload", form, **{"Content-Type": "multipart/form-data; boundary=x"})
-    (path,) = json.loads(up.body)
+    path = stranger.upload("a.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
     (event,) = [e for e in json.loads(stranger.ask("GET", "/config").body)["dependencies"] if e["api_name"] == "check"]
     stranger.event(event, [{"path": path, "meta": {"_type": "gradio.FileData"}}, None], "drawer")
     shown = stranger.ask("GET", f"/gradio_api/file={path}")
@@ -308,8 +301,8 @@ def test_an_upload_that_is_a_drawing_is_not_shown_as_one(served: Served):
 def test_the_secret_would_be_seen_if_it_were_read(served: Served, prey: Prey):
     """The test's own eyes: each of the ways in which the prey may show is told."""
     files = prey.files()
-    assert prey.found_in(open(files["file"]["path"], "rb").read()) == "bytes"
-    assert prey.found_in(open(files["picture"]["path"], "rb").read()) == "picture"
+    assert prey.found_in(Path(files["file"]["path"]).read_bytes()) == "bytes"
+    assert prey.found_in(Path(files["picture"]["path"]).read_bytes()) == "picture"
     assert prey.found_in(json.dumps(files["link"]).encode()) == "path"
     assert prey.found_in(f"EVOVLM_TEST_SECRET={SECRET}".encode()) == "bytes"
     assert prey.found_in(b"nothing") is None
