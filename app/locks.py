@@ -82,7 +82,8 @@ def say_little(inner: Any) -> None:
         status = error.status_code if isinstance(error, HTTPException) else 400
         if isinstance(error, HTTPException) and status in KEPT:
             return JSONResponse({"detail": error.detail}, status, error.headers)
-        answer = turned_away(request.scope, Refusal(KEYS.get(status, "bad_request")))
+        wrong = status == 400 and request.url.path.startswith("/login")
+        answer = turned_away(request.scope, Refusal("wrong_password" if wrong else KEYS.get(status, "bad_request")))
         answer.status_code = status
         return answer
 

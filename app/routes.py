@@ -32,7 +32,7 @@ class Route:
 
 
 def _post(path: str, body: Body, *query: str, public: bool = False) -> Route:
-    return Route(path, ("POST",), body, query, public, changes=True)
+    return Route(path, ("POST",), body, query, public=public, changes=True)
 
 
 ROUTES = (

@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Request, Response
+from starlette.routing import Mount
 
 from app.doors import Doors
 from app.heap import give_back
@@ -112,7 +113,7 @@ def build_server(
         favicon_path=str(ICON),
     )
     page.shut()
-    inner = page.app
+    inner = next(route.app for route in server.routes if isinstance(route, Mount))  # page.app is another
     say_little(inner)
     lock = PasswordLock(inner) if auth else None
     server.add_middleware(Doors, page=page, uploads=Path(pictures), hosts=Hosts(where, names), lock=lock)

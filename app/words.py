@@ -184,6 +184,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "ほかのサイトのページからは使えません。",
         "The app cannot be used from another site's page.",
     ),
+    "wrong_password": ("名前かパスワードが違います。", "Wrong name or password."),
     "log_in": ("ログインしてください。", "Log in first."),
     "log_in_later": (
         "パスワードの間違いが続きました。{seconds}秒待ってください。",

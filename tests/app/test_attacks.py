@@ -95,7 +95,7 @@ class Attack:
             list(crowd.map(lambda attempt: self._try(*attempt), attempts))
 
     def at_every_position(self, values: dict[str, Any]) -> list[tuple[str, Callable[[Stranger], bytes]]]:
-        """An attempt for each event, position and value; also one as what was selected, and one as an input too many."""
+        """An attempt for each event, position and value; also one as an input too many, or as what was selected."""
         attempts = []
         for event in self.config["dependencies"]:
             usual, called = self.usual(event), self.signature(event)
@@ -103,7 +103,8 @@ class Attack:
                 data = [*usual[:place], value, *usual[place + 1 :]]
                 attempts.append((f"{called} [{place}] {name}", self._sending(event, data, None)))
             name, value = next(iter(values.items()))
-            attempts.append((f"{called} [chosen] {name}", self._sending(event, usual, value)))
+            if not usual:
+                attempts.append((f"{called} [chosen] {name}", self._sending(event, usual, value)))
             attempts.append((f"{called} [beyond] {name}", self._sending(event, [*usual, value], None)))
         return attempts
 
