@@ -18,10 +18,10 @@ from app.house import PRIVATE, House
 from app.looks import JAPANESE
 from app.plotwords import in_language
 from app.searches import MOST_ITEMS, MOST_TRIALS
+from app.shown_recipe import shown_recipe
 from app.studyview import changed_answers, held_out_table, stamp, starting_line, state_line
 from app.words import Language, say
 from evovlm.errors import StudyError
-from evovlm.recipe_file import recipe_text
 from evovlm.report.data import StudyData, read_study
 from evovlm.report.figures import Figure, history_figures, parameter_figures, score_figure
 
@@ -122,7 +122,7 @@ def _look(house: House, name: str | None, before: Any, language: Language) -> li
         figures = [figure and in_language(figure, study, language) for figure in _figures(study)]
         alts = "".join(f'<p class="sr-only">{escape(figure.alt)}</p>' for figure in figures if figure is not None)
         words = held_out_table(study, language) + changed_answers(study, language) + alts
-        recipe = gr.update(value=recipe_text(study.winner) if study.winner else "", visible=study.winner is not None)
+        recipe = gr.update(value=shown_recipe(study.winner) if study.winner else "", visible=study.winner is not None)
         return [now, state_line(study, house.searches, language), *map(_drawn, figures), words, recipe, *able]
 
 

@@ -22,9 +22,9 @@ from app.mixing import candidate
 from app.offers import Offer
 from app.picking import example_texts, pick_picture
 from app.samples import visitor_item
+from app.shown_recipe import shown_recipe
 from app.streaming import Reply, answer
 from app.words import Language
-from evovlm.recipe_file import recipe_text
 
 
 class Mixer:
@@ -115,7 +115,7 @@ def _add_saving(house: House, board: Board, saved: Any) -> None:
     def save(name: str, parameters: Any, method: str, seed: float, language: Language) -> Any:
         with guarded("save", language):
             recipe = candidate(house.offering.kitchen(name), parameters, method, seed)
-            return gr.update(value=recipe_text(recipe), visible=True)
+            return gr.update(value=shown_recipe(recipe), visible=True)
 
     inputs = [board.recipe, board.parameters, board.method, board.seed, house.language]
     board.save.click(save, inputs, saved, **PRIVATE)
@@ -134,7 +134,7 @@ def _add_api(house: House, mixer: Mixer, shared: list[Any]) -> None:
                 raise Refusal("bad_parameters")
             *_, last = mixer.ask(recipe, parameters, method, seed, image, question)
             made = candidate(house.offering.kitchen(recipe), parameters, method, seed)
-            return last[0] | {"recipe": recipe_text(made)}
+            return last[0] | {"recipe": shown_recipe(made)}
 
     recipe, method, seed, picture, question = shared
     button.click(

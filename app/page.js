@@ -65,6 +65,15 @@
     speak(language) { document.documentElement.lang = language; name(); return language; },
   };
 
+  // The page that asks for a password says nothing by itself after too many tries.
+  const ask = window.fetch;
+  window.fetch = async (...given) => {
+    const reply = await ask(...given);
+    const paused = reply.status === 429 && new URL(reply.url).pathname === "/login";
+    if (paused) alert((await reply.clone().json()).detail);
+    return reply;
+  };
+
   const name = () => { pictures(); labels(); toasts(); };
   let waiting = 0;
   // By the clock, not by frames: those stop in a window that nobody sees.

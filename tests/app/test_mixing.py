@@ -6,7 +6,9 @@ import pytest
 
 from app.limits import Refusal
 from app.mixing import ALL, candidate, methods_for, parameters_of, shown_value, with_value
-from app.offers import Kitchen, offer
+from app.offers import Kitchen, offer, recipe_folder
+from app.shown_recipe import shown_recipe
+from evovlm.recipe_file import read_recipe
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +52,14 @@ def test_slerp_is_offered_for_two_sources_alone(kitchens: tuple[Kitchen, ...]):
 def test_parameters_that_are_none_are_refused(kitchens: tuple[Kitchen, ...], parameters: object):
     with pytest.raises(Refusal):
         candidate(kitchens[0], parameters, "ties", 0)
+
+
+def test_a_recipe_that_visitors_see_names_no_folder(tmp_path: Path):
+    recipe = read_recipe(recipe_folder() / "zoo-vlm.yaml")
+    assert "zoo:vlm" in shown_recipe(recipe)
+    local = recipe.sources[0].model_copy(update={"model": str(tmp_path / "private" / "my-model")})
+    data = recipe.data and recipe.data.model_copy(update={"test": f"vqa@{tmp_path}/items.jsonl:test"})
+    shown = shown_recipe(recipe.model_copy(update={"sources": (local, *recipe.sources[1:]), "data": data}))
+    assert "my-model" in shown
+    assert str(tmp_path) not in shown
+    assert "private" not in shown
