@@ -30,6 +30,7 @@ from app.words import preferred, say
 MOST_JSON = 256_000  # bytes of a request that is no file
 MOST_LOGIN = 4_000
 PATIENCE = 15.0  # seconds for such a body to arrive
+FORM = re.compile(r"multipart/form-data;.*boundary=[^;\s]")
 WORD = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 STATUS = {
     "strange_host": 403,
@@ -53,6 +54,9 @@ class Lock(Protocol):
 
     def user(self, request: Request) -> str | None:
         """The name of who is logged in, or None."""
+
+    def leave(self, request: Request) -> None:
+        """Forget who is logged in."""
 
     def door(self, request: Request) -> Response:
         """The page that asks for the password."""
@@ -112,8 +116,10 @@ class Doors:
             raise Refusal("log_in")
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() not in UNHEARD]
         query = {name: request.query_params.get(name) for name in route.query}
-        # One visitor who leaves would log out all who came with the same name.
         leaves = route.path == "/logout"
+        if leaves and self._lock is not None:
+            self._lock.leave(request)
+        # Gradio would log out all who came with the same name.
         scope["query_string"] = b"all_session=false" if leaves else _query(query, asked=route.asks_query)
         return route, match.groupdict()
 
@@ -127,7 +133,7 @@ class Doors:
         if "event" in parts and not self._known(parts["event"]):
             raise Refusal("no_event")
         if route.body == "files":
-            if not Headers(scope=scope).get("content-type", "").startswith("multipart/form-data"):
+            if not FORM.match(Headers(scope=scope).get("content-type", "")):
                 raise Refusal("bad_request")
             return receive
         if route.body == "none":

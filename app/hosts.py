@@ -40,7 +40,8 @@ class Hosts:
         if not self.knows(host) or (forwarded and not self.knows(forwarded)):
             return "strange_host"
         origin = headers.get("origin")
-        if origin is not None and _place(origin) not in (_place(f"//{host}"), _place(f"//{forwarded}")):
+        own = [_place(f"//{name}") for name in (host, forwarded) if name]
+        if origin is not None and _place(origin) not in own:
             return "strange_origin"
         if changes and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return "strange_origin"

@@ -48,11 +48,18 @@ class PasswordLock:
 
     def user(self, request: Request) -> str | None:
         """The name of who is logged in, or None."""
-        for kind in ("access-token", "access-token-unsecure"):
-            name: str | None = self.inner.tokens.get(request.cookies.get(f"{kind}-{self.inner.cookie_id}"))
-            if name is not None:
-                return name
-        return None
+        names: list[str] = [self.inner.tokens[token] for token in self._tokens(request)]
+        return names[0] if names else None
+
+    def leave(self, request: Request) -> None:
+        """Forget who is logged in, there and nowhere else."""
+        for token in self._tokens(request):
+            self.inner.tokens.pop(token, None)
+
+    def _tokens(self, request: Request) -> list[str]:
+        kinds = ("access-token", "access-token-unsecure")
+        given = [request.cookies.get(f"{kind}-{self.inner.cookie_id}") for kind in kinds]
+        return [token for token in given if token is not None and token in self.inner.tokens]
 
     def door(self, request: Request) -> Response:
         """The page that asks for the password. Gradio's own has the names of all models in it."""
