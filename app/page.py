@@ -55,7 +55,8 @@ def build_page(
                 watch = build_evolution(house, may_search=may_search)
         _connect(page, speak, language, switch)
         watch(page.load)
-    return page.queue(max_size=QUEUED, default_concurrency_limit=8)
+    # Not `api_open`: whoever posts to /run would have a model at once, past the line and beside whoever has it.
+    return page.queue(max_size=QUEUED, api_open=False, default_concurrency_limit=8)
 
 
 def _head(speak: Speaker) -> Any:

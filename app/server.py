@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 
 from app.heap import give_back
 from app.limits import MOST_BYTES
+from app.load import Load
 from app.looks import CSS, ICON, head, theme
 from app.searches import Searches
 from app.shelf import Shelf
@@ -66,9 +68,10 @@ def build_server(
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
-        tidying = asyncio.create_task(give_back())
+        tidying = [asyncio.create_task(task) for task in (give_back(), load.uploads.tidy())]
         yield
-        tidying.cancel()
+        for task in tidying:
+            task.cancel()
         searches.close()
         shutil.rmtree(pictures, ignore_errors=True)  # here, for a signal ends the process right after
 
@@ -82,6 +85,8 @@ def build_server(
             "models_loaded": len(shelf.loaded),
             "model_bytes": shelf.nbytes,
             "searching": running is not None,
+            "waiting": len(load.line),
+            "sessions": len(load.sessions),
         }
 
     server.add_api_route("/healthz", healthz, methods=["GET"])
@@ -105,4 +110,5 @@ def build_server(
         head=head(),
         favicon_path=str(ICON),
     )
+    load = Load(server, page, Path(pictures))
     return server
