@@ -138,7 +138,7 @@ class Gate:
         return Denial(413, "request_too_large") if nbytes > self.allowance.request_bytes else None
 
     def _beyond_upload(self, body: Body, upload: Upload, client: str) -> Denial | None:
-        upload.nbytes, upload.files = body.nbytes, body.parts
+        upload.nbytes, upload.files = body.nbytes, max(1, body.parts)
         if body.nbytes > self.allowance.upload_bytes:
             return Denial(413, "upload_too_large")
         if body.parts > self.allowance.upload_files:

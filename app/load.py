@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import gradio as gr
 from fastapi import FastAPI
 from gradio.routes import App as GradioApp
+from gradio.routes import file_upload_statuses
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
@@ -15,7 +17,9 @@ from app.gate import Gate
 from app.line import Line
 from app.presence import Presence
 from app.sessions import Sessions
-from app.uploads import Uploads
+from app.uploads import Uploads, delete_strays
+
+TIDY_EVERY = 60.0  # seconds
 
 
 class Load:
@@ -24,7 +28,7 @@ class Load:
     def __init__(self, server: FastAPI, page: gr.Blocks, pictures: Path, allowance: Allowance = ALLOWANCE) -> None:
         gradio_app = _mounted(server)
         presence = Presence()
-        self.uploads = Uploads(pictures, allowance)
+        self._pictures = pictures
         self.line = Line(page, presence, allowance, session_joined=lambda session: self.sessions[session])
         self.sessions = Sessions(
             page,
@@ -41,10 +45,29 @@ class Load:
                 gradio_app=gradio_app,
                 line=self.line,
                 presence=presence,
-                uploads=self.uploads,
+                uploads=Uploads(pictures, allowance),
                 allowance=allowance,
             )
         )
+
+    async def tidy(self) -> None:
+        """Delete from time to time what uploads have left behind, until cancelled."""
+        while True:
+            await asyncio.sleep(TIDY_EVERY)
+            forget_uploads()
+            await asyncio.to_thread(delete_strays, self._pictures)
+
+
+def forget_uploads() -> None:
+    """Forget the progress of uploads that are done, and of those that were asked about and never came.
+
+    Gradio keeps both for good where nobody has listened to the end.
+    """
+    known = file_upload_statuses._statuses
+    for name in list(file_upload_statuses._signals):
+        if name not in known or known[name].is_done:
+            known.pop(name, None)
+            del file_upload_statuses._signals[name]
 
 
 def _mounted(server: FastAPI) -> GradioApp:

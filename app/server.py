@@ -68,7 +68,7 @@ def build_server(
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
-        tidying = [asyncio.create_task(task) for task in (give_back(), load.uploads.tidy())]
+        tidying = [asyncio.create_task(task) for task in (give_back(), load.tidy())]
         yield
         for task in tidying:
             task.cancel()

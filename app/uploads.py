@@ -17,16 +17,15 @@ HOUR = 3600.0
 WEIGHED_EVERY = 1.0  # seconds for which the folder's weight is taken as known
 # What an upload leaves that was cut off lies on top, named by nobody; finished pictures have folders of their own.
 STRAY_AFTER = 300.0
-TIDY_EVERY = 60.0
 
 
 @dataclass
 class Upload:
-    """One request: when it began, and what of it has come in."""
+    """One request: when it began, and what of it has come in. An empty one counts as a file."""
 
     began: float = field(default_factory=time.monotonic)
     nbytes: int = 0
-    files: int = 0
+    files: int = 1
 
 
 class Uploads:
@@ -44,14 +43,15 @@ class Uploads:
 
     def begin(self, client: str) -> Upload:
         """A new upload of a client, to be counted up as it comes in."""
+        self._prune()
         upload = Upload()
         self._sent.setdefault(client, deque()).append(upload)
         return upload
 
     def is_used_up(self, client: str, *, more_bytes: int = 0, more_files: int = 0) -> bool:
         """Whether that much more is beyond what the client may send in an hour."""
-        self._prune()
-        sent = self._sent.get(client, ())
+        oldest = time.monotonic() - HOUR
+        sent = [upload for upload in self._sent.get(client, ()) if upload.began >= oldest]
         too_many = sum(upload.files for upload in sent) + more_files > self._allowance.hourly_files
         return too_many or sum(upload.nbytes for upload in sent) + more_bytes > self._allowance.hourly_bytes
 
@@ -62,13 +62,8 @@ class Uploads:
             self._weight = await asyncio.to_thread(weight, self._folder)
         return self._weight >= self._allowance.folder_bytes
 
-    async def tidy(self) -> None:
-        """Delete strays from time to time, until cancelled."""
-        while True:
-            await asyncio.sleep(TIDY_EVERY)
-            await asyncio.to_thread(delete_strays, self._folder)
-
     def _prune(self) -> None:
+        """Forget uploads that are longer ago, and clients that have no other."""
         oldest = time.monotonic() - HOUR
         for client, sent in list(self._sent.items()):
             while sent and sent[0].began < oldest:

@@ -1,11 +1,16 @@
 """What one client may upload, over plain HTTP from several addresses, and that others keep theirs."""
 
+import asyncio
+import contextlib
 import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gradio.routes import file_upload_statuses
+
+from app.load import forget_uploads
 from app.uploads import delete_strays, weight
 from benchmarks.app_load.scenes import load_scenes
 from benchmarks.app_load.visitor import API, Visitor
@@ -110,3 +115,19 @@ def test_what_lies_about_for_long_is_swept_away(tmp_path: Path):
         os.utime(path, (0, 0))
     delete_strays(tmp_path)
     assert (old.exists(), new.exists(), kept.exists()) == (False, True, True)
+
+
+def test_progress_that_nobody_follows_is_forgotten():
+    async def ask(name: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(file_upload_statuses.is_tracked(name), 0.01)
+
+    asyncio.run(ask("never came"))
+    for name in ("done", "coming"):
+        file_upload_statuses.append(name, "picture.png", b"x")
+    file_upload_statuses.set_done("done")
+    forget_uploads()
+    assert list(file_upload_statuses._signals) == list(file_upload_statuses._statuses) == ["coming"]
+    file_upload_statuses.set_done("coming")
+    forget_uploads()
+    assert not file_upload_statuses._signals
