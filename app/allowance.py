@@ -17,13 +17,12 @@ class Allowance:
     all_streams: int = 1024
     sessions: int = 256  # kept of those whose page is closed
     session_age: float = 3600.0  # seconds for which such a session is kept unused
-    request_bytes: int = 1_000_000  # of a request that uploads nothing
     upload_bytes: int = MOST_BYTES + 64_000  # of an upload: one picture, and what is written around it
     upload_files: int = 8  # in one upload
     hourly_bytes: int = 8 * MOST_BYTES  # that one client may upload in an hour
     hourly_files: int = 100  # all of a school's visitors may have one address
     folder_bytes: int = 2_000_000_000  # of the pictures of all visitors
-    discarded_bytes: int = 32_000_000  # read of a refused request, so that its sender hears why
+    discarded_bytes: int = 32_000_000  # read of a refused upload, so that its sender hears why
 
 
 ALLOWANCE = Allowance()

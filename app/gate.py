@@ -1,7 +1,7 @@
 """The gate: what every request passes before gradio sees it, as far as load goes.
 
 Knows HTTP, uploads and who is there; no models and no pages. It notes whose request it is, counts open streams, ends
-a request whose body passes what is allowed while it still comes in, and answers with a sentence.
+an upload that passes what is allowed while it still comes in, and answers with a sentence.
 """
 
 from __future__ import annotations
@@ -24,14 +24,11 @@ from app.clients import CURRENT, identify
 from app.limits import MOST_MEGABYTES
 from app.line import Line
 from app.presence import Presence
-from app.uploads import Upload, Uploads
+from app.upload_quota import Upload, UploadQuota
 from app.words import say
 
 API = "/gradio_api"
-# Both write files before anything looks at them.
-UPLOADS = (f"{API}/upload", f"{API}/component_server")
-# Writes a file for each request, for links to a page's state, which this app does not give.
-CLOSED = f"{API}/deep_link"
+UPLOAD = f"{API}/upload"
 ANSWERS = f"{API}/queue/data"
 ANSWER = re.compile(rf"{API}/call/(?:v2/)?[^/]+/(?P<event>[^/]+)")
 HEARTBEAT = re.compile(rf"{API}/heartbeat/(?P<session>[^/]+)")
@@ -53,7 +50,7 @@ class Gate:
     gradio_app: Any
     line: Line
     presence: Presence
-    uploads: Uploads
+    uploads: UploadQuota
     allowance: Allowance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,10 +62,8 @@ class Gate:
         scope.setdefault("state", {})["client"] = client
         CURRENT.set(client)
         path = scope["path"].rstrip("/")
-        if path == CLOSED:
-            await PlainTextResponse("Not found", 404)(scope, receive, send)
-        elif scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            await self._receive(scope, receive, send, path)
+        if path == UPLOAD:
+            await self._receive(scope, receive, send)
         elif (stream := self._stream(scope, path)) is not None:
             await self._keep_open(scope, receive, send, *stream)
         else:
@@ -96,10 +91,10 @@ class Gate:
                 self.line.listened(session)
             await self.app(scope, receive, send)
 
-    async def _receive(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        """Hand on a request that has a body, unless or until it passes what is allowed."""
+    async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on an upload, unless or until it passes what is allowed."""
         body = Body(receive)
-        denial = await self._meter(body, scope, path)
+        denial = await self._meter(body, scope)
         if denial is None:
 
             async def send_unless_denied(message: Message) -> None:
@@ -116,13 +111,10 @@ class Gate:
             await body.discard(self.allowance.discarded_bytes)
             await _deny(denial, scope, receive, send)
 
-    async def _meter(self, body: Body, scope: Scope, path: str) -> Denial | None:
+    async def _meter(self, body: Body, scope: Scope) -> Denial | None:
         """Set what the body is checked by as it comes in; the denial if it is one by what its headers say."""
         headers, client = Headers(scope=scope), scope["state"]["client"]
         declared = int(length) if (length := headers.get("content-length", "")).isdecimal() else 0
-        if path not in UPLOADS:
-            body.check = lambda: self._too_large(body.nbytes)
-            return self._too_large(declared)
         if declared > self.allowance.upload_bytes:
             return Denial(413, "upload_too_large")
         if self.uploads.is_used_up(client, more_bytes=declared, more_files=1):
@@ -131,13 +123,10 @@ class Gate:
             return Denial(503, "pictures_full")
         upload = self.uploads.begin(client)
         body.count_parts(headers.get("content-type", ""))
-        body.check = lambda: self._beyond_upload(body, upload, client)
+        body.check = lambda: self._beyond(body, upload, client)
         return None
 
-    def _too_large(self, nbytes: int) -> Denial | None:
-        return Denial(413, "request_too_large") if nbytes > self.allowance.request_bytes else None
-
-    def _beyond_upload(self, body: Body, upload: Upload, client: str) -> Denial | None:
+    def _beyond(self, body: Body, upload: Upload, client: str) -> Denial | None:
         upload.nbytes, upload.files = body.nbytes, max(1, body.parts)
         if body.nbytes > self.allowance.upload_bytes:
             return Denial(413, "upload_too_large")
@@ -147,7 +136,7 @@ class Gate:
 
 
 class Body:
-    """A request's body as it comes in, counted. `check` says after each piece whether it is too much.
+    """An upload's body as it comes in, counted. `check` says after each piece whether it is too much.
 
     Whoever reads it is told by starlette's MultiPartException, after which gradio deletes what it has written.
     """

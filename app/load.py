@@ -17,7 +17,7 @@ from app.gate import Gate
 from app.line import Line
 from app.presence import Presence
 from app.sessions import Sessions
-from app.uploads import Uploads, delete_strays
+from app.upload_quota import UploadQuota, delete_strays
 
 TIDY_EVERY = 60.0  # seconds
 
@@ -45,7 +45,7 @@ class Load:
                 gradio_app=gradio_app,
                 line=self.line,
                 presence=presence,
-                uploads=Uploads(pictures, allowance),
+                uploads=UploadQuota(pictures, allowance),
                 allowance=allowance,
             )
         )

@@ -209,7 +209,6 @@ WORDS: dict[str, tuple[str, str]] = {
         "いまはこれ以上画像を受け取れません。しばらくしてから、もう一度どうぞ。",
         "No more pictures can be taken just now; try again later.",
     ),
-    "request_too_large": ("送られた内容が大きすぎます。", "The request is too large."),
 }
 
 # What gradio itself says in the browser, where no property reaches: whole labels, and beginnings of sentences.
@@ -246,7 +245,6 @@ DENIALS = (
     "too_many_files",
     "uploads_used_up",
     "pictures_full",
-    "request_too_large",
 )
 
 

@@ -35,7 +35,7 @@ LIMITS = {
     "waiting": 4,
     "streams": 6,
     "sessions": 20,
-    "heard_within": 2.0,
+    "heard_within": 6.0,
     "hourly_files": 12,
     "hourly_bytes": 30_000_000,
 }

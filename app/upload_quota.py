@@ -1,4 +1,4 @@
-"""Uploads: what each client has sent in the last hour, and the folder that all pictures lie in.
+"""The quota of uploads: what each client has sent in the last hour, and the folder that all pictures lie in.
 
 Knows the folder and numbers; no HTTP and no gradio.
 """
@@ -28,7 +28,7 @@ class Upload:
     files: int = 1
 
 
-class Uploads:
+class UploadQuota:
     """Counts what clients send, whether or not it is kept, so that nobody fills the disk with what is refused later.
 
     Pictures are deleted when they are an hour old, so what a client sends in an hour bounds what it keeps.

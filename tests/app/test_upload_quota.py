@@ -11,7 +11,7 @@ from pathlib import Path
 from gradio.routes import file_upload_statuses
 
 from app.load import forget_uploads
-from app.uploads import delete_strays, weight
+from app.upload_quota import delete_strays, weight
 from benchmarks.app_load.scenes import load_scenes
 from benchmarks.app_load.visitor import API, Visitor
 from tests.app.conftest import LIMITS, Served, serve
