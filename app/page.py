@@ -55,8 +55,8 @@ def build_page(
                 watch = build_evolution(house, may_search=may_search)
         _connect(page, speak, language, switch)
         watch(page.load)
-    # Not `api_open`: whoever posts to /run would have a model at once, past the line and beside whoever has it.
-    return page.queue(max_size=QUEUED, api_open=False, default_concurrency_limit=8)
+    page.queue(max_size=QUEUED, default_concurrency_limit=8, api_open=False)
+    return page
 
 
 def _head(speak: Speaker) -> Any:

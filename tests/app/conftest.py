@@ -30,6 +30,23 @@ FLAGS = [
     "--disable-sync",
 ]
 SECOND = 1000  # as browsers count
+TABS = ("compare", "maths", "mix", "evolution")
+# The app on a machine that takes its time over each token.
+SLOWLY = """
+import time
+from evovlm.engines.hf import Engine
+
+stream = Engine.stream
+
+
+def slowly(self, *given):
+    for piece in stream(self, *given):
+        time.sleep(0.2)
+        yield piece
+
+
+Engine.stream = slowly
+"""
 # So low that few requests reach them.
 LIMITS = {
     "waiting": 4,
@@ -52,23 +69,6 @@ START = """
 from app.__main__ import main
 
 main()
-"""
-TABS = ("compare", "maths", "mix", "evolution")
-# The app on a machine that takes its time over each token.
-SLOWLY = """
-import time
-from evovlm.engines.hf import Engine
-
-stream = Engine.stream
-
-
-def slowly(self, *given):
-    for piece in stream(self, *given):
-        time.sleep(0.2)
-        yield piece
-
-
-Engine.stream = slowly
 """
 
 
@@ -158,19 +158,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The app with low limits on load, on a machine that takes its time."""
-    yield from serve(tmp_path_factory.mktemp("small"), slowly=True, limits=LIMITS)
-
-
-@pytest.fixture(scope="session")
-def stranger(small: Served) -> Callable[[], Caller]:
-    """Makes visitors of `small`, each with an address that nobody had before."""
-    numbers = itertools.count()
-    return lambda: Caller(small.url, address(next(numbers)), timeout=60)
-
-
-@pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """Debian's Chromium; the tests say so where there is none."""
     found = os.environ.get("EVOVLM_CHROMIUM") or shutil.which("chromium")
@@ -181,3 +168,16 @@ def chromium() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app with low limits on load, on a machine that takes its time."""
+    yield from serve(tmp_path_factory.mktemp("small"), slowly=True, limits=LIMITS)
+
+
+@pytest.fixture(scope="session")
+def stranger(small: Served) -> Callable[[], Caller]:
+    """Makes visitors of `small`, each with an address that nobody had before."""
+    numbers = itertools.count()
+    return lambda: Caller(small.url, address(next(numbers)), timeout=60)
