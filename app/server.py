@@ -18,6 +18,7 @@ from app.doors import Doors
 from app.heap import give_back
 from app.hosts import Hosts
 from app.limits import MOST_BYTES
+from app.load import Load
 from app.locks import PasswordLock, checker, say_little
 from app.looks import CSS, ICON, head, theme
 from app.safe_page import SafePage
@@ -74,9 +75,10 @@ def build_server(
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:
-        tidying = asyncio.create_task(give_back())
+        tidying = [asyncio.create_task(task) for task in (give_back(), load.tidy())]
         yield
-        tidying.cancel()
+        for task in tidying:
+            task.cancel()
         searches.close()
         shutil.rmtree(pictures, ignore_errors=True)  # here, for a signal ends the process right after
 
@@ -90,6 +92,8 @@ def build_server(
             "models_loaded": len(shelf.loaded),
             "model_bytes": shelf.nbytes,
             "searching": running is not None,
+            "waiting": len(load.line),
+            "sessions": len(load.sessions),
         }
 
     server.add_api_route("/healthz", healthz, methods=["GET"])
@@ -112,6 +116,7 @@ def build_server(
         head=head(),
         favicon_path=str(ICON),
     )
+    load = Load(server, page, Path(pictures))
     page.shut()
     inner = next(route.app for route in server.routes if isinstance(route, Mount))  # page.app is another
     say_little(inner)

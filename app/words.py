@@ -220,6 +220,28 @@ WORDS: dict[str, tuple[str, str]] = {
         "うまくいきませんでした。運営者に番号 {reference} を伝えてください。",
         "Something went wrong. Tell the operator this number: {reference}.",
     ),
+    "too_many_waiting": (
+        "待っている質問が多すぎます。答えが出てから、もう一度どうぞ。",
+        "You have too many questions waiting; wait for an answer, then ask again.",
+    ),
+    "too_many_streams": (
+        "開いているページが多すぎます。いくつか閉じてから、もう一度どうぞ。",
+        "You have too many pages open; close some, then try again.",
+    ),
+    "too_busy": (
+        "いま来ている人が多すぎます。少したってから、もう一度どうぞ。",
+        "Too many visitors are here just now; try again in a moment.",
+    ),
+    "upload_too_large": ("一度に送れる画像は {most} までです。", "One upload may hold {most} at most."),
+    "too_many_files": ("一度に送れるファイルの数を超えました。", "One upload holds too many files."),
+    "uploads_used_up": (
+        "この一時間に送れる画像の量を超えました。しばらくしてから、もう一度どうぞ。",
+        "You have sent as many pictures as one visitor may in an hour; try again later.",
+    ),
+    "pictures_full": (
+        "いまはこれ以上画像を受け取れません。しばらくしてから、もう一度どうぞ。",
+        "No more pictures can be taken just now; try again later.",
+    ),
 }
 
 # What gradio itself says in the browser, where no property reaches: whole labels, and beginnings of sentences.
@@ -247,6 +269,16 @@ GRADIO_SENTENCES: dict[str, tuple[str, str]] = {
     "Connection errored out": ("サーバーとの接続が切れました。", "The connection to the server was lost."),
     "Connection to the server was lost": ("サーバーとの接続が切れました。", "The connection to the server was lost."),
 }
+# Sentences of ours that reach the page as gradio's do: by HTTP, in English.
+DENIALS = (
+    "too_many_waiting",
+    "too_many_streams",
+    "too_busy",
+    "upload_too_large",
+    "too_many_files",
+    "uploads_used_up",
+    "pictures_full",
+)
 
 
 def say(key: str, language: Language, **facts: object) -> str:
@@ -261,7 +293,10 @@ def browser_words(most: str) -> dict[str, dict[str, dict[str, str]]]:
     `most`: what a file may weigh, in words.
     """
     too_large = {"File(s) exceed": (say("too_many_bytes", "ja", most=most), say("too_many_bytes", "en", most=most))}
-    known = {"exact": GRADIO_LABELS, "starts": GRADIO_SENTENCES | too_large}
+    denials = {say(key, "en", most=most): (say(key, "ja", most=most), say(key, "en", most=most)) for key in DENIALS}
+    # Gradio puts the status before what an upload is answered with.
+    denials |= {f"HTTP {status}: {english}": both for english, both in denials.items() for status in (413, 429, 503)}
+    known = {"exact": GRADIO_LABELS, "starts": GRADIO_SENTENCES | too_large | denials}
     return {
         kind: {english: {"ja": words[0], "en": words[1]} for english, words in table.items()}
         for kind, table in known.items()

@@ -1,5 +1,6 @@
 """A server on the zoo in a process of its own, and a browser: what the tests of the app share."""
 
+import itertools
 import json
 import os
 import secrets
@@ -9,12 +10,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks.app_load.visitor import Visitor as Caller
+from benchmarks.app_load.visitor import address
 
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = [
@@ -45,6 +49,26 @@ def slowly(self, *given):
 
 
 Engine.stream = slowly
+"""
+# So low that few requests reach them.
+LIMITS = {
+    "waiting": 4,
+    "streams": 6,
+    "sessions": 20,
+    "heard_within": 6.0,
+    "hourly_files": 12,
+    "hourly_bytes": 30_000_000,
+}
+# Puts limits in the place of the app's own; to be filled.
+LIMITED = """
+from dataclasses import replace
+from functools import partial
+import app.server
+from app.allowance import ALLOWANCE
+
+app.server.Load = partial(app.server.Load, allowance=replace(ALLOWANCE, **{limits}))
+"""
+START = """
 from app.__main__ import main
 
 main()
@@ -103,11 +127,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(folder: Path, *more: str, slowly: bool = False) -> Iterator[Served]:
+def serve(folder: Path, *more: str, slowly: bool = False, limits: dict[str, float] | None = None) -> Iterator[Served]:
+    """The app, `slowly` or not, with its own `limits` on load or others."""
     port = free_port()
     served = Served(f"http://127.0.0.1:{port}", folder / "studies", folder / "log")
-    program = ["-c", SLOWLY] if slowly else ["-m", "app"]
-    command = [sys.executable, *program, "--port", str(port), "--studies", str(served.studies), *more]
+    before = (SLOWLY if slowly else "") + (LIMITED.format(limits=limits) if limits else "")
+    started = ["-c", before + START] if before else ["-m", "app"]
+    command = [sys.executable, *started, "--port", str(port), "--studies", str(served.studies), *more]
     scratch = folder / "scratch"
     scratch.mkdir()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch), "EVOVLM_TEST_SECRET": SECRET}
@@ -151,3 +177,16 @@ def chromium() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app with low limits on load, on a machine that takes its time."""
+    yield from serve(tmp_path_factory.mktemp("small"), slowly=True, limits=LIMITS)
+
+
+@pytest.fixture(scope="session")
+def stranger(small: Served) -> Callable[[], Caller]:
+    """Makes visitors of `small`, each with an address that nobody had before."""
+    numbers = itertools.count()
+    return lambda: Caller(small.url, address(next(numbers)), timeout=60)

@@ -1,0 +1,1 @@
+"""Load on the app, as many visitors and as one hostile client."""
