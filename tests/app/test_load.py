@@ -12,7 +12,8 @@ from app.cards import HINT
 from app.clients import network
 from app.line import in_turns
 from app.words import say
-from benchmarks.app_load.visitor import API, Visitor
+from benchmarks.app_load.scenes import MODELS, load_scenes
+from benchmarks.app_load.visitor import API, Visitor, picture
 from tests.app.conftest import LIMITS, Served
 from tests.app.seen import ended, session, until
 
@@ -110,9 +111,11 @@ def test_who_stops_listening_loses_what_waits_and_what_runs(
 ):
     assert until(lambda: small.health()["waiting"] == 0)
     before, one, own = len(ended(small)), stranger(), session()
-    shown = [*PROBLEM[:3], "en"]
+    show = clicked(one, "compare-ask")  # the page's own, which writes as the answer grows
+    scene = load_scenes()[0]
+    question = [picture(one.upload(scene.png).json()[0]), scene.question, MODELS, None]
     for _ in range(WAITING):
-        one.join(clicked(one, "maths-ask"), shown, own)  # the page's own, which writes as the answer grows
+        assert one.join(show, question, own).status_code == 200
     with one.http.stream("GET", f"{API}/queue/data", params={"session_hash": own}) as reply:
         for line in reply.iter_lines():
             if "process_generating" in line:
