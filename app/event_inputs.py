@@ -66,11 +66,11 @@ def _html(_: Any, value: Any, __: Path) -> Any:
 
 
 def _number(_: Any, value: Any, __: Path) -> Any:
-    return None if value is None else _finite(value)
+    return None if value is None else _countable(value)
 
 
 def _slider(_: Any, value: Any, __: Path) -> Any:
-    return _finite(value)
+    return _countable(value)
 
 
 def _choice(_: Any, value: Any, __: Path) -> Any:
@@ -109,14 +109,21 @@ def check_plain(value: Any, depth: int = 0) -> None:
     elif isinstance(value, list):
         for part in value:
             check_plain(part, depth + 1)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif isinstance(value, int) and not isinstance(value, bool):
+        _countable(value)
+    elif isinstance(value, float):
         _finite(value)
 
 
 def _finite(value: Any) -> Any:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise Refusal("bad_value")
-    if not math.isfinite(value) or abs(value) > HIGHEST:
+    return value
+
+
+def _countable(value: Any) -> Any:
+    """A number that may be taken for a count or a seed."""
+    if abs(_finite(value)) > HIGHEST:
         raise Refusal("bad_value")
     return value
 

@@ -25,8 +25,6 @@ COLOUR = (17, 233, 94)  # of the picture that may not be read
 MENTIONED = re.compile(
     rb"""["']path["']\s*:\s*["']([^"'\\]+)|file=([^"'\\\s]+)|(/[^"'\\\s<>=:]*evovlm-app-[^"'\\\s<>]+)"""
 )
-    rb"""["']path["']\s*:\s*["']([^"'\\]+)|file=([^"'\\\s]+)|(/[^"'\\\s<>]*evovlm-app-[^"'\\\s<>]+)"""
-)
 
 
 @dataclass
