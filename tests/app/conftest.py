@@ -114,13 +114,15 @@ def serve(folder: Path, *more: str, slowly: bool = False) -> Iterator[Served]:
     with served.logfile.open("w", encoding="utf-8") as sink:
         process = subprocess.Popen(command, cwd=ROOT, stderr=sink, stdout=sink, env=environment)
     try:
-        for _ in range(600):
+        for _ in range(1500):
             assert process.poll() is None, served.logfile.read_text(encoding="utf-8")[-2000:]
             try:
                 served.health()
                 break
             except OSError:
                 time.sleep(0.2)
+        else:
+            pytest.fail("the app did not start within five minutes")
         yield served
     finally:
         process.terminate()

@@ -21,7 +21,10 @@ from tests.app.conftest import ROOT, SECRET
 PATIENCE = 10.0  # seconds for any answer; nothing that a stranger sends may take as long
 JSON = {"Content-Type": "application/json"}
 COLOUR = (17, 233, 94)  # of the picture that may not be read
-MENTIONED = re.compile(rb'"path"\s*:\s*"([^"\\]+)"|file=([^"\\\s]+)|(/[^"\\\s<>]*evovlm-app-[^"\\\s<>]+)')
+# Files that an answer names: in a field, in an address, or in whatever words.
+MENTIONED = re.compile(
+    rb"""["']path["']\s*:\s*["']([^"'\\]+)|file=([^"'\\\s]+)|(/[^"'\\\s<>=:]*evovlm-app-[^"'\\\s<>]+)"""
+)
 
 
 @dataclass

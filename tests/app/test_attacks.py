@@ -307,3 +307,6 @@ def test_the_secret_would_be_seen_if_it_were_read(served: Served, prey: Prey):
     assert prey.found_in(json.dumps(files["link"]).encode()) == "path"
     assert prey.found_in(f"EVOVLM_TEST_SECRET={SECRET}".encode()) == "bytes"
     assert prey.found_in(b"nothing") is None
+    copy = f"/tmp/evovlm-app-x/0af/{prey.token}.txt"
+    for told in ({"path": copy}, {"url": f"http://127.0.0.1/gradio_api/file={copy}"}, {"error": f"Value: {[copy]} is"}):
+        assert mentioned(json.dumps(told).encode()) == {copy}
