@@ -73,8 +73,9 @@ def test_the_start_command_and_the_health_check_work(tmp_path: Path):
     port = str(free_port())
     command = [word.replace("7860", port).replace("/data", str(tmp_path)) for word in json.loads(last("CMD"))]
     command = [word.replace("0.0.0.0", "127.0.0.1") for word in command]
-    # An empty variable, as compose gives it, must mean no password.
-    environment: dict[str, Any] = os.environ | {"EVOVLM_AUTH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    # Empty variables, as compose gives them, must mean no password and no more names.
+    empty = {"EVOVLM_AUTH": "", "EVOVLM_ALLOW_HOST": ""}
+    environment: dict[str, Any] = os.environ | empty | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     with (tmp_path / "log").open("w") as sink:
         server = subprocess.Popen(
             [sys.executable, "-m", "evovlm.cli", *command], cwd=ROOT, env=environment, stdout=sink, stderr=sink
