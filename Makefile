@@ -32,7 +32,7 @@ test: lint
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy evovlm app benchmarks
+	$(BIN)/mypy
 
 app: install
 	$(BIN)/evovlm app

@@ -8,89 +8,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Lower floors may not import higher ones; modules of one floor may, but never in a circle.
 FLOORS = {
-    6: ["__main__", "cli", "console"],
-    5: [
-        "optuna_export",
-        "report",
-        "choice",
-        "winner",
-        "evolution",
-        "searching",
-        "stages",
-        "suggest",
-        "merge_search",
-        "atlas",
-    ],
-    4: [
-        "study",
-        "scored",
-        "study_raced",
-        "study_steady",
-        "study_log",
-        "study_lock",
-        "heldout",
-        "as_is",
-        "controls",
-        "front",
-    ],
-    3: ["evaluators"],
-    2: [
-        "build",
-        "assembly",
-        "resident",
-        "mergers",
-        "device_merger",
-        "device_sources",
-        "shares",
-        "engines",
-        "check",
-        "card",
-        "carry",
-        "fold_error",
-        "item_sets",
-        "kinship",
-        "spectra",
-    ],
-    1: [
-        "gene",
-        "genome",
-        "rivals",
-        "routing",
-        "towers",
-        "vocabulary",
-        "sources",
-        "jobs",
-        "search",
-        "race",
-        "archive",
-        "skills",
-        "tasks",
-        "overlap",
-        "feed",
-        "pending",
-        "placement",
-        "recipe_file",
-        "mergekit_yaml",
-        "zoo",
-    ],
-    0: [
-        "errors",
-        "device",
-        "crew",
-        "recipe",
-        "route",
-        "folding",
-        "groups",
-        "checkpoint",
-        "checkpoint_writer",
-        "methods",
-        "kernels",
-        "draws",
-        "sums",
-        "metrics",
-        "rates",
-        "version",
-    ],
+    12: ["cli", "__main__"],
+    11: ["report"],
+    10: ["evolution"],
+    9: ["study"],
+    8: ["evaluators"],
+    7: ["engines"],
+    6: ["tasks"],
+    5: ["zoo"],
+    4: ["merging"],
+    3: ["search"],
+    2: ["recipe"],
+    1: ["models", "methods"],
+    0: ["system"],
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
 
@@ -111,7 +41,7 @@ def imports(path: Path) -> list[tuple[str, int]]:
                 found += [(f"evovlm.{alias.name}", node.lineno) for alias in node.names]
             else:
                 found.append((node.module or "", node.lineno))
-    return [(name, line) for name, line in found if name.split(".")[0] in ("evovlm", "app", "benchmarks")]
+    return [(name, line) for name, line in found if name.split(".")[0] in ("evovlm", "evovlm_app", "evovlm_benchmarks")]
 
 
 PACKAGE = sorted((ROOT / "evovlm").rglob("*.py"))
@@ -150,10 +80,10 @@ def test_no_two_modules_import_each_other():
         reach(module, ())
 
 
-@pytest.mark.parametrize("package", ["app", "benchmarks"])
+@pytest.mark.parametrize("package", ["evovlm_app", "evovlm_benchmarks"])
 def test_app_and_benchmarks_import_evovlm_and_themselves_alone(package: str):
-    other = {"app": "benchmarks", "benchmarks": "app"}[package]
-    for path in sorted((ROOT / package).rglob("*.py")):
+    other = {"evovlm_app": "evovlm_benchmarks", "evovlm_benchmarks": "evovlm_app"}[package]
+    for path in sorted((ROOT / package.removeprefix("evovlm_") / package).rglob("*.py")):
         for name, line in imports(path):
             assert name.split(".")[0] != other, f"{path}:{line}: imports {name}"
             assert name != "evovlm", f"{path}:{line}: imports the package root"

@@ -29,10 +29,10 @@ def evaluate(
       evovlm evaluate runs/demo/checkpoint --data zoo-vqa:test --json
       evovlm evaluate zoo:ja --data custom-maths@problems.jsonl:test
     """
-    from evovlm.as_is import evaluate_model
-    from evovlm.console import OUT
+    from evovlm.cli.console import OUT
+    from evovlm.evaluators.single_model import evaluate_model
+    from evovlm.system.version import hardware, versions
     from evovlm.tasks import Options, parse_split
-    from evovlm.version import hardware, versions
 
     interval, evaluation = evaluate_model(
         model, data, items, seed=seed, batch=batch, device=device, download=download, preset=preset

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evovlm.cli.options import AsJson, Device, Download, DryRun, RecipeArgument
-from evovlm.errors import UserError
+from evovlm.system.errors import UserError
 
 if TYPE_CHECKING:
-    from evovlm.choice import Watch
-    from evovlm.evolution import Plan
-    from evovlm.recipe import Stage
+    from evovlm.evolution.plan import Plan
+    from evovlm.recipe.schema import Stage
+    from evovlm.system.progress import Watch
 
 GENES_SHOWN = 60
 
@@ -79,14 +79,14 @@ def evolve(
       evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race
       evovlm evolve recipes/zoo-vlm.yaml --out runs/atlas --keep-diverse
     """
-    from evovlm.device import check_device, device_named
-    from evovlm.evolution import EvolveSettings
-    from evovlm.mergers import Keeping, refuse_cpu
-    from evovlm.race import RaceSettings
-    from evovlm.recipe_file import read_recipe
+    from evovlm.evolution.plan import EvolveSettings
+    from evovlm.evolution.search_loop import Workers
+    from evovlm.evolution.stages import evolve_stages, plan_first
+    from evovlm.merging.live.choose import Keeping, refuse_cpu
+    from evovlm.recipe.yaml_file import read_recipe
     from evovlm.report import write_report
-    from evovlm.searching import Workers
-    from evovlm.stages import evolve_stages, plan_first
+    from evovlm.search.race import RaceSettings
+    from evovlm.system.device import check_device, device_named
 
     if ray is None and (workers is not None or time_limit is not None):
         raise UserError("--workers and --time-limit belong to --ray; add `--ray auto`")
@@ -129,7 +129,7 @@ def evolve(
 @contextmanager
 def _watch(*, as_json: bool) -> Iterator[Watch]:
     """Who shows the progress: JSON lines, bars on a terminal, plain lines elsewhere."""
-    from evovlm.console import ERR, BarWatch, JsonWatch, LineWatch, bars
+    from evovlm.cli.console import ERR, BarWatch, JsonWatch, LineWatch, bars
 
     if as_json:
         yield JsonWatch()
@@ -141,7 +141,7 @@ def _watch(*, as_json: bool) -> Iterator[Watch]:
 
 
 def _print_second_stage(then: Stage, trials: int | None) -> None:
-    from evovlm.console import OUT
+    from evovlm.cli.console import OUT
 
     OUT.print(
         f"then routes among the sources and the {then.winners} best with {then.search.algorithm}:"
@@ -150,7 +150,7 @@ def _print_second_stage(then: Stage, trials: int | None) -> None:
 
 
 def _print_plan(plan: Plan) -> None:
-    from evovlm.console import OUT, findings_table
+    from evovlm.cli.console import OUT, findings_table
 
     OUT.print(findings_table(plan.assembly.findings))
     OUT.print(
@@ -165,11 +165,12 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
-    from evovlm import study_log
-    from evovlm.console import OUT, answers_table, held_out_table, profile_table, told_luck
+    from evovlm.cli.console import OUT, answers_table, held_out_table, profile_table, told_luck
+    from evovlm.study import log as study_log
+    from evovlm.system import files
 
     OUT.print(held_out_table(result))
-    rows = list(study_log.read_rows(out / study_log.HELD_OUT_ANSWERS))
+    rows = list(files.read_rows(out / study_log.HELD_OUT_ANSWERS))
     OUT.print(answers_table(rows, [*result["held_out"]["sources"], "evolved"]))
     chosen = result["selection"]
     OUT.print(
@@ -181,7 +182,7 @@ def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
     if "front" in result:
         OUT.print(f"front       {len(result['front']['points'])} recipes in {out / study_log.FRONT}")
     if (out / study_log.ATLAS).exists():
-        atlas = study_log.read_json(out / study_log.ATLAS)
+        atlas = files.read_json(out / study_log.ATLAS)
         skills = " and ".join(atlas["axes"])
         OUT.print(f"atlas       {len(atlas['cells'])} recipes by {skills} in {out / study_log.ATLAS_RECIPES}")
     OUT.print(f"report      {page}")

@@ -24,10 +24,10 @@ def merge(
       evovlm merge recipes/zoo-vlm.yaml merged
       evovlm merge their-mergekit-recipe.yml merged --dry-run
     """
-    from evovlm.assembly import assemble
-    from evovlm.build import build_checkpoint, output_tensors
-    from evovlm.console import ERR, OUT, bars, findings_table, size
-    from evovlm.recipe_file import read_recipe
+    from evovlm.cli.console import ERR, OUT, bars, findings_table, size
+    from evovlm.merging.assembly import assemble
+    from evovlm.merging.build import build_checkpoint, output_tensors
+    from evovlm.recipe.yaml_file import read_recipe
 
     assembly = assemble(read_recipe(recipe), recipe.parent, download=download, out=out)
     told = [finding for finding in assembly.findings if finding.level == "warning" or dry_run]

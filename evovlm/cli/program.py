@@ -20,7 +20,7 @@ from evovlm.cli.recipe import recipe_app
 from evovlm.cli.study import export, report
 from evovlm.cli.suggest import suggest
 from evovlm.cli.zoo import zoo_app
-from evovlm.errors import UserError
+from evovlm.system.errors import UserError
 
 app = typer.Typer(
     help="Breed new models out of existing ones: merge recipes found by evolution, no training.",

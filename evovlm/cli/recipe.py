@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli.options import AsJson, Download, RecipeArgument
-from evovlm.errors import UserError
+from evovlm.system.errors import UserError
 
 recipe_app = typer.Typer(help="Check, show and convert recipes.", no_args_is_help=True)
 
@@ -19,10 +19,10 @@ def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: As
 
     Example: evovlm recipe check recipes/zoo-vlm.yaml
     """
-    from evovlm.assembly import open_models
-    from evovlm.check import check_recipe
-    from evovlm.console import ERR, OUT, findings_table
-    from evovlm.recipe_file import read_recipe
+    from evovlm.cli.console import ERR, OUT, findings_table
+    from evovlm.merging.assembly import open_models
+    from evovlm.merging.check import check_recipe
+    from evovlm.recipe.yaml_file import read_recipe
 
     loaded = read_recipe(recipe)
     base, sources = open_models(loaded, recipe.parent, download=download)
@@ -49,8 +49,8 @@ def recipe_convert(
       evovlm recipe convert recipes/zoo-llm.yaml --to mergekit
       evovlm recipe convert their-merge.yml --to evovlm > ours.yaml
     """
-    from evovlm.mergekit_yaml import write_mergekit
-    from evovlm.recipe_file import read_recipe, recipe_text
+    from evovlm.recipe.mergekit import write_mergekit
+    from evovlm.recipe.yaml_file import read_recipe, recipe_text
 
     writers = {"mergekit": write_mergekit, "evovlm": recipe_text}
     if to not in writers:

@@ -28,7 +28,7 @@ def export(
 
     Example: evovlm export runs/demo --storage sqlite:///optuna.db
     """
-    from evovlm.optuna_export import export_optuna
+    from evovlm.report.optuna_export import export_optuna
 
     count = export_optuna(study, storage, name or study.resolve().name)
     print(f"{storage}: {count} trials")

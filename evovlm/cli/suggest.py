@@ -27,9 +27,9 @@ def suggest(
       evovlm suggest zoo:ja zoo:math zoo:math2 --base zoo:base --data zoo-maths:search
       evovlm suggest my-models --base my-base --data zoo-maths:search --picture kin.svg
     """
-    from evovlm.console import OUT, bars, suggestions_table
-    from evovlm.kinship import draw_kinship
-    from evovlm.suggest import suggest as advise
+    from evovlm.cli.console import OUT, bars, suggestions_table
+    from evovlm.evolution.suggest.advise import suggest as advise
+    from evovlm.evolution.suggest.kinship import draw_kinship
 
     if len(models) == 1 and Path(models[0]).is_dir():
         models = sorted(str(path.parent) for path in Path(models[0]).glob("*/config.json"))

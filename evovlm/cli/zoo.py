@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli.options import AsJson
-from evovlm.errors import UserError
+from evovlm.system.errors import UserError
 
 zoo_app = typer.Typer(help="The small models that come with evovlm.", no_args_is_help=True)
 
@@ -20,8 +20,8 @@ def zoo_list(as_json: AsJson = False) -> None:
 
     Example: evovlm zoo list
     """
-    from evovlm.console import OUT, size
-    from evovlm.zoo.manifest import ZOO_MODELS, zoo_folder
+    from evovlm.cli.console import OUT, size
+    from evovlm.models.zoo_models import ZOO_MODELS, zoo_folder
 
     rows = {name: zoo_folder(name) for name in ZOO_MODELS}
     if as_json:
@@ -48,7 +48,7 @@ def zoo_train(
       evovlm zoo train --out my-zoo --scale 0.01     (a minute on a CPU, to see it run)
       evovlm zoo train --out my-medium-zoo --size medium --device cuda
     """
-    from evovlm.console import ERR
+    from evovlm.cli.console import ERR
     from evovlm.zoo.train import train_zoo
 
     if out.exists() and any(out.iterdir()):

@@ -31,15 +31,15 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.device import check_device
 from evovlm.engines.lean import Lean
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines.schedule import Spent
 from evovlm.engines.tower_view import view_of
-from evovlm.errors import CheckpointError
-from evovlm.pending import Pending
+from evovlm.merging.live.lazy import Pending
+from evovlm.system.device import check_device
+from evovlm.system.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
 
 # Progress is shown by whoever asks for answers, not by every load.

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.device import current_gpu
 from evovlm.engines.eight_bit import follow_weights, in_eight_bits
 from evovlm.engines.grouping import group_prompts
 from evovlm.engines.memory import chunk_tokens, is_out_of_memory, new_runner
@@ -22,6 +21,7 @@ from evovlm.engines.runner import Runner
 from evovlm.engines.sampling import sampler
 from evovlm.engines.schedule import Rules, Schedule, Spent
 from evovlm.engines.tower_view import Tower
+from evovlm.system.device import current_gpu
 
 
 class Lean:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from evovlm.route import Step
+from evovlm.recipe.route import Step
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.protocol import Generation, Item
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from evovlm.engines.hf import Engine
 from evovlm.engines.prefix import PrefixMemory
 from evovlm.engines.prompts import Prompt
-from evovlm.route import Step
+from evovlm.recipe.route import Step
 from evovlm.tasks.protocol import Generation
 
 Pool = Mapping[tuple[str, int], nn.Module]  # the layers of all sources, by source and index

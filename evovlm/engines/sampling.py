@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.protocol import Generation
 
 # Logits [rows, vocabulary] and which prompt each row is [rows] -> value and token, both [rows].

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evovlm.pending import Pending
+from evovlm.merging.live.lazy import Pending
 
 KNOWN_LAYERS = ("MistralDecoderLayer", "LlamaDecoderLayer", "Qwen2DecoderLayer")
 # Rotary tables of these kinds do not depend on how long the text is.

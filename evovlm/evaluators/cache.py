@@ -14,8 +14,8 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Protocol
 
-from evovlm.errors import StudyError
 from evovlm.evaluators.evaluation import Answered, Evaluation
+from evovlm.system.errors import StudyError
 from evovlm.tasks import Task
 
 _TABLE = """

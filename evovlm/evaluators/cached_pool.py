@@ -13,14 +13,14 @@ from evovlm.evaluators.cache import AnswerCache, Row
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.evaluators.pool import Outcome, Pool
 from evovlm.evaluators.question import Question
-from evovlm.recipe import Recipe
+from evovlm.recipe.schema import Recipe
 from evovlm.tasks import Task
 
 BY_CACHE = "cache"  # who answered where nobody had to work
 
 
 @dataclass(frozen=True)
-class Errand:
+class Request:
     """A question as it travels, with the answers to it that are known already."""
 
     recipe: str  # JSON
@@ -30,7 +30,7 @@ class Errand:
 
 
 @dataclass(frozen=True)
-class Brought:
+class Response:
     """What a worker brings back: the evaluation, and the answers that were not known before."""
 
     evaluation: Evaluation
@@ -89,12 +89,12 @@ class CachedPool:
 
     def _taken(self, outcome: Outcome) -> Outcome:
         del self._out[outcome.ticket]
-        brought = outcome.result
-        if not isinstance(brought, Brought):
+        response = outcome.result
+        if not isinstance(response, Response):
             return outcome
         if self._cache is not None:
-            self._cache.add(brought.made)
-        return Outcome(outcome.ticket, brought.evaluation, outcome.worker)
+            self._cache.add(response.made)
+        return Outcome(outcome.ticket, response.evaluation, outcome.worker)
 
     def _release(self) -> None:
         """Held questions go on where their candidate's answers have come."""
@@ -116,7 +116,7 @@ class CachedPool:
         known = self._cache.rows(digest) if self._cache is not None else ()
         recipe = question.recipe.model_dump_json(by_alias=True)
         self._out[ticket] = digest
-        self._pool.submit(ticket, Errand(recipe, question.places, question.cheap, known))
+        self._pool.submit(ticket, Request(recipe, question.places, question.cheap, known))
 
     def _known(self, question: Question) -> Evaluation | None:
         """The evaluation, where the cache holds every answer to the question."""

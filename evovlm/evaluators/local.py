@@ -13,15 +13,15 @@ from typing import Self
 
 import torch
 
-from evovlm.assembly import Assembly, assemble
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
 from evovlm.evaluators.cache import Answers
 from evovlm.evaluators.evaluation import Evaluation, gathered
-from evovlm.mergers import AUTOMATIC, Keeping, Merger, merger_for
-from evovlm.rates import Rates
-from evovlm.recipe import Recipe
+from evovlm.merging.assembly import Assembly, assemble
+from evovlm.merging.live.choose import AUTOMATIC, Keeping, Merger, merger_for
+from evovlm.recipe.schema import Recipe
+from evovlm.system.roofline import Rates
 from evovlm.tasks import Item, Task
 
 __all__ = ["Evaluation", "LocalEvaluator", "OnHalved", "answer_telling", "score_answers"]

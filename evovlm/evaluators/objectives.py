@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from evovlm.errors import RecipeError
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
-from evovlm.recipe import Recipe
+from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import RecipeError
 from evovlm.tasks import Item, parse_split
 
 Objective = Callable[[Recipe, Evaluation], float]

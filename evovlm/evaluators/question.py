@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evovlm.errors import CANDIDATE_FAULTS
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import Judge, make_judge
-from evovlm.recipe import Recipe
+from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import CANDIDATE_FAULTS
 from evovlm.tasks import Item
 from evovlm.tasks.cheaper import Cheaper
 

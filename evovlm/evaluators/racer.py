@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.question import AnswerAll, Question
-from evovlm.race import Ask, Raced, RaceSettings, item_order, looks, race
-from evovlm.recipe import Fidelity, Recipe
+from evovlm.recipe.schema import Fidelity, Recipe
+from evovlm.search.race import Ask, Raced, RaceSettings, item_order, looks, race
 
 Array = NDArray[np.float64]
 

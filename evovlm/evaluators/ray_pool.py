@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from evovlm.errors import CANDIDATE_FAULTS, UserError
 from evovlm.evaluators.pool import Outcome
+from evovlm.system.errors import CANDIDATE_FAULTS, UserError
 
 try:
     import ray

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from evovlm.assembly import Assembly, assemble
-from evovlm.errors import StudyError
 from evovlm.evaluators.cache import CarriedAnswers
-from evovlm.evaluators.cached_pool import Brought, Errand
+from evovlm.evaluators.cached_pool import Request, Response
 from evovlm.evaluators.question import LocalAnswers, Question
-from evovlm.evaluators.route import evaluator_for
-from evovlm.mergers import Keeping
-from evovlm.placement import AUTO
-from evovlm.recipe import Recipe
+from evovlm.evaluators.routed import evaluator_for
+from evovlm.merging.assembly import Assembly, assemble
+from evovlm.merging.live.choose import Keeping
+from evovlm.merging.live.placement import AUTO
+from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import StudyError
 from evovlm.tasks import Item, Options, parse_split
 
 CHUNK = 1 << 24
@@ -79,12 +79,12 @@ class RemoteJudge:
     def __init__(self, answers: LocalAnswers, carried: CarriedAnswers) -> None:
         self._answers, self._carried = answers, carried
 
-    def __call__(self, errand: Errand) -> Brought:
+    def __call__(self, request: Request) -> Response:
         """One evaluation, and the answers that it took. Raises what evaluators raise."""
-        self._carried.load(errand.known)
-        question = Question(Recipe.model_validate_json(errand.recipe), errand.places, errand.cheap)
+        self._carried.load(request.known)
+        question = Question(Recipe.model_validate_json(request.recipe), request.places, request.cheap)
         evaluation = self._answers.answer(question)
-        return Brought(evaluation, tuple(self._carried.made))
+        return Response(evaluation, tuple(self._carried.made))
 
 
 def hashes_of(assembly: Assembly) -> dict[str, str]:

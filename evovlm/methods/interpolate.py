@@ -11,12 +11,12 @@ from itertools import combinations, combinations_with_replacement
 
 from torch import Tensor
 
-from evovlm.errors import RecipeError
+from evovlm.methods.fixed_point import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
 from evovlm.methods.operand import Operand, spans
 from evovlm.methods.result import Result, as_float32
-from evovlm.methods.scratch import SCRATCH
+from evovlm.methods.scratch_buffers import SCRATCH
 from evovlm.methods.table import MergeOptions
-from evovlm.sums import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
+from evovlm.system.errors import RecipeError
 
 # mergekit's conventions: beyond this cosine slerp is linear, and norms and determinants below these are none.
 COLLINEAR = 0.9995

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evovlm.errors import RecipeError
 from evovlm.methods.drop import keep_mask, rescale_factor
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
 from evovlm.methods.operand import CHUNK, Operand, TaskVector, shortened, spans
 from evovlm.methods.result import Result, as_float32
-from evovlm.methods.scratch import SCRATCH
+from evovlm.methods.scratch_buffers import SCRATCH
 from evovlm.methods.table import MergeOptions, Method, find_method
+from evovlm.system.errors import RecipeError
 
 Rule = Callable[[Tensor | None, Sequence[Operand], MergeOptions, Result, int], None]
 # Methods that are not sums of task vectors.

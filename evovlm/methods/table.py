@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from evovlm.errors import RecipeError
+from evovlm.system.errors import RecipeError
 
 Drop = Literal["random", "magnitude", "della", "breadcrumbs"]
 Rescale = Literal["l1", "inverse", "none"]

@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evovlm import study_log
-from evovlm.errors import StudyError
-from evovlm.recipe import WHOLE, Recipe, value_at
-from evovlm.recipe_file import read_recipe
-from evovlm.study_log import Trial
+from evovlm.recipe.schema import WHOLE, Recipe, value_at
+from evovlm.recipe.yaml_file import read_recipe
+from evovlm.study import log as study_log
+from evovlm.study.log import Trial
+from evovlm.system import files
+from evovlm.system.errors import StudyError
 
 Row = dict[str, Any]
 
@@ -118,10 +119,10 @@ def read_study(folder: Path) -> StudyData:
         genes=tuple(_gene(name, recipe.source_names, folder) for name in header.get("genes", [])),
         trials=tuple(study_log.read_trials(folder)),
         result=_read_result(folder / study_log.RESULT),
-        events=tuple(study_log.read_rows(folder / study_log.EVENTS)),
-        answers=tuple(study_log.read_rows(folder / study_log.ANSWERS)),
-        held_out_answers=tuple(study_log.read_rows(folder / study_log.HELD_OUT_ANSWERS)),
-        atlas=study_log.read_json(folder / study_log.ATLAS) if (folder / study_log.ATLAS).exists() else None,
+        events=tuple(files.read_rows(folder / study_log.EVENTS)),
+        answers=tuple(files.read_rows(folder / study_log.ANSWERS)),
+        held_out_answers=tuple(files.read_rows(folder / study_log.HELD_OUT_ANSWERS)),
+        atlas=files.read_json(folder / study_log.ATLAS) if (folder / study_log.ATLAS).exists() else None,
         images={path.stem: path for path in sorted(images.glob("*.png"))} if images.is_dir() else {},
     )
 

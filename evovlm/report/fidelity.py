@@ -5,9 +5,9 @@ Knows the study's data and plotly's JSON; no HTML.
 
 from __future__ import annotations
 
-from evovlm.metrics.statistics import rank_agreement
 from evovlm.report.data import StudyData, by_generation
 from evovlm.report.figures import BLUE, GREY, Figure, Json
+from evovlm.system.statistics import rank_agreement
 
 
 def fidelity_figures(study: StudyData) -> list[Figure]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from evovlm.recipe.route import in_words
 from evovlm.report import answers, figures, sections
 from evovlm.report.atlas import atlas_figure, atlas_section
 from evovlm.report.data import StudyData, read_study
@@ -21,7 +22,6 @@ from evovlm.report.figures import Figure
 from evovlm.report.head import page_head
 from evovlm.report.routes import front_figures, route_figures
 from evovlm.report.svg import draw_scores
-from evovlm.route import in_words
 
 PAGE = "report.html"
 PICTURE = "scores.svg"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from evovlm.front import front_of, growth
+from evovlm.recipe.route import in_words
 from evovlm.report.data import StudyData
 from evovlm.report.figures import BLUE, GREY, ORANGE, RED, Figure, Json
-from evovlm.route import in_words
+from evovlm.study.pareto_front import front_of, growth
 
 # Okabe and Ito's colours, one a source, over and over.
 COLOURS = (BLUE, RED, ORANGE, "#009e73", "#cc79a7", GREY)

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from evovlm.recipe import Recipe
-from evovlm.recipe_file import recipe_text
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import recipe_text
 from evovlm.report.data import Row, StudyData
 from evovlm.report.figures import Figure
 from evovlm.report.words import control_name, does_not_show, shows
-from evovlm.study_log import best_trial
+from evovlm.study.log import best_trial
 
 FAILURES_SHOWN = 20
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from evovlm.report.data import Row, StudyData
-from evovlm.study_log import best_trial
+from evovlm.study.log import best_trial
 
 CONTROL_NAMES = {
     "average": "plain average of the sources",

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
-from evovlm.errors import RecipeError
-from evovlm.search.cmaes import CMAES
-from evovlm.search.ga import Genetic
-from evovlm.search.hybrid import Hybrid
-from evovlm.search.margin import MarginCMAES
-from evovlm.search.nsga2 import NonDominatedSorting
 from evovlm.search.protocol import Genome, Score, Searcher, SearchSettings
-from evovlm.search.two_stage import TwoStage
-from evovlm.search.uniform import UniformRandom
+from evovlm.search.searchers.cmaes import CMAES
+from evovlm.search.searchers.cmaes_margin import MarginCMAES
+from evovlm.search.searchers.ga import Genetic
+from evovlm.search.searchers.hybrid import Hybrid
+from evovlm.search.searchers.nsga2 import NonDominatedSorting
+from evovlm.search.searchers.random_search import UniformRandom
+from evovlm.search.searchers.two_stage import TwoStage
+from evovlm.system.errors import RecipeError
 
 __all__ = ["SEARCHERS", "SEVERAL", "Genome", "Score", "SearchSettings", "Searcher", "make_searcher"]
 

@@ -16,8 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from evovlm.search.cmaes import CMAES
 from evovlm.search.protocol import Genome, Score, Searcher
+from evovlm.search.searchers.cmaes import CMAES
 
 # Updates that a result may be late beyond what the number of workers makes unavoidable.
 GRACE = 2

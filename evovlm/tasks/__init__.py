@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from evovlm.errors import RecipeError
+from evovlm.recipe.schema import split_where
+from evovlm.system.errors import RecipeError
 from evovlm.tasks.custom import custom_maths, custom_vqa
 from evovlm.tasks.gsm8k_ja_search import gsm8k_ja_search
 from evovlm.tasks.in_the_wild import in_the_wild
@@ -18,7 +19,7 @@ from evovlm.tasks.zoo_maths import zoo_maths
 from evovlm.tasks.zoo_medium import zoo_medium_vqa, zoo_medium_wild
 from evovlm.tasks.zoo_vqa import zoo_vqa
 
-__all__ = ["TASKS", "Generation", "Item", "ItemScore", "Options", "Task", "load_task", "parse_split", "split_where"]
+__all__ = ["TASKS", "Generation", "Item", "ItemScore", "Options", "Task", "load_task", "parse_split"]
 
 TASKS: dict[str, Callable[[Options], Task]] = {
     "zoo-maths": zoo_maths,
@@ -41,13 +42,6 @@ def load_task(name: str, options: Options | None = None) -> Task:
     if name not in TASKS:
         raise RecipeError(f"data: unknown task {name!r}; choose from {sorted(TASKS)}")
     return TASKS[name](options or Options())
-
-
-def split_where(where: str) -> tuple[str, str | None, str]:
-    """Name, path and split of `TASK:SPLIT` or `TASK@PATH:SPLIT`; a path may hold colons."""
-    named, _, split = where.rpartition(":") if ":" in where else (where, "", "")
-    name, _, path = named.partition("@")
-    return name, path or None, split
 
 
 def parse_split(where: str, options: Options | None = None, root: Path | None = None) -> tuple[Task, str]:

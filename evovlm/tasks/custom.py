@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.data_task import DataTask, Mark, chosen_preset
 from evovlm.tasks.images import picture
 from evovlm.tasks.marking import mark_number, mark_words, number_of

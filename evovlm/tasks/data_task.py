@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evovlm.errors import DataError, RecipeError
+from evovlm.system.errors import DataError, RecipeError
 from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Preset, preset_of
 from evovlm.tasks.protocol import Generation, Item, ItemScore

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evovlm.errors import DataError
-from evovlm.metrics.numbers import extract_number
+from evovlm.system.errors import DataError
 from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_number
+from evovlm.tasks.metrics.numbers import extract_number
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row

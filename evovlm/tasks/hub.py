@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.records import Row
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 
 MOST_PIXELS = 100_000_000
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")

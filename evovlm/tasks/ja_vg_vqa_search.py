@@ -6,7 +6,7 @@ either `test_image_ids.txt` or a copy of the test set, whose images are left out
 
 from __future__ import annotations
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_choice

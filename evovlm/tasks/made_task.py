@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from evovlm.errors import DataError, RecipeError
+from evovlm.system.errors import DataError, RecipeError
 from evovlm.tasks.data_task import Mark
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, ItemScore

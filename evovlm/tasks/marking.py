@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from evovlm.errors import DataError
-from evovlm.metrics.language import Detector
-from evovlm.metrics.normalise import normalise
-from evovlm.metrics.numbers import NumberScoring, extract_number, same_number
-from evovlm.metrics.rouge import exact_match, rouge_l, rouge_l_ja
+from evovlm.system.errors import DataError
+from evovlm.tasks.metrics.language import Detector
+from evovlm.tasks.metrics.normalise import normalise
+from evovlm.tasks.metrics.numbers import NumberScoring, extract_number, same_number
+from evovlm.tasks.metrics.rouge import exact_match, rouge_l, rouge_l_ja
 from evovlm.tasks.protocol import Item, ItemScore
 
 FULL = 100.0

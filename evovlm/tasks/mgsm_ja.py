@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.data_task import DataTask, chosen_preset
 from evovlm.tasks.gsm8k_ja_search import GSM8K_ID
 from evovlm.tasks.hub import HubSet

@@ -13,8 +13,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from evovlm.errors import DataError
-from evovlm.metrics.numbers import NumberScoring
+from evovlm.system.errors import DataError
+from evovlm.tasks.metrics.numbers import NumberScoring
 from evovlm.tasks.protocol import Generation
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 
 # A TSV has no header (as MGSM's files), unless its first line names this column.
 HEADED = "question"

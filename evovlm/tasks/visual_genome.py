@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.hub import HubSet
 from evovlm.tasks.images import ENDINGS, picture
 from evovlm.tasks.options import Options, files_at

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from evovlm.groups import layer_of
+from evovlm.recipe.layer_groups import layer_of
 from evovlm.zoo.corpus import Task
 from evovlm.zoo.fit import Schedule
 from evovlm.zoo.network import HEAD, Shape

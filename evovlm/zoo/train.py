@@ -18,13 +18,13 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from evovlm.device import check_device, current_gpu
-from evovlm.errors import UserError
+from evovlm.models.zoo_models import ZOO_MODELS, write_manifest
+from evovlm.system.device import check_device, current_gpu
+from evovlm.system.errors import UserError
 from evovlm.zoo import corpus
 from evovlm.zoo.ahead import Order, Pools
 from evovlm.zoo.export import save_llm, save_vlm
 from evovlm.zoo.fit import Schedule, fit
-from evovlm.zoo.manifest import ZOO_MODELS, write_manifest
 from evovlm.zoo.medium.plan import medium_plan
 from evovlm.zoo.network import Shape, init_eyes, init_tower
 from evovlm.zoo.plan import OverTuned, Plan, Stage, eyes_only

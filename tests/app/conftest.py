@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.app_load.visitor import Visitor as Caller
-from benchmarks.app_load.visitor import address
+from evovlm_benchmarks.app_load.visitor import Visitor as Caller
+from evovlm_benchmarks.app_load.visitor import address
 
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = [
@@ -63,13 +63,13 @@ LIMITS = {
 LIMITED = """
 from dataclasses import replace
 from functools import partial
-import app.server
-from app.allowance import ALLOWANCE
+import evovlm_app.server
+from evovlm_app.load.allowance import ALLOWANCE
 
-app.server.Load = partial(app.server.Load, allowance=replace(ALLOWANCE, **{limits}))
+evovlm_app.server.Load = partial(evovlm_app.server.Load, allowance=replace(ALLOWANCE, **{limits}))
 """
 START = """
-from app.__main__ import main
+from evovlm_app.__main__ import main
 
 main()
 """
@@ -132,7 +132,7 @@ def serve(folder: Path, *more: str, slowly: bool = False, limits: dict[str, floa
     port = free_port()
     served = Served(f"http://127.0.0.1:{port}", folder / "studies", folder / "log")
     before = (SLOWLY if slowly else "") + (LIMITED.format(limits=limits) if limits else "")
-    started = ["-c", before + START] if before else ["-m", "app"]
+    started = ["-c", before + START] if before else ["-m", "evovlm_app"]
     command = [sys.executable, *started, "--port", str(port), "--studies", str(served.studies), *more]
     scratch = folder / "scratch"
     scratch.mkdir()

@@ -37,7 +37,7 @@ def test_health_answers_and_tells_no_path(served: Served):
 
 
 def test_a_port_that_is_taken_is_told_before_models_are_opened(served: Served):
-    command = [sys.executable, "-m", "app", "--port", served.url.rpartition(":")[2]]
+    command = [sys.executable, "-m", "evovlm_app", "--port", served.url.rpartition(":")[2]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "--port" in done.stderr
@@ -112,7 +112,7 @@ def test_a_long_question_and_an_unknown_model_are_refused(client: Any, scene: tu
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "pyproject.toml", "app/offers.py", "evovlm/zoo/models/vlm/config.json"]
+    "path", ["/etc/passwd", "pyproject.toml", "app/evovlm_app/catalogue.py", "evovlm/zoo/weights/vlm/config.json"]
 )
 def test_no_path_of_the_host_can_be_fetched(served: Served, path: str):
     with pytest.raises(urllib.error.HTTPError) as refused:

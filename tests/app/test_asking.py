@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from app.asking import Asker
-from app.limits import Refusal
-from app.offers import offer
-from app.shelf import Shelf
+from evovlm_app.asking import Asker
+from evovlm_app.catalogue import offer
+from evovlm_app.limits import Refusal
+from evovlm_app.model_cache import ModelCache
 
 
 @pytest.fixture(scope="module")
 def asker() -> Asker:
     offering = offer([], Path("no-studies"))
-    return Asker(offering, Shelf(2_000_000_000))
+    return Asker(offering, ModelCache(2_000_000_000))
 
 
 def long_problem(asker: Asker, names: list[str], least: int) -> str:
@@ -50,20 +50,20 @@ def test_a_visitor_who_leaves_stops_the_generation(asker: Asker, caplog: pytest.
 def test_the_budget_is_kept_by_putting_the_longest_unused_back():
     offering = offer([], Path("no-studies"))
     models = offering.models("llm")
-    need = Shelf(10**12)._need(models["ja"], mixing=False)
-    shelf = Shelf(int(need * 2.5))
+    need = ModelCache(10**12)._need(models["ja"], mixing=False)
+    cache = ModelCache(int(need * 2.5))
     for name in ("ja", "math", "math2", "ja"):
-        shelf.take(models[name])
-        assert shelf.nbytes <= shelf.budget
-    assert shelf.loaded == ["math2", "ja"]
-    assert [len(wave) for wave in shelf.waves(list(models.values()))] == [2, 2]
+        cache.take(models[name])
+        assert cache.nbytes <= cache.budget
+    assert cache.loaded == ["math2", "ja"]
+    assert [len(wave) for wave in cache.waves(list(models.values()))] == [2, 2]
     with pytest.raises(Refusal, match="no_room"):
-        Shelf(need // 2).take(models["ja"])
+        ModelCache(need // 2).take(models["ja"])
 
 
 def test_models_that_do_not_fit_together_answer_one_after_another():
     offering = offer([], Path("no-studies"))
-    small = Asker(offering, Shelf(int(Shelf(10**12)._need(offering.models("llm")["ja"], mixing=False) * 1.5)))
+    small = Asker(offering, ModelCache(int(ModelCache(10**12)._need(offering.models("llm")["ja"], mixing=False) * 1.5)))
     *_, rows = small.solve(small.problems.items[0].question, ["ja", "math"], None)
     assert [row["state"] for row in rows] == ["done", "done"]
-    assert small.shelf.loaded == ["math"]
+    assert small.cache.loaded == ["math"]

@@ -256,7 +256,15 @@ def test_no_spelling_of_a_path_is_fetched(served: Served, prey: Prey):
     stranger, hidden = Stranger(served.url), prey.files()["file"]["path"]
     spellings = [file["path"] for file in (prey.files() | prey.hangs()).values()]
     spellings += [f"/{hidden}", f"//{hidden}", hidden.replace("/", "%2F"), hidden.replace("/", "\\")]
-    spellings += [f"{hidden}\x00.png", f"/dev/shm/..{hidden}", "app/offers.py", ".", "..", "~", "/proc/self/fd/0"]
+    spellings += [
+        f"{hidden}\x00.png",
+        f"/dev/shm/..{hidden}",
+        "app/evovlm_app/catalogue.py",
+        ".",
+        "..",
+        "~",
+        "/proc/self/fd/0",
+    ]
     for way, path in itertools.product(("file=", "file/", "proxy=", "stream/", "custom_component/"), spellings):
         answer = stranger.ask("GET", f"/gradio_api/{way}{path}", Range="bytes=0-1-2")
         assert answer.status in (403, 404), (way, path)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evovlm.study_log import read_trials
+from evovlm.study.log import read_trials
 from evovlm.tasks import load_task
 from tests.app.conftest import SECOND, Served, Visitor
 from tests.report.study_folder import make_study

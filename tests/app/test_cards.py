@@ -1,7 +1,7 @@
 """Answers as cards."""
 
-from app.cards import cards, seen_rows, stopped
-from app.streaming import Reply
+from evovlm_app.cards import cards, seen_rows, stopped
+from evovlm_app.streaming import Reply
 
 WRITING = Reply("vlm", "writing", "中央", 2, 0.1)
 WAITING = Reply("merged", merged=True)

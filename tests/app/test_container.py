@@ -65,7 +65,7 @@ def test_compose_names_the_image_the_volume_and_a_benchmark_that_exists():
     for service in compose["services"].values():
         assert service["volumes"] == ["data:/data"]
     module = compose["services"]["benchmark"]["entrypoint"][-1]
-    assert (ROOT / f"{module.replace('.', '/')}.py").exists()
+    assert (ROOT / f"benchmarks/{module.replace('.', '/')}.py").exists()
     assert compose["services"]["app"]["ports"] == ["127.0.0.1:7860:7860"]
 
 

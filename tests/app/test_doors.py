@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.hosts import Hosts
-from app.login_pause import FREE, LONGEST, REMEMBERED, LoginPause
+from evovlm_app.protection.allowed_hosts import Hosts
+from evovlm_app.protection.login_pause import FREE, LONGEST, REMEMBERED, LoginPause
 from tests.app.conftest import PASSWORD, Served, serve
 from tests.app.stranger import JSON, Stranger
 

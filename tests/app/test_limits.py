@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.limits import LONGEST_QUESTION, LONGEST_SIDE, MOST_BYTES, Refusal, read_picture, read_question
+from evovlm_app.limits import LONGEST_QUESTION, LONGEST_SIDE, MOST_BYTES, Refusal, read_picture, read_question
 
 
 def saved(path: Path, image: Image.Image, **more: object) -> Path:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from app.cards import HINT
-from app.clients import network
-from app.line import in_turns
-from app.words import say
-from benchmarks.app_load.scenes import MODELS, load_scenes
-from benchmarks.app_load.visitor import API, Visitor, picture
+from evovlm_app.cards import HINT
+from evovlm_app.load.clients import network
+from evovlm_app.load.fair_queue import in_turns
+from evovlm_app.words import say
+from evovlm_benchmarks.app_load.scenes import MODELS, load_scenes
+from evovlm_benchmarks.app_load.visitor import API, Visitor, picture
 from tests.app.conftest import LIMITS, Served
 from tests.app.seen import ended, session, until
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from gradio.routes import file_upload_statuses
 
-from app.load import forget_uploads
-from app.upload_quota import delete_strays, weight
-from benchmarks.app_load.scenes import load_scenes
-from benchmarks.app_load.visitor import API, Visitor
+from evovlm_app.load.setup import forget_uploads
+from evovlm_app.load.upload_quota import delete_strays, weight
+from evovlm_benchmarks.app_load.scenes import load_scenes
+from evovlm_benchmarks.app_load.visitor import API, Visitor
 from tests.app.conftest import LIMITS, Served, serve
 from tests.app.seen import pictures, until
 

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from app.words import GRADIO_LABELS, GRADIO_SENTENCES, WORDS, browser_words, preferred, say
+from evovlm_app.words import GRADIO_LABELS, GRADIO_SENTENCES, WORDS, browser_words, preferred, say
 
 
 def places(text: str) -> set[str]:

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from benchmarks import merge_speed
+from evovlm_benchmarks import merge_speed
 
 TINY = merge_speed.Scale(16, 32, 2, 4, 2, 24)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.racing.agreement import agreement
-from benchmarks.racing.summary import answers_to, at_ends, draw, mean_curves
-from benchmarks.scaling.simulate import simulate
+from evovlm_benchmarks.racing.agreement import agreement
+from evovlm_benchmarks.racing.summary import answers_to, at_ends, draw, mean_curves
+from evovlm_benchmarks.scaling.simulate import simulate
 
 TABLES = Path(__file__).parent.parent.parent / "benchmarks" / "racing" / "tables"
 

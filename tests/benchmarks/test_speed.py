@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.__main__ import main
-from benchmarks.merge_speed import SCALES, Scale
-from benchmarks.speed.candidate import candidate_rows
-from benchmarks.speed.fidelity import RECIPE, compared
-from benchmarks.speed.fidelity_tiles import tiles_rows
-from benchmarks.speed.floors import Rates
-from benchmarks.speed.plot import draw_growth
-from benchmarks.speed.questions import question_rows
-from benchmarks.speed.settings import Settings
-from benchmarks.speed.torch_twin import torch_merge
-from benchmarks.speed.towers import random_tower, recipe_of, stored
-from evovlm.errors import UserError
 from evovlm.methods import resolve_options
+from evovlm.system.errors import UserError
+from evovlm_benchmarks.__main__ import main
+from evovlm_benchmarks.merge_speed import SCALES, Scale
+from evovlm_benchmarks.speed.candidate import candidate_rows
+from evovlm_benchmarks.speed.fidelity import RECIPE, compared
+from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows
+from evovlm_benchmarks.speed.floors import Rates
+from evovlm_benchmarks.speed.plot import draw_growth
+from evovlm_benchmarks.speed.questions import question_rows
+from evovlm_benchmarks.speed.settings import Settings
+from evovlm_benchmarks.speed.torch_twin import torch_merge
+from evovlm_benchmarks.speed.towers import random_tower, recipe_of, stored
 from tests.methods.merging import make_models, merge
 
 

@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.studies import app
-from benchmarks.studies.arms import Arm, run_same, zoo_digest
-from benchmarks.studies.curves import Band, draw_points
-from benchmarks.studies.page import best_so_far, difference, interval, read_results, whole_wins
-from benchmarks.studies.plans import STUDIES, Budget, routed
+from evovlm_benchmarks.studies import app
+from evovlm_benchmarks.studies.arms import Arm, run_same, zoo_digest
+from evovlm_benchmarks.studies.curves import Band, draw_points
+from evovlm_benchmarks.studies.page import best_so_far, difference, interval, read_results, whole_wins
+from evovlm_benchmarks.studies.plans import STUDIES, Budget, routed
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks.zoo.bars import draw_bars
-from benchmarks.zoo.samples import table
-from benchmarks.zoo.skills import SKILLS, measure
+from evovlm.models.zoo_models import zoo_folder
 from evovlm.tasks import load_task
-from evovlm.zoo.manifest import zoo_folder
+from evovlm_benchmarks.zoo.bars import draw_bars
+from evovlm_benchmarks.zoo.samples import table
+from evovlm_benchmarks.zoo.skills import SKILLS, measure
 
 ROOT = Path(__file__).parent.parent.parent
 BY_NAME = {skill.name: skill for skill in SKILLS}
@@ -44,7 +44,17 @@ def test_the_table_of_samples_marks_what_is_exactly_right():
 
 
 def test_the_command_prints_answers_and_saves_their_pictures(tmp_path: Path):
-    command = [sys.executable, "-m", "benchmarks.zoo", "samples", "ja", "--items", "2", "--picture", tmp_path / "p.png"]
+    command = [
+        sys.executable,
+        "-m",
+        "evovlm_benchmarks.zoo",
+        "samples",
+        "ja",
+        "--items",
+        "2",
+        "--picture",
+        tmp_path / "p.png",
+    ]
     done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 4

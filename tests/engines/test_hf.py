@@ -11,7 +11,7 @@ from PIL import Image
 
 from evovlm.engines.hf import Engine
 from evovlm.engines.sampling import Choose, sampler
-from evovlm.errors import CheckpointError, DataError
+from evovlm.system.errors import CheckpointError, DataError
 from evovlm.tasks import Generation, Item
 from tests.hub_layouts import Family, make_tokenizer, save_llm, save_vlm
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from evovlm.engines import memory, plain_runner
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared
-from evovlm.groups import layer_of
+from evovlm.recipe.layer_groups import layer_of
 from evovlm.tasks import Generation, Item
 from tests.hub_layouts import save_llm, save_vlm
 

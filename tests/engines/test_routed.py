@@ -7,14 +7,14 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from evovlm.assembly import assemble
-from evovlm.build import build_checkpoint
 from evovlm.engines.hf import Engine
 from evovlm.engines.routed import RoutedEngine, lay_route
-from evovlm.recipe import Recipe
-from evovlm.route import Route, Step, identity
+from evovlm.merging.assembly import assemble
+from evovlm.merging.build import build_checkpoint
+from evovlm.models.zoo_models import zoo_folder
+from evovlm.recipe.route import Route, Step, identity
+from evovlm.recipe.schema import Recipe
 from evovlm.tasks import Generation, load_task
-from evovlm.zoo.manifest import zoo_folder
 from tests.hub_layouts import Family, save_llm
 
 FLOAT = torch.float32

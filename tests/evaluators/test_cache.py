@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 
-from evovlm import study_log
 from evovlm.engines.hf import Engine
-from evovlm.errors import RecipeError, StudyError
 from evovlm.evaluators.cache import AnswerCache, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
-from evovlm.evolution import EvolveSettings, Plan, plan_evolution
-from evovlm.race import RaceSettings
-from evovlm.recipe_file import read_recipe
-from evovlm.searching import search_raced
-from evovlm.study import Study
+from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
+from evovlm.evolution.search_loop import search_raced
+from evovlm.recipe.yaml_file import read_recipe
+from evovlm.search.race import RaceSettings
+from evovlm.study import log as study_log
+from evovlm.study.study import Study
+from evovlm.system import files
+from evovlm.system.errors import RecipeError, StudyError
 from evovlm.tasks import load_task
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -116,7 +117,7 @@ def test_a_raced_study_goes_on_after_a_restart_without_asking_anything_twice(
     assert all(trial.items in (8, 16) for trial in whole.trials)
     assert [(trial.trial, trial.items) for trial in whole.trials if not trial.told] == [(6, 16)]
     assert next(iter(whole.finalists(3))).trial == 6
-    answers = list(study_log.read_rows(tmp_path / "whole" / study_log.ANSWERS))
+    answers = list(files.read_rows(tmp_path / "whole" / study_log.ANSWERS))
     assert {row["id"] for row in answers} <= set(whole.item_ids)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from evovlm.evaluators.cache import AnswerCache, CarriedAnswers
-from evovlm.evaluators.cached_pool import Asked, Brought, CachedPool, Errand, PooledAnswers
+from evovlm.evaluators.cached_pool import Asked, CachedPool, PooledAnswers, Request, Response
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.evaluators.pool import Outcome
 from evovlm.evaluators.question import Question
-from evovlm.recipe import Recipe
+from evovlm.recipe.schema import Recipe
 from evovlm.tasks import load_task
 
 TASK = load_task("zoo-maths")
@@ -38,7 +38,7 @@ class Workers:
         self.size = size
         self.generated: list[tuple[str, str]] = []
         self.sizes: list[int] = []
-        self._busy: dict[int, Errand] = {}
+        self._busy: dict[int, Request] = {}
 
     def free(self) -> int:
         return self.size - len(self._busy)
@@ -50,20 +50,20 @@ class Workers:
     def wait(self) -> Sequence[Outcome]:
         self.sizes.append(len(self._busy))
         ticket = max(self._busy)  # the last first: out of step
-        errand = self._busy.pop(ticket)
-        candidate = Recipe.model_validate_json(errand.recipe)
+        request = self._busy.pop(ticket)
+        candidate = Recipe.model_validate_json(request.recipe)
         if candidate.of("ja").weight == 0.0:
             return [Outcome(ticket, "ValueError: every answer is empty", "w")]
         carried = CarriedAnswers()
-        carried.load(errand.known)
+        carried.load(request.known)
         digest = candidate.digest()
-        wanted = list(ITEMS) if errand.places is None else [ITEMS[place] for place in errand.places]
+        wanted = list(ITEMS) if request.places is None else [ITEMS[place] for place in request.places]
         known = carried.known(TASK, digest, wanted)
         missing = [item for item in wanted if item not in known]
         self.generated += [(digest, item) for item in missing]
         made = Evaluation((1.0,) * len(missing), (True,) * len(missing), tuple(missing))
         known |= carried.keep(TASK, digest, missing, made)
-        return [Outcome(ticket, Brought(gathered([known[item] for item in wanted], {}), tuple(carried.made)), "w")]
+        return [Outcome(ticket, Response(gathered([known[item] for item in wanted], {}), tuple(carried.made)), "w")]
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.evolution import EvolveSettings, plan_evolution
-from evovlm.mergers import Keeping
-from evovlm.recipe_file import read_recipe
+from evovlm.evolution.plan import EvolveSettings, plan_evolution
+from evovlm.merging.live.choose import Keeping
+from evovlm.recipe.yaml_file import read_recipe
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from evovlm.errors import RecipeError
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.question import Question
 from evovlm.evaluators.racer import RacedEvaluation, Racer
-from evovlm.evolution import EvolveSettings, plan_evolution
-from evovlm.genome import express, genes_of
-from evovlm.recipe import Fidelity, Recipe
-from evovlm.recipe_file import read_recipe
+from evovlm.evolution.plan import EvolveSettings, plan_evolution
+from evovlm.evolution.search_loop import search_raced, whole_race
+from evovlm.recipe.schema import Fidelity, Recipe
+from evovlm.recipe.yaml_file import read_recipe
 from evovlm.search import SearchSettings, make_searcher
-from evovlm.searching import search_raced, whole_race
-from evovlm.study import Study
+from evovlm.search.space.parameters import express, genes_of
+from evovlm.study.study import Study
+from evovlm.system.errors import RecipeError
 from evovlm.tasks import load_task
 from evovlm.tasks.cheaper import Cheaper
 from evovlm.tasks.protocol import Generation

@@ -12,24 +12,24 @@ from typing import Any
 
 import pytest
 
-from evovlm import study_log
-from evovlm.errors import StudyError, UserError
 from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.cached_pool import CachedPool, PooledAnswers
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
 from evovlm.evaluators.remote import folder_hash
-from evovlm.evolution import EvolveSettings, plan_evolution
-from evovlm.genome import genes_of
-from evovlm.race import RaceSettings
-from evovlm.recipe import Recipe
-from evovlm.recipe_file import read_recipe
+from evovlm.evolution.plan import EvolveSettings, plan_evolution
+from evovlm.evolution.search_loop import Workers, asked_of, remote_job, search_here, search_on_ray, search_raced
+from evovlm.evolution.stages import evolve_stages
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import read_recipe
 from evovlm.search import SearchSettings, make_searcher
+from evovlm.search.race import RaceSettings
+from evovlm.search.space.parameters import genes_of
 from evovlm.search.stream import stream_of
-from evovlm.searching import Workers, asked_of, remote_job, search_here, search_on_ray, search_raced
-from evovlm.stages import evolve_stages
-from evovlm.study import Study
-from evovlm.study_steady import SteadyRun
+from evovlm.study import log as study_log
+from evovlm.study.steady import SteadyRun
+from evovlm.study.study import Study
+from evovlm.system.errors import StudyError, UserError
 
 pytest.importorskip("ray", reason="the extra evovlm[ray] is not installed")
 import ray
@@ -55,12 +55,12 @@ from pathlib import Path
 from types import SimpleNamespace
 sys.path.insert(0, sys.argv[3])
 from evovlm.evaluators.ray_pool import RayPool, cluster
-from evovlm.genome import genes_of
-from evovlm.recipe import Recipe
+from evovlm.search.space.parameters import genes_of
+from evovlm.recipe.schema import Recipe
 from evovlm.search import SearchSettings, make_searcher
 from evovlm.search.stream import stream_of
-from evovlm.study import Study
-from evovlm.study_steady import SteadyRun
+from evovlm.study.study import Study
+from evovlm.study.steady import SteadyRun
 
 def opener():
     def judge(recipe):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evovlm.draws import Draws
 from evovlm.methods import CHUNK, METHODS, Operand, Tables, merge_tensor, resolve_options
+from evovlm.methods.draws import Draws
 
 
 @dataclass(frozen=True)

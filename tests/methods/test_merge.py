@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evovlm.draws import Draws
-from evovlm.errors import RecipeError
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
+from evovlm.methods.draws import Draws
 from evovlm.methods.drop import keep_mask
 from evovlm.methods.operand import TaskVector
+from evovlm.system.errors import RecipeError
 from tests.float64_reference import merge as reference
 from tests.methods.merging import Models, make_models, merge, same_bits, sources_of
 
@@ -368,7 +368,7 @@ def test_zeros_have_no_sign(name):
 
 MEASURE = """
 import torch
-from evovlm.draws import Draws
+from evovlm.methods.draws import Draws
 from evovlm.methods import Operand, merge_tensor, resolve_options
 
 def status(key):

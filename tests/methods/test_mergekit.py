@@ -1,4 +1,4 @@
-"""Agreement with mergekit 0.1.x, whose results and masks `benchmarks/make_mergekit_figures.py` recorded."""
+"""Agreement with mergekit 0.1.x, whose results and masks `evovlm_benchmarks.make_mergekit_figures` recorded."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evovlm.draws import Draws
 from evovlm.methods import METHODS, Operand, merge_tensor, resolve_options
+from evovlm.methods.draws import Draws
 from evovlm.methods.drop import keep_mask
 from evovlm.methods.operand import TaskVector
 from tests.float64_reference import ELECTING

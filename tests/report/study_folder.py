@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from evovlm.recipe import Recipe
-from evovlm.recipe_file import write_recipe
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import write_recipe
 
 SOURCES = ("vlm", "ja")
 GROUPS = ("embeddings", "layers 0-1", "layers 2-3", "head")

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from evovlm.errors import StudyError
 from evovlm.report.data import best_so_far, generation_means, read_study, seconds_by_phase
-from evovlm.study_log import Trial
+from evovlm.study.log import Trial
+from evovlm.system.errors import StudyError
 from tests.report.study_folder import GENES, make_study
 
 

@@ -15,7 +15,7 @@ import huggingface_hub.constants
 import pytest
 from PIL import Image
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks import Options, load_task
 from evovlm.tasks.hub import HubSet, hub_rows
 from tests.command import bench

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks import images
 from evovlm.tasks.images import picture
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks import Options, load_task, parse_split
 
 ROW = (

@@ -5,7 +5,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks import Item, Options, load_task, parse_split
 from evovlm.tasks.protocol import Task
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks import TASKS, Options, load_task
 from evovlm.tasks.presets import preset_of, presets_of
 

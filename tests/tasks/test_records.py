@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks.records import Row, read_rows
 
 

@@ -1,7 +1,8 @@
 import pytest
 
-from evovlm.errors import DataError, RecipeError
-from evovlm.tasks import TASKS, Options, load_task, parse_split, split_where
+from evovlm.recipe.schema import split_where
+from evovlm.system.errors import DataError, RecipeError
+from evovlm.tasks import TASKS, Options, load_task, parse_split
 
 # These make their own items; the others read data and have tests of their own.
 ZOO = ("zoo-maths", "zoo-vqa", "zoo-medium-vqa", "zoo-medium-wild")

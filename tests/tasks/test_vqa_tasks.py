@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from evovlm.errors import DataError
+from evovlm.system.errors import DataError
 from evovlm.tasks import Options, load_task, parse_split
 
 

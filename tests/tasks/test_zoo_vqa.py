@@ -1,5 +1,5 @@
-from evovlm.metrics.language import is_japanese
 from evovlm.tasks import Options
+from evovlm.tasks.metrics.language import is_japanese
 from evovlm.tasks.zoo_vqa import zoo_vqa
 
 TASK = zoo_vqa(Options())

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from evovlm.as_is import evaluate_model
-from evovlm.errors import UserError
+from evovlm.evaluators.single_model import evaluate_model
+from evovlm.models.zoo_models import verify
+from evovlm.system.errors import UserError
 from evovlm.tasks import load_task
 from evovlm.zoo import train
 from evovlm.zoo.fit import scale_pixels
-from evovlm.zoo.manifest import verify
 from evovlm.zoo.medium.plan import SHAPE, medium_plan
 from evovlm.zoo.network import embed, init_eyes, init_tower, read, see
 from evovlm.zoo.pools import draw_images

@@ -1,0 +1,73 @@
+"""Asking: a visitor's question checked, answered by the chosen models, and turned into rows. One job for page and API.
+
+Knows offers, limits, samples and streaming; no components.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from PIL import Image
+
+from evovlm_app.cards import seen_rows, solved_rows
+from evovlm_app.catalogue import Offering
+from evovlm_app.limits import Refusal, read_question
+from evovlm_app.model_cache import ModelCache
+from evovlm_app.samples import Samples, visitor_item
+from evovlm_app.streaming import Reply, compare, gathered
+
+Rows = list[dict[str, Any]]
+log = logging.getLogger(__name__)
+
+
+class Asker:
+    """Answers questions with what is offered, on what the cache holds."""
+
+    def __init__(self, offering: Offering, cache: ModelCache) -> None:
+        self.offering = offering
+        self.cache = cache
+        self.scenes = Samples.of(offering.tasks["vlm"])
+        self.problems = Samples.of(offering.tasks["llm"])
+
+    def see(self, picture: Image.Image | Refusal | None, question: str | None, names: Sequence[str]) -> Iterator[Rows]:
+        """Rows of answers about a picture as they grow. Raises Refusal."""
+        picture, question = checked(picture), read_question(question)
+        offers = self.offering.choose("vlm", names)
+        references = self.scenes.references(picture, question)
+        generation = self.offering.tasks["vlm"].generation
+        steps = compare(self.cache, offers, generation, visitor_item(question, picture, references))
+        for replies in gathered(steps, lambda last: note("compare", last)):
+            yield seen_rows(replies, references)
+
+    def solve(self, problem: str | None, names: Sequence[str], expected: str | None) -> Iterator[Rows]:
+        """Rows of answers to a word problem as they grow; `expected` is the right number, if known."""
+        problem = read_question(problem)
+        offers = self.offering.choose("llm", names)
+        known = self.problems.references(None, problem)
+        right = (expected or "").strip()[:40] or (known[0] if known else None)
+        generation = self.offering.tasks["llm"].generation
+        steps = compare(self.cache, offers, generation, visitor_item(problem, None))
+        for replies in gathered(steps, lambda last: note("maths", last)):
+            yield solved_rows(replies, right)
+
+
+def checked(picture: Image.Image | Refusal | None) -> Image.Image:
+    """The picture. Raises the Refusal that stands in its place, or that there is none."""
+    if picture is None:
+        raise Refusal("no_picture")
+    if isinstance(picture, Refusal):
+        raise picture
+    return picture
+
+
+def note(where: str, replies: Sequence[Reply]) -> None:
+    """Log what was answered, or how far it came before the visitor left."""
+    whole = bool(replies) and all(reply.state in ("done", "failed") for reply in replies)
+    facts = {
+        "where": where,
+        "models": {reply.model: reply.tokens for reply in replies},
+        "seconds": round(sum(reply.seconds for reply in replies), 3),
+    }
+    log.info("answered" if whole else "left", extra={"facts": facts})

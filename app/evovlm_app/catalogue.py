@@ -1,0 +1,189 @@
+"""What the operator offers: models and recipes by name. A visitor chooses names, never paths.
+
+Knows recipes, folders and studies; loads no weights and shows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import evovlm.recipe
+from evovlm.merging.assembly import assemble
+from evovlm.models.open_model import open_model, resolve_folder
+from evovlm.recipe.layer_groups import group_names
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import moved, read_recipe
+from evovlm.study import log as study_log
+from evovlm.system.errors import CheckpointError, RecipeError, UserError
+from evovlm.tasks import Options, Task, load_task, parse_split
+from evovlm_app.limits import Refusal
+
+Kind = Literal["vlm", "llm"]
+TASK_OF: dict[Kind, str] = {"vlm": "zoo-vqa", "llm": "zoo-maths"}
+ZOO_RECIPES = ("zoo-vlm.yaml", "zoo-llm.yaml")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One model: a checkpoint's folder, or with a recipe a merge made in memory in the owner's folder."""
+
+    name: str
+    kinds: frozenset[Kind]
+    folder: Path
+    recipe: Recipe | None = None
+
+    @property
+    def key(self) -> str:
+        """What the memory knows it by: another winner is another model."""
+        return self.name if self.recipe is None else f"{self.name} {self.recipe.digest()}"
+
+
+@dataclass(frozen=True)
+class MixableRecipe:
+    """A recipe that visitors may mix themselves, its model folders counted from the working folder."""
+
+    name: str
+    recipe: Recipe
+    folder: Path  # the owner's
+
+    @property
+    def kind(self) -> Kind:
+        """What it merges: the tower of a VLM, or a language model."""
+        return self.recipe.kind
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Layer groups in model order."""
+        return group_names(self.recipe.groups, assemble(self.recipe, Path()).layers)
+
+
+@dataclass(frozen=True)
+class Offering:
+    """Everything that the pages may show."""
+
+    folders: tuple[Offer, ...]
+    mixables: tuple[MixableRecipe, ...]
+    studies: Path
+    tasks: dict[Kind, Task] = field(default_factory=dict)
+
+    def models(self, kind: Kind) -> dict[str, Offer]:
+        """The models of one tab by name, in the order shown: folders, then the merges."""
+        offers = [offer for offer in self.folders if kind in offer.kinds]
+        for mixable in self.mixables:
+            if mixable.kind != kind:
+                continue
+            name = "merged" if self._only(mixable) else f"merged {mixable.name}"
+            offers.append(Offer(name, frozenset({kind}), mixable.folder, mixable.recipe))
+            evolved = self.evolved(mixable)
+            if evolved is not None:
+                offers.append(Offer(name.replace("merged", "evolved"), frozenset({kind}), mixable.folder, evolved))
+        return {offer.name: offer for offer in offers}
+
+    def choose(self, kind: Kind, names: Sequence[str]) -> list[Offer]:
+        """The offers of those names. Raises Refusal for a name that is not offered, and for none."""
+        offered = self.models(kind)
+        unknown = [name for name in names if name not in offered]
+        if unknown:
+            raise Refusal("unknown_model", choices=", ".join(offered))
+        if not names:
+            raise Refusal("no_model")
+        return [offered[name] for name in dict.fromkeys(names)]
+
+    def mixable(self, name: str) -> MixableRecipe:
+        """The recipe of that name. Raises Refusal with the choices."""
+        for mixable in self.mixables:
+            if mixable.name == name:
+                return mixable
+        raise Refusal("unknown_recipe", choices=", ".join(k.name for k in self.mixables))
+
+    def evolved(self, mixable: MixableRecipe) -> Recipe | None:
+        """The winner of the newest study of the same models, or None."""
+        for study in reversed(self.study_names()):
+            try:
+                winner = moved(read_recipe(self.studies / study / study_log.BEST), self.studies / study, Path())
+            except UserError:
+                continue
+            if _same_models(winner, mixable.recipe):
+                return winner
+        return None
+
+    def study_names(self) -> list[str]:
+        """The studies by name, the newest last."""
+        if not self.studies.is_dir():
+            return []
+        headers = [path for path in self.studies.glob(f"*/{study_log.HEADER}") if not path.parent.name.startswith(".")]
+        return [path.parent.name for path in sorted(headers, key=lambda path: path.stat().st_mtime)]
+
+    def study(self, name: str) -> Path:
+        """The folder of a study by name. Raises Refusal where there is none of that name."""
+        if name not in self.study_names():
+            raise Refusal("unknown_study")
+        return self.studies / name
+
+    def _only(self, mixable: MixableRecipe) -> bool:
+        return [other.kind for other in self.mixables].count(mixable.kind) == 1
+
+
+def offer(named: Sequence[str], studies: Path, *, download: bool = False) -> Offering:
+    """What the command line names: recipes (their models and merges) and checkpoint folders; the zoo without any.
+
+    Raises UserError for what cannot be read, naming the next step.
+    """
+    recipes = [Path(name) for name in named if name.endswith((".yaml", ".yml"))]
+    folders = [name for name in named if not name.endswith((".yaml", ".yml"))]
+    if not named:
+        recipes = [recipe_folder() / name for name in ZOO_RECIPES]
+    mixables = tuple(_mixable(path, download=download) for path in recipes)
+    offers: dict[str, Offer] = {}
+    for mixable in mixables:
+        for source in mixable.recipe.sources:
+            _add(offers, source.name, resolve_folder(source.model, source.revision, Path()), {mixable.kind})
+    for name in folders:
+        model = open_model(name, name, None, Path(), download=download)
+        sees = "vision_config" in model.config
+        _add(offers, model.folder.resolve().name, model.folder, {"vlm"} if sees else {"vlm", "llm"})
+    return Offering(tuple(offers.values()), mixables, studies, {kind: _task(kind, mixables) for kind in TASK_OF})
+
+
+def recipe_folder() -> Path:
+    """Where the shipped recipes lie: inside an installed package, or beside it in a checkout."""
+    package = Path(evovlm.recipe.__file__).parent
+    inside = package / "shipped"
+    folder = inside if inside.is_dir() else package.parent.parent / "recipes"
+    if not folder.is_dir():
+        raise RecipeError(f"{folder}: the shipped recipes are missing; reinstall evovlm")
+    return folder
+
+
+def _mixable(path: Path, *, download: bool) -> MixableRecipe:
+    recipe = moved(read_recipe(path), path.parent, Path())
+    # Opening fetches what is missing (where that is allowed) and tells every misfit before the page opens.
+    assembly = assemble(recipe, Path(), download=download)
+    return MixableRecipe(path.stem, recipe, assembly.owner.folder)
+
+
+def _add(offers: dict[str, Offer], name: str, folder: Path, kinds: set[Kind]) -> None:
+    known = offers.get(name)
+    if known is not None and known.folder != folder:
+        raise CheckpointError(f"--models: two models are called {name!r} ({known.folder}, {folder}); rename one")
+    offers[name] = Offer(name, frozenset(kinds) | (known.kinds if known else frozenset()), folder)
+
+
+def _task(kind: Kind, mixables: Sequence[MixableRecipe]) -> Task:
+    """How models of a kind are asked: as the recipe's own data say, the zoo's way where they say nothing."""
+    for mixable in mixables:
+        if mixable.kind == kind and mixable.recipe.data is not None:
+            try:
+                data = mixable.recipe.data
+                return parse_split(data.test, Options(preset=data.preset))[0]
+            except UserError:
+                continue
+    return load_task(TASK_OF[kind])
+
+
+def _same_models(one: Recipe, other: Recipe) -> bool:
+    return (one.base, one.sources, one.owner, one.kind) == (other.base, other.sources, other.owner, other.kind)

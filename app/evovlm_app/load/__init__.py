@@ -1,0 +1,1 @@
+"""What bounds the load on a server: a fair queue, sessions, uploads and open connections."""

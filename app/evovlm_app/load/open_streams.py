@@ -1,0 +1,49 @@
+"""Who is there: the streams that are open, by session and by client. Knows no queue and no pages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class OpenStreams:
+    """Counts open streams: those that answers come through, and heartbeats, which only say that a page is open."""
+
+    def __init__(self) -> None:
+        self._listening: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()
+        self._by_client: Counter[str] = Counter()
+
+    def listens(self, session: str) -> bool:
+        """Whether somebody would hear an answer of this session."""
+        return self._listening[session] > 0
+
+    def is_open(self, session: str) -> bool:
+        """Whether the session has a stream of either kind."""
+        return self._open[session] > 0
+
+    def streams(self, client: str) -> int:
+        """How many streams a client has open."""
+        return self._by_client[client]
+
+    @property
+    def total(self) -> int:
+        """How many streams are open."""
+        return self._by_client.total()
+
+    @contextmanager
+    def stream(self, client: str, session: str, *, listening: bool) -> Iterator[None]:
+        """One open stream, while it lasts."""
+        counted = [(self._open, session), (self._by_client, client)]
+        if listening:
+            counted.append((self._listening, session))
+        for counter, key in counted:
+            counter[key] += 1
+        try:
+            yield
+        finally:
+            for counter, key in counted:
+                counter[key] -= 1
+                if not counter[key]:
+                    del counter[key]  # a name that is gone leaves nothing behind

@@ -1,0 +1,1 @@
+"""What every request passes: its host, route, login, body and inputs, checked before Gradio reads them."""

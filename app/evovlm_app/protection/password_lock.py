@@ -1,0 +1,111 @@
+"""The password, and how gradio's own answers are put before strangers. Knows gradio's app; no tabs.
+
+The door of a page that asks for a password shows nothing of the page behind it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from gradio.route_utils import get_root_url
+from gradio.routes import templates
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from evovlm_app.limits import Refusal
+from evovlm_app.protection.request_checks import turned_away
+
+log = logging.getLogger(__name__)
+# Sentences that tell whoever waits in a line what to do; they hold nothing of a request.
+KEPT = (429, 503)
+KEYS = {401: "log_in", 403: "no_page", 404: "no_page", 405: "no_method", 413: "long_body"}
+
+
+def checker(auth: tuple[str, str]) -> Callable[[str, str], bool]:
+    """Whether a name and a password are right, found out in the same time whichever of them is wrong."""
+    right = [word.encode("utf-8", "surrogateescape") for word in auth]
+
+    def check(name: str, password: str) -> bool:
+        given = [word.encode("utf-8", "surrogateescape") for word in (name, password)]
+        same = [hmac.compare_digest(one, other) for one, other in zip(given, right, strict=True)]
+        return all(same)
+
+    return check
+
+
+@dataclass(frozen=True)
+class PasswordLock:
+    """The lock of gradio's app `inner`: who has its cookie, and the page that asks for the password."""
+
+    inner: Any
+
+    def user(self, request: Request) -> str | None:
+        """The name of who is logged in, or None."""
+        names: list[str] = [self.inner.tokens[token] for token in self._tokens(request)]
+        return names[0] if names else None
+
+    def leave(self, request: Request) -> None:
+        """Forget who is logged in, there and nowhere else."""
+        for token in self._tokens(request):
+            self.inner.tokens.pop(token, None)
+
+    def _tokens(self, request: Request) -> list[str]:
+        kinds = ("access-token", "access-token-unsecure")
+        given = [request.cookies.get(f"{kind}-{self.inner.cookie_id}") for kind in kinds]
+        return [token for token in given if token is not None and token in self.inner.tokens]
+
+    def door(self, request: Request) -> Response:
+        """The page that asks for the password. Gradio's own has the names of all models in it."""
+        page = self.inner.get_blocks()
+        config = {
+            "auth_required": True,
+            "auth_message": page.auth_message,
+            "space_id": None,
+            "root": get_root_url(request=request, route_path="/", root_path=""),
+            "page": {"": {"layout": {}}},
+            "pages": [""],
+            "components": [],
+            "dependencies": [],
+            "current_page": "",
+            "head": page.head,
+        }
+        nothing: dict[str, Any] = {"named_endpoints": {}, "unnamed_endpoints": {}}
+        context = {"base_url": "./", "config": config, "gradio_api_info": nothing}
+        answer: Response = templates.TemplateResponse(request=request, name="frontend/index.html", context=context)
+        return answer
+
+
+def say_little(inner: Any) -> None:
+    """Have gradio's app `inner` answer errors with our sentences: its own repeat paths and values."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 400
+        if isinstance(error, HTTPException) and status in KEPT:
+            return JSONResponse({"detail": error.detail}, status, error.headers)
+        wrong = status == 400 and request.url.path.startswith("/login")
+        answer = turned_away(request.scope, Refusal("wrong_password" if wrong else KEYS.get(status, "bad_request")))
+        answer.status_code = status
+        return answer
+
+    async def failed(request: Request, error: Exception) -> Response:
+        # A multipart body may be broken in more ways than its parser tells apart.
+        if request.url.path == "/gradio_api/upload":
+            log.info("refused", extra={"facts": {"where": "upload", "why": type(error).__name__}})
+            return turned_away(request.scope, Refusal("bad_request"))
+        reference = secrets.token_hex(4)
+        facts = {"where": "route", "reference": reference, "error": repr(error)}
+        log.error("unexpected", extra={"facts": facts}, exc_info=error)
+        answer = turned_away(request.scope, Refusal("unexpected", reference=reference))
+        answer.status_code = 500
+        return answer
+
+    inner.add_exception_handler(HTTPException, refused)
+    inner.add_exception_handler(RequestValidationError, refused)
+    inner.add_exception_handler(Exception, failed)

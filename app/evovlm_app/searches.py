@@ -1,0 +1,164 @@
+"""Searches started from the page: one at a time, each `evovlm evolve` in a process of its own.
+
+Knows the command line and study folders; shows nothing. What a search did is read from its log; stopping is an
+interrupt, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import write_recipe
+from evovlm.study import log as study_log
+from evovlm_app.catalogue import MixableRecipe
+from evovlm_app.limits import Refusal
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}")
+MOST_TRIALS, MOST_ITEMS = 200, 300
+PATIENCE = 10.0  # seconds that an interrupted search has to write its last line
+# The command line asks for the default handling; a server started in the background hands down "ignore".
+COMMAND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from evovlm.cli import main; main()"
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Running:
+    """A search in progress: its process, its last phase, and how many trials it is to make."""
+
+    name: str
+    trials: int
+    process: subprocess.Popen[str]
+    errors: Path
+    phase: str = "start"
+
+
+class Searches:
+    """Starts, stops and watches searches in `studies`. `nice`: how far they step back behind answering."""
+
+    def __init__(self, studies: Path, *, device: str = "cpu", nice: int = 10) -> None:
+        self._studies = studies
+        self._device = device
+        self._nice = nice
+        self._lock = threading.Lock()
+        self._scratch = tempfile.TemporaryDirectory(prefix="evovlm-app-")
+        self._current: Running | None = None
+        self._failures: dict[str, str] = {}
+        self._trials: dict[str, int] = {}
+
+    @property
+    def running(self) -> Running | None:
+        """The search in progress, or None."""
+        current = self._current
+        return current if current is not None and current.process.poll() is None else None
+
+    def failure(self, name: str) -> str | None:
+        """The number under which the log knows why a search ended in an error, or None.
+
+        The command's own words name folders of this machine.
+        """
+        return self._failures.get(name)
+
+    def wanted(self, name: str) -> int | None:
+        """How many trials a search of this server was asked for."""
+        return self._trials.get(name)
+
+    def start(self, name: str, mixable: MixableRecipe, trials: int, items: int, seed: int) -> None:
+        """Start a new search. Raises Refusal: a bad or taken name, another search in progress."""
+        if not NAME.fullmatch(name):
+            raise Refusal("bad_name")
+        if (self._studies / name).exists():
+            raise Refusal("taken_name")
+        count = _within(items, 4, MOST_ITEMS)
+        size = ["--items", str(count), "--seed", str(_within(seed, 0, 2**31 - 1))]
+        self._run(name, mixable.recipe, trials, count, size)
+
+    def go_on(self, name: str, folder: Path, trials: int) -> None:
+        """Take up a study where it is, with the recipe of its own header."""
+        header = study_log.read_header(folder)
+        content = dict(header["recipe"])
+        # The number of trials is free and left open in the header; everything else must stay as it was.
+        content["search"] = {key: value for key, value in content["search"].items() if key != "trials"}
+        done = len(study_log.read_trials(folder))
+        self._run(name, Recipe.model_validate(content), max(trials, done), len(header["items"]["ids"]), [])
+
+    def stop(self) -> None:
+        """Interrupt the search in progress. Raises Refusal where there is none."""
+        current = self.running
+        if current is None:
+            raise Refusal("not_searching")
+        log.info("search stopping", extra={"facts": {"study": current.name}})
+        current.process.send_signal(signal.SIGINT)
+        try:
+            current.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            current.process.terminate()  # a study survives being killed
+            current.process.wait()
+
+    def close(self) -> None:
+        """Stop what runs, as the server goes."""
+        if self.running is not None:
+            self.stop()
+        self._scratch.cleanup()
+
+    def _run(self, name: str, recipe: Recipe, trials: int, judged: int, more: list[str]) -> None:
+        """Start the process. A small search is judged on as few items as it searches on: in seconds."""
+        trials = _within(trials, 1, MOST_TRIALS)
+        with self._lock:
+            if self.running is not None:
+                raise Refusal("searching_already", name=self.running.name)
+            self._studies.mkdir(parents=True, exist_ok=True)
+            scratch = Path(self._scratch.name)
+            write_recipe(recipe, scratch / f"{name}.yaml")
+            command = [sys.executable, "-c", COMMAND, "evolve", str(scratch / f"{name}.yaml")]
+            command += ["--out", str(self._studies / name), "--trials", str(trials), "--judged", str(judged)]
+            command += [*more, "--device", self._device, "--json"]
+            errors = scratch / f"{name}.log"
+            with errors.open("w", encoding="utf-8") as sink:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=sink,
+                    text=True,
+                    start_new_session=True,  # a Ctrl-C at the server is passed on by `close`, once
+                )
+            psutil.Process(process.pid).nice(self._nice)
+            self._failures.pop(name, None)
+            self._trials[name] = trials
+            self._current = Running(name, trials, process, errors)
+            log.info("search started", extra={"facts": {"study": name, "trials": trials}})
+            threading.Thread(target=self._watch, args=(self._current,), daemon=True).start()
+
+    def _watch(self, current: Running) -> None:
+        """Read the search's progress until it ends; keep its last words where it failed."""
+        assert current.process.stdout is not None
+        for line in current.process.stdout:
+            try:
+                current.phase = json.loads(line).get("phase", current.phase)
+            except (ValueError, AttributeError):
+                continue
+        code = current.process.wait()
+        log.info("search ended", extra={"facts": {"study": current.name, "code": code}})
+        if code not in (0, 130, -signal.SIGINT, -signal.SIGTERM):
+            words = current.errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            reference = secrets.token_hex(4)
+            facts = {"study": current.name, "reference": reference, "error": "\n".join(words[-20:])}
+            log.error("search failed", extra={"facts": facts})
+            self._failures[current.name] = reference
+
+
+def _within(value: float, low: int, high: int) -> int:
+    return min(high, max(low, int(value)))

@@ -1,0 +1,59 @@
+"""Load on the app: many visitors at once ask one running server; none may be lost, and its memory stays flat.
+
+    python -m evovlm_benchmarks.app_load --requests 50 --rounds 20 --out app-load.json
+    python -m evovlm_benchmarks.app_load --hostile
+
+Starts a server on the zoo of its own. Without `--hostile`, asks `--requests` questions at once, each in a new session,
+waits for all, and does so again. With it, five hostile clients try to spoil one visitor's answers. Visitors are told
+apart by address, as the server does: the machine must answer for all of 127.0.0.0/8, as Linux does.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evovlm.cli.console import ERR, OUT
+from evovlm.system.version import hardware, versions
+from evovlm_benchmarks.app_load.crowd import crowd
+from evovlm_benchmarks.app_load.hostile import hostile
+from evovlm_benchmarks.app_load.server import serving
+
+SPOILT = 2.0  # times as long as alone, in the middle, is no longer "as it was"
+
+
+def main(
+    requests: Annotated[int, typer.Option(min=1, max=200, help="Questions asked at once.")] = 50,
+    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 2,
+    attacked: Annotated[
+        bool, typer.Option("--hostile", help="Measure one visitor while hostile clients do what they can.")
+    ] = False,
+    questions: Annotated[int, typer.Option(min=1, help="Questions of that visitor, at least.")] = 40,
+    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+) -> None:
+    """Measure a server of the app under load.
+
+    \b
+    Examples:
+      python -m evovlm_benchmarks.app_load --requests 50 --rounds 20
+      python -m evovlm_benchmarks.app_load --hostile
+    """
+    with tempfile.TemporaryDirectory(prefix="evovlm-load-") as folder, serving(Path(folder)) as server:
+        figures = hostile(server, questions) if attacked else crowd(server, requests, rounds)
+    OUT.print_json(json.dumps(figures, ensure_ascii=False))
+    if out is not None:
+        figures |= {"versions": versions(), "hardware": hardware("cpu")}
+        out.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for reason, count in figures.get("reasons", {}).items():
+        ERR.print(f"{count} lost: {reason}", markup=False)
+    spoilt = attacked and figures["attacked"]["median_wait"] > SPOILT * figures["alone"]["median_wait"]
+    if figures.get("lost") or figures.get("other_answers") or spoilt:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,43 @@
+"""What visitors ask: pictures and questions of the zoo, and the models that answer."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from evovlm.tasks import load_task
+from evovlm_benchmarks.app_load.visitor import Lost, Visitor, picture
+
+MODELS = ["vlm", "ja", "merged"]
+COUNT = 8
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture as a file, and a question about it."""
+
+    png: bytes
+    question: str
+
+
+def load_scenes() -> list[Scene]:
+    """The first scenes of the zoo's test questions."""
+    scenes = []
+    for item in load_task("zoo-vqa").items("test", COUNT, 0):
+        assert item.image is not None
+        file = io.BytesIO()
+        item.image().save(file, format="PNG")
+        scenes.append(Scene(file.getvalue(), item.question))
+    return scenes
+
+
+def ask(visitor: Visitor, compare: int, scene: Scene) -> list[str]:
+    """The models' answers about a scene that is uploaded first. `compare`: number of the function. Raises Lost."""
+    sent = visitor.upload(scene.png)
+    if sent.is_error:
+        raise Lost(f"HTTP {sent.status_code}: {sent.text}")
+    [rows] = visitor.ask(compare, [picture(sent.json()[0]), scene.question, MODELS, None])
+    states = [row["state"] for row in rows]
+    if states != ["done"] * len(MODELS):
+        raise Lost(f"answers: {states}")
+    return [row["answer"] for row in rows]

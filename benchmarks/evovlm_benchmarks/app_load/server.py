@@ -1,0 +1,72 @@
+"""A server of the app on the zoo, in a process of its own. Knows its address, its process and its health."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+STARTUP = 300  # seconds, for a machine that has much else to do
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    url: str
+    process: psutil.Process
+
+    def health(self) -> dict[str, Any]:
+        """What /healthz says."""
+        with urllib.request.urlopen(f"{self.url}/healthz", timeout=30) as reply:
+            found: dict[str, Any] = json.load(reply)
+        return found
+
+    def memory_mb(self) -> float:
+        """Resident memory."""
+        return round(self.process.memory_info().rss / 1e6, 1)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """A server that is up. Its log goes to `folder`: visitors' words stay off our own output."""
+    port = _free_port()
+    command = [sys.executable, "-m", "evovlm_app", "--port", str(port), "--studies", str(folder)]
+    with (folder / "log").open("w") as sink:
+        started = subprocess.Popen(command, stdout=sink, stderr=sink, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    try:
+        server = Server(f"http://127.0.0.1:{port}", psutil.Process(started.pid))
+        _wait_for(server, started)
+        yield server
+    finally:
+        started.terminate()
+        started.wait(30)
+
+
+def _wait_for(server: Server, started: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTUP
+    while time.monotonic() < deadline and started.poll() is None:
+        try:
+            server.health()
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return
+    raise SystemExit("the app did not start")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""The commands of `evovlm bench`, one a module; each parses its arguments and prints."""

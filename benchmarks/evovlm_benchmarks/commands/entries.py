@@ -1,0 +1,24 @@
+"""Results of folders as entries with names that differ. Knows the files of results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from evovlm_benchmarks.runner.comparison import Entry
+from evovlm_benchmarks.runner.results import answers_of, find_results
+
+
+def read_entries(places: Sequence[Path]) -> list[Entry]:
+    """All results of run folders or files. One model in two runs is named with its run. Raises UserError."""
+    found = find_results(places)
+    key = [(result.model, result.task, result.split, result.items_digest) for _, result in found]
+    often = Counter(key)
+    entries = []
+    for (path, result), own in zip(found, key, strict=True):
+        run = path.resolve().parent.parent.name
+        preset = f" ({result.rules['preset']})" if "preset" in result.rules and often[own] > 1 else ""
+        name = result.model if often[own] == 1 else f"{run}/{result.model}{preset}"
+        entries.append(Entry(name, result, {answer.id: answer for answer in answers_of(path, result)}))
+    return entries

@@ -1,0 +1,67 @@
+"""`lmeh`: a checkpoint on the Japanese tasks of lm-evaluation-harness. Knows typer and the harness's command."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def lmeh(
+    model: Annotated[str, typer.Argument(help="A checkpoint folder, zoo:NAME or a hub id; a language model.")],
+    out: Annotated[Path, typer.Option(help="Folder of the harness's results.")] = Path("runs/lmeh"),
+    task: Annotated[list[str] | None, typer.Option(help="The harness's tasks; its Japanese group if left out.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    batch: Annotated[str, typer.Option(help="Questions at once, or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="What is computed in; auto as stored.")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task, for a trial run.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch models and data that are not here.")] = False,
+    data_code: Annotated[
+        bool, typer.Option("--data-code", help="Let data sets that are programs run, as JGLUE's is.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command, and stop.")] = False,
+) -> None:
+    """Score a checkpoint on JP-LMEH, by lm-evaluation-harness from the extra `lmeh`.
+
+    \b
+    Examples:
+      evovlm bench lmeh my-merge --device cuda --download --data-code
+      evovlm bench lmeh zoo:ja --task ja_leaderboard_jcommonsenseqa --limit 20 --dry-run
+    """
+    from evovlm.cli.console import OUT
+    from evovlm.models.open_model import resolve_folder
+    from evovlm.system.errors import UserError
+    from evovlm_benchmarks.runner.harness import (
+        TASKS,
+        harness_command,
+        harness_environment,
+        read_scores,
+        refuse_vlm,
+        write_summary,
+    )
+    from evovlm_benchmarks.runner.tables import Sheet, print_sheet
+
+    folder = resolve_folder(model, None, Path.cwd(), download=download)
+    refuse_vlm(folder)
+    command = harness_command(
+        sys.executable, folder, task or [], device=device, batch=batch, dtype=dtype, out=out, limit=limit
+    )
+    if dry_run:
+        OUT.print(shlex.join(command), soft_wrap=True)
+        return
+    done = subprocess.run(command, env=harness_environment(download=download, data_code=data_code), check=False)
+    if done.returncode != 0:
+        raise UserError(f"the harness ended with exit code {done.returncode}; what it says stands above")
+    scores = read_scores(out)
+    rows = tuple(
+        (found.task, found.metric, f"{found.value:.4f}", "" if found.error is None else f"{found.error:.4f}")
+        for found in scores
+    )
+    average = write_summary(out, model, scores, device)
+    notes = () if average is None else (f"JP-LMEH, the mean of the {len(TASKS)} tasks: {average:.2f}",)
+    columns = ("task", "measure", "value", "standard error")
+    print_sheet(OUT, Sheet(f"{model} by lm-evaluation-harness", columns, rows, notes, words=2))

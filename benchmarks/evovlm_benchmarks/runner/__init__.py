@@ -1,0 +1,1 @@
+"""Runs benchmark suites: models on tasks, results on disk, comparisons."""

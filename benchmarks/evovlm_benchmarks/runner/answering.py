@@ -1,0 +1,86 @@
+"""The answers of one model to one task, batch by batch, as far as memory goes.
+
+Knows the engine and how answers are scored; stores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from evovlm.engines.hf import Engine
+from evovlm.engines.memory import is_out_of_memory
+from evovlm.engines.prompts import Prepared
+from evovlm.system.errors import UserError
+from evovlm.tasks import Generation, Item
+from evovlm_benchmarks.runner.pairs import Pair
+from evovlm_benchmarks.runner.results import Answer, mark
+
+# Prompts and picture features of this many batches are held at a time.
+WINDOW = 4
+
+
+@contextmanager
+def faults_told(pair: Pair, device: str) -> Iterator[None]:
+    """What a model can do wrong, as errors in a sentence; answers that stand already are kept."""
+    where = f"{pair.model.name} on {pair.task.name}"
+    try:
+        yield
+    except FloatingPointError as error:
+        raise UserError(f"{where}: {error}; its weights are broken, leave the model out or merge it again") from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{where}: one question alone does not fit into the memory of {device}; free some, choose another --device,"
+            " or a preset of fewer beams or tokens, and run the same command"
+        ) from None
+
+
+def answers_of_pair(
+    engine: Engine,
+    pair: Pair,
+    asked: Sequence[Item],
+    generation: Generation,
+    batch: int,
+    known: set[str],
+    halved: list[int],
+) -> Iterator[list[Answer]]:
+    """Answers batch by batch, those of `known` ids passed over. What was too large is told in `halved`, and kept to."""
+    by_id = {item.id: item for item in pair.items}
+    start = 0
+    while start < len(asked):
+        window = asked[start : start + WINDOW * batch]
+        start += len(window)
+        if all(item.id in known for item in window):
+            continue
+        prepared = _prepared_or_none(engine, window, generation, batch)
+        if prepared is None:
+            halved.append(batch)
+            batch, start = (batch + 1) // 2, start - len(window)
+            continue
+        rows = [row for row in prepared.batches if not all(window[index].id in known for index in row)]
+        while rows:
+            row = rows.pop(0)
+            part = Prepared([prepared.prompts[index] for index in row], generation, [list(range(len(row)))])
+            answers = engine.answer(part)
+            if part.halved:
+                halved += part.halved
+                batch = max(len(piece) for piece in part.batches)
+                rows = [piece[i : i + batch] for piece in rows for i in range(0, len(piece), batch)]
+            ids = [window[index].id for index in row]
+            yield [
+                mark(pair.task, by_id[key], answer)
+                for key, answer in zip(ids, answers, strict=True)
+                if key not in known
+            ]
+
+
+def _prepared_or_none(engine: Engine, window: Sequence[Item], generation: Generation, batch: int) -> Prepared | None:
+    """Prompts and picture features of a window; None where they do not fit into memory and a smaller batch might."""
+    try:
+        return engine.prepare(window, generation, batch)
+    except (MemoryError, RuntimeError) as error:
+        if batch == 1 or not is_out_of_memory(error):
+            raise
+    return None

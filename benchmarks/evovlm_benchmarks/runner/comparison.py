@@ -1,0 +1,125 @@
+"""Two or more results side by side: differences on the same items, who wins which, and the answers that changed most.
+
+Knows results and statistics; draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evovlm.system.errors import UserError
+from evovlm.system.statistics import Difference, paired_difference
+from evovlm_benchmarks.runner.results import Answer, Result
+
+CHANCE = "n.s."  # marks a difference whose 95 % interval holds zero
+JUDGED = ("scoring", "language")  # rules that decide what an answer is worth; a preset's others decide the answer
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A result with its answers, by item id. `name`: the model, with its run where two runs have one of that name."""
+
+    name: str
+    result: Result
+    answers: Mapping[str, Answer]
+
+
+@dataclass(frozen=True)
+class Change:
+    """An item that two models answered with different success."""
+
+    id: str
+    question: str
+    references: tuple[str, ...]
+    first: Answer
+    second: Answer
+
+    @property
+    def gain(self) -> float:
+        """The second's score minus the first's."""
+        return self.second.score - self.first.score
+
+
+@dataclass(frozen=True)
+class Versus:
+    """`entry` against the reference entry: positive differences are its advantage."""
+
+    entry: Entry
+    difference: Difference
+    wins: int
+    losses: int
+    ties: int
+    changes: tuple[Change, ...]
+
+    @property
+    def marked(self) -> str:
+        """The difference in words; marked where it may be chance."""
+        return _in_words(self.difference, 2, f", p {self.difference.p_value:.3f}")
+
+
+def _in_words(found: Difference, places: int, more: str = "") -> str:
+    """Mean and interval, marked where it may be chance."""
+    mean, low, high = (f"{value:+.{places}f}" for value in (found.mean, found.low, found.high))
+    return f"{mean} [{low}, {high}]{more}" + ("" if found.significant else f" {CHANCE}")
+
+
+def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
+    """Compare an entry with the reference, item by item. Raises UserError where the items or rules differ."""
+    _refuse_unlike(reference, entry)
+    pairs = [(reference.answers[key], entry.answers[key]) for key in reference.answers]
+    difference = paired_difference(
+        [second.score for _, second in pairs], [first.score for first, _ in pairs], seed=reference.result.seed
+    )
+    changed = [
+        Change(first.id, first.question, first.references, first, second)
+        for first, second in pairs
+        if first.score != second.score
+    ]
+    changed.sort(key=lambda change: (-abs(change.gain), change.id))
+    wins = sum(change.gain > 0 for change in changed)
+    return Versus(entry, difference, wins, len(changed) - wins, len(pairs) - len(changed), tuple(changed[:changes]))
+
+
+def behind_best(entries: Sequence[Entry]) -> dict[str, str]:
+    """How far each entry lies behind the best that was asked the same way, by its file of answers.
+
+    Empty for the best itself. One model may stand there by several presets, so names do not tell entries apart.
+    """
+    told = {}
+    by_preset: dict[Any, list[Entry]] = {}
+    for key, group in by_task(entries).items():
+        for entry in group:
+            by_preset.setdefault((key, entry.result.rules.get("preset")), []).append(entry)
+    for group in by_preset.values():
+        best = group[0]
+        for entry in group:
+            text = "" if entry is best else _in_words(against(best, entry, changes=0).difference, 1)
+            told[entry.result.answers] = text
+    return told
+
+
+def by_task(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[Entry]]:
+    """Entries that answered the same items of one task and split and were scored alike, the best first."""
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in entries:
+        result = entry.result
+        judged = (str(result.rules.get(key)) for key in JUDGED)
+        groups.setdefault((result.task, result.split, result.items_digest, *judged), []).append(entry)
+    return {key: sorted(group, key=lambda entry: -entry.result.score) for key, group in groups.items()}
+
+
+def _refuse_unlike(one: Entry, other: Entry) -> None:
+    first, second = one.result, other.result
+    if (first.task, first.split, first.items_digest) != (second.task, second.split, second.items_digest):
+        raise UserError(
+            f"{one.name} answered {first.items} items of {first.task}:{first.split}, {other.name} {second.items} of"
+            f" {second.task}:{second.split}, not the same; run both with the same --items and --seed"
+        )
+    for key in JUDGED:
+        if first.rules.get(key) != second.rules.get(key):
+            raise UserError(
+                f"{one.name} was scored with {key} {first.rules.get(key)!r}, {other.name} with"
+                f" {second.rules.get(key)!r}; score both alike"
+            )

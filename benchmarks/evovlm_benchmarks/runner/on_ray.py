@@ -1,0 +1,273 @@
+"""A suite on Ray: the windows of all pairs given out to workers; the driver alone writes the run's files.
+
+Knows the runner and pools of workers. Each worker resolves models and data where it runs, and refuses weights and items
+that differ from the driver's. A window is what the local runner prepares at a time, so answers are the local run's. A
+killed run goes on: what was written stays, windows that were out are asked again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evovlm.engines.hf import Engine
+from evovlm.evaluators.single_model import without_image
+from evovlm.evolution.search_loop import Workers
+from evovlm.models.open_model import OpenModel, open_model
+from evovlm.study import log as study_log
+from evovlm.system import files
+from evovlm.system.errors import UserError
+from evovlm_benchmarks.runner.answering import WINDOW, answers_of_pair, faults_told
+from evovlm_benchmarks.runner.batches import fitting_batch
+from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
+from evovlm_benchmarks.runner.results import ANSWERS, Result, read_answers
+from evovlm_benchmarks.runner.running import (
+    Step,
+    finished,
+    hold,
+    kept_plan,
+    plan_of,
+    planned,
+    result_of,
+    write_result,
+)
+from evovlm_benchmarks.runner.suite import Suite
+from evovlm_benchmarks.runner.task_options import task_options
+
+
+@dataclass(frozen=True)
+class Part:
+    """A window of a pair's items, from `start`; `batch` None asks how many questions fit at once, and nothing more."""
+
+    stem: str
+    plan: dict[str, Any]
+    start: int
+    batch: int | None
+    known: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a worker brings back: rows of answers, the batch, and the sizes that had to be halved."""
+
+    rows: list[dict[str, Any]]
+    batch: int
+    halved: list[int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line chose, as it travels: paths and names."""
+
+    folder: str  # what relative paths count from
+    scoring: str | None
+    lid: str | None
+    device: str
+    download: bool
+
+
+@dataclass(frozen=True)
+class SuiteJob:
+    """All that a worker needs to answer any pair of a suite."""
+
+    suite: Suite
+    choices: Choices
+
+    def open(self) -> SuiteWorker:
+        """Read the data here."""
+        given = self.choices
+        with suppress(OSError):  # another machine may lack it; then nothing relative is found, and that is told
+            os.chdir(given.folder)
+        lid = None if given.lid is None else Path(given.lid)
+        options = task_options(scoring=given.scoring, lid=lid, download=given.download)
+        return SuiteWorker(self, {pair.stem: pair for pair in plan_pairs(self.suite, options)})
+
+
+class SuiteWorker:
+    """Answers windows; the model that was asked last stays loaded."""
+
+    def __init__(self, job: SuiteJob, pairs: dict[str, Pair]) -> None:
+        self._job, self._pairs = job, pairs
+        self._loaded: tuple[Path, Engine] | None = None
+
+    def __call__(self, part: Part) -> Made:
+        """The answers to a window. Raises UserError where the weights or the items are not the driver's."""
+        started = time.perf_counter()
+        pair = self._pairs[part.stem]
+        opened = open_pair(pair, self._job.choices.download)
+        own = plan_of(opened, pair, self._job.suite)
+        other = sorted(key for key in part.plan if own.get(key) != part.plan[key])
+        if other:
+            raise UserError(f"{part.stem}: this worker has other {', '.join(other)}; fetch the same on every node")
+        engine = self._engine(opened)
+        asked, generation = list(pair.items), pair.task.generation
+        if not engine.sees:
+            asked, generation = without_image(asked, generation)
+        if part.batch is None:
+            return Made([], fitting_batch(engine, generation), [], 0.0)
+        halved: list[int] = []
+        window = asked[part.start : part.start + WINDOW * part.batch]
+        with faults_told(pair, self._job.choices.device):
+            found = answers_of_pair(engine, pair, window, generation, part.batch, set(part.known), halved)
+            rows = [answer.model_dump(mode="json") for made in found for answer in made]
+        return Made(rows, part.batch, halved, time.perf_counter() - started)
+
+    def _engine(self, opened: OpenModel) -> Engine:
+        if self._loaded is None or self._loaded[0] != opened.folder:
+            self._loaded = None  # freed before the next is loaded
+            device = self._job.choices.device
+            dtype = torch.float32 if device == "cpu" else None
+            self._loaded = opened.folder, Engine.load(opened.folder, device=device, dtype=dtype)
+        return self._loaded[1]
+
+
+def open_pair(pair: Pair, download: bool) -> OpenModel:
+    """A pair's model. Raises what opening raises."""
+    model = pair.model
+    return open_model(model.name, model.model, model.revision, Path.cwd(), download=download)
+
+
+@dataclass
+class _Work:
+    """What is left of a pair."""
+
+    pair: Pair
+    opened: OpenModel
+    plan: dict[str, Any]
+    batch: int | None
+    known: frozenset[str]
+    left: int = 0  # windows
+    halved: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def windows(self) -> list[Part]:
+        """The windows that lack an answer; before the batch is known, the question for it."""
+        stem, items = self.pair.stem, self.pair.items
+        if self.batch is None:
+            return [Part(stem, self.plan, 0, None, self.known)]
+        size = WINDOW * self.batch
+        starts = [
+            start
+            for start in range(0, len(items), size)
+            if not all(item.id in self.known for item in items[start : start + size])
+        ]
+        self.left = len(starts)
+        return [Part(stem, self.plan, start, self.batch, self.known) for start in starts]
+
+
+def run_suite_on_ray(
+    suite: Suite,
+    pairs: Sequence[Pair],
+    out: Path,
+    *,
+    choices: Choices,
+    step: Step,
+    workers: Workers,
+) -> list[Result]:
+    """The result of every pair, as `run_suite` gives it; its `seconds` are the workers' together."""
+    opened = {pair.stem: open_pair(pair, choices.download) for pair in pairs}
+    with hold(out):
+        done: dict[str, Result] = {}
+        work: dict[str, _Work] = {}
+        for pair in pairs:
+            found = finished(out, pair, opened[pair.stem], suite)
+            if found is not None:
+                step(pair, found.items)
+                done[pair.stem] = found
+            else:
+                work[pair.stem] = _taken_up(out, pair, opened[pair.stem], suite)
+                step(pair, len(work[pair.stem].known))
+        if work:
+            done |= _Driver(suite, out, choices.device, work, step).run(SuiteJob(suite, choices), workers)
+        return [done[pair.stem] for pair in pairs]
+
+
+def _taken_up(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> _Work:
+    plan = plan_of(opened, pair, suite)
+    path = out / ANSWERS / f"{pair.stem}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.mend_tail(path)
+    batch = kept_plan(out, pair, plan, 0)["batch"] if planned(out, pair) else suite.batch
+    return _Work(pair, opened, plan, batch, frozenset(answer.id for answer in read_answers(path)))
+
+
+class _Driver:
+    """Gives out windows, writes what comes, and each pair's result with its last window."""
+
+    def __init__(self, suite: Suite, out: Path, device: str, work: dict[str, _Work], step: Step) -> None:
+        self._suite, self._out, self._device, self._work, self._step = suite, out, device, work, step
+        self._queue: list[Part] = []
+        self._done: dict[str, Result] = {}
+
+    def run(self, job: SuiteJob, workers: Workers) -> dict[str, Result]:
+        """All results, by stem. Raises UserError for what a worker or a model cannot do."""
+        from evovlm.evaluators.ray_pool import RayPool, cluster
+
+        for work in list(self._work.values()):
+            self._plan(work)
+        resource = "GPU" if self._device.startswith("cuda") else "CPU"
+        tickets: dict[int, Part] = {}
+        numbers = count()
+        with cluster(workers.address):
+            pool = RayPool(job.open, workers=workers.count, resource=resource, limit=workers.limit, on_event=self._hear)
+            try:
+                while self._queue or tickets:
+                    while self._queue and pool.free() > 0:
+                        ticket = next(numbers)
+                        tickets[ticket] = self._queue.pop(0)
+                        pool.submit(ticket, tickets[ticket])
+                    for outcome in pool.wait():
+                        self._take(tickets.pop(outcome.ticket), outcome.result)
+            finally:
+                pool.close()
+        return self._done
+
+    def _plan(self, work: _Work) -> None:
+        """Queue what is left of a pair; its plan is on disk before its first answer."""
+        if work.batch is not None:
+            kept_plan(self._out, work.pair, work.plan, work.batch)
+        parts = work.windows()
+        self._queue += parts
+        if not parts:
+            self._finish(work)
+
+    def _take(self, part: Part, made: Made | str) -> None:
+        work = self._work[part.stem]
+        if isinstance(made, str):
+            raise UserError(made.removeprefix("UserError: "))
+        if part.batch is None:
+            work.batch = made.batch
+            self._plan(work)
+            return
+        files.append_rows(self._out / ANSWERS / f"{part.stem}.jsonl", made.rows)
+        self._step(work.pair, len(made.rows))
+        work.halved += made.halved
+        work.seconds += made.seconds
+        work.left -= 1
+        if work.left == 0:
+            self._finish(work)
+
+    def _finish(self, work: _Work) -> None:
+        sees = work.opened.layout.kind != "llm"
+        how = {
+            "batch": work.batch,
+            "halved": work.halved,
+            "resumed": len(work.known),
+            "seconds": round(work.seconds, 1),
+        }
+        result = result_of(self._out, work.pair, work.opened, self._suite, sees, self._device, how)
+        write_result(self._out, work.pair, result)
+        self._done[work.pair.stem] = result
+
+    def _hear(self, event: str, **details: object) -> None:
+        """What happens to workers goes to the run's own log of events."""
+        study_log.log_event(self._out, event, **details)

@@ -1,0 +1,55 @@
+"""The pairs of a suite: each model with each task, its items read. Knows tasks; loads no models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evovlm.recipe.schema import split_where
+from evovlm.system.errors import UserError
+from evovlm.tasks import Item, Options, Task, parse_split
+from evovlm.tasks.presets import has_preset
+from evovlm_benchmarks.runner.results import slug
+from evovlm_benchmarks.runner.suite import Suite, SuiteModel, SuiteTask
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One model on one task."""
+
+    model: SuiteModel
+    asked: SuiteTask
+    task: Task
+    split: str
+    items: tuple[Item, ...]
+
+    @property
+    def stem(self) -> str:
+        """The name of the pair's files."""
+        return slug(self.model.name, self.asked.task, str(self.task.rules.get("preset", "")))
+
+
+def plan_pairs(suite: Suite, options: Options) -> list[Pair]:
+    """All pairs, model by model, with their items. Raises UserError before any work where data are missing."""
+    pairs: list[Pair] = []
+    read: dict[tuple[str, str | None, int | None], tuple[Task, str, tuple[Item, ...]]] = {}
+    for model in suite.models:
+        for asked in suite.tasks:
+            own = model.presets if model.presets and has_preset(split_where(asked.task)[0], model.presets) else None
+            preset = "+".join(filter(None, (asked.preset, own))) or None
+            key = (asked.task, preset, asked.items)
+            if key not in read:
+                task, split = parse_split(asked.task, replace(options, preset=preset))
+                read[key] = task, split, tuple(task.items(split, asked.items, suite.seed))
+            pairs.append(Pair(model, asked, *read[key]))
+    _refuse_twice(pairs)
+    return pairs
+
+
+def _refuse_twice(pairs: Sequence[Pair]) -> None:
+    """Raises UserError where two pairs would write one file of answers."""
+    for stem, count in Counter(pair.stem for pair in pairs).items():
+        if count > 1:
+            pair = next(pair for pair in pairs if pair.stem == stem)
+            raise UserError(f"{pair.asked.task} stands twice with one preset; leave one out, or give it another preset")

@@ -1,0 +1,197 @@
+"""Run a suite: every model answers every task; each answer is stored when it is made, and a killed run goes on.
+
+Knows engines, tasks and the files of results; prints nothing. The plan of a pair (items, prompt, batch) is written
+before its first answer, and a run that is taken up again keeps to it, so that its result is that of an unbroken run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from evovlm.engines.hf import Engine
+from evovlm.evaluators.single_model import without_image
+from evovlm.models.open_model import OpenModel, open_model
+from evovlm.system import files
+from evovlm.system.errors import UserError
+from evovlm.system.version import hardware, versions
+from evovlm_benchmarks.runner.answering import answers_of_pair, faults_told
+from evovlm_benchmarks.runner.batches import fitting_batch
+from evovlm_benchmarks.runner.contamination import bred_on
+from evovlm_benchmarks.runner.pairs import Pair
+from evovlm_benchmarks.runner.results import ANSWERS, RESULTS, Result, digest_of, read_answers, summary
+from evovlm_benchmarks.runner.suite import Suite
+
+PLANS = "plans"
+ENDS = 2**20  # bytes at either end of a weight file that tell it from others
+
+
+Step = Callable[[Pair, int], None]  # hears how many answers were made, or found
+
+
+def run_suite(
+    suite: Suite, pairs: Sequence[Pair], out: Path, *, device: str, download: bool, step: Step
+) -> list[Result]:
+    """The result of every pair. Raises UserError where another process works in the folder, or a model cannot run."""
+    # All are opened before any is asked: a name that is none should not be told after hours.
+    opened = [
+        open_model(model.name, model.model, model.revision, Path.cwd(), download=download) for model in suite.models
+    ]
+    with hold(out):
+        return [
+            result
+            for model, found in zip(suite.models, opened, strict=True)
+            for result in _run_model(found, [pair for pair in pairs if pair.model == model], suite, out, device, step)
+        ]
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """One process works in a run's folder: two would answer everything twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process works there; wait for it, or choose another --out") from None
+
+
+def _run_model(
+    opened: OpenModel, pairs: Sequence[Pair], suite: Suite, out: Path, device: str, step: Step
+) -> Iterator[Result]:
+    """A model's results; it is loaded only where an answer is missing."""
+    engine: Engine | None = None
+    for pair in pairs:
+        done = finished(out, pair, opened, suite)
+        if done is None:
+            if engine is None:
+                engine = Engine.load(opened.folder, device=device, dtype=torch.float32 if device == "cpu" else None)
+            done = _run_pair(engine, opened, pair, suite, out, device, step)
+        else:
+            step(pair, done.items)
+        yield done
+
+
+def _run_pair(
+    engine: Engine, opened: OpenModel, pair: Pair, suite: Suite, out: Path, device: str, step: Step
+) -> Result:
+    started = time.perf_counter()
+    asked, generation = list(pair.items), pair.task.generation
+    if not engine.sees:
+        asked, generation = without_image(asked, generation)
+    batch = suite.batch or fitting_batch(engine, generation)
+    plan = kept_plan(out, pair, plan_of(opened, pair, suite), batch)
+    path = out / ANSWERS / f"{pair.stem}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.mend_tail(path)
+    known = {answer.id for answer in read_answers(path)}
+    step(pair, len(known))
+    halved: list[int] = []
+    with faults_told(pair, device):
+        for made in answers_of_pair(engine, pair, asked, generation, plan["batch"], known, halved):
+            files.append_rows(path, [answer.model_dump(mode="json") for answer in made])
+            step(pair, len(made))
+    work = {"batch": plan["batch"], "halved": halved, "resumed": len(known)}
+    work["seconds"] = round(time.perf_counter() - started, 1)
+    result = result_of(out, pair, opened, suite, engine.sees, device, work)
+    write_result(out, pair, result)
+    return result
+
+
+def write_result(out: Path, pair: Pair, result: Result) -> None:
+    """Write a pair's result: it has nothing left to do then."""
+    where = out / RESULTS / f"{pair.stem}.json"
+    where.parent.mkdir(exist_ok=True)
+    files.write_json(where, result.model_dump(mode="json"))
+
+
+def plan_of(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
+    """What decides a pair's answers and scores, but for the batch and the machine."""
+    plan = {
+        "model": pair.model.model_dump(mode="json"),
+        "weights": _weights_of(opened),
+        "task": pair.asked.task,
+        "items": digest_of(pair.items),
+        "generation": asdict(pair.task.generation),
+        "rules": dict(pair.task.rules),
+        "seed": suite.seed,
+    }
+    loaded: dict[str, Any] = json.loads(json.dumps(plan))
+    return loaded
+
+
+def _weights_of(opened: OpenModel) -> list[list[Any]]:
+    """Names, sizes and hashes of both ends of the weight files: a model merged anew under one name is another model."""
+    found: list[list[Any]] = []
+    for path in sorted(opened.folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            ends = file.read(ENDS)
+            file.seek(max(0, size - ENDS))
+            ends += file.read(ENDS)
+        found.append([path.name, size, hashlib.blake2b(ends, digest_size=8).hexdigest()])
+    return found
+
+
+def planned(out: Path, pair: Pair) -> bool:
+    """Whether a pair's plan is on disk."""
+    return (out / PLANS / f"{pair.stem}.json").exists()
+
+
+def kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:
+    """The plan on disk, written if there is none. Raises UserError where it is another."""
+    path = out / PLANS / f"{pair.stem}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, plan | {"batch": batch})
+        return plan | {"batch": batch}
+    stored = files.read_json(path)
+    other = sorted(key for key in plan if stored.get(key) != plan[key])
+    if other:
+        raise UserError(
+            f"{path}: begun with other {', '.join(other)}; give another folder with --out, or delete this one"
+        )
+    return stored
+
+
+def finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
+    """The result of a pair that has nothing left to do."""
+    path = out / RESULTS / f"{pair.stem}.json"
+    if not path.exists():
+        return None
+    kept_plan(out, pair, plan_of(opened, pair, suite), 0)
+    return Result.model_validate(files.read_json(path))
+
+
+def result_of(
+    out: Path, pair: Pair, opened: OpenModel, suite: Suite, sees: bool, device: str, work: dict[str, Any]
+) -> Result:
+    """The result of the answers on disk. `work`: batch, halved, resumed, seconds."""
+    made = {answer.id: answer for answer in read_answers(out / ANSWERS / f"{pair.stem}.jsonl")}
+    return Result(
+        model=pair.model.name,
+        path=pair.model.model,
+        task=pair.task.name,
+        split=pair.split,
+        items_digest=digest_of(pair.items),
+        seed=suite.seed,
+        rules=dict(pair.task.rules),
+        generation=asdict(pair.task.generation),
+        sees=sees,
+        overlap=bred_on(pair.model, opened.folder, pair.items),
+        answers=f"{ANSWERS}/{pair.stem}.jsonl",
+        versions=versions(),
+        hardware=hardware(device),
+        **work,
+        **summary([made[item.id] for item in pair.items], suite.seed),
+    )

@@ -1,0 +1,92 @@
+"""A suite: which models answer which tasks, and how. Read from YAML, or made from the command line's flags.
+
+Knows names alone; opens no models and reads no data.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from evovlm.system.errors import UserError
+
+
+class SuiteModel(BaseModel):
+    """A model under the name that results use. `presets` overrides how tasks with such a preset ask it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    model: str
+    revision: str | None = None
+    presets: str | None = None
+    search: str | None = None  # TASK:SPLIT that it was bred on; found by itself where the folder holds recipe.yaml
+
+
+class SuiteTask(BaseModel):
+    """A task's split, TASK:SPLIT or TASK@PATH:SPLIT. `items` None: all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    items: int | None = Field(default=None, ge=1)
+    preset: str | None = None
+
+
+class Suite(BaseModel):
+    """Models x tasks. `batch` None: found for each pair from the memory that is free."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[SuiteModel, ...] = Field(min_length=1)
+    tasks: tuple[SuiteTask, ...] = Field(min_length=1)
+    seed: int = Field(default=0, ge=0)
+    batch: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [model.name for model in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two models are called {twice[0]!r}; give each its own name, as NAME=MODEL")
+        return self
+
+
+def shipped_suites() -> list[str]:
+    """The names of the suites that come with evovlm."""
+    folder = files("evovlm_benchmarks").joinpath("suites")
+    return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+
+
+def read_suite(name: str) -> Suite:
+    """A shipped suite by name, or a YAML file. Raises UserError with the choices, or with file and key."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            return make_suite(yaml.safe_load(path.read_text(encoding="utf-8")), where=name)
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{name}: no suite can be read there ({error})") from None
+    if name not in shipped_suites():
+        raise UserError(f"unknown suite {name!r}; choose from {shipped_suites()}, or give a .yaml file")
+    text = files("evovlm_benchmarks").joinpath("suites", f"{name}.yaml").read_text(encoding="utf-8")
+    return make_suite(yaml.safe_load(text), where=name)
+
+
+def make_suite(content: Any, where: str) -> Suite:
+    """The suite of a mapping. Raises UserError that names the key."""
+    try:
+        return Suite.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "suite"
+        raise UserError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def named_model(text: str) -> SuiteModel:
+    """The model of NAME=MODEL, or of MODEL alone."""
+    name, sign, model = text.partition("=")
+    return SuiteModel(name=name, model=model) if sign else SuiteModel(name=text.rstrip("/"), model=text)

@@ -1,0 +1,156 @@
+"""Tables of results: for the terminal, as Markdown, and as one HTML page that asks no host for anything.
+
+Knows the shape of results; reads no files but the report's style sheet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evovlm.report.head import page_head
+from evovlm_benchmarks.runner.comparison import CHANCE
+from evovlm_benchmarks.runner.results import Result
+
+Cells = tuple[str, ...]
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table: title, column names, rows of text, notes below it. The first `words` columns are text."""
+
+    title: str
+    columns: Cells
+    rows: tuple[Cells, ...]
+    notes: Cells = ()
+    words: int = 1
+
+
+def run_sheets(results: Sequence[Result], behind: Mapping[str, str]) -> list[Sheet]:
+    """One table a task: every model with score, interval, and what other rules give.
+
+    `behind`: by file of answers, how far the model lies behind the best, with its interval and `n.s.`.
+    """
+    sheets = []
+    for name in dict.fromkeys(label(result) for result in results):
+        own = sorted((result for result in results if label(result) == name), key=lambda result: -result.score)
+        beside = [key for key in dict.fromkeys(key for result in own for key in result.beside) if _tells(key, own)]
+        rows = tuple(
+            (
+                result.model + ("" if result.sees or not own_pictures(own) else " (blind)"),
+                f"{result.score:.2f}",
+                f"{result.ci95[0]:.1f} to {result.ci95[1]:.1f}",
+                behind.get(result.answers, ""),
+                f"{result.exact:.1%}",
+                *(f"{result.beside.get(key, 0.0):.2f}" for key in beside),
+            )
+            for result in own
+        )
+        columns = ("model", "score", "95 %", "minus the best", "exact", *beside)
+        sheets.append(Sheet(name, columns, rows, _notes(own, behind)))
+    return sheets
+
+
+def _tells(key: str, results: Sequence[Result]) -> bool:
+    """Whether a column says more than the score: of two readings with the language rule, one is the score itself."""
+    return not key.endswith("_ja") or any(result.beside.get(key) != result.score for result in results)
+
+
+def own_pictures(results: Sequence[Result]) -> bool:
+    """Whether a task is about pictures: its prompt has a place for one."""
+    return any("<image>" in result.generation["template"] for result in results)
+
+
+def label(result: Result) -> str:
+    """What a result is about: task, split, items, and the preset where the task has them."""
+    preset = f", preset {result.rules['preset']}" if "preset" in result.rules else ""
+    return f"{result.task}:{result.split}, {result.items} items{preset}"
+
+
+def _notes(results: Sequence[Result], behind: Mapping[str, str]) -> Cells:
+    first = results[0]
+    told = ", ".join(f"{key}: {value}" for key, value in first.rules.items() if key != "preset")
+    asked = first.generation
+    how = f"{asked['num_beams']} beams" if asked["num_beams"] > 1 else "greedy"
+    how = f"sampled at {asked['temperature']} with seed {asked['seed']}" if asked["temperature"] else how
+    notes = []
+    if any(behind.get(result.answers, "").endswith(CHANCE) for result in results):
+        notes.append(f"{CHANCE}: the 95 % interval of the paired difference holds zero.")
+    notes.append(
+        f"Rules: {told}. Answers: {how}, at most {asked['max_new_tokens']} tokens. Items drawn by seed {first.seed}."
+    )
+    notes += [made(results)]
+    for result in results:
+        seen = result.overlap or {}
+        bred = f"{result.model} was bred on {seen.get('search')}"
+        if seen.get("pairs"):
+            notes.append(f"{bred}: {seen['pairs']} pairs of items look alike, so its score is not fair.")
+        elif "unknown" in seen:
+            notes.append(f"{bred}, which cannot be compared here: {seen['unknown']}")
+    return tuple(notes)
+
+
+def made(results: Sequence[Result]) -> str:
+    """With which versions and on which machines the answers were made."""
+    names = ("evovlm", "commit", "torch", "transformers")
+    found = dict.fromkeys(
+        ", ".join(f"{name} {result.versions.get(name, 'unknown')}" for name in names) + f"; {result.hardware}"
+        for result in results
+    )
+    return f"Made with {' and with '.join(found)}."
+
+
+def print_sheet(console: Console, sheet: Sheet) -> None:
+    """In the terminal; nothing of the texts is taken for markup."""
+    table = Table(title=Text(sheet.title) if sheet.title else None)
+    for number, name in enumerate(sheet.columns):
+        table.add_column(name, justify="left" if number < sheet.words else "right", overflow="fold")
+    for row in sheet.rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    for note in sheet.notes:
+        console.print(note, markup=False, soft_wrap=True)
+
+
+def markdown(sheets: Sequence[Sheet], title: str) -> str:
+    """All tables as Markdown."""
+    parts = [f"# {title}"]
+    for sheet in sheets:
+        lines = [_line(sheet.columns), _line(["---" if n < sheet.words else "---:" for n in range(len(sheet.columns))])]
+        lines += [_line(row) for row in sheet.rows]
+        parts += [f"## {sheet.title}", "\n".join(lines), *sheet.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def html(sheets: Sequence[Sheet], title: str) -> str:
+    """All tables as one self-contained page."""
+    body = "".join(_section(sheet) for sheet in sheets)
+    return (
+        f"{page_head(title, POLICY)}<body>\n"
+        f"<header><h1>{escape(title)}</h1></header>\n<main>{body}</main>\n</body>\n</html>\n"
+    )
+
+
+def _section(sheet: Sheet) -> str:
+    head = "".join(_cell("th", name, n >= sheet.words) for n, name in enumerate(sheet.columns))
+    rows = "".join(
+        "<tr>" + "".join(_cell("td", cell, n >= sheet.words) for n, cell in enumerate(row)) + "</tr>"
+        for row in sheet.rows
+    )
+    notes = "".join(f'<p class="told">{escape(note)}</p>' for note in sheet.notes)
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f"<section><h2>{escape(sheet.title)}</h2>{table}{notes}</section>"
+
+
+def _cell(tag: str, text: str, number: bool) -> str:
+    return f'<{tag} class="num">{escape(text)}</{tag}>' if number else f"<{tag}>{escape(text)}</{tag}>"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"

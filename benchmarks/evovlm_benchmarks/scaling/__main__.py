@@ -1,0 +1,69 @@
+"""Run by itself: `python -m evovlm_benchmarks.scaling simulate`, `... throughput`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evovlm.study import log as study_log
+from evovlm.system.errors import UserError
+from evovlm_benchmarks.scaling.simulate import simulate
+
+RECORDED = Path(__file__).parent / "durations.json"
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.command("simulate")
+def simulate_command(
+    study: Annotated[Path | None, typer.Option(help="Take the durations from this study's log.")] = None,
+    trials: Annotated[int, typer.Option(min=64, help="Candidates a simulation.")] = 3000,
+) -> None:
+    """The scheduler with 1 to 64 simulated workers, one JSON line each.
+
+    Example: python -m evovlm_benchmarks.scaling simulate --study runs/llm
+    """
+    durations = durations_of(study) if study else json.loads(RECORDED.read_text(encoding="utf-8"))["seconds"]
+    for workers in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            found = simulate(Path(folder) / "study", workers, durations, trials)
+        print(json.dumps(asdict(found)), flush=True)
+
+
+@app.command("throughput")
+def throughput_command(
+    recipe: Annotated[Path, typer.Option(help="A recipe with a search.")] = Path("recipes/zoo-llm.yaml"),
+    workers: Annotated[int, typer.Option(min=2, help="Compared with one.")] = 2,
+    items: Annotated[int, typer.Option(min=1)] = 150,
+    trials: Annotated[int, typer.Option(min=4, help="Candidates timed.")] = 40,
+) -> None:
+    """Candidates a second with one and with several CPU workers on this machine, each with one thread.
+
+    Example: OMP_NUM_THREADS=1 python -m evovlm_benchmarks.scaling throughput
+    """
+    from evovlm_benchmarks.scaling.throughput import measure
+
+    rates = {}
+    for count in (1, workers):
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(recipe, Path(folder) / "study", count, items=items, trials=trials)
+        rates[count] = found.rate
+        print(json.dumps(asdict(found) | {"rate": round(found.rate, 3)}), flush=True)
+    print(json.dumps({"speedup": round(rates[workers] / rates[1], 3)}))
+
+
+def durations_of(folder: Path) -> list[float]:
+    """Seconds a candidate, from a study's log."""
+    found = [sum(trial.seconds.values()) for trial in study_log.read_trials(folder) if trial.seconds]
+    if not found:
+        raise UserError(f"{folder}: no trial with a duration; give a study that has run")
+    return found
+
+
+if __name__ == "__main__":
+    app()

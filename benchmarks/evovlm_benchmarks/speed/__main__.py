@@ -1,0 +1,10 @@
+"""`python -m evovlm_benchmarks.speed`: `speed` alone, for machines without the other benchmarks' packages."""
+
+from __future__ import annotations
+
+import typer
+
+from evovlm_benchmarks.speed.command import speed
+
+if __name__ == "__main__":
+    typer.run(speed)

@@ -1,0 +1,121 @@
+"""`evovlm bench speed`: how fast a candidate is made and answered, beside the machine's floors.
+
+Knows the parts' names and rows; measures nothing itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from evovlm.cli.console import ERR, OUT
+from evovlm.system.device import check_device, current_gpu
+from evovlm.system.errors import UserError
+from evovlm.system.version import commit, hardware, versions
+from evovlm_benchmarks.merge_speed import SCALES
+from evovlm_benchmarks.speed.floors import Rates, measure_rates
+from evovlm_benchmarks.speed.parts import PARTS
+from evovlm_benchmarks.speed.plot import DRAWN, draw_growth
+from evovlm_benchmarks.speed.settings import Settings
+
+SHOWN = ("what", "tool", "method", "scale", "sources", "place", "questions", "a_picture")
+RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of answering, where they are compared
+FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "milliseconds": lambda row: f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
+    "floor": lambda row: f"{row['floor_seconds'] * 1e3:,.2f}" if row.get("floor_seconds") else "",
+    "times the floor": lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "",
+    "peak GB": lambda row: f"{row['peak_bytes'] / 1e9:.2f}" if row.get("peak_bytes") else "",
+}
+
+
+def speed(
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; all if none is named.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    scale: Annotated[
+        str | None, typer.Option(help=f"The tower: {', '.join(SCALES)}; small on a CPU, 7b on a GPU.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="The figures that have targets alone.")] = False,
+    mergekit: Annotated[Path | None, typer.Option(help="mergekit-yaml of mergekit's own environment.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Where checkpoints are made.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every figure to this file, as parts end.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw growth as SVG: of `merge` and of `questions`.")] = None,
+) -> None:
+    """Measure the speed of a candidate's phases; each ratio is to a floor measured in the same run.
+
+    Examples:
+      evovlm bench speed merge
+      evovlm bench speed --device cuda --out speed.json --plot growth.svg
+      evovlm bench speed disk --mergekit ~/mergekit/bin/mergekit-yaml
+    """
+    chosen = parts or list(PARTS)
+    unknown = [name for name in chosen if name not in PARTS]
+    if unknown:
+        raise UserError(f"unknown part {unknown[0]!r}; choose from {list(PARTS)}")
+    for flag, folder in (("--out", out and out.parent), ("--plot", plot and plot.parent), ("--work", work)):
+        if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UserError(f"{flag}: {folder} is no folder that can be written to; make it or choose another")
+    if plot is not None and not set(chosen) & set(DRAWN):
+        raise UserError(f"--plot: of {chosen} nothing grows; name the part {' or '.join(DRAWN)}, or leave it out")
+    on = check_device(device)
+    scale = scale or ("7b" if on.type == "cuda" else "small")
+    if scale not in SCALES:
+        raise UserError(f"--scale: choose from {list(SCALES)}")
+    settings = Settings(on, scale, quick, mergekit, work)
+    with current_gpu(on):
+        found = _measured(chosen, settings, out)
+    if plot is not None:
+        draw_growth(found, plot)
+
+
+def _measured(chosen: Sequence[str], settings: Settings, out: Path | None) -> dict[str, list[dict[str, Any]]]:
+    """Each part's rows, shown and written as they come."""
+    rates, machine = measure_rates(settings.device), hardware(str(settings.device))
+    told = {"hardware": machine, "versions": versions(), "commit": commit(), "rates": rates.as_dict()}
+    OUT.print(_rates_in_words(machine, rates))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in chosen:
+        found[name] = []
+        ERR.print(f"{name}: tower {settings.scale} on {settings.device}", style="dim")
+        for row in PARTS[name](settings, rates):
+            found[name].append(row)
+            ERR.print(f"{name}: {row['what']}", style="dim")
+            if out is not None:
+                out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
+        OUT.print(_table(name, found[name]) if found[name] else f"{name}: nothing to measure on {settings.device}")
+    return found
+
+
+def _rates_in_words(machine: str, rates: Rates) -> str:
+    upload = f", from pinned memory {rates.upload / 1e9:,.1f} GB/s" if rates.upload else ""
+    return (
+        f"{machine}: copies {rates.copy / 1e9:,.1f} GB/s (read and written){upload},"
+        f" multiplies {rates.matrix / 1e12:,.2f} TFLOP/s ({rates.dtype})"
+    )
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+    """A part's rows; what is the same in all of them stands in the title."""
+    labels = [label for label in SHOWN if any(label in row for row in rows)]
+    same = [label for label in labels[1:] if len({str(row.get(label, "")) for row in rows}) == 1]
+    labels = [label for label in labels if label not in same]
+    ranks = [label for label in RANKS if any(label in row for row in rows)]
+    if any("same_best" in row for row in rows):
+        labels.append("same_best")
+    table = Table(title=", ".join([name, *(f"{label} {rows[0][label]}" for label in same)]))
+    figures = {column: [figure(row) for row in rows] for column, figure in FIGURES.items()}
+    figures = {column: cells for column, cells in figures.items() if any(cells)}
+    for label in (*labels, *ranks, *figures):
+        table.add_column(label, justify="left" if label in labels else "right")
+    for number, row in enumerate(rows):
+        table.add_row(
+            *(str(row.get(label, "")) for label in labels),
+            *(f"{row[label]:.3f}" if label in row else "" for label in ranks),
+            *(cells[number] for cells in figures.values()),
+        )
+    return table

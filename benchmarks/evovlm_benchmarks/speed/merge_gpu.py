@@ -1,0 +1,177 @@
+"""How fast a candidate's weights are made on a device, beside the bytes that have to move.
+
+Knows random towers and mergers; nothing of answering. Every ratio is to the copy rate of the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from evovlm.merging.live.choose import Merger
+from evovlm.merging.live.cpu import ResidentMerger
+from evovlm.merging.live.placement import Place, Placement
+from evovlm.recipe.schema import Recipe
+from evovlm_benchmarks.merge_speed import SCALES, Scale
+from evovlm_benchmarks.speed.floors import Rates, seconds_of, wall_seconds
+from evovlm_benchmarks.speed.torch_twin import torch_merge
+from evovlm_benchmarks.speed.towers import BASE, RandomTower, live_parameters, random_tower, recipe_of
+
+METHODS = ("linear", "task_arithmetic", "dare_linear", "dare_ties", "ties", "magnitude")
+GROWTH_SOURCES = (2, 3, 4, 5, 6)
+GROWTH_SIZES = ("1b", "7b", "13b")
+SMALL = "1b"  # of which six sources fit every GPU
+REPEATS = 10
+
+
+def merge_rows(scale: str, device: torch.device, rates: Rates, *, quick: bool = False) -> Iterator[dict[str, Any]]:
+    """dare_ties of two and three sources, every method, places, 8 bits and growth: a row each, as it is measured."""
+    for count in (2, 3):
+        yield _row("sources", scale, count, "dare_ties", device, rates)
+    yield from _methods(scale, device, rates)
+    if device.type != "cuda":
+        return
+    yield _row("8 bits", scale, 2, "dare_ties", device, rates, eight_bit=True)
+    yield _plain(scale, device, rates)
+    if quick:
+        return
+    wanted = [("sources", scale, count) for count in GROWTH_SOURCES[2:]]
+    wanted += [("sources", SMALL, count) for count in GROWTH_SOURCES]
+    wanted += [("size", size, 2) for size in GROWTH_SIZES if size not in (scale, SMALL)]
+    for what, size, count in wanted:
+        yield from _fitting(what, size, count, device, rates)
+    yield _row("host", scale, 2, "dare_ties", device, rates, place="host", repeats=3)
+
+
+def _fitting(what: str, size: str, sources: int, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
+    """The row, or where it does not fit this GPU a row that says so, and one of half the layers."""
+    try:
+        yield _row(what, size, sources, "dare_ties", device, rates)
+        return
+    except torch.OutOfMemoryError:
+        _free(device)
+    yield {"what": "does not fit this GPU", "method": "dare_ties", "scale": size, "sources": sources}
+    layers = SCALES[size].layers
+    half = replace(SCALES[size], layers=layers // 2)
+    if what == "size":
+        told = {"scale": f"{size}, {half.layers} of {layers} layers"}
+        yield _row(what, size, sources, "dare_ties", device, rates, tower_scale=half) | told
+
+
+def _methods(scale: str, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
+    """All methods on task vectors by one merger; linear, which has no base, by its own."""
+    recipe = recipe_of(2, METHODS[1])
+    tower = random_tower(SCALES[scale], recipe, device)
+    live = live_parameters(tower, tower.dtype)
+    merger = _merger(tower, live, "gpu", eight_bit=False)
+    for method in METHODS[1:]:
+        candidate = recipe_of(2, method)
+        merger.merge(candidate)  # makes its tables
+        yield _timed(merger, candidate, device, rates, REPEATS) | {"what": "method", "scale": scale}
+    del merger, live, tower
+    _free(device)
+    yield _row("method", scale, 2, "linear", device, rates)
+
+
+def _row(
+    what: str,
+    scale: str,
+    sources: int,
+    method: str,
+    device: torch.device,
+    rates: Rates,
+    *,
+    place: Place = "gpu",
+    eight_bit: bool = False,
+    repeats: int = REPEATS,
+    tower_scale: Scale | None = None,
+) -> dict[str, Any]:
+    """One merger, set up, timed and thrown away."""
+    _free(device)
+    recipe = recipe_of(sources, method)
+    tower = random_tower(tower_scale or SCALES[scale], recipe, device)
+    live = live_parameters(tower, tower.dtype)
+    started = time.perf_counter()
+    merger = _merger(tower, live, place, eight_bit=eight_bit)
+    _free(device, forget=False)
+    ready = time.perf_counter()
+    merger.merge(recipe)
+    first = time.perf_counter()
+    _reset_peak(device)
+    row = _timed(merger, recipe, device, rates, repeats) | {
+        "what": what,
+        "scale": scale,
+        "set_up_seconds": ready - started,
+        "first_seconds": first - ready,
+        "peak_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        "errors": getattr(merger, "errors", {}),
+    }
+    del merger, live, tower
+    _free(device)
+    return row | ({"place": place} if device.type == "cuda" else {})
+
+
+def _timed(merger: Merger, recipe: Recipe, device: torch.device, rates: Rates, repeats: int) -> dict[str, Any]:
+    device_seconds = seconds_of(lambda: merger.merge(recipe), device, repeats)
+    wall = wall_seconds(lambda: merger.merge(recipe), device, repeats)
+    floor = merger.nbytes / rates.copy
+    median = statistics.median(wall)
+    return {
+        "method": recipe.method,
+        "sources": len(recipe.sources),
+        "device_seconds": statistics.median(device_seconds),
+        "seconds": median,
+        "spread": [min(wall), max(wall)],
+        "bytes": merger.nbytes,
+        "floor_seconds": floor,
+        "ratio": median / floor,
+    }
+
+
+def _plain(scale: str, device: torch.device, rates: Rates) -> dict[str, Any]:
+    """The same merge as people write it in torch, tensor by tensor, its masks from torch's own generator."""
+    recipe = recipe_of(2, "dare_ties")
+    tower = random_tower(SCALES[scale], recipe, device)
+    job = max(tower.jobs[1:-1], key=lambda job: torch.Size(job.shape).numel())
+    base = tower.base_tensor(job)
+    sources = [tower.source_tensor(job, source, name, base) for source, name in job.parts]
+    out = torch.empty_like(base)
+    seconds = statistics.median(seconds_of(lambda: torch_merge(base, sources, (0.6, 0.55), (0.5, 0.5), out), device, 5))
+    moved = 4 * base.numel() * base.element_size()
+    return {
+        "what": "plain torch, its largest tensor",
+        "scale": scale,
+        "method": "dare_ties",
+        "sources": 2,
+        "seconds": seconds,
+        "bytes": moved,
+        "floor_seconds": moved / rates.copy,
+        "ratio": seconds * rates.copy / moved,
+    }
+
+
+def _merger(tower: RandomTower, live: Mapping[str, torch.nn.Parameter], place: Place, *, eight_bit: bool) -> Merger:
+    """The fused pass on a GPU, the CPU's merge elsewhere."""
+    if tower.device.type != "cuda":
+        return ResidentMerger(tower, live)
+    from evovlm.merging.live.gpu import DeviceMerger
+
+    placement = Placement(dict.fromkeys((BASE, *tower.recipe.source_names), place), {})
+    return DeviceMerger(tower, live, placement, eight_bit=eight_bit)
+
+
+def _free(device: torch.device, *, forget: bool = True) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        if forget:
+            torch.cuda.empty_cache()
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

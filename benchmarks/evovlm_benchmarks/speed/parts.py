@@ -1,0 +1,57 @@
+"""The parts of the speed benchmark by name. A new part is a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from evovlm_benchmarks.speed.floors import Rates
+from evovlm_benchmarks.speed.merge_disk import disk_rows
+from evovlm_benchmarks.speed.merge_gpu import merge_rows
+from evovlm_benchmarks.speed.settings import Part, Settings
+
+
+def _merge(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    return merge_rows(settings.scale, settings.device, rates, quick=settings.quick)
+
+
+def _candidate(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    # Here, so that the benchmarks' other commands start without transformers.
+    from evovlm_benchmarks.speed.candidate import candidate_rows
+
+    return candidate_rows(settings, rates)
+
+
+def _questions(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from evovlm_benchmarks.speed.questions import question_rows
+
+    return question_rows(settings, rates)
+
+
+def _streamed(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from evovlm_benchmarks.speed.streamed import streamed_rows
+
+    return streamed_rows(settings, rates)
+
+
+def _fidelity(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from evovlm_benchmarks.speed.fidelity import fidelity_rows
+
+    return fidelity_rows(settings, rates)
+
+
+def _tiles(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows
+
+    return tiles_rows(settings, rates)
+
+
+PARTS: dict[str, Part] = {
+    "merge": _merge,
+    "candidate": _candidate,
+    "questions": _questions,
+    "streamed": _streamed,
+    "fidelity": _fidelity,
+    "tiles": _tiles,
+    "disk": disk_rows,
+}

@@ -1,0 +1,29 @@
+"""How a candidate's cost grows with its questions: more of them, and more about each picture.
+
+Knows the bench of whole candidates; measures nothing itself. The merge is in each figure, and does not grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evovlm_benchmarks.speed.candidate import MOST, Row, bench_for
+from evovlm_benchmarks.speed.floors import Rates
+from evovlm_benchmarks.speed.settings import Settings
+
+SHARES = (4, 2)  # of the questions of a whole set: a quarter, a half, then the set and twice as many
+A_PICTURE = (1, 2, 4, 8)
+REPEATS = 1
+
+
+def question_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
+    """A row for each number of questions, one a picture, and for each number of questions a picture."""
+    bench = bench_for(settings, rates)
+    bench.place("gpu")
+    whole = bench.questions
+    for count in (*(whole // share for share in SHARES), whole, MOST * whole):
+        prepared = bench.prepared(bench.prompts(1, count))
+        yield bench.candidate("questions, one a picture", prepared, REPEATS, a_picture=1)
+    for each in A_PICTURE[1:]:
+        prepared = bench.prepared(bench.prompts(each))
+        yield bench.candidate("questions, several a picture", prepared, REPEATS, a_picture=each)

@@ -1,0 +1,38 @@
+"""What it costs to keep sources in pinned host memory or on disk: a candidate beside one with them on the GPU.
+
+Knows the bench of whole candidates; measures nothing itself. Half of the questions are answered at a time, as on a GPU
+that has no room for the sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evovlm.merging.live.placement import Place
+from evovlm_benchmarks.speed.candidate import EACH, Row, bench_for
+from evovlm_benchmarks.speed.floors import Rates
+from evovlm_benchmarks.speed.settings import Settings
+
+WAYS: tuple[tuple[Place, bool, str], ...] = (
+    ("gpu", False, "on the GPU"),
+    ("host", False, "in pinned memory, merged before"),
+    ("host", True, "in pinned memory, merged while read"),
+    ("disk", True, "mapped from files, merged while read"),
+)
+
+
+def streamed_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
+    """A row for each way and number of questions a picture. None with `quick`, nor on a CPU, which maps them."""
+    if settings.device.type != "cuda" or settings.quick:
+        return
+    bench = bench_for(settings, rates)
+    seconds: dict[int, float] = {}
+    for place, while_read, what in WAYS:
+        bench.place(place, settings.work)
+        bench.while_read = while_read
+        for each in EACH:
+            prepared = bench.prepared(bench.prompts(each), bench.questions // 2)
+            row = bench.candidate(what, prepared, place=place, a_picture=each)
+            seconds.setdefault(each, row["seconds"])
+            yield row | {"times_resident": row["seconds"] / seconds[each]}
+    bench.while_read = True

@@ -1,0 +1,135 @@
+"""The zoo's VLM with tiles: LLaVA-NeXT's way of looking, for the zoo's pictures have one tile each.
+
+Knows the zoo's scenes and its VLM; no candidates and no scores. The same weights become a LLaVA-NeXT, which sees a
+scene of twice the side as four tiles and the whole made small, and is then tuned on such pictures, all of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoProcessor,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
+)
+
+from evovlm.tasks import Item
+from evovlm.zoo.prompts import IMAGE_SIZE, VQA_PROMPT
+from evovlm.zoo.render import render
+from evovlm.zoo.scenes import SceneQuestion, sample_questions
+from evovlm.zoo.splits import Split
+from evovlm_benchmarks.speed.watched import watched
+
+SIDE = 2 * IMAGE_SIZE
+RATE = 3e-4
+IGNORED = -100
+
+
+def tiled_items(split: Split, count: int, seed: int) -> list[Item]:
+    """Japanese questions as of the zoo's VQA task, about pictures of twice the side."""
+    return [
+        Item(found.id, found.question, found.references, partial(render, found.scene, SIDE))
+        for found in sample_questions(split, count, seed, "ja")
+    ]
+
+
+def save_tiled(source: Path, folder: Path, *, steps: int, batch: int, device: torch.device, seed: int = 0) -> float:
+    """Write the VLM of `source` as one with tiles, tuned for so many steps; the mean loss of the last tenth.
+
+    Questions are English and of the train split, as for the zoo's own VLM.
+    """
+    torch.manual_seed(seed)
+    plain = LlavaForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    model = _with_tiles(plain).to(device)
+    processor = _processor(source)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    losses: list[Tensor] = []
+    for inputs in watched(_batches(processor, steps, batch, seed), "tiles: tuning", steps):
+        loss = model(**{name: value.to(device) for name, value in inputs.items()}).loss
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.detach())
+    model.to("cpu", torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return float(torch.stack(losses[-max(1, steps // 10) :]).mean())
+
+
+def _with_tiles(plain: LlavaForConditionalGeneration) -> LlavaNextForConditionalGeneration:
+    told = plain.config
+    config = LlavaNextConfig(
+        vision_config=told.vision_config, text_config=told.text_config, image_token_index=told.image_token_id,
+        image_grid_pinpoints=[[SIDE, SIDE]], vision_feature_layer=told.vision_feature_layer,
+        vision_feature_select_strategy=told.vision_feature_select_strategy, tie_word_embeddings=False,
+        projector_hidden_act=told.projector_hidden_act, multimodal_projector_bias=told.multimodal_projector_bias,
+    )  # fmt: skip
+    model = LlavaNextForConditionalGeneration(config)
+    missing, unknown = model.load_state_dict(plain.state_dict(), strict=False)
+    assert missing == ["model.image_newline"], missing
+    assert not unknown, unknown
+    with torch.no_grad():
+        model.model.image_newline.zero_()
+    model.generation_config = plain.generation_config
+    return model
+
+
+def _processor(source: Path) -> LlavaNextProcessor:
+    known: Any = AutoProcessor.from_pretrained(source)
+    side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    images = LlavaNextImageProcessorPil(
+        size={"shortest_edge": IMAGE_SIZE}, crop_size=side, image_grid_pinpoints=[[SIDE, SIDE]],
+        image_mean=[0.5] * 3, image_std=[0.5] * 3,
+    )  # fmt: skip
+    return LlavaNextProcessor(
+        image_processor=images, tokenizer=known.tokenizer, patch_size=known.patch_size, image_token=known.image_token,
+        vision_feature_select_strategy=known.vision_feature_select_strategy,
+        num_additional_image_tokens=known.num_additional_image_tokens,
+    )  # fmt: skip
+
+
+def _batches(processor: Any, steps: int, batch: int, seed: int) -> Iterator[dict[str, Tensor]]:
+    """Batches of prompts with their answers, drawn with replacement from so many questions as are worth drawing."""
+    asked = sample_questions("train", min(steps * batch, 3000), seed, "en")
+    drawn = [render(one.scene, SIDE) for one in asked]
+    pictures = processor.image_processor(drawn, return_tensors="pt")
+    first = processor(text=processor.image_token, images=drawn[0], return_tensors="pt")["input_ids"]
+    tokens = int((first == processor.image_token_id).sum())  # of every picture, for all are of one size
+    rng = random.Random(seed)
+    for _ in range(steps):
+        chosen = rng.choices(range(len(asked)), k=batch)
+        told = _told(processor, [asked[index] for index in chosen], tokens)
+        yield told | {name: pictures[name][chosen] for name in ("pixel_values", "image_sizes")}
+
+
+def _told(processor: Any, asked: Sequence[SceneQuestion], tokens: int) -> dict[str, Tensor]:
+    """Token ids, mask and labels of prompts with answers, padded on the right; labels are the answers' alone."""
+    tokenizer = processor.tokenizer
+    picture = processor.image_token * tokens
+    rows = []
+    for one in asked:
+        text = VQA_PROMPT.replace("<image>", picture).replace("{question}", one.question)
+        answer = tokenizer(one.references[0], add_special_tokens=False)["input_ids"]
+        rows.append((tokenizer(text)["input_ids"], [*answer, tokenizer.eos_token_id]))
+    longest = max(len(prompt) + len(answer) for prompt, answer in rows)
+    ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
+    labels = torch.full((len(rows), longest), IGNORED)
+    mask = torch.zeros((len(rows), longest), dtype=torch.int64)
+    for row, (prompt, answer) in enumerate(rows):
+        end = len(prompt) + len(answer)
+        ids[row, :end] = torch.tensor([*prompt, *answer])
+        labels[row, len(prompt) : end] = torch.tensor(answer)
+        mask[row, :end] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

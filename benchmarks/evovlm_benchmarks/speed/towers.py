@@ -1,0 +1,118 @@
+"""Towers of random weights, made where they are needed: real shapes without a real model's files.
+
+Knows shapes and assemblies, and files where sources are to be read from them; no kernels and no clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evovlm.merging.assembly import Assembly
+from evovlm.merging.tensor_jobs import Job
+from evovlm.models.checkpoint import Checkpoint
+from evovlm.recipe.schema import Recipe
+from evovlm_benchmarks.merge_speed import Scale
+
+# What tuning moves a weight by, beside the weights' own spread.
+SPREAD, STEP = 0.02, 0.002
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class RandomTower(Assembly):
+    """An assembly whose tensors are drawn on a device each time they are read, the same ones each time."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def base_tensor(self, job: Job) -> Tensor:
+        """Normal weights in the recipe's dtype."""
+        return self._drawn(job, 0, SPREAD).to(self.dtype)
+
+    def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
+        """The base and a small step."""
+        number = 1 + self.recipe.source_names.index(source)
+        start = base if base is not None else self.base_tensor(job)
+        return self._drawn(job, number, STEP).add_(start).to(self.dtype)
+
+    def kept_rows(self, job: Job) -> None:
+        """All models have one vocabulary."""
+
+    def _drawn(self, job: Job, number: int, spread: float) -> Tensor:
+        seed = self.jobs.index(job) * 64 + number
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return torch.randn(job.shape, generator=generator, device=self.device) * spread
+
+
+@dataclass(frozen=True)
+class StoredTower(RandomTower):
+    """The same tensors, mapped from files."""
+
+    files: Mapping[str, Checkpoint] = field(default_factory=dict)  # by source, and the base's
+
+    def base_tensor(self, job: Job) -> Tensor:
+        """Mapped."""
+        return self.files[BASE].tensor(job.name)
+
+    def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
+        """Mapped."""
+        return self.files[source].tensor(name)
+
+
+def recipe_of(sources: int, method: str, densities: Sequence[float] = (), dtype: str = "bfloat16") -> Recipe:
+    """A recipe of that many sources, weights that differ, and densities (0.5 where none is given)."""
+    names = [f"source{number}" for number in range(1, sources + 1)]
+    told = {**dict(enumerate(densities))}
+    content: dict[str, Any] = {
+        "kind": "llm",
+        "base": {"model": BASE},
+        "sources": [{"name": name, "model": name} for name in names],
+        "method": method,
+        "parameters": {
+            name: {"weight": round(0.6 - 0.05 * index, 2), "density": told.get(index, 0.5)}
+            for index, name in enumerate(names)
+        },
+        "dtype": dtype,
+    }
+    return Recipe.model_validate(content)
+
+
+def random_tower(scale: Scale, recipe: Recipe, device: torch.device) -> RandomTower:
+    """A tower of that size in the paper's layout."""
+    jobs = tuple(
+        Job(name, name, "whole", shape, tuple((source, name) for source in recipe.source_names))
+        for name, shape in scale.tensors()
+    )
+    nobody = cast("Any", None)
+    return RandomTower(recipe, Path(), None, {}, nobody, jobs, (), {}, (), device)
+
+
+def stored(tower: RandomTower, folder: Path) -> StoredTower:
+    """Write the tower's models to files below `folder`."""
+    files = {}
+    for label in (BASE, *tower.recipe.source_names):
+        (folder / label).mkdir()
+        tensors = {
+            job.name: (
+                tower.base_tensor(job) if label == BASE else tower.source_tensor(job, label, job.name, None)
+            ).cpu()
+            for job in tower.jobs
+        }
+        save_file(tensors, folder / label / "model.safetensors", metadata={"format": "pt"})
+        files[label] = Checkpoint.open(folder / label)
+    told = {part.name: getattr(tower, part.name) for part in fields(tower)}
+    return StoredTower(**told, files=files)
+
+
+def live_parameters(tower: RandomTower, dtype: torch.dtype) -> dict[str, torch.nn.Parameter]:
+    """Memory for the merged weights, as a live model has it."""
+    return {
+        job.name: torch.nn.Parameter(torch.empty(job.shape, dtype=dtype, device=tower.device), requires_grad=False)
+        for job in tower.jobs
+    }

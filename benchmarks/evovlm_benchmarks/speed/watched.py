@@ -1,0 +1,19 @@
+"""Loops that take longer than a moment, with a bar. Knows the terminal alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from evovlm.cli.console import bars
+
+Step = TypeVar("Step")
+
+
+def watched(steps: Iterable[Step], what: str, total: int) -> Iterator[Step]:
+    """The steps; a bar on standard error tells how many are done and the time left."""
+    with bars() as progress:
+        task = progress.add_task(what, total=total, figures="")
+        for step in steps:
+            yield step
+            progress.advance(task)

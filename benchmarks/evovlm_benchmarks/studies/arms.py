@@ -1,0 +1,185 @@
+"""An arm of a study: one recipe, one seed, one budget; searched, its winner chosen and tested, all on disk.
+
+Knows evovlm; no plots. An arm that was killed goes on where it was, and one that is done is read. Arms of one search
+under several names are searched once. Results of another zoo lie in another folder, by the zoo's digest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evaluators.objectives import make_judge
+from evovlm.evaluators.routed import evaluator_for
+from evovlm.evaluators.single_model import evaluate_model
+from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
+from evovlm.evolution.selection import choose_winner
+from evovlm.evolution.stages import breed, second_stage
+from evovlm.models.zoo_models import FOLDER, MANIFEST, file_digest
+from evovlm.recipe.schema import Recipe
+from evovlm.study import log as study_log
+from evovlm.study.study import Study
+from evovlm.system import files
+from evovlm.system.version import commit, hardware, versions
+from evovlm.tasks import Item, parse_split
+
+DONE = "arm.json"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One search. `study` and `name` say what it is; arms that differ in the seed alone are compared together."""
+
+    study: str
+    name: str
+    recipe: Recipe
+    judged: int = 500  # items of the test; half as many choose the winner
+
+    @property
+    def seed(self) -> int:
+        """The search's seed."""
+        assert self.recipe.search is not None
+        return self.recipe.search.seed
+
+    @property
+    def folder(self) -> str:
+        """Where it lies below the studies' folder."""
+        return f"{self.study}/{self.name.replace(' ', '-')}-{self.seed}"
+
+
+class Silent:
+    """Watches nothing."""
+
+    def phase(self, name: str, total: int) -> None:
+        """Nothing is shown."""
+
+    def step(self, text: str, **figures: float | None) -> None:
+        """Nothing is shown."""
+
+
+def zoo_digest() -> str:
+    """Twelve digits that name the zoo as it ships: of its manifest, which holds a digest of every file."""
+    return file_digest(FOLDER / MANIFEST)[:12]
+
+
+def run_arms(arms: Sequence[Arm], out: Path, root: Path, *, device: str, jobs: int, progress: Any) -> None:
+    """Run the arms in `jobs` processes; `progress` is called with each arm that is done.
+
+    Seed by seed, so that a run cut short leaves whole comparisons of fewer seeds.
+    """
+    same: dict[tuple[str, int], list[Arm]] = {}
+    for arm in sorted(arms, key=lambda arm: arm.seed):
+        same.setdefault((arm.recipe.model_dump_json(by_alias=True), arm.judged), []).append(arm)
+    # Spawned, because a forked process cannot use CUDA and inherits locks.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        pending = {pool.submit(run_same, group, out, root, device): group for group in same.values()}
+        for future in as_completed(pending):
+            future.result()
+            for arm in pending[future]:
+                progress(arm)
+
+
+def run_same(arms: Sequence[Arm], out: Path, root: Path, device: str) -> None:
+    """Run the first of several arms that are one search; the others get its result under their own names."""
+    first = run_arm(arms[0], out, root, device)
+    for arm in arms[1:]:
+        done = out / arm.folder / DONE
+        if not done.exists():
+            done.parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(done, first | {"study": arm.study, "arm": arm.name})
+
+
+def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
+    """Search, choose, test; returns what stands in the arm's `arm.json`."""
+    folder = out / arm.folder
+    done = folder / DONE
+    if done.exists():
+        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return found
+    started = time.process_time()
+    settings = EvolveSettings(device=device, judged=arm.judged)
+    first = arm.recipe.model_copy(update={"then": None})
+    curve: list[float | None] = []
+    if arm.recipe.then is not None:
+        plan = plan_evolution(first, root, settings)
+        study, _, selection = _search(plan, folder / study_log.STAGES[0], arm.judged)
+        curve += [trial.score for trial in study.trials]
+        bred = breed(plan, folder, {"selection": selection}, arm.recipe.then.winners, Silent())
+        first = second_stage(arm.recipe, bred)
+    plan = plan_evolution(first, root, settings)
+    study, evaluator, selection = _search(plan, folder, arm.judged)
+    curve += [trial.score for trial in study.trials]
+    winner = study.candidate(study.trials[selection["trial"]].genome)
+    result = {
+        "study": arm.study,
+        "arm": arm.name,
+        "seed": arm.seed,
+        "zoo": zoo_digest(),
+        "commit": commit(),
+        "curve": curve,
+        "genome": study.trials[selection["trial"]].genome,
+        "genes": [gene.name for gene in plan.genes],
+        "route": [step.model_dump() for step in winner.route],
+        "parameters": {name: winner.of(name).model_dump() for name in winner.source_names},
+        "items": len(plan.search_items),
+        "judged": arm.judged,
+        "tests": _tests(evaluator, plan, winner, arm.judged),
+        "cpu_seconds": round(time.process_time() - started, 1),  # of the last process, where an arm was resumed
+        "hardware": hardware(device),
+        "versions": versions(),
+    }
+    files.write_json(done, result)
+    return result
+
+
+def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluator, dict[str, Any]]:
+    """Search and choice of one stage."""
+    study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express)
+    search = plan.recipe.search
+    assert search is not None
+    kind = evaluator_for(plan.recipe)
+    evaluator = kind(plan.assembly, plan.task, batch=search.batch, device=plan.settings.device, threads=1)
+    judge = make_judge(evaluator, plan.recipe, plan.search_items)
+    if len(study.trials) < plan.trials:  # a whole log serves on a machine whose last bits differ, too
+        study.run(plan.searcher(), judge, plan.trials, lambda trial: None)
+    _, selection = choose_winner(study, evaluator, _items(plan, "validation", judged // 2), Silent())
+    return study, evaluator, selection
+
+
+def _tests(evaluator: LocalEvaluator, plan: Plan, winner: Recipe, judged: int) -> dict[str, float]:
+    """Scores on the test items: of the winner, and of its route without scales."""
+    items = _items(plan, "test", judged)
+    scores = {"winner": evaluator.evaluate(winner, items).score}
+    if any(step.scale != 1.0 for step in winner.route):
+        bare = tuple(step.model_copy(update={"scale": 1.0}) for step in winner.route)
+        try:
+            scores["without scales"] = evaluator.evaluate(winner.model_copy(update={"route": bare}), items).score
+        except ValueError:  # every answer is empty
+            scores["without scales"] = 0.0
+    return scores | (source_scores(plan.recipe, judged) if winner.route else {})
+
+
+def source_scores(recipe: Recipe, judged: int) -> dict[str, float]:
+    """What each source scores on the test items as it is."""
+    assert recipe.data is not None
+    return {f"source {source.name}": _source_score(source.model, recipe.data.test, judged) for source in recipe.sources}
+
+
+@cache
+def _source_score(model: str, test: str, judged: int) -> float:
+    return evaluate_model(model, test, judged, seed=0, batch=100)[1].score
+
+
+def _items(plan: Plan, split: str, count: int) -> list[Item]:
+    """The same items for every seed of a study: seeds differ in the search, not in the exam."""
+    assert plan.recipe.data is not None
+    task, name = parse_split(getattr(plan.recipe.data, split))
+    return task.items(name, count, 0)

@@ -1,0 +1,67 @@
+"""The command of the studies: run the arms, draw the curves, write what was found.
+
+Knows typer and the studies; no merging.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).parents[3]
+
+app = typer.Typer(help="Studies on the zoo.", add_completion=False)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="routes, searchers, drop, spaces, or all.")],
+    out: Annotated[Path, typer.Option(help="For the arms, by zoo; the same command resumes them.")] = Path(
+        "runs/studies"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds an arm.")] = 5,
+    trials: Annotated[int, typer.Option(min=2, help="Evaluations an arm.")] = 200,
+    items: Annotated[int, typer.Option(min=2, help="Questions an evaluation.")] = 100,
+    judged: Annotated[int, typer.Option(min=4, help="Items of the test.")] = 500,
+    jobs: Annotated[int, typer.Option(min=1, help="Arms at a time.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    docs: Annotated[Path | None, typer.Option(help="Page and pictures are written here; none if left out.")] = None,
+) -> None:
+    """Answer one question on the zoo, with seeds and intervals.
+
+    Examples:
+      evovlm bench study searchers --jobs 2
+      evovlm bench study all --jobs 16 --docs docs
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # arms run side by side: each on its own core
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from evovlm.cli.console import OUT, bars
+    from evovlm_benchmarks.studies.arms import run_arms, zoo_digest
+    from evovlm_benchmarks.studies.page import summary, write_page
+    from evovlm_benchmarks.studies.plans import STUDIES, Budget
+
+    if name != "all" and name not in STUDIES:
+        raise typer.BadParameter(f"unknown study {name!r}; choose from {['all', *STUDIES]}")
+    chosen = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
+    planned = [arm for plan in chosen for arm in plan.arms(Budget(trials, items), range(seeds))]
+    arms = [replace(arm, judged=judged) for arm in planned]
+    out = out / zoo_digest()
+    with bars() as progress:
+        task = progress.add_task("arms", total=len(arms), figures="")
+        run_arms(
+            arms,
+            out,
+            ROOT,
+            device=device,
+            jobs=jobs,
+            progress=lambda arm: progress.update(task, advance=1, figures=f"{arm.name} {arm.seed}"),
+        )
+    for plan in chosen:
+        for line in summary(plan, out):
+            OUT.print(line)
+    if docs is not None:
+        OUT.print(str(write_page(out, docs)))

@@ -1,0 +1,61 @@
+"""A model as it is, unmerged, on one split of a task.
+
+Knows engines and tasks; no recipes. A language model answers questions about pictures without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from evovlm.engines.hf import Engine
+from evovlm.evaluators.local import Evaluation, OnHalved, answer_telling, score_answers
+from evovlm.models.open_model import OpenModel, open_model
+from evovlm.system.statistics import Interval, bootstrap
+from evovlm.tasks import Generation, Item, Options, Task, parse_split
+
+
+def evaluate_model(
+    model: str,
+    data: str,
+    count: int,
+    *,
+    seed: int,
+    batch: int,
+    device: str = "cpu",
+    download: bool = False,
+    preset: str | None = None,
+) -> tuple[Interval, Evaluation]:
+    """Score one model as it is on one split (`TASK:SPLIT`); a language model answers without the image."""
+    task, split = parse_split(data, Options(preset=preset, download=download))
+    opened, items = open_model(model, model, None, Path.cwd(), download=download), task.items(split, count, seed)
+    dtype = torch.float32 if device == "cpu" else None
+    found = answer_as_is(opened, task, items, batch=batch, device=device, dtype=dtype)
+    return bootstrap(found.scores, seed=seed), found
+
+
+def answer_as_is(
+    model: OpenModel,
+    task: Task,
+    items: Sequence[Item],
+    *,
+    batch: int,
+    device: str,
+    dtype: torch.dtype | None,
+    on_halved: OnHalved | None = None,
+) -> Evaluation:
+    """Ask an opened model and score its answers. `on_halved` hears of batches that did not fit."""
+    engine = Engine.load(model.folder, device=device, dtype=dtype)
+    asked, generation = list(items), task.generation
+    if model.layout.kind == "llm":
+        asked, generation = without_image(items, generation)
+    return score_answers(task, items, answer_telling(engine, engine.prepare(asked, generation, batch), on_halved))
+
+
+def without_image(items: Sequence[Item], generation: Generation) -> tuple[list[Item], Generation]:
+    """The same questions for a model that cannot see: no image, and no place for one in the prompt."""
+    template = generation.template.replace("<image>\n", "").replace("<image>", "")
+    return [replace(item, image=None) for item in items], replace(generation, template=template)

@@ -1,0 +1,1 @@
+"""A whole search: plan, search loop, selection of the winner, held-out table, controls."""

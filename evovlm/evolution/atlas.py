@@ -1,0 +1,146 @@
+"""The atlas of a study: beside the single best, the best merge of each skill profile, each a recipe of its own.
+
+Knows studies, evaluators, skills and the archive; no plans and no command line. It is made after the search from the
+log alone: every candidate's answers lie in the study's cache, so nothing is generated for it but what `fresh` items ask
+of the elites, and the same log gives the same atlas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evovlm.evaluators.evaluation import Evaluation
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import moved, write_recipe
+from evovlm.search.map_elites import Archive, Elite
+from evovlm.study import log as study_log
+from evovlm.study.log import Trial
+from evovlm.study.study import Study
+from evovlm.system import files
+from evovlm.system.errors import CANDIDATE_FAULTS, RecipeError
+from evovlm.system.progress import Watch
+from evovlm.tasks import Item
+from evovlm.tasks.skills import skills_of
+
+STEPS = 10
+AXES = 2
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a profile's number is the mean of: the scores of some items, or a further objective (its place)."""
+
+    name: str
+    places: tuple[int, ...] = ()
+    objective: int = 0  # 0: none
+
+    def value(self, evaluation: Evaluation, values: Sequence[float]) -> float:
+        """How well a candidate does here, 0 to 100."""
+        if self.objective:
+            return values[self.objective]
+        return sum(evaluation.scores[place] for place in self.places) / len(self.places)
+
+
+def axes_of(recipe: Recipe, items: Sequence[Item]) -> tuple[Axis, ...]:
+    """The two axes of a study's atlas: tasks among its objectives, else the two most frequent skills of its items.
+
+    With one such task the first axis is the study's own score. Raises RecipeError where all items ask for one skill.
+    """
+    objectives = recipe.search.objectives if recipe.search is not None else ()
+    tasks = [Axis(name, objective=place) for place, name in enumerate(objectives, start=1) if ":" in name]
+    own = Axis("score", tuple(range(len(items))))
+    if tasks:
+        return tuple([*([own] if len(tasks) == 1 else []), *tasks][:AXES])
+    skills = skills_of(items)
+    if len(skills) < AXES:
+        raise RecipeError("--keep-diverse: all search items ask for one skill; give items a `skill`, or an objective")
+    return tuple(Axis(name, places) for name, places in list(skills.items())[:AXES])
+
+
+def make_atlas(
+    study: Study, evaluator: LocalEvaluator, items: Sequence[Item], fresh: Sequence[Item], watch: Watch
+) -> dict[str, Any]:
+    """Write `atlas/cell-X-Y.yaml`, a recipe an elite, and return what `atlas.json` tells of them.
+
+    `fresh`: items that the search has not seen; each elite's score there is told beside the one that put it into its
+    cell, for the best of many noisy scores is too good to be true.
+    """
+    axes = axes_of(study.recipe, items)
+    archive = Archive(STEPS)
+    scored = [trial for trial in study.trials if trial.score is not None and trial.promoted]
+    watch.phase("atlas", len(scored))
+    for trial in scored:
+        evaluation = evaluator.evaluate(study.candidate(trial.genome), items)
+        profile = tuple(axis.value(evaluation, trial.values) for axis in axes)
+        archive.add(Elite(trial.trial, evaluation.score, profile))
+        watch.step(f"{len(archive.elites)} cells")
+    cells = _write(study, archive, axes)
+    watch.phase("atlas on fresh items", len(cells))
+    for cell in cells:
+        cell["fresh"] = _fresh(study, evaluator, study.trials[cell["trial"]], fresh, watch)
+    told = {
+        "axes": [axis.name for axis in axes],
+        "steps": STEPS,
+        "trials": len(study.trials),
+        "fresh_items": len(fresh),
+        **archive.measures(),
+        "cells": cells,
+    }
+    files.write_json(study.folder / study_log.ATLAS, told)
+    return told
+
+
+def finished_atlas(study: Study) -> bool:
+    """Whether the study's folder holds the atlas of its present log."""
+    path = study.folder / study_log.ATLAS
+    return path.exists() and files.read_json(path).get("trials") == len(study.trials)
+
+
+def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced: bool) -> None:
+    """Raises RecipeError where there can be no atlas: candidates that saw few items, or answers that nobody keeps."""
+    if raced:
+        raise RecipeError("--keep-diverse: a race asks few items, too few for a profile; leave out --race")
+    if recipe.timed:
+        raise RecipeError("--keep-diverse: answers are not kept where latency is measured; leave out that objective")
+    axes_of(recipe, items)
+
+
+def _write(study: Study, archive: Archive, axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """A recipe a cell, and what is told of it, by cell; recipes of cells that are no more go."""
+    folder = study.folder / study_log.ATLAS_RECIPES
+    folder.mkdir(exist_ok=True)
+    cells, names = [], set()
+    for place, elite in sorted(archive.elites.items()):
+        path = folder / f"cell-{'-'.join(map(str, place))}.yaml"
+        recipe = study.candidate(study.trials[elite.candidate].genome)
+        write_recipe(moved(recipe, study.root, folder), path)
+        names.add(path.name)
+        profile = {axis.name: value for axis, value in zip(axes, elite.profile, strict=True)}
+        cells.append(
+            {
+                "cell": list(place),
+                "trial": elite.candidate,
+                "score": elite.quality,
+                "profile": profile,
+                "digest": recipe.digest(),
+                "recipe": str(path.relative_to(study.folder)),
+            }
+        )
+    for path in folder.glob("cell-*.yaml"):
+        if path.name not in names:
+            path.unlink()
+    return cells
+
+
+def _fresh(study: Study, evaluator: LocalEvaluator, trial: Trial, fresh: Sequence[Item], watch: Watch) -> float | None:
+    """An elite's score on items that the search has not seen; None where it fails there."""
+    try:
+        score = evaluator.evaluate(study.candidate(trial.genome), fresh).score
+    except CANDIDATE_FAULTS as fault:
+        watch.step(f"trial {trial.trial}: {fault}")
+        return None
+    watch.step(f"trial {trial.trial}", score=score)
+    return score

@@ -1,0 +1,112 @@
+"""The held-out table: sources, controls and the evolved model on items that no search has seen.
+
+Knows rows that can be evaluated, not what is in them. Each model's answers are stored when made, so that a killed run
+goes on with the next model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evovlm.evaluators.local import Evaluation
+from evovlm.study import log as study_log
+from evovlm.system import files
+from evovlm.system.statistics import bootstrap, paired_difference
+from evovlm.tasks import Item
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A row of the table: `section` is sources, controls or evolved; `answer` does the work when asked."""
+
+    name: str
+    section: str
+    evaluate: Callable[[], Evaluation]
+    detail: Mapping[str, Any]
+
+
+def judge(
+    folder: Path, rows: Sequence[Contestant], items: Sequence[Item], *, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """Evaluate every contestant and tabulate mean, exact share and 95 % bootstrap interval.
+
+    Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not made
+    again. `versus_evolved` is the paired difference evolved minus row with its interval.
+    """
+    path = folder / study_log.HELD_OUT_ANSWERS
+    files.mend_tail(path)
+    known = _stored(path, items)
+    done: dict[str, Evaluation] = {}
+    for row in rows:
+        key = _key(row)
+        if key not in known:
+            progress(row.name)
+            evaluation = row.evaluate()
+            files.append_rows(path, _answer_rows(row, items, evaluation))
+            known[key] = evaluation
+        done[row.name] = known[key]
+    table: dict[str, Any] = {"sources": {}, "controls": {}}
+    for row in rows:
+        cell = _cell(done[row.name], done["evolved"], seed) | dict(row.detail)
+        if row.section == "evolved":
+            table["evolved"] = cell
+        else:
+            table[row.section][row.name] = cell
+    return table
+
+
+def _cell(evaluation: Evaluation, evolved: Evaluation, seed: int) -> dict[str, Any]:
+    interval = bootstrap(evaluation.scores, seed=seed)
+    difference = paired_difference(evolved.scores, evaluation.scores, seed=seed)
+    return {
+        "score": evaluation.score,
+        "exact": evaluation.exact_share,
+        "ci95": [interval.low, interval.high],
+        "items": len(evaluation.scores),
+        "versus_evolved": {"mean": difference.mean, "ci95": [difference.low, difference.high]},
+    }
+
+
+def _key(row: Contestant) -> str:
+    """A model of the table by name and by what was made of it, so that another winner is another model."""
+    return " ".join([row.name, *(f"{key}={value}" for key, value in sorted(row.detail.items()))])
+
+
+def _answer_rows(row: Contestant, items: Sequence[Item], evaluation: Evaluation) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": row.name,
+            "key": _key(row),
+            "id": item.id,
+            "question": item.question,
+            "references": list(item.references),
+            "answer": answer,
+            "score": score,
+            "exact": exact,
+        }
+        for item, answer, score, exact in zip(
+            items, evaluation.answers, evaluation.scores, evaluation.exact, strict=True
+        )
+    ]
+
+
+def _stored(path: Path, items: Sequence[Item]) -> dict[str, Evaluation]:
+    """Complete evaluations of these items, by contestant key."""
+    by_key: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in files.read_rows(path):
+        by_key.setdefault(row["key"], {})[row["id"]] = row
+    whole = {}
+    for key, rows in by_key.items():
+        if all(item.id in rows for item in items):
+            mine = [rows[item.id] for item in items]
+            whole[key] = Evaluation(
+                scores=tuple(row["score"] for row in mine),
+                exact=tuple(row["exact"] for row in mine),
+                answers=tuple(row["answer"] for row in mine),
+            )
+    return whole

@@ -1,0 +1,141 @@
+"""The plan of a search: everything that is settled before the first candidate.
+
+Opens models, chooses items, names genes; merges and asks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evovlm.evaluators.objectives import refuse_unknown
+from evovlm.evolution.atlas import refuse_atlas
+from evovlm.evolution.search_loop import (
+    Workers,
+    raced_recipe,
+    refuse_fidelity,
+)
+from evovlm.merging.assembly import Assembly, assemble
+from evovlm.merging.check.route import depth_of
+from evovlm.merging.live.choose import AUTOMATIC, Keeping
+from evovlm.recipe.schema import Recipe
+from evovlm.search import Searcher, make_searcher
+from evovlm.search.race import RaceSettings
+from evovlm.search.space.data_flow import DataFlow, data_flow
+from evovlm.search.space.parameters import Gene, express, genes_of, search_of, search_settings
+from evovlm.study.study import Express
+from evovlm.system.version import hardware, versions
+from evovlm.tasks import Item, Task
+from evovlm.tasks.item_sets import ItemSets, read_item_sets
+
+
+@dataclass(frozen=True)
+class EvolveSettings:
+    """What the command line may override, and where things run."""
+
+    trials: int | None = None
+    items: int | None = None
+    seed: int | None = None
+    judged: int | None = None
+    device: str = "cpu"
+    checkpoint: bool = False
+    download: bool = False
+    rivals: bool = False  # random search and one weight a source, as many trials each
+    workers: Workers | None = None  # None: candidates are evaluated in this process
+    race: RaceSettings | None = None  # None: every candidate is asked all search items
+    keep_diverse: bool = False  # an atlas of the best merges by skill profile
+    keeping: Keeping = AUTOMATIC  # where a GPU's merge keeps its sources
+    profile: bool = False  # measure the machine's rates, and tell seconds by phase beside them
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is settled before the first candidate: what `--dry-run` prints."""
+
+    recipe: Recipe
+    settings: EvolveSettings
+    assembly: Assembly
+    genes: tuple[Gene, ...]
+    sets: ItemSets
+    trials: int
+    space: DataFlow | None = None  # None: weights and densities are searched
+
+    @property
+    def task(self) -> Task:
+        """What the search is scored on."""
+        return self.sets.task
+
+    @property
+    def search_items(self) -> tuple[Item, ...]:
+        """What every candidate is asked."""
+        return self.sets.search
+
+    def searcher(self) -> Searcher:
+        """A fresh searcher, the same for the same plan."""
+        search = search_of(self.recipe)
+        return make_searcher(search.algorithm, search_settings(search, self.genes, self.space))
+
+    @property
+    def express(self) -> Express:
+        """Which recipe a genome stands for."""
+        space = self.space
+        return express if space is None else lambda recipe, genes, genome: space.express(recipe, genome)
+
+    def header(self) -> dict[str, Any]:
+        """What the study's header says. The number of trials is free: a study may be prolonged."""
+        content = self.recipe.model_dump(mode="json", by_alias=True)
+        search = content["search"] | {"trials": None}
+        if search["fidelity"] is None:
+            del search["fidelity"]  # so that studies from before there was one go on
+        header = {
+            "format": 1,
+            "recipe": content | {"search": search},
+            "digest": self.recipe.digest(),
+            "genes": [gene.name for gene in self.genes],
+            "search": search,
+            "items": {"task": self.task.name, "ids": [item.id for item in self.search_items]},
+            "data": content["data"],
+            "generation": vars(self.task.generation),
+            "rules": dict(self.task.rules),
+            "versions": versions(),
+            "hardware": hardware(self.settings.device),
+        }
+        if self.settings.keeping.eight_bit:
+            header["eight_bit"] = True  # other weights, so another study
+        if self.settings.race is not None:
+            header["race"] = asdict(self.settings.race)
+        # Through JSON and back, so that a header compares equal to itself read from disk.
+        loaded: dict[str, Any] = json.loads(json.dumps(header))
+        return loaded
+
+
+def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
+    """Open the models, choose the items, name the genes. Raises UserError for whatever does not fit."""
+    recipe = _overridden(recipe, settings)
+    search = search_of(recipe)
+    # Items first: they are told apart, or missing, before any model is fetched.
+    sets = read_item_sets(
+        recipe, root, count=search.items, seed=search.seed, judged=settings.judged, download=settings.download
+    )
+    assembly = assemble(recipe, root, download=settings.download)
+    refuse_unknown(search.objectives)
+    refuse_fidelity(recipe)
+    if settings.keep_diverse:
+        refuse_atlas(recipe, sets.search, raced=settings.race is not None)
+    space = None
+    if search.route is not None:
+        space = data_flow(recipe, {name: depth_of(model) for name, model in assembly.sources.items()})
+    genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
+    if settings.race is not None:
+        recipe = raced_recipe(recipe, len(genes))
+    plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space)
+    plan.searcher()  # whatever a searcher refuses, it refuses before any work
+    return plan
+
+
+def _overridden(recipe: Recipe, settings: EvolveSettings) -> Recipe:
+    given = {"trials": settings.trials, "items": settings.items, "seed": settings.seed}
+    update = {key: value for key, value in given.items() if value is not None}
+    return recipe.model_copy(update={"search": search_of(recipe).model_copy(update=update)})

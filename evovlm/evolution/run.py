@@ -1,0 +1,182 @@
+"""Evolution: one recipe from search to judged winner. Search, choice on fresh items, checkpoint, held-out table.
+
+Puts study, evaluator and table together; knows no command line. Progress goes to a `Watch`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evovlm.evaluators.cache import AnswerCache
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evaluators.question import LocalAnswers
+from evovlm.evaluators.routed import evaluator_for
+from evovlm.evolution.atlas import finished_atlas, make_atlas
+from evovlm.evolution.controls import contestants, searched
+from evovlm.evolution.export import save_pictures, write_winner
+from evovlm.evolution.held_out import Contestant, judge
+from evovlm.evolution.plan import Plan
+from evovlm.evolution.profile import profile_of
+from evovlm.evolution.search_loop import (
+    remote_job,
+    search_here,
+    search_on_ray,
+    search_raced,
+)
+from evovlm.evolution.selection import choose_winner
+from evovlm.merging.assembly import with_recipe
+from evovlm.recipe.yaml_file import moved, write_recipe
+from evovlm.search.space.ablations import rivals_of
+from evovlm.search.space.parameters import genes_of, search_of
+from evovlm.study import log as study_log
+from evovlm.study.lock import hold
+from evovlm.study.log import Trial
+from evovlm.study.pareto_front import write_front
+from evovlm.study.study import Study
+from evovlm.system import files
+from evovlm.system.progress import Watch
+from evovlm.system.roofline import measure_rates
+from evovlm.system.version import hardware, versions
+from evovlm.tasks import Item
+from evovlm.tasks.item_sets import data_of
+
+
+def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
+    """Search, choose, judge; `out` is the study's folder. Returns what stands in its `result.json`.
+
+    Called again with the same plan it goes on where it was, and does nothing twice. Raises StudyError where another
+    process works in the folder.
+    """
+    with hold(out):
+        return _evolve(plan, out, watch)
+
+
+def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
+    started = time.perf_counter()
+    study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
+    finished = _finished(out, study, plan)
+    if finished is not None:
+        return finished
+    search = search_of(plan.recipe)
+    evaluator = _search(plan, study, watch)
+    others = plan.sets.judging
+    choice = others.get("validation", list(plan.search_items))
+    winner, selection = choose_winner(study, evaluator, choice, watch)
+    write_recipe(moved(winner, plan.assembly.root, out), out / study_log.BEST)
+    front = write_front(study, ("score", *search.objectives)) if search.objectives else None
+    atlas = make_atlas(study, evaluator, plan.search_items, choice, watch) if plan.settings.keep_diverse else None
+    watch.phase("held out", 1)
+    rows = contestants(evaluator, winner, others["test"], choice, watch.step)
+    if plan.settings.rivals:
+        rows += _rivals(plan, out, evaluator, choice, watch)
+    table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
+    save_pictures(out / "images", others["test"])
+    result: dict[str, Any] = {
+        "digest": winner.digest(),
+        "task": plan.task.name,
+        "data": vars(data_of(plan.recipe)) | {"search_items": len(plan.search_items), "left_out": plan.sets.left_out},
+        "trials": len(study.trials),
+        "selection": selection,
+        "held_out": table,
+        "seed": search.seed,
+        "versions": versions(),
+        "hardware": hardware(plan.settings.device),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    if front is not None:
+        result["front"] = front
+    if plan.settings.profile:
+        rates = measure_rates(torch.device(plan.settings.device))
+        result["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, len(plan.search_items)))
+    if atlas is not None:
+        result["atlas"] = {key: value for key, value in atlas.items() if key != "cells"}
+    if plan.settings.checkpoint:
+        result["checkpoint"] = str(write_winner(with_recipe(plan.assembly, winner), out, result, watch))
+    files.write_json(out / study_log.RESULT, result)
+    return result
+
+
+def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: Sequence[Item], watch: Watch) -> list[Contestant]:
+    """Searches of the same length that the winner must beat, each a study in `rivals`; their winners' rows."""
+    rows = []
+    for name, recipe in rivals_of(plan.recipe).items():
+        genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
+        rival = replace(plan, recipe=recipe, genes=genes, settings=replace(plan.settings, race=None))
+        study = Study.open(
+            out / study_log.RIVALS / name, recipe, genes, rival.header(), rival.express, plan.assembly.root
+        )
+        watch.phase(name.replace("_", " "), plan.trials)
+        for trial in study.trials[: plan.trials]:
+            _tell(watch, trial)
+        search_here(
+            study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
+        )
+        winner, _ = choose_winner(study, evaluator, choice, watch)
+        rows.append(searched(evaluator, name, winner, plan.sets.judging["test"], trials=plan.trials))
+    return rows
+
+
+def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
+    """All trials; returns the evaluator of this process, which comes after the workers' where there are any."""
+    watch.phase("search", plan.trials)
+    for trial in study.trials[: plan.trials]:
+        _tell(watch, trial)
+    settings, recipe, items = plan.settings, plan.recipe, plan.search_items
+    searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
+    cache = None if recipe.timed else AnswerCache(study.folder / study_log.CACHE)
+    if settings.workers is not None and len(study.trials) < plan.trials:
+        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download, settings.keeping)
+        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
+    evaluator = evaluator_for(recipe)(
+        plan.assembly,
+        plan.task,
+        batch=search_of(recipe).batch,
+        device=settings.device,
+        on_halved=lambda rows: study_log.log_event(
+            study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
+        ),
+        keeping=settings.keeping,
+        tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
+        cache=cache,
+    )
+    if settings.workers is not None:
+        return evaluator
+    if len(study.trials) < plan.trials:
+        evaluator.prepare(items)  # an image that cannot be read is told now, and is no candidate's fault
+    if settings.race is not None or search_of(recipe).fidelity is not None:
+        answer = LocalAnswers(evaluator, recipe, items)
+        search_raced(study, searcher, answer, len(items), settings.race, plan.trials, on_trial)
+    else:
+        search_here(study, searcher, evaluator, items, plan.trials, on_trial)
+    return evaluator
+
+
+def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
+    """The result of a study that has nothing left to do."""
+    path = out / study_log.RESULT
+    if len(study.trials) < plan.trials or not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if result["trials"] != len(study.trials):
+        return None
+    if plan.settings.keep_diverse and not finished_atlas(study):
+        return None
+    if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result["held_out"]["controls"]):
+        return None
+    if plan.settings.profile and "profile" not in result:
+        return None
+    return None if plan.settings.checkpoint and not Path(result.get("checkpoint", "")).is_dir() else result
+
+
+def _tell(watch: Watch, trial: Trial) -> None:
+    if trial.promoted:
+        watch.step(trial.error or f"trial {trial.trial}", score=trial.score)
+    else:
+        watch.step(f"trial {trial.trial}, with less effort")

@@ -1,0 +1,52 @@
+"""The choice of a study's winner: the best candidates asked again, on items that the search has not seen.
+
+Knows studies and evaluators; no plans and no held-out table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.recipe.schema import Recipe
+from evovlm.study import log as study_log
+from evovlm.study.study import Study
+from evovlm.system.errors import CANDIDATE_FAULTS, UserError
+from evovlm.system.progress import Watch
+from evovlm.tasks import Item
+
+FINALISTS = 10
+
+
+def choose_winner(
+    study: Study, evaluator: LocalEvaluator, items: Sequence[Item], watch: Watch
+) -> tuple[Recipe, dict[str, Any]]:
+    """Re-score the best candidates on items that the search has not seen; the best there wins.
+
+    The best of many noisy scores is too good to be true (the winner's curse): `luck` is the fall of the winner's
+    score from search to fresh items.
+    """
+    finalists = list(study.finalists(FINALISTS))
+    watch.phase("choice", len(finalists))
+    rescored = []
+    for trial in finalists:
+        try:
+            score = evaluator.evaluate(study.candidate(trial.genome), items).score
+        except CANDIDATE_FAULTS as fault:
+            watch.step(f"trial {trial.trial}: {fault}")
+            continue
+        rescored.append((score, trial))
+        watch.step(f"trial {trial.trial}", score=score)
+    if not rescored:
+        raise UserError(f"{study.folder}: no candidate stands up to fresh items; see {study_log.TRIALS}")
+    score, trial = max(rescored, key=lambda pair: (pair[0], -pair[1].trial))
+    selection = {
+        "trial": trial.trial,
+        "search_score": trial.score,
+        "choice_score": score,
+        "luck": (trial.score or 0.0) - score,
+        "items": len(items),
+        "finalists": [{"trial": t.trial, "search_score": t.score, "choice_score": s} for s, t in rescored],
+    }
+    return study.candidate(trial.genome), selection

@@ -1,0 +1,93 @@
+"""Studies in stages: parameter space first, then data-flow space among the sources and what the first stage bred.
+
+Knows evolution and builds; no command line. The study's folder is the last stage's, so that its log, best recipe and
+report are the whole study's result; the first stage lies in `stage-1`, the models that it bred in `pool`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
+from evovlm.evolution.run import evolve
+from evovlm.merging.assembly import with_recipe
+from evovlm.merging.build import build_checkpoint
+from evovlm.recipe.schema import Recipe, Source
+from evovlm.study import log as study_log
+from evovlm.system.errors import RecipeError
+from evovlm.system.progress import Watch
+
+FIRST, POOL = study_log.STAGES
+
+
+def plan_first(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
+    """The plan of a recipe's first (or only) stage. Raises UserError for whatever does not fit in any stage."""
+    if recipe.then is None:
+        return plan_evolution(recipe, root, settings)
+    if recipe.search is None or recipe.search.route is not None:
+        raise RecipeError("then: the first stage searches weights and densities; give `search` without `route`")
+    if recipe.then.search.route is None:
+        raise RecipeError("then.search.route: the second stage searches routes; give at least `route: {}`")
+    # What will be bred has the owner's shape, so the owner stands in for it.
+    first = next((source for source in recipe.sources if source.name == recipe.owner), recipe.sources[0])
+    bred = [first.model_copy(update={"name": f"ps{number + 1}"}) for number in range(recipe.then.winners)]
+    plan_evolution(second_stage(recipe, bred), root, settings)
+    return plan_evolution(recipe.model_copy(update={"then": None}), root, replace(settings, checkpoint=False))
+
+
+def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Path, watch: Watch) -> dict[str, Any]:
+    """Run all stages of a recipe in the folder `out`; returns what stands in its `result.json`.
+
+    Called again, it goes on where it was, in either stage.
+    """
+    plan = plan_first(recipe, root, settings)
+    if recipe.then is None:
+        return evolve(plan, out, watch)
+    result = evolve(plan, out / FIRST, watch)
+    bred = breed(plan, out, result, recipe.then.winners, watch)
+    second = plan_evolution(second_stage(recipe, bred), root, settings)
+    return evolve(second, out, watch)
+
+
+def second_stage(recipe: Recipe, bred: Sequence[Source]) -> Recipe:
+    """The recipe of the second stage: routes among the sources and the bred models.
+
+    The first of the bred models gives embeddings, head and (for a VLM) eyes.
+    """
+    assert recipe.then is not None
+    keep = recipe.source_names if recipe.then.keep is None else recipe.then.keep
+    kept = [source for source in recipe.sources if source.name in keep or source.name == recipe.owner]
+    return Recipe(
+        kind=recipe.kind,
+        sources=(*bred, *(kept or recipe.sources)),
+        owner=bred[0].name,
+        method="passthrough",
+        vocab=recipe.vocab,
+        dtype=recipe.dtype,
+        seed=recipe.seed,
+        search=recipe.then.search,
+        data=recipe.data,
+    )
+
+
+def breed(plan: Plan, out: Path, result: dict[str, Any], winners: int, watch: Watch) -> list[Source]:
+    """Build the first stage's best candidates, by their scores on fresh items, as models of the pool."""
+    trials = study_log.read_trials(out / FIRST)
+    finalists = sorted(
+        result["selection"]["finalists"], key=lambda finalist: (-finalist["choice_score"], finalist["trial"])
+    )
+    watch.phase("pool", min(winners, len(finalists)))
+    bred = []
+    for number, finalist in enumerate(finalists[:winners], start=1):
+        winner = plan.express(plan.recipe, plan.genes, trials[finalist["trial"]].genome)
+        # Named by its digest: a prolonged first stage may choose another winner.
+        folder = out / POOL / winner.digest()[:12]
+        if not folder.exists():
+            build_checkpoint(with_recipe(plan.assembly, winner), folder)
+        bred.append(Source(name=f"ps{number}", model=os.path.relpath(folder.resolve(), plan.assembly.root.resolve())))
+        watch.step(f"trial {finalist['trial']}", score=finalist["choice_score"])
+    return bred

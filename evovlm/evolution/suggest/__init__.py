@@ -1,0 +1,1 @@
+"""Which of many candidate models are worth merging for a task."""

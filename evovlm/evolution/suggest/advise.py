@@ -1,0 +1,192 @@
+"""Which sources? Candidate models of one family ranked for a task by cheap means, with reasons.
+
+Knows assemblies, an evaluator, kinship and spectra; no command line. First the task vectors are looked at: noise, and
+copies with noise, are put behind everything else, however they score. Then greedy forward selection: a source's worth
+is what it adds to those chosen before it, in merges found by a small search, for a source that is over-tuned in some
+layers can be useless at one weight and the best of all without them (`merge_search`). A small search sees one half of
+the items, and its merge is judged on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evolution.suggest.kinship import Kinship, kinship
+from evovlm.evolution.suggest.merge_search import MergeSearch
+from evovlm.evolution.suggest.spectra import Spectra, spectra
+from evovlm.merging.assembly import assemble
+from evovlm.recipe.schema import Base, Recipe, Source
+from evovlm.system.errors import RecipeError
+from evovlm.system.statistics import paired_difference
+from evovlm.tasks import parse_split
+
+ALIKE = 0.5  # a cosine above which two sources count as kin
+GROUPS = 4  # blocks of layers that a small search may leave out; embeddings and head are two more
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A source in its place: what it scores alone, with those before it, and what it adds, in points."""
+
+    source: str
+    alone: float
+    together: float
+    adds: float
+    low: float  # 95 % interval of `adds`, paired over items
+    high: float
+    norm: float
+    prominence: float  # of its task vector: about 1 for noise
+    without: tuple[str, ...]  # the layer groups that it is better without
+    reason: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The ranking, the base's own score, the task vectors' kinship, and how many answers it took."""
+
+    base_score: float
+    ranking: tuple[Suggestion, ...]
+    kinship: Kinship
+    answers: int
+
+
+def suggest(
+    base: str, models: Sequence[str], data: str, *, items: int, seed: int, root: Path, device: str, step: Step
+) -> Advice:
+    """Rank language models that were tuned from one base, for a task (TASK:SPLIT).
+
+    Raises RecipeError for fewer than two models or a test split, and whatever opening the models raises.
+    """
+    task, split = parse_split(data)
+    if split in task.test_splits:
+        raise RecipeError(f"--data {data}: a test set; choose sources on another split")
+    recipe = _recipe(base, models, seed)
+    # How many blocks there can be is known once the models are open.
+    recipe = recipe.model_copy(update={"groups": min(GROUPS, assemble(recipe, root).layers)})
+    assembly = assemble(recipe, root)
+    step("task vectors")
+    kin = kinship(assembly)
+    shapes = spectra(assembly, [pair for pair, cosine in kin.cosines.items() if cosine > ALIKE])
+    evaluator = LocalEvaluator(assembly, task, batch=150, device=device)
+    search = MergeSearch(evaluator, recipe, task.items(split, items, seed), assembly.layers, step)
+    ranking = tuple(Ranking(search, kin, shapes, seed).ranked(recipe.source_names))
+    return Advice(search.base.score, ranking, kin, search.answers)
+
+
+class Ranking:
+    """Greedy forward selection, what is noise or a copy last."""
+
+    def __init__(self, search: MergeSearch, kin: Kinship, shapes: Spectra, seed: int) -> None:
+        self._search, self._kin, self._shapes, self._seed = search, kin, shapes, seed
+
+    def ranked(self, names: Sequence[str]) -> list[Suggestion]:
+        """All sources, the most useful first."""
+        own = [name for name in names if not self._shapes.is_noise(name) and self._shapes.original(name) is None]
+        chosen: list[str] = []
+        ranking = []
+        for group, small in ((own, True), ([name for name in names if name not in own], False)):
+            left = list(group)
+            while left:
+                best = self._next(left, chosen, group, small)
+                ranking.append(self._placed(best, chosen, small))
+                chosen.append(best)
+                left.remove(best)
+        return ranking
+
+    def _next(self, left: Sequence[str], chosen: Sequence[str], group: Sequence[str], small: bool) -> str:
+        """The source of most worth; of those within one standard error of it, the one that scores most alone.
+
+        When what is chosen scores well, all that is left adds little, and chance alone would put a decoy first. The
+        one-standard-error rule: Breiman et al., Classification and Regression Trees (1984), 3.4.3.
+        """
+        best = max(left, key=lambda name: self._worth(name, chosen, group, small))
+        if not chosen:
+            return best
+        scores = np.array(self._search.of(chosen, best, small=small).scores)
+        even = []
+        for name in left:
+            behind = scores - self._search.of(chosen, name, small=small).scores
+            if behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5:
+                even.append(name)
+        return max(even, key=lambda name: self._search.of([], name, small=small).score)
+
+    def _worth(self, name: str, chosen: Sequence[str], group: Sequence[str], small: bool) -> float:
+        """The score with those chosen; for the first place a Shapley value cut off at pairs.
+
+        That is what a source adds to nothing, and on average to one other source.
+        """
+        score = self._search.of(chosen, name, small=small).score
+        others = [other for other in group if other != name]
+        if chosen or not others:
+            return score
+        pairs = [
+            self._search.of([other], name, small=False).score - self._search.of([], other, small=small).score
+            for other in others
+        ]
+        return (score - self._search.base.score + sum(pairs) / len(pairs)) / 2
+
+    def _placed(self, name: str, chosen: Sequence[str], small: bool) -> Suggestion:
+        before = self._search.made(chosen)
+        after = self._search.of(chosen, name, small=small)
+        gain = paired_difference(after.scores, before.scores, seed=self._seed)
+        without = self._search.left_out([*chosen, name], name)
+        return Suggestion(
+            source=name,
+            alone=self._search.of([], name, small=small).score,
+            together=after.score,
+            adds=gain.mean,
+            low=gain.low,
+            high=gain.high,
+            norm=self._kin.norms[name],
+            prominence=self._shapes.own[name],
+            without=without,
+            reason=self._reason(name, tuple(chosen), gain.low, gain.high, without),
+        )
+
+    def _reason(self, name: str, chosen: tuple[str, ...], low: float, high: float, without: Sequence[str]) -> str:
+        """Why a source stands where it stands, in a sentence."""
+        original = self._shapes.original(name)
+        if self._shapes.is_noise(name):
+            return f"its task vector is like noise: no direction stands out ({self._shapes.own[name]:.2f} of noise's)"
+        if original is not None:
+            rest = self._shapes.beside[name, original]
+            return (
+                f"a copy of {original} (cosine {self._kin.cosine(name, original):.2f}) with noise: what it has beside"
+                f" it has no direction of its own ({rest:.2f} of noise's)"
+            )
+        words = "adds nothing certain"
+        if not chosen:
+            words = "adds most, to the base and to the others"
+        elif low > 0 or high < 0:
+            words = "adds to those above" if low > 0 else "takes away from those above"
+        if without:
+            words += f"; better without its {' and '.join(without)}"
+        closest = self._kin.closest(name, chosen)
+        if closest is None:
+            return words
+        pair = closest[0], name
+        conflict = self._kin.conflicts.get(pair, self._kin.conflicts.get((pair[1], pair[0]), 0.0))
+        return f"{words}; cosine {closest[1]:.2f} and {conflict:.0%} of signs against {closest[0]}"
+
+
+def _recipe(base: str, models: Sequence[str], seed: int) -> Recipe:
+    if len(models) < 2:
+        raise RecipeError("give two models or more, or a folder that holds them")
+    named: dict[str, str] = {}
+    for model in models:
+        name = model.removeprefix("zoo:").rstrip("/").rsplit("/", 1)[-1]
+        named[name if name not in named else f"{name}-{len(named)}"] = model
+    return Recipe(
+        kind="llm",
+        base=Base(model=base),
+        sources=tuple(Source(name=name, model=model) for name, model in named.items()),
+        method="task_arithmetic",
+        seed=seed,
+    )

@@ -1,0 +1,117 @@
+"""Kinship of task vectors: norms, cosines and sign conflicts between sources, by layer and over all.
+
+Knows assemblies and tensors; no tasks, engines or scores. One tensor of each source is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+
+from evovlm.merging.assembly import Assembly
+from evovlm.recipe.layer_groups import layer_of
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Kinship:
+    """What task vectors have in common. Layers are numbered; -1 is what lies outside them (embeddings, norm, head).
+
+    norms: source -> length of its task vector (Ilharco et al., arXiv:2212.04089); cosines: pair -> their cosine;
+    conflicts: pair -> the share of elements, moved by both, that they move in opposite directions (what TIES trims,
+    arXiv:2306.01708); by_layer: pair -> layer -> cosine.
+    """
+
+    norms: Mapping[str, float]
+    cosines: Mapping[Pair, float]
+    conflicts: Mapping[Pair, float]
+    by_layer: Mapping[Pair, Mapping[int, float]]
+
+    def closest(self, source: str, others: tuple[str, ...]) -> tuple[str, float] | None:
+        """Which of the others a source is most alike, and the cosine."""
+        found = [(other, self.cosine(source, other)) for other in others if other != source]
+        return max(found, key=lambda one: one[1], default=None)
+
+    def cosine(self, one: str, other: str) -> float:
+        """The cosine of two sources' task vectors, in either order."""
+        return self.cosines[(one, other) if (one, other) in self.cosines else (other, one)]
+
+
+def kinship(assembly: Assembly) -> Kinship:
+    """Compare the task vectors of an assembly's sources; the recipe needs a base."""
+    names = tuple(assembly.sources)
+    pairs = list(combinations(names, 2))
+    squares: dict[str, dict[int, float]] = {name: {} for name in names}
+    dots: dict[Pair, dict[int, float]] = {pair: {} for pair in pairs}
+    opposite, moved = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, 0)
+    for job in assembly.jobs:
+        found = layer_of(job.name)
+        layer = -1 if found is None else found
+        base = assembly.base_tensor(job)
+        assert base is not None, "task vectors need a base"
+        vectors = {
+            source: assembly.source_tensor(job, source, name, base).float() - base.float() for source, name in job.parts
+        }
+        for source, vector in vectors.items():
+            _add(squares[source], layer, vector.square().sum(dtype=torch.float64))
+        for pair in pairs:
+            product = vectors[pair[0]] * vectors[pair[1]]
+            _add(dots[pair], layer, product.sum(dtype=torch.float64))
+            opposite[pair] += int((product < 0).sum())
+            moved[pair] += int((product != 0).sum())
+    totals = {name: sum(parts.values()) for name, parts in squares.items()}
+    return Kinship(
+        norms={name: math.sqrt(total) for name, total in totals.items()},
+        cosines={(a, b): _cosine(sum(dots[a, b].values()), totals[a], totals[b]) for a, b in pairs},
+        conflicts={pair: opposite[pair] / moved[pair] if moved[pair] else 0.0 for pair in pairs},
+        by_layer={
+            (a, b): {
+                layer: _cosine(dot, squares[a][layer], squares[b][layer]) for layer, dot in sorted(dots[a, b].items())
+            }
+            for a, b in pairs
+        },
+    )
+
+
+def draw_kinship(found: Kinship) -> str:
+    """An SVG: a row a pair of sources, a column a layer; orange where alike, blue where opposed."""
+    pairs = list(found.by_layer)
+    layers = sorted({layer for parts in found.by_layer.values() for layer in parts})
+    left, top, side = 190, 50, 34
+    width, height = left + side * len(layers) + 20, top + side * len(pairs) + 20
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        ' font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        '<text x="8" y="18">Cosine of task vectors by layer (out: embeddings, norm, head)</text>',
+    ]
+    for column, layer in enumerate(layers):
+        x = left + side * column + side / 2
+        parts.append(f'<text x="{x}" y="{top - 8}" text-anchor="middle">{"out" if layer < 0 else layer}</text>')
+    for row, pair in enumerate(pairs):
+        y = top + side * row
+        parts.append(f'<text x="8" y="{y + side / 2 + 4}">{pair[0]} · {pair[1]}</text>')
+        for column, layer in enumerate(layers):
+            value = found.by_layer[pair].get(layer, 0.0)
+            colour = "#d55e00" if value > 0 else "#3a8fd6"
+            x = left + side * column
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{side - 2}" height="{side - 2}" fill="{colour}"'
+                f' fill-opacity="{abs(value):.3f}" stroke="#ddd"/>'
+                f'<text x="{x + side / 2 - 1}" y="{y + side / 2 + 3}" font-size="9" text-anchor="middle">'
+                f"{value:.2f}</text>"
+            )
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _add(into: dict[int, float], layer: int, value: torch.Tensor) -> None:
+    into[layer] = into.get(layer, 0.0) + float(value)
+
+
+def _cosine(dot: float, one: float, other: float) -> float:
+    return dot / math.sqrt(one * other) if one > 0 and other > 0 else 0.0

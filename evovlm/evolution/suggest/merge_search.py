@@ -1,0 +1,103 @@
+"""Small searches: what a source adds to others at one strength, and without the layers in which it does harm.
+
+Knows an evaluator, recipes and layer groups; no kinship and no ranking. A merge adds task vectors times a strength; the
+newcomer's layer groups are left out one after another, the last first, where the merge scores better without
+(backward elimination, from the head down, for over-tuned layers are mostly the last). That is decided on every other
+item; what is told of a merge are its scores on the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from evovlm.evaluators.evaluation import Evaluation
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.recipe.layer_groups import group_names
+from evovlm.recipe.schema import Recipe, SourceParameters
+from evovlm.system.errors import CANDIDATE_FAULTS
+from evovlm.tasks import Item
+
+# Multiples of 1 / sqrt(number of sources), which keeps the length of orthogonal task vectors; the better one counts.
+STRENGTHS = (0.6, 1.0)
+
+Kept = Mapping[str, tuple[str, ...]]  # source -> the layer groups of it that are in the merge
+
+
+class MergeSearch:
+    """Merges of subsets of the sources, each made once. `answers`: how many answers they took."""
+
+    def __init__(
+        self,
+        evaluator: LocalEvaluator,
+        recipe: Recipe,
+        items: Sequence[Item],
+        layers: int,
+        step: Callable[[str], None],
+    ) -> None:
+        self._evaluator, self._recipe, self._step = evaluator, recipe, step
+        self._deciding, self._judging = list(items[::2]), list(items[1::2])
+        self._groups = tuple(group_names(recipe.groups, layers))
+        self._found: dict[tuple[str, ...], tuple[Kept, Evaluation]] = {}
+        self.answers = 0
+        for part in (self._deciding, self._judging):
+            evaluator.prepare(part)
+        # A base that cannot answer is no bad candidate: nothing can be said then, and its fault is told.
+        self.base = evaluator.evaluate(self._recipe_of({}, 0.0), self._judging)
+        self.answers += len(self._judging)
+        step("base")
+
+    def of(self, chosen: Sequence[str], newcomer: str, *, small: bool) -> Evaluation:
+        """The merge of those chosen, in their order, with one more; `small`: with layer groups left out."""
+        key = (*chosen, newcomer) if small else ("", *chosen, newcomer)
+        if key not in self._found:
+            whole = {name: self._kept(chosen, name) for name in chosen} | {newcomer: self._groups}
+            kept, strength = self._decide(whole, newcomer, small)
+            self._found[key] = kept, self._ask(kept, strength, self._judging)
+            self._step(" + ".join((*chosen, newcomer)))
+        return self._found[key][1]
+
+    def made(self, chosen: Sequence[str]) -> Evaluation:
+        """The merge of those chosen, by a small search where there was one; the base where there are none."""
+        if not chosen:
+            return self.base
+        return (self._found.get(tuple(chosen)) or self._found["", *chosen])[1]
+
+    def left_out(self, chosen: Sequence[str], source: str) -> tuple[str, ...]:
+        """The layer groups of a source that the merge of those chosen is better without."""
+        kept = self._kept(chosen, source)
+        return tuple(group for group in self._groups if group not in kept)
+
+    def _kept(self, chosen: Sequence[str], source: str) -> tuple[str, ...]:
+        for key in (tuple(chosen), ("", *chosen), (source,), ("", source)):
+            if key in self._found and source in self._found[key][0]:
+                return self._found[key][0][source]
+        return self._groups
+
+    def _decide(self, kept: Kept, newcomer: str, small: bool) -> tuple[Kept, float]:
+        scores = {strength: self._ask(kept, strength, self._deciding).score for strength in STRENGTHS}
+        strength = max(scores, key=lambda one: scores[one])
+        best = scores[strength]
+        for group in reversed(self._groups if small else ()):
+            fewer = {**kept, newcomer: tuple(one for one in kept[newcomer] if one != group)}
+            score = self._ask(fewer, strength, self._deciding).score
+            if score > best:
+                kept, best = fewer, score
+        return kept, strength
+
+    def _ask(self, kept: Kept, strength: float, items: Sequence[Item]) -> Evaluation:
+        """A merge's answers; nothing but zeros where it fails."""
+        self.answers += len(items)
+        try:
+            return self._evaluator.evaluate(self._recipe_of(kept, strength), items)
+        except CANDIDATE_FAULTS:
+            count = len(items)
+            return Evaluation((0.0,) * count, (False,) * count, ("",) * count)
+
+    def _recipe_of(self, kept: Kept, strength: float) -> Recipe:
+        weight = strength / math.sqrt(max(1, len(kept)))
+        parameters = {
+            name: SourceParameters(weight={group: weight * (group in kept.get(name, ())) for group in self._groups})
+            for name in self._recipe.source_names
+        }
+        return self._recipe.model_copy(update={"parameters": parameters})

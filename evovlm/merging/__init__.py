@@ -1,0 +1,1 @@
+"""From recipe to tensors: assembly, checks, and the checkpoint that is written."""

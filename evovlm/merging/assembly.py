@@ -1,0 +1,259 @@
+"""Assembly: a recipe with its models opened, and for each tensor of the output what goes into it.
+
+Knows recipes, open models and row matches; does no arithmetic beyond calling the merge rule, writes no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from evovlm.merging.check import Finding, check_recipe
+from evovlm.merging.check.configuration import layer_kinds
+from evovlm.merging.tensor_jobs import (
+    EMBEDDING,
+    OUTPUT_HEAD,
+    VOCABULARY_TENSORS,
+    Job,
+    count_layers,
+    jobs_of,
+    route_jobs,
+)
+from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
+from evovlm.methods.draws import Draws
+from evovlm.models.open_model import OpenModel, open_model
+from evovlm.models.vocabulary import RowMatch, match_rows
+from evovlm.recipe.layer_groups import layer_of
+from evovlm.recipe.schema import Recipe, value_at
+from evovlm.system.errors import CheckpointError, RecipeError
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Opened models and the list of what to make. The parameters may be exchanged: see `with_recipe`."""
+
+    recipe: Recipe
+    root: Path  # what the recipe's relative model folders count from
+    base: OpenModel | None
+    sources: Mapping[str, OpenModel]
+    owner: OpenModel
+    jobs: tuple[Job, ...]
+    copied: tuple[str, ...]  # the owner's keys outside the tower: vision tower, projector, newline
+    rows: Mapping[str, RowMatch]  # by model label; what each has for the output's vocabulary rows
+    findings: tuple[Finding, ...]
+
+    @property
+    def layers(self) -> int:
+        """Layers of the output's language tower."""
+        return count_layers(job.name for job in self.jobs)
+
+    @cached_property
+    def options(self) -> MergeOptions:
+        """The method's options, defaults filled in."""
+        given = self.recipe.options
+        return resolve_options(
+            self.recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the merged weights."""
+        return DTYPES[self.recipe.dtype]
+
+    def base_tensor(self, job: Job) -> Tensor | None:
+        """The base's tensor for a job, its vocabulary rows in the output's order, or None without a base."""
+        if self.base is None:
+            return None
+        tensor = tower_tensor(self.base, job.name)
+        if job.name not in VOCABULARY_TENSORS:
+            return tensor
+        return _align(tensor, self.rows[self.base.label], lambda: tower_tensor(self.owner, job.name))
+
+    def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
+        """A source's tensor for a job. A vocabulary row that it or the base lacks adds nothing to the merge."""
+        model = self.sources[source]
+        tensor = tower_tensor(model, name)
+        if job.name not in VOCABULARY_TENSORS:
+            return tensor
+        match = self.rows[model.label]
+        if base is not None and self.base is not None and not self.rows[self.base.label].identity:
+            unknown = self.rows[self.base.label].rows < 0
+            rows = torch.where(unknown, torch.full_like(match.rows, -1), match.rows)
+            match = RowMatch(rows=rows, missing=match.missing, extra=match.extra, identity=False)
+        return _align(tensor, match, lambda: base if base is not None else tower_tensor(self.owner, job.name))
+
+    def draws(self, job: Job, source: str, *, keep: bool = False) -> Draws:
+        """The counter-based draws of one source's mask for one tensor."""
+        return Draws(self.recipe.seed, source, job.name, keep=keep)
+
+    def merge(self, job: Job, out: Tensor | None = None) -> Tensor:
+        """The merged tensor of one job, in the recipe's dtype."""
+        base = self.base_tensor(job) if METHODS[self.recipe.method].needs_base else None
+        operands = [
+            self.operand(job, source, self.source_tensor(job, source, name, base), self.draws(job, source))
+            for source, name in job.parts
+        ]
+        if job.factor == 1.0:
+            merged = merge_tensor(self.recipe.method, base, operands, self.options, dtype=self.dtype, out=out)
+            return self.keep_rows(job, merged)
+        # Multiplied before rounding, so that folding costs one rounding and not two.
+        whole = merge_tensor(self.recipe.method, base, operands, self.options, dtype=torch.float32)
+        scaled = (whole * job.factor).to(self.dtype)
+        return scaled if out is None else out.copy_(scaled)
+
+    def keep_rows(self, job: Job, merged: Tensor) -> Tensor:
+        """Put the owner's vocabulary rows that nothing is merged into back into a merged tensor, in place.
+
+        A method would scale them (slerp, a sum of weights that is not 1) or round them to another model's dtype.
+        """
+        kept = self.kept_rows(job)
+        if kept is not None:
+            rows, values = kept
+            merged[rows] = values.to(merged.dtype)
+        return merged
+
+    def kept_rows(self, job: Job) -> tuple[Tensor, Tensor] | None:
+        """Which rows those are (int64) and the owner's values in the recipe's dtype; None where there are none."""
+        kept = self._untouched(job) if job.name in VOCABULARY_TENSORS else None
+        if kept is None or not bool(kept.any()):
+            return None
+        rows = kept.nonzero().flatten()
+        return rows, tower_tensor(self.owner, job.name)[rows].to(self.dtype)
+
+    def _untouched(self, job: Job) -> Tensor | None:
+        """Rows that no source but the owner has, or that have no base to be measured from: bool [output rows]."""
+        lacking = [self.rows[model.label].rows < 0 for model in self._others(job)]
+        if not METHODS[self.recipe.method].needs_base:
+            return torch.stack(lacking).all(dim=0) if lacking else None
+        assert self.base is not None
+        if self.base is not self.owner:
+            return self.rows[self.base.label].rows < 0
+        return torch.stack(lacking).all(dim=0)
+
+    def _others(self, job: Job) -> list[OpenModel]:
+        """The sources of a job whose vocabulary is not the output's own."""
+        return [model for source, _ in job.parts if (model := self.sources[source]) is not self.owner]
+
+    def operand(self, job: Job, source: str, tensor: Tensor, draws: Draws, tables: Tables | None = None) -> Operand:
+        """One source's term with the recipe's weight and density for the job's layer group."""
+        parameters = self.recipe.of(source)
+        weight = value_at(parameters.weight, job.group, 1.0)
+        density = value_at(parameters.density, job.group, 1.0)
+        return Operand(tensor, weight, density, draws, tables)
+
+
+def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | None = None) -> Assembly:
+    """Open a recipe's models and lay out the merge.
+
+    `root`: what relative model paths count from. `download`: allow the hub to be asked.
+    Raises RecipeError with every misfit that the check finds.
+    """
+    base, sources = open_models(recipe, root, download=download)
+    findings = tuple(check_recipe(recipe, base, list(sources.values()), out=out))
+    errors = [f"{finding.key}: {finding.text}" for finding in findings if finding.level == "error"]
+    if errors:
+        raise RecipeError("the recipe does not fit its models:\n  " + "\n  ".join(errors))
+    owner = owner_of(recipe, base, sources)
+    models = [*sources.values(), *([base] if base is not None else [])]
+    return Assembly(
+        recipe=recipe,
+        root=root,
+        base=base,
+        sources=sources,
+        owner=owner,
+        jobs=jobs_of(recipe, owner, sources),
+        copied=tuple(key for key in owner.checkpoint.keys() if owner.layout.canonical(key) is None),
+        rows={model.label: _match(recipe, owner, model) for model in models},
+        findings=findings,
+    )
+
+
+def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[OpenModel | None, dict[str, OpenModel]]:
+    """The base, if any, and the sources by name, opened lazily."""
+    base = None
+    if recipe.base is not None:
+        with _key_named("base"):
+            base = open_model("base", recipe.base.model, recipe.base.revision, root, download=download)
+    sources = {}
+    for source in recipe.sources:
+        with _key_named(f"source {source.name}"):
+            sources[source.name] = open_model(source.name, source.model, source.revision, root, download=download)
+    return base, sources
+
+
+@contextmanager
+def _key_named(key: str) -> Iterator[None]:
+    """An error about a model says which of the recipe's it is."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{key}: {error}") from error
+
+
+def owner_of(recipe: Recipe, base: OpenModel | None, sources: Mapping[str, OpenModel]) -> OpenModel:
+    """The model whose configuration, vocabulary and (for a VLM) eyes the output carries."""
+    if recipe.owner is not None:
+        return sources[recipe.owner]
+    return base if base is not None else next(iter(sources.values()))
+
+
+def with_recipe(assembly: Assembly, recipe: Recipe) -> Assembly:
+    """The same models under other parameters, or another route, of the same recipe."""
+    if recipe.route == assembly.recipe.route:
+        return replace(assembly, recipe=recipe)
+    return replace(assembly, recipe=recipe, jobs=tuple(route_jobs(recipe.route, assembly.owner, assembly.sources)))
+
+
+def tower_tensor(model: OpenModel, name: str) -> Tensor:
+    """A tensor of a model's tower by canonical name; a tied head is the embedding table."""
+    key = model.tower.get(name)
+    if key is None and name == OUTPUT_HEAD:
+        key = model.tower[EMBEDDING]
+    assert key is not None, f"{model.label} lacks {name}; the check should have said so"
+    return model.checkpoint.tensor(key)
+
+
+def stacked_kinds(assembly: Assembly) -> list[str] | None:
+    """Full or sliding attention for each layer of a stack or a route, as the layer has it in its source.
+
+    None where the layers are the owner's own, or all of the only kind that the architecture has.
+    """
+    recipe = assembly.recipe
+    if not (recipe.slices or recipe.route) or layer_kinds(assembly.owner) is None:
+        return None
+    of = {source: layer_kinds(model) or () for source, model in assembly.sources.items()}
+    origins = {layer_of(job.name): job.parts[0] for job in assembly.jobs if layer_of(job.name) is not None}
+    found = []
+    for layer in range(assembly.layers):
+        source, name = origins[layer]
+        origin = layer_of(name)
+        assert origin is not None
+        found.append(of[source][origin])
+    return found
+
+
+def _match(recipe: Recipe, owner: OpenModel, model: OpenModel) -> RowMatch:
+    owner_rows = owner.checkpoint.shape(owner.tower[EMBEDDING])[0]
+    rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
+    if model is owner:
+        return RowMatch(rows=torch.arange(rows), missing=(), extra=(), identity=True)
+    return match_rows(owner.tokens, owner_rows, model.tokens, rows, recipe.vocab, model.label)
+
+
+def _align(tensor: Tensor, match: RowMatch, fill: Callable[[], Tensor]) -> Tensor:
+    """`tensor`'s rows in the output's order; rows it lacks come from `fill()`, called only if needed."""
+    if match.identity:
+        return tensor
+    aligned = tensor[match.rows.clamp(min=0)]
+    absent = match.rows < 0
+    if bool(absent.any()):
+        aligned[absent] = fill()[absent].to(aligned.dtype)
+    return aligned

@@ -1,0 +1,214 @@
+"""Build: an assembly becomes an ordinary checkpoint folder, streamed tensor by tensor.
+
+Knows assemblies and the writer; nothing of searches and scores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evovlm.merging.assembly import Assembly, stacked_kinds
+from evovlm.merging.check import licence_of
+from evovlm.merging.copy_assets import carry_over
+from evovlm.merging.folding_error import fold_error, has_scales
+from evovlm.merging.model_card import CardFacts, model_card
+from evovlm.merging.tensor_jobs import VOCABULARY_TENSORS, Job
+from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
+from evovlm.recipe.yaml_file import moved, write_recipe
+from evovlm.system.errors import CheckpointError
+from evovlm.system.fork_pool import MemberLost, share_out
+from evovlm.system.version import VERSION
+
+Progress = Callable[[int, int], None]  # bytes written so far, bytes in all
+# More processes than this only wait for memory bandwidth, and each holds one tensor.
+MOST_MEMBERS = 16
+# What a forked process takes beside its tensor: scratch of a few chunks, and pages of the parent's that it writes to.
+MEMBER_BYTES = 2**24
+LEAST_SHARED = 2**24  # elements of a merge below which forking takes longer than it saves
+PIECE = 2**18  # elements looked at together
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did: where the checkpoint lies and how much was written."""
+
+    folder: Path
+    tensors: int
+    nbytes: int
+    folding: str | None = None  # what folding a route's scales into the weights costs, in a sentence
+
+
+def build_checkpoint(
+    assembly: Assembly,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    facts: CardFacts | None = None,
+    max_shard_bytes: int = 5 * 10**9,
+    threads: int | None = None,
+) -> BuildReport:
+    """Merge every tensor and write the folder `out`, which appears whole or not at all.
+
+    threads: tensors merged at a time, at most, each in a process of its own; fewer where the bound on memory says so.
+    Peak memory does not grow with the model: it stays under its largest tensor in float32 times (sources + 3) plus
+    a shard.
+    Raises CheckpointError: `out` exists, the disk is full, a merged tensor is not finite.
+    """
+    infos = output_tensors(assembly)
+    folding = _folding(assembly)
+    total = sum(info.dtype.itemsize * _count(info.shape) for info in infos)
+    with CheckpointWriter(out, infos, max_shard_bytes=max_shard_bytes) as writer:
+        done = 0
+
+        def account(nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            if progress is not None:
+                progress(done, total)
+
+        _write_tensors(assembly, writer, account, _members(assembly, threads, min(max_shard_bytes, total)))
+        carry_over(assembly.owner, writer.folder)
+        _adapt_configs(assembly, writer.folder)
+        write_recipe(moved(assembly.recipe, assembly.root, out), writer.folder / "recipe.yaml")
+        facts = facts if facts is not None else card_facts(assembly)
+        if folding is not None:
+            facts = replace(facts, warnings=(*facts.warnings, f"route: {folding}"))
+        card = model_card(assembly.recipe, facts)
+        (writer.folder / "README.md").write_text(card, encoding="utf-8")
+    return BuildReport(out, len(infos), total, folding)
+
+
+def output_tensors(assembly: Assembly) -> list[TensorInfo]:
+    """Name, shape and dtype of every tensor of the output, in the owner's order."""
+    checkpoint = assembly.owner.checkpoint
+    infos = [
+        TensorInfo(key, checkpoint.shape(key), _stored_dtype(checkpoint.dtype(key), assembly.dtype))
+        for key in assembly.copied
+    ]
+    return infos + [TensorInfo(job.key, job.shape, assembly.dtype) for job in assembly.jobs]
+
+
+def card_facts(assembly: Assembly, held_out: dict[str, Any] | None = None) -> CardFacts:
+    """What the model card tells of a build, beyond the recipe."""
+    models = {"base": assembly.base} if assembly.base is not None else {}
+    models |= dict(assembly.sources)
+    return CardFacts(
+        version=VERSION,
+        digest=assembly.recipe.digest(),
+        licences={name: licence_of(model.folder) for name, model in models.items()},
+        warnings=tuple(f"{f.key}: {f.text}" for f in assembly.findings if f.level == "warning"),
+        held_out=held_out,
+    )
+
+
+def _folding(assembly: Assembly) -> str | None:
+    """The cost of folding, measured; None where there are no scales."""
+    if not has_scales(assembly.recipe.route):
+        return None
+    return fold_error(assembly).in_words(assembly.recipe.dtype)
+
+
+def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int) -> None:
+    """Merge and write in a few processes; the largest tensors first, so that none is left for the end."""
+    copied = {key: writer.info(key) for key in assembly.copied}
+    work: list[Job | str] = [*sorted(assembly.jobs, key=lambda job: -_count(job.shape)), *copied]
+
+    def do(number: int) -> None:
+        item = work[number]
+        if isinstance(item, str):
+            tensor = assembly.owner.checkpoint.tensor(item)
+            writer.write(item, tensor.to(copied[item].dtype))
+        else:
+            merged = assembly.merge(item)
+            _refuse_non_finite(merged, item)
+            writer.write(item.key, merged)
+
+    def done(number: int, _: None) -> None:
+        item = work[number]
+        info = writer.info(item if isinstance(item, str) else item.key)
+        writer.note(info.name)
+        account(info.nbytes)
+
+    inner = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
+    try:
+        share_out(range(len(work)), do, done, members)
+    except MemberLost as lost:
+        raise CheckpointError(
+            f"{writer.out}: {lost}, most likely for want of memory; merge with --threads 1 or close other programs"
+        ) from lost
+    finally:
+        torch.set_num_threads(inner)
+
+
+def _members(assembly: Assembly, wanted: int | None, shard: int) -> int:
+    """How many processes merge: as many as were asked for or as there are cores, and the bound on memory allows."""
+    counts = [_count(job.shape) for job in assembly.jobs]
+    if sum(counts) < LEAST_SHARED:
+        return 1
+    bound = 4 * max(counts) * (len(assembly.sources) + 3) + shard
+    most = min(wanted or os.cpu_count() or 1, MOST_MEMBERS, len(counts))
+    heaviest = sorted((_in_flight(assembly, job) for job in assembly.jobs), reverse=True)[:most]
+    taken = list(accumulate(MEMBER_BYTES + nbytes for nbytes in heaviest))
+    return max(1, sum(total <= bound for total in taken))
+
+
+def _in_flight(assembly: Assembly, job: Job) -> int:
+    """Bytes that the merge of one tensor holds: its result, a mask a source, and rows matched by token."""
+    each = assembly.dtype.itemsize + len(job.parts) + (4 if job.factor != 1.0 else 0)
+    if job.name in VOCABULARY_TENSORS:
+        each += sum(4 for match in assembly.rows.values() if not match.identity)
+    return each * _count(job.shape)
+
+
+def _refuse_non_finite(tensor: Tensor, job: Job) -> None:
+    # A sum is finite where all are (and overflows only where the weights are useless anyway). In pieces, for torch
+    # widens the whole of what it sums.
+    flat = tensor.reshape(-1)
+    pieces = (flat[start : start + PIECE] for start in range(0, flat.numel(), PIECE))
+    if not all(bool(torch.isfinite(piece.sum(dtype=torch.float32))) for piece in pieces):
+        raise CheckpointError(
+            f"{job.key}: the merge gives values that are not finite; lower the weights of group {job.group!r}"
+            " or check that no source holds NaN"
+        )
+
+
+def _adapt_configs(assembly: Assembly, folder: Path) -> None:
+    """Make config.json speak of the merged weights: dtype, and the layer count of a stacked model."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    text = config.get("text_config", config)
+    for section in (config, text, config.get("vision_config", {})):
+        for key in ("dtype", "torch_dtype"):
+            if key in section:
+                section[key] = assembly.recipe.dtype
+    if "dtype" not in config and "torch_dtype" not in config:
+        config["dtype"] = assembly.recipe.dtype
+    kinds = stacked_kinds(assembly)
+    if kinds is not None:
+        text["layer_types"] = kinds
+        if "max_window_layers" in text:
+            text["max_window_layers"] = assembly.layers  # older readers know no `layer_types`
+    text["num_hidden_layers"] = assembly.layers
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _stored_dtype(stored: torch.dtype, wanted: torch.dtype) -> torch.dtype:
+    """Floating tensors follow the recipe, integer buffers stay what they are."""
+    return wanted if stored.is_floating_point else stored
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product

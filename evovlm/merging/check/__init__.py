@@ -1,0 +1,55 @@
+"""The check: what of a recipe fits its models and what does not, before any work.
+
+Knows recipes and opened models (headers and configurations: no tensor is read); merges nothing. Every misfit is
+gathered, so that one run tells them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evovlm.merging.check.configuration import check_configuration, check_own_configuration
+from evovlm.merging.check.finding import Finding
+from evovlm.merging.check.licence import check_licence, licence_of
+from evovlm.merging.check.resources import check_disk, check_memory
+from evovlm.merging.check.route import check_route
+from evovlm.merging.check.structure import check_structure
+from evovlm.merging.check.tensors import check_head, check_stored, check_tower
+from evovlm.merging.check.vocabularies import check_vocabulary
+from evovlm.models.open_model import OpenModel
+from evovlm.recipe.schema import Recipe
+
+__all__ = ["Finding", "check_recipe", "licence_of"]
+
+_ORDER = {"error": 0, "warning": 1, "note": 2}
+
+
+def check_recipe(
+    recipe: Recipe, base: OpenModel | None, sources: Sequence[OpenModel], *, out: Path | None = None
+) -> list[Finding]:
+    """Everything that can be said of a merge from headers and configurations; errors first.
+
+    `sources`: in the recipe's order, labelled with their names there. `out`: where the checkpoint is to lie, for its
+    disk; None leaves the disk out. Raises nothing: an error is a finding.
+    """
+    by_name = {model.label: model for model in sources}
+    owner = by_name[recipe.owner] if recipe.owner is not None else base or sources[0]
+    models = [*([base] if base is not None else []), *sources]
+    findings = [*check_structure(recipe, owner, by_name, base), *check_route(recipe, owner, by_name)]
+    routed = bool(recipe.route) or (recipe.search is not None and recipe.search.route is not None)
+    stacked = bool(recipe.slices) or routed
+    for model in models:
+        findings += check_stored(model, recipe.dtype)
+        findings += check_own_configuration(model)
+        findings += check_head(model, owner)
+        findings += check_licence(model)
+        if model is not owner:
+            findings += check_tower(model, owner, stacked=stacked)
+            if not routed:  # a route's own check has refused whatever may not differ
+                findings += check_configuration(model, owner, stacked=stacked)
+            findings += check_vocabulary(model, owner, recipe.vocab)
+    findings += check_memory(owner, len(sources))
+    if out is not None:
+        findings += check_disk(recipe, owner, by_name, out)
+    return sorted(findings, key=lambda finding: _ORDER[finding.level])

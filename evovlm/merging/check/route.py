@@ -1,0 +1,78 @@
+"""A route against its models: layers that exist, and nothing that a configuration holds once for all layers.
+
+Knows layer counts, tensor shapes and configurations. Every finding names the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from evovlm.merging.check.configuration import BENDING, SHAPING, complete_config
+from evovlm.merging.check.finding import Finding
+from evovlm.models.open_model import OpenModel
+from evovlm.recipe.layer_groups import layer_of
+from evovlm.recipe.schema import Recipe
+
+# In words, where the name alone does not say why it cannot differ within one model.
+HELD_ONCE = "a model holds it once for all its layers"
+
+
+def check_route(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Finding]:
+    """Findings on a recipe's route, or on the pool that routes are to be searched in."""
+    space = recipe.search.route if recipe.search is not None else None
+    if not recipe.route and space is None:
+        return
+    if recipe.slices:
+        yield Finding("error", "slices", "a route says which layers come in which order; remove `slices`")
+    if recipe.method != "passthrough":
+        text = f"a route takes layers as they are, and {recipe.method} merges them; set `method: passthrough`"
+        yield Finding("error", "route", text + ", or put the search in data-flow space under `then`")
+    if owner.label not in sources:
+        text = f"embeddings, final norm and head must come from a source; name one of {list(sources)}"
+        yield Finding("error", "owner", text)
+    depths = {name: depth_of(model) for name, model in sources.items()}
+    for index, step in enumerate(recipe.route):
+        if step.layer >= depths[step.source]:
+            text = f"step {index}: no layer {step.layer} in {step.source}, which has 0 to {depths[step.source] - 1}"
+            yield Finding("error", f"route.{index}", text)
+    if space is not None and space.prefix is not None:
+        yield from _prefix(space.prefix.source, space.prefix.layers, depths)
+    for name, model in sources.items():
+        used = next((index for index, step in enumerate(recipe.route) if step.source == name), None)
+        if model is owner or (used is None and space is None):
+            continue
+        place = "route" if used is None else f"route.{used}"
+        begin = "" if used is None else f"step {used}: "
+        for text in _misfits(model, owner):
+            yield Finding("error", place, begin + text)
+
+
+def depth_of(model: OpenModel) -> int:
+    """How many layers a model's language tower has."""
+    return 1 + max((layer for name in model.tower if (layer := layer_of(name)) is not None), default=-1)
+
+
+def _prefix(source: str, layers: int, depths: Mapping[str, int]) -> Iterator[Finding]:
+    if source not in depths:
+        text = f"unknown source {source!r}; choose from {list(depths)}"
+        yield Finding("error", "search.route.prefix.source", text)
+    elif layers > depths[source]:
+        text = f"{layers} layers of {source}, which has {depths[source]}"
+        yield Finding("error", "search.route.prefix.layers", text)
+
+
+def _misfits(model: OpenModel, owner: OpenModel) -> Iterator[str]:
+    """Why a model's layers cannot stand in one model with the owner's."""
+    mine, theirs = complete_config(model.text_config), complete_config(owner.text_config)
+    for name in SHAPING:
+        if mine.get(name) != theirs.get(name):
+            yield (
+                f"{name} is {mine.get(name)} in {model.label} and {theirs.get(name)} in {owner.label}:"
+                " their layers do not fit one stream; choose another source"
+            )
+    for name in BENDING:
+        if mine.get(name) != theirs.get(name):
+            yield (
+                f"{name} is {mine.get(name)} in {model.label} and {theirs.get(name)} in {owner.label}, and"
+                f" {HELD_ONCE}; choose sources that agree"
+            )

@@ -1,0 +1,94 @@
+"""The recipe's own statements against its models: method, owner, groups, slices, revisions.
+
+Knows layer counts and names; looks at no shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from evovlm.merging.check.finding import Finding, model_key
+from evovlm.methods import METHODS
+from evovlm.models.open_model import OpenModel
+from evovlm.recipe.layer_groups import group_names, grouping, layer_of
+from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import RecipeError
+
+
+def check_structure(
+    recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel], base: OpenModel | None
+) -> list[Finding]:
+    """Findings on what the recipe asks for, given which models there are and how many layers they have."""
+    findings = [*_method(recipe, base), *_owner(recipe, owner), *_slices(recipe, sources), *_groups(recipe, owner)]
+    named = {"base": recipe.base, **{f"sources.{source.name}": source for source in recipe.sources}}
+    for key, model in named.items():
+        opened = base if key == "base" else sources.get(key.removeprefix("sources."))
+        if model is not None and model.revision and opened is not None and "snapshots" not in opened.folder.parts:
+            text = f"{opened.folder} is a plain folder: revision {model.revision!r} cannot be verified and is ignored"
+            findings.append(Finding("note", f"{key}.revision", text))
+    return findings
+
+
+def count_layers(names: Iterable[str]) -> int:
+    """How many layers canonical tensor names speak of."""
+    return 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
+
+
+def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
+    method = METHODS.get(recipe.method)
+    count = len(recipe.sources)
+    if method is None:
+        yield Finding("error", "method", f"unknown method {recipe.method!r}; choose from {sorted(METHODS)}")
+    elif method.needs_base and base is None:
+        yield Finding("error", "base", f"{recipe.method} merges differences from a common ancestor; name it as `base`")
+    if recipe.method == "slerp" and count != 2:
+        yield Finding("error", "sources", f"slerp takes two sources, there are {count}; use `linear` for more")
+    routed = recipe.route or (recipe.search is not None and recipe.search.route is not None)
+    if recipe.method == "passthrough" and not recipe.slices and not routed and count != 1:
+        text = (
+            f"passthrough copies one source, or stacks `slices` or a `route` of several; there are {count} sources and"
+            " no slices"
+        )
+        yield Finding("error", "slices", text)
+    if recipe.slices and recipe.method != "passthrough":
+        yield Finding("error", "slices", f"only `method: passthrough` stacks layers; {recipe.method} does not")
+
+
+def _owner(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
+    if recipe.kind == "vlm" and owner.layout.kind != "vlm":
+        text = f"{owner.label} has no eyes (layout {owner.layout.name}); name the vision-language model as `owner`"
+        yield Finding("error", "owner", text)
+    if recipe.kind == "llm" and owner.layout.kind == "vlm":
+        text = f"{owner.label} is a vision-language model, and its eyes are kept; set `kind: vlm`, or another owner"
+        yield Finding("error", "kind", text)
+
+
+def _slices(recipe: Recipe, sources: Mapping[str, OpenModel]) -> Iterator[Finding]:
+    for index, part in enumerate(recipe.slices):
+        layers = count_layers(sources[part.source].tower)
+        if part.layers[1] > layers:
+            text = f"layers {list(part.layers)} of {part.source}, which has {layers}; give a stop of at most {layers}"
+            yield Finding("error", f"slices.{index}", text)
+
+
+def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
+    stacked = sum(part.layers[1] - part.layers[0] for part in recipe.slices) or len(recipe.route)
+    layers = stacked or count_layers(owner.tower)
+    try:
+        groups = group_names(recipe.groups, layers)
+        group_of = grouping(recipe.groups, layers)
+        if not stacked:
+            for name in owner.tower:
+                group_of(name)
+    except RecipeError as error:
+        yield Finding("error", "groups", str(error).removeprefix("groups: "))
+        return
+    for source, parameters in recipe.parameters.items():
+        for quantity, given in (("weight", parameters.weight), ("density", parameters.density)):
+            strangers = [name for name in given if name not in groups] if isinstance(given, dict) else []
+            if strangers:
+                text = f"no layer group is called {strangers}; choose from {groups}, or set `groups`"
+                yield Finding("error", f"parameters.{source}.{quantity}", text)
+    for name in () if recipe.method == "passthrough" else recipe.source_names:
+        if name not in recipe.parameters and recipe.search is None and METHODS.get(recipe.method) is not None:
+            yield Finding("note", model_key(name), "the recipe gives no parameters: weight 1, density 1")

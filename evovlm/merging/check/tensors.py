@@ -1,0 +1,100 @@
+"""Tower tensors of a model against the owner's: presence, shapes, dtypes, tied heads.
+
+Knows headers; reads no tensor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from evovlm.merging.check.finding import Finding, model_key
+from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD
+from evovlm.models.open_model import OpenModel
+from evovlm.models.vocabulary import name_some
+from evovlm.recipe.layer_groups import layer_of
+
+VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)
+
+
+def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterator[Finding]:
+    """Tensors that a model lacks, has too much or in another shape. Vocabulary rows are the vocabulary's matter.
+
+    `stacked`: layers are stacked by `slices`, so that layer counts may differ.
+    """
+    here, there = dict(model.tower), dict(owner.tower)
+    if stacked:
+        here, there = (
+            {name: key for name, key in tower.items() if layer_of(name) in (None, 0)} for tower in (here, there)
+        )
+    missing = [name for name in there if name not in here and name != OUTPUT_HEAD]
+    if missing:
+        text = (
+            f"lacks {len(missing)} tensors of {owner.label}'s language tower: {name_some(missing)};"
+            " choose a source of the same architecture and depth"
+        )
+        yield Finding("error", model_key(model.label, "tower"), text)
+    extra = [name for name in here if name not in there and name != OUTPUT_HEAD]
+    if extra:
+        text = (
+            f"has {len(extra)} tensors that {owner.label}'s language tower lacks: {name_some(extra)}; they are left out"
+        )
+        yield Finding("warning", model_key(model.label, "tower"), text)
+    differing = [
+        (name, _shape(model, name), _shape(owner, name))
+        for name in here
+        if name in there and _shape(model, name) != _shape(owner, name)
+    ]
+    if differing:
+        name, mine, theirs = differing[0]
+        text = (
+            f"{len(differing)} tensors differ in shape from {owner.label}'s, first {name}: {list(mine)} in"
+            f" {model.label}, {list(theirs)} in {owner.label}; choose a source of the same size"
+        )
+        yield Finding("error", model_key(model.label, "shapes"), text)
+
+
+def check_head(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
+    """Whether output heads are tied to the embedding table, and what that means for the merge."""
+    key = model_key(model.label, "tie_word_embeddings")
+    says = bool(model.config.get("tie_word_embeddings", model.text_config.get("tie_word_embeddings", False)))
+    tied = OUTPUT_HEAD not in model.tower
+    if says and not tied:
+        text = "the configuration ties the head to the embeddings, yet the file has a head of its own"
+        rest = "; loaders will ignore the merged head" if model is owner else "; its own is merged"
+        yield Finding("warning", key, text + rest)
+    if tied and not says:
+        text = "the file has no lm_head and the configuration does not tie it to the embeddings; the table stands in"
+        yield Finding("error" if model is owner else "warning", key, text)
+    if model is owner:
+        return
+    owner_tied = OUTPUT_HEAD not in owner.tower
+    if owner_tied and not tied:
+        text = f"{owner.label}'s head is tied to its embeddings and {model.label}'s is not: its lm_head is dropped"
+        yield Finding("warning", key, text)
+    if tied and not owner_tied:
+        text = (
+            f"{model.label}'s head is tied to its embeddings and {owner.label}'s is not: its table stands in for both"
+        )
+        yield Finding("warning", key, text)
+
+
+def check_stored(model: OpenModel, dtype: str) -> Iterator[Finding]:
+    """Dtypes that cannot be merged, or that the output does not keep."""
+    stored = Counter(model.checkpoint.dtype(key) for key in model.tower.values())
+    whole = [found for found in stored if not found.is_floating_point or found.itemsize < 2]
+    if whole or "quantization_config" in model.config:
+        names = ", ".join(str(found).removeprefix("torch.") for found in whole) or "see quantization_config"
+        text = f"quantised weights ({names}) cannot be merged; take the unquantised checkpoint"
+        yield Finding("error", model_key(model.label, "dtype"), text)
+        return
+    others = sorted(str(found).removeprefix("torch.") for found in stored)
+    if others != [dtype]:
+        text = f"stored as {', '.join(others)}; merged in float32 and written as {dtype}"
+        yield Finding("note", model_key(model.label, "dtype"), text)
+
+
+def _shape(model: OpenModel, name: str) -> tuple[int, ...]:
+    """A tensor's shape without the vocabulary's rows, which need not be equal."""
+    shape = model.checkpoint.shape(model.tower[name])
+    return shape[1:] if name in VOCABULARY_TENSORS else shape

@@ -1,0 +1,50 @@
+"""A model's vocabulary against the owner's, under the recipe's policy.
+
+Knows token tables and row counts; the policies themselves are `evovlm.models.vocabulary`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evovlm.merging.check.finding import Finding, model_key
+from evovlm.models.layouts import EMBEDDING
+from evovlm.models.open_model import OpenModel
+from evovlm.models.vocabulary import match_rows, name_some
+from evovlm.recipe.schema import Vocab
+from evovlm.system.errors import RecipeError
+
+
+def check_vocabulary(model: OpenModel, owner: OpenModel, policy: Vocab) -> Iterator[Finding]:
+    """Refusals, dropped and missing tokens, and matching by position where there is nothing better."""
+    key = model_key(model.label, "vocab")
+    if EMBEDDING not in model.tower or EMBEDDING not in owner.tower:
+        return
+    owner_rows = owner.checkpoint.shape(owner.tower[EMBEDDING])[0]
+    rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
+    try:
+        match = match_rows(owner.tokens, owner_rows, model.tokens, rows, policy, model.label)
+    except RecipeError as error:
+        yield Finding("error", key, str(error).removeprefix(f"sources.{model.label}: "))
+        return
+    if policy == "tower":
+        yield Finding("note", key, f"embeddings and head are {owner.label}'s, unmerged")
+        return
+    if policy == "position" or owner.tokens is None or model.tokens is None:
+        counts = f"{min(rows, owner_rows)} of {owner_rows} rows are matched by position"
+        if policy == "position":
+            yield Finding("note", key, f"{counts}, as the recipe asks")
+        else:
+            yield Finding("warning", key, f"{counts}, for want of tokenizer files; make sure that row i means row i")
+        return
+    if match.extra:
+        text = f"{len(match.extra)} of its tokens are dropped, for {owner.label} lacks them: {name_some(match.extra)}"
+        yield Finding("warning" if policy == "shared" else "note", key, text)
+    if match.missing:
+        text = (
+            f"lacks {len(match.missing)} of {owner.label}'s tokens, whose rows stay its own: {name_some(match.missing)}"
+        )
+        yield Finding("warning" if policy == "shared" else "note", key, text)
+    if not match.identity:
+        count = int((match.rows >= 0).sum())
+        yield Finding("note", key, f"{count} of {owner_rows} vocabulary rows are merged, matched by token")

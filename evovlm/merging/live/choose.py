@@ -1,0 +1,127 @@
+"""Which merger a resident model gets: the fused pass on a GPU, or the CPU's, and where its sources are kept.
+
+Knows assemblies, live parameters and free memory; no tasks, scores or engines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import psutil
+import torch
+
+from evovlm.merging.assembly import Assembly
+from evovlm.merging.live.cpu import ResidentMerger
+from evovlm.merging.live.lazy import Pending
+from evovlm.merging.live.placement import AUTO, Memory, Placement, choose_places, refuse_unknown_place
+from evovlm.methods import METHODS
+from evovlm.methods.kernels import FUSED, triton_is_there
+from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import RecipeError
+
+# Bytes an element of a task vector in 8 bits, its share of a scale included.
+EIGHT_BIT = 1 + 4 / 64
+
+
+class Merger(Protocol):
+    """Turns live parameters into a candidate."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a merge has to move: inputs read once, outputs written once."""
+        ...
+
+    @property
+    def while_read(self) -> bool:
+        """Whether candidates may be merged while they are read, without a time of their own."""
+        ...
+
+    def merge(self, recipe: Recipe) -> None:
+        """Overwrite the live tower with a candidate."""
+        ...
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How sources are kept on a GPU. place: auto, gpu, host or disk. eight_bit: task vectors in 8 bits."""
+
+    place: str = AUTO
+    eight_bit: bool = False
+
+
+AUTOMATIC = Keeping()
+
+
+def merger_for(
+    assembly: Assembly,
+    tower: Mapping[str, torch.nn.Parameter],
+    keeping: Keeping,
+    tell: Callable[[str], None] | None = None,
+    pending: Pending | None = None,
+) -> Merger:
+    """The fused pass where the tower is on a GPU, Triton is there and the method has a kernel; else the CPU's merge.
+
+    tell: hears in a sentence where sources are kept, or why the CPU merges. pending: of a reader of the tower that asks
+    for layers; what is streamed is then merged while it is read. Raises RecipeError for what cannot be kept as asked.
+    """
+    device = next(iter(tower.values())).device
+    asked = keeping != AUTOMATIC
+    refuse_cpu(keeping, device.type)
+    if device.type != "cuda":
+        return ResidentMerger(assembly, tower)
+    reason = _why_not_fused(assembly.recipe.method)
+    if reason is not None:
+        if asked:
+            raise RecipeError(f"--sources-in, --eight-bit: {reason}")
+        if tell is not None:
+            tell(f"candidates are merged on the CPU: {reason}")
+        return ResidentMerger(assembly, tower)
+    from evovlm.merging.live.gpu import DeviceMerger
+
+    if keeping.eight_bit and not METHODS[assembly.recipe.method].needs_base:
+        raise RecipeError(f"--eight-bit: {assembly.recipe.method} has no task vectors; leave it out")
+    if keeping.eight_bit and keeping.place == "disk":
+        raise RecipeError("--eight-bit: task vectors in 8 bits are made, not mapped; choose --sources-in gpu or host")
+    placement = choose_places(_nbytes(assembly, keeping), _memory(device), keeping.place)
+    merger = DeviceMerger(assembly, tower, placement, eight_bit=keeping.eight_bit, pending=pending)
+    if tell is not None:
+        tell(_told(placement, merger.errors))
+    return merger
+
+
+def refuse_cpu(keeping: Keeping, device: str) -> None:
+    """Raises RecipeError for an unknown place, and on a CPU for anything but mapped sources, which it always has."""
+    refuse_unknown_place(keeping.place)
+    if (keeping.eight_bit or keeping.place not in (AUTO, "disk")) and not device.startswith("cuda"):
+        raise RecipeError("--sources-in, --eight-bit: on a CPU sources are mapped from disk; add `--device cuda`")
+
+
+def _told(placement: Placement, errors: Mapping[str, float]) -> str:
+    lost = ", ".join(f"{error:.2%} of {source}" for source, error in errors.items())
+    return f"sources: {placement.in_words()}" + (f"; 8 bits lose {lost} (norm of the task vector)" if lost else "")
+
+
+def _why_not_fused(method: str) -> str | None:
+    if method not in FUSED:
+        return f"{method} has no kernel; those that have are {sorted(FUSED)}"
+    if not triton_is_there():
+        return "Triton is not installed; pip install 'evovlm[gpu]'"
+    return None
+
+
+def _nbytes(assembly: Assembly, keeping: Keeping) -> dict[str, int]:
+    """Bytes of each model's share, the base first, as they will be kept."""
+    elements = sum(math.prod(job.shape) for job in assembly.jobs)
+    whole = elements * assembly.dtype.itemsize
+    source = round(elements * EIGHT_BIT) if keeping.eight_bit else whole
+    found = {"base": whole} if METHODS[assembly.recipe.method].needs_base else {}
+    return found | dict.fromkeys(assembly.recipe.source_names, source)
+
+
+def _memory(device: torch.device) -> Memory:
+    free, total = torch.cuda.mem_get_info(device)
+    host = psutil.virtual_memory()
+    return Memory(free, total, host.available, host.total)

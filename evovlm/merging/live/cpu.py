@@ -1,0 +1,107 @@
+"""The resident model: candidates are merged in memory into the parameters of one live model.
+
+Knows assemblies and live parameters; no tasks, scores or files. Sources stay mapped; what depends on neither
+weights nor densities (task vectors, draws, threshold tables) is kept between candidates where memory allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import psutil
+import torch
+from torch import Tensor
+
+from evovlm.merging.assembly import Assembly, with_recipe
+from evovlm.merging.tensor_jobs import Job
+from evovlm.methods import METHODS, Tables, merge_tensor
+from evovlm.methods.draws import Draws
+from evovlm.recipe.schema import Recipe
+
+# Kept a source and element: float32 task vector, int32 draws, and tables of the same order.
+KEPT_BYTES = 16
+
+
+@dataclass
+class _Kept:
+    """One source's share of one tensor, ready for the next candidate."""
+
+    tensor: Tensor
+    draws: Draws
+    tables: Tables | None
+
+
+class ResidentMerger:
+    """Merges candidates of one recipe into live parameters.
+
+    `tower`: canonical name -> parameter; every job of the assembly must have one (a tied head has none of its
+    own). The values written are those that a checkpoint of the recipe's dtype would hold.
+    """
+
+    def __init__(self, assembly: Assembly, tower: Mapping[str, torch.nn.Parameter], *, threads: int = 1) -> None:
+        self._assembly = assembly
+        self._tower = tower
+        self._threads = threads
+        elements = sum(parameter.numel() for parameter in tower.values()) * len(assembly.sources)
+        self._keep = elements * KEPT_BYTES < psutil.virtual_memory().available // 2
+        # A base fills the vocabulary rows that a source lacks, so the same source differs with and without one.
+        self._kept: dict[tuple[str, str, bool], _Kept] = {}
+        self._bases: dict[str, Tensor | None] = {}
+
+    while_read = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a merge has to move: inputs read once as the checkpoints hold them, outputs written once."""
+        width = self._assembly.dtype.itemsize
+        models = len(self._assembly.recipe.sources) + METHODS[self._assembly.recipe.method].needs_base
+        return sum(one.numel() * (models * width + one.element_size()) for one in self._tower.values())
+
+    def merge(self, recipe: Recipe) -> None:
+        """Overwrite the live tower with a candidate. Same models, method and seed; other parameters.
+
+        Raises FloatingPointError where the merged weights are not finite.
+        """
+        candidate = with_recipe(self._assembly, recipe)
+        jobs = [job for job in candidate.jobs if job.name in self._tower]
+        if self._threads == 1:
+            for job in jobs:
+                self._merge_one(candidate, job)
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(lambda job: self._merge_one(candidate, job), jobs))
+
+    @torch.inference_mode()
+    def _merge_one(self, candidate: Assembly, job: Job) -> None:
+        base = self._base(candidate, job)
+        operands = []
+        for source, name in job.parts:
+            kept = self._source(candidate, job, source, name, base)
+            operands.append(candidate.operand(job, source, kept.tensor, kept.draws, kept.tables))
+        merged = merge_tensor(candidate.recipe.method, base, operands, candidate.options, dtype=candidate.dtype)
+        merged = candidate.keep_rows(job, merged)
+        if not bool(torch.isfinite(merged.sum(dtype=torch.float32))):
+            raise FloatingPointError(f"{job.name}: the merged weights are not finite")
+        self._tower[job.name].data.copy_(merged)
+
+    def _base(self, candidate: Assembly, job: Job) -> Tensor | None:
+        if not METHODS[candidate.recipe.method].needs_base:
+            return None
+        if job.name in self._bases:
+            return self._bases[job.name]
+        base = candidate.base_tensor(job)
+        if self._keep:
+            self._bases[job.name] = base
+        return base
+
+    def _source(self, candidate: Assembly, job: Job, source: str, name: str, base: Tensor | None) -> _Kept:
+        key = (job.name, source, base is not None)
+        if key in self._kept:
+            return self._kept[key]
+        tensor = candidate.source_tensor(job, source, name, base)
+        kept = _Kept(tensor, candidate.draws(job, source, keep=self._keep), Tables() if self._keep else None)
+        if self._keep:
+            self._kept[key] = kept
+        return kept

@@ -1,0 +1,199 @@
+"""Sources for a GPU merge, part by part: kept in device memory, or streamed there behind the merging of earlier parts.
+
+Knows flat tensors, places and streams; no recipes, methods or densities. A part's streamed tensors lie in one block, in
+host memory as on the device, so that one copy brings them; few blocks on the device take turns.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evovlm.merging.live.placement import Place
+
+ALIGN = 256  # bytes; as the device's own allocations
+SLOTS = 3  # one is merged, one is there, one is on its way; where memory is short, two or one
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One tensor of a part: what it is called, how long it is, and how to read it (flat; on any device)."""
+
+    name: tuple[str, str]  # the job's name, and the model's label or what is derived from it
+    count: int
+    dtype: torch.dtype
+    place: Place
+    read: Callable[[], Tensor]
+
+
+@dataclass
+class _Block:
+    """Tensors in one run of bytes: where each begins, and the bytes in all."""
+
+    wanted: list[Wanted]
+    offsets: list[int] = field(default_factory=list)
+    nbytes: int = 0
+
+    def __post_init__(self) -> None:
+        for one in self.wanted:
+            self.offsets.append(self.nbytes)
+            self.nbytes += -(-one.count * one.dtype.itemsize // ALIGN) * ALIGN
+
+    def views(self, memory: Tensor) -> dict[tuple[str, str], Tensor]:
+        """Each tensor's own elements of a block of uint8."""
+        return {
+            one.name: memory[offset : offset + one.count * one.dtype.itemsize].view(one.dtype)
+            for one, offset in zip(self.wanted, self.offsets, strict=True)
+        }
+
+    def fill(self, memory: Tensor) -> None:
+        """Read every tensor into its place."""
+        views = self.views(memory)
+        for one in self.wanted:
+            views[one.name].copy_(one.read())
+
+
+class Feed:
+    """The parts' tensors on the device, in turn. room: bytes that blocks of streamed parts may take there.
+
+    `tensors(part)`: by name; the addresses never change. For each candidate: `begin`, then for each part in order
+    `ready`, the work on the current stream, `done`.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Wanted]], device: torch.device, room: float = math.inf) -> None:
+        self._cuda = device.type == "cuda"
+        self._registered: list[int] = []
+        weakref.finalize(self, _unpin, self._registered)
+        self._device = device
+        self._resident: list[dict[tuple[str, str], Tensor]] = []
+        streamed = []
+        for wanted in parts:
+            block = _Block([one for one in wanted if one.place == "gpu"])
+            memory = self._device_bytes(block.nbytes)
+            block.fill(memory)
+            self._resident.append(block.views(memory))
+            streamed.append(
+                (
+                    _Block([one for one in wanted if one.place == "host"]),
+                    _Block([one for one in wanted if one.place == "disk"]),
+                )
+            )
+        self._host = [self._pinned(block) for block, _ in streamed]
+        self._disk = [block for _, block in streamed]
+        self._blocks = [block for block, _ in streamed]
+        largest = max((host.nbytes + disk.nbytes for host, disk in streamed), default=0)
+        slots = int(max(1, min(SLOTS, room // largest))) if largest else 0
+        self._slots = [self._device_bytes(largest) for _ in range(slots)]
+        most_disk = max((block.nbytes for block in self._disk), default=0)
+        self._staging = [self._host_bytes(most_disk) for _ in range(slots if most_disk else 0)]
+        self._side = _stream(device) if self._cuda and self._slots else None
+        self._copied: list[torch.cuda.Event | None] = [None] * slots
+        self._used: list[torch.cuda.Event | None] = [None] * slots
+
+    @property
+    def streams(self) -> bool:
+        """Whether parts come from host memory or disk."""
+        return bool(self._slots)
+
+    def tensors(self, part: int) -> dict[tuple[str, str], Tensor]:
+        """A part's tensors by name, flat on the device; what is streamed holds its values between ready and done."""
+        found = dict(self._resident[part])
+        if self._slots:
+            slot, host = self._slots[part % len(self._slots)], self._blocks[part].nbytes
+            found |= self._blocks[part].views(slot)
+            found |= self._disk[part].views(slot[host:])
+        return found
+
+    def begin(self) -> None:
+        """Start streaming the first parts of a candidate."""
+        if self._slots:
+            for part in range(min(len(self._slots), len(self._host))):
+                self._copy(part)
+
+    def ready(self, part: int) -> None:
+        """Make the current stream wait until a part's tensors have arrived."""
+        event = self._copied[part % len(self._slots)] if self._slots else None
+        if event is not None:
+            torch.cuda.current_stream(self._device).wait_event(event)
+
+    def done(self, part: int) -> None:
+        """Let a later part take this one's place once the current stream has come so far."""
+        if not self._slots:
+            return
+        if self._cuda:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(self._device))
+            self._used[part % len(self._slots)] = event
+        if part + len(self._slots) < len(self._host):
+            self._copy(part + len(self._slots))
+
+    def _copy(self, part: int) -> None:
+        slot = self._slots[part % len(self._slots)]
+        host, disk = self._blocks[part].nbytes, self._disk[part]
+        staged = self._stage(part) if disk.nbytes else None
+        if self._side is None:
+            _copy_bytes(slot, self._host[part], 0)
+            _copy_bytes(slot, staged, host)
+            return
+        used = self._used[part % len(self._slots)]
+        with torch.cuda.stream(self._side):
+            if used is not None:
+                self._side.wait_event(used)
+            _copy_bytes(slot, self._host[part], 0)
+            _copy_bytes(slot, staged, host)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(self._side)
+        self._copied[part % len(self._slots)] = event
+
+    def _stage(self, part: int) -> Tensor:
+        """A part's mapped tensors in pinned memory, once the copy before out of the same memory is over."""
+        earlier = self._copied[part % len(self._slots)]
+        if earlier is not None:
+            earlier.synchronize()
+        staging = self._staging[part % len(self._slots)]
+        self._disk[part].fill(staging)
+        return staging[: self._disk[part].nbytes]
+
+    def _pinned(self, block: _Block) -> Tensor | None:
+        if not block.nbytes:
+            return None
+        memory = self._host_bytes(block.nbytes)
+        block.fill(memory)
+        return memory
+
+    def _host_bytes(self, count: int) -> Tensor:
+        """Host memory of exactly that size, pinned (torch's own pinned memory comes in powers of two)."""
+        memory = torch.empty(count, dtype=torch.uint8)
+        if self._cuda and count:
+            code = int(_runtime().cudaHostRegister(memory.data_ptr(), count, 0))
+            if code:
+                raise MemoryError(f"{count:,} bytes of host memory could not be pinned (CUDA error {code})")
+            self._registered.append(memory.data_ptr())
+        return memory
+
+    def _device_bytes(self, count: int) -> Tensor:
+        return torch.empty(count, dtype=torch.uint8, device=self._device)
+
+
+def _copy_bytes(slot: Tensor, block: Tensor | None, offset: int) -> None:
+    if block is not None:
+        slot[offset : offset + len(block)].copy_(block, non_blocking=True)
+
+
+def _unpin(addresses: Sequence[int]) -> None:
+    for address in addresses:
+        _runtime().cudaHostUnregister(address)
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _runtime() -> Any:
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call]

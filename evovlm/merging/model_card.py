@@ -1,0 +1,186 @@
+"""The model card: what a merged checkpoint is made of, how to load and rebuild it, and what it inherits.
+
+Knows the recipe and the facts it is handed; opens no models and writes no files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import recipe_text
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+TASKS = {"vlm": "image-text-to-text", "llm": "text-generation"}
+LOADING = {
+    "vlm": (
+        "from transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
+        'processor = AutoProcessor.from_pretrained("FOLDER")\n'
+        'model = AutoModelForImageTextToText.from_pretrained("FOLDER", dtype="auto")\n'
+    ),
+    "llm": (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+        'model = AutoModelForCausalLM.from_pretrained("FOLDER", dtype="auto")\n'
+    ),
+}
+LIMITS = """\
+A merge has what its sources have, the bad with the good:
+
+- **Faults are inherited.** Biases, wrong beliefs and unsafe answers of every source may show, also mixed in ways that
+  none of them shows alone.
+- **No alignment.** Nothing was trained after the merge. Safety training of one source may be weakened or undone by
+  another; test before you let people use it.
+- **Narrow evaluation.** What was measured is named above, if anything was. A score on one task says little about
+  others, and the winner of a search is chosen because it scored high: expect less on other data.
+- **Licences.** The terms of every source go on holding for the merge.
+"""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the caller knows beyond the recipe.
+
+    `licences`: by model label, `base` or a source's name; None where unknown. `held_out`: a study's result
+    (`result.json`), whose table and data the card shows. `languages`: ISO 639 codes.
+    """
+
+    digest: str
+    version: str
+    licences: Mapping[str, str | None] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
+    architecture: str | None = None
+    vocabulary: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    held_out: Mapping[str, Any] | None = None
+
+
+def model_card(recipe: Recipe, facts: CardFacts) -> str:
+    """A README.md for the merged checkpoint: Hugging Face front matter, then plain words."""
+    parts = [
+        f"---\n{_front_matter(recipe, facts)}---\n",
+        f"# {_title(recipe)}\n\n{_opening(recipe, facts)}\n",
+        f"## Sources\n\n{_sources(recipe, facts)}\n",
+        f"## Use\n\n```python\n{LOADING[recipe.kind]}```\n",
+        f"## Rebuild\n\n{_rebuild(recipe)}\n",
+    ]
+    if facts.vocabulary or facts.warnings:
+        parts.append(f"## What did not fit exactly\n\n{_bullets((*facts.vocabulary, *facts.warnings))}\n")
+    if facts.held_out is not None:
+        parts.append(f"## Evaluation\n\n{_evaluation(facts.held_out)}\n")
+    parts.append(f"## Limits\n\n{LIMITS}")
+    return "\n".join(parts)
+
+
+def shared_licence(recipe: Recipe, licences: Mapping[str, str | None]) -> str | None:
+    """The licence that every model of the recipe is known to have, or None."""
+    named = {licences.get(label) for label, _, _ in _models(recipe)}
+    return named.pop() if len(named) == 1 else None
+
+
+def _front_matter(recipe: Recipe, facts: CardFacts) -> str:
+    # The hub takes only ids of its own as base models, so folders stand in the text alone.
+    hub = list(dict.fromkeys(model for _, model, _ in _models(recipe) if HUB_ID.match(model)))
+    content: dict[str, Any] = {}
+    if hub:
+        content |= {"base_model": hub, "base_model_relation": "merge"}
+    content |= {"library_name": "transformers", "pipeline_tag": TASKS[recipe.kind]}
+    if facts.languages:
+        content["language"] = list(facts.languages)
+    licence = shared_licence(recipe, facts.licences)
+    content |= {"license": licence} if licence else {"license": "other", "license_name": "see-sources"}
+    content["tags"] = ["merge", "evovlm", recipe.method]
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _title(recipe: Recipe) -> str:
+    return " + ".join(_short(source.model) for source in recipe.sources)
+
+
+def _opening(recipe: Recipe, facts: CardFacts) -> str:
+    made = {
+        "vlm": "A vision-language model whose language tower is a merge; its eyes (vision tower and projector) are"
+        f" those of `{recipe.owner}`, unchanged.",
+        "llm": "A language model made by merging.",
+    }[recipe.kind]
+    architecture = f" Architecture: {facts.architecture}." if facts.architecture else ""
+    return (
+        f"{made} Made with evovlm {facts.version}, without training: method `{recipe.method}`, {recipe.dtype},"
+        f" recipe `{facts.digest}`.{architecture}"
+    )
+
+
+def _sources(recipe: Recipe, facts: CardFacts) -> str:
+    lines = ["| name | model | revision | licence |", "|---|---|---|---|"]
+    for label, model, revision in _models(recipe):
+        name = "base of the task vectors" if label == "base" and recipe.base is not None else f"`{label}`"
+        shown = f"[{model}](https://huggingface.co/{model})" if HUB_ID.match(model) else f"`{_short(model)}`"
+        lines.append(f"| {name} | {shown} | {revision or 'not pinned'} | {facts.licences.get(label) or 'unknown'} |")
+    licence = shared_licence(recipe, facts.licences)
+    told = (
+        f"All models above are under the licence `{licence}`."
+        if licence
+        else "The licences above differ or are not all known: read each source's terms before you use or share this."
+    )
+    return "\n".join(lines) + f"\n\n{told}"
+
+
+def _rebuild(recipe: Recipe) -> str:
+    return (
+        "`recipe.yaml` in this folder holds everything; the same recipe gives the same weights on any machine,\n"
+        "provided that the revisions are pinned:\n\n"
+        "```sh\nevovlm merge recipe.yaml OUT\n```\n\n"
+        f"```yaml\n{recipe_text(recipe)}```"
+    )
+
+
+def _evaluation(result: Mapping[str, Any]) -> str:
+    held_out = result["held_out"]
+    data, evolved = result.get("data", {}), held_out["evolved"]
+    commit = result.get("versions", {}).get("commit", "unknown")
+    lines = [
+        f"Held-out items of `{data.get('test', 'unknown')}` that no search has seen"
+        f" ({evolved.get('items', 'unknown number of')} items, seed {result.get('seed', 'unknown')},"
+        f" commit {commit}, {result.get('hardware', 'hardware unknown')}):",
+        "",
+        "| model | score | 95 % interval | exact |",
+        "|---|---|---|---|",
+    ]
+    named = [
+        *((f"source {name}", cell) for name, cell in held_out["sources"].items()),
+        *((f"control {name}", cell) for name, cell in held_out["controls"].items()),
+        ("**this model**", evolved),
+    ]
+    for name, cell in named:
+        low, high = cell["ci95"]
+        lines.append(f"| {name} | {cell['score']:.2f} | {low:.2f} to {high:.2f} | {100 * cell['exact']:.1f} % |")
+    chosen = result.get("selection")
+    if chosen:
+        lines += [
+            "",
+            f"On the items of its search it scored {chosen['search_score']:.2f}, on fresh items"
+            f" {chosen['choice_score']:.2f}: the best of many noisy scores is partly luck.",
+        ]
+    return "\n".join(lines)
+
+
+def _models(recipe: Recipe) -> Iterator[tuple[str, str, str | None]]:
+    """Label, model and revision; the base first."""
+    if recipe.base is not None:
+        yield "base", recipe.base.model, recipe.base.revision
+    for source in recipe.sources:
+        yield source.name, source.model, source.revision
+
+
+def _short(model: str) -> str:
+    """The last part of a hub id or folder: a folder's place on this machine is nobody's business."""
+    return model.rstrip("/").rsplit("/", 1)[-1].removeprefix("zoo:")
+
+
+def _bullets(lines: tuple[str, ...]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

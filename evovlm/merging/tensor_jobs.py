@@ -1,0 +1,95 @@
+"""Jobs: the tensors that a merge is to make, and which tensors of which sources go into each.
+
+Knows recipes and open models' names and shapes; reads no tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from evovlm.merging.folding import factor_of
+from evovlm.models.open_model import OpenModel
+from evovlm.recipe.layer_groups import GroupOf, grouping, layer_of
+from evovlm.recipe.route import Route, cumulative_scales
+from evovlm.recipe.schema import WHOLE, Recipe
+
+EMBEDDING = "model.embed_tokens.weight"
+OUTPUT_HEAD = "lm_head.weight"
+VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One tensor of the output's tower: its canonical name, its key in the file, and where it comes from."""
+
+    name: str
+    key: str
+    group: str
+    shape: tuple[int, ...]
+    parts: tuple[tuple[str, str], ...]  # (source, canonical name in that source), in source order
+    factor: float = 1.0  # a route's scales, folded into the weights
+
+
+def jobs_of(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> tuple[Job, ...]:
+    """All tensors of the output's tower: of a route, of slices, or of every source in every tensor."""
+    if recipe.route:
+        return tuple(route_jobs(recipe.route, owner, sources))
+    return tuple(_stacked(recipe, owner, sources) if recipe.slices else _parallel(recipe, owner, sources))
+
+
+def route_jobs(route: Route, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
+    """A route as a plain stack of layers, its scales folded into the weights; everything else the owner's."""
+    whole = next(name for name, model in sources.items() if model is owner)
+    products = cumulative_scales(route)
+
+    def job(name: str, source: str, origin: str, product: float) -> Job:
+        model = sources[source]
+        shape = model.checkpoint.shape(model.tower[origin])
+        return Job(name, owner.layout.in_file(name), WHOLE, shape, ((source, origin),), factor_of(name, product))
+
+    for name in owner.tower:
+        if layer_of(name) is None:
+            yield job(name, whole, name, products[-1])
+    suffixes = [name.removeprefix("model.layers.0.") for name in owner.tower if layer_of(name) == 0]
+    for index, step in enumerate(route):
+        for suffix in suffixes:
+            origin = f"model.layers.{step.layer}.{suffix}"
+            yield job(f"model.layers.{index}.{suffix}", step.source, origin, products[index])
+
+
+def _parallel(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
+    """Every source has its say in every tensor of the owner's tower."""
+    group_of = _group_of(recipe, list(owner.tower))
+    for name, key in owner.tower.items():
+        parts = tuple((source, name) for source in sources)
+        yield Job(name, key, group_of(name), owner.checkpoint.shape(key), parts)
+
+
+def _stacked(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
+    """passthrough: layers of the sources one above the other, on the first slice's embeddings, below the last's head.
+
+    As mergekit has it; the final norm belongs to the head. Vocabulary rows are the owner's in number and order.
+    """
+    first, last = recipe.slices[0].source, recipe.slices[-1].source
+    outside = [name for name in owner.tower if layer_of(name) is None]
+    names: list[tuple[str, str, str]] = [(name, first if name == EMBEDDING else last, name) for name in outside]
+    suffixes = [name.removeprefix("model.layers.0.") for name in owner.tower if layer_of(name) == 0]
+    stack = [(part.source, layer) for part in recipe.slices for layer in range(*part.layers)]
+    for index, (source, layer) in enumerate(stack):
+        for suffix in suffixes:
+            names.append((f"model.layers.{index}.{suffix}", source, f"model.layers.{layer}.{suffix}"))
+    group_of = _group_of(recipe, [name for name, _, _ in names])
+    for name, source, origin in names:
+        model = owner if name in VOCABULARY_TENSORS else sources[source]
+        shape = model.checkpoint.shape(model.tower[origin])
+        yield Job(name, owner.layout.in_file(name), group_of(name), shape, ((source, origin),))
+
+
+def _group_of(recipe: Recipe, names: Sequence[str]) -> GroupOf:
+    return grouping(recipe.groups, count_layers(names))
+
+
+def count_layers(names: Iterator[str] | Sequence[str]) -> int:
+    """How many layers canonical tensor names speak of."""
+    return 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)

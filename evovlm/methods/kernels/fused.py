@@ -1,0 +1,224 @@
+"""The fused merge in Triton: base and sources read once, the merged tensor written once, masks drawn on the way.
+
+Knows tables of addresses and numbers, which `layout` and `numbers` make; no models, recipes or files. One launch covers
+any number of tensors of one set of dtypes: a tile table says which tensor, and which of its elements, a program works
+on. The bits are the CPU's: products are rounded to float32 and added in source order (launched with
+`enable_fp_fusion=False`), quotients are rounded to nearest.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from evovlm.methods import draws
+
+# How a source's elements are dropped.
+KEEP_ALL, BY_DRAW, BY_MAGNITUDE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+# A source's numbers for one tensor, int32 each, floats by their bits (`numbers` writes them).
+WIDTH = tl.constexpr(8)
+FACTOR, WEIGHT, LIMIT, EDGE, KEY_LOW, KEY_HIGH = (tl.constexpr(place) for place in range(6))
+# Elements that share a counter of Philox, and the elements of an 8-bit task vector that share a scale.
+LANES = tl.constexpr(8)
+SHARED = tl.constexpr(64)
+# Bits of float32.
+SIGN, ONE = tl.constexpr(-(1 << 31)), tl.constexpr(0x3F800000)
+
+
+ROUNDS = tl.constexpr(draws.ROUNDS)
+M0, M1 = tl.constexpr(draws.M0), tl.constexpr(draws.M1)
+WEYL0, WEYL1 = tl.constexpr(draws.WEYL[0]), tl.constexpr(draws.WEYL[1])
+
+
+@triton.jit
+def _philox(counter, key_low, key_high):
+    """Philox4x32-10 of the counters (counter, 0, 0, 0): four words, uint32 each, shaped as the counters.
+
+    Products of 64 bits, for the chip gives both halves in one instruction, which Triton's own Philox takes two for.
+    """
+    c0 = counter
+    c1 = counter * 0
+    c2 = c1
+    c3 = c1
+    for _ in tl.static_range(ROUNDS):
+        left = c0.to(tl.uint64) * M0
+        right = c2.to(tl.uint64) * M1
+        c0 = (right >> 32).to(tl.uint32) ^ c1 ^ key_low
+        c2 = (left >> 32).to(tl.uint32) ^ c3 ^ key_high
+        c1 = right.to(tl.uint32)
+        c3 = left.to(tl.uint32)
+        key_low = tl.add(key_low, WEYL0, sanitize_overflow=False)
+        key_high = tl.add(key_high, WEYL1, sanitize_overflow=False)
+    return c0, c1, c2, c3
+
+
+@triton.jit
+def draws_above(counter, key_low, key_high):
+    """Eight draws a counter, times 65536 plus anything below that: uint32 [counters, 8]."""
+    w0, w1, w2, w3 = _philox(counter, key_low, key_high)
+    # The last axis of a join is the fastest: low and high half of a word, then odd and even words.
+    words = tl.join(tl.join(w0, w2), tl.join(w1, w3))
+    return tl.reshape(tl.join(words << 16, words), [counter.shape[0], LANES])
+
+
+@triton.jit
+def _number(row, place: tl.constexpr):
+    return tl.load(row + place)
+
+
+@triton.jit
+def _float(row, place: tl.constexpr):
+    return tl.load(row + place).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _load(address, dtype: tl.constexpr, places, inside, WHOLE: tl.constexpr, ALIGN: tl.constexpr):
+    pointer = tl.multiple_of(address.to(tl.pointer_type(dtype)), ALIGN)
+    if WHOLE:
+        return tl.load(pointer + places)
+    return tl.load(pointer + places, mask=inside, other=0.0)
+
+
+@triton.jit
+def _told(addresses, row, source: tl.constexpr, EIGHT: tl.constexpr):
+    """What is the same for all tiles of a tensor, of one source: addresses of values and scales, and its numbers.
+
+    Read once a program, for what is stored could be these numbers, as far as the compiler knows.
+    """
+    values = tl.load(addresses + 2 + 2 * source)
+    scales = tl.load(addresses + 3 + 2 * source) if EIGHT else values
+    key_low = _number(row, KEY_LOW).to(tl.uint32, bitcast=True)
+    key_high = _number(row, KEY_HIGH).to(tl.uint32, bitcast=True)
+    limit = _number(row, LIMIT).to(tl.uint32, bitcast=True)
+    return values, scales, _float(row, FACTOR), _float(row, WEIGHT), key_low, key_high, limit, _float(row, EDGE)
+
+
+@triton.jit
+def _delta(
+    told, base, places, groups, inside, count,
+    BASE: tl.constexpr, SOURCE: tl.constexpr, EIGHT: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """A task vector in float32, or the source itself where there is no base."""
+    values = _load(told[0], SOURCE, places, inside, WHOLE, ALIGN)
+    if EIGHT:
+        # Bytes become floats by their bits, 2**23 + 128 too large: the chip's own conversion is many times slower.
+        bits = (values.to(tl.int32) & 0xFF) ^ 0x4B000080
+        delta = bits.to(tl.float32, bitcast=True) - 8388736.0
+        scales = _load(told[1], tl.float32, groups // (SHARED // LANES), groups * LANES < count, WHOLE, 4)
+        delta = delta * scales[:, None]
+    elif BASE is None:
+        delta = values.to(tl.float32)
+    else:
+        delta = values.to(tl.float32) - base
+    return delta
+
+
+@triton.jit
+def _term(delta, told, groups, DROP: tl.constexpr):
+    """V: what is kept of a task vector, times its factor. A product, so that NaN and infinity stay visible."""
+    factor = told[2]
+    if DROP == KEEP_ALL:
+        return delta * factor
+    keep = draws_above(groups.to(tl.uint32), told[4], told[5]) <= told[6]
+    if DROP == BY_MAGNITUDE:
+        edge = told[7]
+        size = tl.abs(delta)
+        keep = (size > edge) | ((size == edge) & keep)
+    return delta * tl.where(keep, factor, 0.0)
+
+
+@triton.jit
+def _merged(
+    out, origin, told, divisor, lambda_, tile, count,
+    SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
+    DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
+    GROUPS: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Merge one tile and write it; sums of eight of its values in float32, finite where all of them are."""
+    groups = tile.to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
+    places = groups[:, None] * LANES + tl.arange(0, LANES)[None, :]
+    inside = places < count
+    base = 0.0
+    if BASE is not None:
+        # Adding 0 makes -0 to 0, so that no zero has a sign that depends on how zeros were added.
+        base = _load(origin, BASE, places, inside, WHOLE, ALIGN).to(tl.float32) + 0.0
+    terms = ()
+    for source in tl.static_range(SOURCES):
+        delta = _delta(told[source], base, places, groups, inside, count, BASE, SOURCE, EIGHT, WHOLE, ALIGN)
+        terms = terms + (_term(delta, told[source], groups, DROP),)  # noqa: RUF005
+    tau = terms[0]
+    for source in tl.static_range(1, SOURCES):
+        tau = tau + terms[source]
+    if ELECT:
+        # TIES elects signs by summed mass; what disagrees adds nothing. A part is added twice, as itself and by its
+        # size with the elected sign: twice what it is where they agree, and 0 where not. Doubling is exact.
+        elected = ((tau.to(tl.int32, bitcast=True) & SIGN) | ONE).to(tl.float32, bitcast=True)
+        tau = tl.fma(elected, tl.abs(terms[0]), terms[0])
+        mass = tl.where(tau != 0.0, told[0][3], 0.0)
+        for source in tl.static_range(1, SOURCES):
+            part = tl.fma(elected, tl.abs(terms[source]), terms[source])
+            tau = tau + part
+            mass = mass + tl.where(part != 0.0, told[source][3], 0.0)
+        if NORMALIZE:
+            tau = tau * 0.5
+            # Of zero the quotient is known, and the chip's own way to it is a slow one, which a whole warp waits for.
+            some = tau != 0.0
+            tau = tl.where(some, tl.div_rn(tl.where(some, tau, 1.0), tl.where(mass == 0.0, 1.0, mass)), tau)
+        elif LAMBDA:
+            tau = tau * 0.5
+    elif NORMALIZE:
+        tau = tl.div_rn(tau, tl.zeros_like(tau) + divisor)
+    if LAMBDA:
+        tau = tau * lambda_
+    if ELECT and not NORMALIZE and not LAMBDA:
+        tau = tl.fma(tau, 0.5, base)  # halving is exact, so this rounds once, as adding does
+    elif BASE is not None:
+        tau = tau + base
+    rounded = tau.to(MERGED, fp_downcast_rounding="rtne") if tl.float32 != MERGED else tau
+    # Only float16 can overflow in rounding and nowhere else.
+    seen = rounded.to(tl.float32) if tl.float16 == MERGED else tau
+    pointer = tl.multiple_of(out.to(tl.pointer_type(OUT)), ALIGN)
+    if WHOLE:
+        tl.store(pointer + places, rounded.to(OUT))
+        return tl.sum(seen, axis=1)
+    tl.store(pointer + places, rounded.to(OUT), mask=inside)
+    return tl.sum(tl.where(inside, seen, 0.0), axis=1)
+
+
+@triton.jit
+def merge_tiles(
+    tiles, addresses, counts, numbers, divisors, faults, lambda_,
+    SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
+    DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
+    GROUPS: tl.constexpr, REPEATS: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """A run of tiles a program. tiles: int32 [programs, 2], tensor and run. addresses: int64 [tensors, 2 + 2 SOURCES]:
+    out, base, and for each source its values and scales. counts: int64 [tensors]. numbers: int32 [tensors, SOURCES,
+    WIDTH]. divisors: float32 [tensors]. faults: int32 [tensors], set to 1 where a merged value is not finite."""
+    tensor = tl.load(tiles + 2 * tl.program_id(0))
+    run = tl.load(tiles + 2 * tl.program_id(0) + 1)
+    count = tl.load(counts + tensor)
+    divisor = tl.load(divisors + tensor)
+    addresses = addresses + tensor * (2 + 2 * SOURCES)
+    numbers = numbers + tensor * (SOURCES * WIDTH)
+    out = tl.load(addresses)
+    origin = tl.load(addresses + 1)
+    told = ()
+    for source in tl.static_range(SOURCES):
+        told = told + (_told(addresses, numbers + source * WIDTH, source, EIGHT),)  # noqa: RUF005
+    total = tl.zeros([GROUPS], tl.float32)
+    if (run.to(tl.int64) + 1) * (REPEATS * GROUPS * LANES) <= count:
+        for turn in range(REPEATS):
+            total += _merged(
+                out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
+                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, True, ALIGN,
+            )  # fmt: skip
+    else:
+        for turn in range(REPEATS):
+            total += _merged(
+                out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
+                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, False, ALIGN,
+            )  # fmt: skip
+    # The difference is 0 where the sum is finite, and NaN where not. Each thread tells its own: a sum over a program
+    # takes shuffles and a barrier.
+    tl.store(faults + tensor + tl.zeros([GROUPS], tl.int32), 1, mask=total - total != 0.0)

@@ -1,0 +1,71 @@
+"""Launches: a batch of tensors merged by a method on the current stream.
+
+Knows Triton's kernels and how they are launched; no models and no recipes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton.language as tl
+
+from evovlm.methods import METHODS, MergeOptions
+from evovlm.methods.kernels.fused import BY_DRAW, BY_MAGNITUDE, KEEP_ALL, merge_tiles
+from evovlm.methods.kernels.layout import Batch
+
+TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32, torch.int8: tl.int8}
+DROPS = {None: KEEP_ALL, "random": BY_DRAW, "magnitude": BY_MAGNITUDE}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a tile is worked on.
+
+    groups: counters of eight elements a tile. warps: of 32 threads. repeats: tiles a program, one after the other.
+    """
+
+    groups: int
+    warps: int
+    repeats: int
+
+
+# The fastest of those that were tried on an H200 (docs/performance.md): of many sources, what is kept from tile to tile
+# would take registers that the tiles need.
+FEW_SOURCES, MANY_SOURCES = Shape(64, 2, 8), Shape(64, 2, 4)
+
+
+def shape_for(sources: int) -> Shape:
+    """The shape for merges of so many sources."""
+    return FEW_SOURCES if sources <= 3 else MANY_SOURCES
+
+
+def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) -> None:
+    """Merge a batch whose numbers are set; `batch.faults` gets 1 where a value is not finite. Does not wait."""
+    form, found = batch.form, METHODS[method]
+    assert (batch.groups, batch.repeats) == (shape.groups, shape.repeats)
+    merge_tiles[(len(batch.tiles),)](
+        batch.tiles,
+        batch.addresses,
+        batch.counts,
+        batch.numbers,
+        batch.divisors,
+        batch.faults,
+        options.lambda_,
+        SOURCES=form.sources,
+        BASE=None if form.base is None else TYPES[form.base],
+        SOURCE=TYPES[form.source],
+        MERGED=TYPES[form.merged],
+        OUT=TYPES[form.out],
+        DROP=DROPS[found.drop],
+        ELECT=found.elect,
+        NORMALIZE=options.normalize,
+        LAMBDA=found.needs_base and options.lambda_ != 1.0,
+        EIGHT=form.eight_bit,
+        GROUPS=shape.groups,
+        REPEATS=shape.repeats,
+        ALIGN=16 if form.aligned else 1,
+        num_warps=shape.warps,
+        # A product that is added unrounded would give other bits than the CPU's.
+        enable_fp_fusion=False,
+    )

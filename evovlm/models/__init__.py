@@ -1,0 +1,1 @@
+"""Checkpoints, the layouts of model families, vocabularies: files in, tensors out."""

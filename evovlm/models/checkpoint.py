@@ -1,0 +1,253 @@
+"""Checkpoints as folders of safetensors: opened, verified and lazily mapped. `checkpoint_writer` writes them.
+
+Knows files, keys, shapes and dtypes; no towers, tokenizers or configurations. Pickles are never read.
+Format: 8 bytes header length (little-endian), a JSON header, the tensors' bytes; an index.json maps keys to shards.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evovlm.models.checkpoint_writer import DTYPE_CODES, CheckpointWriter, TensorInfo
+from evovlm.system.errors import CheckpointError
+
+__all__ = ["Checkpoint", "CheckpointWriter", "TensorInfo"]
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# The format's own limit; a larger figure is garbage read as a length.
+MOST_HEADER_BYTES = 100_000_000
+# A clone without Git LFS holds small texts in place of the weights.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+_DTYPES = {code: dtype for dtype, code in DTYPE_CODES.items()}
+_RESUME = "fetch the file again"
+# Private mappings count as memory promised, and a file larger than the machine's memory would be refused. We write to
+# none of them, so nothing need be promised. (Python names the flag since 3.13; 0x4000 is Linux's.)
+_UNPROMISED = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    info: TensorInfo
+    shard: Path
+    offset: int  # bytes from the beginning of the file
+
+
+@dataclass
+class Checkpoint:
+    """The tensors of one folder by key. Nothing is read before `tensor` is called; open with `Checkpoint.open`.
+
+    Safe to read from several threads.
+    """
+
+    folder: Path
+    _entries: dict[str, _Entry]
+    _maps: dict[Path, mmap.mmap] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Find the folder's shards and verify each: header, length, dtypes, index.
+
+        Raises CheckpointError, which names the file: no safetensors (pickles alone are refused), a missing shard,
+        a truncated or damaged file, an index that names absent keys, a key that stands in two shards.
+        """
+        entries: dict[str, _Entry] = {}
+        weight_map = None
+        if (folder / SINGLE).is_file():
+            shards = [folder / SINGLE]
+        elif (folder / INDEX).is_file():
+            weight_map = _read_index(folder / INDEX)
+            shards = [folder / name for name in dict.fromkeys(weight_map.values())]
+            _refuse_missing(folder / INDEX, shards)
+        else:
+            raise CheckpointError(_what_lies_there(folder))
+        for shard in shards:
+            for info, offset in read_header(shard):
+                if info.name in entries:
+                    other = entries[info.name].shard.name
+                    raise CheckpointError(f"{shard}: {info.name} stands in {other} too; {_RESUME} and its index")
+                entries[info.name] = _Entry(info, shard, offset)
+        if weight_map is not None:
+            _compare_index(folder / INDEX, weight_map, entries)
+        if not entries:
+            raise CheckpointError(f"{shards[0]} holds no tensors; {_RESUME}")
+        return cls(folder, entries)
+
+    def keys(self) -> list[str]:
+        """The keys of all tensors, shard by shard in the order of each header."""
+        return list(self._entries)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of one tensor, from the header alone."""
+        return self._entry(key).info.shape
+
+    def dtype(self, key: str) -> torch.dtype:
+        """The stored dtype of one tensor, from the header alone."""
+        return self._entry(key).info.dtype
+
+    def tensor(self, key: str) -> Tensor:
+        """One tensor, mapped from its file: pages are read as they are touched. Do not write to it."""
+        entry = self._entry(key)
+        info = entry.info
+        if not info.nbytes:
+            return torch.empty(info.shape, dtype=info.dtype)
+        with self._lock:
+            mapping = self._maps.get(entry.shard)
+            if mapping is None:
+                mapping = self._maps[entry.shard] = _map(entry.shard)
+        if entry.offset % info.dtype.itemsize:  # rare: a header that its writer did not pad
+            raw = bytearray(memoryview(mapping)[entry.offset : entry.offset + info.nbytes])
+            return torch.frombuffer(raw, dtype=info.dtype).reshape(info.shape)
+        count = info.nbytes // info.dtype.itemsize
+        return torch.frombuffer(mapping, dtype=info.dtype, count=count, offset=entry.offset).reshape(info.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors as stored."""
+        return sum(entry.info.nbytes for entry in self._entries.values())
+
+    def _entry(self, key: str) -> _Entry:
+        try:
+            return self._entries[key]
+        except KeyError:
+            raise CheckpointError(f"{self.folder} has no tensor {key!r}") from None
+
+
+def read_header(path: Path) -> list[tuple[TensorInfo, int]]:
+    """The tensors that a safetensors file declares and the bytes where they begin, verified against its length.
+
+    Raises CheckpointError: no safetensors file, truncated, overlapping or missing bytes, an unknown dtype.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(8)
+            if first == LFS_POINTER[:8]:
+                raise CheckpointError(f"{path} is a pointer of Git LFS, not the file; fetch it with `git lfs pull`")
+            length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+            if not 2 <= length <= MOST_HEADER_BYTES:
+                raise CheckpointError(f"{path} is no safetensors file (its header length reads {length}); {_RESUME}")
+            header = file.read(length)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_RESUME}") from error
+    if len(header) < length:
+        raise CheckpointError(f"{path} is truncated inside its header ({size} bytes); {_RESUME}")
+    try:
+        table = json.loads(header.decode("utf-8"), object_pairs_hook=_refuse_twice)
+        table.pop("__metadata__", None)
+        spans = sorted(
+            (int(row["data_offsets"][0]), int(row["data_offsets"][1]), name, row) for name, row in table.items()
+        )
+        infos = {name: _info(path, name, row) for _, _, name, row in spans}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} has a damaged header ({error}); {_RESUME}") from error
+    _verify_spans(path, [(start, stop, infos[name]) for start, stop, name, _ in spans], size - 8 - length)
+    starts = {name: start for start, _, name, _ in spans}
+    return [(infos[name], 8 + length + starts[name]) for name in table]
+
+
+def _info(path: Path, name: str, row: dict[str, Any]) -> TensorInfo:
+    dtype = _DTYPES.get(row["dtype"])
+    if dtype is None:
+        raise CheckpointError(f"{path}: {name} is stored as {row['dtype']}; known are {sorted(_DTYPES)}")
+    shape = tuple(int(extent) for extent in row["shape"])
+    if any(extent < 0 for extent in shape):
+        raise ValueError(f"{name} has shape {list(shape)}")
+    return TensorInfo(name, shape, dtype)
+
+
+def _verify_spans(path: Path, spans: Iterable[tuple[int, int, TensorInfo]], data: int) -> None:
+    """The tensors' bytes follow each other without gap or overlap, and the file ends where the last one does."""
+    end = 0
+    for start, stop, info in spans:
+        if start != end or stop - start != info.nbytes:
+            raise CheckpointError(
+                f"{path}: bytes {start}-{stop} cannot be {info.name} of shape {list(info.shape)}; {_RESUME}"
+            )
+        end = stop
+    if end != data:
+        kind = "is truncated" if end > data else "has bytes behind its last tensor"
+        raise CheckpointError(f"{path} {kind}: {data} bytes of data where its header declares {end}; {_RESUME}")
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key stands twice")
+    return table
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    try:
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        names = dict(weight_map)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is no index of shards ({error!r}); {_RESUME}") from error
+    for key, name in names.items():
+        # A shard outside the folder would be somebody else's file.
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{path}: {key} points at {name!r}, which is no safetensors file of this folder")
+    if not names:
+        raise CheckpointError(f"{path} names no tensors; {_RESUME}")
+    return names
+
+
+def _refuse_missing(index: Path, shards: list[Path]) -> None:
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise CheckpointError(
+            f"{index.parent}: {len(missing)} of {len(shards)} shards are missing ({some}); finish the download"
+        )
+
+
+def _compare_index(index: Path, weight_map: dict[str, str], entries: dict[str, _Entry]) -> None:
+    """Every key of the index lies in the shard it names. (Shards may hold more: loaders read these too.)"""
+    absent = [key for key, name in weight_map.items() if key not in entries or entries[key].shard.name != name]
+    if absent:
+        raise CheckpointError(
+            f"{index} names {len(absent)} keys that their shards do not hold, first {absent[0]!r} in"
+            f" {weight_map[absent[0]]}; fetch index and shards again from one revision"
+        )
+
+
+def _map(shard: Path) -> mmap.mmap:
+    """Private and writable, as torch wants its buffers: a write would stay in memory, never reach the file."""
+    try:
+        with shard.open("rb") as file:
+            flags = mmap.MAP_PRIVATE | _UNPROMISED
+            return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{shard} cannot be mapped ({error}); {_RESUME}") from error
+
+
+def _what_lies_there(folder: Path) -> str:
+    """Why a folder is no checkpoint, and the way out."""
+    if not folder.is_dir():
+        return f"{folder} is no folder; give the folder that holds config.json and {SINGLE}"
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        return (
+            f"{folder} holds pickled weights alone ({pickles[0]}), which can run any code when read; convert them once:"
+            " load with transformers in a sandbox and `save_pretrained(folder)`, or take the hub revision that has"
+            " safetensors"
+        )
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    if others:
+        return f"{folder} has {others[0]} but neither {SINGLE} nor {INDEX}; fetch the index too, or rename the file"
+    return f"{folder} holds no weights; expected {SINGLE}, or {INDEX} with its shards"

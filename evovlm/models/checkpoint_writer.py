@@ -1,0 +1,314 @@
+"""Checkpoints written tensor by tensor: headers first, then each tensor at its own offset, in any order.
+
+Knows bytes and files; no models. The folder appears under its name whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import json
+import os
+import shutil
+import struct
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from evovlm.system.errors import CheckpointError
+
+# The safetensors format's names (its specification, 0.4 and later).
+DTYPE_CODES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+# One system call writes at most 0x7ffff000 bytes on Linux.
+_MOST_AT_ONCE = 2**30
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (PermissionError, NotADirectoryError, FileExistsError)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a header says of one tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor as stored."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Place:
+    info: TensorInfo
+    file: int  # descriptor
+    offset: int
+
+
+class CheckpointWriter:
+    """Writes a sharded safetensors checkpoint to the new folder `out`.
+
+    ```python
+    with CheckpointWriter(out, [TensorInfo("model.norm.weight", (64,), torch.bfloat16)]) as writer:
+        writer.write("model.norm.weight", torch.ones(64, dtype=torch.bfloat16))
+        (writer.folder / "config.json").write_text("{}")
+    ```
+    No tensor is held back: memory does not grow with the shard. On leaving the block the files are synced to disk
+    and the folder renamed to `out`; on any exception, Ctrl-C too, it is removed.
+    Raises CheckpointError: `out` exists, too little room on the disk (before the first byte, or when it runs out),
+    a tensor declared and not written, or not as declared.
+    """
+
+    def __init__(self, out: Path, infos: Sequence[TensorInfo], max_shard_bytes: int = 5 * 10**9) -> None:
+        twice = [name for name, count in Counter(info.name for info in infos).items() if count > 1]
+        if twice:
+            raise CheckpointError(f"{out}: tensors declared twice: {twice}")
+        self.out = out
+        self.folder = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.partial"
+        self._shards = _into_shards(infos, max_shard_bytes)
+        self._needed = sum(info.nbytes for info in infos)
+        self._places: dict[str, _Place] = {}
+        self._files: list[int] = []
+        self._written: set[str] = set()
+        self._writing = 0
+        self._lock: int | None = None  # tells others that somebody writes here; the system drops it with the process
+        self._idle = threading.Condition()
+
+    def __enter__(self) -> Self:
+        if self.out.exists() or self.out.is_symlink():
+            raise CheckpointError(f"{self.out} exists; name another folder or remove it first")
+        try:
+            with self._told_when_full():
+                self.out.parent.mkdir(parents=True, exist_ok=True)
+                self._sweep()
+                self._refuse_small_disk()
+                self.folder.mkdir()
+                self._lock = _locked(self.folder)
+                self._lay_out()
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Put one declared tensor in its place; from any thread, in any order, each once."""
+        place = self._place(name)
+        found = (tuple(tensor.shape), tensor.dtype)
+        if found != (place.info.shape, place.info.dtype):
+            raise CheckpointError(f"{self.out}: {name} is {found}, declared {(place.info.shape, place.info.dtype)}")
+        with self._idle:
+            if not self._files:
+                raise CheckpointError(f"{self.out}: {name} comes after the checkpoint was closed")
+            if name in self._written:
+                raise CheckpointError(f"{self.out}: {name} is written a second time")
+            self._written.add(name)
+            self._writing += 1
+        try:
+            with self._told_when_full():
+                _write_at(place.file, _as_bytes(tensor), place.offset)
+        finally:
+            with self._idle:
+                self._writing -= 1
+                self._idle.notify_all()
+
+    def info(self, name: str) -> TensorInfo:
+        """What was declared of one tensor. Raises CheckpointError where nothing was."""
+        return self._place(name).info
+
+    def note(self, name: str) -> None:
+        """Count a tensor as written that a forked process, which inherits the open files, has written."""
+        with self._idle:
+            self._written.add(self._place(name).info.name)
+
+    def _place(self, name: str) -> _Place:
+        place = self._places.get(name)
+        if place is None:
+            raise CheckpointError(f"{self.out}: {name} was not declared")
+        return place
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, OSError):
+                with self._told_when_full():  # a config file, too, may be what no longer fits
+                    raise error
+            if error is None:
+                with self._told_when_full():
+                    self._finish()
+        finally:
+            self._discard()
+
+    def _lay_out(self) -> None:
+        """Create every shard at its full length, with its header, and the index."""
+        weight_map: dict[str, str] = {}
+        for number, infos in enumerate(self._shards, 1):
+            count = len(self._shards)
+            name = "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+            head, offsets = _header(infos)
+            file = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            self._files.append(file)
+            os.ftruncate(file, len(head) + sum(info.nbytes for info in infos))
+            _write_at(file, memoryview(head), 0)
+            for info, offset in zip(infos, offsets, strict=True):
+                self._places[info.name] = _Place(info, file, len(head) + offset)
+                weight_map[info.name] = name
+        if len(self._shards) > 1:
+            index = {"metadata": {"total_size": self._needed}, "weight_map": dict(sorted(weight_map.items()))}
+            text = json.dumps(index, indent=2) + "\n"
+            (self.folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+
+    def _finish(self) -> None:
+        missing = [name for name in self._places if name not in self._written]
+        if missing:
+            raise CheckpointError(f"{self.out}: {len(missing)} tensors were never written, first {missing[0]}")
+        self._close(sync=True)
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path.suffix != ".safetensors":
+                _sync(path)
+        _sync(self.folder)
+        # rename would silently replace an empty folder that somebody made meanwhile
+        if self.out.exists():
+            raise CheckpointError(f"{self.out} was made by somebody else meanwhile; name another folder")
+        self.folder.rename(self.out)
+        _sync(self.out.parent)
+
+    def _close(self, *, sync: bool) -> None:
+        """Close every shard, once nobody writes any more (a closed descriptor's number may be given out again)."""
+        with self._idle:
+            files, self._files = self._files, []
+            self._idle.wait_for(lambda: self._writing == 0)
+        try:
+            if sync:
+                for file in files:
+                    os.fsync(file)
+        finally:
+            for file in files:
+                os.close(file)
+
+    def _discard(self) -> None:
+        """Remove what lies under the temporary name; after a successful rename there is nothing."""
+        self._close(sync=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _sweep(self) -> None:
+        """Remove what writers of the same folder left that were killed."""
+        for left in self.out.parent.glob(f".{glob.escape(self.out.name)}.????????.partial"):
+            lock = _locked(left)
+            if lock is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+
+    def _refuse_small_disk(self) -> None:
+        free = shutil.disk_usage(self.out.parent).free
+        if free < self._needed:
+            raise CheckpointError(f"{self._full()}; {free:,} are free")
+
+    def _full(self) -> str:
+        return f"{self.out.parent}: the disk is full: the checkpoint needs {self._needed:,} bytes; make room first"
+
+    @contextmanager
+    def _told_when_full(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL:
+                raise CheckpointError(self._full()) from error
+            if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
+                raise CheckpointError(f"{error.filename or self.out}: {error.strerror}; name another folder") from error
+            raise
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds a folder's lock; None where another process does, or the file system has no locks."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file
+
+
+def _into_shards(infos: Sequence[TensorInfo], most: int) -> list[list[TensorInfo]]:
+    """Runs of tensors of at most `most` bytes; a tensor larger than that is a shard alone. At least one shard."""
+    shards: list[list[TensorInfo]] = [[]]
+    size = 0
+    for info in infos:
+        if shards[-1] and size + info.nbytes > most:
+            shards.append([])
+            size = 0
+        shards[-1].append(info)
+        size += info.nbytes
+    # Wide types first, so that every tensor is aligned to its own element.
+    return [sorted(shard, key=lambda info: -info.dtype.itemsize) for shard in shards]
+
+
+def _header(infos: Sequence[TensorInfo]) -> tuple[bytes, list[int]]:
+    """A shard's leading bytes, and where each tensor begins behind them."""
+    # transformers refuses files that do not name a framework.
+    table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offsets = []
+    end = 0
+    for info in infos:
+        offsets.append(end)
+        end += info.nbytes
+        table[info.name] = {
+            "dtype": DTYPE_CODES[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [offsets[-1], end],
+        }
+    text = json.dumps(table, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data start at a multiple of eight
+    return struct.pack("<Q", len(text)) + text, offsets
+
+
+def _as_bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy().data)
+
+
+def _write_at(file: int, data: memoryview, offset: int) -> None:
+    while len(data):
+        count = os.pwrite(file, data[:_MOST_AT_ONCE], offset)
+        data = data[count:]
+        offset += count
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,109 @@
+"""Sources: from a model's name in a recipe to an opened model, its tower found and its vocabulary read.
+
+Knows where models lie (folder, hub cache, embedded zoo); compares nothing and merges nothing. Of a repository only
+weights, JSON and tokenizer files are looked at: code that a config asks for is never run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.layouts import Layout, detect_layout
+from evovlm.models.vocabulary import read_vocabulary
+from evovlm.system.errors import CheckpointError
+
+ZOO = "zoo:"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# No pickles, no code.
+WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """One model of a recipe, opened lazily."""
+
+    label: str  # the source's name in the recipe, or "base"
+    folder: Path
+    config: dict[str, Any]  # config.json as it stands
+    text_config: dict[str, Any]  # its `text_config` for a VLM, else the whole
+    checkpoint: Checkpoint
+    layout: Layout
+    tokens: dict[str, int] | None  # None: no tokenizer in the folder
+    tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
+
+
+def resolve_folder(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:
+    """The folder of a model that a recipe names.
+
+    `model`: `zoo:NAME`, a folder (relative ones count from `root`), or a hub id; a hub id is looked up in the local
+    cache, and fetched only with `download`. Raises CheckpointError that names the next step.
+    """
+    if model.startswith(ZOO):
+        from evovlm.models.zoo_models import zoo_folder
+
+        embedded: Path = zoo_folder(model.removeprefix(ZOO))
+        return embedded
+    folder = root / Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if not HUB_ID.fullmatch(model):
+        raise CheckpointError(f"{model}: no such folder (looked for {folder}), and no hub id either (OWNER/NAME)")
+    return _from_hub(model, revision, folder, download=download)
+
+
+def open_model(label: str, model: str, revision: str | None, root: Path, *, download: bool = False) -> OpenModel:
+    """Open a model by its name in a recipe: verify its files, find its tower, read its vocabulary.
+
+    Raises CheckpointError: not found, damaged, of an unsafe format, of an unknown layout.
+    """
+    folder = resolve_folder(model, revision, root, download=download)
+    checkpoint = Checkpoint.open(folder)
+    config = _read_config(folder)
+    keys = checkpoint.keys()
+    layout = detect_layout(keys, folder)
+    named = ((layout.canonical(key), key) for key in keys)
+    return OpenModel(
+        label=label,
+        folder=folder,
+        config=config,
+        text_config=config.get("text_config") or config,
+        checkpoint=checkpoint,
+        layout=layout,
+        tokens=read_vocabulary(folder),
+        tower={name: key for name, key in named if name is not None},
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); a checkpoint needs its config.json") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is no configuration; fetch it again")
+    return config
+
+
+def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    at = f"{model}@{revision}" if revision else model
+    try:
+        found = snapshot_download(model, revision=revision, local_files_only=not download, allow_patterns=list(WANTED))
+    except LocalEntryNotFoundError as error:
+        way_out = (
+            "check the network"
+            if download
+            else f"fetch it first with `hf download {model}`, or allow it with --download"
+        )
+        raise CheckpointError(f"{at}: no such folder ({folder}) and not in the local hub cache; {way_out}") from error
+    except (OSError, ValueError) as error:  # the hub's own errors: not found, gated, offline
+        raise CheckpointError(f"{at} cannot be fetched from the hub: {error}") from error
+    return Path(found)

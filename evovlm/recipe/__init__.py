@@ -1,0 +1,1 @@
+"""The recipe: its schema, its YAML, and mergekit's YAML."""

@@ -1,0 +1,73 @@
+"""Layer groups: which gene governs which tensor. Canonical names in, group names out.
+
+Knows tensor names in the causal-LM layout alone; no files and no tensors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from itertools import pairwise
+
+from evovlm.system.errors import RecipeError
+
+LAYER = re.compile(r"^model\.layers\.(\d+)\.")
+LAYER_RANGE = re.compile(r"^layers (\d+)-(\d+)$")
+EMBEDDINGS = "embeddings"
+HEAD = "head"
+
+GroupOf = Callable[[str], str]
+
+
+def layer_of(name: str) -> int | None:
+    """The layer index that a canonical tensor name carries, or None."""
+    found = LAYER.match(name)
+    return int(found.group(1)) if found else None
+
+
+def block_names(blocks: int, layers: int) -> list[str]:
+    """Names of `blocks` runs of layers of nearly equal length, as `layers 0-3`."""
+    edges = [round(index * layers / blocks) for index in range(blocks + 1)]
+    return [f"layers {low}-{high - 1}" for low, high in pairwise(edges)]
+
+
+def group_names(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> list[str]:
+    """The groups that a recipe's `groups` makes of a model with that many layers, in model order."""
+    if isinstance(spec, str):
+        return [spec]
+    if isinstance(spec, int):
+        if spec > layers:
+            raise RecipeError(f"groups: {spec} blocks for {layers} layers; give at most {layers}")
+        return [EMBEDDINGS, *block_names(spec, layers), HEAD]
+    return list(spec)
+
+
+def grouping(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> GroupOf:
+    """A function from canonical tensor name to group name.
+
+    `layers`: the number of layers. Raises RecipeError for a tensor that no glob of a mapping takes.
+    """
+    if isinstance(spec, str):
+        whole: str = spec
+        return lambda name: whole
+    if isinstance(spec, int):
+        named = {name: (name,) for name in group_names(spec, layers)[1:-1]}
+        spec = {EMBEDDINGS: ("model.embed_tokens.*",), **named, HEAD: ("model.norm.*", "lm_head.*")}
+    table = dict(spec)
+
+    def group_of(name: str) -> str:
+        for group, patterns in table.items():
+            if any(_matches(name, pattern) for pattern in patterns):
+                return group
+        raise RecipeError(f"groups: no group takes {name}; add a group with the glob `*` at the end")
+
+    return group_of
+
+
+def _matches(name: str, pattern: str) -> bool:
+    span = LAYER_RANGE.match(pattern)
+    if span:
+        layer = layer_of(name)
+        return layer is not None and int(span.group(1)) <= layer <= int(span.group(2))
+    return fnmatchcase(name, pattern)

@@ -1,0 +1,247 @@
+"""Read mergekit's YAML (0.1.x) into a recipe.
+
+Knows mergekit's keys and what they mean there; merges nothing. Where a setting depends on the model's depth or
+dtype and the file does not tell, the model's `config.json` is looked at, if it is on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from evovlm.models.open_model import resolve_folder
+from evovlm.recipe.mergekit.settings import IGNORED, PER_MODEL, WHOLE_MERGE, flag, number
+from evovlm.recipe.mergekit.slices import Segment, name_of, parse_model, read_parameters, read_segments
+from evovlm.recipe.schema import WHOLE, Recipe, Slice
+from evovlm.system.errors import RecipeError, UserError
+
+SHARED = [
+    *("linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "della", "della_linear"),
+    *("breadcrumbs", "breadcrumbs_ties", "model_stock", "passthrough"),
+]
+KEYS = {
+    *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
+    *("tokenizer_source", "tokenizer", "chat_template", "modules"),
+}
+# Methods whose base is one of the inputs, not the origin of task vectors.
+BASE_TAKES_PART = ("linear", "slerp")
+log = logging.getLogger(__name__)
+
+
+def looks_like_mergekit(content: Mapping[str, Any]) -> bool:
+    """Whether a YAML mapping is mergekit's rather than a recipe of ours."""
+    return "merge_method" in content
+
+
+def read_mergekit(text: str, path: Path | None = None) -> Recipe:
+    """Read mergekit's YAML.
+
+    `path`: where the text is from; named in errors, and what relative model folders count from.
+    Raises RecipeError that names the key which is wrong, or which evovlm cannot say.
+    """
+    try:
+        content = yaml.safe_load(text)
+        if not isinstance(content, dict):
+            raise RecipeError("not a mapping of mergekit's keys, such as `merge_method: ties`")
+        return _Reader(content, path.parent if path is not None else Path()).recipe()
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path or 'mergekit YAML'}: not valid YAML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise RecipeError(f"{path or 'mergekit YAML'}: {where}: {first['msg']}") from None
+    except RecipeError as error:
+        raise RecipeError(f"{path or 'mergekit YAML'}: {error}") from None
+
+
+class _Reader:
+    """One file's content, and what has been found out about it."""
+
+    def __init__(self, content: dict[str, Any], root: Path) -> None:
+        self._content = content
+        self._root = root
+        self._parameters = dict(content.get("parameters") or {})
+        self._method = str(content["merge_method"]) if "merge_method" in content else ""
+        base = content.get("base_model")
+        self._base = parse_model(base, "base_model") if base is not None else None
+
+    def recipe(self) -> Recipe:
+        self._refuse_unknown()
+        segments = read_segments(self._content)
+        models = self._models(segments)
+        names = _names([model for model, _ in models])
+        sources = dict(zip(models, names, strict=True))
+        groups: Any = WHOLE
+        parameters: dict[str, Any] = {}
+        if self._method not in ("passthrough", "model_stock"):
+            base = self._base if self._method == "slerp" else None
+            scoped = self._scoped(segments)
+            groups, parameters = read_parameters(scoped, sources, self._layers, slerp_base=base)
+        content: dict[str, Any] = {
+            "kind": "llm",
+            "sources": [_entry(model, revision) | {"name": name} for (model, revision), name in sources.items()],
+            "method": self._method,
+            "options": self._options(segments),
+            "groups": groups,
+            "parameters": parameters,
+            "dtype": self._dtype(models),
+        }
+        if self._method == "passthrough":
+            content["slices"] = self._stack(segments, sources)
+            # mergekit's base of a stack lends configuration and tokenizer alone.
+            content["owner"] = names[0] if self._base is None else sources.get(self._base)
+        if self._base is not None and content.get("owner") is None:
+            content["base"] = _entry(*self._base)
+        return Recipe.model_validate(content | self._vocabulary(sources))
+
+    def _refuse_unknown(self) -> None:
+        for key, value in self._content.items():
+            if key not in KEYS:
+                raise RecipeError(f"{key}: unknown key; mergekit has {sorted(KEYS)}")
+            if key == "modules":
+                raise RecipeError("modules: models of several modules cannot be read; write a recipe of kind `vlm`")
+            if key == "chat_template" and value is not None:
+                raise RecipeError(
+                    "chat_template: evovlm carries over the template of the model that the tokenizer comes from;"
+                    " remove the key"
+                )
+        if self._method not in SHARED:
+            raise RecipeError(f"merge_method: {self._method!r} cannot be read; the methods that both have are {SHARED}")
+        for name in self._parameters:
+            if name in IGNORED:
+                log.warning("parameters.%s is ignored: %s", name, IGNORED[name])
+            elif name not in PER_MODEL | WHOLE_MERGE:
+                known = sorted(PER_MODEL | WHOLE_MERGE)
+                raise RecipeError(f"parameters.{name}: unknown to evovlm; it has {known}")
+        if flag(self._parameters, "filter_wise"):
+            raise RecipeError("parameters.filter_wise: evovlm's model_stock has one ratio a tensor; remove the key")
+
+    def _models(self, segments: list[Segment]) -> list[tuple[str, str | None]]:
+        """The models that take part, in order. mergekit adds the base where it is not named."""
+        models = list(dict.fromkeys(model for segment in segments for model in segment.scopes))
+        needs_base = self._method not in ("linear", "passthrough")
+        if needs_base and self._base is None:
+            raise RecipeError(f"base_model: {self._method} needs it")
+        if self._base is None or self._method == "passthrough":
+            return models
+        if self._method in BASE_TAKES_PART:
+            added = [] if self._base in models or self._content.get("slices") else [self._base]
+            models = [*models, *added]
+        else:
+            models = [model for model in models if model != self._base]
+        least, most = {"slerp": (2, 2), "model_stock": (2, None)}.get(self._method, (1, None))
+        if len(models) < least or (most is not None and len(models) > most):
+            raise RecipeError(f"models: {self._method} does not merge {len(models)} of them")
+        return models
+
+    def _scoped(self, segments: list[Segment]) -> list[Segment]:
+        """Segments with the file's own parameters as the last resort of every model."""
+        base = None if self._content.get("slices") else self._base
+        return [segment.with_fallback(self._parameters, base) for segment in segments]
+
+    def _layers(self) -> int | None:
+        """Layers of the first model whose config.json is on this machine."""
+        for config in self._configs():
+            text = config.get("text_config") or config
+            if isinstance(text.get("num_hidden_layers"), int):
+                return int(text["num_hidden_layers"])
+        return None
+
+    def _configs(self) -> list[dict[str, Any]]:
+        found = []
+        known = [model for segment in read_segments(self._content) for model in segment.scopes]
+        for model, revision in [*([self._base] if self._base else []), *known]:
+            try:
+                folder = resolve_folder(model, revision, self._root)
+                found.append(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            except (UserError, OSError, ValueError):
+                continue
+        return found
+
+    def _options(self, segments: list[Segment]) -> dict[str, Any]:
+        options: dict[str, Any] = {"normalize": flag(self._parameters, "normalize")}
+        rescale = flag(self._parameters, "rescale")
+        if rescale is not None:
+            options["rescale"] = "l1" if rescale else "none"
+        if "lambda" in self._parameters:
+            options["lambda"] = number(self._parameters["lambda"], "lambda")
+        for name in ("epsilon", "gamma"):
+            scopes = [own for segment in segments for own in (*segment.scopes.values(), segment.shared)]
+            given = {number(scope[name], name) for scope in (*scopes, self._parameters) if name in scope}
+            if len(given) > 1:
+                raise RecipeError(f"parameters.{name}: differs between models; evovlm has one {name} for a merge")
+            if given:
+                options[name] = given.pop()
+        return options
+
+    def _dtype(self, models: list[tuple[str, str | None]]) -> str:
+        for key in ("out_dtype", "dtype"):
+            if self._content.get(key) is not None:
+                return str(self._content[key]).removeprefix("torch.")
+        for config in self._configs():
+            stored = config.get("dtype") or config.get("torch_dtype")
+            if stored is not None:
+                return str(stored)
+        raise RecipeError("dtype: mergekit would keep the models' own, which are not on this machine; give `dtype`")
+
+    def _vocabulary(self, sources: dict[tuple[str, str | None], str]) -> dict[str, Any]:
+        """tokenizer_source or tokenizer.source: whose rows the output has; without one, rows match by position."""
+        key, source = "tokenizer_source", self._content.get("tokenizer_source")
+        settings = self._content.get("tokenizer")
+        if settings is not None:
+            key, source = "tokenizer.source", settings.get("source", "union")
+            for other, value in settings.items():
+                if other != "source" and value:
+                    raise RecipeError(f"tokenizer.{other}: evovlm changes no tokens; remove the key")
+        if source is None:
+            return {"vocab": "position"}
+        if source == "union":
+            raise RecipeError(
+                f"{key}: union adds tokens, which evovlm does not; name the model whose tokenizer the output has"
+            )
+        if source == "base":
+            if self._base is None:
+                raise RecipeError(f"{key}: base, but there is no base_model")
+            return {"vocab": "match"}
+        model = parse_model(source, key)
+        if model == self._base:
+            return {"vocab": "match"}
+        if model not in sources:
+            raise RecipeError(f"{key}: {name_of(model)} is none of the merged models")
+        return {"vocab": "match", "owner": sources[model]}
+
+    def _stack(self, segments: list[Segment], sources: dict[tuple[str, str | None], str]) -> list[Slice]:
+        if any("scale" in scope for segment in segments for scope in (*segment.scopes.values(), self._parameters)):
+            raise RecipeError("parameters.scale: evovlm's passthrough copies layers as they are; remove the key")
+        stack = []
+        for segment in segments:
+            if len(segment.scopes) != 1:
+                raise RecipeError("slices: passthrough takes one source a slice")
+            (model,) = segment.scopes
+            if segment.starts[model] is not None and segment.length is not None:
+                start = segment.starts[model] or 0
+                stack.append(Slice(source=sources[model], layers=(start, start + segment.length)))
+        return stack
+
+
+def _entry(model: str, revision: str | None) -> dict[str, Any]:
+    return {"model": model, "revision": revision}
+
+
+def _names(models: list[str]) -> list[str]:
+    """A name a source: the last part of its path, made unlike the others."""
+    names: list[str] = []
+    for model in models:
+        plain = re.sub(r"[^A-Za-z0-9._-]", "-", model.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]).lstrip("._-")
+        name, number_ = plain or "source", 2
+        while name in names:
+            name, number_ = f"{plain}-{number_}", number_ + 1
+        names.append(name)
+    return names

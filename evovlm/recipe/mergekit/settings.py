@@ -1,0 +1,96 @@
+"""Values of mergekit's parameters: plain, gradients over layers, and conditionals by tensor name.
+
+Knows one setting at a time; no recipes and no models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from evovlm.system.errors import RecipeError
+
+Scope = Mapping[str, Any]  # a `parameters` mapping as it stands in the file
+# Parameters that may differ from model to model, and those that hold for the whole merge.
+PER_MODEL = {"weight", "density", "epsilon", "gamma", "t", "scale"}
+WHOLE_MERGE = {"normalize", "rescale", "lambda", "filter_wise"}
+# mergekit's parameter, and why nothing is lost without it.
+IGNORED = {"int8_mask": "evovlm's masks need no memory worth saving"}
+# Filters that single out one layer whatever the model's depth; any other digit may hit several layers.
+ONE_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+
+
+def resolve(scopes: Iterable[Scope], name: str, tensor: str, t: float) -> float | None:
+    """A parameter's value for one tensor: the first scope with a condition that holds; None where none has.
+
+    `t`: position of the layer in its slice, 0 to 1.
+    """
+    for scope in scopes:
+        if name in scope:
+            value = _value(scope[name], name, tensor, t)
+            if value is not None:
+                return value
+    return None
+
+
+def flag(scope: Scope, name: str) -> bool | None:
+    """A parameter that is true or false for the whole merge; None where it is not given."""
+    value = scope.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    if value in (0, 1):
+        return bool(value)
+    raise RecipeError(f"parameters.{name}: {value!r} is not true or false for the whole merge, as evovlm needs it")
+
+
+def number(value: Any, name: str) -> float:
+    """A plain number. YAML reads `1e-3` as text, which mergekit takes for a number."""
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    raise RecipeError(f"parameters.{name}: {value!r} is not a number")
+
+
+def filters(setting: Any) -> Iterator[str]:
+    """The filters of a setting."""
+    for case in setting if isinstance(setting, list) else [setting]:
+        if isinstance(case, dict) and case.get("filter") not in (None, "*"):
+            yield str(case["filter"])
+
+
+def has_gradient(setting: Any) -> bool:
+    """Whether a setting changes from layer to layer by interpolation."""
+    if isinstance(setting, dict):
+        return has_gradient(setting.get("value"))
+    if isinstance(setting, list):
+        return any(has_gradient(case) if isinstance(case, dict) else True for case in setting)
+    return False
+
+
+def _value(setting: Any, name: str, tensor: str, t: float) -> float | None:
+    if isinstance(setting, dict):
+        setting = [setting]
+    if not isinstance(setting, list):
+        return number(setting, name)
+    if all(not isinstance(case, dict) for case in setting):
+        return _interpolate([number(case, name) for case in setting], t)
+    for case in setting:
+        if not isinstance(case, dict) or "value" not in case or not set(case) <= {"value", "filter"}:
+            raise RecipeError(f"parameters.{name}: {case!r} is not a condition; give `filter` and `value`")
+        wanted = case.get("filter")
+        if wanted in (None, "*") or str(wanted) in tensor:
+            return _value(case["value"], name, tensor, t)
+    return None
+
+
+def _interpolate(points: list[float], t: float) -> float | None:
+    if not points:
+        return None
+    place = t * (len(points) - 1)
+    low = int(place)
+    high = min(len(points) - 1, low + 1)
+    share = place - low
+    return (1 - share) * points[low] + share * points[high]

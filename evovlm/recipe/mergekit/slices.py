@@ -1,0 +1,242 @@
+"""mergekit's `models` and `slices`: which models stand side by side over which layers, with which parameters.
+
+Knows the two ways of listing models; no methods and no tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evovlm.recipe.mergekit.cells import Grouped, Values, group_tensors
+from evovlm.recipe.mergekit.settings import (
+    IGNORED,
+    ONE_LAYER,
+    PER_MODEL,
+    WHOLE_MERGE,
+    Scope,
+    filters,
+    has_gradient,
+    resolve,
+)
+from evovlm.recipe.schema import WHOLE
+from evovlm.system.errors import RecipeError
+
+Model = tuple[str, str | None]  # path or hub id, revision
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of output layers: the models that stand side by side there, and their parameters.
+
+    `length`: layers, None where only the models know. `starts`: each model's first layer.
+    """
+
+    scopes: dict[Model, Scope]
+    starts: dict[Model, int | None]
+    length: int | None
+    shared: Scope
+    fallback: Scope
+
+    def with_fallback(self, parameters: Scope, base: Model | None) -> Segment:
+        """The segment with the file's parameters, and with the base that mergekit adds where it is missing."""
+        scopes = self.scopes if base is None or base in self.scopes else {**self.scopes, base: {}}
+        return replace(self, scopes=scopes, fallback=parameters)
+
+    def of(self, model: Model | None) -> list[Scope]:
+        """Parameter mappings that speak for a model, the nearest first."""
+        own = [self.scopes.get(model, {})] if model is not None else []
+        return [*own, self.shared, self.fallback]
+
+    def settings(self) -> list[Any]:
+        """Every setting of a weight, density or t in the segment."""
+        scopes = [*self.scopes.values(), self.shared, self.fallback]
+        return [scope[key] for scope in scopes for key in ("weight", "density", "t") if key in scope]
+
+
+def parse_model(value: Any, key: str) -> Model:
+    """A model reference of mergekit's: `owner/name`, `owner/name@revision`, or a mapping of path and revision."""
+    if isinstance(value, dict):
+        if value.get("lora") or value.get("override_architecture"):
+            raise RecipeError(f"{key}: LoRA adapters and other architectures cannot be read; merge the adapter first")
+        inner = value.get("model", value)
+        if isinstance(inner, dict) and isinstance(inner.get("path"), str):
+            return inner["path"], inner.get("revision")
+        value = inner
+    if not isinstance(value, str):
+        raise RecipeError(f"{key}: {value!r} is not a model; give a hub id or a folder")
+    if "+" in value:
+        raise RecipeError(f"{key}: {value!r} names a LoRA adapter; merge it into its model first")
+    path, _, revision = value.partition("@")
+    return path, revision or None
+
+
+def name_of(model: Model) -> str:
+    """As mergekit writes it."""
+    return f"{model[0]}@{model[1]}" if model[1] else model[0]
+
+
+def read_segments(content: Mapping[str, Any]) -> list[Segment]:
+    """The segments of a file, in the order of the output's layers."""
+    models, slices = content.get("models"), content.get("slices")
+    if bool(models) == bool(slices):
+        raise RecipeError("models, slices: give one of the two")
+    if models:
+        return [_segment(_list(models, "models"), {}, "models")]
+    segments = []
+    for number, part in enumerate(_list(slices, "slices")):
+        key = f"slices.{number}"
+        _refuse_keys(part, {"sources", "parameters"}, key)
+        shared = part.get("parameters") or {}
+        _refuse_keys(shared, PER_MODEL, f"{key}.parameters")
+        segments.append(_segment(_list(part.get("sources"), f"{key}.sources"), shared, key))
+    return segments
+
+
+def read_parameters(
+    segments: list[Segment],
+    sources: Mapping[Model, str],
+    layers: Callable[[], int | None],
+    *,
+    slerp_base: Model | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """A recipe's `groups` and `parameters`.
+
+    `layers`: asks the models how many layers they have, only called where it matters. `slerp_base`: read `t`
+    instead of weights.
+    """
+    segments = _measured(segments, sources, layers)
+    columns = [(model, name) for model in sources for name in ("weight", "density")]
+    depth = None if segments[0].length is None else sum(segment.length or 0 for segment in segments)
+    named = sorted({int(n) for s in segments for text in _filters(s) for n in ONE_LAYER.findall(text)})
+
+    def values_at(tensor: str, layer: int | None) -> Values | None:
+        segment, t = _place(segments, tensor, layer)
+        values = []
+        for model, name in columns:
+            value = _value(segment, model, name, tensor, t, slerp_base)
+            if value is None:
+                # mergekit stops at such a tensor; where layers were named one by one, it may not exist.
+                if tensor.startswith("model.layers.*") and named:
+                    return None
+                raise RecipeError(f"parameters.{'t' if slerp_base else name}: missing for {name_of(model)}, {tensor}")
+            values.append(value)
+        return tuple(values)
+
+    grouped = group_tensors(named if depth is None else range(depth), depth is None, values_at)
+    return _unfold(grouped, columns, sources)
+
+
+def _unfold(
+    grouped: Grouped, columns: list[tuple[Model, str]], sources: Mapping[Model, str]
+) -> tuple[Any, dict[str, Any]]:
+    parameters: dict[str, Any] = {name: {} for name in sources.values()}
+    for column, (model, name) in enumerate(columns):
+        by_group = {group: values[column] for group, values in grouped.values.items()}
+        same = len(set(by_group.values())) == 1
+        parameters[sources[model]][name] = next(iter(by_group.values())) if same else by_group
+    whole = all(not isinstance(value, dict) for own in parameters.values() for value in own.values())
+    return (WHOLE if whole else grouped.spec), parameters
+
+
+def _value(segment: Segment, model: Model, name: str, tensor: str, t: float, slerp_base: Model | None) -> float | None:
+    if slerp_base is not None:
+        if name == "density":
+            return 1.0
+        share = resolve(segment.of(None), "t", tensor, t)
+        return share if share is None or model != slerp_base else 1 - share
+    value = resolve(segment.of(model), name, tensor, t)
+    return 1.0 if value is None and name == "density" else value
+
+
+def _place(segments: list[Segment], tensor: str, layer: int | None) -> tuple[Segment, float]:
+    """The segment of a tensor and its t. mergekit's t is 0 outside the layers, at both ends."""
+    if layer is None:
+        return (segments[0] if tensor.startswith(("model.embed", "model.layers")) else segments[-1]), 0.0
+    if segments[0].length is None:
+        return segments[0], 0.0
+    for segment in segments:
+        length = segment.length or 0
+        if layer < length:
+            return segment, (layer / (length - 1) if length > 1 else 1.0)
+        layer -= length
+    raise AssertionError("a layer beyond all segments")
+
+
+def _measured(segments: list[Segment], sources: Mapping[Model, str], layers: Callable[[], int | None]) -> list[Segment]:
+    """Segments with their lengths known where that matters; layers of the models must stand at the same height."""
+    first = segments[0]
+    if first.length is None:
+        uneven = any(has_gradient(setting) for setting in first.settings()) or any(
+            any(digit.isdigit() for digit in ONE_LAYER.sub("", text)) for text in _filters(first)
+        )
+        if not uneven:
+            return segments
+        depth = layers()
+        if depth is None:
+            raise RecipeError(
+                "parameters: a gradient over layers needs their number, and no model is on this machine; give"
+                " `slices` with `layer_range`, or use --download once"
+            )
+        return [replace(first, length=depth)]
+    start = 0
+    for number, segment in enumerate(segments):
+        for model, low in segment.starts.items():
+            if low != start:
+                raise RecipeError(
+                    f"slices.{number}.sources: layers of {name_of(model)} start at {low}, the output's at {start};"
+                    " evovlm merges layers of equal height (or stacks them with passthrough)"
+                )
+        if missing := [name_of(model) for model in sources if model not in segment.scopes]:
+            raise RecipeError(f"slices.{number}.sources: {missing} missing; every model takes part in every slice")
+        start += segment.length or 0
+    return segments
+
+
+def _filters(segment: Segment) -> list[str]:
+    return [text for setting in segment.settings() for text in filters(setting)]
+
+
+def _segment(entries: Iterable[Any], shared: Scope, key: str) -> Segment:
+    scopes: dict[Model, Scope] = {}
+    starts: dict[Model, int | None] = {}
+    lengths = set()
+    for number, entry in enumerate(entries):
+        where = f"{key}.{number}" if key == "models" else f"{key}.sources.{number}"
+        _refuse_keys(entry, {"model", "parameters"} | ({"layer_range"} if key != "models" else set()), where)
+        model = parse_model(entry.get("model"), f"{where}.model")
+        if model in scopes:
+            raise RecipeError(f"{where}.model: {name_of(model)} stands twice")
+        scopes[model] = entry.get("parameters") or {}
+        _refuse_keys(scopes[model], PER_MODEL | WHOLE_MERGE | set(IGNORED), f"{where}.parameters")
+        starts[model] = None
+        if key != "models":
+            low, high = _layer_range(entry.get("layer_range"), where)
+            starts[model] = low
+            lengths.add(high - low)
+    if len(lengths) > 1:
+        raise RecipeError(f"{key}.sources: layer ranges of different lengths")
+    return Segment(scopes, starts, lengths.pop() if lengths else None, shared, {})
+
+
+def _layer_range(value: Any, where: str) -> tuple[int, int]:
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(edge, int) for edge in value):
+        low, high = value
+        if 0 <= low < high:
+            return low, high
+    raise RecipeError(f"{where}.layer_range: {value!r} is not [start, stop] with start < stop")
+
+
+def _list(value: Any, key: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise RecipeError(f"{key}: a list is needed")
+    return value
+
+
+def _refuse_keys(entry: Any, known: set[str], key: str) -> None:
+    if not isinstance(entry, dict):
+        raise RecipeError(f"{key}: a mapping is needed, with {sorted(known)}")
+    for name in entry:
+        if name not in known:
+            raise RecipeError(f"{key}.{name}: evovlm cannot say this; it reads {sorted(known)}")

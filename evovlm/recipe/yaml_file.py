@@ -1,0 +1,217 @@
+"""Recipes as YAML files: read with the line of each mistake, written so that people like to read them.
+
+Knows the schema and YAML; no models. mergekit's own YAML is recognised by its key `merge_method`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from evovlm.recipe.mergekit import looks_like_mergekit, read_mergekit
+from evovlm.recipe.route import Step
+from evovlm.recipe.schema import FROM_FILE, Data, Recipe, split_where
+from evovlm.system.errors import RecipeError
+
+Loc = tuple[int | str, ...]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe, ours or mergekit's.
+
+    Raises RecipeError with file, line, key and the next step.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as text ({error})") from None
+    return parse_recipe(text, path)
+
+
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """Read a recipe from YAML text; `path` is named in errors."""
+    root = _compose(text, path)
+    content = yaml.safe_load(text)
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values, such as `method: dare_ties`")
+    if looks_like_mergekit(content):
+        return read_mergekit(text, path)
+    try:
+        return Recipe.model_validate(content, context=FROM_FILE)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_explain(root, path, error))) from None
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe; the file appears whole or not at all."""
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_text(recipe_text(recipe), encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
+    """The recipe as it must read in another folder: relative model folders of `root` count from `folder`.
+
+    Absolute paths, hub ids and the zoo's names stay as they were written.
+    """
+
+    def move(model: str) -> str:
+        if Path(model).is_absolute() or model.startswith(("zoo:", "~")) or not (root / model).is_dir():
+            return model
+        # Links resolved first: `..` out of a linked folder leads to where the link points.
+        return Path(os.path.relpath(os.path.realpath(root / model), os.path.realpath(folder))).as_posix()
+
+    sources = tuple(source.model_copy(update={"model": move(source.model)}) for source in recipe.sources)
+    base = recipe.base and recipe.base.model_copy(update={"model": move(recipe.base.model)})
+    data = recipe.data and recipe.data.model_copy(update=_moved_data(recipe.data, root, folder))
+    return recipe.model_copy(update={"sources": sources, "base": base, "data": data})
+
+
+def _moved_data(data: Data, root: Path, folder: Path) -> dict[str, str]:
+    """The sets of items whose relative paths must read otherwise in another folder."""
+    found = {}
+    for name in ("search", "validation", "test"):
+        task, path, split = split_where(getattr(data, name) or "")
+        if path is not None and not Path(path).is_absolute() and not path.startswith("~"):
+            # As for models: links resolved first.
+            there = os.path.relpath(os.path.realpath(root / path), os.path.realpath(folder))
+            found[name] = f"{task}@{Path(there).as_posix()}:{split}"
+    return found
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as YAML, defaults left out, its content hash in the first line."""
+    content = recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return f"# evovlm recipe {recipe.digest()}\n{body}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Short lists of numbers and names stand on one line."""
+
+
+def _on_one_line(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNode:
+    flat = all(not isinstance(item, (dict, list)) for item in data)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flat)
+
+
+_Dumper.add_representer(list, _on_one_line)
+
+
+def _step_on_one_line(dumper: yaml.SafeDumper, data: dict[str, Any]) -> yaml.MappingNode:
+    """A route may have two hundred steps: each stands on one line."""
+    step = "layer" in data and set(data) <= set(Step.model_fields)
+    return dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=step)
+
+
+_Dumper.add_representer(dict, _step_on_one_line)
+
+
+def _compose(text: str, path: Path) -> yaml.Node | None:
+    """The YAML syntax tree, which carries line numbers; a key given twice is an error."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    if root is not None:
+        _refuse_twins(root, path)
+    return root
+
+
+def _refuse_twins(node: yaml.Node, path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[Hashable] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise RecipeError(f"{path}:{line}: the key {key.value!r} stands twice; keep one")
+            seen.add(key.value)
+            _refuse_twins(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_twins(item, path)
+
+
+def _locate(root: yaml.Node | None, loc: Loc) -> tuple[int, list[str]]:
+    """The line of the deepest node of `loc` that the file has, and the keys that lead there.
+
+    pydantic puts names of union members into a location; steps that the file has not are skipped.
+    """
+    node, line, keys = root, (root.start_mark.line + 1 if root else 1), []
+    for step in loc:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(step):
+                    node, line = value, key.start_mark.line + 1
+                    keys.append(str(step))
+                    break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+            keys.append(str(step))
+    return line, keys
+
+
+def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list[str]:
+    """One line a mistake. A value that no member of a union takes is told once."""
+    told: dict[tuple[int, str], str] = {}
+    for detail in error.errors():
+        loc = detail["loc"]
+        line, keys = _locate(root, loc)
+        kind = detail["type"]
+        if kind == "missing":
+            key = ".".join([*keys, str(loc[-1])])
+            text = f"{key}: is required"
+        elif kind == "extra_forbidden":
+            key = ".".join(keys)
+            text = f"{key}: unknown key{_nearest(loc)}"
+        else:
+            key = ".".join(keys) or "recipe"
+            text = f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+        told.setdefault((line, key), f"{path}:{line}: {text}")
+    return list(told.values())
+
+
+def _nearest(loc: Loc) -> str:
+    """What the writer may have meant by an unknown key, or what there is to choose from."""
+    fields = _fields_at(Recipe, loc[:-1])
+    if not fields:
+        return ""
+    near = get_close_matches(str(loc[-1]), fields, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; choose from {sorted(fields)}"
+
+
+def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
+    """The keys that the schema has at a location (lists and mappings in between are stepped through)."""
+    here: Any = model
+    for step in loc:
+        # A step that is no field (a list's index, a mapping's key) leads to the model that the last field holds.
+        fields = getattr(here, "model_fields", {})
+        found = [field.annotation for name, field in fields.items() if step in (name, field.alias)]
+        here = _model_within(found[0]) if found else here
+    if isinstance(here, type) and issubclass(here, BaseModel):
+        return [field.alias or name for name, field in here.model_fields.items()]
+    return []
+
+
+def _model_within(annotation: Any) -> Any:
+    """The one schema class inside an annotation such as `tuple[Source, ...]` or `Search | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_within(inner)
+        if found is not None:
+            return found
+    return None

@@ -1,1 +1,0 @@
-"""Data-flow space: genomes of indicators and scales, and the routes that they stand for. Knows no models."""

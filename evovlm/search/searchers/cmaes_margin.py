@@ -1,0 +1,46 @@
+"""CMA-ES with margin, for bits and reals together, through the `cmaes` package.
+
+Knows numbers alone. Source: Hamano et al., "CMA-ES with Margin" (arXiv:2205.13482): the chance of the rarer value of a
+bit never falls below a margin, so that no bit freezes while the reals still move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from cmaes import CMAwM
+
+from evovlm.search.protocol import Genome, Score, SearchSettings, losses_of
+from evovlm.search.searchers.cmaes import default_population
+
+
+class MarginCMAES:
+    """Ask and tell. A failed candidate ranks below every other of its generation."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self._genes = settings.genes
+        dimensions = max(2, settings.genes)  # cmaes asks for two at least, so with one gene one is idle
+        start = np.full(dimensions, 0.5)
+        start[: settings.genes] = settings.center
+        self._strategy = CMAwM(
+            mean=start,
+            sigma=settings.sigma,
+            bounds=np.tile([0.0, 1.0], (dimensions, 1)),
+            steps=np.array([1.0] * settings.bits + [0.0] * (dimensions - settings.bits)),
+            seed=settings.seed,
+            population_size=settings.population or default_population(dimensions),
+        )
+        self._asked: list[np.ndarray] = []
+
+    def ask(self) -> list[Genome]:
+        """The next generation; bits come as 0 and 1."""
+        pairs = [self._strategy.ask() for _ in range(self._strategy.population_size)]
+        self._asked = [told for _, told in pairs]
+        return [tuple(float(value) for value in point[: self._genes]) for point, _ in pairs]
+
+    def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
+        """Scores of the last generation, higher is better."""
+        assert len(genomes) == len(self._asked) == len(scores)
+        losses = losses_of(scores)[:, 0]
+        self._strategy.tell([(point, float(loss)) for point, loss in zip(self._asked, losses, strict=True)])

@@ -1,0 +1,72 @@
+"""Two stages: a genetic algorithm for the bits, then CMA-ES for the reals of the best bits.
+
+Knows numbers alone. Only the reals that mean something beside those bits are searched: the rest stay at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evovlm.search.protocol import Genome, Score, Searcher, SearchSettings, losses_of
+from evovlm.search.searchers.cmaes import CMAES
+from evovlm.search.searchers.ga import Genetic
+
+
+class TwoStage:
+    """Ask and tell. The stages change at the end of the generation in which `switch` trials are reached."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self._settings = settings
+        self._rest = tuple(map(float, settings.center[settings.bits :]))
+        self._told = 0
+        self._best: tuple[float, Genome] | None = None
+        self._places: Sequence[int] = ()
+        self._searcher: Searcher | None = None
+        if settings.bits:
+            self._stage: Searcher = Genetic(
+                replace(settings, genes=settings.bits, start=tuple(map(float, settings.center[: settings.bits])))
+            )
+        else:
+            self._turn(())
+
+    def ask(self) -> list[Genome]:
+        """The next generation: bits with the reals at their start, or the best bits with reals."""
+        asked = self._stage.ask()
+        if self._searcher is None:
+            return [genome + self._rest for genome in asked]
+        return [self._whole(genome) for genome in asked]
+
+    def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
+        """Scores of the last generation, higher is better."""
+        bits = self._settings.bits
+        for genome, loss in zip(genomes, losses_of(scores)[:, 0], strict=True):
+            if self._best is None or float(loss) < self._best[0]:
+                self._best = (float(loss), genome)
+        if self._searcher is None:
+            self._stage.tell([genome[:bits] for genome in genomes], scores)
+        else:
+            self._stage.tell([tuple(genome[bits + place] for place in self._places) for genome in genomes], scores)
+        self._told += len(scores)
+        if self._searcher is None and self._told >= self._settings.switch and self._best is not None:
+            self._turn(self._best[1][:bits])
+
+    def _turn(self, chosen: Genome) -> None:
+        """Begin the second stage, if these bits leave anything to search."""
+        settings = self._settings
+        reals = settings.genes - settings.bits
+        flags = [bit > 0.5 for bit in chosen]
+        self._places = settings.active(flags) if settings.active is not None else range(reals)
+        if not self._places:
+            return
+        start = tuple(self._rest[place] for place in self._places)
+        self._chosen = chosen
+        self._searcher = self._stage = CMAES(
+            replace(settings, genes=len(self._places), bits=0, start=start, active=None)
+        )
+
+    def _whole(self, genome: Genome) -> Genome:
+        reals = list(self._rest)
+        for place, value in zip(self._places, genome, strict=True):
+            reals[place] = value
+        return self._chosen + tuple(reals)

@@ -1,0 +1,1 @@
+"""The search space: what the numbers of a genome mean as weights, densities and routes."""

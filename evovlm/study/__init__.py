@@ -1,0 +1,1 @@
+"""A study on disk: ask, evaluate, tell; the append-only log; resume."""

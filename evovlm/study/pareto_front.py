@@ -1,0 +1,51 @@
+"""The Pareto front of a study with several objectives: a recipe a point, and how the front grew.
+
+Knows a study's trials and files; no models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from evovlm.recipe.yaml_file import moved, write_recipe
+from evovlm.search.pareto import front, hypervolumes
+from evovlm.study import log as study_log
+from evovlm.study.log import Trial
+from evovlm.study.study import Study
+
+
+def write_front(study: Study, objectives: Sequence[str]) -> dict[str, Any]:
+    """Write `front/point-NN.yaml`, best score first, and return what `result.json` tells of them.
+
+    Every objective is higher-is-better: layers and milliseconds are negative. `hypervolume`: after each generation,
+    against the worst value that the study saw of each objective.
+    """
+    folder = study.folder / study_log.FRONT
+    folder.mkdir(exist_ok=True)
+    points = []
+    for number, trial in enumerate(front_of(study.trials), start=1):
+        path = folder / f"point-{number:02d}.yaml"
+        recipe = study.candidate(trial.genome)
+        write_recipe(moved(recipe, study.root, folder), path)
+        values = dict(zip(objectives, trial.values, strict=True))
+        points.append({"trial": trial.trial, "recipe": str(path.relative_to(study.folder)), "values": values})
+    for stale in sorted(folder.glob("point-*.yaml"))[len(points) :]:
+        stale.unlink()  # a study that was prolonged may have a shorter front
+    return {"objectives": list(objectives), "points": points, "hypervolume": growth(study.trials)}
+
+
+def front_of(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that no other beats in everything."""
+    scored = [trial for trial in trials if trial.values]
+    return [scored[index] for index in front([trial.values for trial in scored])] if scored else []
+
+
+def growth(trials: Sequence[Trial]) -> list[float]:
+    """The hypervolume after each generation."""
+    generations: dict[int, list[tuple[float, ...]]] = {}
+    for trial in trials:
+        generations.setdefault(trial.generation, [])
+        if trial.values:
+            generations[trial.generation].append(trial.values)
+    return hypervolumes(list(generations.values()))

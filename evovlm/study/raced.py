@@ -1,0 +1,73 @@
+"""The raced study: a generation at a time, its candidates raced against each other.
+
+Knows a rank-based searcher, a racer and the study's files; no models. Where few items are asked (`centers`), each
+generation's center is evaluated beside it and logged (`told` false): where scores are noisy, the center of a search is
+a better bet than its luckiest candidate (Hansen et al., 2009, on CMA-ES under uncertainty). After a restart the
+generations are raced again; the cache holds their answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from evovlm.evaluators.racer import RacedEvaluation
+from evovlm.recipe.schema import Recipe
+from evovlm.search import Genome, Searcher
+from evovlm.study import log as study_log
+from evovlm.study.study import OnTrial, Study
+from evovlm.system.errors import StudyError
+from evovlm.system.statistics import rank_agreement
+
+RaceGeneration = Callable[[int, Sequence[Recipe], Recipe | None], Sequence[RacedEvaluation | str]]
+
+
+def run_raced(
+    study: Study, searcher: Searcher, race: RaceGeneration, trials: int, on_trial: OnTrial, *, centers: bool = True
+) -> None:
+    """Search until the log holds `trials` trials, centers included; the last generation is raced whole.
+
+    How well cheap answers ranked a generation all of which was asked in full too is an event of the study. Raises
+    StudyError where the log has other genomes or scores than this search makes.
+    """
+    generation = 0
+    done = 0
+    while done < trials:
+        genomes = searcher.ask()
+        center: Genome = tuple(sum(genes) / len(genomes) for genes in zip(*genomes, strict=True))
+        middle = study.candidate(center) if centers else None
+        outcomes = race(generation, [study.candidate(genome) for genome in genomes], middle)
+        if done >= len(study.trials):
+            _tell_agreement(study, generation, outcomes[: len(genomes)])
+        for place, (genome, outcome) in enumerate(zip([*genomes, center], outcomes, strict=False)):
+            if done == trials:
+                return
+            if done < len(study.trials):
+                study.refuse_other_genome(study.trials[done], genome)
+                _refuse_other_score(study, done, outcome)
+            else:
+                on_trial(study.add_raced(generation, genome, outcome, told=place < len(genomes)))
+            done += 1
+        scores = [None if isinstance(outcome, str) else outcome.score for outcome in outcomes[: len(genomes)]]
+        if generation == 0 and not any(score is not None for score in scores):
+            raise StudyError(f"every candidate of the first generation failed: {study.trials[0].error}")
+        searcher.tell(genomes, scores)
+        generation += 1
+
+
+def _tell_agreement(study: Study, generation: int, outcomes: Sequence[RacedEvaluation | str]) -> None:
+    """Log how well cheap answers ranked a generation all of which was asked in full too."""
+    scored = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    pairs = [(outcome.cheap, outcome.score) for outcome in scored if outcome.cheap is not None and outcome.promoted]
+    if len(pairs) < 2 or len(pairs) < len(scored):
+        return
+    tau = rank_agreement([cheap for cheap, _ in pairs], [full for _, full in pairs])
+    study_log.log_event(study.folder, "rank agreement", generation=generation, tau=round(tau, 3), candidates=len(pairs))
+
+
+def _refuse_other_score(study: Study, number: int, outcome: RacedEvaluation | str) -> None:
+    known = study.trials[number].score
+    if not isinstance(outcome, str) and known is not None and abs(known - outcome.score) > 1e-9:
+        raise StudyError(
+            f"{study.folder}: trial {number} scored {known} and now {outcome.score}: its cached answers are gone and"
+            " this machine answers otherwise; start a new study in another folder"
+        )

@@ -1,0 +1,176 @@
+"""The steady study: several candidates at a time, told as they come; resume by replay of both logs.
+
+Knows a stream of candidates, a pool of workers and the study's files; no models and no cluster. Questions are logged
+when asked (`asks.jsonl`), trials in the order in which they are told; both orders together give the searcher's state.
+A question without a trial was in flight when the search stopped: it is asked again, so that no trial is lost and none
+is counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evovlm.evaluators.pool import Outcome, Pool
+from evovlm.recipe.schema import Recipe
+from evovlm.search import Genome
+from evovlm.search.stream import Stream, most_stale
+from evovlm.study import log as study_log
+from evovlm.study.log import Trial
+from evovlm.study.study import Evaluate, OnTrial, Study, told_fault
+from evovlm.system import files
+from evovlm.system.errors import CANDIDATE_FAULTS, StudyError
+
+
+@dataclass(frozen=True)
+class _Ask:
+    genome: Genome
+    generation: int
+
+
+class SteadyRun:
+    """One run of a study with a pool of workers."""
+
+    def __init__(self, study: Study, stream: Stream, pool: Pool) -> None:
+        self._study = study
+        self._stream = stream
+        self._pool = pool
+        self._asks: list[_Ask] = []
+        self._open: dict[int, _Ask] = {}  # asked, not yet logged as a trial
+        self._path = study.folder / study_log.ASKS
+        self._replay()
+        self._waiting = sorted(self._open)  # to be given out again
+
+    def run(self, trials: int, on_trial: OnTrial) -> None:
+        """Search until the log holds `trials` trials."""
+        while len(self._study.trials) < trials:
+            self._give_out(trials)
+            outcomes = self._pool.wait()
+            # What came together is synced together, trials before the questions that follow from them: a driver that
+            # is behind catches up, and after a power cut no question stands in the log without its trials.
+            with self._study.together():
+                for outcome in outcomes:
+                    if len(self._study.trials) < trials:
+                        on_trial(self._take(outcome))
+            self._refuse_hopeless()
+
+    def _give_out(self, trials: int) -> None:
+        before = len(self._asks)
+        while self._pool.free() > 0:
+            number = self._waiting.pop(0) if self._waiting else self._ask(trials)
+            if number is None:
+                break
+            self._pool.submit(number, self._study.candidate(self._open[number].genome))
+        if len(self._asks) > before:
+            files.sync(self._path)
+
+    def _ask(self, trials: int) -> int | None:
+        """Ask the stream and log the question before anybody works on it; None where there is nothing to ask."""
+        if len(self._study.trials) + len(self._open) >= trials:
+            return None
+        generation = self._stream.generation
+        genome = self._stream.ask()
+        if genome is None:
+            return None
+        # A stream that turned the generation while it was asked counts the question to the new one.
+        ask = _Ask(genome, max(generation, self._stream.generation))
+        number = len(self._asks)
+        row = {"ask": number, "after": len(self._study.trials), "generation": ask.generation, "genome": list(genome)}
+        files.append_rows(self._path, [row], synced=False)
+        self._remember(number, ask)
+        return number
+
+    def _take(self, outcome: Outcome) -> Trial:
+        ask = self._open.pop(outcome.ticket)
+        late = self._stream.generation - ask.generation
+        told = late <= most_stale(self._pool.size, self._stream.population or 1)
+        trial = self._study.add(
+            ask.generation, ask.genome, outcome.result, ask=outcome.ticket, told=told, worker=outcome.worker
+        )
+        if told:
+            self._tell(trial)
+        return trial
+
+    def _tell(self, trial: Trial) -> None:
+        assert trial.ask is not None
+        self._stream.tell(trial.ask, trial.values or trial.score)
+
+    def _refuse_hopeless(self) -> None:
+        """Raises StudyError where a whole first population failed."""
+        first = self._study.trials[: self._stream.population or 1]
+        if len(first) == self._stream.population and all(trial.score is None for trial in first):
+            raise StudyError(f"every candidate of the first generation failed: {first[0].error}")
+
+    def _replay(self) -> None:
+        """Ask and tell what the logs say, in their order."""
+        files.mend_tail(self._path)
+        rows = list(files.read_rows(self._path))
+        known = {row["ask"] for row in rows}
+        # A study that began with one evaluator asked for each trial when the trial before was told.
+        rows += [
+            {"ask": trial.trial, "after": trial.trial, "generation": trial.generation, "genome": list(trial.genome)}
+            for trial in self._study.trials
+            if trial.ask is None and trial.trial not in known
+        ]
+        if len(rows) > len(known):
+            files.append_rows(self._path, rows[len(known) :])
+        self._study.trials[:] = [_with_ask(trial) for trial in self._study.trials]
+        for number, row in enumerate(rows):
+            for trial in self._study.trials[rows[number - 1]["after"] if number else 0 : row["after"]]:
+                self._replay_trial(trial)
+            self._replay_ask(number, row)
+        for trial in self._study.trials[rows[-1]["after"] if rows else 0 :]:
+            self._replay_trial(trial)
+
+    def _replay_ask(self, number: int, row: dict[str, Any]) -> None:
+        genome = self._stream.ask()
+        if row["ask"] != number or genome != tuple(row["genome"]):
+            raise StudyError(
+                f"{self._path}: question {number} has another genome than this search makes"
+                " (another version of a library, or an edited log?); start a new study in another folder"
+            )
+        self._remember(number, _Ask(genome, row["generation"]))
+
+    def _replay_trial(self, trial: Trial) -> None:
+        assert trial.ask is not None
+        if trial.ask not in self._open:
+            raise StudyError(f"{self._study.folder}: trial {trial.trial} answers a question that was not asked")
+        self._study.refuse_other_genome(trial, self._open.pop(trial.ask).genome)
+        if trial.told:
+            self._tell(trial)
+
+    def _remember(self, number: int, ask: _Ask) -> None:
+        self._asks.append(ask)
+        self._open[number] = ask
+
+
+def _with_ask(trial: Trial) -> Trial:
+    return trial if trial.ask is not None else trial.model_copy(update={"ask": trial.trial})
+
+
+class Inline:
+    """A pool of one worker, this process: for a study that a pool began and that goes on without one."""
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        self._evaluate = evaluate
+        self._job: tuple[int, Recipe] | None = None
+        self.size = 1
+
+    def free(self) -> int:
+        """One, or none while a candidate waits."""
+        return int(self._job is None)
+
+    def submit(self, ticket: int, recipe: Recipe) -> None:
+        """Take a candidate; it is evaluated when waited for."""
+        self._job = (ticket, recipe)
+
+    def wait(self) -> Sequence[Outcome]:
+        """Evaluate it."""
+        assert self._job is not None
+        ticket, recipe = self._job
+        self._job = None
+        try:
+            return [Outcome(ticket, self._evaluate(recipe), "here")]
+        except CANDIDATE_FAULTS as fault:
+            return [Outcome(ticket, told_fault(fault), "here")]

@@ -1,0 +1,272 @@
+"""The study: ask, evaluate, tell; an append-only log; resume by replay.
+
+Knows a searcher, an evaluate function and the study's files; no models and no tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import moved, write_recipe
+from evovlm.search import Genome, Score, Searcher
+from evovlm.search.space.parameters import Gene, express
+from evovlm.study import log as study_log
+from evovlm.study.log import Trial, best_trial
+from evovlm.study.scored import Raced, Scored
+from evovlm.system import files
+from evovlm.system.errors import CANDIDATE_FAULTS, StudyError
+
+# Header entries that must not change under a study's feet; the rest is told, not enforced.
+BINDING = ("recipe", "genes", "search", "items", "race")
+ANSWERS_KEPT = 24
+LONG = 60  # characters of a value that an error shows
+
+
+Evaluate = Callable[[Recipe], Scored]
+OnTrial = Callable[[Trial], None]
+Express = Callable[[Recipe, Sequence[Gene], Sequence[float]], Recipe]
+
+
+@dataclass
+class Study:
+    """A search that can be killed at any moment and goes on where it was."""
+
+    folder: Path
+    recipe: Recipe
+    genes: tuple[Gene, ...]
+    trials: list[Trial]
+    item_ids: tuple[str, ...]
+    express: Express = express  # which recipe a genome stands for
+    root: Path = Path()  # what the recipe's relative model folders count from
+    _leader: Trial | None = None  # the best trial so far
+    _synced: bool = True  # whether each trial is synced to disk by itself
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        recipe: Recipe,
+        genes: tuple[Gene, ...],
+        header: dict[str, Any],
+        express: Express = express,
+        root: Path | None = None,
+    ) -> Study:
+        """Start a study in a new folder, or take up the one that is there.
+
+        `header` must hold the BINDING entries and `item_ids` under `items`. Raises StudyError where the folder
+        holds something else, or a study of another recipe.
+        """
+        if (folder / study_log.HEADER).exists():
+            _refuse_changes(folder, header)
+            files.mend_tail(folder / study_log.TRIALS)
+            files.mend_tail(folder / study_log.ANSWERS)
+            trials = study_log.read_trials(folder)
+            known = study_log.read_header(folder)
+            changed = {key: value for key, value in header["versions"].items() if known["versions"].get(key) != value}
+            study_log.log_event(folder, "resumed", trials=len(trials), changed_versions=changed)
+        else:
+            study_log.refuse_foreign(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            trials = []
+            files.write_json(folder / study_log.HEADER, header)
+            study_log.log_event(folder, "started")
+        return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]), express, root or Path())
+
+    def run(self, searcher: Searcher, evaluate: Evaluate, trials: int, on_trial: OnTrial) -> None:
+        """Search until the log holds `trials` trials.
+
+        Trials that the log already holds are told to the searcher, not evaluated again; a genome that differs
+        from the log's raises StudyError, for then the same command no longer means the same search.
+        """
+        generation = 0
+        done = 0
+        while done < trials:
+            genomes = searcher.ask()
+            scores: list[Score] = []
+            for genome in genomes:
+                if done < len(self.trials):
+                    trial = self.trials[done]
+                    self.refuse_other_genome(trial, genome)
+                elif done < trials:
+                    trial = self._evaluate(done, generation, genome, evaluate)
+                    on_trial(trial)
+                else:
+                    return  # the last generation is cut short; more trials would go on inside it
+                scores.append(trial.values or trial.score)
+                done += 1
+            if generation == 0 and not any(score is not None for score in scores):
+                raise StudyError(f"every candidate of the first generation failed: {self.trials[0].error}")
+            searcher.tell(genomes, scores)
+            generation += 1
+
+    def candidate(self, genome: Sequence[float]) -> Recipe:
+        """The recipe that a genome stands for."""
+        return self.express(self.recipe, self.genes, genome)
+
+    def best(self) -> Trial:
+        """The best trial so far. Raises StudyError where no candidate has a score."""
+        best = best_trial(self.trials)
+        if best is None:
+            failed = self.trials[0].error if self.trials else "no trial was made"
+            raise StudyError(f"{self.folder}: no candidate has a score ({failed})")
+        return best
+
+    def finalists(self, count: int) -> Iterator[Trial]:
+        """The best trials with different genomes, best first; of a raced study the centers, the last first.
+
+        What was asked with less effort alone is no finalist.
+        """
+        seen: set[tuple[float, ...]] = set()
+        scored = [trial for trial in self.trials if trial.score is not None and trial.promoted]
+        ranked = sorted(scored, key=lambda trial: (-_score(trial), trial.trial))
+        if any(trial.items is not None for trial in scored):
+            centers = [trial for trial in reversed(scored) if not trial.told]
+            ranked = [*centers[:count], *ranked]
+        for trial in ranked:
+            if trial.genome not in seen and len(seen) < count:
+                seen.add(trial.genome)
+                yield trial
+
+    def _evaluate(self, number: int, generation: int, genome: Genome, evaluate: Evaluate) -> Trial:
+        try:
+            outcome: Scored | str = evaluate(self.candidate(genome))
+        except CANDIDATE_FAULTS as fault:
+            outcome = told_fault(fault)
+        return self.add(generation, genome, outcome)
+
+    def add(
+        self,
+        generation: int,
+        genome: Genome,
+        outcome: Scored | str,
+        *,
+        ask: int | None = None,
+        told: bool = True,
+        worker: str | None = None,
+        seen: Sequence[int] | None = None,
+        cheap: float | None = None,
+        promoted: bool = True,
+    ) -> Trial:
+        """Log a candidate's outcome, its evaluation or why it failed (a score that is not finite), as the next trial.
+
+        `ask`, `told`, `worker`, `cheap`, `promoted`: see `Trial`; `seen`: which of the study's items it was asked.
+        """
+        recipe = self.candidate(genome)
+        if not isinstance(outcome, str) and not math.isfinite(outcome.score):
+            outcome = f"FloatingPointError: the score is {outcome.score}"
+        evaluation, error = (None, outcome) if isinstance(outcome, str) else (outcome, None)
+        trial = Trial(
+            trial=len(self.trials),
+            generation=generation,
+            genome=genome,
+            digest=recipe.digest(),
+            score=evaluation.score if evaluation else None,
+            spread=evaluation.spread if evaluation else None,
+            exact=evaluation.exact_share if evaluation else None,
+            seconds=evaluation.seconds if evaluation else {},
+            error=error,
+            values=evaluation.values if evaluation else (),
+            ask=ask,
+            told=told,
+            worker=worker,
+            items=None if seen is None else len(seen),
+            cheap=cheap,
+            promoted=promoted,
+        )
+        self._record(trial, recipe, evaluation, seen)
+        return trial
+
+    def add_raced(self, generation: int, genome: Genome, outcome: Raced | str, *, told: bool) -> Trial:
+        """Log a raced candidate's outcome."""
+        if isinstance(outcome, str):
+            return self.add(generation, genome, outcome, told=told)
+        return self.add(
+            generation,
+            genome,
+            outcome,
+            told=told,
+            seen=outcome.seen,
+            cheap=outcome.cheap,
+            promoted=outcome.promoted,
+        )
+
+    def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None, seen: Sequence[int] | None) -> None:
+        """The trial's line last: a crash before it means the trial is made again, never half known."""
+        # Looked for once, then kept: among thousands of trials the search for the best would be the loop's cost.
+        if self._leader is None:
+            self._leader = best_trial(self.trials)
+        able = trial.score is not None and trial.promoted
+        leads = able and (self._leader is None or _score(trial) > _score(self._leader))
+        if leads and evaluation is not None:
+            asked = self.item_ids if seen is None else [self.item_ids[place] for place in seen]
+            kept = zip(asked, evaluation.answers, evaluation.scores, strict=True)
+            rows = [
+                {"trial": trial.trial, "id": item, "answer": answer, "score": score}
+                for item, answer, score in list(kept)[:ANSWERS_KEPT]
+            ]
+            files.append_rows(self.folder / study_log.ANSWERS, rows)
+            write_recipe(moved(recipe, self.root, self.folder), self.folder / study_log.BEST)
+        files.append_rows(self.folder / study_log.TRIALS, [trial.line()], synced=self._synced)
+        self.trials.append(trial)
+        if leads:
+            self._leader = trial
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Trials that are logged in the block wait for the disk once, at its end; a killed process loses none."""
+        self._synced = False
+        try:
+            yield
+        finally:
+            self._synced = True
+            files.sync(self.folder / study_log.TRIALS)
+
+    def refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
+        """Raises StudyError where the searcher makes another genome than the log has."""
+        if trial.genome != genome:
+            raise StudyError(
+                f"{self.folder / study_log.TRIALS}: trial {trial.trial} has another genome than this search makes"
+                " (another version of a library, or an edited log?); start a new study in another folder"
+            )
+
+
+def told_fault(fault: BaseException) -> str:
+    """A fault as the log tells it."""
+    return f"{type(fault).__name__}: {fault}"
+
+
+def _score(trial: Trial) -> float:
+    assert trial.score is not None
+    return trial.score
+
+
+def _refuse_changes(folder: Path, header: dict[str, Any]) -> None:
+    known = study_log.read_header(folder)
+    for key in BINDING:
+        if known.get(key) != header.get(key):
+            where, then, now = _first_difference(key, known.get(key), header.get(key))
+            raise StudyError(
+                f"{folder / study_log.HEADER}: this study was started with another `{where}` ({then}; now {now});"
+                " resume with the same command, or give a new folder with --out"
+            )
+
+
+def _first_difference(where: str, then: Any, now: Any) -> tuple[str, str, str]:
+    """The first place where two headers differ, and what stands there in each."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in [*then, *now]:
+            if then.get(key) != now.get(key):
+                return _first_difference(f"{where}.{key}", then.get(key), now.get(key))
+    return where, _shown(then), _shown(now)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONG else f"{text[:LONG]}..."

@@ -1,0 +1,105 @@
+"""The machine's own rates, measured where they are compared: copying bytes, multiplying matrices.
+
+Knows torch and devices. Random data, for matrices of zeros multiply faster than real ones.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from evovlm.system.device import current_gpu
+
+GPU_COPY = 4 << 30  # bytes: many times the cache
+CPU_COPY = 256 << 20
+GPU_MATRIX = 8192
+CPU_MATRIX = 1024
+
+
+@dataclass(frozen=True)
+class Rates:
+    """copy: bytes a second, read and written ones both counted. matrix: operations a second in `dtype`.
+
+    upload: bytes a second from pinned host memory to the device; None on a CPU.
+    """
+
+    device: str
+    copy: float
+    matrix: float
+    dtype: str
+    upload: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def seconds_of(work: Callable[[], object], device: torch.device, repeats: int, warm: int = 2) -> list[float]:
+    """Seconds of each of `repeats` runs after `warm` ones; by the device's own events on a GPU."""
+    for _ in range(warm):
+        work()
+    if device.type != "cuda":
+        return [_wall(work) for _ in range(repeats)]
+    with current_gpu(device):
+        torch.cuda.synchronize()
+        marks = [(_event(), _event()) for _ in range(repeats)]
+        for start, stop in marks:
+            start.record()
+            work()
+            stop.record()
+        torch.cuda.synchronize()
+    return [start.elapsed_time(stop) / 1000 for start, stop in marks]
+
+
+def wall_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
+    """Seconds on the host's clock, the device idle before and after."""
+    found = []
+    for _ in range(repeats):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - started)
+    return found
+
+
+def measure_rates(device: torch.device) -> Rates:
+    """Copy rate, matrix rate and, on a GPU, upload rate: medians."""
+    cuda = device.type == "cuda"
+    copy, upload = _copy_rates(device)
+    side = GPU_MATRIX if cuda else CPU_MATRIX
+    dtype = torch.bfloat16 if cuda else torch.float32
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    matrix = 2 * side**3 / statistics.median(seconds_of(lambda: left @ right, device, 10, warm=3))
+    return Rates(str(device), copy, matrix, str(dtype).removeprefix("torch."), upload)
+
+
+def _copy_rates(device: torch.device) -> tuple[float, float | None]:
+    """Bytes a second on the device, and from pinned host memory to it."""
+    nbytes = GPU_COPY if device.type == "cuda" else CPU_COPY
+    source = torch.randint(256, (nbytes,), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy = 2 * nbytes / statistics.median(seconds_of(lambda: target.copy_(source), device, 10))
+    if device.type != "cuda":
+        return copy, None
+    pinned = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True)
+    moved = target[: len(pinned)]
+    seconds = statistics.median(seconds_of(lambda: moved.copy_(pinned, non_blocking=True), device, 5))
+    return copy, len(pinned) / seconds
+
+
+def _wall(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -1,0 +1,93 @@
+"""Versions of evovlm and of what its results depend on. Knows no other module."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "cma", "rouge-score", "fugashi")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+VERSION = _version("evovlm")
+
+
+def versions() -> dict[str, str]:
+    """evovlm and its commit, Python, and the packages that a score can depend on."""
+    own = {"evovlm": VERSION, "commit": commit(), "python": platform.python_version()}
+    return own | {name: _version(name) for name in PACKAGES}
+
+
+@cache
+def commit() -> str:
+    """Which code runs: the clone's commit, the one that was installed from, or the digest of the install record.
+
+    `+changed` follows a commit whose package has been edited since.
+    """
+    found = clone_commit(Path(__file__).parent.parent)
+    if found is not None:
+        return found
+    try:
+        return installed_commit(distribution("evovlm"))
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def clone_commit(package: Path) -> str | None:
+    """The commit of the clone that a package's folder is the top of; None where it is in none, or in another's."""
+    told = _git(package.parent, "rev-parse", "--show-toplevel", "--short=12", "HEAD")
+    if told is None:
+        return None
+    top, _, found = told.partition("\n")
+    # A virtual environment within somebody's clone is no clone of ours.
+    if Path(top) != package.parent.resolve() or not _git(package.parent, "ls-files", package.name):
+        return None
+    return found + ("+changed" if _git(package.parent, "status", "--porcelain", "--", package.name) else "")
+
+
+def installed_commit(installed: Distribution) -> str:
+    """The commit that pip installed from where it fetched a repository, else the digest of the record of files."""
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    found: str | None = origin.get("vcs_info", {}).get("commit_id")
+    if found is not None:
+        return found[:12]
+    record = installed.read_text("RECORD")
+    return "unknown" if record is None else f"record-{hashlib.sha256(record.encode()).hexdigest()[:12]}"
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says in a folder; None where it fails or is not there."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def hardware(device: str = "cpu") -> str:
+    """The machine in words: processor, cores, and the accelerator where one is used."""
+    processor = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        processor = named[0] if named else processor
+    except OSError:
+        pass
+    words = f"{processor}, {os.cpu_count()} cores"
+    if device.startswith("cuda") and torch.cuda.is_available():
+        words += f", {torch.cuda.get_device_name(device)}"
+    return words

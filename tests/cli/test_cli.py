@@ -1,0 +1,204 @@
+"""The command line as people meet it: help, mistakes, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from evovlm.system.version import commit
+from tests.command import Done, evovlm_here
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+COMMANDS = [
+    [],
+    ["zoo"],
+    ["zoo", "list"],
+    ["zoo", "train"],
+    ["recipe", "check"],
+    ["recipe", "convert"],
+    ["merge"],
+    ["evolve"],
+    ["evaluate"],
+    ["report"],
+]
+
+
+def run(*words: str, cwd: Path = Path()) -> Done:
+    return evovlm_here(*words, folder=cwd)
+
+
+def process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """As a person starts it."""
+    command = [sys.executable, "-m", "evovlm", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=cwd)
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that breaks no line and shows no colour."""
+    for name, value in {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_explains_and_gives_an_example(words: list[str]):
+    done = run(*words, "--help")
+    assert done.returncode == 0
+    if len(words) == 2 or words[:1] in (["merge"], ["evolve"], ["evaluate"], ["report"]):
+        assert "Example" in done.stdout
+
+
+def assert_told(done: Done | subprocess.CompletedProcess[str], *parts: str) -> None:
+    """A sentence on standard error, exit code 2, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in done.stderr, done.stderr
+
+
+def test_an_extra_is_named_in_the_help():
+    assert "extra `optuna`" in run("export", "--help").stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evolve", str(RECIPES / "zoo-llm.yaml"), "--out", "study"),
+        ("evaluate", "zoo:ja", "--data", "zoo-maths:test", "--items", "2"),
+        ("zoo", "train", "--out", "zoo"),
+        ("bench", "speed", "merge"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_gpu_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path):
+    assert_told(run(*words, "--device", "cuda", cwd=tmp_path), "error: --device cuda", "use cpu")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_what_is_no_device_is_told(more: tuple[str, ...], tmp_path: Path):
+    words = ("evolve", str(RECIPES / "zoo-llm.yaml"), "--out", "study", "--device", "gpu", *more)
+    assert_told(run(*words, cwd=tmp_path), "error: --device gpu: no device is called that; use cpu, cuda")
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_without_a_split_is_told(tmp_path: Path):
+    assert_told(run("evaluate", "zoo:ja", "--data", "zoo-maths", cwd=tmp_path), "needs a split", "zoo-maths:test")
+
+
+def test_an_unknown_option_is_told(tmp_path: Path):
+    assert_told(run("merge", "x.yaml", "out", "--wieght", "1"), "--wieght")
+
+
+def test_a_recipe_that_is_not_there_is_told(tmp_path: Path):
+    assert_told(process("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "no such recipe file")
+
+
+def test_a_typing_error_in_a_recipe_is_told_with_its_line(tmp_path: Path):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("method:", "methd:")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    assert_told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "x.yaml:", "did you mean 'method'?")
+
+
+def test_an_unknown_method_is_told_the_choices(tmp_path: Path):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("dare_ties", "dare_tise")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    assert_told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "dare_tise", "dare_ties")
+
+
+def test_a_model_that_is_nowhere_is_told_how_to_get_it(tmp_path: Path):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "nobody/nothing")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    assert_told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "nobody/nothing", "--download")
+
+
+def test_an_output_folder_that_exists_is_left_alone(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    assert_told(run("merge", str(RECIPES / "zoo-vlm.yaml"), str(tmp_path / "out")), "exists")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+def test_a_study_that_is_none_is_told(tmp_path: Path):
+    assert_told(run("report", str(tmp_path)), "study")
+
+
+def test_an_unknown_task_is_told_the_choices():
+    assert_told(run("evaluate", "zoo:vlm", "--data", "zoo-vqq:test"), "zoo-vqq", "zoo-vqa")
+
+
+def test_an_unknown_split_is_told_the_choices():
+    assert_told(run("evaluate", "zoo:vlm", "--data", "zoo-vqa:tset"), "tset", "validation")
+
+
+def test_a_merge_prints_where_the_checkpoint_lies(tmp_path: Path):
+    done = run("merge", str(RECIPES / "zoo-vlm.yaml"), "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "out:" in done.stdout
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert {"config.json", "README.md", "recipe.yaml", "tokenizer.json"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+
+
+def test_a_merged_checkpoint_says_how_to_rebuild_it(tmp_path: Path):
+    assert run("merge", str(RECIPES / "zoo-llm.yaml"), "first", cwd=tmp_path).returncode == 0
+    assert run("merge", "first/recipe.yaml", "second", cwd=tmp_path).returncode == 0
+    one, two = (tmp_path / name / "model.safetensors" for name in ("first", "second"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_check_speaks_to_machines(tmp_path: Path):
+    done = run("recipe", "check", str(RECIPES / "zoo-vlm.yaml"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["fits"] is True
+
+
+def test_a_misfit_is_an_exit_code_of_two(tmp_path: Path):
+    text = (RECIPES / "zoo-llm.yaml").read_text(encoding="utf-8")
+    (tmp_path / "x.yaml").write_text(text.replace("method: dare_ties", "method: passthrough"), encoding="utf-8")
+    assert run("recipe", "check", str(tmp_path / "x.yaml")).returncode == 2
+
+
+def test_conversion_to_mergekit_and_back_keeps_the_merge(tmp_path: Path):
+    theirs = run("recipe", "convert", str(RECIPES / "zoo-llm.yaml"), "--to", "mergekit")
+    assert theirs.returncode == 0, theirs.stderr
+    (tmp_path / "theirs.yml").write_text(theirs.stdout, encoding="utf-8")
+    ours = run("recipe", "convert", str(tmp_path / "theirs.yml"), "--to", "evovlm")
+    assert ours.returncode == 0, ours.stderr
+    assert "dare_ties" in ours.stdout
+
+
+def test_evaluate_prints_one_json_object():
+    done = run("evaluate", "zoo:ja", "--data", "zoo-maths:test", "--items", "8", "--json")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert row["items"] == 8
+    assert {"score", "ci95", "exact", "seed", "versions", "hardware"} <= set(row)
+    assert row["versions"]["commit"] == commit()
+
+
+def test_evaluate_takes_anybodys_file_and_a_preset(tmp_path: Path):
+    rows = [
+        {"question": f"箱に{n}個の石があり、2個もらいました。全部で何個ですか。", "reference": str(n + 2)}
+        for n in range(4)
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    words = ("evaluate", "zoo:ja", "--data", "custom-maths@mine.jsonl:test", "--json")
+    done = run(*words, "--preset", "plain", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert (row["items"], row["rules"]["preset"], row["generation"]["template"]) == (4, "plain", "{question}\n")
+    refused = run(*words, "--preset", "fast", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "plain" in refused.stderr
+
+
+def test_bench_opens_the_benchmarks(tmp_path: Path):
+    done = process("bench", "tasks", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mgsm-ja" in json.loads(done.stdout)["tasks"]

@@ -1,0 +1,230 @@
+"""Studies in data-flow space and in both spaces, on the zoo: what they leave, and that they go on where they were."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from evovlm.cli import app
+from evovlm.evolution.plan import EvolveSettings, plan_evolution
+from evovlm.evolution.stages import evolve_stages, plan_first
+from evovlm.merging.assembly import assemble
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import read_recipe
+from evovlm.report import write_report
+from evovlm.study import log as study_log
+from evovlm.system import files
+from evovlm.system.errors import RecipeError
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+SMALL = EvolveSettings(trials=6, items=8, judged=10)
+
+
+class Killed(BaseException):
+    """As abrupt as a signal, for a process that must live on."""
+
+
+class KillAfter:
+    """Watches a study and kills it at a given step of a given search, counted over both stages."""
+
+    def __init__(self, search: int, step: int) -> None:
+        self._search, self._step = search, step
+        self._searches, self._here = 0, False
+
+    def phase(self, name: str, total: int) -> None:
+        self._here = name == "search"
+        self._searches += self._here
+
+    def step(self, text: str, **figures: float | None) -> None:
+        if self._here and self._searches == self._search:
+            if self._step == 0:
+                raise Killed
+            self._step -= 1
+
+
+def both() -> Recipe:
+    return read_recipe(RECIPES / "zoo-ps-dfs.yaml")
+
+
+def run(recipe: Recipe, out: Path, watch: Any = None, settings: EvolveSettings = SMALL) -> dict[str, Any]:
+    return evolve_stages(recipe, RECIPES, settings, out, watch or KillAfter(99, 0))
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The log without what a clock says."""
+    found = list(files.read_rows(folder / study_log.TRIALS))
+    for row in found:
+        row.pop("seconds")
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("both") / "whole"
+    run(both(), out)
+    return out
+
+
+def test_the_second_stage_searches_routes_through_what_the_first_bred(whole: Path):
+    best = read_recipe(whole / study_log.BEST)
+    assert best.source_names == ("ps1", "ja", "math")
+    assert best.owner == "ps1"
+    assert [(step.source, step.layer) for step in best.route[:2]] == [("ps1", 0), ("ps1", 1)]
+    bred = Path(best.sources[0].model)
+    assert bred.parent == Path("pool"), "recipes of a study name its own models relative to it"
+    bred = whole / bred
+    assert read_recipe(bred / "recipe.yaml").method == "dare_ties"
+    first = json.loads((whole / "stage-1" / study_log.RESULT).read_text(encoding="utf-8"))
+    assert read_recipe(bred / "recipe.yaml").digest() == first["digest"]
+
+
+@pytest.mark.parametrize(("search", "step"), [(1, 3), (2, 3)])
+def test_a_study_killed_in_either_stage_ends_with_the_same_logs(whole: Path, tmp_path: Path, search: int, step: int):
+    out = tmp_path / "killed"
+    with pytest.raises(Killed):
+        run(both(), out, KillAfter(search, step))
+    killed = out / "stage-1" if search == 1 else out
+    assert 0 < len(rows(killed)) < 6
+    run(both(), out)
+    assert rows(out / "stage-1") == rows(whole / "stage-1")
+    # The pools lie in different folders, and a recipe names its models: all but the digests must agree.
+    for mine, theirs in zip(rows(out), rows(whole), strict=True):
+        assert {**mine, "digest": ""} == {**theirs, "digest": ""}
+
+
+def test_a_finished_study_in_stages_does_nothing_twice(whole: Path):
+    before = {
+        path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and "events" not in path.name
+    }
+    run(both(), whole)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_merge_builds_the_winner_of_both_stages(whole: Path, tmp_path: Path):
+    done = CliRunner().invoke(app, ["merge", str(whole / "best.yaml"), str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    layers = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
+    assert layers == len(read_recipe(whole / study_log.BEST).route)
+
+
+def test_the_held_out_table_shows_the_route_without_its_scales(whole: Path):
+    table = json.loads((whole / study_log.RESULT).read_text(encoding="utf-8"))["held_out"]
+    assert set(table["sources"]) == {"ps1", "ja", "math"}
+    scaled = any(step.scale != 1.0 for step in read_recipe(whole / study_log.BEST).route)
+    assert ("without_scales" in table["controls"]) == scaled
+    assert {"layers_of_ja", "layers_of_math"} <= set(table["controls"])
+
+
+def test_the_report_draws_the_route(whole: Path):
+    page = write_report(whole).read_text(encoding="utf-8")
+    assert "The best route passes" in page
+    assert "<h2>The best route</h2><p>ps1 0" in page
+
+
+@pytest.mark.parametrize("algorithm", ["hybrid", "two_stage"])
+def test_a_search_for_routes_goes_on_bit_for_bit(tmp_path: Path, algorithm: str):
+    recipe = read_recipe(RECIPES / "zoo-dfs.yaml")
+    assert recipe.search is not None
+    search = recipe.search.model_copy(update={"algorithm": algorithm, "population": 4, "switch": 4})
+    recipe = recipe.model_copy(update={"search": search})
+    settings = EvolveSettings(trials=10, items=4, judged=4)
+    run(recipe, tmp_path / "whole", settings=settings)
+    with pytest.raises(Killed):
+        run(recipe, tmp_path / "killed", KillAfter(1, 6), settings)
+    assert len(rows(tmp_path / "killed")) == 7
+    run(recipe, tmp_path / "killed", settings=settings)
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A study of three objectives: maths, the number of layers, and questions about images."""
+    out = tmp_path_factory.mktemp("several") / "s"
+    content = {
+        "kind": "vlm",
+        "sources": [{"name": "vlm", "model": "zoo:vlm"}, {"name": "ja", "model": "zoo:ja"}],
+        "owner": "vlm",
+        "method": "passthrough",
+        "search": {
+            "algorithm": "nsga2",
+            "population": 8,
+            "objectives": ["layers", "zoo-maths:search"],
+            "route": {"repeats": 1, "ordered": True},
+        },
+        "data": {"search": "zoo-vqa:search", "validation": "zoo-vqa:validation", "test": "zoo-vqa:test"},
+    }
+    return out, run(Recipe.model_validate(content), out, settings=EvolveSettings(trials=24, items=8, judged=8))
+
+
+def test_every_point_of_the_front_is_a_recipe_that_merge_takes(several: tuple[Path, dict[str, Any]]):
+    out, result = several
+    front = result["front"]
+    assert front["objectives"] == ["score", "layers", "zoo-maths:search"]
+    assert front["points"]
+    for point in front["points"]:
+        recipe = read_recipe(out / point["recipe"])
+        assert -len(recipe.route) == point["values"]["layers"]
+        assemble(recipe, out)
+    ranked = [tuple(point["values"].values()) for point in front["points"]]
+    for one in ranked:
+        assert not any(all(a >= b for a, b in zip(other, one, strict=True)) and other != one for other in ranked)
+
+
+def test_the_hypervolume_grows_and_the_page_draws_the_front(several: tuple[Path, dict[str, Any]]):
+    out, result = several
+    volumes = result["front"]["hypervolume"]
+    assert volumes == sorted(volumes)
+    assert len(volumes) == 3
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "Pareto front" in page
+    assert "Hypervolume from" in page
+
+
+def test_latency_is_measured_anew_for_each_candidate_and_goes_on_after_a_stop(tmp_path: Path):
+    recipe = read_recipe(RECIPES / "zoo-dfs.yaml")
+    assert recipe.search is not None
+    change = {"algorithm": "nsga2", "population": 4, "objectives": ("latency", "layers")}
+    recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update=change)})
+    settings = EvolveSettings(trials=8, items=4, judged=4)
+    with pytest.raises(Killed):
+        run(recipe, tmp_path, KillAfter(1, 5), settings)
+    measured = rows(tmp_path)
+    front = run(recipe, tmp_path, settings=settings)["front"]
+    trials = study_log.read_trials(tmp_path)
+    assert rows(tmp_path)[: len(measured)] == measured, "what was measured before the stop stays"
+    for trial in trials:
+        answering = sum(trial.seconds.get(phase, 0.0) for phase in ("prefill", "decode", "answer"))
+        assert trial.values[1] == pytest.approx(-1000 * answering / 4), "milliseconds an answer"
+    assert len({trial.values[1] for trial in trials}) > 1
+    assert not (tmp_path / study_log.CACHE).exists(), "a cached answer has no latency"
+    assert front["objectives"] == ["score", "latency", "layers"]
+    assert all(point["values"]["latency"] < 0 for point in front["points"])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"objectives": ["layers"]}, "hybrid follows one score, not 2; take `nsga2`"),
+        ({"objectives": ["depth"], "algorithm": "nsga2"}, r"unknown 'depth'; choose from \['latency', 'layers'\]"),
+        ({"objectives": ["zoo-vqa:test"], "algorithm": "nsga2"}, "zoo-vqa:test is a test set"),
+        ({"route": {"prefix": {"source": "ja", "layers": 9}}}, "9 layers of ja, which has 8"),
+    ],
+)
+def test_a_search_that_cannot_work_is_refused_before_any_work(change: dict[str, Any], told: str):
+    recipe = read_recipe(RECIPES / "zoo-dfs.yaml")
+    assert recipe.search is not None
+    content = recipe.search.model_dump(mode="json", by_alias=True) | change
+    with pytest.raises(RecipeError, match=told):
+        plan_evolution(Recipe.model_validate(recipe.model_dump(by_alias=True) | {"search": content}), RECIPES, SMALL)
+
+
+def test_stages_in_the_wrong_order_are_refused():
+    recipe = both()
+    assert recipe.then is not None
+    flat = recipe.then.search.model_copy(update={"route": None})
+    with pytest.raises(RecipeError, match="the second stage searches routes"):
+        plan_first(recipe.model_copy(update={"then": recipe.then.model_copy(update={"search": flat})}), RECIPES, SMALL)
+    with pytest.raises(RecipeError, match="the first stage searches weights"):
+        plan_first(recipe.model_copy(update={"search": recipe.then.search}), RECIPES, SMALL)

@@ -1,0 +1,312 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evovlm.merging.check import Finding, check_recipe
+from evovlm.methods import METHODS
+from evovlm.models.open_model import open_model
+from evovlm.recipe.schema import Recipe
+from tests.hub_layouts import make_tokenizer, save_llm
+
+Save = Callable[..., Path]
+SMALL = make_tokenizer(1000)
+
+
+@pytest.fixture(scope="module")
+def paper(paper: dict[str, Path]) -> Path:
+    """The folder that recipes here name the paper's models in."""
+    return paper["base"].parent
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Save:
+    """Saves a small language model under a name; `config` overrides its configuration."""
+
+    def save(name: str, **config: Any) -> Path:
+        return save_llm(tmp_path / name, **({"rows": 1000, "tokenizer": SMALL} | config))
+
+    return save
+
+
+def recipe(*sources: str, **keys: Any) -> Recipe:
+    listed = [{"name": name, "model": name} for name in sources]
+    content = {"kind": "llm", "base": {"model": "base"}, "sources": listed, "method": "dare_ties"} | keys
+    return Recipe.model_validate(content)
+
+
+def check(recipe: Recipe, root: Path, out: Path | None = None) -> list[Finding]:
+    base = None if recipe.base is None else open_model("base", recipe.base.model, recipe.base.revision, root)
+    sources = [open_model(source.name, source.model, source.revision, root) for source in recipe.sources]
+    return check_recipe(recipe, base, sources, out=out)
+
+
+def of(findings: list[Finding], key: str, level: str) -> str:
+    texts = [finding.text for finding in findings if (finding.key, finding.level) == (key, level)]
+    assert texts, f"no {level} at {key} among {findings}"
+    return " | ".join(texts)
+
+
+def errors(findings: list[Finding]) -> list[str]:
+    return [finding.key for finding in findings if finding.level == "error"]
+
+
+def edit_config(folder: Path, **values: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_the_papers_vision_language_merge_has_no_errors_and_its_differences_are_told(paper: Path):
+    findings = check(recipe("ja", "vlm", kind="vlm", owner="vlm"), paper)
+    assert errors(findings) == []
+    assert "10000.0 in ja, 1000000.0 in vlm; the owner's is kept" in of(findings, "sources.ja.rope_theta", "warning")
+    assert "4096 in ja, None in vlm" in of(findings, "sources.ja.sliding_window", "warning")
+    assert "10000.0 in base" in of(findings, "base.rope_theta", "warning")
+    assert "lacks 2 of vlm's tokens" in of(findings, "sources.ja.vocab", "note")
+    assert "32000 of 32064 vocabulary rows" in of(findings, "sources.ja.vocab", "note")
+
+
+def test_the_papers_language_merge_has_no_errors_and_the_extra_token_is_named(paper: Path):
+    findings = check(recipe("ja", "math"), paper)
+    assert errors(findings) == []
+    assert "1 of its tokens are dropped, for base lacks them: '[PAD]'" in of(findings, "sources.math.vocab", "note")
+
+
+def test_an_extended_vocabulary_is_refused_unless_the_recipe_says_how(paper: Path):
+    assert errors(check(recipe("extended"), paper)) == ["sources.extended.vocab"]
+    for policy in ("shared", "tower", "position"):
+        assert errors(check(recipe("extended", vocab=policy), paper)) == []
+    shared = of(check(recipe("extended", vocab="shared"), paper), "sources.extended.vocab", "warning")
+    assert "28000 of its tokens are dropped" in shared
+
+
+def test_errors_stand_before_warnings_and_these_before_notes(paper: Path):
+    levels = [finding.level for finding in check(recipe("extended", "vlm", kind="vlm", owner="vlm"), paper)]
+    assert levels == sorted(levels, key=["error", "warning", "note"].index)
+    assert set(levels) == {"error", "warning", "note"}
+
+
+def test_shapes_and_sizes_that_differ_are_errors(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("wide", hidden_size=96)
+    findings = check(recipe("wide"), tmp_path)
+    assert "96 in wide, 64 in base" in of(findings, "sources.wide.hidden_size", "error")
+    assert "differ in shape from base's, first" in of(findings, "sources.wide.shapes", "error")
+
+
+def test_heads_of_another_count_are_errors_though_all_shapes_agree(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("heads", num_attention_heads=8, num_key_value_heads=4, head_dim=8)
+    keys = errors(check(recipe("heads"), tmp_path))
+    assert keys == [f"sources.heads.{name}" for name in ("num_attention_heads", "num_key_value_heads", "head_dim")]
+
+
+def test_missing_layers_are_counted_and_named(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("flat", num_hidden_layers=1)
+    text = of(check(recipe("flat"), tmp_path), "sources.flat.tower", "error")
+    assert text.startswith("lacks 9 tensors of base's language tower: 'model.layers.1.")
+    assert "and 5 more" in text
+    zoo("deep", num_hidden_layers=3)
+    findings = check(recipe("deep"), tmp_path)
+    assert "has 9 tensors that base's language tower lacks" in of(findings, "sources.deep.tower", "warning")
+    assert "3 in deep, 2 in base" in of(findings, "sources.deep.num_hidden_layers", "error")
+
+
+def test_another_architecture_is_told_by_its_biases_and_its_name(zoo: Save, tmp_path: Path):
+    zoo("base", family="qwen2")
+    zoo("plain", family="llama")
+    findings = check(recipe("plain"), tmp_path)
+    assert "lacks 6 tensors" in of(findings, "sources.plain.tower", "error")
+    assert "llama in plain, qwen2 in base" in of(findings, "sources.plain.model_type", "warning")
+    zoo("mistral")
+    other = check(recipe("mistral", base={"model": "plain"}), tmp_path)
+    assert errors(other) == []
+    assert "mistral in mistral, llama in base" in of(other, "sources.mistral.model_type", "warning")
+
+
+def test_values_that_bend_the_function_are_warnings(zoo: Save, tmp_path: Path):
+    zoo("base")
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8192}
+    zoo("bent", rms_norm_eps=1e-6, hidden_act="gelu", sliding_window=None, rope_parameters=yarn)
+    findings = check(recipe("bent"), tmp_path)
+    assert errors(findings) == []
+    for name in ("rms_norm_eps", "hidden_act", "sliding_window", "rope_type", "rope_scaling"):
+        assert "the owner's is kept" in of(findings, f"sources.bent.{name}", "warning")
+
+
+def test_a_configuration_that_its_class_refuses_is_compared_as_it_stands(zoo: Save, tmp_path: Path):
+    zoo("base")
+    path = zoo("odd") / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": "big"}))
+    assert "big in odd" in of(check(recipe("odd"), tmp_path), "sources.odd.hidden_size", "error")
+
+
+def test_rope_theta_is_read_in_the_old_place_and_defaults_are_known(zoo: Save, tmp_path: Path):
+    zoo("base")
+    old = zoo("old")
+    config = json.loads((old / "config.json").read_text())
+    del config["rope_parameters"], config["head_dim"]
+    (old / "config.json").write_text(json.dumps(config | {"rope_theta": 5e5}))
+    findings = check(recipe("old"), tmp_path)
+    assert "500000.0 in old, 10000.0 in base" in of(findings, "sources.old.rope_theta", "warning")
+    assert errors(findings) == []
+    (old / "config.json").write_text(json.dumps(config))  # Mistral's default is 1e4
+    assert not [finding for finding in check(recipe("old"), tmp_path) if "rope" in finding.key]
+
+
+def test_tied_heads_are_told_where_models_disagree(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("tied", tie_word_embeddings=True)
+    text = of(check(recipe("tied"), tmp_path), "sources.tied.tie_word_embeddings", "warning")
+    assert "its table stands in for both" in text
+    zoo("tied-base", tie_word_embeddings=True)
+    zoo("free")
+    findings = check(recipe("free", base={"model": "tied-base"}), tmp_path)
+    assert "its lm_head is dropped" in of(findings, "sources.free.tie_word_embeddings", "warning")
+    assert not [f for f in check(recipe("tied", base={"model": "tied-base"}), tmp_path) if "tie_word" in f.key]
+
+
+def test_a_file_that_contradicts_its_configuration_on_tying_is_told(zoo: Save, tmp_path: Path):
+    edit_config(zoo("base"), tie_word_embeddings=True)
+    edit_tensors(zoo("headless"), lambda tensors: tensors.pop("lm_head.weight"))
+    findings = check(recipe("headless"), tmp_path)
+    assert "loaders will ignore the merged head" in of(findings, "base.tie_word_embeddings", "warning")
+    assert "the file has no lm_head" in of(findings, "sources.headless.tie_word_embeddings", "warning")
+    findings = check(recipe("base", base={"model": "headless"}), tmp_path)
+    assert "the file has no lm_head" in of(findings, "base.tie_word_embeddings", "error")
+
+
+def test_special_tokens_are_compared_by_their_text(paper: Path, zoo: Save, tmp_path: Path):
+    zoo("base")
+    edit_config(zoo("ends"), eos_token_id=300, pad_token_id=0)
+    findings = check(recipe("ends"), tmp_path)
+    assert "</s> in base, which is kept" in of(findings, "sources.ends.eos_token_id", "warning")
+    assert "<unk> in ends, none in base" in of(findings, "sources.ends.pad_token_id", "note")
+    assert not [finding for finding in check(recipe("ja"), paper) if "token_id" in finding.key]
+
+
+def test_dtypes_that_change_are_told_and_quantised_weights_refused(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("wide", dtype=torch.float32)
+    findings = check(recipe("wide"), tmp_path)
+    assert "stored as float32" in of(findings, "sources.wide.dtype", "note")
+    assert not [finding for finding in findings if finding.key == "base.dtype"]
+
+    def quantise(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["lm_head.weight"] = tensors["lm_head.weight"].to(torch.int8)
+
+    edit_tensors(zoo("int8"), quantise)
+    edit_config(zoo("gptq"), quantization_config={"bits": 4})
+    assert "quantised weights (int8)" in of(check(recipe("int8"), tmp_path), "sources.int8.dtype", "error")
+    assert "see quantization_config" in of(check(recipe("gptq"), tmp_path), "sources.gptq.dtype", "error")
+
+
+def test_a_folder_without_a_tokenizer_is_matched_by_position_with_a_warning(zoo: Save, tmp_path: Path):
+    zoo("base")
+    bare = zoo("bare")
+    (bare / "tokenizer.json").unlink()
+    (bare / "tokenizer_config.json").unlink()
+    assert "1000 of 1000 rows are matched by position" in of(
+        check(recipe("bare"), tmp_path), "sources.bare.vocab", "warning"
+    )
+    other = zoo("other", rows=1001)
+    (other / "tokenizer.json").unlink()
+    assert errors(check(recipe("other"), tmp_path)) == ["sources.other.vocab"]
+
+
+def test_the_owner_must_have_eyes_exactly_when_the_recipe_says_so(paper: Path):
+    assert "ja has no eyes" in of(check(recipe("ja", "vlm", kind="vlm", owner="ja"), paper), "owner", "error")
+    assert "set `kind: vlm`" in of(check(recipe("ja", "vlm", owner="vlm"), paper), "kind", "error")
+    eyes = of(check(recipe("ja", "vlm"), paper), "sources.vlm", "note")
+    assert "only its language tower takes part" in eyes
+
+
+def test_methods_are_checked_against_base_and_sources(paper: Path):
+    unknown = of(check(recipe("ja", method="ties_dare"), paper), "method", "error")
+    assert all(name in unknown for name in METHODS)
+    assert "name it as `base`" in of(check(recipe("ja", "math", base=None), paper), "base", "error")
+    assert "slerp takes two sources, there are 3" in of(
+        check(recipe("ja", "math", "permuted", method="slerp", base=None), paper), "sources", "error"
+    )
+    assert errors(check(recipe("ja", "math", method="slerp", base=None), paper)) == []
+
+
+def test_slices_must_lie_within_their_source_and_need_passthrough(paper: Path):
+    inside = [{"source": "ja", "layers": [0, 2]}, {"source": "math", "layers": [1, 2]}]
+    good = recipe("ja", "math", base=None, method="passthrough", slices=inside)
+    assert errors(check(good, paper)) == []
+    beyond = [inside[0], {"source": "math", "layers": [1, 3]}]
+    bad = recipe("ja", "math", base=None, method="passthrough", slices=beyond)
+    assert "layers [1, 3] of math, which has 2" in of(check(bad, paper), "slices.1", "error")
+    assert "only `method: passthrough`" in of(check(recipe("ja", "math", slices=inside), paper), "slices", "error")
+    alone = recipe("ja", "math", base=None, method="passthrough")
+    assert "no slices" in of(check(alone, paper), "slices", "error")
+
+
+def test_slices_of_models_of_unequal_depth_are_no_error(zoo: Save, tmp_path: Path):
+    zoo("a")
+    zoo("b", num_hidden_layers=4)
+    slices = [{"source": "a", "layers": [0, 2]}, {"source": "b", "layers": [2, 4]}]
+    assert errors(check(recipe("a", "b", base=None, method="passthrough", slices=slices), tmp_path)) == []
+
+
+def test_a_misspelt_layer_group_is_an_error_that_lists_the_groups(paper: Path):
+    parameters = {"ja": {"weight": {"layers 0-0": 0.3, "layres 1-1": 0.5}}}
+    text = of(check(recipe("ja", groups=2, parameters=parameters), paper), "parameters.ja.weight", "error")
+    assert "['layres 1-1']" in text
+    assert "['embeddings', 'layers 0-0', 'layers 1-1', 'head']" in text
+    assert "3 blocks for 2 layers" in of(check(recipe("ja", groups=3), paper), "groups", "error")
+    holes = check(recipe("ja", groups={"attention": ("*.self_attn.*",)}), paper)
+    assert "no group takes lm_head.weight" in of(holes, "groups", "error")
+
+
+def test_custom_code_is_noted(zoo: Save, tmp_path: Path):
+    zoo("base")
+    edit_config(zoo("remote"), auto_map={"AutoConfig": "configuration.Config"})
+    assert "never run" in of(check(recipe("remote"), tmp_path), "sources.remote.auto_map", "warning")
+
+
+def test_a_revision_of_a_plain_folder_is_noted(paper: Path):
+    pinned = recipe(base={"model": "base", "revision": "a" * 40}, sources=[{"name": "ja", "model": "ja"}])
+    assert "cannot be verified" in of(check(pinned, paper), "base.revision", "note")
+
+
+def test_the_disk_that_the_merge_takes_is_that_of_the_owners_weights(paper: Path, tmp_path: Path):
+    text = of(check(recipe("ja"), paper, tmp_path / "not" / "yet" / "out"), "disk", "note")
+    stored = open_model("base", "base", None, paper).checkpoint.nbytes  # bfloat16, as the recipe
+    assert f"the checkpoint takes {stored / 1e6:.1f} MB" in text
+    double = of(check(recipe("ja", dtype="float32"), paper, tmp_path / "out"), "disk", "note")
+    assert f"the checkpoint takes {2 * stored / 1e6:.1f} MB" in double
+    twice = [{"source": "ja", "layers": [0, 2]}, {"source": "ja", "layers": [0, 2]}]
+    stacked = check(recipe("ja", base=None, method="passthrough", slices=twice), paper, tmp_path / "out")
+    ja = open_model("ja", "ja", None, paper)
+    layers = sum(ja.checkpoint.tensor(key).nbytes for name, key in ja.tower.items() if name.startswith("model.layers."))
+    assert f"the checkpoint takes {(stored + layers) / 1e6:.1f} MB" in of(stacked, "disk", "note")
+
+
+def test_a_disk_without_room_is_an_error(paper: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert "1.0 kB are free" in of(check(recipe("ja"), paper, tmp_path / "out"), "disk", "error")
+
+
+def test_memory_is_the_largest_tensor_in_float32_times_sources_and_three(paper: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = 32000 * 64 * 4 * (2 + 3)
+    findings = check(recipe("ja", "math"), paper)
+    assert f"at most {expected / 1e6:.1f} MB" in of(findings, "memory", "note")
+    scarce = psutil.virtual_memory()._replace(available=expected - 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: scarce)
+    assert "are available" in of(check(recipe("ja", "math"), paper), "memory", "warning")

@@ -1,0 +1,258 @@
+"""A candidate merged by the kernels is the one built to disk, wherever its sources lie, whatever came before it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
+
+from evovlm.engines.hf import Engine
+from evovlm.merging.assembly import Assembly, assemble
+from evovlm.merging.live.cpu import ResidentMerger
+from evovlm.merging.live.gpu import DeviceMerger
+from evovlm.merging.live.placement import PLACES, Place, Placement
+from evovlm.merging.tensor_jobs import Job
+from evovlm.methods.kernels.launch import Shape
+from evovlm.recipe.layer_groups import layer_of
+from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import RecipeError
+from evovlm.tasks import Generation, Item
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+SHAPE = Shape(groups=1024, warps=4, repeats=1)
+CONTROL = {"ja": {"weight": 0.5}, "math": {"weight": 0.5}}
+
+
+def names(assembly: Assembly) -> list[Job]:
+    """What is merged: all; by the interpreter, which is slow, a layer alone."""
+    return [job for job in assembly.jobs if ON_GPU or layer_of(job.name) == 0]
+
+
+def recipe(paper: dict[str, Path], method: str, ja: float = 0.7, density: float = 0.6, **rest: Any) -> Recipe:
+    content: dict[str, Any] = {
+        "kind": "llm",
+        "base": {"model": str(paper["base"])},
+        "sources": [{"name": name, "model": str(paper[name])} for name in ("ja", "math")],
+        "owner": "ja",
+        "method": method,
+        "parameters": {
+            "ja": {"weight": {"layers 0-1": ja, "head": 0.3}, "density": density},
+            "math": {"weight": 0.4, "density": density / 2},
+        },
+        "groups": 1,
+        "dtype": "float16",  # which Triton's interpreter rounds to as a GPU does
+    }
+    return Recipe.model_validate(content | rest)
+
+
+def placed(*places: Place) -> Placement:
+    labels = ("base", "ja", "math")
+    every = places if len(places) == 3 else places * 3
+    return Placement(dict(zip(labels, every, strict=True)), dict.fromkeys(labels, 0))
+
+
+def on_device(plan: Recipe, placement: Placement, **rest: Any) -> tuple[DeviceMerger, dict[str, torch.nn.Parameter]]:
+    assembly = assemble(plan, Path())
+    tower = {job.name: torch.nn.Parameter(torch.full(job.shape, torch.nan, device=DEVICE)) for job in names(assembly)}
+    return DeviceMerger(assembly, tower, placement, shape=SHAPE, **rest), tower
+
+
+def on_cpu(plan: Recipe) -> dict[str, torch.nn.Parameter]:
+    assembly = assemble(plan, Path())
+    tower = {job.name: torch.nn.Parameter(torch.full(job.shape, torch.nan)) for job in names(assembly)}
+    ResidentMerger(assembly, tower).merge(plan)
+    return tower
+
+
+def differing(found: dict[str, torch.nn.Parameter], expected: dict[str, torch.nn.Parameter]) -> list[str]:
+    return [name for name, tensor in expected.items() if not torch.equal(found[name].data.cpu(), tensor.data)]
+
+
+@pytest.mark.parametrize("places", [(place,) for place in PLACES] + [("gpu", "host", "disk")])
+def test_live_weights_are_the_cpus_wherever_sources_lie(paper: dict[str, Path], places: tuple[Place, ...]):
+    options = {"rescale": "inverse"}  # which needs no tables
+    plan = recipe(paper, "dare_ties", options=options)
+    merger, tower = on_device(plan, placed(*places), part_elements=1)
+    addresses = {name: parameter.data_ptr() for name, parameter in tower.items()}
+    merger.merge(recipe(paper, "dare_ties", 0.1, 0.9, options=options))
+    merger.merge(plan)
+    assert differing(tower, on_cpu(plan)) == []
+    assert {name: parameter.data_ptr() for name, parameter in tower.items()} == addresses
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "magnitude"])
+def test_every_method_gives_the_cpus_weights(paper: dict[str, Path], method: str):
+    plan = recipe(paper, method)
+    merger, tower = on_device(plan, placed("gpu"))
+    merger.merge(plan)
+    assert differing(tower, on_cpu(plan)) == []
+
+
+@pytest.mark.parametrize("method", ["linear", "model_stock"])
+def test_controls_by_another_method_follow_a_candidate(paper: dict[str, Path], method: str):
+    searched = recipe(paper, "dare_ties", options={"rescale": "inverse"})
+    merger, tower = on_device(searched, placed("gpu"))
+    nbytes = merger.nbytes
+    merger.merge(searched)
+    control = recipe(paper, method, parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
+    assert merger.nbytes == nbytes
+
+
+@pytest.mark.parametrize("place", ["gpu", "host"])
+def test_sources_of_one_vocabulary_serve_linear_controls_too(paper: dict[str, Path], tmp_path: Path, place: Place):
+    shutil.copytree(paper["ja"], tmp_path / "other")
+    for file in (tmp_path / "other").glob("*.safetensors"):
+        save_file({name: tensor * 1.5 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    models = {"ja": paper["ja"], "math": tmp_path / "other", "base": paper["ja"]}
+    merger, tower = on_device(recipe(models, "task_arithmetic"), placed(place))
+    control = recipe(models, "linear", parameters=CONTROL)
+    merger.merge(control)
+    assert set(merger._families) == {True, False}, "no merge on the CPU"
+    assert differing(tower, on_cpu(control)) == []
+
+
+def test_controls_with_a_base_follow_a_candidate_without_one(paper: dict[str, Path]):
+    merger, tower = on_device(recipe(paper, "linear"), placed("gpu"))
+    control = recipe(paper, "task_arithmetic", parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
+
+
+def test_task_vectors_in_eight_bits_are_no_sources_for_a_linear_control(paper: dict[str, Path]):
+    merger, tower = on_device(recipe(paper, "task_arithmetic"), placed("gpu"), eight_bit=True)
+    control = recipe(paper, "linear", parameters=CONTROL)
+    merger.merge(control)
+    assert differing(tower, on_cpu(control)) == []
+
+
+def test_another_seed_draws_other_masks(paper: dict[str, Path]):
+    merger, tower = on_device(recipe(paper, "dare_linear"), placed("gpu"))
+    merger.merge(recipe(paper, "dare_linear"))
+    other = recipe(paper, "dare_linear", seed=1)
+    merger.merge(other)
+    assert differing(tower, on_cpu(other)) == []
+
+
+def test_task_vectors_in_eight_bits_tell_their_error(paper: dict[str, Path]):
+    plan = recipe(paper, "task_arithmetic", dtype="float32")
+    merger, tower = on_device(plan, placed("host"), eight_bit=True)
+    merger.merge(plan)
+    assert set(merger.errors) == {"ja", "math"}
+    assert all(0.0 < error < 0.02 for error in merger.errors.values())
+    whole, exact = on_device(plan, placed("gpu"))
+    whole.merge(plan)
+    assert whole.errors == {}
+    assert merger.nbytes < whole.nbytes
+    lost = sum(float((tower[name].data - exact[name].data).square().sum()) for name in tower) ** 0.5
+    moved = sum(float(exact[name].data.square().sum()) for name in tower) ** 0.5
+    assert 0 < lost / moved < 0.02
+
+
+def test_weights_that_are_not_finite_are_an_error(paper: dict[str, Path]):
+    merger, _ = on_device(recipe(paper, "task_arithmetic"), placed("gpu"))
+    with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
+        merger.merge(recipe(paper, "task_arithmetic", 3e38))
+
+
+ITEMS = [Item(str(number), f"one two three {number}", ("x",), None) for number in range(16)]
+INVERSE = {"rescale": "inverse"}  # which needs no tables, so that the first candidate can be merged while it is read
+
+
+def resident(plan: Recipe, place: Place, paper: dict[str, Path], **rest: Any) -> tuple[DeviceMerger, Engine]:
+    """A live model whose tower (by the interpreter, a layer of it) is merged, while it is read where it is streamed."""
+    engine = Engine.load(paper["ja"], device=DEVICE, dtype=torch.float32)
+    assembly = assemble(plan, Path())
+    tower = {job.name: engine.tower[job.name] for job in names(assembly)}
+    rest = {"shape": SHAPE, "part_elements": 1} | rest
+    return DeviceMerger(assembly, tower, placed(place), pending=engine.pending, **rest), engine
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_answers_are_the_same_while_the_last_layers_are_still_merged(paper: dict[str, Path], beams: int):
+    plan = recipe(paper, "dare_ties", options=INVERSE)
+    merger, engine = resident(plan, "gpu", paper)
+    streamed, reader = resident(plan, "host", paper)
+    assert not merger.while_read
+    assert streamed.while_read
+    said: list[list[str]] = []
+    for weight in (0.1, 3.0):
+        candidate = recipe(paper, "dare_ties", weight, options=INVERSE)
+        merger.merge(candidate)
+        streamed.merge(candidate)
+        generation = Generation("{question}", max_new_tokens=4, num_beams=beams)
+        said += [one.answer(one.prepare(ITEMS, generation, 16)) for one in (engine, reader)]
+    assert said[0] == said[1]
+    assert said[2] == said[3]
+    assert said[0] != said[2]
+
+
+def test_what_is_streamed_is_merged_by_whoever_reads(paper: dict[str, Path]):
+    plan = recipe(paper, "task_arithmetic")
+    merger, engine = resident(plan, "host", paper)
+    kept = {name: parameter.data.clone() for name, parameter in engine.tower.items()}
+    expected = on_cpu(plan)
+    merger.merge(plan)
+    assert all(torch.equal(engine.tower[name].data, kept[name]) for name in expected)
+    engine.answer(engine.prepare(ITEMS, Generation("{question}", max_new_tokens=1), 16))
+    assert differing(engine.tower, expected) == []
+
+
+def test_a_candidate_that_nobody_read_leaves_nothing_behind(paper: dict[str, Path]):
+    plan, other = recipe(paper, "task_arithmetic"), recipe(paper, "task_arithmetic", 0.1)
+    merger, engine = resident(plan, "host", paper)
+    merger.merge(other)
+    engine.pending.need(0)
+    merger.merge(plan)
+    engine.pending.finish()
+    assert differing(engine.tower, on_cpu(plan)) == []
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_reader_of_what_is_streamed_hears_of_its_faults(paper: dict[str, Path], beams: int):
+    merger, engine = resident(recipe(paper, "task_arithmetic"), "host", paper)
+    prepared = engine.prepare(ITEMS, Generation("{question}", max_new_tokens=1, num_beams=beams), 16)
+    merger.merge(recipe(paper, "task_arithmetic", 3e38))
+    with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
+        engine.answer(prepared)
+    merger.merge(recipe(paper, "task_arithmetic"))
+    engine.answer(prepared)
+
+
+def test_tables_are_made_before_anything_is_read(paper: dict[str, Path]):
+    plan = recipe(paper, "dare_ties")
+    merger, engine = resident(plan, "host", paper)
+    merger.merge(plan)
+    assert not engine.pending.drop(), "the first candidate makes the tables, so it is whole"
+    assert differing(engine.tower, on_cpu(plan)) == []
+    again = recipe(paper, "dare_ties", 0.1, 0.8)
+    merger.merge(again)
+    assert differing(engine.tower, on_cpu(plan)) == [], "the second one is merged by its reader"
+    engine.pending.finish()
+    assert differing(engine.tower, on_cpu(again)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("place", ["gpu", "host"])
+def test_candidates_are_merged_and_answered_on_another_gpu_than_the_current(paper: dict[str, Path], place: Place):
+    plan = recipe(paper, "dare_ties")
+    engine = Engine.load(paper["ja"], device="cuda:1", dtype=torch.float32)
+    merger = DeviceMerger(assemble(plan, Path()), engine.tower, placed(place), part_elements=1, pending=engine.pending)
+    prepared = engine.prepare(ITEMS, Generation("{question}", max_new_tokens=8), 16)
+    merger.merge(recipe(paper, "dare_ties", 0.1))
+    said = engine.answer(prepared)
+    merger.merge(plan)
+    assert engine.answer(prepared) != said
+    assert differing(engine.tower, on_cpu(plan)) == []
+
+
+def test_a_method_without_a_kernel_is_refused_with_the_choices(paper: dict[str, Path]):
+    with pytest.raises(RecipeError, match=r"della has no kernel.*dare_ties"):
+        on_device(recipe(paper, "della"), placed("gpu"))

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+from PIL import Image
+from transformers import AutoProcessor, GenerationConfig
+
+from evovlm.merging.copy_assets import carry_over
+from evovlm.models.open_model import open_model
+from tests.hub_layouts import make_tokenizer, save_vlm
+
+
+def test_a_processor_is_carried_whole_and_weights_code_and_pickles_are_not(tmp_path: Path):
+    vlm = save_vlm(tmp_path / "vlm", rows=1024, tokenizer=make_tokenizer(1000, added=("<image>",)), shards=2)
+    for name in ("modeling_evil.py", "training_args.bin", "README.md", "optimizer.pt"):
+        (vlm / name).write_text("left behind")
+    out = tmp_path / "out"
+    out.mkdir()
+    names = carry_over(open_model("vlm", "vlm", None, tmp_path), out)
+    assert sorted(names) == sorted(path.name for path in out.iterdir())
+    assert {path.name for path in vlm.iterdir()} - set(names) == {
+        "modeling_evil.py",
+        "training_args.bin",
+        "README.md",
+        "optimizer.pt",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    }
+    processor = AutoProcessor.from_pretrained(out)
+    inputs = processor(images=Image.new("RGB", (50, 40)), text="<image> what", return_tensors="pt")
+    assert inputs["pixel_values"].shape[-2:] == (28, 28)
+    assert GenerationConfig.from_pretrained(out).max_new_tokens == 8
+    assert processor.chat_template == (vlm / "chat_template.jinja").read_text()
+
+
+def test_additional_templates_keep_their_folder_and_links_are_copied_as_files(tmp_path: Path):
+    vlm = save_vlm(tmp_path / "vlm", rows=1024, tokenizer=make_tokenizer(1000, added=("<image>",)))
+    (vlm / "additional_chat_templates").mkdir()
+    (vlm / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
+    (vlm / "config.json").rename(tmp_path / "blob")
+    (vlm / "config.json").symlink_to(tmp_path / "blob")
+    out = tmp_path / "out"
+    out.mkdir()
+    assert "additional_chat_templates/tools.jinja" in carry_over(open_model("vlm", "vlm", None, tmp_path), out)
+    assert (out / "additional_chat_templates" / "tools.jinja").read_text() == "{{ tools }}"
+    assert not (out / "config.json").is_symlink()

@@ -1,0 +1,85 @@
+"""The fused pass gives the CPU's bits, by Triton's interpreter where there is no GPU."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
+
+from evovlm.methods.kernels import FUSED
+from tests.methods.kernels.fusing import fuse
+from tests.methods.merging import Models, make_models, merge, same_bits
+
+# The interpreter cuts float32 off on the way to bfloat16, where GPUs round: there, results are compared in float32.
+ON_GPU = torch.cuda.is_available()
+RESULTS = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
+
+
+@pytest.mark.parametrize("result", RESULTS)
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("method", FUSED)
+def test_gives_the_bits_of_the_cpu(method, stored, result):
+    models = make_models((13, 17), 3, dtype=stored)
+    found, fault = fuse(method, models, dtype=result)
+    assert same_bits(found, merge(method, models, dtype=result))
+    assert not fault
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("rescale", ["l1", "inverse", "none"])
+@pytest.mark.parametrize("method", FUSED)
+def test_follows_the_options(method, rescale, normalize):
+    models = make_models((9, 17), 2, dtype=torch.bfloat16)
+    told = {"normalize": normalize, "rescale": rescale, "lambda_": 0.7, "dtype": torch.float32}
+    assert same_bits(fuse(method, models, **told)[0], merge(method, models, **told))
+
+
+@pytest.mark.parametrize("densities", [(0.0, 1.0), (1e-6, 0.999999), (0.5, 0.03)])
+@pytest.mark.parametrize("method", ["dare_ties", "ties", "magnitude"])
+def test_takes_densities_at_the_edges(method, densities):
+    models = make_models((23, 11), 2, dtype=torch.bfloat16)
+    told = {"densities": densities, "dtype": torch.float32, "rescale": "l1"}
+    assert same_bits(fuse(method, models, **told)[0], merge(method, models, **told))
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 127, 128, 129, 1000])
+def test_any_number_of_elements_is_written(count):
+    models = make_models((count,), 2)
+    assert same_bits(fuse("dare_ties", models)[0], merge("dare_ties", models))
+
+
+@pytest.mark.parametrize("sources", [1, 2, 4, 6])
+def test_any_number_of_sources_is_added_in_order(sources):
+    models = make_models((8, 40), sources)
+    told = {"weights": (0.5, -0.3, 0.9, 0.2, 0.4, 0.1)[:sources], "densities": (0.5,) * sources}
+    names = {"names": "abcdef"}
+    for method in ("dare_ties", "dare_linear", "linear"):
+        assert same_bits(fuse(method, models, **told)[0], merge(method, models, **told, **names))
+
+
+def test_sources_of_a_tuned_zero_merge_to_the_base():
+    base = make_models((5, 16), 1).base
+    models = Models(base, (base.clone(), base.clone()))
+    for method in ("dare_ties", "ties", "magnitude", "task_arithmetic"):
+        assert same_bits(fuse(method, models)[0], merge(method, models))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_value_that_is_not_finite_is_told(bad):
+    models = make_models((6, 50), 2)
+    models.sources[0][3, 20] = bad
+    found, fault = fuse("task_arithmetic", models)
+    assert fault
+    assert int(torch.isfinite(found).logical_not().sum()) == 1
+
+
+def test_rounding_to_float16_that_overflows_is_told():
+    models = make_models((4, 8), 2)
+    models.sources[1][0, 0] = 3e5
+    assert fuse("task_arithmetic", models, dtype=torch.float16)[1]
+    assert not fuse("task_arithmetic", models, dtype=torch.float32)[1]
+
+
+def test_values_are_rounded_as_stored_whatever_the_live_dtype():
+    models = make_models((7, 24), 2)
+    live, _ = fuse("dare_linear", models, dtype=torch.float16, out=torch.float32)
+    assert torch.equal(live, merge("dare_linear", models, dtype=torch.float16).float())

@@ -1,0 +1,273 @@
+import json
+import logging
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evovlm.recipe.layer_groups import grouping
+from evovlm.recipe.mergekit import looks_like_mergekit, read_mergekit, write_mergekit
+from evovlm.recipe.schema import Recipe, value_at
+from evovlm.system.errors import RecipeError
+
+HERE = Path(__file__).parent
+FIGURES = json.loads((HERE / "figures.json").read_text(encoding="utf-8"))
+LAYERS = 6
+SUFFIXES = (
+    *("input_layernorm.weight", "post_attention_layernorm.weight"),
+    *(f"self_attn.{part}_proj.weight" for part in "qkvo"),
+    *(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")),
+    "self_attn.q_proj.bias",
+)
+TENSORS = (
+    "model.embed_tokens.weight",
+    *(f"model.layers.{layer}.{suffix}" for layer in range(LAYERS) for suffix in SUFFIXES),
+    "model.norm.weight",
+    "lm_head.weight",
+)
+TWO = """\
+merge_method: ties
+base_model: org/base
+models:
+  - model: org/one
+    parameters: {weight: 0.5, density: 0.4}
+  - model: org/two@abc123
+    parameters: {weight: 1.0}
+dtype: bfloat16
+"""
+
+
+def parameters(recipe: Recipe, tensor: str, layers: int = LAYERS) -> dict[str, tuple[float, float]]:
+    """What a recipe says about one tensor: weight and density a source."""
+    group = grouping(recipe.groups, layers)(tensor)
+    own = {name: recipe.of(name) for name in recipe.source_names}
+    return {name: (value_at(p.weight, group, 1.0), value_at(p.density, group, 1.0)) for name, p in own.items()}
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Folders with the configurations that gradients need the depth from."""
+    for name in ("base", "one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"num_hidden_layers": LAYERS, "dtype": "float16"}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES["figures"]))
+def test_every_tensor_gets_the_parameters_that_mergekit_gives_it(name: str, models: Path):
+    text = (HERE / "figures" / f"{name}.yml").read_text(encoding="utf-8")
+    recipe = read_mergekit(text, models / "merge.yml")
+    for tensor, theirs in FIGURES["figures"][name].items():
+        ours = parameters(recipe, tensor)
+        for model, wanted in theirs.items():
+            if model not in ours:
+                assert wanted == {}, "only a base without parameters may be missing"
+                continue
+            at = wanted.get("t", 0.0)
+            expected = wanted.get("weight", at if model == "two" else 1 - at)
+            weight, density = ours[model]
+            assert weight == pytest.approx(expected, abs=1e-12), tensor
+            assert density == pytest.approx(wanted.get("density", 1.0), abs=1e-12), tensor
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES["figures"]))
+def test_a_mergekit_recipe_survives_the_way_there_and_back(name: str, models: Path):
+    text = (HERE / "figures" / f"{name}.yml").read_text(encoding="utf-8")
+    recipe = read_mergekit(text, models / "merge.yml")
+    again = read_mergekit(write_mergekit(recipe), models / "merge.yml")
+    assert again.model_dump(exclude={"groups", "parameters", "base"}) == recipe.model_dump(
+        exclude={"groups", "parameters", "base"}
+    )
+    for tensor in TENSORS:
+        there, back = parameters(recipe, tensor), parameters(again, tensor)
+        if recipe.method == "slerp":
+            there = {key: (value[0] / sum(v[0] for v in there.values()), 1.0) for key, value in there.items()}
+        for source, values in there.items():
+            assert back[source] == pytest.approx(values), (tensor, source)
+
+
+def test_layers_that_no_filter_names_stay_outside_of_a_run_of_equal_ones():
+    text = TWO.replace(
+        "{weight: 0.5, density: 0.4}",
+        """
+      weight:
+        - {filter: model.layers.1., value: 0.25}
+        - {filter: model.layers.3., value: 0.25}
+        - value: 0.75""",
+    )
+    recipe = read_mergekit(text)
+    read = [parameters(recipe, f"model.layers.{layer}.mlp.up_proj.weight")["one"][0] for layer in range(LAYERS)]
+    assert read == [0.75, 0.25, 0.75, 0.25, 0.75, 0.75]
+
+
+weights = st.floats(-2, 2, allow_nan=False).map(lambda value: round(value, 3))
+densities = st.floats(0, 1).map(lambda value: round(value, 3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.sampled_from([1, 2, 4, 6]))
+def test_our_blocks_of_layers_survive_the_way_there_and_back(data: st.DataObject, blocks: int):
+    edges = [round(index * LAYERS / blocks) for index in range(blocks + 1)]
+    names = [
+        "embeddings",
+        *(f"layers {low}-{high - 1}" for low, high in pairwise(edges)),
+        "head",
+    ]
+    chosen = {
+        name: {
+            "weight": data.draw(st.dictionaries(st.sampled_from(names), weights, min_size=1)),
+            "density": data.draw(st.dictionaries(st.sampled_from(names), densities, min_size=1) | densities),
+        }
+        for name in ("one", "two")
+    }
+    recipe = Recipe.model_validate(
+        {
+            "kind": "llm",
+            "base": {"model": "org/base"},
+            "sources": [{"name": "one", "model": "org/one"}, {"name": "two", "model": "org/two"}],
+            "method": "dare_ties",
+            "groups": blocks,
+            "parameters": chosen,
+        }
+    )
+    again = read_mergekit(write_mergekit(recipe))
+    for tensor in TENSORS:
+        assert parameters(again, tensor) == parameters(recipe, tensor), tensor
+
+
+def test_globs_that_are_parts_of_names_become_filters():
+    groups = {"late": ("layers 4-5",), "mlp": ("*.mlp.*",), "rest": ("*",)}
+    recipe = read_mergekit(TWO).model_copy(update={"groups": groups})
+    own = recipe.of("one").model_copy(update={"weight": {"late": 0.1, "mlp": 0.2, "rest": 0.3}})
+    recipe = recipe.model_copy(update={"parameters": {"one": own}})
+    again = read_mergekit(write_mergekit(recipe))
+    for tensor in TENSORS:
+        assert parameters(again, tensor) == parameters(recipe, tensor), tensor
+
+
+def test_mergekit_is_recognised_by_its_key():
+    assert looks_like_mergekit(yaml.safe_load(TWO))
+    assert not looks_like_mergekit({"method": "ties"})
+
+
+def test_models_become_named_sources_and_the_base_stays_out():
+    recipe = read_mergekit(TWO)
+    assert recipe.base is not None
+    assert recipe.base.model == "org/base"
+    assert [(s.name, s.model, s.revision) for s in recipe.sources] == [
+        ("one", "org/one", None),
+        ("two", "org/two", "abc123"),
+    ]
+    assert recipe.vocab == "position"
+    assert recipe.groups == "whole"
+    assert recipe.of("one").density == 0.4
+
+
+def test_models_of_one_name_get_names_of_their_own():
+    recipe = read_mergekit(TWO.replace("org/two@abc123", "other/one"))
+    assert recipe.source_names == ("one", "one-2")
+
+
+def test_rescale_true_is_rescaling_by_l1():
+    assert read_mergekit(TWO + "parameters: {rescale: true}\n").options.rescale == "l1"
+    assert read_mergekit(TWO + "parameters: {rescale: false}\n").options.rescale == "none"
+    assert read_mergekit(TWO).options.rescale is None
+
+
+def test_the_tokenizer_of_a_source_makes_it_the_owner():
+    recipe = read_mergekit(TWO + "tokenizer_source: org/one\n")
+    assert (recipe.owner, recipe.vocab) == ("one", "match")
+    assert read_mergekit(TWO + "tokenizer: {source: org/one}\n").owner == "one"
+
+
+def test_an_int8_mask_is_ignored_and_told(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        read_mergekit(TWO + "parameters: {int8_mask: true}\n")
+    assert "int8_mask" in caplog.text
+
+
+def test_layers_can_be_stacked():
+    text = """\
+merge_method: passthrough
+slices:
+  - sources: [{model: a/x, layer_range: [0, 4]}]
+  - sources: [{model: a/y, layer_range: [2, 5]}]
+  - sources: [{model: a/x, layer_range: [4, 6]}]
+dtype: float16
+"""
+    recipe = read_mergekit(text)
+    assert [(part.source, part.layers) for part in recipe.slices] == [("x", (0, 4)), ("y", (2, 5)), ("x", (4, 6))]
+    assert recipe.owner == "x"
+    assert read_mergekit(write_mergekit(recipe)).slices == recipe.slices
+
+
+def assert_told(text: str, *parts: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_mergekit(text, Path("their.yml"))
+    for part in ("their.yml", *parts):
+        assert part in str(caught.value)
+
+
+GRADIENT = "{weight: [0, 1]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (TWO.replace("ties", "karcher"), ["merge_method", "karcher", "dare_ties"]),
+        (TWO + "modules: {}\n", ["modules"]),
+        (TWO + "tokenizer_source: union\n", ["tokenizer_source", "union"]),
+        (TWO + "tokenizer: {source: base, tokens: {x: {source: org/one}}}\n", ["tokenizer.tokens"]),
+        (TWO + "tokenizer_source: org/none\n", ["tokenizer_source", "org/none"]),
+        (TWO + "chat_template: auto\n", ["chat_template"]),
+        (TWO + "models_: []\n", ["models_", "unknown key"]),
+        (TWO + "parameters: {wieght: 1}\n", ["parameters.wieght"]),
+        (TWO + "parameters: {normalize: [0.0, 1.0]}\n", ["parameters.normalize"]),
+        (TWO.replace("weight: 0.5,", ""), ["parameters.weight", "org/one"]),
+        (TWO.replace("{weight: 1.0}", "{weight: heavy}"), ["parameters.weight", "heavy"]),
+        (TWO.replace("org/one", "org/one+org/lora"), ["models.0.model", "LoRA"]),
+        (TWO.replace("org/two@abc123", "org/one"), ["models.1.model", "twice"]),
+        (TWO.replace("dtype: bfloat16", "dtype: float64"), ["dtype", "float32"]),
+        (TWO.replace("dtype: bfloat16\n", ""), ["dtype"]),
+        (TWO.replace("base_model: org/base\n", ""), ["base_model", "ties"]),
+        (TWO.replace("{weight: 1.0}", GRADIENT), ["gradient", "layer_range"]),
+        (TWO.replace("{weight: 1.0}", "{weight: 1.0, epsilon: 0.1}") + "parameters: {epsilon: 0.2}\n", ["epsilon"]),
+        (TWO.replace("models:", "models: [").replace("dtype", "dtype"), ["YAML"]),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_key(text: str, parts: list[str]):
+    assert_told(text, *parts)
+
+
+def test_layers_of_different_height_are_told():
+    own = [{"model": "a/x", "layer_range": [0, 2]}, {"model": "a/y", "layer_range": [1, 3]}]
+    content = {"merge_method": "linear", "slices": [{"sources": own}], "parameters": {"weight": 1}, "dtype": "float16"}
+    assert_told(yaml.safe_dump(content), "slices.0.sources", "a/y", "passthrough")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"kind": "vlm", "owner": "one"}, "kind"),
+        ({"method": "magnitude"}, "method"),
+        ({"vocab": "tower"}, "vocab"),
+        ({"options": {"rescale": "inverse"}}, "options.rescale"),
+        ({"groups": {"odd": ["model.*.mlp.[du]*"], "rest": ["*"]}}, "groups.odd"),
+    ],
+)
+def test_what_mergekit_cannot_say_is_told_with_its_key(change: dict[str, Any], part: str):
+    recipe = read_mergekit(TWO)
+    grouped = {"one": {"weight": {"odd": 0.5, "embeddings": 0.1}}}
+    content = recipe.model_dump(by_alias=True) | {"parameters": grouped} | change
+    with pytest.raises(RecipeError, match=part):
+        write_mergekit(Recipe.model_validate(content))
+
+
+def test_a_linear_base_takes_part_as_mergekit_has_it():
+    recipe = read_mergekit(TWO.replace("ties", "linear") + "parameters: {weight: 0.25}\n")
+    assert recipe.source_names == ("one", "two", "base")
+    assert recipe.of("base").weight == 0.25

@@ -1,0 +1,108 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from evovlm.recipe.route import MAX_STEPS, Step, cumulative_scales, from_indicators, identity, in_words
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import parse_recipe, recipe_text
+from evovlm.system.errors import RecipeError
+
+TWO = (("a", 0), ("a", 1), ("b", 0), ("b", 1))
+YAML = """\
+kind: llm
+sources:
+- {name: a, model: one}
+- {name: b, model: two}
+owner: a
+method: passthrough
+route:
+- {source: a, layer: 0}
+- {source: b, layer: 1, scale: 0.9}
+"""
+
+
+def read(text: str) -> Recipe:
+    return parse_recipe(text, Path("r.yaml"))
+
+
+def test_layer_t_mod_m_is_used_at_step_t_where_the_indicator_is_above_zero():
+    indicators = [1, 1, -1, 0, 0, 0.5, -2, 1]  # two passes over four layers; 0 is not above 0
+    route = from_indicators(TWO, indicators)
+    assert [(step.source, step.layer) for step in route] == [("a", 0), ("a", 1), ("a", 1), ("b", 1)]
+
+
+def test_the_stream_is_scaled_by_w_ij_on_going_from_layer_i_to_layer_j():
+    scales = [[10.0 * i + j + 1 for j in range(4)] for i in range(4)]
+    route = from_indicators(TWO, [1, 0, 1, 1], scales)
+    assert [step.scale for step in route] == [1.0, scales[0][2], scales[2][3]]
+
+
+def test_indicators_must_fill_whole_passes_and_switch_something_on():
+    with pytest.raises(ValueError, match="5 indicators for 4 layers"):
+        from_indicators(TWO, [1] * 5)
+    with pytest.raises(ValueError, match="the route is empty"):
+        from_indicators(TWO, [0, -1, 0, 0])
+
+
+def test_scales_multiply_along_the_route():
+    route = [Step(source="a", layer=0, scale=s) for s in (0.5, -2.0, 3.0)]
+    assert cumulative_scales(route) == [0.5, -1.0, -3.0]
+
+
+def test_a_route_reads_as_runs_of_layers():
+    route = (*identity("a", 3), Step(source="b", layer=1), *identity("a", 1))
+    assert in_words(route) == "a 0-2, b 1, a 0"
+
+
+def test_a_recipe_with_a_route_reads_as_it_was_written():
+    recipe = read(YAML)
+    assert recipe.route == (Step(source="a", layer=0), Step(source="b", layer=1, scale=0.9))
+    text = recipe_text(recipe)
+    assert "- {source: b, layer: 1, scale: 0.9}" in text
+    assert read(text) == recipe
+
+
+def test_routes_have_digests_of_their_own_and_recipes_without_keep_theirs():
+    recipe = read(YAML)
+    other = recipe.model_copy(update={"route": recipe.route[:1]})
+    assert recipe.digest() != other.digest()
+    plain = {"kind": "llm", "sources": [{"name": "ja", "model": "x"}], "method": "linear"}
+    assert Recipe.model_validate(plain).digest() == "838836afc40d36cb8ee526de74a97f2e"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("scale: 0.9", "scale: .nan", r"r.yaml:9: route.1.scale: the scale nan loses the stream"),
+        ("scale: 0.9", "scale: .inf", r"route.1.scale: the scale inf"),
+        ("scale: 0.9", "scale: 0", r"route.1.scale: the scale 0.0 loses the stream"),
+        ("layer: 1,", "layer: -1,", r"r.yaml:9: route.1.layer"),
+        ("source: b, layer", "source: c, layer", r"route: step 1: unknown source 'c'; choose from \['a', 'b'\]"),
+        ("source: b, layer", "from: b, layer", r"route.1.from: unknown key"),
+    ],
+)
+def test_a_bad_step_is_refused_with_its_number(old: str, new: str, told: str):
+    with pytest.raises(RecipeError, match=told):
+        read(YAML.replace(old, new))
+
+
+def test_an_empty_route_is_refused_where_it_is_written_down():
+    text = YAML[: YAML.index("route:")] + "route: []\n"
+    with pytest.raises(RecipeError, match=r"r.yaml:\d+: route: the route is empty: step 0 is missing"):
+        read(text)
+
+
+def test_a_cycle_longer_than_the_cache_is_refused_with_the_steps_number():
+    content: dict[str, Any] = {"kind": "llm", "sources": [{"name": "a", "model": "x"}], "method": "passthrough"}
+    route = [{"source": "a", "layer": index % 4} for index in range(MAX_STEPS + 1)]
+    with pytest.raises(ValidationError, match=rf"step {MAX_STEPS} \(a 0\) lies beyond the KV cache"):
+        Recipe.model_validate(content | {"route": route})
+    assert len(Recipe.model_validate(content | {"route": route[:-1]}).route) == MAX_STEPS
+
+
+def test_a_step_needs_a_finite_scale_when_made_in_python_too():
+    with pytest.raises(ValidationError, match="loses the stream"):
+        Step(source="a", layer=0, scale=math.nan)

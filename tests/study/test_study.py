@@ -1,0 +1,271 @@
+"""The study loop with a known function in place of models; the whole thing on models: test_evolution."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import read_recipe
+from evovlm.search import SEARCHERS, Searcher, SearchSettings, make_searcher
+from evovlm.search.space.data_flow import data_flow
+from evovlm.search.space.parameters import Gene, genes_of, search_settings
+from evovlm.study import log as study_log
+from evovlm.study.log import Trial
+from evovlm.study.study import Study
+from evovlm.system import files
+from evovlm.system.errors import StudyError
+from tests.known import Known
+
+RECIPE = Recipe.model_validate(
+    {
+        "kind": "llm",
+        "base": {"model": "org/base"},
+        "sources": [{"name": "ja", "model": "org/ja"}, {"name": "math", "model": "org/math"}],
+        "method": "dare_ties",
+        "search": {"weight": [0.0, 1.0], "density": [0.1, 1.0]},
+    }
+)
+GENES: tuple[Gene, ...] = genes_of(RECIPE, 4)
+ITEMS = ("one", "two")
+
+
+def peak(recipe: Recipe) -> Known:
+    weight = recipe.of("ja").weight
+    assert isinstance(weight, float)
+    return Known(100.0 - (weight - 0.8) ** 2)
+
+
+def header(**changes: Any) -> dict[str, Any]:
+    return {
+        "recipe": RECIPE.model_dump(mode="json", by_alias=True),
+        "genes": [gene.name for gene in GENES],
+        "search": {},
+        "items": {"ids": list(ITEMS)},
+        "versions": {"evovlm": "0"},
+    } | changes
+
+
+def searcher(seed: int = 0) -> Searcher:
+    return make_searcher("cmaes", SearchSettings(len(GENES), None, 0.5, 1 / 6, seed))
+
+
+def run(folder: Path, trials: int, evaluate: Any = peak, seed: int = 0) -> Study:
+    study = Study.open(folder, RECIPE, GENES, header())
+    study.run(searcher(seed), evaluate, trials, lambda trial: None)
+    return study
+
+
+def logged(folder: Path) -> bytes:
+    return (folder / study_log.TRIALS).read_bytes()
+
+
+def test_a_search_gets_better_and_its_best_recipe_is_on_disk(tmp_path: Path):
+    study = run(tmp_path / "s", 80)
+    first = max(trial.score or 0.0 for trial in study.trials[:8])
+    best = study.best()
+    assert best.score is not None
+    assert best.score > first
+    assert read_recipe(tmp_path / "s" / study_log.BEST) == study.candidate(best.genome)
+
+
+class Killed(BaseException):
+    """As abrupt as a signal, for a process that must live on."""
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 8, 19, 23])
+def test_a_search_cut_off_anywhere_ends_with_the_same_log(tmp_path: Path, at: int):
+    run(tmp_path / "whole", 24)
+    calls = 0
+
+    def die(recipe: Recipe) -> Known:
+        nonlocal calls
+        if calls == at:
+            raise Killed
+        calls += 1
+        return peak(recipe)
+
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", 24, die)
+    run(tmp_path / "cut", 24)
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+ROUTES = Recipe.model_validate(
+    {
+        "kind": "llm",
+        "sources": [{"name": "ja", "model": "org/ja"}, {"name": "math", "model": "org/math"}],
+        "owner": "ja",
+        "method": "passthrough",
+        "search": {"route": {"repeats": 2}, "population": 6, "switch": 12},
+    }
+)
+
+
+@dataclass(frozen=True)
+class KnownTwice(Known):
+    """An evaluation with two objectives."""
+
+    depth: float = 0.0
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return (self.score, self.depth)
+
+
+def search_routes(folder: Path, algorithm: str, trials: int, kill_at: int | None = None) -> None:
+    """Routes of about five layers, most of them `math`; the process kills itself before it scores trial `kill_at`."""
+    space = data_flow(ROUTES, {"ja": 3, "math": 3})
+    assert ROUTES.search is not None
+    search = ROUTES.search.model_copy(
+        update={"algorithm": algorithm, "objectives": ("layers",) if algorithm == "nsga2" else ()}
+    )
+
+    def express(recipe: Recipe, genes: Any, genome: Any) -> Recipe:
+        return space.express(recipe, genome)
+
+    def evaluate(recipe: Recipe) -> Known:
+        if len(study.trials) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not recipe.route:
+            raise ValueError("the route is empty")
+        maths = sum(step.source == "math" for step in recipe.route)
+        score = maths - abs(len(recipe.route) - 5) - sum((step.scale - 0.9) ** 2 for step in recipe.route)
+        return KnownTwice(score, depth=-float(len(recipe.route))) if algorithm == "nsga2" else Known(score)
+
+    study = Study.open(folder, ROUTES, space.genes, header(genes=[gene.name for gene in space.genes]), express)
+    searcher = make_searcher(algorithm, search_settings(search, space.genes, space))
+    study.run(searcher, evaluate, trials, lambda trial: None)
+
+
+@pytest.mark.parametrize("algorithm", sorted(SEARCHERS))
+def test_every_searcher_goes_on_bit_for_bit_after_sigkill(tmp_path: Path, algorithm: str):
+    search_routes(tmp_path / "whole", algorithm, 33)
+    for kill_at in (9, 21):  # within a generation; of two stages, in either
+        child = os.fork()
+        if child == 0:
+            search_routes(tmp_path / "killed", algorithm, 33, kill_at)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert logged(tmp_path / "killed").count(b"\n") == kill_at
+    search_routes(tmp_path / "killed", algorithm, 33)
+    assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
+
+
+def test_a_torn_line_is_made_again(tmp_path: Path):
+    run(tmp_path / "whole", 16)
+    run(tmp_path / "cut", 10)
+    path = tmp_path / "cut" / study_log.TRIALS
+    path.write_bytes(path.read_bytes()[:-30])
+    run(tmp_path / "cut", 16)
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+def test_a_study_can_be_prolonged(tmp_path: Path):
+    run(tmp_path / "long", 24)
+    run(tmp_path / "short", 11)
+    run(tmp_path / "short", 24)
+    assert logged(tmp_path / "short") == logged(tmp_path / "long")
+
+
+def test_nothing_is_evaluated_twice(tmp_path: Path):
+    run(tmp_path / "s", 10)
+
+    def never(recipe: Recipe) -> Known:
+        raise AssertionError("evaluated again")
+
+    assert len(run(tmp_path / "s", 10, never).trials) == 10
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        FloatingPointError("NaN"),
+        ValueError("every answer is empty"),
+        RuntimeError("out of memory"),
+        MemoryError("none"),
+    ],
+)
+def test_a_failing_candidate_is_logged_and_cannot_win(tmp_path: Path, fault: Exception):
+    def sometimes(recipe: Recipe) -> Known:
+        if peak(recipe).score > 99.95:
+            raise fault
+        return peak(recipe)
+
+    study = run(tmp_path / "s", 40, sometimes)
+    failed = [trial for trial in study.trials if trial.error]
+    assert failed
+    assert all(type(fault).__name__ in (trial.error or "") and trial.score is None for trial in failed)
+    assert study.best().score is not None
+    assert (study.best().score or 0.0) <= 99.95
+
+
+def test_a_score_that_is_not_finite_is_a_failure(tmp_path: Path):
+    calls = iter(range(100))
+    study = run(tmp_path / "s", 16, lambda recipe: Known(float("nan")) if next(calls) % 2 else peak(recipe))
+    assert [trial.error is not None for trial in study.trials] == [bool(index % 2) for index in range(16)]
+
+
+def test_a_programming_error_is_not_swallowed(tmp_path: Path):
+    def broken(recipe: Recipe) -> Known:
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError):
+        run(tmp_path / "s", 8, broken)
+
+
+def test_a_generation_in_which_all_fail_ends_the_study_with_the_reason(tmp_path: Path):
+    def fail(recipe: Recipe) -> Known:
+        raise RuntimeError("no kernel for this device")
+
+    with pytest.raises(StudyError, match="no kernel for this device"):
+        run(tmp_path / "s", 30, fail)
+
+
+@pytest.mark.parametrize("key", ["recipe", "genes", "search", "items"])
+def test_a_study_of_something_else_is_not_resumed(tmp_path: Path, key: str):
+    run(tmp_path / "s", 4)
+    other = header(**{key: {"ids": ["other"]}})
+    with pytest.raises(StudyError, match=rf"another `{key}[.`].*; now .*\); resume"):
+        Study.open(tmp_path / "s", RECIPE, GENES, other)
+
+
+def test_another_seed_is_noticed_by_its_genomes(tmp_path: Path):
+    run(tmp_path / "s", 4)
+    with pytest.raises(StudyError, match="trial 0 has another genome"):
+        run(tmp_path / "s", 8, seed=1)
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    with pytest.raises(StudyError, match="exists and is not a study"):
+        run(tmp_path / "photos", 4)
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def test_finalists_are_the_best_trials_without_twins(tmp_path: Path):
+    study = run(tmp_path / "s", 30)
+    finalists = list(study.finalists(5))
+    scores = [trial.score for trial in finalists]
+    assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
+    assert len({trial.genome for trial in finalists}) == 5
+    assert finalists[0] == study.best()
+
+
+def test_changed_versions_are_noted_on_resume(tmp_path: Path):
+    run(tmp_path / "s", 4)
+    Study.open(tmp_path / "s", RECIPE, GENES, header(versions={"evovlm": "1"}))
+    events = list(files.read_rows(tmp_path / "s" / study_log.EVENTS))
+    assert [event["event"] for event in events] == ["started", "resumed"]
+    assert events[1]["changed_versions"] == {"evovlm": "1"}
+
+
+def test_the_watcher_sees_every_new_trial_once(tmp_path: Path):
+    seen: list[Trial] = []
+    study = Study.open(tmp_path / "s", RECIPE, GENES, header())
+    study.run(searcher(), peak, 9, seen.append)
+    assert seen == study.trials
