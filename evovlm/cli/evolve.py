@@ -95,17 +95,17 @@ def evolve(
     keeping = Keeping(sources_in, eight_bit)
     refuse_cpu(keeping, device)
     settings = EvolveSettings(
-        trials,
-        items,
-        seed,
-        judged,
-        device,
-        checkpoint,
-        download,
-        rivals,
-        pool,
-        racing,
-        keep_diverse,
+        trials=trials,
+        items=items,
+        seed=seed,
+        judged=judged,
+        device=device,
+        checkpoint=checkpoint,
+        download=download,
+        rivals=rivals,
+        workers=pool,
+        race=racing,
+        keep_diverse=keep_diverse,
         keeping=keeping,
         profile=profile,
     )

@@ -31,7 +31,7 @@ from evovlm.tasks import Item, Task
 from evovlm.tasks.item_sets import ItemSets, read_item_sets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvolveSettings:
     """What the command line may override, and where things run."""
 
