@@ -56,7 +56,7 @@ def state_line(study: StudyData, searches: Searches, language: Language) -> str:
         )
     elif failure is not None:
         style, text = "failed", say("state_failed", language, reference=failure)
-    elif study.result is not None and study.result.get("trials") == done:
+    elif study.result is not None and study.result.trials == done:
         style, text = "done", say("state_done", language, done=done)
     else:
         style, text = "stopped", say("state_stopped", language, done=done)
@@ -82,22 +82,21 @@ def held_out_table(study: StudyData, language: Language) -> str:
     """Sources, evolved and controls on the held-out items; nothing before the search has ended."""
     if study.result is None:
         return ""
-    held = study.result["held_out"]
-    cells = [(name, cell) for name, cell in held["sources"].items()]
-    cells.append((say("evolved", language), held["evolved"]))
-    cells += [(_control(name, language), cell) for name, cell in held["controls"].items()]
+    held = study.result.held_out
+    cells = [*held.sources.items(), (say("evolved", language), held.evolved)]
+    cells += [(_control(name, language), cell) for name, cell in held.controls.items()]
     rows = ""
     for name, cell in cells:
-        low, high = cell["ci95"]
-        style = ' class="evolved"' if cell is held["evolved"] else ""
+        low, high = cell.ci95
+        style = ' class="evolved"' if cell is held.evolved else ""
         rows += (
-            f"<tr{style}><th scope=row>{escape(name)}</th><td>{cell['score']:.1f}</td>"
-            f"<td>{low:.1f} – {high:.1f}</td><td>{cell['exact']:.0%}</td></tr>"
+            f"<tr{style}><th scope=row>{escape(name)}</th><td>{cell.score:.1f}</td>"
+            f"<td>{low:.1f} – {high:.1f}</td><td>{cell.exact:.0%}</td></tr>"
         )
     head = "".join(
         f"<th scope=col>{escape(say(key, language))}</th>" for key in ("model", "score", "interval", "exact")
     )
-    caption = escape(f"{say('held_out', language)} ({held['evolved']['items']})")
+    caption = escape(f"{say('held_out', language)} ({held.evolved.items})")
     return f'<div class="scroll"><table class="held"><caption>{caption}</caption><tr>{head}</tr>{rows}</table></div>'
 
 

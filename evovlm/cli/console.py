@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +22,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from evovlm.study.result import Cell, Profile, Result
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -124,20 +127,20 @@ class JsonWatch:
         print(json.dumps({"step": text, **figures}, ensure_ascii=False), flush=True)
 
 
-def held_out_table(result: Mapping[str, Any]) -> Table:
+def held_out_table(result: Result) -> Table:
     """The judged table of a study: sources, evolved, controls."""
     from evovlm.report.words import control_name  # with the report's libraries, which other commands do not need
 
-    held = result["held_out"]
-    items = held["evolved"]["items"]
-    table = Table(title=f"Held-out {result['data']['test']}: {items} items, seed {result['seed']}, 95 % intervals")
+    held = result.held_out
+    items = held.evolved.items
+    table = Table(title=f"Held-out {result.data.test}: {items} items, seed {result.seed}, 95 % intervals")
     for name, justify in (("model", "left"), ("score", "right"), ("95 %", "right"), ("exact", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     table.add_column("evolved minus this", justify="right")
-    for name, cell in held["sources"].items():
+    for name, cell in held.sources.items():
         _row(table, f"source {name}", cell)
-    _row(table, "[bold]evolved[/bold]", held["evolved"], last=True)
-    for name, cell in held["controls"].items():
+    _row(table, "[bold]evolved[/bold]", held.evolved, last=True)
+    for name, cell in held.controls.items():
         _row(table, control_name(name), cell)
     return table
 
@@ -199,32 +202,31 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.1f} GB"
 
 
-def _row(table: Table, name: str, cell: Mapping[str, Any], *, last: bool = False) -> None:
-    low, high = cell["ci95"]
-    versus = cell["versus_evolved"]
-    difference = "" if last else f"{versus['mean']:+.1f} [{versus['ci95'][0]:+.1f}, {versus['ci95'][1]:+.1f}]"
-    if not last and versus["ci95"][0] <= 0 <= versus["ci95"][1]:
-        difference += " n.s."
-    table.add_row(name, f"{cell['score']:.2f}", f"{low:.1f} to {high:.1f}", f"{cell['exact']:.1%}", difference)
+def _row(table: Table, name: str, cell: Cell, *, last: bool = False) -> None:
+    low, high = cell.ci95
+    difference, versus = "", cell.versus_evolved
+    if versus is not None and not last:
+        difference = f"{versus.mean:+.1f} [{versus.ci95[0]:+.1f}, {versus.ci95[1]:+.1f}]"
+        difference += "" if versus.certain else " n.s."
+    table.add_row(name, f"{cell.score:.2f}", f"{low:.1f} to {high:.1f}", f"{cell.exact:.1%}", difference)
 
 
-def profile_table(profile: Mapping[str, Any]) -> Table:
+def profile_table(profile: Profile) -> Table:
     """Median seconds of each phase of a candidate, and how many times the machine's floor that is."""
-    rates = profile["rates"]
+    rates = profile.rates
     title = (
-        f"Seconds a candidate, median of {profile['trials']} trials"
-        f" (copies {rates['copy'] / 1e9:,.0f} GB/s, multiplies {rates['matrix'] / 1e12:,.2f} TFLOP/s {rates['dtype']})"
+        f"Seconds a candidate, median of {profile.trials} trials"
+        f" (copies {rates.copied / 1e9:,.0f} GB/s, multiplies {rates.matrix / 1e12:,.2f} TFLOP/s {rates.dtype})"
     )
     table = Table(title=title)
     for column in ("phase", "seconds", "floor", "times the floor"):
         table.add_column(column, justify="left" if column == "phase" else "right")
-    for phase, row in profile["phases"].items():
-        floor, ratio = row["floor"], row["ratio"]
+    for phase, row in profile.phases.items():
         table.add_row(
             phase,
-            _short(row["seconds"]),
-            "" if floor is None else _short(floor),
-            "" if ratio is None else f"{ratio:.2f}",
+            _short(row.seconds),
+            "" if row.floor is None else _short(row.floor),
+            "" if row.ratio is None else f"{row.ratio:.2f}",
         )
     return table
 

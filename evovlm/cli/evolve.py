@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from evovlm.system.errors import UserError
 if TYPE_CHECKING:
     from evovlm.evolution.plan import Plan
     from evovlm.recipe.schema import Stage
+    from evovlm.study.result import Result
     from evovlm.system.progress import Watch
 
 GENES_SHOWN = 60
@@ -121,7 +122,7 @@ def evolve(
         result = evolve_stages(loaded, recipe.parent, settings, out, watch)
     report = write_report(out)
     if as_json:
-        print(json.dumps({"result": result, "report": str(report)}, ensure_ascii=False))
+        print(json.dumps({"result": result.content(), "report": str(report)}, ensure_ascii=False))
     else:
         _print_result(out, result, report)
 
@@ -164,23 +165,24 @@ def _print_plan(plan: Plan) -> None:
     OUT.print("genes: " + ", ".join(shown) + (f" and {left} more" if left else ""))
 
 
-def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
+def _print_result(out: Path, result: Result, page: Path) -> None:
     from evovlm.cli.console import OUT, answers_table, held_out_table, profile_table, told_luck
     from evovlm.study import log as study_log
     from evovlm.system import files
 
     OUT.print(held_out_table(result))
     rows = list(files.read_rows(out / study_log.HELD_OUT_ANSWERS))
-    OUT.print(answers_table(rows, [*result["held_out"]["sources"], "evolved"]))
-    chosen = result["selection"]
-    OUT.print(
-        f"Winner: trial {chosen['trial']}, {chosen['search_score']:.2f} on the search items,"
-        f" {chosen['choice_score']:.2f} on fresh ones: {told_luck(chosen['luck'])}."
-    )
-    if "profile" in result:
-        OUT.print(profile_table(result["profile"]))
-    if "front" in result:
-        OUT.print(f"front       {len(result['front']['points'])} recipes in {out / study_log.FRONT}")
+    OUT.print(answers_table(rows, [*result.held_out.sources, "evolved"]))
+    chosen = result.selection
+    if chosen is not None:
+        OUT.print(
+            f"Winner: trial {chosen.trial}, {chosen.search_score:.2f} on the search items,"
+            f" {chosen.choice_score:.2f} on fresh ones: {told_luck(chosen.luck)}."
+        )
+    if result.profile is not None:
+        OUT.print(profile_table(result.profile))
+    if result.front is not None:
+        OUT.print(f"front       {len(result.front.points)} recipes in {out / study_log.FRONT}")
     if (out / study_log.ATLAS).exists():
         atlas = files.read_json(out / study_log.ATLAS)
         skills = " and ".join(atlas["axes"])
@@ -188,5 +190,5 @@ def _print_result(out: Path, result: dict[str, Any], page: Path) -> None:
     OUT.print(f"report      {page}")
     OUT.print(f"plot        {page.with_name('scores.svg')}")
     OUT.print(f"recipe      {out / study_log.BEST}")
-    if "checkpoint" in result:
-        OUT.print(f"checkpoint  {result['checkpoint']}")
+    if result.checkpoint is not None:
+        OUT.print(f"checkpoint  {result.checkpoint}")

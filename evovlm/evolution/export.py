@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.build import build_checkpoint, card_facts, output_tensors
 from evovlm.recipe.yaml_file import moved
+from evovlm.study.result import Result
 from evovlm.system.progress import Watch
 from evovlm.tasks import Item
 
 PICTURES = 12
 
 
-def write_winner(assembly: Assembly, out: Path, result: dict[str, Any], watch: Watch) -> Path:
+def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) -> Path:
     """The winner as an ordinary checkpoint below `out`; returns its folder.
 
     A winner that differs from the one that lies there gets a folder named by its digest. `result` goes on its card.
@@ -33,9 +33,39 @@ def write_winner(assembly: Assembly, out: Path, result: dict[str, Any], watch: W
         if folder.exists():
             return folder.resolve()
     watch.phase("checkpoint", len(output_tensors(assembly)))
-    facts = card_facts(assembly, held_out=result)
+    facts = card_facts(assembly, evaluation=evaluation_text(result))
     build_checkpoint(assembly, folder, facts=facts, progress=lambda done, total: watch.step(f"{done / total:.0%}"))
     return folder.resolve()
+
+
+def evaluation_text(result: Result) -> str:
+    """What a study measured, as Markdown for the model card: the held-out table, and the luck of the search."""
+    held_out, data = result.held_out, result.data
+    evolved, commit = held_out.evolved, result.versions.get("commit", "unknown")
+    lines = [
+        f"Held-out items of `{data.test or 'unknown'}` that no search has seen"
+        f" ({_known(evolved.items, 'unknown number of')} items, seed {_known(result.seed)},"
+        f" commit {commit}, {result.hardware or 'hardware unknown'}):",
+        "",
+        "| model | score | 95 % interval | exact |",
+        "|---|---|---|---|",
+    ]
+    named = [
+        *((f"source {name}", cell) for name, cell in held_out.sources.items()),
+        *((f"control {name}", cell) for name, cell in held_out.controls.items()),
+        ("**this model**", evolved),
+    ]
+    for name, cell in named:
+        low, high = cell.ci95
+        lines.append(f"| {name} | {cell.score:.2f} | {low:.2f} to {high:.2f} | {100 * cell.exact:.1f} % |")
+    chosen = result.selection
+    if chosen is not None:
+        lines += [
+            "",
+            f"On the items of its search it scored {chosen.search_score:.2f}, on fresh items"
+            f" {chosen.choice_score:.2f}: the best of many noisy scores is partly luck.",
+        ]
+    return "\n".join(lines)
 
 
 def save_pictures(folder: Path, items: Sequence[Item]) -> None:
@@ -45,3 +75,7 @@ def save_pictures(folder: Path, items: Sequence[Item]) -> None:
         path = folder / f"{item.id}.png"
         if item.image is not None and not path.exists():
             item.image().convert("RGB").save(path)
+
+
+def _known(value: int | None, otherwise: str = "unknown") -> str:
+    return otherwise if value is None else str(value)

@@ -13,6 +13,7 @@ from typing import Any
 
 from evovlm.evaluators.local import Evaluation
 from evovlm.study import log as study_log
+from evovlm.study.result import Cell, Difference, HeldOut
 from evovlm.system import files
 from evovlm.system.statistics import bootstrap, paired_difference
 from evovlm.tasks import Item
@@ -30,9 +31,7 @@ class Contestant:
     detail: Mapping[str, Any]
 
 
-def judge(
-    folder: Path, rows: Sequence[Contestant], items: Sequence[Item], *, seed: int, progress: Progress
-) -> dict[str, Any]:
+def judge(folder: Path, rows: Sequence[Contestant], items: Sequence[Item], *, seed: int, progress: Progress) -> HeldOut:
     """Evaluate every contestant and tabulate mean, exact share and 95 % bootstrap interval.
 
     Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not made
@@ -50,26 +49,25 @@ def judge(
             files.append_rows(path, _answer_rows(row, items, evaluation))
             known[key] = evaluation
         done[row.name] = known[key]
-    table: dict[str, Any] = {"sources": {}, "controls": {}}
-    for row in rows:
-        cell = _cell(done[row.name], done["evolved"], seed) | dict(row.detail)
-        if row.section == "evolved":
-            table["evolved"] = cell
-        else:
-            table[row.section][row.name] = cell
-    return table
+    cells = {row.name: _cell(row, done[row.name], done["evolved"], seed) for row in rows}
+    return HeldOut(
+        sources={row.name: cells[row.name] for row in rows if row.section == "sources"},
+        controls={row.name: cells[row.name] for row in rows if row.section == "controls"},
+        evolved=cells["evolved"],
+    )
 
 
-def _cell(evaluation: Evaluation, evolved: Evaluation, seed: int) -> dict[str, Any]:
+def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int) -> Cell:
     interval = bootstrap(evaluation.scores, seed=seed)
     difference = paired_difference(evolved.scores, evaluation.scores, seed=seed)
-    return {
-        "score": evaluation.score,
-        "exact": evaluation.exact_share,
-        "ci95": [interval.low, interval.high],
-        "items": len(evaluation.scores),
-        "versus_evolved": {"mean": difference.mean, "ci95": [difference.low, difference.high]},
-    }
+    return Cell(
+        score=evaluation.score,
+        exact=evaluation.exact_share,
+        ci95=(interval.low, interval.high),
+        items=len(evaluation.scores),
+        versus_evolved=Difference(mean=difference.mean, ci95=(difference.low, difference.high)),
+        **row.detail,
+    )
 
 
 def _key(row: Contestant) -> str:

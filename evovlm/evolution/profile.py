@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from evovlm.study.log import Trial
+from evovlm.study.result import MachineRates, Phase, Profile
 from evovlm.system.roofline import Rates
 
 
-def profile_of(trials: Sequence[Trial], rates: Rates, floors: Mapping[str, float]) -> dict[str, Any]:
+def profile_of(trials: Sequence[Trial], rates: Rates, floors: Mapping[str, float]) -> Profile:
     """Median seconds of each phase over the trials that were evaluated; floors in seconds where they are known.
 
     The first trial is left out where there are others: it makes what serves all of them.
     """
     timed = [trial.seconds for trial in trials if trial.seconds]
     timed = timed[1:] or timed
-    phases: dict[str, dict[str, float | None]] = {}
+    phases: dict[str, Phase] = {}
     for phase in dict.fromkeys(name for seconds in timed for name in seconds):
         median = statistics.median(seconds[phase] for seconds in timed if phase in seconds)
         floor = floors.get(phase)
-        phases[phase] = {"seconds": median, "floor": floor, "ratio": median / floor if floor else None}
-    return {"trials": len(timed), "rates": rates.as_dict(), "phases": phases}
+        phases[phase] = Phase(seconds=median, floor=floor, ratio=median / floor if floor else None)
+    return Profile(trials=len(timed), rates=MachineRates.model_validate(rates.as_dict()), phases=phases)

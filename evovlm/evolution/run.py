@@ -5,12 +5,10 @@ Puts study, evaluator and table together; knows no command line. Progress goes t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -39,8 +37,8 @@ from evovlm.study import log as study_log
 from evovlm.study.lock import hold
 from evovlm.study.log import Trial
 from evovlm.study.pareto_front import write_front
+from evovlm.study.result import AtlasSummary, JudgedData, Result, read_result, write_result
 from evovlm.study.study import Study
-from evovlm.system import files
 from evovlm.system.progress import Watch
 from evovlm.system.roofline import measure_rates
 from evovlm.system.version import hardware, versions
@@ -48,7 +46,7 @@ from evovlm.tasks import Item
 from evovlm.tasks.item_sets import data_of
 
 
-def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
+def evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     """Search, choose, judge; `out` is the study's folder. Returns what stands in its `result.json`.
 
     Called again with the same plan it goes on where it was, and does nothing twice. Raises StudyError where another
@@ -58,7 +56,7 @@ def evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         return _evolve(plan, out, watch)
 
 
-def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
+def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     started = time.perf_counter()
     study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
     finished = _finished(out, study, plan)
@@ -78,29 +76,36 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> dict[str, Any]:
         rows += _rivals(plan, out, evaluator, choice, watch)
     table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
     save_pictures(out / "images", others["test"])
-    result: dict[str, Any] = {
-        "digest": winner.digest(),
-        "task": plan.task.name,
-        "data": vars(data_of(plan.recipe)) | {"search_items": len(plan.search_items), "left_out": plan.sets.left_out},
-        "trials": len(study.trials),
-        "selection": selection,
-        "held_out": table,
-        "seed": search.seed,
-        "versions": versions(),
-        "hardware": hardware(plan.settings.device),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+    result = Result(
+        digest=winner.digest(),
+        task=plan.task.name,
+        data=_judged_data(plan),
+        trials=len(study.trials),
+        selection=selection,
+        held_out=table,
+        seed=search.seed,
+        versions=versions(),
+        hardware=hardware(plan.settings.device),
+        seconds=round(time.perf_counter() - started, 1),
+    )
+    more: dict[str, object] = {}
     if front is not None:
-        result["front"] = front
+        more["front"] = front
     if plan.settings.profile:
         rates = measure_rates(torch.device(plan.settings.device))
-        result["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, len(plan.search_items)))
+        more["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, len(plan.search_items)))
     if atlas is not None:
-        result["atlas"] = {key: value for key, value in atlas.items() if key != "cells"}
+        more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
     if plan.settings.checkpoint:
-        result["checkpoint"] = str(write_winner(with_recipe(plan.assembly, winner), out, result, watch))
-    files.write_json(out / study_log.RESULT, result)
+        more["checkpoint"] = str(write_winner(with_recipe(plan.assembly, winner), out, result, watch))
+    result = result.model_copy(update=more)
+    write_result(out, result)
     return result
+
+
+def _judged_data(plan: Plan) -> JudgedData:
+    data = data_of(plan.recipe).model_dump()
+    return JudgedData(**data, search_items=len(plan.search_items), left_out=plan.sets.left_out)
 
 
 def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: Sequence[Item], watch: Watch) -> list[Contestant]:
@@ -158,21 +163,20 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     return evaluator
 
 
-def _finished(out: Path, study: Study, plan: Plan) -> dict[str, Any] | None:
+def _finished(out: Path, study: Study, plan: Plan) -> Result | None:
     """The result of a study that has nothing left to do."""
-    path = out / study_log.RESULT
-    if len(study.trials) < plan.trials or not path.exists():
+    if len(study.trials) < plan.trials:
         return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if result["trials"] != len(study.trials):
+    result = read_result(out)
+    if result is None or result.trials != len(study.trials):
         return None
     if plan.settings.keep_diverse and not finished_atlas(study):
         return None
-    if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result["held_out"]["controls"]):
+    if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result.held_out.controls):
         return None
-    if plan.settings.profile and "profile" not in result:
+    if plan.settings.profile and result.profile is None:
         return None
-    return None if plan.settings.checkpoint and not Path(result.get("checkpoint", "")).is_dir() else result
+    return None if plan.settings.checkpoint and not Path(result.checkpoint or "").is_dir() else result
 
 
 def _tell(watch: Watch, trial: Trial) -> None:

@@ -6,11 +6,11 @@ Knows studies and evaluators; no plans and no held-out table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.recipe.schema import Recipe
 from evovlm.study import log as study_log
+from evovlm.study.result import Finalist, Selection
 from evovlm.study.study import Study
 from evovlm.system.errors import CANDIDATE_FAULTS, UserError
 from evovlm.system.progress import Watch
@@ -21,7 +21,7 @@ FINALISTS = 10
 
 def choose_winner(
     study: Study, evaluator: LocalEvaluator, items: Sequence[Item], watch: Watch
-) -> tuple[Recipe, dict[str, Any]]:
+) -> tuple[Recipe, Selection]:
     """Re-score the best candidates on items that the search has not seen; the best there wins.
 
     The best of many noisy scores is too good to be true (the winner's curse): `luck` is the fall of the winner's
@@ -41,12 +41,12 @@ def choose_winner(
     if not rescored:
         raise UserError(f"{study.folder}: no candidate stands up to fresh items; see {study_log.TRIALS}")
     score, trial = max(rescored, key=lambda pair: (pair[0], -pair[1].trial))
-    selection = {
-        "trial": trial.trial,
-        "search_score": trial.score,
-        "choice_score": score,
-        "luck": (trial.score or 0.0) - score,
-        "items": len(items),
-        "finalists": [{"trial": t.trial, "search_score": t.score, "choice_score": s} for s, t in rescored],
-    }
+    selection = Selection(
+        trial=trial.trial,
+        search_score=trial.score or 0.0,
+        choice_score=score,
+        luck=(trial.score or 0.0) - score,
+        items=len(items),
+        finalists=tuple(Finalist(trial=t.trial, search_score=t.score or 0.0, choice_score=s) for s, t in rescored),
+    )
     return study.candidate(trial.genome), selection

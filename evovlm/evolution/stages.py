@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
 from evovlm.evolution.run import evolve
@@ -18,6 +17,7 @@ from evovlm.merging.assembly import with_recipe
 from evovlm.merging.build import build_checkpoint
 from evovlm.recipe.schema import Recipe, Source
 from evovlm.study import log as study_log
+from evovlm.study.result import Finalist, Result
 from evovlm.system.errors import RecipeError
 from evovlm.system.progress import Watch
 
@@ -39,7 +39,7 @@ def plan_first(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
     return plan_evolution(recipe.model_copy(update={"then": None}), root, replace(settings, checkpoint=False))
 
 
-def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Path, watch: Watch) -> dict[str, Any]:
+def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Path, watch: Watch) -> Result:
     """Run all stages of a recipe in the folder `out`; returns what stands in its `result.json`.
 
     Called again, it goes on where it was, in either stage.
@@ -48,7 +48,8 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
     if recipe.then is None:
         return evolve(plan, out, watch)
     result = evolve(plan, out / FIRST, watch)
-    bred = breed(plan, out, result, recipe.then.winners, watch)
+    assert result.selection is not None
+    bred = breed(plan, out, result.selection.finalists, recipe.then.winners, watch)
     second = plan_evolution(second_stage(recipe, bred), root, settings)
     return evolve(second, out, watch)
 
@@ -74,20 +75,18 @@ def second_stage(recipe: Recipe, bred: Sequence[Source]) -> Recipe:
     )
 
 
-def breed(plan: Plan, out: Path, result: dict[str, Any], winners: int, watch: Watch) -> list[Source]:
+def breed(plan: Plan, out: Path, finalists: Sequence[Finalist], winners: int, watch: Watch) -> list[Source]:
     """Build the first stage's best candidates, by their scores on fresh items, as models of the pool."""
     trials = study_log.read_trials(out / FIRST)
-    finalists = sorted(
-        result["selection"]["finalists"], key=lambda finalist: (-finalist["choice_score"], finalist["trial"])
-    )
+    finalists = sorted(finalists, key=lambda finalist: (-finalist.choice_score, finalist.trial))
     watch.phase("pool", min(winners, len(finalists)))
     bred = []
     for number, finalist in enumerate(finalists[:winners], start=1):
-        winner = plan.express(plan.recipe, plan.genes, trials[finalist["trial"]].genome)
+        winner = plan.express(plan.recipe, plan.genes, trials[finalist.trial].genome)
         # Named by its digest: a prolonged first stage may choose another winner.
         folder = out / POOL / winner.digest()[:12]
         if not folder.exists():
             build_checkpoint(with_recipe(plan.assembly, winner), folder)
         bred.append(Source(name=f"ps{number}", model=os.path.relpath(folder.resolve(), plan.assembly.root.resolve())))
-        watch.step(f"trial {finalist['trial']}", score=finalist["choice_score"])
+        watch.step(f"trial {finalist.trial}", score=finalist.choice_score)
     return bred

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,8 +96,8 @@ def output_tensors(assembly: Assembly) -> list[TensorInfo]:
     return infos + [TensorInfo(job.key, job.shape, assembly.dtype) for job in assembly.jobs]
 
 
-def card_facts(assembly: Assembly, held_out: dict[str, Any] | None = None) -> CardFacts:
-    """What the model card tells of a build, beyond the recipe."""
+def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
+    """What the model card tells of a build, beyond the recipe; `evaluation`: what was measured, in Markdown."""
     models = {"base": assembly.base} if assembly.base is not None else {}
     models |= dict(assembly.sources)
     return CardFacts(
@@ -106,7 +105,7 @@ def card_facts(assembly: Assembly, held_out: dict[str, Any] | None = None) -> Ca
         digest=assembly.recipe.digest(),
         licences={name: licence_of(model.folder) for name, model in models.items()},
         warnings=tuple(f"{f.key}: {f.text}" for f in assembly.findings if f.level == "warning"),
-        held_out=held_out,
+        evaluation=evaluation,
     )
 
 

@@ -46,8 +46,8 @@ A merge has what its sources have, the bad with the good:
 class CardFacts:
     """What the caller knows beyond the recipe.
 
-    `licences`: by model label, `base` or a source's name; None where unknown. `held_out`: a study's result
-    (`result.json`), whose table and data the card shows. `languages`: ISO 639 codes.
+    `licences`: by model label, `base` or a source's name; None where unknown. `evaluation`: what was measured, in
+    Markdown; empty where nothing was. `languages`: ISO 639 codes.
     """
 
     digest: str
@@ -57,7 +57,7 @@ class CardFacts:
     architecture: str | None = None
     vocabulary: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    held_out: Mapping[str, Any] | None = None
+    evaluation: str = ""
 
 
 def model_card(recipe: Recipe, facts: CardFacts) -> str:
@@ -71,8 +71,8 @@ def model_card(recipe: Recipe, facts: CardFacts) -> str:
     ]
     if facts.vocabulary or facts.warnings:
         parts.append(f"## What did not fit exactly\n\n{_bullets((*facts.vocabulary, *facts.warnings))}\n")
-    if facts.held_out is not None:
-        parts.append(f"## Evaluation\n\n{_evaluation(facts.held_out)}\n")
+    if facts.evaluation:
+        parts.append(f"## Evaluation\n\n{facts.evaluation}\n")
     parts.append(f"## Limits\n\n{LIMITS}")
     return "\n".join(parts)
 
@@ -137,36 +137,6 @@ def _rebuild(recipe: Recipe) -> str:
         "```sh\nevovlm merge recipe.yaml OUT\n```\n\n"
         f"```yaml\n{recipe_text(recipe)}```"
     )
-
-
-def _evaluation(result: Mapping[str, Any]) -> str:
-    held_out = result["held_out"]
-    data, evolved = result.get("data", {}), held_out["evolved"]
-    commit = result.get("versions", {}).get("commit", "unknown")
-    lines = [
-        f"Held-out items of `{data.get('test', 'unknown')}` that no search has seen"
-        f" ({evolved.get('items', 'unknown number of')} items, seed {result.get('seed', 'unknown')},"
-        f" commit {commit}, {result.get('hardware', 'hardware unknown')}):",
-        "",
-        "| model | score | 95 % interval | exact |",
-        "|---|---|---|---|",
-    ]
-    named = [
-        *((f"source {name}", cell) for name, cell in held_out["sources"].items()),
-        *((f"control {name}", cell) for name, cell in held_out["controls"].items()),
-        ("**this model**", evolved),
-    ]
-    for name, cell in named:
-        low, high = cell["ci95"]
-        lines.append(f"| {name} | {cell['score']:.2f} | {low:.2f} to {high:.2f} | {100 * cell['exact']:.1f} % |")
-    chosen = result.get("selection")
-    if chosen:
-        lines += [
-            "",
-            f"On the items of its search it scored {chosen['search_score']:.2f}, on fresh items"
-            f" {chosen['choice_score']:.2f}: the best of many noisy scores is partly luck.",
-        ]
-    return "\n".join(lines)
 
 
 def _models(recipe: Recipe) -> Iterator[tuple[str, str, str | None]]:

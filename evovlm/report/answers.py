@@ -9,7 +9,6 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from evovlm.report.data import Row, StudyData
 from evovlm.report.sections import section
@@ -95,8 +94,7 @@ def _answers(models: Sequence[str], rows: Mapping[str, Row], study: StudyData) -
 
 
 def _controls(study: StudyData) -> list[str]:
-    held_out: dict[str, Any] = (study.result or {}).get("held_out", {})
-    return list(held_out.get("controls", {}))
+    return [] if study.result is None else list(study.result.held_out.controls)
 
 
 def _answer(row: Row) -> str:

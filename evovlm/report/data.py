@@ -5,7 +5,6 @@ Knows the study's files; no plots and no HTML. Files that a study in progress ha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from evovlm.recipe.schema import WHOLE, Recipe, value_at
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
+from evovlm.study.result import Result, read_result
 from evovlm.system import files
 from evovlm.system.errors import StudyError
 
@@ -42,7 +42,7 @@ class StudyData:
     winner: Recipe | None  # the best so far, or the one chosen at the end
     genes: tuple[GeneName, ...]
     trials: tuple[Trial, ...]
-    result: Row | None  # None: no held-out result yet
+    result: Result | None  # None: no held-out result yet
     events: tuple[Row, ...]
     answers: tuple[Row, ...]
     held_out_answers: tuple[Row, ...]
@@ -118,7 +118,7 @@ def read_study(folder: Path) -> StudyData:
         winner=read_recipe(best) if best.exists() else None,
         genes=tuple(_gene(name, recipe.source_names, folder) for name in header.get("genes", [])),
         trials=tuple(study_log.read_trials(folder)),
-        result=_read_result(folder / study_log.RESULT),
+        result=read_result(folder),
         events=tuple(files.read_rows(folder / study_log.EVENTS)),
         answers=tuple(files.read_rows(folder / study_log.ANSWERS)),
         held_out_answers=tuple(files.read_rows(folder / study_log.HELD_OUT_ANSWERS)),
@@ -172,14 +172,3 @@ def _gene(name: str, sources: Sequence[str], folder: Path) -> GeneName:
             if name.startswith(start):
                 return GeneName(source, parameter, name.removeprefix(start))
     raise StudyError(f"{folder / study_log.HEADER}: the gene {name!r} belongs to no source of the recipe")
-
-
-def _read_result(path: Path) -> Row | None:
-    if not path.exists():
-        return None
-    try:
-        content: Row = json.loads(path.read_text(encoding="utf-8"))
-        content["held_out"]["evolved"]["score"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path}: damaged ({error!r}); delete it and run `evovlm evolve` again") from None
-    return content

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
 
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import recipe_text
-from evovlm.report.data import Row, StudyData
+from evovlm.report.data import StudyData
 from evovlm.report.figures import Figure
 from evovlm.report.words import control_name, does_not_show, shows
 from evovlm.study.log import best_trial
+from evovlm.study.result import Cell, Result
 
 FAILURES_SHOWN = 20
 
@@ -26,7 +26,7 @@ def headline(study: StudyData) -> str:
         "method": f"{study.recipe.method}, {len(study.genes)} genes, {study.header['search']['algorithm']}",
         "trials": f"{len(study.trials)} ({len(study.failed)} failed)",
         "seed": str(study.header["search"].get("seed", "unknown")),
-        "hardware": str(_latest(study, "hardware")),
+        "hardware": str((study.result and study.result.hardware) or study.header.get("hardware", "unknown")),
         "versions": _versions(study),
     }
     parts = [_facts(facts)]
@@ -39,30 +39,30 @@ def headline(study: StudyData) -> str:
     return section("Result", "".join(parts))
 
 
-def held_out_table(result: Row) -> str:
+def held_out_table(result: Result) -> str:
     """Sources, controls and the evolved model with interval, exact share and difference."""
-    held_out = result["held_out"]
+    held_out = result.held_out
     rows = [
-        *((f"source {name}", cell, "") for name, cell in held_out["sources"].items()),
-        *((control_name(name), cell, "") for name, cell in held_out["controls"].items()),
-        ("evolved", held_out["evolved"], "evolved"),
+        *((f"source {name}", cell, "") for name, cell in held_out.sources.items()),
+        *((control_name(name), cell, "") for name, cell in held_out.controls.items()),
+        ("evolved", held_out.evolved, "evolved"),
     ]
-    top = max(float(cell["ci95"][1]) for _, cell, _ in rows) or 1.0
+    top = max(cell.ci95[1] for _, cell, _ in rows) or 1.0
     lines = [
         "<thead><tr><th scope=col>model</th><th scope=col class=num>score</th><th scope=col>95 % interval</th>"
         "<th scope=col class=num>exact</th><th scope=col class=num>evolved minus this</th></tr></thead><tbody>",
     ]
     for name, cell, style in rows:
-        low, high = cell["ci95"]
+        low, high = cell.ci95
         left, width = max(0.0, 100 * low / top), max(0.5, 100 * (high - max(low, 0)) / top)
         bar = f'<span class="bar" aria-hidden="true"><i style="left:{left:.1f}%;width:{width:.1f}%"></i></span>'
         lines.append(
-            f'<tr class="{style}"><th scope=row>{escape(name)}</th><td class=num>{cell["score"]:.2f}</td>'
-            f"<td>{low:.2f} to {high:.2f}{bar}</td><td class=num>{cell['exact']:.1%}</td>"
+            f'<tr class="{style}"><th scope=row>{escape(name)}</th><td class=num>{cell.score:.2f}</td>'
+            f"<td>{low:.2f} to {high:.2f}{bar}</td><td class=num>{cell.exact:.1%}</td>"
             f"<td class=num>{_versus(cell) if style != 'evolved' else ''}</td></tr>"
         )
     told = (
-        f"Held-out items: {result.get('data', {}).get('test', '')}, {held_out['evolved'].get('items', '')} items."
+        f"Held-out items: {result.data.test or ''}, {held_out.evolved.items or ''} items."
         " Intervals: 95 %, bootstrap over items."
     )
     return f'<p class="told">{escape(told)}</p><div class="scroll"><table>{"".join(lines)}</tbody></table></div>'
@@ -138,13 +138,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _versus(cell: Row) -> str:
-    versus = cell.get("versus_evolved")
+def _versus(cell: Cell) -> str:
+    versus = cell.versus_evolved
     if versus is None:
         return ""
-    low, high = versus["ci95"]
-    unsure = " <abbr title='not significant: the interval holds zero'>n.s.</abbr>" if low <= 0 <= high else ""
-    return f"{versus['mean']:+.2f} [{low:+.2f}, {high:+.2f}]{unsure}"
+    low, high = versus.ci95
+    unsure = "" if versus.certain else " <abbr title='not significant: the interval holds zero'>n.s.</abbr>"
+    return f"{versus.mean:+.2f} [{low:+.2f}, {high:+.2f}]{unsure}"
 
 
 def _item_facts(study: StudyData) -> str:
@@ -153,12 +153,8 @@ def _item_facts(study: StudyData) -> str:
     return ", ".join(named) or str(study.header["items"]["task"])
 
 
-def _latest(study: StudyData, key: str) -> Any:
-    return (study.result or {}).get(key) or study.header.get(key, "unknown")
-
-
 def _versions(study: StudyData) -> str:
-    versions = _latest(study, "versions")
+    versions = (study.result and study.result.versions) or study.header.get("versions", "unknown")
     return ", ".join(f"{name} {value}" for name, value in versions.items()) if isinstance(versions, dict) else ""
 
 

@@ -5,10 +5,9 @@ Knows the study's data; no HTML and no plots.
 
 from __future__ import annotations
 
-from typing import Any
-
-from evovlm.report.data import Row, StudyData
+from evovlm.report.data import StudyData
 from evovlm.study.log import best_trial
+from evovlm.study.result import Cell
 
 CONTROL_NAMES = {
     "average": "plain average of the sources",
@@ -38,26 +37,26 @@ def shows(study: StudyData) -> list[str]:
             f"So far the best of {len(study.trials)} candidates, trial {best.trial}, scored {best.score:.2f} on the"
             " search items. There is no held-out result yet, so this shows only that the search is under way."
         ]
-    held_out = study.result["held_out"]
-    evolved = held_out["evolved"]
-    low, high = evolved["ci95"]
+    held_out = study.result.held_out
+    evolved = held_out.evolved
+    low, high = evolved.ci95
     sentences = [
-        f"On {evolved.get('items', 'the')} held-out items, which neither search nor choice has seen, the evolved merge"
-        f" scored {evolved['score']:.2f} (95 % interval {low:.2f} to {high:.2f}), with {evolved['exact']:.1%} of the"
+        f"On {evolved.items or 'the'} held-out items, which neither search nor choice has seen, the evolved merge"
+        f" scored {evolved.score:.2f} (95 % interval {low:.2f} to {high:.2f}), with {evolved.exact:.1%} of the"
         " answers exact."
     ]
-    sources = held_out["sources"]
+    sources = held_out.sources
     if sources:
-        name = max(sources, key=lambda key: float(sources[key]["score"]))
+        name = max(sources, key=lambda key: sources[key].score)
         sentences.append(_against(f"the best source, {name}", sources[name]))
-    rivals = {key: cell for key, cell in held_out["controls"].items() if key != "shuffled_images"}
+    rivals = {key: cell for key, cell in held_out.controls.items() if key != "shuffled_images"}
     if rivals:
-        name = max(rivals, key=lambda key: float(rivals[key]["score"]))
+        name = max(rivals, key=lambda key: rivals[key].score)
         sentences.append(_against(f"the best control ({control_name(name)})", rivals[name]))
-    shuffled = held_out["controls"].get("shuffled_images")
-    if shuffled:
+    shuffled = held_out.controls.get("shuffled_images")
+    if shuffled is not None:
         sentences.append(
-            f"With each question beside another question's image it scores {shuffled['score']:.2f}: the rest of its"
+            f"With each question beside another question's image it scores {shuffled.score:.2f}: the rest of its"
             " score comes from seeing."
         )
     return sentences
@@ -67,9 +66,10 @@ def does_not_show(study: StudyData) -> list[str]:
     """Sentences on what may not be concluded, the winner's curse first."""
     sentences = [_curse(study)]
     if study.result is not None:
+        seed = "unknown" if study.result.seed is None else study.result.seed
         sentences.append(
             "What another seed of the search would give: the intervals tell how much the choice of test items matters,"
-            f" and this is one search, seed {study.result.get('seed', 'unknown')}."
+            f" and this is one search, seed {seed}."
         )
     data = study.header.get("data") or {}
     task = data.get("test", study.header.get("items", {}).get("task", "its task"))
@@ -84,11 +84,11 @@ def does_not_show(study: StudyData) -> list[str]:
     return sentences
 
 
-def _against(name: str, cell: Row) -> str:
-    versus: dict[str, Any] | None = cell.get("versus_evolved")
+def _against(name: str, cell: Cell) -> str:
+    versus = cell.versus_evolved
     if versus is None:
-        return f"Beside it, {name}, scored {cell['score']:.2f}."
-    mean, (low, high) = versus["mean"], versus["ci95"]
+        return f"Beside it, {name}, scored {cell.score:.2f}."
+    mean, (low, high) = versus.mean, versus.ci95
     text = f"It scored {mean:+.2f} points against {name} (95 % interval of the difference {low:+.2f} to {high:+.2f})"
     if low > 0:
         return text + ": better, beyond what the choice of items explains."
@@ -99,10 +99,10 @@ def _against(name: str, cell: Row) -> str:
 
 def _curse(study: StudyData) -> str:
     text = "That the best score of the search holds: the best of many noisy scores is partly luck (the winner's curse)."
-    chosen = (study.result or {}).get("selection")
-    if not chosen:
+    chosen = None if study.result is None else study.result.selection
+    if chosen is None:
         return text + " The scores over trials are such scores; wait for the held-out ones."
     return (
-        f"{text} The winner, trial {chosen['trial']}, scored {chosen['search_score']:.2f} on the search items and"
-        f" {chosen['choice_score']:.2f} on fresh ones ({-chosen['luck']:+.2f}). Trust only the held-out table."
+        f"{text} The winner, trial {chosen.trial}, scored {chosen.search_score:.2f} on the search items and"
+        f" {chosen.choice_score:.2f} on fresh ones ({-chosen.luck:+.2f}). Trust only the held-out table."
     )

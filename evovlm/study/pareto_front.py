@@ -6,16 +6,16 @@ Knows a study's trials and files; no models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search.pareto import front, hypervolumes
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
+from evovlm.study.result import Front, FrontPoint
 from evovlm.study.study import Study
 
 
-def write_front(study: Study, objectives: Sequence[str]) -> dict[str, Any]:
+def write_front(study: Study, objectives: Sequence[str]) -> Front:
     """Write `front/point-NN.yaml`, best score first, and return what `result.json` tells of them.
 
     Every objective is higher-is-better: layers and milliseconds are negative. `hypervolume`: after each generation,
@@ -29,10 +29,10 @@ def write_front(study: Study, objectives: Sequence[str]) -> dict[str, Any]:
         recipe = study.candidate(trial.genome)
         write_recipe(moved(recipe, study.root, folder), path)
         values = dict(zip(objectives, trial.values, strict=True))
-        points.append({"trial": trial.trial, "recipe": str(path.relative_to(study.folder)), "values": values})
+        points.append(FrontPoint(trial=trial.trial, recipe=str(path.relative_to(study.folder)), values=values))
     for stale in sorted(folder.glob("point-*.yaml"))[len(points) :]:
         stale.unlink()  # a study that was prolonged may have a shorter front
-    return {"objectives": list(objectives), "points": points, "hypervolume": growth(study.trials)}
+    return Front(objectives=tuple(objectives), points=tuple(points), hypervolume=tuple(growth(study.trials)))
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from evovlm.merging.build import build_checkpoint
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.report import write_report
 from evovlm.search.race import RaceSettings
+from evovlm.study.result import Result
 from evovlm.system.errors import RecipeError
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -25,7 +25,7 @@ class Silent:
     def step(self, text: str, **figures: float | None) -> None: ...
 
 
-def bred(out: Path, trials: int) -> dict[str, Any]:
+def bred(out: Path, trials: int) -> Result:
     settings = EvolveSettings(trials=trials, items=20, judged=6, keep_diverse=True)
     return evolve(plan_evolution(read_recipe(RECIPES / "zoo-llm.yaml"), RECIPES, settings), out, Silent())
 

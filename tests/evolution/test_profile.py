@@ -6,6 +6,7 @@ import torch
 from evovlm.evolution.profile import profile_of
 from evovlm.merging.live.choose import Keeping, refuse_cpu
 from evovlm.study.log import Trial
+from evovlm.study.result import Phase
 from evovlm.system.errors import RecipeError
 from evovlm.system.roofline import Rates, measure_rates
 
@@ -34,9 +35,10 @@ def test_the_first_trial_sets_up_and_is_left_out():
         trial(3),
     ]
     profile = profile_of(trials, RATES, {"merge": 0.5})
-    assert profile["trials"] == 2
-    assert profile["phases"]["merge"] == {"seconds": 2.0, "floor": 0.5, "ratio": 4.0}
-    assert profile["phases"]["answer"] == {"seconds": 5.0, "floor": None, "ratio": None}
+    assert profile.trials == 2
+    assert profile.phases["merge"] == Phase(seconds=2.0, floor=0.5, ratio=4.0)
+    assert profile.phases["answer"] == Phase(seconds=5.0, floor=None, ratio=None)
+    assert profile.rates.copied == 1e9
 
 
 def test_rates_are_measured_here():

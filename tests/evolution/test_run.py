@@ -228,7 +228,7 @@ def test_a_finished_study_does_nothing_twice(whole: Path):
         read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, EvolveSettings(trials=10, items=12, judged=24, checkpoint=True)
     )
     result = evolve(plan, whole, Silent())
-    assert result == json.loads((whole / "result.json").read_text(encoding="utf-8"))
+    assert result.content() == json.loads((whole / "result.json").read_text(encoding="utf-8"))
     after = {path: path.stat().st_mtime_ns for path in whole.iterdir() if path.name != study_log.EVENTS}
     assert after == before
 

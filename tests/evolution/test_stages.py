@@ -49,7 +49,7 @@ def both() -> Recipe:
 
 
 def run(recipe: Recipe, out: Path, watch: Any = None, settings: EvolveSettings = SMALL) -> dict[str, Any]:
-    return evolve_stages(recipe, RECIPES, settings, out, watch or KillAfter(99, 0))
+    return evolve_stages(recipe, RECIPES, settings, out, watch or KillAfter(99, 0)).content()
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

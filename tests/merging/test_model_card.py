@@ -86,19 +86,6 @@ def test_inherited_limits_are_told():
         assert word in text
 
 
-def test_a_held_out_table_is_shown_with_the_luck_of_the_search():
-    cell = {"score": 51.254, "exact": 0.25, "ci95": [49.0, 53.5], "items": 600}
-    result = {
-        "held_out": {"sources": {"ja": cell | {"score": 12.0}}, "controls": {}, "evolved": cell},
-        "data": {"test": "zoo-vqa:test"},
-        "seed": 3,
-        "hardware": "a laptop, 2 cores",
-        "selection": {"search_score": 55.5, "choice_score": 52.2},
-    }
-    text = card(held_out=result)
-    assert "| **this model** | 51.25 | 49.00 to 53.50 | 25.0 % |" in text
-    assert "| source ja | 12.00 |" in text
-    assert "zoo-vqa:test" in text
-    assert "a laptop, 2 cores" in text
-    assert "scored 55.50, on fresh items 52.20" in text
+def test_what_was_measured_is_a_section_of_its_own():
+    assert "## Evaluation\n\n| this model | 51.25 |\n" in card(evaluation="| this model | 51.25 |")
     assert "## Evaluation" not in card()

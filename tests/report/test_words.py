@@ -4,13 +4,14 @@ from typing import Any
 
 from evovlm.report.data import StudyData, read_study
 from evovlm.report.words import does_not_show, shows
+from evovlm.study.result import Cell
 from tests.report.study_folder import cell, make_study
 
 
 def with_source(study: StudyData, found: dict[str, Any]) -> StudyData:
     assert study.result is not None
-    held_out = study.result["held_out"] | {"sources": {"ja": found}}
-    return replace(study, result=study.result | {"held_out": held_out})
+    held_out = study.result.held_out.model_copy(update={"sources": {"ja": Cell.model_validate(found)}})
+    return replace(study, result=study.result.model_copy(update={"held_out": held_out}))
 
 
 def test_a_difference_is_claimed_only_where_its_interval_leaves_zero_out(study: Path):

@@ -26,6 +26,7 @@ from evovlm.evolution.stages import breed, second_stage
 from evovlm.models.zoo_models import FOLDER, MANIFEST, file_digest
 from evovlm.recipe.schema import Recipe
 from evovlm.study import log as study_log
+from evovlm.study.result import Selection
 from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.version import commit, hardware, versions
@@ -112,12 +113,12 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
         plan = plan_evolution(first, root, settings)
         study, _, selection = _search(plan, folder / study_log.STAGES[0], arm.judged)
         curve += [trial.score for trial in study.trials]
-        bred = breed(plan, folder, {"selection": selection}, arm.recipe.then.winners, Silent())
+        bred = breed(plan, folder, selection.finalists, arm.recipe.then.winners, Silent())
         first = second_stage(arm.recipe, bred)
     plan = plan_evolution(first, root, settings)
     study, evaluator, selection = _search(plan, folder, arm.judged)
     curve += [trial.score for trial in study.trials]
-    winner = study.candidate(study.trials[selection["trial"]].genome)
+    winner = study.candidate(study.trials[selection.trial].genome)
     result = {
         "study": arm.study,
         "arm": arm.name,
@@ -125,7 +126,7 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
         "zoo": zoo_digest(),
         "commit": commit(),
         "curve": curve,
-        "genome": study.trials[selection["trial"]].genome,
+        "genome": study.trials[selection.trial].genome,
         "genes": [gene.name for gene in plan.genes],
         "route": [step.model_dump() for step in winner.route],
         "parameters": {name: winner.of(name).model_dump() for name in winner.source_names},
@@ -140,7 +141,7 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
     return result
 
 
-def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluator, dict[str, Any]]:
+def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluator, Selection]:
     """Search and choice of one stage."""
     study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express)
     search = plan.recipe.search

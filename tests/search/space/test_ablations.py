@@ -40,13 +40,13 @@ def test_rivals_are_searched_once_with_the_same_number_of_trials(tmp_path: Path)
     settings = EvolveSettings(trials=4, items=6, judged=8)
     recipe = read_recipe(RECIPES / "zoo-vlm.yaml")
     first = evolve(plan_evolution(recipe, RECIPES, settings), tmp_path, Silent())
-    assert "random_search" not in first["held_out"]["controls"]
+    assert "random_search" not in first.held_out.controls
     with_rivals = plan_evolution(recipe, RECIPES, EvolveSettings(trials=4, items=6, judged=8, rivals=True))
     result = evolve(with_rivals, tmp_path, Silent())
-    assert {"random_search", "whole_model"} <= set(result["held_out"]["controls"])
+    assert {"random_search", "whole_model"} <= set(result.held_out.controls)
     for name in ("random_search", "whole_model"):
         assert len(study_log.read_trials(tmp_path / study_log.RIVALS / name)) == 4
-    assert result["held_out"]["evolved"] == first["held_out"]["evolved"]
+    assert result.held_out.evolved == first.held_out.evolved
     before = (tmp_path / study_log.RESULT).stat().st_mtime_ns
     assert evolve(with_rivals, tmp_path, Silent()) == result
     assert (tmp_path / study_log.RESULT).stat().st_mtime_ns == before

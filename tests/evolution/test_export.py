@@ -1,0 +1,34 @@
+"""What a study leaves beside its tables: the words on its winner's card."""
+
+from typing import Any
+
+from evovlm.evolution.export import evaluation_text
+from evovlm.study.result import Result
+
+CELL = {"score": 51.254, "exact": 0.25, "ci95": [49.0, 53.5], "items": 600}
+HELD_OUT = {"sources": {"ja": CELL | {"score": 12.0}}, "controls": {"sweep": CELL | {"score": 50.0}}, "evolved": CELL}
+
+
+def text_of(**content: Any) -> str:
+    return evaluation_text(Result.model_validate({"held_out": HELD_OUT} | content))
+
+
+def test_a_held_out_table_is_shown_with_the_luck_of_the_search():
+    text = text_of(
+        data={"test": "zoo-vqa:test"},
+        seed=3,
+        hardware="a laptop, 2 cores",
+        selection={"trial": 5, "search_score": 55.5, "choice_score": 52.2, "luck": 3.3},
+    )
+    assert "| **this model** | 51.25 | 49.00 to 53.50 | 25.0 % |" in text
+    assert "| source ja | 12.00 |" in text
+    assert "| control sweep | 50.00 |" in text
+    assert "`zoo-vqa:test` that no search has seen (600 items, seed 3, commit unknown, a laptop, 2 cores)" in text
+    assert "scored 55.50, on fresh items 52.20" in text
+
+
+def test_what_an_older_study_did_not_note_is_called_unknown():
+    text = text_of()
+    assert "Held-out items of `unknown`" in text
+    assert "seed unknown" in text
+    assert "on fresh items" not in text
