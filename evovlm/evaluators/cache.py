@@ -7,12 +7,13 @@ workers elsewhere are sent what is known of a candidate, and send back what they
 from __future__ import annotations
 
 import errno
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from shutil import disk_usage
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from evovlm.evaluators.evaluation import Answered, Evaluation
 from evovlm.system.errors import StudyError
@@ -30,18 +31,25 @@ _KEEP = "insert or replace into answers values (?, ?, ?, ?, ?, ?)"
 Row = tuple[str, str, str, float, bool, str]
 
 
+class Way(NamedTuple):
+    """How items are asked and marked, as answers are kept by it; `older`: what earlier versions called it."""
+
+    key: str
+    older: str
+
+
 class Answers(Protocol):
     """What an evaluator needs of a cache."""
 
-    def known(self, task: Task, digest: str, items: Sequence[str]) -> dict[str, Answered]:
+    def known(self, way: Way, digest: str, items: Sequence[str]) -> dict[str, Answered]:
         """The answers of a candidate to those of the items that it was asked before, by item."""
 
-    def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+    def keep(self, way: Way, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
         """Keep what a candidate answered to the items; gives it back by item."""
 
 
 class AnswerCache:
-    """Answers by genome digest and item, for each way of asking (task, prompt, decoding)."""
+    """Answers by genome digest and item, for each way of asking (task, prompt, decoding, marking)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -67,20 +75,21 @@ class AnswerCache:
         count: int = self._base.execute("select count(*) from answers").fetchone()[0]
         return count
 
-    def known(self, task: Task, digest: str, items: Sequence[str]) -> dict[str, Answered]:
+    def known(self, way: Way, digest: str, items: Sequence[str]) -> dict[str, Answered]:
         """The answers of a candidate to those of the items that it was asked before, by item."""
-        rows = self._base.execute(
-            "select item, score, exact, answer from answers where question = ? and digest = ?",
-            (way_of_asking(task), digest),
-        )
         wanted = set(items)
-        return {item: Answered(score, bool(exact), text) for item, score, exact, text in rows if item in wanted}
+        found: dict[str, Answered] = {}
+        for key in (way.older, way.key):
+            rows = self._base.execute(
+                "select item, score, exact, answer from answers where question = ? and digest = ?", (key, digest)
+            )
+            found |= {item: Answered(score, bool(exact), text) for item, score, exact, text in rows if item in wanted}
+        return found
 
-    def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+    def keep(self, way: Way, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
         """Store what a candidate answered to the items; gives it back by item."""
         found = _by_item(items, made)
-        way = way_of_asking(task)
-        self.add((way, digest, item, *one) for item, one in found.items())
+        self.add((way.key, digest, item, *one) for item, one in found.items())
         return found
 
     def rows(self, digest: str) -> tuple[Row, ...]:
@@ -124,17 +133,16 @@ class CarriedAnswers:
         self._known = {row[:3]: Answered(*row[3:]) for row in rows}
         self.made = []
 
-    def known(self, task: Task, digest: str, items: Sequence[str]) -> dict[str, Answered]:
+    def known(self, way: Way, digest: str, items: Sequence[str]) -> dict[str, Answered]:
         """See `Answers`."""
-        way = way_of_asking(task)
-        return {item: self._known[way, digest, item] for item in items if (way, digest, item) in self._known}
+        keys = [(key, digest, item) for key in (way.older, way.key) for item in items]
+        return {key[2]: self._known[key] for key in keys if key in self._known}
 
-    def keep(self, task: Task, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
+    def keep(self, way: Way, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
         """See `Answers`."""
         found = _by_item(items, made)
-        way = way_of_asking(task)
-        self._known |= {(way, digest, item): one for item, one in found.items()}
-        self.made += [(way, digest, item, *one) for item, one in found.items()]
+        self._known |= {(way.key, digest, item): one for item, one in found.items()}
+        self.made += [(way.key, digest, item, *one) for item, one in found.items()]
         return found
 
 
@@ -145,6 +153,15 @@ def _by_item(items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
     }
 
 
-def way_of_asking(task: Task) -> str:
-    """A short name for the task, its prompt and its decoding: another prompt is another question."""
-    return f"{task.name}-{blake2b(repr(task.generation).encode(), digest_size=6).hexdigest()}"
+def way_of_asking(task: Task, where: str) -> Way:
+    """Short names for a task, its prompt, decoding and marking, and where its items come from.
+
+    Another prompt is another question, another rule another score, and two files may use one id for two questions.
+    """
+    asked = repr(task.generation)
+    marked = json.dumps(dict(task.rules), sort_keys=True, default=str)
+    return Way(f"{task.name}-{_digest(asked + marked + where)}", f"{task.name}-{_digest(asked)}")
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=6).hexdigest()

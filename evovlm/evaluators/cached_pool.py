@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evovlm.evaluators.cache import AnswerCache, Row
+from evovlm.evaluators.cache import AnswerCache, Row, Way
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.evaluators.pool import Outcome, Pool
 from evovlm.evaluators.question import Question
 from evovlm.recipe.schema import Recipe
-from evovlm.tasks import Task
 
 BY_CACHE = "cache"  # who answered where nobody had to work
 
@@ -39,10 +38,10 @@ class Response:
 
 @dataclass(frozen=True)
 class Asked:
-    """What questions are about: the task, its cheaper form, the search items, and whether objectives are `several`."""
+    """What questions are about: how items are asked, and with less effort; which; whether objectives are `several`."""
 
-    task: Task
-    cheaper: Task
+    way: Way
+    cheaper: Way
     items: tuple[str, ...]
     several: bool
 
@@ -125,8 +124,8 @@ class CachedPool:
             return None
         items = self._asked.items
         wanted = list(items) if question.places is None else [items[place] for place in question.places]
-        task = self._asked.cheaper if question.cheap else self._asked.task
-        known = self._cache.known(task, question.recipe.digest(), wanted)
+        way = self._asked.cheaper if question.cheap else self._asked.way
+        known = self._cache.known(way, question.recipe.digest(), wanted)
         return gathered([known[item] for item in wanted], {}) if len(known) == len(set(wanted)) else None
 
 

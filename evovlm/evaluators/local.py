@@ -1,28 +1,27 @@
 """The local evaluator: merge a candidate into the resident model, let it answer, score the answers.
 
-Knows one assembly, one engine, one task; no searchers and no study folders.
+Knows one assembly and one engine; no searchers and no study folders. Items come with the task that asks and marks them.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
 
 import torch
 
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
-from evovlm.evaluators.cache import Answers
+from evovlm.evaluators.cache import Answers, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.merging.assembly import Assembly, assemble
 from evovlm.merging.live.choose import AUTOMATIC, Keeping, Merger, merger_for
 from evovlm.recipe.schema import Recipe
 from evovlm.system.roofline import Rates
-from evovlm.tasks import Item, Task
+from evovlm.tasks import Generation, Item, Task
+from evovlm.tasks.item_sets import ItemSet
 
 __all__ = ["Evaluation", "LocalEvaluator", "OnHalved", "answer_telling", "score_answers"]
 
@@ -60,7 +59,6 @@ class LocalEvaluator:
     def __init__(
         self,
         assembly: Assembly,
-        task: Task,
         *,
         batch: int,
         device: str = "cpu",
@@ -73,7 +71,6 @@ class LocalEvaluator:
         if threads is not None:
             torch.set_num_threads(threads)
         self.assembly = assembly
-        self.task = task
         self.batch = batch
         self.on_halved = on_halved
         self.cache = cache
@@ -83,22 +80,17 @@ class LocalEvaluator:
         # On a CPU the merged weights, rounded to the recipe's dtype, are computed with in float32.
         dtype = torch.float32 if device == "cpu" else assembly.dtype
         self.engine = self._load(device, dtype)
-        self._sets: dict[tuple[str, ...], Prepared] = {}
-        self._prompts: dict[str, Prompt] = {}
-        self._work: dict[int, Spent] = {}  # by how many items were asked
+        # A prompt is made of an item and of how it is asked, whatever set it belongs to.
+        self._sets: dict[tuple[Generation, tuple[Item, ...]], Prepared] = {}
+        self._prompts: dict[tuple[Generation, Item], Prompt] = {}
+        self._work: dict[tuple[Generation, str, int], Spent] = {}  # by set, and how many of its items were asked
 
     @classmethod
     def from_recipe(
-        cls, recipe: Recipe, root: Path, task: Task, *, batch: int, device: str = "cpu", download: bool = False
+        cls, recipe: Recipe, root: Path, *, batch: int, device: str = "cpu", download: bool = False
     ) -> LocalEvaluator:
         """Open the recipe's models and load the resident one."""
-        return cls(assemble(recipe, root, download=download), task, batch=batch, device=device)
-
-    def beside(self, task: Task) -> Self:
-        """An evaluator of another task on the same resident model."""
-        other = copy.copy(self)
-        other.task, other._sets, other._prompts, other._work = task, {}, {}, {}
-        return other
+        return cls(assemble(recipe, root, download=download), batch=batch, device=device)
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
         engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
@@ -112,48 +104,52 @@ class LocalEvaluator:
         assert self.merger is not None
         self.merger.merge(recipe)
 
-    def floors(self, rates: Rates, items: int) -> dict[str, float]:
+    def floors(self, rates: Rates, items: ItemSet) -> dict[str, float]:
         """Seconds that a phase cannot fall below on a machine of these rates; phases of unknown floor are left out.
 
-        Reading and writing: of the last candidate that was asked so many items.
+        Reading and writing: of the last candidate that was asked as many items of the set.
         """
+        key = _work_key(items)
         merge = {} if self.merger is None or self.merger.while_read else {"merge": self.merger.nbytes / rates.copy}
-        return merge | (self._work[items].floors(rates.matrix, rates.copy) if items in self._work else {})
+        return merge | (self._work[key].floors(rates.matrix, rates.copy) if key in self._work else {})
 
-    def prepare(self, items: Sequence[Item]) -> Prepared:
+    def prepare(self, items: ItemSet) -> Prepared:
         """Tokens and vision features of a set of items: made once, serving every candidate."""
-        key = tuple(item.id for item in items)
+        generation = items.task.generation
+        key = (generation, items.items)
         if key not in self._sets:
-            self._sets[key] = self.engine.prepare(items, self.task.generation, self.batch)
-            self._prompts.update(zip(key, self._sets[key].prompts, strict=True))
+            self._sets[key] = self.engine.prepare(items, generation, self.batch)
+            prompts = zip(items, self._sets[key].prompts, strict=True)
+            self._prompts.update(((generation, item), prompt) for item, prompt in prompts)
         return self._sets[key]
 
-    def _part(self, items: Sequence[Item]) -> Prepared:
+    def _part(self, items: ItemSet) -> Prepared:
         """Prompts of some items of a set that is prepared already; else the items prepared as a set."""
-        key = tuple(item.id for item in items)
-        if key in self._sets or not all(item in self._prompts for item in key):
+        generation = items.task.generation
+        keys = [(generation, item) for item in items]
+        if (generation, items.items) in self._sets or not all(key in self._prompts for key in keys):
             return self.prepare(items)
-        return prepared_of([self._prompts[item] for item in key], self.task.generation, self.batch)
+        return prepared_of([self._prompts[key] for key in keys], generation, self.batch)
 
-    def evaluate(self, recipe: Recipe, items: Sequence[Item]) -> Evaluation:
-        """Merge, answer, score; of the items, those whose answers the cache does not hold.
+    def evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
+        """Merge, answer, score by the items' own task; of the items, those whose answers the cache does not hold.
 
         Raises FloatingPointError for weights or logits that are not finite, ValueError where every answer is
         empty, MemoryError or torch.OutOfMemoryError where even the smallest batch does not fit.
         """
         if self.cache is None:
             return self._evaluate(recipe, items)
-        digest = recipe.digest()
-        known = self.cache.known(self.task, digest, [item.id for item in items])
-        missing = [item for item in items if item.id not in known]
+        digest, way = recipe.digest(), way_of_asking(items.task, items.where)
+        known = self.cache.known(way, digest, [item.id for item in items])
+        missing = items.of(item for item in items if item.id not in known)
         seconds: dict[str, float] = {}
         if missing:
             made = self._evaluate(recipe, missing)
             seconds = made.seconds
-            known |= self.cache.keep(self.task, digest, [item.id for item in missing], made)
+            known |= self.cache.keep(way, digest, [item.id for item in missing], made)
         return gathered([known[item.id] for item in items], seconds)
 
-    def _evaluate(self, recipe: Recipe, items: Sequence[Item]) -> Evaluation:
+    def _evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
         prepared = self._part(items)
         started = time.perf_counter()
         self._make(recipe)
@@ -162,19 +158,23 @@ class LocalEvaluator:
         answered = time.perf_counter()
         if not any(answers):
             raise ValueError("every answer is empty")
-        evaluation = score_answers(self.task, items, answers)
+        evaluation = score_answers(items.task, items, answers)
         seconds = {
             "merge": round(merged - started, 4),
-            **self._answering(answered - merged, len(items)),
+            **self._answering(answered - merged, items),
             "score": round(time.perf_counter() - answered, 4),
         }
         return Evaluation(evaluation.scores, evaluation.exact, evaluation.answers, seconds)
 
-    def _answering(self, whole: float, items: int) -> dict[str, float]:
+    def _answering(self, whole: float, items: ItemSet) -> dict[str, float]:
         """Seconds of reading prompts and of writing tokens, where the engine told them, and of the rest."""
         spent = self.engine.spent
         if spent is None:
             return {"answer": round(whole, 4)}
-        self._work[items] = spent
+        self._work[_work_key(items)] = spent
         rest = max(0.0, whole - spent.prefill - spent.decode)
         return {"prefill": round(spent.prefill, 4), "decode": round(spent.decode, 4), "answer": round(rest, 4)}
+
+
+def _work_key(items: ItemSet) -> tuple[Generation, str, int]:
+    return items.task.generation, items.where, len(items)

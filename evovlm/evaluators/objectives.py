@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
-from evovlm.tasks import Item, parse_split
+from evovlm.tasks import parse_split
+from evovlm.tasks.item_sets import ItemSet, read_item_set
 
 Objective = Callable[[Recipe, Evaluation], float]
 COSTS = ("latency", "layers")
@@ -22,7 +23,7 @@ class Judge:
     """Scores candidates on the search items and on every further objective."""
 
     evaluator: LocalEvaluator
-    items: Sequence[Item]
+    items: ItemSet
     further: tuple[Objective, ...]
 
     def __call__(self, recipe: Recipe) -> Evaluation:
@@ -33,7 +34,7 @@ class Judge:
         return replace(found, values=(found.score, *(objective(recipe, found) for objective in self.further)))
 
 
-def make_judge(evaluator: LocalEvaluator, recipe: Recipe, items: Sequence[Item]) -> Judge:
+def make_judge(evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet) -> Judge:
     """The judge that a recipe's search asks for. Raises RecipeError for an objective that there is not."""
     search = recipe.search
     assert search is not None
@@ -59,6 +60,5 @@ def objective_of(name: str, evaluator: LocalEvaluator, count: int, seed: int) ->
         return lambda recipe, found: -float(len(recipe.route) or evaluator.assembly.layers)
     if name == "latency":  # milliseconds an answer, on this machine
         return lambda recipe, found: -1000 * found.answering / len(found.scores)
-    task, split = parse_split(name, root=evaluator.assembly.root)
-    beside, items = evaluator.beside(task), task.items(split, count, seed)
-    return lambda recipe, found: beside.evaluate(recipe, items).score
+    items = read_item_set("objective", name, count, seed, root=evaluator.assembly.root)
+    return lambda recipe, found: evaluator.evaluate(recipe, items).score

@@ -6,15 +6,15 @@ Knows evaluators and judges; no searchers, pools or study files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import Judge, make_judge
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import CANDIDATE_FAULTS
-from evovlm.tasks import Item
 from evovlm.tasks.cheaper import Cheaper
+from evovlm.tasks.item_sets import ItemSet
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,24 @@ AnswerAll = Callable[[Sequence[Question]], list[Evaluation | str]]
 class LocalAnswers:
     """Questions answered one after another by one evaluator."""
 
-    def __init__(self, evaluator: LocalEvaluator, recipe: Recipe, items: Sequence[Item]) -> None:
+    def __init__(self, evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet) -> None:
         search = recipe.search
         assert search is not None
-        self._items = list(items)
         self._judge: Judge = make_judge(evaluator, recipe, items)
         self._evaluator = evaluator
-        self._cheap = evaluator
-        evaluator.prepare(self._items)
+        self._items = self._cheap = items
+        evaluator.prepare(items)
         if search.fidelity is not None:
-            self._cheap = evaluator.beside(Cheaper(evaluator.task, search.fidelity))
-            self._cheap.prepare(self._items)
+            self._cheap = replace(items, task=Cheaper(items.task, search.fidelity))
+            evaluator.prepare(self._cheap)
 
     def answer(self, question: Question) -> Evaluation:
         """One evaluation. Raises what evaluators raise."""
         if question.places is None and not question.cheap:
             return self._judge(question.recipe)
-        places = range(len(self._items)) if question.places is None else question.places
-        evaluator = self._cheap if question.cheap else self._evaluator
-        return evaluator.evaluate(question.recipe, [self._items[place] for place in places])
+        items = self._cheap if question.cheap else self._items
+        asked = items if question.places is None else items.at(question.places)
+        return self._evaluator.evaluate(question.recipe, asked)
 
     def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
         """All evaluations; a candidate's fault becomes a text."""

@@ -21,7 +21,8 @@ from evovlm.merging.live.choose import Keeping
 from evovlm.merging.live.placement import AUTO
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import StudyError
-from evovlm.tasks import Item, Options, parse_split
+from evovlm.tasks import Item, Options
+from evovlm.tasks.item_sets import read_item_set
 
 CHUNK = 1 << 24
 
@@ -51,10 +52,12 @@ class RemoteJob:
         refuse_other_models(self.hashes, hashes_of(assembly))
         assert recipe.data is not None
         options = Options(preset=recipe.data.preset, download=self.download)
-        task, split = parse_split(recipe.data.search, options, Path(self.root))
+        whole = read_item_set(
+            "search", recipe.data.search, search.items, search.seed, options=options, root=Path(self.root)
+        )
         # Those that the study left out, for they look like items that judge it, are left out here too.
-        found = {item.id: item for item in task.items(split, search.items, search.seed)}
-        items = [found[name] for name in self.item_ids if name in found]
+        found = {item.id: item for item in whole}
+        items = whole.of(found[name] for name in self.item_ids if name in found)
         if len(items) < len(self.item_ids) or items_hash(items) != self.items_hash:
             raise StudyError(
                 f"{platform.node()}: {recipe.data.search} gives other items than the study has; have the same data and"
@@ -63,7 +66,6 @@ class RemoteJob:
         carried = CarriedAnswers()
         evaluator = evaluator_for(recipe)(
             assembly,
-            task,
             batch=search.batch,
             device=self.device,
             threads=self.threads or None,

@@ -15,7 +15,8 @@ from evovlm.engines.hf import Engine
 from evovlm.evaluators.local import Evaluation, OnHalved, answer_telling, score_answers
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system.statistics import Interval, bootstrap
-from evovlm.tasks import Generation, Item, Options, Task, parse_split
+from evovlm.tasks import Generation, Item, Options
+from evovlm.tasks.item_sets import ItemSet, read_item_set
 
 
 def evaluate_model(
@@ -30,29 +31,28 @@ def evaluate_model(
     preset: str | None = None,
 ) -> tuple[Interval, Evaluation]:
     """Score one model as it is on one split (`TASK:SPLIT`); a language model answers without the image."""
-    task, split = parse_split(data, Options(preset=preset, download=download))
-    opened, items = open_model(model, model, None, Path.cwd(), download=download), task.items(split, count, seed)
+    items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
+    opened = open_model(model, model, None, Path.cwd(), download=download)
     dtype = torch.float32 if device == "cpu" else None
-    found = answer_as_is(opened, task, items, batch=batch, device=device, dtype=dtype)
+    found = answer_as_is(opened, items, batch=batch, device=device, dtype=dtype)
     return bootstrap(found.scores, seed=seed), found
 
 
 def answer_as_is(
     model: OpenModel,
-    task: Task,
-    items: Sequence[Item],
+    items: ItemSet,
     *,
     batch: int,
     device: str,
     dtype: torch.dtype | None,
     on_halved: OnHalved | None = None,
 ) -> Evaluation:
-    """Ask an opened model and score its answers. `on_halved` hears of batches that did not fit."""
+    """Ask an opened model, score its answers by the items' task. `on_halved` hears of batches that did not fit."""
     engine = Engine.load(model.folder, device=device, dtype=dtype)
-    asked, generation = list(items), task.generation
+    asked, generation = list(items), items.task.generation
     if model.layout.kind == "llm":
         asked, generation = without_image(items, generation)
-    return score_answers(task, items, answer_telling(engine, engine.prepare(asked, generation, batch), on_halved))
+    return score_answers(items.task, items, answer_telling(engine, engine.prepare(asked, generation, batch), on_halved))
 
 
 def without_image(items: Sequence[Item], generation: Generation) -> tuple[list[Item], Generation]:

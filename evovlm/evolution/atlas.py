@@ -23,6 +23,7 @@ from evovlm.system import files
 from evovlm.system.errors import CANDIDATE_FAULTS, RecipeError
 from evovlm.system.progress import Watch
 from evovlm.tasks import Item
+from evovlm.tasks.item_sets import ItemSet
 from evovlm.tasks.skills import skills_of
 
 STEPS = 10
@@ -60,9 +61,7 @@ def axes_of(recipe: Recipe, items: Sequence[Item]) -> tuple[Axis, ...]:
     return tuple(Axis(name, places) for name, places in list(skills.items())[:AXES])
 
 
-def make_atlas(
-    study: Study, evaluator: LocalEvaluator, items: Sequence[Item], fresh: Sequence[Item], watch: Watch
-) -> dict[str, Any]:
+def make_atlas(study: Study, evaluator: LocalEvaluator, items: ItemSet, fresh: ItemSet, watch: Watch) -> dict[str, Any]:
     """Write `atlas/cell-X-Y.yaml`, a recipe an elite, and return what `atlas.json` tells of them.
 
     `fresh`: items that the search has not seen; each elite's score there is told beside the one that put it into its
@@ -135,7 +134,7 @@ def _write(study: Study, archive: Archive, axes: Sequence[Axis]) -> list[dict[st
     return cells
 
 
-def _fresh(study: Study, evaluator: LocalEvaluator, trial: Trial, fresh: Sequence[Item], watch: Watch) -> float | None:
+def _fresh(study: Study, evaluator: LocalEvaluator, trial: Trial, fresh: ItemSet, watch: Watch) -> float | None:
     """An elite's score on items that the search has not seen; None where it fails there."""
     try:
         score = evaluator.evaluate(study.candidate(trial.genome), fresh).score

@@ -5,7 +5,7 @@ Knows an evaluator and recipes; no searchers, and not how the table is made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from evovlm.models.open_model import OpenModel
 from evovlm.recipe.route import Route, identity
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import uniform
-from evovlm.tasks import Item
+from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
 
@@ -25,8 +25,8 @@ SWEEP = tuple(step / 10 for step in range(11))
 def contestants(
     evaluator: LocalEvaluator,
     winner: Recipe,
-    test: Sequence[Item],
-    choice: Sequence[Item],
+    test: ItemSet,
+    choice: ItemSet,
     progress: Progress,
 ) -> list[Contestant]:
     """All rows for a winner. Sweeps choose their best point on the `choice` items, never on the test."""
@@ -36,19 +36,19 @@ def contestants(
     return [*sources, evolved, *controls]
 
 
-def searched(evaluator: LocalEvaluator, name: str, winner: Recipe, test: Sequence[Item], *, trials: int) -> Contestant:
+def searched(evaluator: LocalEvaluator, name: str, winner: Recipe, test: ItemSet, *, trials: int) -> Contestant:
     """The row of another search's winner, a control of the evolved one."""
     detail = {"digest": winner.digest(), "trials": trials}
     return Contestant(name, "controls", lambda: evaluator.evaluate(winner, test), detail)
 
 
-def shuffled_images(items: Sequence[Item]) -> list[Item]:
+def shuffled_images(items: ItemSet) -> ItemSet:
     """Each question with another question's image: what an answer owes to seeing is lost."""
     half = len(items) // 2
     moved = [*items[half:], *items[:half]]
-    return [
+    return items.of(
         replace(item, id=f"{item.id}#shuffled", image=other.image) for item, other in zip(items, moved, strict=True)
-    ]
+    )
 
 
 def _models(evaluator: LocalEvaluator) -> list[OpenModel]:
@@ -56,14 +56,13 @@ def _models(evaluator: LocalEvaluator) -> list[OpenModel]:
     return [*([base] if base is not None else []), *evaluator.assembly.sources.values()]
 
 
-def _source(evaluator: LocalEvaluator, model: OpenModel, test: Sequence[Item]) -> Contestant:
+def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Contestant:
     """A source as it is: the owner with its eyes, a language model without."""
     engine = evaluator.engine
 
     def answer() -> Evaluation:
         return answer_as_is(
             model,
-            evaluator.task,
             test,
             batch=evaluator.batch,
             device=engine.device,
@@ -77,8 +76,8 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: Sequence[Item]) -
 def _controls(
     evaluator: LocalEvaluator,
     winner: Recipe,
-    test: Sequence[Item],
-    choice: Sequence[Item],
+    test: ItemSet,
+    choice: ItemSet,
     progress: Progress,
 ) -> list[Contestant]:
     if winner.route:
@@ -119,10 +118,10 @@ def _controls(
     return rows
 
 
-def _route_controls(evaluator: LocalEvaluator, winner: Recipe, test: Sequence[Item]) -> list[Contestant]:
+def _route_controls(evaluator: LocalEvaluator, winner: Recipe, test: ItemSet) -> list[Contestant]:
     """The route without its scales; each other source's layers behind the owner's embeddings; images shuffled."""
 
-    def row(name: str, route: Route, items: Sequence[Item], detail: Mapping[str, Any]) -> Contestant:
+    def row(name: str, route: Route, items: ItemSet, detail: Mapping[str, Any]) -> Contestant:
         recipe = winner.model_copy(update={"route": route})
         return Contestant(name, "controls", lambda: evaluator.evaluate(recipe, items), detail)
 
@@ -141,7 +140,7 @@ def _route_controls(evaluator: LocalEvaluator, winner: Recipe, test: Sequence[It
 def _best_on(
     evaluator: LocalEvaluator,
     recipes: Mapping[str, Recipe],
-    items: Sequence[Item],
+    items: ItemSet,
     progress: Progress,
     label: str,
 ) -> str:

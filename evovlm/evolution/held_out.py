@@ -17,6 +17,7 @@ from evovlm.study.result import Cell, Difference, HeldOut
 from evovlm.system import files
 from evovlm.system.statistics import bootstrap, paired_difference
 from evovlm.tasks import Item
+from evovlm.tasks.item_sets import ItemSet
 
 Progress = Callable[[str], None]
 
@@ -31,30 +32,34 @@ class Contestant:
     detail: Mapping[str, Any]
 
 
-def judge(folder: Path, rows: Sequence[Contestant], items: Sequence[Item], *, seed: int, progress: Progress) -> HeldOut:
+def judge(
+    folder: Path, rows: Sequence[Contestant], items: ItemSet, *, searched: str, seed: int, progress: Progress
+) -> HeldOut:
     """Evaluate every contestant and tabulate mean, exact share and 95 % bootstrap interval.
 
     Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not made
-    again. `versus_evolved` is the paired difference evolved minus row with its interval.
+    again. `searched`: the name of the search's task. `versus_evolved` is the paired difference evolved minus row with
+    its interval.
     """
+    # Earlier versions asked and marked every set as the search's task does: such rows are not found again.
+    other = "" if items.task.name == searched else f" task={items.task.name}"
     path = folder / study_log.HELD_OUT_ANSWERS
     files.mend_tail(path)
     known = _stored(path, items)
-    done: dict[str, Evaluation] = {}
+    done: list[Evaluation] = []
     for row in rows:
-        key = _key(row)
+        key = _key(row) + other
         if key not in known:
             progress(row.name)
             evaluation = row.evaluate()
-            files.append_rows(path, _answer_rows(row, items, evaluation))
+            files.append_rows(path, _answer_rows(row.name, key, items, evaluation))
             known[key] = evaluation
-        done[row.name] = known[key]
-    cells = {row.name: _cell(row, done[row.name], done["evolved"], seed) for row in rows}
-    return HeldOut(
-        sources={row.name: cells[row.name] for row in rows if row.section == "sources"},
-        controls={row.name: cells[row.name] for row in rows if row.section == "controls"},
-        evolved=cells["evolved"],
-    )
+        done.append(known[key])
+    evolved = next(found for row, found in zip(rows, done, strict=True) if row.section == "evolved")
+    sections: dict[str, dict[str, Cell]] = {"sources": {}, "controls": {}, "evolved": {}}
+    for row, found in zip(rows, done, strict=True):
+        sections[row.section][row.name] = _cell(row, found, evolved, seed)
+    return HeldOut(sources=sections["sources"], controls=sections["controls"], evolved=sections["evolved"]["evolved"])
 
 
 def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int) -> Cell:
@@ -75,11 +80,11 @@ def _key(row: Contestant) -> str:
     return " ".join([row.name, *(f"{key}={value}" for key, value in sorted(row.detail.items()))])
 
 
-def _answer_rows(row: Contestant, items: Sequence[Item], evaluation: Evaluation) -> list[dict[str, Any]]:
+def _answer_rows(name: str, key: str, items: Sequence[Item], evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {
-            "model": row.name,
-            "key": _key(row),
+            "model": name,
+            "key": key,
             "id": item.id,
             "question": item.question,
             "references": list(item.references),

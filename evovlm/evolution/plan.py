@@ -27,8 +27,8 @@ from evovlm.search.space.data_flow import DataFlow, data_flow
 from evovlm.search.space.parameters import Gene, express, genes_of, search_of, search_settings
 from evovlm.study.study import Express
 from evovlm.system.version import hardware, versions
-from evovlm.tasks import Item, Task
-from evovlm.tasks.item_sets import ItemSets, read_item_sets
+from evovlm.tasks import Task
+from evovlm.tasks.item_sets import ItemSet, ItemSets, read_item_sets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,10 @@ class Plan:
     @property
     def task(self) -> Task:
         """What the search is scored on."""
-        return self.sets.task
+        return self.sets.search.task
 
     @property
-    def search_items(self) -> tuple[Item, ...]:
+    def search_items(self) -> ItemSet:
         """What every candidate is asked."""
         return self.sets.search
 

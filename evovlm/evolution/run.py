@@ -6,7 +6,6 @@ Puts study, evaluator and table together; knows no command line. Progress goes t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,8 +41,7 @@ from evovlm.study.study import Study
 from evovlm.system.progress import Watch
 from evovlm.system.roofline import measure_rates
 from evovlm.system.version import hardware, versions
-from evovlm.tasks import Item
-from evovlm.tasks.item_sets import data_of
+from evovlm.tasks.item_sets import ItemSet, data_of
 
 
 def evolve(plan: Plan, out: Path, watch: Watch) -> Result:
@@ -64,18 +62,17 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
         return finished
     search = search_of(plan.recipe)
     evaluator = _search(plan, study, watch)
-    others = plan.sets.judging
-    choice = others.get("validation", list(plan.search_items))
+    choice, test = plan.sets.choice, plan.sets.test
     winner, selection = choose_winner(study, evaluator, choice, watch)
     write_recipe(moved(winner, plan.assembly.root, out), out / study_log.BEST)
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     atlas = make_atlas(study, evaluator, plan.search_items, choice, watch) if plan.settings.keep_diverse else None
     watch.phase("held out", 1)
-    rows = contestants(evaluator, winner, others["test"], choice, watch.step)
+    rows = contestants(evaluator, winner, test, choice, watch.step)
     if plan.settings.rivals:
         rows += _rivals(plan, out, evaluator, choice, watch)
-    table = judge(out, rows, others["test"], seed=search.seed, progress=watch.step)
-    save_pictures(out / "images", others["test"])
+    table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, progress=watch.step)
+    save_pictures(out / "images", test)
     result = Result(
         digest=winner.digest(),
         task=plan.task.name,
@@ -93,7 +90,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
         more["front"] = front
     if plan.settings.profile:
         rates = measure_rates(torch.device(plan.settings.device))
-        more["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, len(plan.search_items)))
+        more["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, plan.search_items))
     if atlas is not None:
         more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
     if plan.settings.checkpoint:
@@ -105,10 +102,11 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
 
 def _judged_data(plan: Plan) -> JudgedData:
     data = data_of(plan.recipe).model_dump()
-    return JudgedData(**data, search_items=len(plan.search_items), left_out=plan.sets.left_out)
+    counts = {"search_items": len(plan.search_items), "left_out": plan.sets.left_out}
+    return JudgedData(**data, **counts, test_task=plan.sets.test.task.name)
 
 
-def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: Sequence[Item], watch: Watch) -> list[Contestant]:
+def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: ItemSet, watch: Watch) -> list[Contestant]:
     """Searches of the same length that the winner must beat, each a study in `rivals`; their winners' rows."""
     rows = []
     for name, recipe in rivals_of(plan.recipe).items():
@@ -124,7 +122,7 @@ def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: Sequence[I
             study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
         )
         winner, _ = choose_winner(study, evaluator, choice, watch)
-        rows.append(searched(evaluator, name, winner, plan.sets.judging["test"], trials=plan.trials))
+        rows.append(searched(evaluator, name, winner, plan.sets.test, trials=plan.trials))
     return rows
 
 
@@ -141,7 +139,6 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
     evaluator = evaluator_for(recipe)(
         plan.assembly,
-        plan.task,
         batch=search_of(recipe).batch,
         device=settings.device,
         on_halved=lambda rows: study_log.log_event(
@@ -170,13 +167,21 @@ def _finished(out: Path, study: Study, plan: Plan) -> Result | None:
     result = read_result(out)
     if result is None or result.trials != len(study.trials):
         return None
-    if plan.settings.keep_diverse and not finished_atlas(study):
-        return None
-    if plan.settings.rivals and not set(rivals_of(plan.recipe)) <= set(result.held_out.controls):
-        return None
-    if plan.settings.profile and result.profile is None:
-        return None
-    return None if plan.settings.checkpoint and not Path(result.checkpoint or "").is_dir() else result
+    return result if _has_all(result, study, plan) else None
+
+
+def _has_all(result: Result, study: Study, plan: Plan) -> bool:
+    """Whether a result holds what the plan asks for, each set marked by its own task."""
+    settings = plan.settings
+    mixed = {plan.sets.choice.task.name, plan.sets.test.task.name} != {plan.task.name}
+    return (
+        # Earlier versions marked all sets as the search's task does, and did not say so.
+        (not mixed or result.data.test_task is not None)
+        and (not settings.keep_diverse or finished_atlas(study))
+        and (not settings.rivals or set(rivals_of(plan.recipe)) <= set(result.held_out.controls))
+        and (not settings.profile or result.profile is not None)
+        and (not settings.checkpoint or (result.checkpoint is not None and Path(result.checkpoint).is_dir()))
+    )
 
 
 def _tell(watch: Watch, trial: Trial) -> None:

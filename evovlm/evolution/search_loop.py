@@ -5,14 +5,14 @@ Knows plans' parts, studies and evaluators; no choice of a winner and no held-ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from evovlm.evaluators.cache import AnswerCache
+from evovlm.evaluators.cache import AnswerCache, way_of_asking
 from evovlm.evaluators.cached_pool import Asked, CachedPool, PooledAnswers
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
@@ -34,6 +34,7 @@ from evovlm.study.study import OnTrial, Study
 from evovlm.system.errors import RecipeError
 from evovlm.tasks import Item, Options, parse_split
 from evovlm.tasks.cheaper import Cheaper
+from evovlm.tasks.item_sets import ItemSet
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def search_here(
     study: Study,
     searcher: Searcher,
     evaluator: LocalEvaluator,
-    items: tuple[Item, ...],
+    items: ItemSet,
     trials: int,
     on_trial: OnTrial,
 ) -> None:
@@ -153,13 +154,14 @@ def asked_of(recipe: Recipe, root: Path, items: tuple[str, ...]) -> Asked:
     assert data is not None
     task, _ = parse_split(data.search, Options(preset=data.preset), root)
     cheaper = task if search.fidelity is None else Cheaper(task, search.fidelity)
-    return Asked(task, cheaper, items, several=bool(search.objectives))
+    whole, less = way_of_asking(task, data.search), way_of_asking(cheaper, data.search)
+    return Asked(whole, less, items, several=bool(search.objectives))
 
 
 def remote_job(
     recipe: Recipe,
     assembly: Assembly,
-    items: tuple[Item, ...],
+    items: Sequence[Item],
     device: str,
     download: bool,
     keeping: Keeping = AUTOMATIC,

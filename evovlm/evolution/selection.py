@@ -5,8 +5,6 @@ Knows studies and evaluators; no plans and no held-out table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.recipe.schema import Recipe
 from evovlm.study import log as study_log
@@ -14,14 +12,12 @@ from evovlm.study.result import Finalist, Selection
 from evovlm.study.study import Study
 from evovlm.system.errors import CANDIDATE_FAULTS, UserError
 from evovlm.system.progress import Watch
-from evovlm.tasks import Item
+from evovlm.tasks.item_sets import ItemSet
 
 FINALISTS = 10
 
 
-def choose_winner(
-    study: Study, evaluator: LocalEvaluator, items: Sequence[Item], watch: Watch
-) -> tuple[Recipe, Selection]:
+def choose_winner(study: Study, evaluator: LocalEvaluator, items: ItemSet, watch: Watch) -> tuple[Recipe, Selection]:
     """Re-score the best candidates on items that the search has not seen; the best there wins.
 
     The best of many noisy scores is too good to be true (the winner's curse): `luck` is the fall of the winner's

@@ -92,6 +92,7 @@ class JudgedData(_Part):
     preset: str | None = None
     search_items: int | None = None
     left_out: int | None = None
+    test_task: str | None = None  # by whose rules the held-out table is marked
 
 
 class FrontPoint(_Part):

@@ -1,14 +1,16 @@
 """The items of a recipe: what its search sees, what chooses the winner, what judges it; and that they stay apart.
 
-Knows recipes and tasks; no models. Ids that two sets share refuse the recipe. Search items that look like a validation
-or test item (`overlap`) are left out and told; where they are many, the sets are one and the recipe is refused.
+Knows recipes and tasks; no models. A set carries its own task, so that its items are asked and marked by no other's
+rules. Ids that two sets share refuse the recipe. Search items that look like a validation or test item (`overlap`) are
+left out and told; where they are many, the sets are one and the recipe is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 from evovlm.recipe.schema import Data, Recipe
 from evovlm.system.errors import RecipeError
@@ -21,13 +23,52 @@ MOST_LEFT_OUT = 0.05
 
 
 @dataclass(frozen=True)
-class ItemSets:
-    """`judging`: "test", and "validation" where the recipe names it. `left_out`: search items too like them."""
+class ItemSet(Sequence[Item]):
+    """Items with the task that asks and marks them: its prompt, its generation settings, its score.
 
+    `name`: what the set is for (search, validation, test). `where`: TASK:SPLIT or TASK@PATH:SPLIT, where its items
+    come from. A sequence of its items, a slice of which is a set again.
+    """
+
+    name: str
+    where: str
     task: Task
-    search: tuple[Item, ...]
-    judging: dict[str, list[Item]]
+    items: tuple[Item, ...]
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> ItemSet: ...
+
+    def __getitem__(self, place: int | slice) -> Item | ItemSet:
+        return self.of(self.items[place]) if isinstance(place, slice) else self.items[place]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def of(self, items: Iterable[Item]) -> ItemSet:
+        """Other items, some of these or changed ones, with the same task."""
+        return replace(self, items=tuple(items))
+
+    def at(self, places: Iterable[int]) -> ItemSet:
+        """The items at these places, in this order."""
+        return self.of(self.items[place] for place in places)
+
+
+@dataclass(frozen=True)
+class ItemSets:
+    """A recipe's sets. `validation`: None where the recipe names none. `left_out`: search items too like the others."""
+
+    search: ItemSet
+    validation: ItemSet | None
+    test: ItemSet
     left_out: int
+
+    @property
+    def choice(self) -> ItemSet:
+        """What the winner is chosen on, and the best point of a control: the validation set where there is one."""
+        return self.search if self.validation is None else self.validation
 
 
 def data_of(recipe: Recipe) -> Data:
@@ -35,6 +76,17 @@ def data_of(recipe: Recipe) -> Data:
     if recipe.data is None:
         raise RecipeError("data: the recipe names no data; give `search` and `test`, such as zoo-vqa:search")
     return recipe.data
+
+
+def read_item_set(
+    name: str, where: str, count: int | None, seed: int, *, options: Options | None = None, root: Path | None = None
+) -> ItemSet:
+    """At most `count` items of a split, with its task. A path in `where` counts from `root`.
+
+    Raises RecipeError for a task or split that there is not, and DataError where its data cannot be read.
+    """
+    task, split = parse_split(where, options, root)
+    return ItemSet(name, where, task, tuple(task.items(split, count, seed)))
 
 
 def read_item_sets(
@@ -46,18 +98,18 @@ def read_item_sets(
     task, split = parse_split(data.search, options, root)
     if split in task.test_splits:
         raise RecipeError(f"data.search: {data.search} is a test set; search on another split")
-    search = task.items(split, count, seed)
-    judging = {}
-    for name, where in (("validation", data.validation), ("test", data.test)):
-        if where is not None:
-            other, part = parse_split(where, options, root)
-            judging[name] = other.items(part, judged or ITEMS[name], seed)
+    search = ItemSet("search", data.search, task, tuple(task.items(split, count, seed)))
+    judging = {
+        name: read_item_set(name, where, judged or ITEMS[name], seed, options=options, root=root)
+        for name, where in (("validation", data.validation), ("test", data.test))
+        if where is not None
+    }
     refuse_shared({"search": search, **judging})
-    kept = clear_of(search, judging)
-    return ItemSets(task, tuple(kept), judging, len(search) - len(kept))
+    kept = search.of(clear_of(search, judging))
+    return ItemSets(kept, judging.get("validation"), judging["test"], len(search) - len(kept))
 
 
-def refuse_shared(named: dict[str, Sequence[Item]]) -> None:
+def refuse_shared(named: Mapping[str, Sequence[Item]]) -> None:
     """Raises RecipeError where two sets of items share one: a search must never see what judges it."""
     names = list(named)
     for index, one in enumerate(names):
@@ -70,7 +122,7 @@ def refuse_shared(named: dict[str, Sequence[Item]]) -> None:
                 )
 
 
-def clear_of(items: Sequence[Item], judging: dict[str, list[Item]]) -> list[Item]:
+def clear_of(items: Sequence[Item], judging: Mapping[str, Sequence[Item]]) -> list[Item]:
     """The items without those that look like one of the judging sets. Raises RecipeError where they are many."""
     alike: dict[str, str] = {}
     for name, others in judging.items():

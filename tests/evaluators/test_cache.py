@@ -1,13 +1,15 @@
 """What is cached is not generated again: across candidates, items and restarts; and races go through it."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evovlm.engines.hf import Engine
-from evovlm.evaluators.cache import AnswerCache, way_of_asking
+from evovlm.evaluators.cache import AnswerCache, CarriedAnswers, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
@@ -19,10 +21,11 @@ from evovlm.study import log as study_log
 from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.errors import RecipeError, StudyError
-from evovlm.tasks import load_task
+from evovlm.tasks import Generation, load_task
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 TASK = load_task("zoo-maths")
+WAY = way_of_asking(TASK, "zoo-maths:search")
 MADE = Evaluation((100.0, 0.0), (True, False), ("8", "答えは9"))
 RACE = RaceSettings(first=8, most=0.5)
 
@@ -51,21 +54,45 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_answers_come_back_as_they_were_kept_and_survive_the_process(tmp_path: Path):
     cache = AnswerCache(tmp_path / "c")
-    cache.keep(TASK, "abc", ["one", "two"], MADE)
+    cache.keep(WAY, "abc", ["one", "two"], MADE)
     cache.close()
     again = AnswerCache(tmp_path / "c")
-    assert again.known(TASK, "abc", ["two", "three"]) == {"two": (0.0, False, "答えは9")}
-    assert again.known(TASK, "other", ["two"]) == {}
-    assert again.known(load_task("zoo-vqa"), "abc", ["two"]) == {}
+    assert again.known(WAY, "abc", ["two", "three"]) == {"two": (0.0, False, "答えは9")}
+    assert again.known(WAY, "other", ["two"]) == {}
+    assert again.known(way_of_asking(load_task("zoo-vqa"), "zoo-vqa:search"), "abc", ["two"]) == {}
     assert len(again) == 2
 
 
-def test_another_prompt_is_another_question():
-    class Other:
-        name = TASK.name
-        generation = load_task("zoo-vqa").generation
+@dataclass(frozen=True)
+class Like:
+    """A task of the name of `TASK`, asked and marked as told."""
 
-    assert way_of_asking(TASK) != way_of_asking(Other())  # type: ignore[arg-type]
+    generation: Generation = TASK.generation
+    rules: Mapping[str, Any] = field(default_factory=lambda: TASK.rules)
+    name: str = TASK.name
+
+
+def test_another_prompt_rule_or_file_is_another_question():
+    where = "zoo-maths:search"
+    others = [
+        way_of_asking(Like(generation=load_task("zoo-vqa").generation), where),  # type: ignore[arg-type]
+        way_of_asking(Like(rules={"scoring": "corrected"}), where),  # type: ignore[arg-type]
+        way_of_asking(TASK, "zoo-maths@mine.jsonl:search"),
+    ]
+    assert way_of_asking(Like(), where) == WAY  # type: ignore[arg-type]
+    assert WAY.key not in [other.key for other in others]
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_answers_that_an_earlier_version_kept_are_found(tmp_path: Path, carried: bool):
+    """It named them by task, prompt and decoding alone; what this version keeps comes before them."""
+    old = ("zoo-maths-edde91979ab3", "abc", "one", 100.0, True, "8")
+    assert WAY.older == old[0]
+    cache: Any = CarriedAnswers() if carried else AnswerCache(tmp_path / "c")
+    (cache.load if carried else cache.add)([old])
+    assert cache.known(WAY, "abc", ["one", "two"]) == {"one": (100.0, True, "8")}
+    cache.keep(WAY, "abc", ["one"], Evaluation((0.0,), (False,), ("9",)))
+    assert cache.known(WAY, "abc", ["one", "two"]) == {"one": (0.0, False, "9")}
 
 
 def test_a_file_that_is_no_cache_is_told(tmp_path: Path):
@@ -75,8 +102,8 @@ def test_a_file_that_is_no_cache_is_told(tmp_path: Path):
 
 
 def test_only_items_that_a_candidate_has_not_seen_are_generated(plan: Plan, tmp_path: Path, asked: list[int]):
-    plain = LocalEvaluator(plan.assembly, plan.task, batch=150)
-    cached = LocalEvaluator(plan.assembly, plan.task, batch=150, cache=AnswerCache(tmp_path / "c"))
+    plain = LocalEvaluator(plan.assembly, batch=150)
+    cached = LocalEvaluator(plan.assembly, batch=150, cache=AnswerCache(tmp_path / "c"))
     items = plan.search_items
     whole = plain.evaluate(plan.recipe, items)
     cached.evaluate(plan.recipe, items[:8])
@@ -91,7 +118,7 @@ def test_only_items_that_a_candidate_has_not_seen_are_generated(plan: Plan, tmp_
 def race_in(folder: Path, plan: Plan, trials: int) -> Study:
     study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
     cache = AnswerCache(folder / study_log.CACHE)
-    evaluator = LocalEvaluator(plan.assembly, plan.task, batch=150, cache=cache)
+    evaluator = LocalEvaluator(plan.assembly, batch=150, cache=cache)
     answer = LocalAnswers(evaluator, plan.recipe, plan.search_items)
     search_raced(study, plan.searcher(), answer, len(plan.search_items), RACE, trials, lambda trial: None)
     cache.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evovlm.evaluators.cache import AnswerCache, CarriedAnswers
+from evovlm.evaluators.cache import AnswerCache, CarriedAnswers, way_of_asking
 from evovlm.evaluators.cached_pool import Asked, CachedPool, PooledAnswers, Request, Response
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.evaluators.pool import Outcome
@@ -14,9 +14,9 @@ from evovlm.evaluators.question import Question
 from evovlm.recipe.schema import Recipe
 from evovlm.tasks import load_task
 
-TASK = load_task("zoo-maths")
+WAY = way_of_asking(load_task("zoo-maths"), "zoo-maths:search")
 ITEMS = ("a", "b", "c", "d")
-ASKED = Asked(TASK, TASK, ITEMS, several=False)
+ASKED = Asked(WAY, WAY, ITEMS, several=False)
 
 
 def recipe(weight: float) -> Recipe:
@@ -58,11 +58,11 @@ class Workers:
         carried.load(request.known)
         digest = candidate.digest()
         wanted = list(ITEMS) if request.places is None else [ITEMS[place] for place in request.places]
-        known = carried.known(TASK, digest, wanted)
+        known = carried.known(WAY, digest, wanted)
         missing = [item for item in wanted if item not in known]
         self.generated += [(digest, item) for item in missing]
         made = Evaluation((1.0,) * len(missing), (True,) * len(missing), tuple(missing))
-        known |= carried.keep(TASK, digest, missing, made)
+        known |= carried.keep(WAY, digest, missing, made)
         return [Outcome(ticket, Response(gathered([known[item] for item in wanted], {}), tuple(carried.made)), "w")]
 
 

@@ -24,7 +24,7 @@ def test_a_merge_is_no_part_of_a_candidates_latency(objectives: tuple[str, ...])
     plan = plan_evolution(
         recipe.model_copy(update={"search": search}), RECIPES, EvolveSettings(trials=2, items=8, judged=2)
     )
-    evaluator = LocalEvaluator(plan.assembly, plan.task, batch=8, device="cuda", keeping=Keeping("host"))
+    evaluator = LocalEvaluator(plan.assembly, batch=8, device="cuda", keeping=Keeping("host"))
     assert evaluator.merger is not None
     assert evaluator.merger.while_read == (not objectives)
     first, second = (evaluator.evaluate(plan.recipe, plan.search_items) for _ in range(2))

@@ -241,7 +241,7 @@ def open_study(plan: Any, folder: Path) -> Study:
 def test_one_worker_gives_what_the_local_evaluator_gives(nodes: Cluster, plan: Any, tmp_path: Path):
     items = plan.search_items
     here, there = open_study(plan, tmp_path / "here"), open_study(plan, tmp_path / "there")
-    local = LocalEvaluator(plan.assembly, plan.task, batch=150)
+    local = LocalEvaluator(plan.assembly, batch=150)
     search_here(here, plan.searcher(), local, items, 6, lambda trial: None)
     job = remote_job(plan.recipe, plan.assembly, items, "cpu", False)
     cache = AnswerCache(tmp_path / "there" / study_log.CACHE)
@@ -300,7 +300,7 @@ def test_a_race_by_workers_is_the_local_race_and_is_never_run_twice(nodes: Clust
     plan = plan_evolution(recipe, RECIPES, EvolveSettings(trials=7, items=16, judged=2, race=race))
     items = plan.search_items
     here, there = open_study(plan, tmp_path / "here"), open_study(plan, tmp_path / "there")
-    local = LocalAnswers(LocalEvaluator(plan.assembly, plan.task, batch=150), plan.recipe, items)
+    local = LocalAnswers(LocalEvaluator(plan.assembly, batch=150), plan.recipe, items)
     search_raced(here, plan.searcher(), local, len(items), race, 7, lambda trial: None)
     job = remote_job(plan.recipe, plan.assembly, items, "cpu", False)
     cache = AnswerCache(tmp_path / "there" / study_log.CACHE)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,6 +232,19 @@ def test_a_finished_study_does_nothing_twice(whole: Path):
     assert result.content() == json.loads((whole / "result.json").read_text(encoding="utf-8"))
     after = {path: path.stat().st_mtime_ns for path in whole.iterdir() if path.name != study_log.EVENTS}
     assert after == before
+
+
+def test_a_checkpoint_that_is_asked_for_after_the_study_ended_is_written(whole: Path, tmp_path: Path):
+    out = tmp_path / "study"
+    shutil.copytree(whole, out, ignore=shutil.ignore_patterns("checkpoint"))
+    before = json.loads((out / study_log.RESULT).read_text(encoding="utf-8"))
+    del before["checkpoint"]
+    files.write_json(out / study_log.RESULT, before)
+    settings = EvolveSettings(trials=10, items=12, judged=24, checkpoint=True)
+    result = evolve(plan_evolution(read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, settings), out, Silent())
+    assert result.checkpoint == str(out.resolve() / "checkpoint")
+    assert (out / "checkpoint" / "model.safetensors").exists()
+    assert result.content()["held_out"] == before["held_out"]
 
 
 def test_the_checkpoint_answers_without_evovlm_as_the_study_says(whole: Path):

@@ -6,8 +6,8 @@ import pytest
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import moved
 from evovlm.system.errors import RecipeError
-from evovlm.tasks import Item
-from evovlm.tasks.item_sets import clear_of, read_item_sets, refuse_shared
+from evovlm.tasks import Item, load_task
+from evovlm.tasks.item_sets import ItemSet, clear_of, read_item_sets, refuse_shared
 
 
 def item(key: str, question: str) -> Item:
@@ -62,7 +62,7 @@ def test_the_sets_of_a_recipe_are_read_from_its_own_folder_and_stay_apart(tmp_pa
     elsewhere.mkdir()
     for where, folder in ((asked, tmp_path), (moved(asked, tmp_path, elsewhere), elsewhere)):
         sets = read_item_sets(where, folder, count=None, seed=0, judged=None, download=False)
-        assert (len(sets.search), len(sets.judging["test"]), sets.left_out) == (59, 61, 1)
+        assert (len(sets.search), len(sets.test), sets.left_out) == (59, 61, 1)
 
 
 def test_the_zoos_splits_do_not_look_alike():
@@ -72,3 +72,38 @@ def test_the_zoos_splits_do_not_look_alike():
             recipe(f"{task}:search", f"{task}:test"), Path(), count=300, seed=0, judged=300, download=False
         )
         assert sets.left_out == 0
+
+
+def test_parts_of_a_set_keep_its_task():
+    task = load_task("zoo-maths")
+    whole = ItemSet("test", "zoo-maths:test", task, tuple(problems(6)))
+    parts = [whole[1::2], whole.at([1, 3, 5]), whole.of(item for item in whole if int(item.id) % 2)]
+    assert parts[0] == parts[1] == parts[2]
+    assert [item.id for item in parts[0]] == ["1", "3", "5"]
+    assert all((part.task, part.where, part.name) == (task, "zoo-maths:test", "test") for part in parts)
+    assert whole[2].id == "2"
+    assert len(whole) == 6
+
+
+def test_each_set_has_the_task_that_the_recipe_gives_it(tmp_path: Path):
+    """The same answer is worth what the set's own task says, not the search's."""
+    for name, start in (("search", 0), ("validation", 40), ("test", 80)):
+        rows = [{"id": one.id, "question": one.question, "reference": "8個です"} for one in problems(20, start)]
+        lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    mixed = recipe("custom-maths@search.jsonl:search", "custom-vqa@test.jsonl:test")
+    sets = read_item_sets(mixed, tmp_path, count=5, seed=0, judged=4, download=False)
+    assert [(one.task.name, one.where, len(one)) for one in (sets.search, sets.test)] == [
+        ("custom-maths", "custom-maths@search.jsonl:search", 5),
+        ("custom-vqa", "custom-vqa@test.jsonl:test", 4),
+    ]
+    assert sets.choice is sets.search
+    said = "残りは8個です"
+    assert sets.search.task.score(sets.search[0], said).score == 100
+    assert 0 < sets.test.task.score(sets.test[0], said).score < 100
+    assert mixed.data is not None
+    data = mixed.data.model_copy(update={"validation": "custom-vqa@validation.jsonl:validation"})
+    chosen = read_item_sets(
+        mixed.model_copy(update={"data": data}), tmp_path, count=5, seed=0, judged=4, download=False
+    ).choice
+    assert (chosen.name, chosen.task.name, len(chosen)) == ("validation", "custom-vqa", 4)

@@ -21,7 +21,7 @@ from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.search import Genome
 from evovlm.search.race import RaceSettings
-from evovlm.tasks import Item, parse_split
+from evovlm.tasks.item_sets import ItemSet, read_item_set
 
 SHARES = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "all": 1.0}
 ARMS = (*SHARES, "race")
@@ -54,9 +54,8 @@ class Run:
 def run_arm(setting: Setting, arm: str, seed: int, on_generation: Callable[[Run], None]) -> Run:
     """Search with one arm and one seed; races end at a quarter of full evaluation's answers."""
     plan = _plan(setting, arm, seed)
-    evaluator = LocalEvaluator(plan.assembly, plan.task, batch=150)
-    task, split = parse_split(plan.recipe.data.test)  # type: ignore[union-attr]
-    held_out = task.items(split, setting.judged, seed)
+    evaluator = LocalEvaluator(plan.assembly, batch=150)
+    held_out = read_item_set("test", plan.recipe.data.test, setting.judged, seed)  # type: ignore[union-attr]
     run = Run(arm, seed)
     steps = _raced(plan, evaluator, seed) if arm == "race" else _fixed(plan, evaluator, SHARES[arm], seed, run)
     budget = 0
@@ -81,7 +80,7 @@ def _plan(setting: Setting, arm: str, seed: int) -> Plan:
 def _fixed(plan: Plan, evaluator: LocalEvaluator, share: float, seed: int, run: Run) -> Iterator[tuple[int, Genome]]:
     """Every candidate on the same random share of the items; yields answers so far and the center to come."""
     chosen = np.random.default_rng(seed).permutation(len(plan.search_items))[: round(len(plan.search_items) * share)]
-    items = [plan.search_items[place] for place in sorted(chosen)]
+    items = plan.search_items.at(sorted(chosen))
     evaluator.prepare(items)
     searcher, answers = plan.searcher(), 0
     while True:
@@ -108,7 +107,7 @@ def _raced(plan: Plan, evaluator: LocalEvaluator, seed: int) -> Iterator[tuple[i
         generation += 1
 
 
-def _judged(plan: Plan, evaluator: LocalEvaluator, center: Genome, items: list[Item]) -> float:
+def _judged(plan: Plan, evaluator: LocalEvaluator, center: Genome, items: ItemSet) -> float:
     return evaluator.evaluate(plan.express(plan.recipe, plan.genes, center), items).score
 
 

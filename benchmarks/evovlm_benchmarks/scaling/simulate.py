@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evovlm.evaluators.cache import AnswerCache, CarriedAnswers
+from evovlm.evaluators.cache import AnswerCache, CarriedAnswers, way_of_asking
 from evovlm.evaluators.cached_pool import Asked, CachedPool, Request, Response
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.pool import Outcome
@@ -37,7 +37,7 @@ RECIPE = Recipe.model_validate(
         "search": {},
     }
 )
-TASK = load_task("zoo-maths")
+WAY = way_of_asking(load_task("zoo-maths"), "zoo-maths:search")
 ITEMS = tuple(f"item-{number:03d}" for number in range(150))
 
 
@@ -95,7 +95,7 @@ class SimulatedPool:
         """An evaluation with an answer to each item."""
         carried = CarriedAnswers()
         made = _evaluation(float(self._rng.random()))
-        carried.keep(TASK, self._digests.pop(ticket), ITEMS, made)
+        carried.keep(WAY, self._digests.pop(ticket), ITEMS, made)
         return Outcome(ticket, Response(made, tuple(carried.made)), "simulated")
 
     def _count_driver(self) -> None:
@@ -113,7 +113,7 @@ def simulate(folder: Path, workers: int, durations: Sequence[float], trials: int
     searcher = make_searcher("cmaes", SearchSettings(len(genes), None, 0.5, 1 / 6, seed))
     pool = SimulatedPool(workers, durations, np.random.default_rng(seed))
     cache = AnswerCache(folder / study_log.CACHE)
-    kept = CachedPool(pool, cache, Asked(TASK, TASK, ITEMS, several=False))
+    kept = CachedPool(pool, cache, Asked(WAY, WAY, ITEMS, several=False))
     SteadyRun(study, stream_of(searcher), kept).run(trials, lambda trial: None)
     cache.close()
     return Scaling(

@@ -30,7 +30,7 @@ from evovlm.study.result import Selection
 from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.version import commit, hardware, versions
-from evovlm.tasks import Item, parse_split
+from evovlm.tasks.item_sets import ItemSet, read_item_set
 
 DONE = "arm.json"
 
@@ -147,7 +147,7 @@ def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluato
     search = plan.recipe.search
     assert search is not None
     kind = evaluator_for(plan.recipe)
-    evaluator = kind(plan.assembly, plan.task, batch=search.batch, device=plan.settings.device, threads=1)
+    evaluator = kind(plan.assembly, batch=search.batch, device=plan.settings.device, threads=1)
     judge = make_judge(evaluator, plan.recipe, plan.search_items)
     if len(study.trials) < plan.trials:  # a whole log serves on a machine whose last bits differ, too
         study.run(plan.searcher(), judge, plan.trials, lambda trial: None)
@@ -179,8 +179,7 @@ def _source_score(model: str, test: str, judged: int) -> float:
     return evaluate_model(model, test, judged, seed=0, batch=100)[1].score
 
 
-def _items(plan: Plan, split: str, count: int) -> list[Item]:
+def _items(plan: Plan, name: str, count: int) -> ItemSet:
     """The same items for every seed of a study: seeds differ in the search, not in the exam."""
     assert plan.recipe.data is not None
-    task, name = parse_split(getattr(plan.recipe.data, split))
-    return task.items(name, count, 0)
+    return read_item_set(name, getattr(plan.recipe.data, name), count, 0)

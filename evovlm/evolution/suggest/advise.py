@@ -24,6 +24,7 @@ from evovlm.recipe.schema import Base, Recipe, Source
 from evovlm.system.errors import RecipeError
 from evovlm.system.statistics import paired_difference
 from evovlm.tasks import parse_split
+from evovlm.tasks.item_sets import read_item_set
 
 ALIKE = 0.5  # a cosine above which two sources count as kin
 GROUPS = 4  # blocks of layers that a small search may leave out; embeddings and head are two more
@@ -74,8 +75,8 @@ def suggest(
     step("task vectors")
     kin = kinship(assembly)
     shapes = spectra(assembly, [pair for pair, cosine in kin.cosines.items() if cosine > ALIKE])
-    evaluator = LocalEvaluator(assembly, task, batch=150, device=device)
-    search = MergeSearch(evaluator, recipe, task.items(split, items, seed), assembly.layers, step)
+    evaluator = LocalEvaluator(assembly, batch=150, device=device)
+    search = MergeSearch(evaluator, recipe, read_item_set("search", data, items, seed), assembly.layers, step)
     ranking = tuple(Ranking(search, kin, shapes, seed).ranked(recipe.source_names))
     return Advice(search.base.score, ranking, kin, search.answers)
 

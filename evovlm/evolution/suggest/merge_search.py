@@ -16,7 +16,7 @@ from evovlm.evaluators.local import LocalEvaluator
 from evovlm.recipe.layer_groups import group_names
 from evovlm.recipe.schema import Recipe, SourceParameters
 from evovlm.system.errors import CANDIDATE_FAULTS
-from evovlm.tasks import Item
+from evovlm.tasks.item_sets import ItemSet
 
 # Multiples of 1 / sqrt(number of sources), which keeps the length of orthogonal task vectors; the better one counts.
 STRENGTHS = (0.6, 1.0)
@@ -31,12 +31,12 @@ class MergeSearch:
         self,
         evaluator: LocalEvaluator,
         recipe: Recipe,
-        items: Sequence[Item],
+        items: ItemSet,
         layers: int,
         step: Callable[[str], None],
     ) -> None:
         self._evaluator, self._recipe, self._step = evaluator, recipe, step
-        self._deciding, self._judging = list(items[::2]), list(items[1::2])
+        self._deciding, self._judging = items[::2], items[1::2]
         self._groups = tuple(group_names(recipe.groups, layers))
         self._found: dict[tuple[str, ...], tuple[Kept, Evaluation]] = {}
         self.answers = 0
@@ -85,7 +85,7 @@ class MergeSearch:
                 kept, best = fewer, score
         return kept, strength
 
-    def _ask(self, kept: Kept, strength: float, items: Sequence[Item]) -> Evaluation:
+    def _ask(self, kept: Kept, strength: float, items: ItemSet) -> Evaluation:
         """A merge's answers; nothing but zeros where it fails."""
         self.answers += len(items)
         try:
