@@ -137,6 +137,9 @@ def held_out_table(result: Result) -> Table:
     for name, justify in (("model", "left"), ("score", "right"), ("95 %", "right"), ("exact", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     table.add_column("evolved minus this", justify="right")
+    table.add_column("best of", justify="right")
+    if held.evolved.chosen_on is not None:
+        table.caption = f"best of: among how many candidates a row was chosen, by {held.evolved.chosen_on} items"
     for name, cell in held.sources.items():
         _row(table, f"source {name}", cell)
     _row(table, "[bold]evolved[/bold]", held.evolved, last=True)
@@ -208,7 +211,8 @@ def _row(table: Table, name: str, cell: Cell, *, last: bool = False) -> None:
     if versus is not None and not last:
         difference = f"{versus.mean:+.1f} [{versus.ci95[0]:+.1f}, {versus.ci95[1]:+.1f}]"
         difference += "" if versus.certain else " n.s."
-    table.add_row(name, f"{cell.score:.2f}", f"{low:.1f} to {high:.1f}", f"{cell.exact:.1%}", difference)
+    tries = "" if cell.tries is None else str(cell.tries)
+    table.add_row(name, f"{cell.score:.2f}", f"{low:.1f} to {high:.1f}", f"{cell.exact:.1%}", difference, tries)
 
 
 def profile_table(profile: Profile) -> Table:

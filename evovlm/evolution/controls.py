@@ -1,45 +1,28 @@
 """The rows of the held-out table: the sources, the winner, and the controls that it must beat.
 
-Knows an evaluator and recipes; no searchers, and not how the table is made.
+Knows an evaluator and recipes; no searchers, and not how the table is made. A new control is one row of `CONTROLS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.evaluators.single_model import answer_as_is
 from evovlm.evolution.held_out import Contestant, Progress
+from evovlm.merging.assembly import Assembly
 from evovlm.merging.check.route import depth_of
 from evovlm.models.open_model import OpenModel
-from evovlm.recipe.route import Route, identity
+from evovlm.recipe.route import identity
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import uniform
 from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
 
-
-def contestants(
-    evaluator: LocalEvaluator,
-    winner: Recipe,
-    test: ItemSet,
-    choice: ItemSet,
-    progress: Progress,
-) -> list[Contestant]:
-    """All rows for a winner. Sweeps choose their best point on the `choice` items, never on the test."""
-    sources = [_source(evaluator, model, test) for model in _models(evaluator)]
-    controls = _controls(evaluator, winner, test, choice, progress)
-    evolved = Contestant("evolved", "evolved", lambda: evaluator.evaluate(winner, test), {"digest": winner.digest()})
-    return [*sources, evolved, *controls]
-
-
-def searched(evaluator: LocalEvaluator, name: str, winner: Recipe, test: ItemSet, *, trials: int) -> Contestant:
-    """The row of another search's winner, a control of the evolved one."""
-    detail = {"digest": winner.digest(), "trials": trials}
-    return Contestant(name, "controls", lambda: evaluator.evaluate(winner, test), detail)
+Recipes = Mapping[str, Recipe]  # by what tells them apart: a weight, a source's name
 
 
 def shuffled_images(items: ItemSet) -> ItemSet:
@@ -51,9 +34,208 @@ def shuffled_images(items: ItemSet) -> ItemSet:
     )
 
 
-def _models(evaluator: LocalEvaluator) -> list[OpenModel]:
-    base = evaluator.assembly.base
-    return [*([base] if base is not None else []), *evaluator.assembly.sources.values()]
+def _unchanged(items: ItemSet) -> ItemSet:
+    return items
+
+
+def _nothing(winner: Recipe, best: str) -> dict[str, Any]:
+    return {}
+
+
+def _digest(winner: Recipe, best: str) -> dict[str, Any]:
+    return {"digest": winner.digest()}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A row of the table that the winner must beat.
+
+    `applies`: to which winners. `candidates`: the recipes that it may be; the best of several on the items of the
+    choice is the row, or where `all_rows`, each is a row of its own, named by `name` with its label in place of {}.
+    `detail`: what the row tells of the one that was chosen, which is also how its stored answers are found again.
+    `progress`: what the choice among the candidates is called meanwhile. `asked`: the items that the row is asked.
+    """
+
+    name: str
+    applies: Callable[[Recipe], bool]
+    candidates: Callable[[Recipe, Assembly], Recipes]
+    detail: Callable[[Recipe, str], dict[str, Any]] = _nothing
+    progress: str = ""
+    all_rows: bool = False
+    asked: Callable[[ItemSet], ItemSet] = _unchanged
+
+
+def _average(winner: Recipe, assembly: Assembly) -> Recipes:
+    names = winner.source_names
+    return {"": _linear(winner, {name: 1 / len(names) for name in names})}
+
+
+def _plugged_in(winner: Recipe, assembly: Assembly) -> Recipes:
+    """Each language model behind the owner's eyes, unmerged."""
+    names = winner.source_names
+    return {
+        name: _linear(winner, {other: float(other == name) for other in names})
+        for name in names
+        if name != winner.owner
+    }
+
+
+def _sweep(winner: Recipe, assembly: Assembly) -> Recipes:
+    """One weight for all task vectors."""
+    return {f"{weight:.1f}": _vectors(winner, dict.fromkeys(winner.source_names, weight)) for weight in SWEEP}
+
+
+def _single_vector(winner: Recipe, assembly: Assembly) -> Recipes:
+    """One task vector alone, scaled."""
+    names = winner.source_names
+    return {
+        f"{name}:{weight:.1f}": _vectors(winner, {other: weight * (other == name) for other in names})
+        for name in names
+        for weight in SWEEP
+    }
+
+
+def _interpolation(winner: Recipe, assembly: Assembly) -> Recipes:
+    first, second = winner.source_names
+    return {f"{weight:.1f}": _linear(winner, {first: 1 - weight, second: weight}) for weight in SWEEP}
+
+
+def _without_scales(winner: Recipe, assembly: Assembly) -> Recipes:
+    plain = tuple(step.model_copy(update={"scale": 1.0}) for step in winner.route)
+    return {"": winner.model_copy(update={"route": plain})}
+
+
+def _layers_of_others(winner: Recipe, assembly: Assembly) -> Recipes:
+    """Each other source's layers behind the owner's embeddings."""
+    return {
+        name: winner.model_copy(update={"route": identity(name, depth_of(model))})
+        for name, model in assembly.sources.items()
+        if name != winner.owner
+    }
+
+
+def _itself(winner: Recipe, assembly: Assembly) -> Recipes:
+    return {"": winner}
+
+
+CONTROLS = (
+    Control("average", lambda winner: not winner.route, _average),
+    Control(
+        "plugged_in",
+        lambda winner: not winner.route and winner.kind == "vlm",
+        _plugged_in,
+        lambda winner, best: {"source": best},
+        progress="plugged in",
+    ),
+    Control(
+        "sweep",
+        lambda winner: not winner.route and winner.base is not None,
+        _sweep,
+        lambda winner, best: {"weight": float(best), "of": "one weight for all task vectors"},
+        progress="sweep",
+    ),
+    Control(
+        "single_vector",
+        lambda winner: not winner.route and winner.base is not None and winner.kind == "llm",
+        _single_vector,
+        lambda winner, best: {"source_and_weight": best},
+        progress="single vector",
+    ),
+    Control(
+        "interpolation",
+        lambda winner: not winner.route and winner.kind == "vlm" and len(winner.source_names) == 2,
+        _interpolation,
+        lambda winner, best: {"weight": float(best), "of": winner.source_names[1]},
+        progress="interpolation",
+    ),
+    Control("without_scales", lambda winner: any(step.scale != 1.0 for step in winner.route), _without_scales, _digest),
+    Control("layers_of_{}", lambda winner: bool(winner.route), _layers_of_others, all_rows=True),
+    Control("shuffled_images", lambda winner: winner.kind == "vlm", _itself, _digest, asked=shuffled_images),
+)
+
+
+def contestants(
+    evaluator: LocalEvaluator, winner: Recipe, test: ItemSet, choice: ItemSet, progress: Progress, *, trials: int
+) -> list[Contestant]:
+    """All rows for a winner that was chosen among `trials`.
+
+    Controls choose their best candidate on the `choice` items, never on the test.
+    """
+    sources = [_source(evaluator, model, test) for model in _models(evaluator.assembly)]
+    evolved = Contestant(
+        "evolved",
+        "evolved",
+        lambda: evaluator.evaluate(winner, test),
+        {"digest": winner.digest()},
+        chosen_on=choice.name,
+        tries=trials,
+    )
+    controls = [
+        row
+        for control in CONTROLS
+        if control.applies(winner)
+        for row in _rows(control, evaluator, winner, test, choice, progress)
+    ]
+    return [*sources, evolved, *controls]
+
+
+def searched(
+    evaluator: LocalEvaluator, name: str, winner: Recipe, test: ItemSet, choice: ItemSet, *, trials: int
+) -> Contestant:
+    """The row of another search's winner, a control of the evolved one, chosen as that is."""
+    detail = {"digest": winner.digest(), "trials": trials}
+    return Contestant(
+        name,
+        "controls",
+        lambda: evaluator.evaluate(winner, test),
+        detail,
+        chosen_on=choice.name,
+        tries=trials,
+    )
+
+
+def _rows(
+    control: Control,
+    evaluator: LocalEvaluator,
+    winner: Recipe,
+    test: ItemSet,
+    choice: ItemSet,
+    progress: Progress,
+) -> list[Contestant]:
+    """The rows of one control: one, or as many as there are candidates."""
+    candidates, items = control.candidates(winner, evaluator.assembly), control.asked(test)
+
+    def row(label: str, tries: int) -> Contestant:
+        return Contestant(
+            control.name.format(label),
+            "controls",
+            lambda: evaluator.evaluate(candidates[label], items),
+            control.detail(winner, label),
+            chosen_on=choice.name if tries > 1 else None,
+            tries=tries,
+        )
+
+    if control.all_rows or not candidates:
+        return [row(label, 1) for label in candidates]
+    return [row(_best_on(evaluator, candidates, choice, progress, control.progress), len(candidates))]
+
+
+def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, progress: Progress, label: str) -> str:
+    """The name of the recipe that scores best; a candidate that fails scores nothing."""
+    if len(recipes) == 1:
+        return next(iter(recipes))
+    scores = {}
+    for name, recipe in recipes.items():
+        progress(f"{label} {name}")
+        try:
+            scores[name] = evaluator.evaluate(recipe, items).score
+        except (ArithmeticError, ValueError):
+            scores[name] = float("-inf")
+    return max(scores, key=lambda name: scores[name])
+
+
+def _models(assembly: Assembly) -> list[OpenModel]:
+    return [*([assembly.base] if assembly.base is not None else []), *assembly.sources.values()]
 
 
 def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Contestant:
@@ -71,90 +253,6 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Conte
         )
 
     return Contestant(model.label, "sources", answer, {"model": model.folder.name})
-
-
-def _controls(
-    evaluator: LocalEvaluator,
-    winner: Recipe,
-    test: ItemSet,
-    choice: ItemSet,
-    progress: Progress,
-) -> list[Contestant]:
-    if winner.route:
-        return _route_controls(evaluator, winner, test)
-    names = winner.source_names
-    mean = _linear(winner, {name: 1 / len(names) for name in names})
-
-    def row(name: str, recipe: Recipe, detail: Mapping[str, Any]) -> Contestant:
-        return Contestant(name, "controls", lambda: evaluator.evaluate(recipe, test), detail)
-
-    rows = [row("average", mean, {})]
-    if winner.kind == "vlm":
-        blind = [name for name in names if name != winner.owner]
-        plugged = {name: _linear(winner, {other: float(other == name) for other in names}) for name in blind}
-        best = _best_on(evaluator, plugged, choice, progress, "plugged in")
-        rows.append(row("plugged_in", plugged[best], {"source": best}))
-    if winner.base is not None:
-        sums = {f"{w:.1f}": _vectors(winner, dict.fromkeys(names, w)) for w in SWEEP}
-        best = _best_on(evaluator, sums, choice, progress, "sweep")
-        rows.append(row("sweep", sums[best], {"weight": float(best), "of": "one weight for all task vectors"}))
-    if winner.base is not None and winner.kind == "llm":
-        single = {
-            f"{name}:{w:.1f}": _vectors(winner, {other: w * (other == name) for other in names})
-            for name in names
-            for w in SWEEP
-        }
-        best = _best_on(evaluator, single, choice, progress, "single vector")
-        rows.append(row("single_vector", single[best], {"source_and_weight": best}))
-    if winner.kind == "vlm" and len(names) == 2:
-        first, second = names
-        mixes = {f"{w:.1f}": _linear(winner, {first: 1 - w, second: w}) for w in SWEEP}
-        best = _best_on(evaluator, mixes, choice, progress, "interpolation")
-        rows.append(row("interpolation", mixes[best], {"weight": float(best), "of": second}))
-    if winner.kind == "vlm":
-        moved = shuffled_images(test)
-        detail = {"digest": winner.digest()}
-        rows.append(Contestant("shuffled_images", "controls", lambda: evaluator.evaluate(winner, moved), detail))
-    return rows
-
-
-def _route_controls(evaluator: LocalEvaluator, winner: Recipe, test: ItemSet) -> list[Contestant]:
-    """The route without its scales; each other source's layers behind the owner's embeddings; images shuffled."""
-
-    def row(name: str, route: Route, items: ItemSet, detail: Mapping[str, Any]) -> Contestant:
-        recipe = winner.model_copy(update={"route": route})
-        return Contestant(name, "controls", lambda: evaluator.evaluate(recipe, items), detail)
-
-    rows = []
-    if any(step.scale != 1.0 for step in winner.route):
-        plain = tuple(step.model_copy(update={"scale": 1.0}) for step in winner.route)
-        rows.append(row("without_scales", plain, test, {"digest": winner.digest()}))
-    for name, model in evaluator.assembly.sources.items():
-        if name != winner.owner:
-            rows.append(row(f"layers_of_{name}", identity(name, depth_of(model)), test, {}))
-    if winner.kind == "vlm":
-        rows.append(row("shuffled_images", winner.route, shuffled_images(test), {"digest": winner.digest()}))
-    return rows
-
-
-def _best_on(
-    evaluator: LocalEvaluator,
-    recipes: Mapping[str, Recipe],
-    items: ItemSet,
-    progress: Progress,
-    label: str,
-) -> str:
-    """The name of the recipe that scores best; a candidate that fails scores nothing."""
-    if len(recipes) == 1:
-        return next(iter(recipes))
-    scores = {}
-    for name, recipe in recipes.items():
-        progress(f"{label} {name}")
-        try:
-            scores[name] = evaluator.evaluate(recipe, items).score
-        except (ArithmeticError, ValueError):
-            scores[name] = float("-inf")
-    return max(scores, key=lambda name: scores[name])
 
 
 def _linear(recipe: Recipe, weights: dict[str, float]) -> Recipe:

@@ -24,12 +24,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A row of the table: `section` is sources, controls or evolved; `answer` does the work when asked."""
+    """A row of the table: `section` is sources, controls or evolved; `evaluate` does the work when asked.
+
+    `detail`: what was made, by which its stored answers are found again. `tries`: among how many candidates it was
+    chosen, None for what is no candidate; `chosen_on`: the name of the item set, None where there was no choice.
+    """
 
     name: str
     section: str
     evaluate: Callable[[], Evaluation]
     detail: Mapping[str, Any]
+    chosen_on: str | None = None
+    tries: int | None = None
 
 
 def judge(
@@ -65,6 +71,7 @@ def judge(
 def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int) -> Cell:
     interval = bootstrap(evaluation.scores, seed=seed)
     difference = paired_difference(evolved.scores, evaluation.scores, seed=seed)
+    choice = {} if row.tries is None else {"chosen_on": row.chosen_on, "tries": row.tries}
     return Cell(
         score=evaluation.score,
         exact=evaluation.exact_share,
@@ -72,6 +79,7 @@ def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: in
         items=len(evaluation.scores),
         versus_evolved=Difference(mean=difference.mean, ci95=(difference.low, difference.high)),
         **row.detail,
+        **choice,
     )
 
 

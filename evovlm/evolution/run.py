@@ -68,7 +68,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     atlas = make_atlas(study, evaluator, plan.search_items, choice, watch) if plan.settings.keep_diverse else None
     watch.phase("held out", 1)
-    rows = contestants(evaluator, winner, test, choice, watch.step)
+    rows = contestants(evaluator, winner, test, choice, watch.step, trials=len(study.trials))
     if plan.settings.rivals:
         rows += _rivals(plan, out, evaluator, choice, watch)
     table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, progress=watch.step)
@@ -122,7 +122,7 @@ def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: ItemSet, w
             study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
         )
         winner, _ = choose_winner(study, evaluator, choice, watch)
-        rows.append(searched(evaluator, name, winner, plan.sets.test, trials=plan.trials))
+        rows.append(searched(evaluator, name, winner, plan.sets.test, choice, trials=plan.trials))
     return rows
 
 

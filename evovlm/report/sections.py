@@ -50,7 +50,8 @@ def held_out_table(result: Result) -> str:
     top = max(cell.ci95[1] for _, cell, _ in rows) or 1.0
     lines = [
         "<thead><tr><th scope=col>model</th><th scope=col class=num>score</th><th scope=col>95 % interval</th>"
-        "<th scope=col class=num>exact</th><th scope=col class=num>evolved minus this</th></tr></thead><tbody>",
+        "<th scope=col class=num>exact</th><th scope=col class=num>evolved minus this</th>"
+        "<th scope=col class=num>best of</th></tr></thead><tbody>",
     ]
     for name, cell, style in rows:
         low, high = cell.ci95
@@ -59,12 +60,15 @@ def held_out_table(result: Result) -> str:
         lines.append(
             f'<tr class="{style}"><th scope=row>{escape(name)}</th><td class=num>{cell.score:.2f}</td>'
             f"<td>{low:.2f} to {high:.2f}{bar}</td><td class=num>{cell.exact:.1%}</td>"
-            f"<td class=num>{_versus(cell) if style != 'evolved' else ''}</td></tr>"
+            f"<td class=num>{_versus(cell) if style != 'evolved' else ''}</td>"
+            f"<td class=num>{cell.tries or ''}</td></tr>"
         )
     told = (
         f"Held-out items: {result.data.test or ''}, {held_out.evolved.items or ''} items."
         " Intervals: 95 %, bootstrap over items."
     )
+    if held_out.evolved.chosen_on is not None:
+        told += f" Best of: among how many candidates a row was chosen, by {held_out.evolved.chosen_on} items."
     return f'<p class="told">{escape(told)}</p><div class="scroll"><table>{"".join(lines)}</tbody></table></div>'
 
 

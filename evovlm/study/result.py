@@ -54,6 +54,8 @@ class Cell(_Part):
     weight: float | None = None
     of: str | None = None  # what `weight` is the weight of
     source_and_weight: str | None = None
+    chosen_on: str | None = None  # validation or search; None where there was nothing to choose, as for a source
+    tries: int | None = None  # among how many candidates it was chosen
 
 
 class HeldOut(_Part):
