@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.errors import RecipeError, StudyError
 from evovlm.tasks import Generation, load_task
+from evovlm.tasks.item_sets import ItemSet
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 TASK = load_task("zoo-maths")
@@ -113,6 +114,18 @@ def test_only_items_that_a_candidate_has_not_seen_are_generated(plan: Plan, tmp_
     assert (found.scores, found.answers, found.exact) == (whole.scores, whole.answers, whole.exact)
     cached.evaluate(plan.recipe, items)
     assert asked == [24, 8, 4, 12]
+
+
+def test_two_sets_that_use_one_id_for_two_questions_are_told_apart(plan: Plan, tmp_path: Path):
+    items = plan.search_items
+    renamed = [replace(other, id=item.id) for item, other in zip(items[:4], items[4:8], strict=True)]
+    others = ItemSet("objective", "custom-maths@mine.jsonl:search", items.task, tuple(renamed))
+    cached = LocalEvaluator(plan.assembly, batch=150, cache=AnswerCache(tmp_path / "c"))
+    found = [cached.evaluate(plan.recipe, part) for part in (items[:4], others)]
+    plain = LocalEvaluator(plan.assembly, batch=150)
+    wanted = [plain.evaluate(plan.recipe, part) for part in (items[:4], items[4:8])]
+    assert [(one.answers, one.scores) for one in found] == [(one.answers, one.scores) for one in wanted]
+    assert found[0].answers != found[1].answers
 
 
 def race_in(folder: Path, plan: Plan, trials: int) -> Study:
