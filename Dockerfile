@@ -4,7 +4,7 @@
 #   docker build -t evovlm .                                    CPU
 #   docker build -t evovlm:cuda --build-arg TORCH=cuda .        an NVIDIA GPU
 #   docker run --rm -p 7860:7860 -v evovlm-data:/data evovlm
-#   docker run --rm -v evovlm-data:/data evovlm evolve recipes/zoo-vlm.yaml --out /data/runs/vlm
+#   docker run --rm -v evovlm-data:/data evovlm evolve zoo-vlm --out /data/runs/vlm
 
 ARG PYTHON=3.11
 

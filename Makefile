@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: install
-	$(BIN)/evovlm evolve recipes/zoo-vlm.yaml --out runs/demo --checkpoint
+	$(BIN)/evovlm evolve zoo-vlm --out runs/demo --checkpoint
 
 # Two processes of one thread each: a file's tests stay together, for they share what is costly to make.
 test: lint

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Lower floors may not import higher ones; modules of one floor may, but never in a circle.
 FLOORS = {
-    12: ["cli", "__main__"],
+    13: ["cli", "__main__"],
+    12: ["api"],
     11: ["report"],
     10: ["evolution"],
     9: ["study"],
@@ -54,8 +55,8 @@ def test_every_module_has_a_floor():
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_downwards(path: Path):
     here = module_of(path)
-    if here == "__init__":
-        assert imports(path) == []
+    if path == ROOT / "evovlm" / "__init__.py":
+        assert {name for name, _ in imports(path)} == {"evovlm.api"}
         return
     for name, line in imports(path):
         parts = name.split(".")

@@ -15,7 +15,7 @@ from evovlm.system.errors import UserError
 
 Models = Annotated[
     list[str] | None,
-    typer.Option("--models", help="A recipe (its sources and merge) or a checkpoint folder; may stand several times."),
+    typer.Option("--models", help="A recipe (its sources and merge) or a checkpoint folder; may be repeated."),
 ]
 
 
@@ -49,7 +49,7 @@ def start(
     \b
     Examples:
       evovlm app --port 7861
-      evovlm app --models recipes/evovlm-jp.yaml --device cuda
+      evovlm app --models evovlm-jp --device cuda
       evovlm app --models my-merge --models zoo:vlm --photos pictures
       evovlm app --host 0.0.0.0 --auth guest:secret --no-searches
     """

@@ -11,20 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import evovlm.recipe
 from evovlm.merging.assembly import assemble
 from evovlm.models.open_model import open_model, resolve_folder
 from evovlm.recipe.layer_groups import group_names
 from evovlm.recipe.schema import Recipe
+from evovlm.recipe.shipped import means_recipe, named_recipe
 from evovlm.recipe.yaml_file import moved, read_recipe
 from evovlm.study import log as study_log
-from evovlm.system.errors import CheckpointError, RecipeError, UserError
+from evovlm.system.errors import CheckpointError, UserError
 from evovlm.tasks import Options, Task, load_task, parse_split
 from evovlm_app.limits import Refusal
 
 Kind = Literal["vlm", "llm"]
 TASK_OF: dict[Kind, str] = {"vlm": "zoo-vqa", "llm": "zoo-maths"}
-ZOO_RECIPES = ("zoo-vlm.yaml", "zoo-llm.yaml")
+ZOO_RECIPES = ("zoo-vlm", "zoo-llm")
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,9 @@ def offer(named: Sequence[str], studies: Path, *, download: bool = False) -> Off
 
     Raises UserError for what cannot be read, naming the next step.
     """
-    recipes = [Path(name) for name in named if name.endswith((".yaml", ".yml"))]
-    folders = [name for name in named if not name.endswith((".yaml", ".yml"))]
-    if not named:
-        recipes = [recipe_folder() / name for name in ZOO_RECIPES]
-    mixables = tuple(_mixable(path, download=download) for path in recipes)
+    recipes = [name for name in named or ZOO_RECIPES if means_recipe(name)]
+    folders = [name for name in named if not means_recipe(name)]
+    mixables = tuple(_mixable(name, download=download) for name in recipes)
     offers: dict[str, Offer] = {}
     for mixable in mixables:
         for source in mixable.recipe.sources:
@@ -149,21 +147,12 @@ def offer(named: Sequence[str], studies: Path, *, download: bool = False) -> Off
     return Offering(tuple(offers.values()), mixables, studies, {kind: _task(kind, mixables) for kind in TASK_OF})
 
 
-def recipe_folder() -> Path:
-    """Where the shipped recipes lie: inside an installed package, or beside it in a checkout."""
-    package = Path(evovlm.recipe.__file__).parent
-    inside = package / "shipped"
-    folder = inside if inside.is_dir() else package.parent.parent / "recipes"
-    if not folder.is_dir():
-        raise RecipeError(f"{folder}: the shipped recipes are missing; reinstall evovlm")
-    return folder
-
-
-def _mixable(path: Path, *, download: bool) -> MixableRecipe:
-    recipe = moved(read_recipe(path), path.parent, Path())
+def _mixable(name: str, *, download: bool) -> MixableRecipe:
+    found = named_recipe(name)
+    recipe = moved(found, found.root, Path())
     # Opening fetches what is missing (where that is allowed) and tells every misfit before the page opens.
     assembly = assemble(recipe, Path(), download=download)
-    return MixableRecipe(path.stem, recipe, assembly.owner.folder)
+    return MixableRecipe(Path(name).stem, recipe, assembly.owner.folder)
 
 
 def _add(offers: dict[str, Offer], name: str, folder: Path, kinds: set[Kind]) -> None:

@@ -122,7 +122,7 @@ class Searches:
             self._studies.mkdir(parents=True, exist_ok=True)
             scratch = Path(self._scratch.name)
             write_recipe(recipe, scratch / f"{name}.yaml")
-            command = [sys.executable, "-c", COMMAND, "evolve", str(scratch / f"{name}.yaml")]
+            command = [sys.executable, "-P", "-c", COMMAND, "evolve", str(scratch / f"{name}.yaml")]
             command += ["--out", str(self._studies / name), "--trials", str(trials), "--judged", str(judged)]
             command += [*more, "--device", self._device, "--json"]
             errors = scratch / f"{name}.log"

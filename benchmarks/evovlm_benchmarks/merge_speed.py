@@ -143,7 +143,7 @@ def write_recipe(path: Path, models: dict[str, Path], method: str, density: floa
 
 def commands(recipe: Path, mergekit: Path | None) -> dict[str, list[str]]:
     """The command line of each tool, but for the output folder at the end."""
-    found = {"evovlm": [sys.executable, "-m", "evovlm", "merge", str(recipe)]}
+    found = {"evovlm": [sys.executable, "-P", "-m", "evovlm", "merge", str(recipe)]}
     if mergekit is not None:
         found["mergekit"] = [str(mergekit), str(recipe)]
     return found
@@ -234,7 +234,7 @@ def _environment() -> dict[str, str]:
 
 def _version_of(mergekit: Path) -> str:
     code = "import importlib.metadata as m; print(m.version('mergekit'), 'with torch', m.version('torch'))"
-    done = subprocess.run([mergekit.parent / "python", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([mergekit.parent / "python", "-I", "-c", code], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
 

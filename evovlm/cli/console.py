@@ -176,6 +176,16 @@ def findings_table(findings: Sequence[Any]) -> Table:
     return table
 
 
+def recipes_table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """The recipes that ship, by name."""
+    table = Table(show_header=True, box=None)
+    for name in ("name", "kind", "method", "about"):
+        table.add_column(name, overflow="fold", no_wrap=name != "about")
+    for row in rows:
+        table.add_row(row["name"], row["kind"], row["method"], row["about"])
+    return table
+
+
 def suggestions_table(advice: Any) -> Table:
     """Sources in the order in which they help, and why."""
     table = Table(title=f"Base alone {advice.base_score:.1f}; {advice.answers} answers; 95 % intervals")

@@ -11,7 +11,7 @@ from evovlm.cli.options import AsJson, Device, Download
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A checkpoint folder, zoo:NAME or a hub id.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint folder, zoo:NAME or a hub id; or a recipe.")],
     data: Annotated[str, typer.Option(help="TASK:SPLIT, or TASK@PATH:SPLIT with the data in a file or folder.")],
     items: Annotated[int, typer.Option(min=1, help="How many items.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Which items are drawn.")] = 0,
@@ -21,22 +21,24 @@ def evaluate(
     as_json: AsJson = False,
     download: Download = False,
 ) -> None:
-    """Score one model on one task.
+    """Score one model, or the merge that a recipe describes, on one task.
 
     \b
     Examples:
       evovlm evaluate zoo:vlm --data zoo-vqa:test
       evovlm evaluate runs/demo/checkpoint --data zoo-vqa:test --json
+      evovlm evaluate zoo-vlm --data zoo-vqa:test     (a recipe, merged in memory)
       evovlm evaluate zoo:ja --data custom-maths@problems.jsonl:test
     """
+    from evovlm import api
     from evovlm.cli.console import OUT
-    from evovlm.evaluators.single_model import evaluate_model
     from evovlm.system.version import hardware, versions
     from evovlm.tasks import Options, parse_split
 
-    interval, evaluation = evaluate_model(
-        model, data, items, seed=seed, batch=batch, device=device, download=download, preset=preset
+    evaluation = api.evaluate(
+        model, data, items=items, seed=seed, batch=batch, preset=preset, device=device, download=download
     )
+    interval = evaluation.interval(seed)
     task, _ = parse_split(data, Options(preset=preset))
     row = {
         "model": model,

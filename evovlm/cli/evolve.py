@@ -71,20 +71,20 @@ def evolve(
 
     \b
     Examples:
-      evovlm evolve recipes/zoo-vlm.yaml --out runs/vlm --trials 100
-      evovlm evolve recipes/zoo-llm.yaml --out runs/llm --checkpoint
-      evovlm evolve recipes/zoo-llm.yaml --out runs/llm --rivals
-      evovlm evolve recipes/zoo-ps-dfs.yaml --out runs/both
-      evovlm evolve recipes/evovlm-jp.yaml --out runs/jp --dry-run
-      evovlm evolve recipes/zoo-llm.yaml --out runs/many --ray auto
-      evovlm evolve recipes/zoo-llm.yaml --out runs/fast --race
-      evovlm evolve recipes/zoo-vlm.yaml --out runs/atlas --keep-diverse
+      evovlm evolve zoo-vlm --out runs/vlm --trials 100
+      evovlm evolve zoo-llm --out runs/llm --checkpoint
+      evovlm evolve zoo-llm --out runs/llm --rivals
+      evovlm evolve zoo-ps-dfs --out runs/both
+      evovlm evolve evovlm-jp --out runs/jp --dry-run
+      evovlm evolve zoo-llm --out runs/many --ray auto
+      evovlm evolve zoo-llm --out runs/fast --race
+      evovlm evolve zoo-vlm --out runs/atlas --keep-diverse
     """
     from evovlm.evolution.plan import EvolveSettings
     from evovlm.evolution.search_loop import Workers
     from evovlm.evolution.stages import evolve_stages, plan_first
     from evovlm.merging.live.choose import Keeping, refuse_cpu
-    from evovlm.recipe.yaml_file import read_recipe
+    from evovlm.recipe.shipped import named_recipe
     from evovlm.report import write_report
     from evovlm.search.race import RaceSettings
     from evovlm.system.device import check_device, device_named
@@ -110,16 +110,16 @@ def evolve(
         keeping=keeping,
         profile=profile,
     )
-    loaded = read_recipe(recipe)
+    loaded = named_recipe(recipe)
     device_named(device)
     if dry_run:
-        _print_plan(plan_first(loaded, recipe.parent, settings))
+        _print_plan(plan_first(loaded, loaded.root, settings))
         if loaded.then is not None:
             _print_second_stage(loaded.then, trials)
         return
     check_device(device)
     with _watch(as_json=as_json) as watch:
-        result = evolve_stages(loaded, recipe.parent, settings, out, watch)
+        result = evolve_stages(loaded, loaded.root, settings, out, watch)
     report = write_report(out)
     if as_json:
         print(json.dumps({"result": result.content(), "report": str(report)}, ensure_ascii=False))

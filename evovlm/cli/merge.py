@@ -21,15 +21,16 @@ def merge(
     """Merge as a recipe says, into an ordinary Hugging Face checkpoint.
 
     Examples:
-      evovlm merge recipes/zoo-vlm.yaml merged
+      evovlm merge zoo-vlm merged
       evovlm merge their-mergekit-recipe.yml merged --dry-run
     """
     from evovlm.cli.console import ERR, OUT, bars, findings_table, size
     from evovlm.merging.assembly import assemble
     from evovlm.merging.build import build_checkpoint, output_tensors
-    from evovlm.recipe.yaml_file import read_recipe
+    from evovlm.recipe.shipped import named_recipe
 
-    assembly = assemble(read_recipe(recipe), recipe.parent, download=download, out=out)
+    loaded = named_recipe(recipe)
+    assembly = assemble(loaded, loaded.root, download=download, out=out)
     told = [finding for finding in assembly.findings if finding.level == "warning" or dry_run]
     if told:
         ERR.print(findings_table(told))

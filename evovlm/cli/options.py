@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-RecipeArgument = Annotated[Path, typer.Argument(help="A recipe: our YAML, or mergekit's.")]
+RecipeArgument = Annotated[
+    Path, typer.Argument(help="A recipe: a YAML file (ours or mergekit's), or a name from `evovlm recipe list`.")
+]
 StudyArgument = Annotated[Path, typer.Argument(help="A study's folder.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch hub models that are not in the local cache.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -31,6 +32,26 @@ app = typer.Typer(
 )
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(recipe_app, name="recipe")
+
+
+def print_version(wanted: bool) -> None:
+    """Print evovlm's version and the commit of its code."""
+    if wanted:
+        from evovlm.system.version import VERSION, commit
+
+        print(f"evovlm {VERSION} ({commit()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
 for command in (merge, evolve, evaluate, suggest, report, export):
     app.command()(command)
 # All their words are their own, --help too.

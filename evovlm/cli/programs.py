@@ -13,8 +13,9 @@ def open_app(context: typer.Context) -> None:
 
     Example: evovlm app --port 7861
     """
-    # In this process's place, so that a signal to stop reaches the server and none is left behind.
-    os.execv(sys.executable, [sys.executable, "-m", "evovlm_app", *context.args])
+    # In this process's place, so that a signal to stop reaches the server and none is left behind. With -P, because
+    # Python would otherwise import a random.py of the user's folder instead of its own.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "evovlm_app", *context.args])
 
 
 def open_bench(context: typer.Context) -> None:
@@ -22,4 +23,4 @@ def open_bench(context: typer.Context) -> None:
 
     Example: evovlm bench run zoo
     """
-    os.execv(sys.executable, [sys.executable, "-m", "evovlm_benchmarks", *context.args])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "evovlm_benchmarks", *context.args])

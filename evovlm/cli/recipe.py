@@ -1,4 +1,4 @@
-"""`recipe`: check and convert recipes. Knows typer."""
+"""`recipe`: list, show, check and convert recipes. Knows typer."""
 
 from __future__ import annotations
 
@@ -10,22 +10,54 @@ import typer
 from evovlm.cli.options import AsJson, Download, RecipeArgument
 from evovlm.system.errors import UserError
 
-recipe_app = typer.Typer(help="Check, show and convert recipes.", no_args_is_help=True)
+recipe_app = typer.Typer(help="List, show, check and convert recipes.", no_args_is_help=True)
+
+
+@recipe_app.command("list")
+def recipe_list(as_json: AsJson = False) -> None:
+    """List the recipes that ship with evovlm: every command that takes a recipe takes these names.
+
+    Example: evovlm recipe list
+    """
+    from evovlm.cli.console import OUT, recipes_table
+    from evovlm.recipe.shipped import shipped_recipes
+    from evovlm.recipe.yaml_file import first_words, read_recipe
+
+    rows = [
+        {"name": name, "kind": recipe.kind, "method": recipe.method, "about": first_words(path), "path": str(path)}
+        for name, path in shipped_recipes().items()
+        for recipe in [read_recipe(path)]
+    ]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        OUT.print(recipes_table(rows))
+
+
+@recipe_app.command("show")
+def recipe_show(recipe: RecipeArgument) -> None:
+    """Print a recipe's file with its comments: a start for one of your own.
+
+    Example: evovlm recipe show zoo-vlm > mine.yaml
+    """
+    from evovlm.recipe.shipped import find_file, shipped_recipes
+
+    print(find_file(recipe, shipped_recipes(), "recipe").read_text(encoding="utf-8"), end="")
 
 
 @recipe_app.command("check")
 def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: AsJson = False) -> None:
     """Say what fits and what does not, before any work: shapes, vocabularies, configs, disk, memory.
 
-    Example: evovlm recipe check recipes/zoo-vlm.yaml
+    Example: evovlm recipe check zoo-vlm
     """
     from evovlm.cli.console import ERR, OUT, findings_table
     from evovlm.merging.assembly import open_models
     from evovlm.merging.check import check_recipe
-    from evovlm.recipe.yaml_file import read_recipe
+    from evovlm.recipe.shipped import named_recipe
 
-    loaded = read_recipe(recipe)
-    base, sources = open_models(loaded, recipe.parent, download=download)
+    loaded = named_recipe(recipe)
+    base, sources = open_models(loaded, loaded.root, download=download)
     findings = check_recipe(loaded, base, list(sources.values()))
     failed = any(finding.level == "error" for finding in findings)
     if as_json:
@@ -46,13 +78,14 @@ def recipe_convert(
     """Print a recipe as mergekit's YAML, or mergekit's as ours.
 
     Examples:
-      evovlm recipe convert recipes/zoo-llm.yaml --to mergekit
+      evovlm recipe convert zoo-llm --to mergekit
       evovlm recipe convert their-merge.yml --to evovlm > ours.yaml
     """
     from evovlm.recipe.mergekit import write_mergekit
-    from evovlm.recipe.yaml_file import read_recipe, recipe_text
+    from evovlm.recipe.shipped import named_recipe
+    from evovlm.recipe.yaml_file import recipe_text
 
     writers = {"mergekit": write_mergekit, "evovlm": recipe_text}
     if to not in writers:
         raise UserError(f"--to: unknown format {to!r}; choose from {sorted(writers)}")
-    print(writers[to](read_recipe(recipe)), end="")
+    print(writers[to](named_recipe(recipe)), end="")

@@ -27,19 +27,17 @@ def suggest(
       evovlm suggest zoo:ja zoo:math zoo:math2 --base zoo:base --data zoo-maths:search
       evovlm suggest my-models --base my-base --data zoo-maths:search --picture kin.svg
     """
+    from evovlm import api
     from evovlm.cli.console import OUT, bars, suggestions_table
-    from evovlm.evolution.suggest.advise import suggest as advise
     from evovlm.evolution.suggest.kinship import draw_kinship
 
-    if len(models) == 1 and Path(models[0]).is_dir():
-        models = sorted(str(path.parent) for path in Path(models[0]).glob("*/config.json"))
     with bars() as progress:
         task = progress.add_task("suggest", total=None, figures="")
 
         def step(text: str) -> None:
             progress.update(task, advance=1, figures=text)
 
-        advice = advise(base, models, data, items=items, seed=seed, root=Path(), device=device, step=step)
+        advice = api.suggest(models, base=base, data=data, items=items, seed=seed, device=device, step=step)
     if picture is not None:
         picture.write_text(draw_kinship(advice.kinship), encoding="utf-8")
     if as_json:

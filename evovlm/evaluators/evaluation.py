@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evovlm.system.statistics import Interval, bootstrap
+
 
 class Answered(NamedTuple):
     """One item's answer: its score from 0 to 100, whether it is exact, its text."""
@@ -32,6 +34,10 @@ class Evaluation:
     def score(self) -> float:
         """The mean score."""
         return math.fsum(self.scores) / len(self.scores)
+
+    def interval(self, seed: int = 0) -> Interval:
+        """The 95 % interval of the mean score, by a bootstrap over items."""
+        return bootstrap(self.scores, seed=seed)
 
     @property
     def spread(self) -> float:

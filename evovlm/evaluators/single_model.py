@@ -14,7 +14,6 @@ import torch
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.local import Evaluation, OnHalved, answer_telling, score_answers
 from evovlm.models.open_model import OpenModel, open_model
-from evovlm.system.statistics import Interval, bootstrap
 from evovlm.tasks import Generation, Item, Options
 from evovlm.tasks.item_sets import ItemSet, read_item_set
 
@@ -22,20 +21,22 @@ from evovlm.tasks.item_sets import ItemSet, read_item_set
 def evaluate_model(
     model: str,
     data: str,
-    count: int,
+    count: int | None,
     *,
     seed: int,
     batch: int,
     device: str = "cpu",
     download: bool = False,
     preset: str | None = None,
-) -> tuple[Interval, Evaluation]:
-    """Score one model as it is on one split (`TASK:SPLIT`); a language model answers without the image."""
+) -> Evaluation:
+    """Score one model as it is on `count` items of one split (`TASK:SPLIT`); None: on all of them.
+
+    A language model answers without the image.
+    """
     items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     opened = open_model(model, model, None, Path.cwd(), download=download)
     dtype = torch.float32 if device == "cpu" else None
-    found = answer_as_is(opened, items, batch=batch, device=device, dtype=dtype)
-    return bootstrap(found.scores, seed=seed), found
+    return answer_as_is(opened, items, batch=batch, device=device, dtype=dtype)
 
 
 def answer_as_is(

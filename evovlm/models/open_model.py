@@ -16,6 +16,7 @@ from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.layouts import Layout, detect_layout
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
+from evovlm.system.files import counted_from
 
 ZOO = "zoo:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -48,7 +49,7 @@ def resolve_folder(model: str, revision: str | None, root: Path, *, download: bo
 
         embedded: Path = zoo_folder(model.removeprefix(ZOO))
         return embedded
-    folder = root / Path(model).expanduser()
+    folder = counted_from(root, model)
     if folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(model):

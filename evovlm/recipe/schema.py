@@ -1,17 +1,22 @@
 """The recipe: what is merged, how, and how the how is searched. A frozen schema and its content hash.
 
-Knows no files, tensors or models; `yaml_file` reads and writes it as YAML.
+Knows no files, tensors or models; `yaml_file` reads and writes it as YAML, `shipped` finds it by name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from evovlm.recipe.route import Route, refuse_long
+from evovlm.system.errors import RecipeError
 
 Rescale = Literal["l1", "inverse", "none"]
 Vocab = Literal["match", "shared", "tower", "position"]
@@ -193,7 +198,21 @@ class Stage(Frozen):
 
 
 class Recipe(Frozen):
-    """One merge, and optionally its search."""
+    """One merge, and optionally its search: frozen, checked when it is made, and compared by content.
+
+    The fields are the keys of the recipe file. Raises pydantic's ValidationError (a ValueError) for a value that does
+    not fit, a misspelt field, and a name that no source has.
+
+    The method is that of arXiv:2403.13187, sections 3.1 (parameter space) and 3.2 (data-flow space).
+
+    >>> from evovlm import Recipe
+    >>> recipe = Recipe.read("zoo-vlm")
+    >>> recipe.method, recipe.source_names
+    ('dare_ties', ('vlm', 'ja'))
+    >>> half = recipe.weighted({"vlm": 1.0, "ja": 0.5})
+    >>> half.of("ja").weight, half == recipe
+    (0.5, False)
+    """
 
     kind: Literal["llm", "vlm"]
     base: Base | None = None
@@ -246,6 +265,41 @@ class Recipe(Frozen):
             if step.source not in names:
                 raise ValueError(f"route: step {index}: unknown source {step.source!r}; choose from {list(names)}")
         return self
+
+    @classmethod
+    def read(cls, named: str | Path) -> Recipe:
+        """Read a recipe: a YAML file (ours or mergekit's), or one that ships with evovlm, by its name.
+
+        `evovlm recipe list` prints the names. Raises RecipeError for what is not there, with the names, and for every
+        mistake in the file, with its line and key.
+        """
+        # Looked up when it is called, because the reader knows the schema and not the other way round.
+        found: Recipe = import_module("evovlm.recipe.shipped").named_recipe(named)
+        return found
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder that relative model and data folders count from: the file's own, else the working directory.
+
+        It is no part of the content: equality, `digest()` and the YAML leave it out.
+        """
+        return Path()
+
+    def counted_from(self, root: Path) -> Recipe:
+        """The same recipe with another `root`."""
+        return self.model_copy(update={"root": root})
+
+    def weighted(self, weights: Mapping[str, float], *, density: float = 1.0) -> Recipe:
+        """The recipe with one weight (and one density, 0 to 1) per source, for all layers.
+
+        A source that is left out keeps its parameters. Raises RecipeError for a name that no source has, and
+        ValidationError for a value out of range.
+        """
+        unknown = [name for name in weights if name not in self.source_names]
+        if unknown:
+            raise RecipeError(f"weights: unknown source {unknown[0]!r}; choose from {list(self.source_names)}")
+        given = {name: SourceParameters(weight=weight, density=density) for name, weight in weights.items()}
+        return self.model_copy(update={"parameters": self.parameters | given})
 
     @property
     def timed(self) -> bool:

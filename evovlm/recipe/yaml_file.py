@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from evovlm.recipe.mergekit import looks_like_mergekit, read_mergekit
 from evovlm.recipe.route import Step
 from evovlm.recipe.schema import FROM_FILE, Data, Recipe, split_where
 from evovlm.system.errors import RecipeError
+from evovlm.system.files import counted_from
 
 Loc = tuple[int | str, ...]
 
@@ -25,7 +27,7 @@ Loc = tuple[int | str, ...]
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe, ours or mergekit's.
 
-    Raises RecipeError with file, line, key and the next step.
+    Its `root` is the file's folder. Raises RecipeError with file, line, key and the next step.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -33,7 +35,7 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: no such recipe file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text ({error})") from None
-    return parse_recipe(text, path)
+    return parse_recipe(text, path).counted_from(path.parent)
 
 
 def parse_recipe(text: str, path: Path) -> Recipe:
@@ -50,6 +52,13 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         raise RecipeError("\n".join(_explain(root, path, error))) from None
 
 
+def first_words(path: Path) -> str:
+    """The first sentence of the comment that a recipe file begins with; empty where there is none."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    comment = " ".join(line.lstrip("# ") for line in lines)
+    return comment.partition(". ")[0].removesuffix(".")
+
+
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe; the file appears whole or not at all."""
     scratch = path.with_name(f".{path.name}.part")
@@ -63,16 +72,19 @@ def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
     Absolute paths, hub ids and the zoo's names stay as they were written.
     """
 
+    def there(model: str) -> Path:
+        return counted_from(root, model)
+
     def move(model: str) -> str:
-        if Path(model).is_absolute() or model.startswith(("zoo:", "~")) or not (root / model).is_dir():
+        if Path(model).is_absolute() or model.startswith(("zoo:", "~")) or not there(model).is_dir():
             return model
         # Links resolved first: `..` out of a linked folder leads to where the link points.
-        return Path(os.path.relpath(os.path.realpath(root / model), os.path.realpath(folder))).as_posix()
+        return Path(os.path.relpath(os.path.realpath(there(model)), os.path.realpath(folder))).as_posix()
 
     sources = tuple(source.model_copy(update={"model": move(source.model)}) for source in recipe.sources)
     base = recipe.base and recipe.base.model_copy(update={"model": move(recipe.base.model)})
     data = recipe.data and recipe.data.model_copy(update=_moved_data(recipe.data, root, folder))
-    return recipe.model_copy(update={"sources": sources, "base": base, "data": data})
+    return recipe.model_copy(update={"sources": sources, "base": base, "data": data, "root": folder})
 
 
 def _moved_data(data: Data, root: Path, folder: Path) -> dict[str, str]:
@@ -82,7 +94,7 @@ def _moved_data(data: Data, root: Path, folder: Path) -> dict[str, str]:
         task, path, split = split_where(getattr(data, name) or "")
         if path is not None and not Path(path).is_absolute() and not path.startswith("~"):
             # As for models: links resolved first.
-            there = os.path.relpath(os.path.realpath(root / path), os.path.realpath(folder))
+            there = os.path.relpath(os.path.realpath(counted_from(root, path)), os.path.realpath(folder))
             found[name] = f"{task}@{Path(there).as_posix()}:{split}"
     return found
 

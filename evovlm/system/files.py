@@ -14,6 +14,15 @@ from typing import Any
 from evovlm.system.errors import StudyError
 
 
+def counted_from(root: Path, path: str | Path) -> Path:
+    """A path as it counts from the folder `root`; an absolute one, or one of a home folder (`~`), stays as it is.
+
+    Where there is no folder `root`, `..` is taken by the letter: the system would find nothing behind it.
+    """
+    own = Path(path).expanduser()
+    return root / own if own.is_absolute() or root.is_dir() else Path(os.path.normpath(root / own))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds a mapping. Raises StudyError where it is damaged."""
     try:

@@ -16,3 +16,13 @@ class Watch(Protocol):
 
     def step(self, text: str, **figures: float | None) -> None:
         """One step of the phase is done."""
+
+
+class Quiet:
+    """A `Watch` that shows nothing."""
+
+    def phase(self, name: str, total: int) -> None:
+        """Nothing is shown."""
+
+    def step(self, text: str, **figures: float | None) -> None:
+        """Nothing is shown."""

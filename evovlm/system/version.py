@@ -11,8 +11,6 @@ from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 
-import torch
-
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "cma", "rouge-score", "fugashi")
 
 
@@ -24,6 +22,7 @@ def _version(package: str) -> str:
 
 
 VERSION = _version("evovlm")
+TOGETHER = ("evovlm", "app", "benchmarks")  # the folders of one clone that hold what is installed
 
 
 def versions() -> dict[str, str]:
@@ -36,9 +35,9 @@ def versions() -> dict[str, str]:
 def commit() -> str:
     """Which code runs: the clone's commit, the one that was installed from, or the digest of the install record.
 
-    `+changed` follows a commit whose package has been edited since.
+    `+changed` follows a commit whose packages (the app and the benchmarks too) have been edited since.
     """
-    found = clone_commit(Path(__file__).parent.parent)
+    found = clone_commit(Path(__file__).parents[1])
     if found is not None:
         return found
     try:
@@ -56,7 +55,7 @@ def clone_commit(package: Path) -> str | None:
     # A virtual environment within somebody's clone is no clone of ours.
     if Path(top) != package.parent.resolve() or not _git(package.parent, "ls-files", package.name):
         return None
-    return found + ("+changed" if _git(package.parent, "status", "--porcelain", "--", package.name) else "")
+    return found + ("+changed" if _git(package.parent, "status", "--porcelain", "--", *TOGETHER) else "")
 
 
 def installed_commit(installed: Distribution) -> str:
@@ -88,6 +87,9 @@ def hardware(device: str = "cpu") -> str:
     except OSError:
         pass
     words = f"{processor}, {os.cpu_count()} cores"
-    if device.startswith("cuda") and torch.cuda.is_available():
-        words += f", {torch.cuda.get_device_name(device)}"
+    if device.startswith("cuda"):
+        import torch  # takes seconds to load, and versions are told without it
+
+        if torch.cuda.is_available():
+            words += f", {torch.cuda.get_device_name(device)}"
     return words

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evovlm.recipe.schema import split_where
 from evovlm.system.errors import RecipeError
+from evovlm.system.files import counted_from
 from evovlm.tasks.custom import custom_maths, custom_vqa
 from evovlm.tasks.gsm8k_ja_search import gsm8k_ja_search
 from evovlm.tasks.in_the_wild import in_the_wild
@@ -52,7 +53,7 @@ def parse_split(where: str, options: Options | None = None, root: Path | None = 
     name, path, split = split_where(where)
     chosen = options or Options()
     if path is not None:
-        chosen = replace(chosen, path=(root or Path()) / Path(path).expanduser())
+        chosen = replace(chosen, path=counted_from(root or Path(), path))
     task = load_task(name, chosen)
     if split not in task.splits:
         what = f"has no split {split!r}" if split else "needs a split"

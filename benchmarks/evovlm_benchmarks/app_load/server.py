@@ -42,7 +42,7 @@ class Server:
 def serving(folder: Path) -> Iterator[Server]:
     """A server that is up. Its log goes to `folder`: visitors' words stay off our own output."""
     port = _free_port()
-    command = [sys.executable, "-m", "evovlm_app", "--port", str(port), "--studies", str(folder)]
+    command = [sys.executable, "-P", "-m", "evovlm_app", "--port", str(port), "--studies", str(folder)]
     with (folder / "log").open("w") as sink:
         started = subprocess.Popen(command, stdout=sink, stderr=sink, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     try:

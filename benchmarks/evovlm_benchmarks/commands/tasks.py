@@ -28,7 +28,7 @@ def tasks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
         for name in TASKS
     }
     if as_json:
-        print(json.dumps({"tasks": found, "suites": shipped_suites()}, ensure_ascii=False))
+        print(json.dumps({"tasks": found, "suites": [*shipped_suites()]}, ensure_ascii=False))
         return
     rows = tuple((name, ", ".join(row["splits"]), ", ".join(row["presets"])) for name, row in found.items())
     print_sheet(OUT, Sheet("Tasks", ("task", "splits", "presets (the first is the default)"), rows, words=3))

@@ -19,7 +19,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 @app.command("runs")
 def runs_command(
     out: Annotated[Path, typer.Option(help="JSON lines of runs; runs that are there are not made again.")],
-    recipe: Annotated[Path, typer.Option(help="A recipe with a search.")] = Path("recipes/zoo-llm.yaml"),
+    recipe: Annotated[str, typer.Option(help="A recipe with a search: a file, or a shipped one's name.")] = "zoo-llm",
     seeds: Annotated[int, typer.Option(min=1)] = 5,
     items: Annotated[int, typer.Option(min=16, help="Search items of full evaluation.")] = 256,
     judged: Annotated[int, typer.Option(min=2, help="Held-out items.")] = 500,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
 from evovlm.evaluators.racer import Racer
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
-from evovlm.recipe.yaml_file import read_recipe
+from evovlm.recipe.shipped import named_recipe
 from evovlm.search import Genome
 from evovlm.search.race import RaceSettings
 from evovlm.tasks.item_sets import ItemSet, read_item_set
@@ -31,7 +30,7 @@ ARMS = (*SHARES, "race")
 class Setting:
     """What all arms share."""
 
-    recipe: Path
+    recipe: str  # a file, or a shipped recipe's name
     items: int
     judged: int
     generations: int
@@ -71,10 +70,10 @@ def run_arm(setting: Setting, arm: str, seed: int, on_generation: Callable[[Run]
 
 
 def _plan(setting: Setting, arm: str, seed: int) -> Plan:
-    recipe = read_recipe(setting.recipe)
+    recipe = named_recipe(setting.recipe)
     race = RaceSettings() if arm == "race" else None
     settings = EvolveSettings(trials=1000, items=setting.items, seed=seed, judged=2, race=race)
-    return plan_evolution(recipe, setting.recipe.parent, settings)
+    return plan_evolution(recipe, recipe.root, settings)
 
 
 def _fixed(plan: Plan, evaluator: LocalEvaluator, share: float, seed: int, run: Run) -> Iterator[tuple[int, Genome]]:

@@ -40,7 +40,7 @@ def harness_command(
     """The command line. Raises UserError where the harness is not installed."""
     if find_spec("lm_eval") is None:
         raise UserError("lm-evaluation-harness is not installed; pip install 'evovlm[lmeh]'")
-    command = [python, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype={dtype}"]
+    command = [python, "-P", "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype={dtype}"]
     command += ["--tasks", ",".join(tasks or (GROUP,)), "--device", device, "--batch_size", batch]
     command += ["--output_path", str(out)]
     return command if limit is None else [*command, "--limit", str(limit)]

@@ -5,14 +5,16 @@ Knows names alone; opens no models and reads no data.
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from evovlm.recipe.shipped import find_file
 from evovlm.system.errors import UserError
+
+SUITES = Path(__file__).parents[1] / "suites"
 
 
 class SuiteModel(BaseModel):
@@ -56,24 +58,19 @@ class Suite(BaseModel):
         return self
 
 
-def shipped_suites() -> list[str]:
-    """The names of the suites that come with evovlm."""
-    folder = files("evovlm_benchmarks").joinpath("suites")
-    return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+def shipped_suites() -> dict[str, Path]:
+    """The files of the suites that come with evovlm, by name."""
+    return {path.stem: path for path in sorted(SUITES.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def read_suite(name: str) -> Suite:
-    """A shipped suite by name, or a YAML file. Raises UserError with the choices, or with file and key."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            return make_suite(yaml.safe_load(path.read_text(encoding="utf-8")), where=name)
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{name}: no suite can be read there ({error})") from None
-    if name not in shipped_suites():
-        raise UserError(f"unknown suite {name!r}; choose from {shipped_suites()}, or give a .yaml file")
-    text = files("evovlm_benchmarks").joinpath("suites", f"{name}.yaml").read_text(encoding="utf-8")
-    return make_suite(yaml.safe_load(text), where=name)
+    """A YAML file, or a shipped suite by name. Raises UserError with the choices, or with file and key."""
+    path = find_file(name, shipped_suites(), "suite")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{name}: no suite can be read there ({error})") from None
+    return make_suite(content, where=name)
 
 
 def make_suite(content: Any, where: str) -> Suite:

@@ -37,7 +37,7 @@ def simulate_command(
 
 @app.command("throughput")
 def throughput_command(
-    recipe: Annotated[Path, typer.Option(help="A recipe with a search.")] = Path("recipes/zoo-llm.yaml"),
+    recipe: Annotated[str, typer.Option(help="A recipe with a search: a file, or a shipped one's name.")] = "zoo-llm",
     workers: Annotated[int, typer.Option(min=2, help="Compared with one.")] = 2,
     items: Annotated[int, typer.Option(min=1)] = 150,
     trials: Annotated[int, typer.Option(min=4, help="Candidates timed.")] = 40,

@@ -12,7 +12,7 @@ from evovlm.evaluators.cached_pool import CachedPool
 from evovlm.evaluators.ray_pool import RayPool, cluster
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.search_loop import asked_of, remote_job
-from evovlm.recipe.yaml_file import read_recipe
+from evovlm.recipe.shipped import named_recipe
 from evovlm.search.stream import stream_of
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
@@ -41,10 +41,11 @@ class Throughput:
         return self.trials / self.seconds
 
 
-def measure(recipe: Path, folder: Path, workers: int, *, items: int, trials: int) -> Throughput:
+def measure(recipe_name: str, folder: Path, workers: int, *, items: int, trials: int) -> Throughput:
     """Time `trials` candidates of a recipe's search on workers that are loaded and warm."""
     settings = EvolveSettings(trials=trials, items=items, judged=2)
-    plan = plan_evolution(read_recipe(recipe), recipe.parent, settings)
+    recipe = named_recipe(recipe_name)
+    plan = plan_evolution(recipe, recipe.root, settings)
     study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
     job = remote_job(plan.recipe, plan.assembly, plan.search_items, "cpu", False)
     joined: list[str] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from evovlm.evaluators.local import score_answers
 from evovlm.merging.assembly import assemble
 from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.recipe.schema import Recipe
-from evovlm.recipe.yaml_file import read_recipe
+from evovlm.recipe.shipped import named_recipe
 from evovlm.search.space.parameters import uniform
 from evovlm.tasks import parse_split
 from evovlm_benchmarks.speed.floors import Rates
@@ -32,7 +31,7 @@ CANDIDATES = 20
 ITEMS = 150
 ITEMS_ON_CPU = 50  # 8 bits are played through there, and beams are slow
 BEAMS = 5
-RECIPE = Path(__file__).parents[3] / "recipes" / "zoo-vlm.yaml"
+RECIPE = "zoo-vlm"
 
 Row = dict[str, Any]
 
@@ -45,12 +44,12 @@ def fidelity_rows(settings: Settings, _: Rates) -> Iterator[Row]:
 
 
 def compared(
-    device: torch.device, recipe_path: Path, candidates: int = CANDIDATES, items: int = ITEMS, seed: int = 0
+    device: torch.device, recipe_name: str, candidates: int = CANDIDATES, items: int = ITEMS, seed: int = 0
 ) -> Iterator[Row]:
     """A row for each way of answering: mean score, agreement with float32's greedy answers, rank agreement."""
     scores: dict[str, list[float]] = {}
     answers: dict[str, list[list[str]]] = {}
-    for ways in _answered(device, recipe_path, candidates, items, seed):
+    for ways in _answered(device, recipe_name, candidates, items, seed):
         for way, (score, said) in ways.items():
             scores.setdefault(way, []).append(score)
             answers.setdefault(way, []).append(said)
@@ -82,11 +81,11 @@ def become(
 
 
 def _answered(
-    device: torch.device, recipe_path: Path, candidates: int, items: int, seed: int
+    device: torch.device, recipe_name: str, candidates: int, items: int, seed: int
 ) -> Iterator[dict[str, tuple[float, list[str]]]]:
     """Each candidate's score and answers by way of answering."""
-    recipe = read_recipe(recipe_path)
-    assembly = assemble(recipe, recipe_path.parent)
+    recipe = named_recipe(recipe_name)
+    assembly = assemble(recipe, recipe.root)
     assert recipe.data is not None
     task, split = parse_split(recipe.data.validation or recipe.data.search)
     asked = task.items(split, items, seed)

@@ -19,7 +19,7 @@ from evovlm.merging.assembly import assemble
 from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.models.open_model import open_model
 from evovlm.recipe.schema import Recipe
-from evovlm.recipe.yaml_file import read_recipe
+from evovlm.recipe.shipped import named_recipe
 from evovlm.tasks import parse_split
 from evovlm_benchmarks.speed.fidelity import CANDIDATES, ITEMS, ITEMS_ON_CPU, RECIPE, Row, become, equal_share, row_of
 from evovlm_benchmarks.speed.floors import Rates
@@ -38,7 +38,7 @@ def tiles_rows(settings: Settings, _: Rates) -> Iterator[Row]:
     cuda = settings.device.type == "cuda"
     candidates, items = (3, 8) if settings.quick else (CANDIDATES, ITEMS if cuda else ITEMS_ON_CPU)
     steps, batch = (2, 4) if settings.quick else (STEPS, 64 if cuda else 16)
-    recipe = read_recipe(RECIPE)
+    recipe = named_recipe(RECIPE)
     with TemporaryDirectory(prefix="evovlm-tiles-") as work:
         folder = Path(work) / "vlm"
         loss = save_tiled(_seeing(recipe), folder, steps=steps, batch=batch, device=settings.device)
@@ -58,7 +58,7 @@ def _said(
     """Each candidate's score and answers, by way of looking."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     engine, host = Engine.load(folder, device=str(device), dtype=dtype), Engine.load(folder, dtype=torch.float32)
-    merger = ResidentMerger(assemble(recipe, RECIPE.parent), host.tower)
+    merger = ResidentMerger(assemble(recipe, recipe.root), host.tower)
     task, _ = parse_split("zoo-vqa:validation")
     items = tiled_items("validation", count, seed)
     greedy = replace(task.generation, num_beams=1, repetition_penalty=1.0)
@@ -72,7 +72,7 @@ def _said(
 
 def _seeing(recipe: Recipe) -> Path:
     """Folder of the zoo's VLM."""
-    return open_model("vlm", next(one.model for one in recipe.sources if one.name == "vlm"), None, RECIPE.parent).folder
+    return open_model("vlm", next(one.model for one in recipe.sources if one.name == "vlm"), None, recipe.root).folder
 
 
 def _with(recipe: Recipe, folder: Path) -> Recipe:

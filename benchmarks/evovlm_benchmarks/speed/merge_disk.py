@@ -28,6 +28,7 @@ def disk_rows(settings: Settings, rates: Rates) -> list[dict[str, Any]]:
         told = Path(folder) / "speed.json"
         command = [
             sys.executable,
+            "-P",
             "-m",
             "evovlm_benchmarks.merge_speed",
             "--scale",

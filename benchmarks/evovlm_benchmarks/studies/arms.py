@@ -29,6 +29,7 @@ from evovlm.study import log as study_log
 from evovlm.study.result import Selection
 from evovlm.study.study import Study
 from evovlm.system import files
+from evovlm.system.progress import Quiet
 from evovlm.system.version import commit, hardware, versions
 from evovlm.tasks.item_sets import ItemSet, read_item_set
 
@@ -56,22 +57,12 @@ class Arm:
         return f"{self.study}/{self.name.replace(' ', '-')}-{self.seed}"
 
 
-class Silent:
-    """Watches nothing."""
-
-    def phase(self, name: str, total: int) -> None:
-        """Nothing is shown."""
-
-    def step(self, text: str, **figures: float | None) -> None:
-        """Nothing is shown."""
-
-
 def zoo_digest() -> str:
     """Twelve digits that name the zoo as it ships: of its manifest, which holds a digest of every file."""
     return file_digest(FOLDER / MANIFEST)[:12]
 
 
-def run_arms(arms: Sequence[Arm], out: Path, root: Path, *, device: str, jobs: int, progress: Any) -> None:
+def run_arms(arms: Sequence[Arm], out: Path, *, device: str, jobs: int, progress: Any) -> None:
     """Run the arms in `jobs` processes; `progress` is called with each arm that is done.
 
     Seed by seed, so that a run cut short leaves whole comparisons of fewer seeds.
@@ -81,16 +72,16 @@ def run_arms(arms: Sequence[Arm], out: Path, root: Path, *, device: str, jobs: i
         same.setdefault((arm.recipe.model_dump_json(by_alias=True), arm.judged), []).append(arm)
     # Spawned, because a forked process cannot use CUDA and inherits locks.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(run_same, group, out, root, device): group for group in same.values()}
+        pending = {pool.submit(run_same, group, out, device): group for group in same.values()}
         for future in as_completed(pending):
             future.result()
             for arm in pending[future]:
                 progress(arm)
 
 
-def run_same(arms: Sequence[Arm], out: Path, root: Path, device: str) -> None:
+def run_same(arms: Sequence[Arm], out: Path, device: str) -> None:
     """Run the first of several arms that are one search; the others get its result under their own names."""
-    first = run_arm(arms[0], out, root, device)
+    first = run_arm(arms[0], out, device)
     for arm in arms[1:]:
         done = out / arm.folder / DONE
         if not done.exists():
@@ -98,7 +89,7 @@ def run_same(arms: Sequence[Arm], out: Path, root: Path, device: str) -> None:
             files.write_json(done, first | {"study": arm.study, "arm": arm.name})
 
 
-def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
+def run_arm(arm: Arm, out: Path, device: str) -> dict[str, Any]:
     """Search, choose, test; returns what stands in the arm's `arm.json`."""
     folder = out / arm.folder
     done = folder / DONE
@@ -110,12 +101,12 @@ def run_arm(arm: Arm, out: Path, root: Path, device: str) -> dict[str, Any]:
     first = arm.recipe.model_copy(update={"then": None})
     curve: list[float | None] = []
     if arm.recipe.then is not None:
-        plan = plan_evolution(first, root, settings)
+        plan = plan_evolution(first, first.root, settings)
         study, _, selection = _search(plan, folder / study_log.STAGES[0], arm.judged)
         curve += [trial.score for trial in study.trials]
-        bred = breed(plan, folder, selection.finalists, arm.recipe.then.winners, Silent())
+        bred = breed(plan, folder, selection.finalists, arm.recipe.then.winners, Quiet())
         first = second_stage(arm.recipe, bred)
-    plan = plan_evolution(first, root, settings)
+    plan = plan_evolution(first, first.root, settings)
     study, evaluator, selection = _search(plan, folder, arm.judged)
     curve += [trial.score for trial in study.trials]
     winner = study.candidate(study.trials[selection.trial].genome)
@@ -151,7 +142,7 @@ def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluato
     judge = make_judge(evaluator, plan.recipe, plan.search_items)
     if len(study.trials) < plan.trials:  # a whole log serves on a machine whose last bits differ, too
         study.run(plan.searcher(), judge, plan.trials, lambda trial: None)
-    _, selection = choose_winner(study, evaluator, _items(plan, "validation", judged // 2), Silent())
+    _, selection = choose_winner(study, evaluator, _items(plan, "validation", judged // 2), Quiet())
     return study, evaluator, selection
 
 
@@ -176,7 +167,7 @@ def source_scores(recipe: Recipe, judged: int) -> dict[str, float]:
 
 @cache
 def _source_score(model: str, test: str, judged: int) -> float:
-    return evaluate_model(model, test, judged, seed=0, batch=100)[1].score
+    return evaluate_model(model, test, judged, seed=0, batch=100).score
 
 
 def _items(plan: Plan, name: str, count: int) -> ItemSet:

@@ -12,8 +12,6 @@ from typing import Annotated
 
 import typer
 
-ROOT = Path(__file__).parents[3]
-
 app = typer.Typer(help="Studies on the zoo.", add_completion=False)
 
 
@@ -55,7 +53,6 @@ def study(
         run_arms(
             arms,
             out,
-            ROOT,
             device=device,
             jobs=jobs,
             progress=lambda arm: progress.update(task, advance=1, figures=f"{arm.name} {arm.seed}"),

@@ -64,14 +64,13 @@ def encode(recipe: Recipe, genes: Sequence[Gene]) -> tuple[float, ...]:
 
 def uniform(recipe: Recipe, weights: dict[str, float], *, density: float = 1.0) -> Recipe:
     """The recipe with one weight a source, for the whole model: averages and sweeps, the controls of a search."""
-    parameters = {name: SourceParameters(weight=weights[name], density=density) for name in recipe.source_names}
-    return recipe.model_copy(update={"parameters": parameters})
+    return recipe.weighted({name: weights[name] for name in recipe.source_names}, density=density)
 
 
 def search_of(recipe: Recipe) -> Search:
     """The recipe's search section. Raises RecipeError where there is none."""
     if recipe.search is None:
-        raise RecipeError("search: the recipe has no `search` section; see recipes/zoo-vlm.yaml for one")
+        raise RecipeError("search: the recipe has no `search` section; see `evovlm recipe show zoo-vlm`")
     return recipe.search
 
 

@@ -51,7 +51,7 @@ def test_a_result_says_what_was_asked_and_how_it_was_scored(run_folder: Path):
 
 
 def test_the_score_is_that_of_evaluate(run_folder: Path):
-    _, found = evaluate_model("zoo:vlm", "zoo-vqa:test", 40, seed=0, batch=40)
+    found = evaluate_model("zoo:vlm", "zoo-vqa:test", 40, seed=0, batch=40)
     assert results(run_folder / "whole")[2]["score"] == pytest.approx(found.score)
 
 

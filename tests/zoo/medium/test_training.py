@@ -102,7 +102,7 @@ def test_the_recipe_evolves_a_trained_medium_zoo_and_the_wild_task_judges_it(zoo
     words = ("evolve", recipes / "zoo-medium-vlm.yaml", "--out", run, "--trials", 2, "--checkpoint")
     done = evovlm(*words, "--judged", 4)
     assert done.returncode == 0, done.stderr
-    _, told = evaluate_model(str(run / "checkpoint"), "zoo-medium-wild:test", 4, seed=0, batch=4)
+    told = evaluate_model(str(run / "checkpoint"), "zoo-medium-wild:test", 4, seed=0, batch=4)
     assert len(told.scores) == 4
 
 

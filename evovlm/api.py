@@ -1,0 +1,238 @@
+"""The functions of the package's front door: `from evovlm import Recipe, merge, evolve, evaluate, suggest`.
+
+Puts the rooms together for Python, as `cli` does for a terminal; decides nothing itself. What a function needs is
+imported when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evovlm.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from evovlm.evaluators.evaluation import Evaluation
+    from evovlm.evolution.suggest.advise import Advice
+    from evovlm.system.progress import Watch
+
+__all__ = ["Recipe", "evaluate", "evolve", "merge", "suggest"]
+
+
+def merge(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    download: bool = False,
+    threads: int | None = None,
+    max_shard_bytes: int = 5 * 10**9,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Merge models as a recipe says, into an ordinary Hugging Face checkpoint; returns its folder.
+
+    >>> from evovlm import merge
+    >>> folder = merge("zoo-vlm", "merged")
+    >>> sorted(path.name for path in folder.glob("*.safetensors"))
+    ['model.safetensors']
+
+    recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe (`evovlm recipe list`).
+    out: the folder to write. It must not exist, and appears whole or not at all.
+    download: fetch models from the hub that are not in the local cache.
+    threads: tensors merged at a time, at most; by default one per core, as far as memory allows.
+    max_shard_bytes: the largest file of weights, in bytes.
+    progress: called with the bytes written so far and the bytes in all.
+
+    Raises RecipeError where the recipe cannot be read or does not fit its models, and CheckpointError where a model is
+    missing or damaged, `out` exists, the disk is full, or a merged weight is not finite. Both are `ValueError`s.
+
+    The merge rules are named with their papers in docs/recipes.md; the default conventions are mergekit's
+    (arXiv:2403.13257).
+    """
+    from evovlm.merging.assembly import assemble
+    from evovlm.merging.build import build_checkpoint
+
+    found, folder = _recipe(recipe), Path(out)
+    assembly = assemble(found, found.root, download=download, out=folder)
+    report = build_checkpoint(assembly, folder, progress=progress, threads=threads, max_shard_bytes=max_shard_bytes)
+    return report.folder
+
+
+def evolve(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    trials: int | None = None,
+    items: int | None = None,
+    seed: int | None = None,
+    judged: int | None = None,
+    device: str = "cpu",
+    checkpoint: bool = False,
+    rivals: bool = False,
+    race: bool = False,
+    keep_diverse: bool = False,
+    download: bool = False,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Search a recipe's parameters, pick the winner on fresh items, test it on held-out ones.
+
+    >>> from evovlm import Recipe, evolve
+    >>> result = evolve("zoo-llm", "runs/llm", trials=4, items=8, judged=8)
+    >>> Recipe.read("runs/llm/best.yaml").source_names
+    ('ja', 'math', 'math2')
+
+    Returns what stands in `result.json` of the study's folder `out`: the winner, and its score (0 to 100) on the test
+    items beside its sources and the controls. Called again with the same arguments, it resumes where it was stopped;
+    more `trials` prolong a study.
+
+    recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe; it needs `search` and `data`.
+    trials, items, seed: candidates in all, questions per candidate, and seed of the search; the recipe's by default.
+    judged: questions used to pick the winner, and as many for the final test; 300 and 500 by default.
+    device: where models run: `cpu`, `cuda`, `cuda:1`.
+    checkpoint: also write the winner as a checkpoint.
+    rivals: also run two baseline searches (random; one weight per source). Three times the cost.
+    race: drop a candidate as soon as a test on few items says that it is worse.
+    keep_diverse: also keep the best recipe for each profile of skills.
+    watch: an object with the methods `phase` and `step` of `evovlm.system.progress.Watch`; by default nothing is shown.
+
+    Raises RecipeError and CheckpointError as `merge` does, DataError where items cannot be read, and StudyError where
+    `out` holds a study of something else or another process works in it. All are `ValueError`s.
+
+    The search is that of arXiv:2403.13187, sections 3.1 and 3.2: CMA-ES by default, other searchers by the recipe.
+    """
+    from evovlm.evolution.plan import EvolveSettings
+    from evovlm.evolution.stages import evolve_stages
+    from evovlm.search.race import RaceSettings
+    from evovlm.system.device import check_device
+    from evovlm.system.progress import Quiet
+
+    check_device(device)
+    settings = EvolveSettings(
+        trials=trials,
+        items=items,
+        seed=seed,
+        judged=judged,
+        device=device,
+        checkpoint=checkpoint,
+        download=download,
+        rivals=rivals,
+        race=RaceSettings() if race else None,
+        keep_diverse=keep_diverse,
+    )
+    found = _recipe(recipe)
+    return evolve_stages(found, found.root, settings, Path(out), watch or Quiet())
+
+
+def evaluate(
+    model: Recipe | str | Path,
+    data: str,
+    *,
+    items: int | None = 500,
+    seed: int = 0,
+    batch: int = 128,
+    preset: str | None = None,
+    device: str = "cpu",
+    download: bool = False,
+) -> Evaluation:
+    """Score a model, or the merge that a recipe describes, on one task.
+
+    >>> from evovlm import evaluate
+    >>> found = evaluate("zoo:vlm", "zoo-vqa:test", items=16)
+    >>> 0 <= found.score <= 100, len(found.answers)
+    (True, 16)
+
+    Returns an `Evaluation`: `score` is the mean over items (0 to 100), `interval()` its 95 % interval, and `scores`,
+    `exact` and `answers` have one entry per item, in their order. A recipe is merged in memory; nothing is written.
+
+    model: a checkpoint folder, `zoo:NAME` or a hub id; or a `Recipe`, a recipe file, or a shipped recipe's name.
+    A language model answers questions about images without seeing them.
+    data: TASK:SPLIT, such as `zoo-vqa:test`, or TASK@PATH:SPLIT with the data in a file or folder.
+    items, seed: how many items are drawn (None: all of them), and which.
+    batch: questions answered at once.
+    preset: how the task asks and scores; the task's default if left out.
+    device, download: as in `evolve` and `merge`.
+
+    Raises CheckpointError, RecipeError and DataError (`ValueError`s) for what cannot be opened or does not fit, and
+    FloatingPointError where a merge gives logits that are not finite.
+
+    How each task is asked and scored, after which source, stands in docs/benchmarks.md.
+    """
+    from evovlm.recipe.shipped import means_recipe
+
+    if isinstance(model, Recipe) or means_recipe(model):
+        return _evaluate_recipe(_recipe(model), data, items, seed, batch, preset, device, download)
+    from evovlm.evaluators.single_model import evaluate_model
+
+    return evaluate_model(
+        str(model), data, items, seed=seed, batch=batch, device=device, download=download, preset=preset
+    )
+
+
+def suggest(
+    models: Sequence[str | Path] | str | Path,
+    *,
+    base: str | Path,
+    data: str,
+    items: int = 100,
+    seed: int = 0,
+    device: str = "cpu",
+    step: Callable[[str], None] | None = None,
+) -> Advice:
+    """Rank candidate sources for a task with cheap tests, and explain each rank.
+
+    >>> from evovlm import suggest
+    >>> advice = suggest(["zoo:ja", "zoo:math"], base="zoo:base", data="zoo-maths:search", items=8)
+    >>> sorted(one.source for one in advice.ranking)
+    ['ja', 'math']
+
+    Returns an `Advice`: `ranking` has the sources, most useful first, each with its score alone and together with
+    those before it (0 to 100), the points it adds with their 95 % interval, and a reason in words.
+
+    models: language models that were tuned from `base` (folders, `zoo:NAME` or hub ids), or one folder that holds them.
+    data: TASK:SPLIT, not a test split.
+    items, seed: questions per merge that is tried, at least 2, and which are drawn.
+    step: called with a word about each step, as it is done.
+
+    Raises RecipeError for fewer than two models or a test split, and CheckpointError for a model that cannot be opened.
+
+    The first source is ranked by a Shapley value cut off at pairs, the others by greedy forward selection with the
+    one-standard-error rule (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
+    """
+    from evovlm.evolution.suggest.advise import suggest as advise
+    from evovlm.system.errors import RecipeError
+
+    names = [str(models)] if isinstance(models, str | Path) else [str(model) for model in models]
+    if len(names) == 1 and Path(names[0]).is_dir():
+        names = sorted(str(path.parent) for path in Path(names[0]).glob("*/config.json"))
+    if items < 2:
+        raise RecipeError(f"items: {items} is too few; give 2 or more")
+    return advise(
+        str(base), names, data, items=items, seed=seed, root=Path(), device=device, step=step or (lambda text: None)
+    )
+
+
+def _recipe(named: Recipe | str | Path) -> Recipe:
+    return named if isinstance(named, Recipe) else Recipe.read(named)
+
+
+def _evaluate_recipe(
+    recipe: Recipe,
+    data: str,
+    count: int | None,
+    seed: int,
+    batch: int,
+    preset: str | None,
+    device: str,
+    download: bool,
+) -> Evaluation:
+    """Score one candidate in a resident model, or along its route where it has one."""
+    from evovlm.evaluators.routed import evaluator_for
+    from evovlm.merging.assembly import assemble
+    from evovlm.tasks import Options, parse_split
+
+    # What a search would try has no part in what the recipe itself is worth.
+    alone = recipe.model_copy(update={"search": None, "then": None})
+    task, split = parse_split(data, Options(preset=preset, download=download))
+    items = task.items(split, count, seed)
+    assembly = assemble(alone, alone.root, download=download)
+    return evaluator_for(alone)(assembly, task, batch=batch, device=device).evaluate(alone, items)
