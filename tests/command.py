@@ -27,7 +27,7 @@ def evovlm_here(*words: str, folder: Path) -> Done:
         return bench(*words[1:], folder=folder)
     if words[:1] == ("app",):  # would take this process's place
         done = subprocess.run(
-            [sys.executable, "-m", "evovlm", *words], cwd=folder, capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-m", "evovlm", *words], cwd=folder, capture_output=True, text=True, check=False
         )
         return Done(done.returncode, done.stdout, done.stderr)
     return _here(evovlm.cli.main, words, folder)

@@ -1,6 +1,7 @@
 """What `import evovlm` gives: five names, loaded when they are used, each with an example that runs."""
 
 import doctest
+import json
 import subprocess
 import sys
 import tomllib
@@ -112,11 +113,13 @@ def test_a_recipe_is_scored_as_the_checkpoint_that_it_makes():
 
 
 def test_a_recipe_with_a_route_is_scored_along_it():
-    recipe = Recipe.read("zoo-dfs")
-    straight = [{"source": "ja", "layer": layer} for layer in range(4)]
-    routed = Recipe.model_validate(recipe.model_dump(by_alias=True) | {"route": straight})
-    # The same layers in the same order, but without the rest of the model's depth where it has more.
-    assert len(evaluate(routed, "zoo-maths:validation", items=8).answers) == 8
+    depth = json.loads((zoo_folder("ja") / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
+    recipe = Recipe.read("zoo-dfs").model_dump(by_alias=True)
+    straight = [{"source": "ja", "layer": layer} for layer in range(depth)]
+    whole = evaluate(Recipe.model_validate(recipe | {"route": straight}), "zoo-maths:validation", items=16)
+    cut = evaluate(Recipe.model_validate(recipe | {"route": straight[1:]}), "zoo-maths:validation", items=16)
+    assert whole.answers == evaluate("zoo:ja", "zoo-maths:validation", items=16).answers
+    assert whole.answers != cut.answers
 
 
 class Seen:

@@ -133,7 +133,7 @@ def serve(folder: Path, *more: str, slowly: bool = False, limits: dict[str, floa
     served = Served(f"http://127.0.0.1:{port}", folder / "studies", folder / "log")
     before = (SLOWLY if slowly else "") + (LIMITED.format(limits=limits) if limits else "")
     started = ["-c", before + START] if before else ["-m", "evovlm_app"]
-    command = [sys.executable, *started, "--port", str(port), "--studies", str(served.studies), *more]
+    command = [sys.executable, "-P", *started, "--port", str(port), "--studies", str(served.studies), *more]
     scratch = folder / "scratch"
     scratch.mkdir()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch), "EVOVLM_TEST_SECRET": SECRET}

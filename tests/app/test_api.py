@@ -37,7 +37,7 @@ def test_health_answers_and_tells_no_path(served: Served):
 
 
 def test_a_port_that_is_taken_is_told_before_models_are_opened(served: Served):
-    command = [sys.executable, "-m", "evovlm_app", "--port", served.url.rpartition(":")[2]]
+    command = [sys.executable, "-P", "-m", "evovlm_app", "--port", served.url.rpartition(":")[2]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "--port" in done.stderr

@@ -78,7 +78,7 @@ def test_the_start_command_and_the_health_check_work(tmp_path: Path):
     environment: dict[str, Any] = os.environ | empty | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     with (tmp_path / "log").open("w") as sink:
         server = subprocess.Popen(
-            [sys.executable, "-m", "evovlm.cli", *command], cwd=ROOT, env=environment, stdout=sink, stderr=sink
+            [sys.executable, "-P", "-m", "evovlm.cli", *command], cwd=ROOT, env=environment, stdout=sink, stderr=sink
         )
     try:
         check = json.loads(last("HEALTHCHECK").split("CMD", 1)[1])[1:]

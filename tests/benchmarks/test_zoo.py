@@ -46,6 +46,7 @@ def test_the_table_of_samples_marks_what_is_exactly_right():
 def test_the_command_prints_answers_and_saves_their_pictures(tmp_path: Path):
     command = [
         sys.executable,
+        "-P",
         "-m",
         "evovlm_benchmarks.zoo",
         "samples",

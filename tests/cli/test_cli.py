@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import evovlm
 from evovlm.system.version import commit
 from tests.command import Done, evovlm_here
 
@@ -17,6 +18,8 @@ COMMANDS = [
     ["zoo"],
     ["zoo", "list"],
     ["zoo", "train"],
+    ["recipe", "list"],
+    ["recipe", "show"],
     ["recipe", "check"],
     ["recipe", "convert"],
     ["merge"],
@@ -32,7 +35,7 @@ def run(*words: str, cwd: Path = Path()) -> Done:
 
 def process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """As a person starts it."""
-    command = [sys.executable, "-m", "evovlm", *words]
+    command = [sys.executable, "-P", "-m", "evovlm", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=cwd)
 
 
@@ -196,6 +199,34 @@ def test_evaluate_takes_anybodys_file_and_a_preset(tmp_path: Path):
     refused = run(*words, "--preset", "fast", cwd=tmp_path)
     assert refused.returncode == 2
     assert "plain" in refused.stderr
+
+
+def test_the_version_names_the_code():
+    assert run("--version").stdout == f"evovlm {evovlm.__version__} ({commit()})\n"
+
+
+@pytest.mark.parametrize("words", [("merge", "zoo-vml", "out"), ("evolve", "zoo-vml", "--out", "out")])
+def test_a_recipe_that_is_not_there_is_told_with_those_that_are(words: tuple[str, ...], tmp_path: Path):
+    assert_told(run(*words, cwd=tmp_path), "zoo-vml: no such recipe file", "zoo-llm, zoo-medium-vlm")
+    assert_told(run("bench", "run", "zooo", cwd=tmp_path), "zooo: no such suite file", "evovlm-jp, zoo,")
+
+
+def test_shipped_recipes_are_listed_shown_and_taken_by_name(tmp_path: Path):
+    rows = json.loads(run("recipe", "list", "--json", cwd=tmp_path).stdout)
+    assert [row["name"] for row in rows] == sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    assert "zoo-vlm" in run("recipe", "list", cwd=tmp_path).stdout
+    shown = run("recipe", "show", "zoo-vlm", cwd=tmp_path).stdout
+    assert shown == (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(shown, encoding="utf-8")
+    checks = [run("recipe", "check", name, "--json", cwd=tmp_path).stdout for name in ("zoo-vlm", "mine.yaml")]
+    assert json.loads(checks[0])["digest"] == json.loads(checks[1])["digest"]
+
+
+def test_evaluate_takes_a_recipe(tmp_path: Path):
+    done = run("evaluate", "zoo-llm", "--data", "zoo-maths:test", "--items", "4", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"] == 4
+    assert not list(tmp_path.iterdir())
 
 
 def test_bench_opens_the_benchmarks(tmp_path: Path):

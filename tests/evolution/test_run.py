@@ -45,7 +45,7 @@ def words(recipe: str, out: Path, *more: str) -> list[str]:
 
 def command(recipe: str, out: Path, *more: str) -> list[str]:
     """For a process of its own, which can be killed."""
-    return [sys.executable, "-m", "evovlm", *words(recipe, out, *more)]
+    return [sys.executable, "-P", "-m", "evovlm", *words(recipe, out, *more)]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from evovlm.merging.assembly import assemble
+from evovlm.merging.build import build_checkpoint
+from evovlm.models.zoo_models import zoo_folder
+from evovlm.recipe import shipped
 from evovlm.recipe.schema import Recipe
-from evovlm.recipe.yaml_file import read_recipe
+from evovlm.recipe.shipped import find_file, means_recipe, named_recipe, shipped_recipes
+from evovlm.recipe.yaml_file import read_recipe, recipe_text
 from evovlm.search.space.parameters import genes_of
+from evovlm.system.errors import RecipeError
 from evovlm.tasks import Options, parse_split
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -68,3 +74,89 @@ def test_every_recipe_names_tasks_and_presets_that_there_are(path: Path):
             task, split = parse_split(where, Options(preset=data.preset), RECIPES)
             assert split in task.splits
             assert (split in task.test_splits) == (where == data.test)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_recipe_is_found_by_name(place: Path):
+    assert list(shipped_recipes()) == sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    for name in shipped_recipes():
+        assert means_recipe(name)
+        assert named_recipe(name) == read_recipe(RECIPES / f"{name}.yaml")
+
+
+def test_a_wheels_recipes_come_before_those_beside_the_package(place: Path, monkeypatch: pytest.MonkeyPatch):
+    package = place / "site" / "evovlm" / "recipe"
+    (package / "shipped").mkdir(parents=True)
+    (place / "site" / "recipes").mkdir()
+    for folder, name in ((package / "shipped", "wheel"), (place / "site" / "recipes", "clone")):
+        (folder / f"{name}.yaml").write_text("", encoding="utf-8")
+    monkeypatch.setattr(shipped, "__file__", str(package / "shipped.py"))
+    assert list(shipped_recipes()) == ["wheel"]
+    (package / "shipped" / "wheel.yaml").unlink()
+    with pytest.raises(RecipeError, match="reinstall evovlm"):
+        shipped_recipes()
+    (package / "shipped").rmdir()
+    assert list(shipped_recipes()) == ["clone"]
+
+
+def test_a_file_of_the_users_comes_before_a_shipped_recipe_and_a_folder_does_not(place: Path):
+    (place / "zoo-vlm").mkdir()
+    assert find_file("zoo-vlm", shipped_recipes(), "recipe") == shipped_recipes()["zoo-vlm"]
+    assert not means_recipe("zoo-vlm")  # a folder of that name is a model
+    text = (RECIPES / "zoo-llm.yaml").read_text(encoding="utf-8").replace("dare_ties", "ties")
+    (place / "zoo-llm").write_text(text, encoding="utf-8")
+    assert named_recipe("zoo-llm").method == "ties"
+    assert named_recipe("zoo-llm").root == Path()
+
+
+def test_what_is_no_recipe_is_told_with_the_names(place: Path):
+    for named in ("zoo", "zoo-vlm.yaml", "recipes/zoo-vlm.yaml"):
+        with pytest.raises(RecipeError, match=rf"^{named}: no such recipe file; .*: evollm-jp, .*, zoo-vlm$"):
+            named_recipe(named)
+    with pytest.raises(RecipeError, match="cannot be read as text"):
+        named_recipe(place)
+
+
+@pytest.mark.parametrize("recipes", ["missing", "a folder", "a file"])
+def test_a_recipe_by_name_counts_its_folders_as_if_it_lay_in_recipes(place: Path, recipes: str):
+    (place / "medium-zoo").mkdir()
+    for name in ("base", "vlm", "ja"):
+        (place / "medium-zoo" / name).symlink_to(zoo_folder(name))
+    if recipes == "a folder":
+        (place / "recipes").mkdir()
+    elif recipes == "a file":
+        (place / "recipes").write_text("", encoding="utf-8")
+    recipe = named_recipe("zoo-medium-vlm")
+    assert recipe.base is not None
+    assert recipe.base.model == "../medium-zoo/base"
+    built = build_checkpoint(assemble(recipe, recipe.root), place / "out" / "merged")
+    again = read_recipe(built.folder / "recipe.yaml")  # written for where it lies now
+    second = build_checkpoint(assemble(again, again.root), place / "second")
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (built.folder, second.folder)]
+    assert weights[0] == weights[1]
+
+
+def test_a_recipe_by_name_counts_its_data_from_the_working_directory(place: Path):
+    data = named_recipe("evovlm-jp").data
+    assert data is not None
+    task, _ = parse_split(data.search, Options(preset=data.preset), named_recipe("evovlm-jp").root)
+    with pytest.raises(Exception, match=r"\bdata/ja-vg-vqa\b") as raised:
+        task.items("search", 1, 0)
+    assert "recipes" not in str(raised.value)
+
+
+def test_what_a_recipe_counts_from_is_no_part_of_it(place: Path):
+    recipe = named_recipe("zoo-vlm")
+    other = recipe.counted_from(place)
+    assert (recipe.root, other.root) == (Path("recipes"), place)
+    assert other.model_copy(update={"seed": 1}).root == place
+    assert other == recipe
+    assert other.digest() == recipe.digest()
+    assert recipe_text(other) == recipe_text(recipe)
+    assert other.model_dump() == recipe.model_dump()

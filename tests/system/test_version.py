@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import evovlm
 from evovlm.system.version import clone_commit, commit, installed_commit, versions
+
+ROOT = Path(evovlm.__file__).parents[1]  # of the code that is tested
 
 
 def git(folder: Path, *words: str) -> str:
@@ -37,6 +40,18 @@ def test_a_clone_tells_its_commit_and_whether_the_package_was_changed(clone: Pat
     assert clone_commit(clone / "evovlm") == head
     (clone / "evovlm" / "a.py").write_text("1\n", encoding="utf-8")
     assert clone_commit(clone / "evovlm") == f"{head}+changed"
+
+
+@pytest.mark.parametrize("folder", ["app/evovlm_app", "benchmarks/evovlm_benchmarks"])
+def test_a_change_of_the_app_or_the_benchmarks_is_told_too(clone: Path, folder: str):
+    (clone / folder).mkdir(parents=True)
+    (clone / folder / "new.py").write_text("1\n", encoding="utf-8")
+    assert clone_commit(clone / "evovlm") == f"{git(clone, 'rev-parse', 'HEAD')[:12]}+changed"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
+def test_this_clone_tells_its_own_commit():
+    assert commit().removesuffix("+changed") == git(ROOT, "rev-parse", "HEAD")[:12]
 
 
 def test_a_package_installed_within_somebodys_clone_is_not_of_that_clone(clone: Path, tmp_path: Path):

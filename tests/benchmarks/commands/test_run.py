@@ -57,7 +57,7 @@ def test_the_score_is_that_of_evaluate(run_folder: Path):
 
 def test_a_killed_run_goes_on_to_the_same_result(run_folder: Path):
     """Killed outright after some answers: what is stored stays, and what follows is as if nothing had happened."""
-    command = [sys.executable, "-m", "evovlm_benchmarks", "run", "suite.yaml", "--out", "broken"]
+    command = [sys.executable, "-P", "-m", "evovlm_benchmarks", "run", "suite.yaml", "--out", "broken"]
     answers = run_folder / "broken" / "answers"
     process = subprocess.Popen(command, cwd=run_folder, stderr=subprocess.DEVNULL)
     while process.poll() is None and sum(path.read_text().count("\n") for path in answers.glob("*")) < 48:

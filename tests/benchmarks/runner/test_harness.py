@@ -24,7 +24,7 @@ def test_the_japanese_group_is_asked_unless_tasks_are_named(tmp_path: Path, monk
     monkeypatch.setattr(harness, "find_spec", lambda name: object())
     command = harness.harness_command("python", Path("merged"), [], out=tmp_path, **CALL)  # type: ignore[arg-type]
     assert command == [
-        *("python", "-m", "lm_eval", "--model", "hf", "--model_args", "pretrained=merged,dtype=auto"),
+        *("python", "-P", "-m", "lm_eval", "--model", "hf", "--model_args", "pretrained=merged,dtype=auto"),
         *(
             "--tasks",
             "japanese_leaderboard",

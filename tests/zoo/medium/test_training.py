@@ -38,7 +38,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evovlm(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "evovlm.cli", *map(str, words)]
+    command = [sys.executable, "-P", "-m", "evovlm.cli", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
