@@ -42,8 +42,7 @@ def find_file(named: str | Path, shipped: Mapping[str, Path], kind: str) -> Path
     if path.exists():
         return path
     raise RecipeError(
-        f"{named}: no such {kind} file; give a path, or the name of a {kind} that ships with evovlm:"
-        f" {', '.join(shipped)}"
+        f"{named}: no such {kind} file; give a path, or choose from {list(shipped)}, which ship with evovlm"
     )
 
 

@@ -207,8 +207,8 @@ def test_the_version_names_the_code():
 
 @pytest.mark.parametrize("words", [("merge", "zoo-vml", "out"), ("evolve", "zoo-vml", "--out", "out")])
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are(words: tuple[str, ...], tmp_path: Path):
-    assert_told(run(*words, cwd=tmp_path), "zoo-vml: no such recipe file", "zoo-llm, zoo-medium-vlm")
-    assert_told(run("bench", "run", "zooo", cwd=tmp_path), "zooo: no such suite file", "evovlm-jp, zoo,")
+    assert_told(run(*words, cwd=tmp_path), "zoo-vml: no such recipe file", "'zoo-llm', 'zoo-medium-vlm'")
+    assert_told(run("bench", "run", "zooo", cwd=tmp_path), "zooo: no such suite file", "'evovlm-jp', 'zoo',")
 
 
 def test_shipped_recipes_are_listed_shown_and_taken_by_name(tmp_path: Path):
