@@ -16,6 +16,7 @@ from evovlm.evolution.search_loop import search_raced, whole_race
 from evovlm.recipe.schema import Fidelity, Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.search import SearchSettings, make_searcher
+from evovlm.search.race import RaceSettings
 from evovlm.search.space.parameters import express, genes_of
 from evovlm.study.study import Study
 from evovlm.system.errors import RecipeError
@@ -87,6 +88,47 @@ def test_a_candidate_that_fails_is_not_promoted_and_keeps_its_reason():
     found = raced(Answers(), 1, 0.2, 0.99, 0.4, 0.6)
     assert found[1] == "FloatingPointError: the logits are not finite"
     assert [isinstance(one, str) or one.promoted for one in found][2:] == [True, True]
+
+
+def test_one_candidate_at_least_is_promoted():
+    few = FIDELITY.model_copy(update={"promote": 0.1})
+    recipes = [express(RECIPE, GENES, (weight, 0.5)) for weight in (0.2, 0.8, 0.4, 0.6)]
+    found = Racer(Answers(), ITEMS, whole_race(ITEMS), 0, few)(1, recipes, None)
+    assert [not isinstance(one, str) and one.promoted for one in found] == [False, True, False, False]
+
+
+def test_scores_are_corrected_for_which_items_were_seen_shrunk_towards_no_correction():
+    """By hand: an item's mean counts as if two answers of the overall mean stood beside what was answered."""
+    items = 40
+    hard = np.random.default_rng(7).normal(0, 30, items)
+    table = np.full((0, items), np.nan)
+    asked: list[tuple[int, ...]] = []
+
+    def answer(questions: Sequence[Question]) -> list[Evaluation | str]:
+        nonlocal table
+        asked.extend(question.places or () for question in questions)
+        rows = []
+        for question in questions:
+            places = list(question.places or ())
+            row = np.full((1, items), np.nan)
+            row[0, places] = 50 + hard[places]
+            table = np.concatenate([table, row])
+            scores = tuple(row[0, places])
+            rows.append(Evaluation(scores, (False,) * len(places), ("x",) * len(places)))
+        return list(rows)
+
+    racer = Racer(answer, items, RaceSettings(first=16, most=0.4, random=1.0), 0)
+    recipes = [express(RECIPE, GENES, (weight, 0.5)) for weight in (0.2, 0.8)]
+    racer(0, recipes, None)
+    (outcome, _) = racer(1, recipes, None)
+    assert not isinstance(outcome, str)
+    seen = ~np.isnan(table)
+    overall = table[seen].mean()
+    means = [(table[seen[:, i], i].sum() + 2 * overall) / (seen[:, i].sum() + 2) for i in range(items)]
+    order = list(asked[-1])
+    assert set(order) != set(asked[0])
+    expected = (50 + hard[order]).mean() + np.mean(means) - np.mean([means[item] for item in order])
+    assert outcome.score == pytest.approx(expected)
 
 
 def study_in(folder: Path, trials: int) -> Study:

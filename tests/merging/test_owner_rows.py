@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from evovlm.merging.assembly import Assembly, assemble, tower_tensor
 from evovlm.merging.live.cpu import ResidentMerger
@@ -35,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def assembly(models: dict[str, Path], method: str, sources: tuple[str, str], **changes: Any) -> Assembly:
+def assembly(models: dict[str, Path], method: str, sources: tuple[str, ...], **changes: Any) -> Assembly:
     content: dict[str, Any] = {
         "kind": "vlm",
         "base": {"model": str(models["base"])},
@@ -43,7 +44,7 @@ def assembly(models: dict[str, Path], method: str, sources: tuple[str, str], **c
         "owner": "vlm",
         "method": method,
         "parameters": {
-            name: {"weight": weight, "density": 0.5} for name, weight in zip(sources, (0.3, 0.9), strict=True)
+            name: {"weight": weight, "density": 0.5} for name, weight in zip(sources, (0.3, 0.9, 0.4), strict=False)
         },
         "options": {"normalize": False},
         "dtype": "float32",
@@ -91,3 +92,28 @@ def test_a_row_that_the_base_lacks_is_the_owners(models: dict[str, Path]):
     plan = assembly(models, "dare_ties", ("vlm", "ja"), base={"model": str(models["short"])}, vocab="shared")
     for name, tensor in merged(plan).items():
         assert torch.equal(tensor[ROWS - 20 :], tower_tensor(plan.owner, name).float()[ROWS - 20 :]), name
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "della", "breadcrumbs", "dare_linear"])
+def test_a_row_that_the_base_lacks_says_nothing_about_other_rows(models: dict[str, Path], tmp_path: Path, method: str):
+    """Its elements take no part in thresholds, rescaling and signs: with other values there, all other rows stay."""
+    loud = save_llm(tmp_path / "ja", rows=ROWS, tokenizer=make_tokenizer(ROWS), ancestor=models["base"], seed=2)
+    weights = load_file(loud / "model.safetensors")
+    for name in VOCABULARY_TENSORS:
+        weights[name][ROWS - 20 :] *= 100
+    save_file(weights, loud / "model.safetensors", metadata={"format": "pt"})
+    base = {"model": str(models["short"])}
+    quiet = merged(assembly(models, method, ("vlm", "ja"), base=base, vocab="shared"))
+    for name, tensor in merged(
+        assembly(models | {"ja": loud}, method, ("vlm", "ja"), base=base, vocab="shared")
+    ).items():
+        assert torch.equal(tensor, quiet[name]), name
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic"])
+def test_a_row_that_one_source_has_and_another_lacks_is_merged(models: dict[str, Path], method: str):
+    plan = assembly(models, method, ("vlm", "ja", "short"), vocab="shared")
+    for name, tensor in merged(plan).items():
+        rows = slice(ROWS - 20, ROWS)
+        assert not torch.equal(tensor[rows], tower_tensor(plan.owner, name).float()[rows]), name
+        assert torch.equal(tensor[ROWS:], tower_tensor(plan.owner, name).float()[ROWS:]), name

@@ -257,6 +257,13 @@ def test_weights_kept_that_cancel_count_as_one():
     assert by_hand("task_arithmetic", [0.0], [[3.0], [1.0]], [1.0, -1.0], normalize=True) == [2.0]
 
 
+@pytest.mark.parametrize("method", ["task_arithmetic", "linear"])
+def test_weights_that_add_up_to_less_than_nothing_are_divided_by_their_sum(method):
+    """By hand: (3 * 1 + 1 * -3) / -2 = 0, and (4 * 1 - 3 * 2) / -2 = 1."""
+    assert by_hand(method, [0.0], [[3.0], [1.0]], [1.0, -3.0], normalize=True) == [0.0]
+    assert by_hand(method, [0.0], [[4.0], [2.0]], [1.0, -3.0], normalize=True) == [1.0]
+
+
 def test_lambda_scales_what_is_added():
     assert by_hand("task_arithmetic", [1.0], [[3.0]], [1.0], lambda_=0.25) == [1.5]
 

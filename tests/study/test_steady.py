@@ -186,6 +186,34 @@ def test_the_bound_on_staleness_by_hand():
     assert most_stale(64, 8) == 8 + GRACE
 
 
+@pytest.mark.parametrize(("updates", "told"), [(most_stale(2, 8), True), (most_stale(2, 8) + 1, False)])
+def test_a_result_at_the_bound_is_told_and_one_beyond_it_is_not(tmp_path: Path, updates: int, told: bool):
+    """The first candidate comes back when the search has made exactly so many updates without it."""
+    population = 8
+
+    class Held(OutOfStep):
+        def wait(self) -> Sequence[Outcome]:
+            ticket = max(self._busy)
+            return [Outcome(ticket, self._evaluate(self._busy.pop(ticket)), "slow")]
+
+    opened = study(tmp_path)
+    searcher = make_searcher("cmaes", SearchSettings(len(GENES), population, 0.5, 1 / 6, 0))
+    SteadyRun(opened, stream_of(searcher), Held(2, 0)).run(population * updates + 1, lambda trial: None)
+    (late,) = (trial for trial in opened.trials if trial.ask == 0)
+    assert late.trial == population * updates
+    assert late.told is told
+
+
+def test_a_torn_last_question_is_mended_and_the_search_goes_on(tmp_path: Path):
+    run(tmp_path / "whole", OutOfStep(1, 0), 30)
+    run(tmp_path / "torn", OutOfStep(1, 0), 14)
+    with (tmp_path / "torn" / study_log.ASKS).open("a") as file:
+        file.write('{"ask": 14, "after": 14, "gen')
+    run(tmp_path / "torn", OutOfStep(1, 0), 30)
+    for name in (study_log.TRIALS, study_log.ASKS):
+        assert (tmp_path / "torn" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_failures_everywhere_end_the_search_with_a_reason(tmp_path: Path):
     def broken(recipe: Recipe) -> Known:
         return Known(math.nan)

@@ -269,3 +269,15 @@ def test_the_watcher_sees_every_new_trial_once(tmp_path: Path):
     study = Study.open(tmp_path / "s", RECIPE, GENES, header())
     study.run(searcher(), peak, 9, seen.append)
     assert seen == study.trials
+
+
+def test_a_score_at_less_effort_alone_takes_neither_the_best_recipe_nor_its_answers(tmp_path: Path):
+    study = Study.open(tmp_path / "s", RECIPE, GENES, header())
+    study.add(0, (0.2,) * len(GENES), Known(50.0))
+    best = (tmp_path / "s" / study_log.BEST).read_bytes()
+    answers = (tmp_path / "s" / study_log.ANSWERS).read_bytes()
+    study.add(0, (0.9,) * len(GENES), Known(90.0), cheap=90.0, promoted=False)
+    assert (tmp_path / "s" / study_log.BEST).read_bytes() == best
+    assert (tmp_path / "s" / study_log.ANSWERS).read_bytes() == answers
+    study.add(0, (0.4,) * len(GENES), Known(51.0))
+    assert read_recipe(tmp_path / "s" / study_log.BEST) == study.candidate((0.4,) * len(GENES))

@@ -141,3 +141,17 @@ def test_every_searcher_is_replayed_bit_for_bit_from_what_it_was_told(name: str)
     for genomes, scores in log:
         assert again.ask() == genomes
         again.tell(genomes, scores)
+
+
+def test_reals_that_mean_nothing_are_not_moved_by_luck():
+    """Twelve generations of scores that say nothing about a real gene leave the search for it where it began."""
+    asleep = True
+    alone = settings(5, bits=1, genes=2, start=(0.9, 0.5), population=64, active=lambda _: [] if asleep else [0])
+    searcher = make_searcher("hybrid", alone)
+    luck = np.random.default_rng(0)
+    for _ in range(12):
+        genomes = searcher.ask()
+        searcher.tell(genomes, list(map(float, luck.random(len(genomes)))))
+    asleep = False
+    awake = np.array(searcher.ask())[:, 1]
+    assert abs(awake.mean() - 0.5) < 0.06
