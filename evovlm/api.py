@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evovlm.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from evovlm.evaluators.evaluation import Evaluation
     from evovlm.evolution.suggest.advise import Advice
+    from evovlm.study.result import Result
     from evovlm.system.progress import Watch
 
 __all__ = ["Recipe", "evaluate", "evolve", "merge", "suggest"]
@@ -73,7 +74,7 @@ def evolve(
     keep_diverse: bool = False,
     download: bool = False,
     watch: Watch | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """Search a recipe's parameters, pick the winner on fresh items, test it on held-out ones.
 
     >>> from evovlm import Recipe, evolve
@@ -81,7 +82,7 @@ def evolve(
     >>> Recipe.read("runs/llm/best.yaml").source_names
     ('ja', 'math', 'math2')
 
-    Returns what stands in `result.json` of the study's folder `out`: the winner, and its score (0 to 100) on the test
+    Returns a `Result`, what stands in `result.json` of the study's folder `out`: the winner, and its score (0 to 100) on the test
     items beside its sources and the controls. Called again with the same arguments, it resumes where it was stopped;
     more `trials` prolong a study.
 
@@ -228,11 +229,11 @@ def _evaluate_recipe(
     """Score one candidate in a resident model, or along its route where it has one."""
     from evovlm.evaluators.routed import evaluator_for
     from evovlm.merging.assembly import assemble
-    from evovlm.tasks import Options, parse_split
+    from evovlm.tasks import Options
+    from evovlm.tasks.item_sets import read_item_set
 
     # What a search would try has no part in what the recipe itself is worth.
     alone = recipe.model_copy(update={"search": None, "then": None})
-    task, split = parse_split(data, Options(preset=preset, download=download))
-    items = task.items(split, count, seed)
+    items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     assembly = assemble(alone, alone.root, download=download)
-    return evaluator_for(alone)(assembly, task, batch=batch, device=device).evaluate(alone, items)
+    return evaluator_for(alone)(assembly, batch=batch, device=device).evaluate(alone, items)
