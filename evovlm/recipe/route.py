@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from evovlm.recipe.frozen import Frozen
 
 # Every step has a slot of its own in the KV cache. The paper's longest route has 192 steps.
 MAX_STEPS = 512
 
 
-class Step(BaseModel):
+class Step(Frozen):
     """One pass through one layer. `scale` multiplies the stream on its way into the layer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     layer: Annotated[int, Field(ge=0)]

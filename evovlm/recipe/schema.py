@@ -13,8 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from evovlm.recipe.frozen import FOR_DIGEST, LATER, Frozen
 from evovlm.recipe.route import Route, refuse_long
 from evovlm.system.errors import RecipeError
 
@@ -32,12 +33,6 @@ GroupSpec = Literal["whole"] | Annotated[int, Field(ge=1)] | dict[str, tuple[str
 WHOLE: Literal["whole"] = "whole"
 # The context of a validation that reads what a person wrote: there, an empty route is a mistake.
 FROM_FILE = "from a file"
-
-
-class Frozen(BaseModel):
-    """Immutable, and a misspelt key is an error, not a silence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Base(Frozen):
@@ -165,7 +160,7 @@ class Search(Frozen):
     route: RouteSpace | None = None  # the data-flow space is searched instead of weights and densities
     switch: int | None = Field(default=None, ge=1)  # two_stage: trials before it turns to scales; None: half
     objectives: tuple[str, ...] = ()  # beside the score: `layers`, `latency`, or TASK:SPLIT
-    fidelity: Fidelity | None = None  # candidates are asked with less effort first
+    fidelity: Annotated[Fidelity | None, LATER] = None  # candidates are asked with less effort first
 
 
 class Data(Frozen):
@@ -221,9 +216,9 @@ class Recipe(Frozen):
     method: str
     options: Options = Options()
     groups: GroupSpec = WHOLE
-    parameters: dict[str, SourceParameters] = {}
+    parameters: dict[str, SourceParameters] = Field(default={})
     slices: tuple[Slice, ...] = ()
-    route: Route = ()
+    route: Annotated[Route, LATER] = ()
     vocab: Vocab = "match"
     dtype: Dtype = "bfloat16"
     seed: int = Field(default=0, ge=0)
@@ -318,11 +313,10 @@ class Recipe(Frozen):
     def digest(self) -> str:
         """A content hash of what defines the merged weights: 32 hexadecimal digits.
 
-        Search and data do not enter it: a winner found twice is the same merge.
+        Search and data do not enter it: a winner found twice is the same merge. Nor do keys marked LATER, where they
+        are at their default.
         """
-        content = self.model_dump(mode="json", by_alias=True, exclude={"search", "then", "data"})
-        if not self.route:
-            del content["route"]  # so that recipes from before there were routes keep their digest
+        content = self.model_dump(mode="json", by_alias=True, exclude={"search", "then", "data"}, context=FOR_DIGEST)
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

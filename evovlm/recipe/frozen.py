@@ -1,0 +1,51 @@
+"""The base class of a recipe's parts: immutable, strict, and with digests that outlive new keys.
+
+Knows nothing of what a recipe holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+
+# The context of a dump that a digest is made of: keys marked LATER are left out at their default.
+FOR_DIGEST = "for a digest"
+
+
+class _Later:
+    """The type of LATER, so that a field's metadata can be searched for it."""
+
+    def __repr__(self) -> str:
+        return "LATER"
+
+
+# Marks a key that the schema gained after recipes had digests:
+#     depth: Annotated[int, LATER] = Field(default=1, ge=1)
+# A recipe without the key, or with its default, has the digest that it had before, so its default must mean what was
+# done before there was the key. At any other value the key enters the digest.
+LATER = _Later()
+
+
+class Frozen(BaseModel):
+    """Immutable, and a misspelt key is an error, not a silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    later: ClassVar[tuple[str, ...]] = ()  # the fields that are marked LATER
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.later = tuple(name for name, field in cls.model_fields.items() if LATER in field.metadata)
+        for name in cls.later:
+            assert not cls.model_fields[name].is_required(), f"{cls.__name__}.{name}: LATER needs a default"
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if info.context == FOR_DIGEST:
+            for name in self.later:
+                field = type(self).model_fields[name]
+                if getattr(self, name) == field.get_default(call_default_factory=True):
+                    content.pop((field.alias if info.by_alias else None) or name, None)
+        return content
