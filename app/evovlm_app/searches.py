@@ -23,6 +23,7 @@ import psutil
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import write_recipe
 from evovlm.study import log as study_log
+from evovlm.study.header import recipe_of
 from evovlm_app.catalogue import MixableRecipe
 from evovlm_app.limits import Refusal
 
@@ -88,11 +89,8 @@ class Searches:
     def go_on(self, name: str, folder: Path, trials: int) -> None:
         """Take up a study where it is, with the recipe of its own header."""
         header = study_log.read_header(folder)
-        content = dict(header["recipe"])
-        # The number of trials is free and left open in the header; everything else must stay as it was.
-        content["search"] = {key: value for key, value in content["search"].items() if key != "trials"}
         done = len(study_log.read_trials(folder))
-        self._run(name, Recipe.model_validate(content), max(trials, done), len(header["items"]["ids"]), [])
+        self._run(name, recipe_of(folder, header), max(trials, done), len(header["items"]["ids"]), [])
 
     def stop(self) -> None:
         """Interrupt the search in progress. Raises Refusal where there is none."""

@@ -87,8 +87,6 @@ class Plan:
         """What the study's header says. The number of trials is free: a study may be prolonged."""
         content = self.recipe.model_dump(mode="json", by_alias=True)
         search = content["search"] | {"trials": None}
-        if search["fidelity"] is None:
-            del search["fidelity"]  # so that studies from before there was one go on
         header = {
             "format": 1,
             "recipe": content | {"search": search},

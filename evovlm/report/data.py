@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from evovlm.recipe.schema import WHOLE, Recipe, value_at
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
+from evovlm.study.header import recipe_of
 from evovlm.study.log import Trial
 from evovlm.study.result import Result, read_result
 from evovlm.system import files
@@ -102,14 +101,7 @@ class StudyData:
 def read_study(folder: Path) -> StudyData:
     """Read a study's folder. Raises StudyError where it is none, or is damaged."""
     header = study_log.read_header(folder)
-    content = dict(header.get("recipe") or {})
-    # The number of trials is free, for a study may be prolonged; the header leaves it open.
-    if content.get("search"):
-        content["search"] = {key: value for key, value in content["search"].items() if value is not None}
-    try:
-        recipe = Recipe.model_validate(content)
-    except ValidationError as error:
-        raise StudyError(f"{folder / study_log.HEADER}: its recipe is damaged ({error.errors()[0]['msg']})") from None
+    recipe = recipe_of(folder, header)
     best, images = folder / study_log.BEST, folder / "images"
     return StudyData(
         folder=folder,

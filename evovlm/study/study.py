@@ -5,7 +5,6 @@ Knows a searcher, an evaluate function and the study's files; no models and no t
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +17,13 @@ from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search import Genome, Score, Searcher
 from evovlm.search.space.parameters import Gene, express
 from evovlm.study import log as study_log
+from evovlm.study.header import refuse_changes
 from evovlm.study.log import Trial, best_trial
 from evovlm.study.scored import Raced, Scored
 from evovlm.system import files
 from evovlm.system.errors import CANDIDATE_FAULTS, StudyError
 
-# Header entries that must not change under a study's feet; the rest is told, not enforced.
-BINDING = ("recipe", "genes", "search", "items", "race")
 ANSWERS_KEPT = 24
-LONG = 60  # characters of a value that an error shows
 
 
 Evaluate = Callable[[Recipe], Scored]
@@ -60,11 +57,11 @@ class Study:
     ) -> Study:
         """Start a study in a new folder, or take up the one that is there.
 
-        `header` must hold the BINDING entries and `item_ids` under `items`. Raises StudyError where the folder
-        holds something else, or a study of another recipe.
+        `header` must hold the entries that `header.BINDING` names and `item_ids` under `items`. Raises StudyError where
+        the folder holds something else, or a study of another recipe.
         """
         if (folder / study_log.HEADER).exists():
-            _refuse_changes(folder, header)
+            refuse_changes(folder, header)
             files.mend_tail(folder / study_log.TRIALS)
             files.mend_tail(folder / study_log.ANSWERS)
             trials = study_log.read_trials(folder)
@@ -245,28 +242,3 @@ def told_fault(fault: BaseException) -> str:
 def _score(trial: Trial) -> float:
     assert trial.score is not None
     return trial.score
-
-
-def _refuse_changes(folder: Path, header: dict[str, Any]) -> None:
-    known = study_log.read_header(folder)
-    for key in BINDING:
-        if known.get(key) != header.get(key):
-            where, then, now = _first_difference(key, known.get(key), header.get(key))
-            raise StudyError(
-                f"{folder / study_log.HEADER}: this study was started with another `{where}` ({then}; now {now});"
-                " resume with the same command, or give a new folder with --out"
-            )
-
-
-def _first_difference(where: str, then: Any, now: Any) -> tuple[str, str, str]:
-    """The first place where two headers differ, and what stands there in each."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in [*then, *now]:
-            if then.get(key) != now.get(key):
-                return _first_difference(f"{where}.{key}", then.get(key), now.get(key))
-    return where, _shown(then), _shown(now)
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONG else f"{text[:LONG]}..."

@@ -1,6 +1,7 @@
 """The study loop with a known function in place of models; the whole thing on models: test_evolution."""
 
 import os
+import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,12 +226,20 @@ def test_a_generation_in_which_all_fail_ends_the_study_with_the_reason(tmp_path:
         run(tmp_path / "s", 30, fail)
 
 
-@pytest.mark.parametrize("key", ["recipe", "genes", "search", "items"])
-def test_a_study_of_something_else_is_not_resumed(tmp_path: Path, key: str):
+@pytest.mark.parametrize(
+    ("key", "other", "told"),
+    [
+        ("recipe", RECIPE.model_dump(mode="json", by_alias=True) | {"seed": 3}, "another `recipe.seed` (0; now 3)"),
+        ("search", {"sigma": 0.25}, "another `search.sigma` (0.16666666666666666; now 0.25)"),
+        ("genes", ["ja.weight.whole"], "another `genes` ("),
+        ("items", {"ids": ["other"]}, 'another `items.ids` (["one", "two"]; now ["other"])'),
+        ("race", {"first": 2}, "another `race` (null; now {"),
+    ],
+)
+def test_a_study_of_something_else_is_not_resumed(tmp_path: Path, key: str, other: Any, told: str):
     run(tmp_path / "s", 4)
-    other = header(**{key: {"ids": ["other"]}})
-    with pytest.raises(StudyError, match=rf"another `{key}[.`].*; now .*\); resume"):
-        Study.open(tmp_path / "s", RECIPE, GENES, other)
+    with pytest.raises(StudyError, match=rf"{re.escape(told)}.*; resume with the same command"):
+        Study.open(tmp_path / "s", RECIPE, GENES, header(**{key: other}))
 
 
 def test_another_seed_is_noticed_by_its_genomes(tmp_path: Path):
