@@ -35,7 +35,7 @@ from evovlm.engines.lean import Lean
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.sampling import Choose, after_end, refuse_nan, sampler
-from evovlm.engines.schedule import Spent
+from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.engines.tower_view import view_of
 from evovlm.merging.live.lazy import Pending
 from evovlm.system.device import check_device
@@ -53,8 +53,6 @@ LOADING_FAULTS = (
 
 # Below this share of unfinished rows, the finished ones are taken out of the cache.
 WORTH_DROPPING = 0.75
-# Steps between looks for stop strings: decoding each step would cost more than it saves.
-STOP_EVERY = 8
 
 
 class Engine:

@@ -16,17 +16,10 @@ from torch import Tensor
 
 from evovlm.merging.check import Finding, check_recipe
 from evovlm.merging.check.configuration import layer_kinds
-from evovlm.merging.tensor_jobs import (
-    EMBEDDING,
-    OUTPUT_HEAD,
-    VOCABULARY_TENSORS,
-    Job,
-    count_layers,
-    jobs_of,
-    route_jobs,
-)
+from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
 from evovlm.methods.draws import Draws
+from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.models.vocabulary import RowMatch, match_rows
 from evovlm.recipe.layer_groups import layer_of

@@ -20,8 +20,9 @@ from evovlm.merging.check import licence_of
 from evovlm.merging.copy_assets import carry_over
 from evovlm.merging.folding_error import fold_error, has_scales
 from evovlm.merging.model_card import CardFacts, model_card
-from evovlm.merging.tensor_jobs import VOCABULARY_TENSORS, Job
+from evovlm.merging.tensor_jobs import Job
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
+from evovlm.models.layouts import VOCABULARY_TENSORS
 from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.system.errors import CheckpointError
 from evovlm.system.fork_pool import MemberLost, share_out

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 
+from evovlm.models.layouts import FINAL_NORM
+
 # What writes to the stream, and what reads from it.
 WRITES = (".self_attn.o_proj.weight", ".self_attn.o_proj.bias", ".mlp.down_proj.weight", ".mlp.down_proj.bias")
-READS = (".input_layernorm.weight", ".post_attention_layernorm.weight", "model.norm.weight")
+READS = (".input_layernorm.weight", ".post_attention_layernorm.weight", FINAL_NORM)
 
 
 def factor_of(name: str, product: float) -> float:

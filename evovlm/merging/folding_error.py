@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from evovlm.merging.assembly import Assembly, stacked_kinds, tower_tensor
-from evovlm.merging.tensor_jobs import EMBEDDING, OUTPUT_HEAD, Job
+from evovlm.merging.tensor_jobs import Job
+from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.route import Step
 
 TOKENS = 32
-NORM = "model.norm.weight"
 Weights = dict[str, Tensor]
 
 
@@ -63,8 +63,8 @@ def fold_error(assembly: Assembly) -> FoldError:
         stored = {name: tensor.to(assembly.dtype).float() for name, tensor in folded.items()}
         rounded = probe.layer(stored, rounded, kind)
     head = assembly.owner
-    norm, table = tower_tensor(head, NORM).float(), tower_tensor(head, OUTPUT_HEAD).float()
-    sign = next((job.factor for job in assembly.jobs if job.name == NORM), 1.0)
+    norm, table = tower_tensor(head, FINAL_NORM).float(), tower_tensor(head, OUTPUT_HEAD).float()
+    sign = next((job.factor for job in assembly.jobs if job.name == FINAL_NORM), 1.0)
     truth = probe.logits(routed, norm, table)
     return FoldError(
         epsilon=float((probe.logits(exact, norm * sign, table) - truth).abs().max()),

@@ -5,17 +5,16 @@ Knows the recipe and the facts it is handed; opens no models and writes no files
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from evovlm.models.open_model import HUB_ID
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import recipe_text
 
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 TASKS = {"vlm": "image-text-to-text", "llm": "text-generation"}
 LOADING = {
     "vlm": (
@@ -85,7 +84,7 @@ def shared_licence(recipe: Recipe, licences: Mapping[str, str | None]) -> str | 
 
 def _front_matter(recipe: Recipe, facts: CardFacts) -> str:
     # The hub takes only ids of its own as base models, so folders stand in the text alone.
-    hub = list(dict.fromkeys(model for _, model, _ in _models(recipe) if HUB_ID.match(model)))
+    hub = list(dict.fromkeys(model for _, model, _ in _models(recipe) if HUB_ID.fullmatch(model)))
     content: dict[str, Any] = {}
     if hub:
         content |= {"base_model": hub, "base_model_relation": "merge"}
@@ -119,7 +118,7 @@ def _sources(recipe: Recipe, facts: CardFacts) -> str:
     lines = ["| name | model | revision | licence |", "|---|---|---|---|"]
     for label, model, revision in _models(recipe):
         name = "base of the task vectors" if label == "base" and recipe.base is not None else f"`{label}`"
-        shown = f"[{model}](https://huggingface.co/{model})" if HUB_ID.match(model) else f"`{_short(model)}`"
+        shown = f"[{model}](https://huggingface.co/{model})" if HUB_ID.fullmatch(model) else f"`{_short(model)}`"
         lines.append(f"| {name} | {shown} | {revision or 'not pinned'} | {facts.licences.get(label) or 'unknown'} |")
     licence = shared_licence(recipe, facts.licences)
     told = (

@@ -9,14 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evovlm.merging.folding import factor_of
+from evovlm.models.layouts import EMBEDDING, VOCABULARY_TENSORS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import GroupOf, grouping, layer_of
 from evovlm.recipe.route import Route, cumulative_scales
 from evovlm.recipe.schema import WHOLE, Recipe
-
-EMBEDDING = "model.embed_tokens.weight"
-OUTPUT_HEAD = "lm_head.weight"
-VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)
 
 
 @dataclass(frozen=True)

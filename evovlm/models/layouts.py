@@ -20,6 +20,8 @@ from evovlm.system.errors import CheckpointError
 
 EMBEDDING = "model.embed_tokens.weight"
 OUTPUT_HEAD = "lm_head.weight"
+VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)  # a row for each token
+FINAL_NORM = "model.norm.weight"
 # What of a causal language model is weights. Remote-code families keep their eyes under `model.` too.
 TOWER_PARTS = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
 # Tables that old checkpoints store and today's models compute.

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from evovlm.methods.table import Rescale
 from evovlm.recipe.frozen import FOR_DIGEST, LATER, Frozen
 from evovlm.recipe.route import Route, refuse_long
 from evovlm.system.errors import RecipeError
 
-Rescale = Literal["l1", "inverse", "none"]
 Vocab = Literal["match", "shared", "tower", "position"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -22,6 +22,7 @@ from transformers import (
     MistralConfig,
 )
 
+from evovlm.models.layouts import VOCABULARY_TENSORS
 from evovlm.zoo.network import Shape
 from evovlm.zoo.tokenizer import BOS_ID, EOS_ID, IMAGE, PAD_ID, wrap
 
@@ -116,6 +117,6 @@ def _hub_name(name: str) -> str:
 
 
 def _widen(name: str, tensor: Tensor) -> Tensor:
-    if name in ("model.embed_tokens.weight", "lm_head.weight"):
+    if name in VOCABULARY_TENSORS:
         return torch.cat([tensor, tensor.mean(dim=0, keepdim=True).expand(2, -1)])
     return tensor

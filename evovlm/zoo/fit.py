@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evovlm.zoo.network import HEAD, Shape, embed, read, see
+from evovlm.models.layouts import OUTPUT_HEAD
+from evovlm.zoo.network import Shape, embed, read, see
 
 IGNORED = -100
 WARM_UP = 0.05  # of the steps
@@ -56,13 +57,13 @@ def loss_of(weights: Mapping[str, Tensor], shape: Shape, pool: Pool, rows: Tenso
     """Mean cross-entropy of the answers' tokens in some rows of a pool."""
     features = None
     if pool.pixels is not None and pool.image is not None:
-        dtype = weights[HEAD].dtype
+        dtype = weights[OUTPUT_HEAD].dtype
         features = see(weights, shape, scale_pixels(pool.pixels[pool.image[rows]], dtype))
     ids, labels = pool.ids[rows].long(), pool.labels[rows].long()
     states = read(weights, shape, embed(weights, ids, features))
     if features is not None:
         states = states[:, features.shape[1] :]
-    logits = F.linear(states[:, :-1], weights[HEAD]).float()
+    logits = F.linear(states[:, :-1], weights[OUTPUT_HEAD]).float()
     return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
 
 

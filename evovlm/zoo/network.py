@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
+
 VISION = "vision_tower.vision_model."
 PROJECTOR = "multi_modal_projector."
-EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Shape:
 def init_tower(shape: Shape, rng: torch.Generator) -> dict[str, Tensor]:
     """A fresh language model, float32: normal with deviation 0.02, as transformers initialises Mistral."""
     width, head = shape.hidden, shape.hidden // shape.heads
-    sizes = {EMBEDDINGS: (shape.vocabulary, width)}
+    sizes = {EMBEDDING: (shape.vocabulary, width)}
     for layer in range(shape.layers):
         prefix = f"model.layers.{layer}."
         sizes[prefix + "self_attn.q_proj.weight"] = (width, width)
@@ -56,12 +57,12 @@ def init_tower(shape: Shape, rng: torch.Generator) -> dict[str, Tensor]:
         sizes[prefix + "mlp.gate_proj.weight"] = (shape.inner, width)
         sizes[prefix + "mlp.up_proj.weight"] = (shape.inner, width)
         sizes[prefix + "mlp.down_proj.weight"] = (width, shape.inner)
-    sizes[HEAD] = (shape.vocabulary, width)
+    sizes[OUTPUT_HEAD] = (shape.vocabulary, width)
     tower = {name: torch.randn(size, generator=rng) * 0.02 for name, size in sizes.items()}
     for layer in range(shape.layers):
         for norm in ("input_layernorm", "post_attention_layernorm"):
             tower[f"model.layers.{layer}.{norm}.weight"] = torch.ones(width)
-    tower["model.norm.weight"] = torch.ones(width)
+    tower[FINAL_NORM] = torch.ones(width)
     return tower
 
 
@@ -132,12 +133,12 @@ def read(weights: Mapping[str, Tensor], shape: Shape, embeds: Tensor) -> Tensor:
         gate = F.silu(F.linear(normed, weights[prefix + "mlp.gate_proj.weight"]))
         inner = gate * F.linear(normed, weights[prefix + "mlp.up_proj.weight"])
         states = states + F.linear(inner, weights[prefix + "mlp.down_proj.weight"])
-    return _rms_norm(states, weights["model.norm.weight"])
+    return _rms_norm(states, weights[FINAL_NORM])
 
 
 def embed(weights: Mapping[str, Tensor], ids: Tensor, features: Tensor | None = None) -> Tensor:
     """Token embeddings [batch, length, hidden], image features in front where there are some."""
-    embeds = F.embedding(ids, weights[EMBEDDINGS])
+    embeds = F.embedding(ids, weights[EMBEDDING])
     return embeds if features is None else torch.cat([features, embeds], dim=1)
 
 

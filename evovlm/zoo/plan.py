@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from evovlm.models.layouts import OUTPUT_HEAD
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.zoo.corpus import Task
 from evovlm.zoo.fit import Schedule
-from evovlm.zoo.network import HEAD, Shape
+from evovlm.zoo.network import Shape
 from evovlm.zoo.pools import Render
 
 Mixture = Mapping[Task, float]
@@ -40,7 +41,7 @@ class OverTuned:
 
     def __call__(self, name: str) -> float:
         """The factor of one tensor's learning rate."""
-        return self.factor if layer_of(name) in self.layers or (self.head and name == HEAD) else 1.0
+        return self.factor if layer_of(name) in self.layers or (self.head and name == OUTPUT_HEAD) else 1.0
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from evovlm.merging.check.finding import Finding, model_key
-from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD
+from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.models.open_model import OpenModel
 from evovlm.models.vocabulary import name_some
 from evovlm.recipe.layer_groups import layer_of
-
-VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)
 
 
 def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterator[Finding]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
+
 # Modules of one layer; each may have a weight and a bias. The first part of a name is the block it belongs to.
 STEMS = (
     "self_attn.q_proj",
@@ -48,7 +50,7 @@ def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt) -> G
         if found is not None:
             groups[name], values[name] = tuple(patterns), found
 
-    add("embeddings", ["model.embed_tokens.*"], values_at("model.embed_tokens.weight", None))
+    add("embeddings", ["model.embed_tokens.*"], values_at(EMBEDDING, None))
     cells = [(layer, _modules(str(layer), layer, values_at)) for layer in layers]
     # A run has equal values and no gaps: the layer number less its place is the same all along it.
     runs = groupby(enumerate(cells), key=lambda placed: (placed[1][0] - placed[0], placed[1][1]))
@@ -59,8 +61,8 @@ def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt) -> G
     if others:
         for name, patterns, found in _other_groups(_modules(ANY_LAYER, None, values_at), bool(layers)):
             add(name, patterns, found)
-    norm = values_at("model.norm.weight", None)
-    head = values_at("lm_head.weight", None)
+    norm = values_at(FINAL_NORM, None)
+    head = values_at(OUTPUT_HEAD, None)
     if norm == head:
         add("head", ["model.norm.*", "lm_head.*"], head)
     else:
