@@ -19,7 +19,7 @@ from evovlm.recipe.mergekit import looks_like_mergekit, read_mergekit
 from evovlm.recipe.route import Step
 from evovlm.recipe.schema import FROM_FILE, Data, Recipe, split_where
 from evovlm.system.errors import RecipeError
-from evovlm.system.files import counted_from
+from evovlm.system.files import counted_from, write_text
 
 Loc = tuple[int | str, ...]
 
@@ -61,9 +61,7 @@ def first_words(path: Path) -> str:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe; the file appears whole or not at all."""
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(recipe_text(recipe), encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, recipe_text(recipe))
 
 
 def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:

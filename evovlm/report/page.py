@@ -6,7 +6,6 @@ Knows the sections and figures, and plotly's script as a text to be inlined; rea
 from __future__ import annotations
 
 import json
-import os
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +21,7 @@ from evovlm.report.figures import Figure
 from evovlm.report.head import page_head
 from evovlm.report.routes import front_figures, route_figures
 from evovlm.report.svg import draw_scores
+from evovlm.system.files import write_text
 
 PAGE = "report.html"
 PICTURE = "scores.svg"
@@ -36,8 +36,9 @@ def write_report(study: Path) -> Path:
     folder is no study or is damaged.
     """
     data = read_study(study)
-    _write(study / PICTURE, draw_scores(data))
-    return _write(study / PAGE, render(data))
+    write_text(study / PICTURE, draw_scores(data))
+    write_text(study / PAGE, render(data))
+    return study / PAGE
 
 
 def render(study: StudyData) -> str:
@@ -96,11 +97,3 @@ def _document(title: str, body: str, drawn: list[Figure]) -> str:
         f'<script type="application/json" id="figures">{content}</script>\n'
         f"<script>{get_plotlyjs()}</script>\n<script>{script}</script>\n</body>\n</html>\n"
     )
-
-
-def _write(path: Path, text: str) -> Path:
-    """The file appears whole or not at all."""
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
-    return path

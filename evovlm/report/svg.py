@@ -6,13 +6,13 @@ Knows the study's data and SVG; no plotly. It follows the reader's dark or light
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
 from evovlm.report.data import StudyData, best_so_far, generation_means, read_study
 from evovlm.report.figures import score_figure
+from evovlm.system.files import write_text
 
 WIDTH, HEIGHT = 760, 340
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 44, 48
@@ -30,9 +30,7 @@ Scale = Callable[[float], float]
 
 def write_svg(study: Path, path: Path) -> Path:
     """Draw the score over trials of the study in folder `study`. Raises StudyError where it is none."""
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(draw_scores(read_study(study)), encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, draw_scores(read_study(study)))
     return path
 
 

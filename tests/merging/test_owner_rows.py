@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from evovlm.merging.assembly import Assembly, assemble, tower_tensor
 from evovlm.merging.live.cpu import ResidentMerger
-from evovlm.models.layouts import VOCABULARY_TENSORS
 from evovlm.methods import METHODS
+from evovlm.models.layouts import VOCABULARY_TENSORS
 from evovlm.recipe.schema import Recipe
 from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
 
