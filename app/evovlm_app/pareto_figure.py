@@ -5,29 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evovlm.report.figures import GREY, RED, Figure
+from evovlm.search.pareto import front
 from evovlm.study.log import Trial
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points that no other betters in one value without falling behind in the other; both rise.
-
-    In the order of the first value, equal points once.
-    """
-    front: list[int] = []
-    order = sorted(range(len(points)), key=lambda index: (-points[index][0], -points[index][1], index))
-    highest = float("-inf")
-    for index in order:
-        if points[index][1] > highest:
-            front.append(index)
-            highest = points[index][1]
-    return front[::-1]
 
 
 def front_figure(trials: Sequence[Trial]) -> Figure:
     """Every candidate by score and share of exact answers, the front joined."""
     scored = [trial for trial in trials if trial.score is not None and trial.exact is not None]
     points = [(trial.score or 0.0, 100 * (trial.exact or 0.0)) for trial in scored]
-    front = pareto_front(points)
+    best = front(points)[::-1]  # from left to right
     data = [
         {
             "type": "scatter",
@@ -43,9 +29,9 @@ def front_figure(trials: Sequence[Trial]) -> Figure:
             "type": "scatter",
             "mode": "lines+markers",
             "name": "Pareto front",
-            "x": [points[index][0] for index in front],
-            "y": [points[index][1] for index in front],
-            "text": [str(scored[index].trial) for index in front],
+            "x": [points[index][0] for index in best],
+            "y": [points[index][1] for index in best],
+            "text": [str(scored[index].trial) for index in best],
             "line": {"color": RED, "width": 2, "shape": "vh"},
             "marker": {"color": RED, "size": 9},
             "hovertemplate": "trial %{text}<br>score %{x:.2f}, exact %{y:.1f} %<extra></extra>",
@@ -57,6 +43,6 @@ def front_figure(trials: Sequence[Trial]) -> Figure:
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "height": 340,
     }
-    told = ", ".join(f"trial {scored[i].trial} ({points[i][0]:.2f}, {points[i][1]:.1f} %)" for i in front[-8:])
+    told = ", ".join(f"trial {scored[i].trial} ({points[i][0]:.2f}, {points[i][1]:.1f} %)" for i in best[-8:])
     alt = f"Pareto front of score and exact answers over {len(scored)} trials: {told or 'none yet'}."
     return Figure("front", "Score against exact answers", alt, data, layout)
