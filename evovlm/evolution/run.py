@@ -33,11 +33,11 @@ from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import genes_of, search_of
 from evovlm.study import log as study_log
-from evovlm.study.lock import hold
 from evovlm.study.log import Trial
 from evovlm.study.pareto_front import write_front
 from evovlm.study.result import AtlasSummary, JudgedData, Result, read_result, write_result
 from evovlm.study.study import Study
+from evovlm.system.folder_lock import hold
 from evovlm.system.progress import Watch
 from evovlm.system.roofline import measure_rates
 from evovlm.system.version import hardware, versions
@@ -47,9 +47,10 @@ from evovlm.tasks.item_sets import ItemSet, data_of
 def evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     """Search, choose, judge; `out` is the study's folder. Returns what stands in its `result.json`.
 
-    Called again with the same plan it goes on where it was, and does nothing twice. Raises StudyError where another
-    process works in the folder.
+    Called again with the same plan it goes on where it was, and does nothing twice. Raises StudyError where the
+    folder holds something else, and UserError where another process works in it.
     """
+    study_log.refuse_foreign(out)
     with hold(out):
         return _evolve(plan, out, watch)
 

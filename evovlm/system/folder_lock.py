@@ -1,7 +1,7 @@
-"""The study's lock: one process at a time writes into a study's folder.
+"""Folders that one process at a time works in: a study's, a benchmark run's.
 
-Knows files and processes; nothing of searches. The operating system drops the lock when its holder ends, however it
-ends, so a killed study can be taken up at once.
+Knows files and processes; nothing of what a folder holds. The operating system drops the lock when its holder ends,
+however it ends, so what was killed can be taken up at once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from evovlm.study import log as study_log
 from evovlm.system import files
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import UserError
 
 LOCK = ".lock"
 # Apart from the lock itself, whose file every process that tries it empties.
@@ -27,18 +26,17 @@ HOLDER = ".holder.json"
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a study's folder, which is made if need be, until the block ends.
+    """Keep other processes out of a folder, which is made if need be, until the block ends.
 
-    Raises StudyError that names the holder where there is one, and where the folder holds something else.
+    Raises UserError that names the holder where there is one.
     """
-    study_log.refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise StudyError(
-            f"{folder}: another process works on this study ({_holder(folder)});"
+        raise UserError(
+            f"{folder}: another process works in this folder ({_holder(folder)});"
             " wait until it ends or stop it, or choose another folder with --out"
         ) from None
     try:

@@ -25,6 +25,7 @@ from evovlm.models.open_model import OpenModel, open_model
 from evovlm.study import log as study_log
 from evovlm.system import files
 from evovlm.system.errors import UserError
+from evovlm.system.folder_lock import hold
 from evovlm_benchmarks.runner.answering import WINDOW, answers_of_pair, faults_told
 from evovlm_benchmarks.runner.batches import fitting_batch
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
@@ -32,7 +33,6 @@ from evovlm_benchmarks.runner.results import ANSWERS, Result, read_answers
 from evovlm_benchmarks.runner.running import (
     Step,
     finished,
-    hold,
     kept_plan,
     plan_of,
     planned,

@@ -10,19 +10,18 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system import files
 from evovlm.system.errors import UserError
+from evovlm.system.folder_lock import hold
 from evovlm.system.version import hardware, versions
 from evovlm_benchmarks.runner.answering import answers_of_pair, faults_told
 from evovlm_benchmarks.runner.batches import fitting_batch
@@ -52,18 +51,6 @@ def run_suite(
             for model, found in zip(suite.models, opened, strict=True)
             for result in _run_model(found, [pair for pair in pairs if pair.model == model], suite, out, device, step)
         ]
-
-
-@contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """One process works in a run's folder: two would answer everything twice."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        with lock.acquire(timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder}: another process works there; wait for it, or choose another --out") from None
 
 
 def _run_model(
