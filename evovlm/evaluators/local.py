@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
@@ -16,7 +15,7 @@ from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
 from evovlm.evaluators.cache import Answers, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation, gathered
-from evovlm.merging.assembly import Assembly, assemble
+from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping, Merger, merger_for
 from evovlm.recipe.schema import Recipe
 from evovlm.system.roofline import Rates
@@ -85,12 +84,6 @@ class LocalEvaluator:
         self._prompts: dict[tuple[Generation, Item], Prompt] = {}
         self._work: dict[tuple[Generation, str, int], Spent] = {}  # by set, and how many of its items were asked
 
-    @classmethod
-    def from_recipe(
-        cls, recipe: Recipe, root: Path, *, batch: int, device: str = "cpu", download: bool = False
-    ) -> LocalEvaluator:
-        """Open the recipe's models and load the resident one."""
-        return cls(assemble(recipe, root, download=download), batch=batch, device=device)
 
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
         engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)

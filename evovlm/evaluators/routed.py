@@ -32,11 +32,6 @@ class RouteEvaluator(LocalEvaluator):
     def _make(self, recipe: Recipe) -> None:
         self._routed.follow(recipe.route)
 
-    @property
-    def reused(self) -> int:
-        """How many steps of whole batches were recalled from the route before instead of computed."""
-        return self._routed.memory.reused if self._routed.memory is not None else 0
-
 
 def evaluator_for(recipe: Recipe) -> type[LocalEvaluator]:
     """The kind of evaluator that a recipe's candidates need."""

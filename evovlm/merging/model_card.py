@@ -46,15 +46,12 @@ class CardFacts:
     """What the caller knows beyond the recipe.
 
     `licences`: by model label, `base` or a source's name; None where unknown. `evaluation`: what was measured, in
-    Markdown; empty where nothing was. `languages`: ISO 639 codes.
+    Markdown; empty where nothing was.
     """
 
     digest: str
     version: str
     licences: Mapping[str, str | None] = field(default_factory=dict)
-    languages: tuple[str, ...] = ()
-    architecture: str | None = None
-    vocabulary: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     evaluation: str = ""
 
@@ -68,8 +65,8 @@ def model_card(recipe: Recipe, facts: CardFacts) -> str:
         f"## Use\n\n```python\n{LOADING[recipe.kind]}```\n",
         f"## Rebuild\n\n{_rebuild(recipe)}\n",
     ]
-    if facts.vocabulary or facts.warnings:
-        parts.append(f"## What did not fit exactly\n\n{_bullets((*facts.vocabulary, *facts.warnings))}\n")
+    if facts.warnings:
+        parts.append(f"## What did not fit exactly\n\n{_bullets(facts.warnings)}\n")
     if facts.evaluation:
         parts.append(f"## Evaluation\n\n{facts.evaluation}\n")
     parts.append(f"## Limits\n\n{LIMITS}")
@@ -89,8 +86,6 @@ def _front_matter(recipe: Recipe, facts: CardFacts) -> str:
     if hub:
         content |= {"base_model": hub, "base_model_relation": "merge"}
     content |= {"library_name": "transformers", "pipeline_tag": TASKS[recipe.kind]}
-    if facts.languages:
-        content["language"] = list(facts.languages)
     licence = shared_licence(recipe, facts.licences)
     content |= {"license": licence} if licence else {"license": "other", "license_name": "see-sources"}
     content["tags"] = ["merge", "evovlm", recipe.method]
@@ -107,10 +102,9 @@ def _opening(recipe: Recipe, facts: CardFacts) -> str:
         f" those of `{recipe.owner}`, unchanged.",
         "llm": "A language model made by merging.",
     }[recipe.kind]
-    architecture = f" Architecture: {facts.architecture}." if facts.architecture else ""
     return (
         f"{made} Made with evovlm {facts.version}, without training: method `{recipe.method}`, {recipe.dtype},"
-        f" recipe `{facts.digest}`.{architecture}"
+        f" recipe `{facts.digest}`."
     )
 
 

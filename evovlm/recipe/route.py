@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -75,33 +74,3 @@ def runs(route: Sequence[Step]) -> list[tuple[str, int, int]]:
 def in_words(route: Sequence[Step]) -> str:
     """Such as `math 0-3, ja 2, math 4-7`; nothing for an empty route."""
     return ", ".join(f"{s} {a}" if a == b else f"{s} {a}-{b}" for s, a, b in runs(route))
-
-
-def transitions(route: Sequence[Step]) -> list[tuple[Step, Step]]:
-    """Each step with the one before it; the first step has none."""
-    return list(pairwise(route))
-
-
-def from_indicators(
-    layers: Sequence[tuple[str, int]],
-    indicators: Sequence[float],
-    scales: Sequence[Sequence[float]] | None = None,
-) -> Route:
-    """The paper's route: layer t mod M is used at step t where indicator t is above 0.
-
-    `layers`: the M (source, layer) pairs. `indicators`: M x r numbers. `scales`: W [M][M], by which the stream is
-    multiplied on going from layer i to layer j; the first step, which comes from the embeddings, is not scaled.
-    Raises ValueError: indicators that are no multiple of M, an empty route, a scale that is 0 or not finite.
-    """
-    if len(indicators) % len(layers):
-        raise ValueError(f"{len(indicators)} indicators for {len(layers)} layers; give M x r of them")
-    used = [t % len(layers) for t, indicator in enumerate(indicators) if indicator > 0]
-    if not used:
-        raise ValueError("the route is empty: no indicator is above 0")
-    factors = [1.0] + [1.0 if scales is None else scales[i][j] for i, j in pairwise(used)]
-    return refuse_long(
-        tuple(
-            Step(source=layers[index][0], layer=layers[index][1], scale=factor)
-            for index, factor in zip(used, factors, strict=True)
-        )
-    )

@@ -22,12 +22,11 @@ LARGEST = 30
 
 @dataclass(frozen=True)
 class WordProblem:
-    """A problem, its answer (a number as text) and a worked solution that ends in the answer."""
+    """A problem and its answer, a number as text."""
 
     id: str
     question: str
     answer: str
-    solution: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def sample_problems(split: Split, count: int, seed: int, language: Language = "j
     while len(found) < count:
         story = sample_story(rng, split)
         name = f"{split}-{story.kind}-{digest(ask(story, 'en'))}"
-        problem = WordProblem(name, ask(story, language), str(story.answer), solve(story, language))
+        problem = WordProblem(name, ask(story, language), str(story.answer))
         found.setdefault(name, problem)
     return list(found.values())
 

@@ -34,12 +34,11 @@ def card(**facts: Any) -> str:
 
 
 def test_the_front_matter_is_what_the_hub_reads():
-    head = front_matter(card(languages=("ja", "en")))
+    head = front_matter(card())
     assert head["base_model"] == ["mistralai/Mistral-7B-v0.1", "llava-hf/llava-v1.6-mistral-7b-hf"]
     assert head["base_model_relation"] == "merge"
     assert head["library_name"] == "transformers"
     assert head["pipeline_tag"] == "image-text-to-text"
-    assert head["language"] == ["ja", "en"]
     assert {"merge", "evovlm"} <= set(head["tags"])
 
 

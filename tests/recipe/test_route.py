@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from evovlm.recipe.route import MAX_STEPS, Step, cumulative_scales, from_indicators, identity, in_words
+from evovlm.recipe.route import MAX_STEPS, Step, cumulative_scales, identity, in_words
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import parse_recipe, recipe_text
 from evovlm.system.errors import RecipeError
 
-TWO = (("a", 0), ("a", 1), ("b", 0), ("b", 1))
 YAML = """\
 kind: llm
 sources:
@@ -26,25 +25,6 @@ route:
 
 def read(text: str) -> Recipe:
     return parse_recipe(text, Path("r.yaml"))
-
-
-def test_layer_t_mod_m_is_used_at_step_t_where_the_indicator_is_above_zero():
-    indicators = [1, 1, -1, 0, 0, 0.5, -2, 1]  # two passes over four layers; 0 is not above 0
-    route = from_indicators(TWO, indicators)
-    assert [(step.source, step.layer) for step in route] == [("a", 0), ("a", 1), ("a", 1), ("b", 1)]
-
-
-def test_the_stream_is_scaled_by_w_ij_on_going_from_layer_i_to_layer_j():
-    scales = [[10.0 * i + j + 1 for j in range(4)] for i in range(4)]
-    route = from_indicators(TWO, [1, 0, 1, 1], scales)
-    assert [step.scale for step in route] == [1.0, scales[0][2], scales[2][3]]
-
-
-def test_indicators_must_fill_whole_passes_and_switch_something_on():
-    with pytest.raises(ValueError, match="5 indicators for 4 layers"):
-        from_indicators(TWO, [1] * 5)
-    with pytest.raises(ValueError, match="the route is empty"):
-        from_indicators(TWO, [0, -1, 0, 0])
 
 
 def test_scales_multiply_along_the_route():

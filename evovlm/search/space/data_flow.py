@@ -71,7 +71,11 @@ class DataFlow:
         return sorted({place[pair] for pair in pairwise(used) if pair in place})
 
     def route(self, genome: Sequence[float]) -> Route:
-        """The route that a genome stands for; empty where no indicator is on and nothing is fixed."""
+        """The route that a genome stands for; empty where no indicator is on and nothing is fixed.
+
+        The paper's (arXiv:2403.13187, section 3.2): the layer of entry t is used where indicator t is above 0, and W_ij
+        scales the stream on its way from layer i to layer j.
+        """
         bits, reals = genome[: len(self.entries)], genome[len(self.entries) :]
         on = [(t, entry) for t, (entry, bit) in enumerate(zip(self.entries, bits, strict=True)) if is_on(bit)]
         values = [gene.value(point) for gene, point in zip(self.genes[len(self.entries) :], reals, strict=True)]

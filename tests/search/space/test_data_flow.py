@@ -47,6 +47,14 @@ def test_indicator_t_stands_for_layer_t_mod_m():
     assert in_words(flow.route(bits(flow, 0, 2, 3, 6, 11))) == "ja 0, ja 2, math 0, ja 0, math 2"
 
 
+def test_an_indicator_of_zero_is_off():
+    flow = space(repeats=1)
+    genome = bits(flow, 1)
+    genome[0] = 0.5  # the middle of the unit interval stands for 0
+    assert flow.genes[0].value(0.5) == 0.0
+    assert in_words(flow.route(genome)) == "ja 1"
+
+
 def test_a_search_begins_around_the_owner_as_it_is():
     flow = space(repeats=3)
     route = flow.route(flow.start)
