@@ -18,7 +18,7 @@ from evovlm.search import Genome
 from evovlm.search.stream import Stream, most_stale
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
-from evovlm.study.study import Evaluate, OnTrial, Study, told_fault
+from evovlm.study.study import Evaluate, OnTrial, Study, same_genome, told_fault
 from evovlm.system import files
 from evovlm.system.errors import CANDIDATE_FAULTS, StudyError
 
@@ -125,7 +125,7 @@ class SteadyRun:
 
     def _replay_ask(self, number: int, row: dict[str, Any]) -> None:
         genome = self._stream.ask()
-        if row["ask"] != number or genome != tuple(row["genome"]):
+        if genome is None or row["ask"] != number or not same_genome(row["genome"], genome):
             raise StudyError(
                 f"{self._path}: question {number} has another genome than this search makes"
                 " (another version of a library, or an edited log?); start a new study in another folder"

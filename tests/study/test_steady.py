@@ -1,5 +1,6 @@
 """The steady study with a pool whose workers finish out of step; no models and no cluster."""
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -220,6 +221,15 @@ def test_failures_everywhere_end_the_search_with_a_reason(tmp_path: Path):
 
     with pytest.raises(StudyError, match="every candidate of the first generation failed: FloatingPointError"):
         run(tmp_path, OutOfStep(3, 0, evaluate=broken), 50)
+
+
+def test_questions_are_known_again_where_another_processor_rounds_otherwise(tmp_path: Path):
+    run(tmp_path, OutOfStep(2, 0), 10)
+    path = tmp_path / study_log.ASKS
+    rows = list(files.read_rows(path))
+    rows[3]["genome"][0] += 1e-10
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert len(run(tmp_path, OutOfStep(2, 0), 12).trials) == 12
 
 
 def test_an_edited_log_of_questions_is_refused(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The study loop with a known function in place of models; the whole thing on models: test_evolution."""
 
+import json
 import os
 import re
 import signal
@@ -246,6 +247,22 @@ def test_another_seed_is_noticed_by_its_genomes(tmp_path: Path):
     run(tmp_path / "s", 4)
     with pytest.raises(StudyError, match="trial 0 has another genome"):
         run(tmp_path / "s", 8, seed=1)
+
+
+def nudge(folder: Path, trial: int, by: float) -> None:
+    """Move a gene of a logged trial, as another processor's rounding does."""
+    rows = list(files.read_rows(folder / study_log.TRIALS))
+    rows[trial]["genome"][0] += by
+    (folder / study_log.TRIALS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_a_study_goes_on_where_another_processor_rounds_otherwise(tmp_path: Path):
+    run(tmp_path / "s", 12)
+    nudge(tmp_path / "s", 10, 1e-10)
+    assert len(run(tmp_path / "s", 16).trials) == 16
+    nudge(tmp_path / "s", 10, 1e-4)
+    with pytest.raises(StudyError, match="trial 10 has another genome"):
+        run(tmp_path / "s", 20)
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path):
