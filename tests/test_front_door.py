@@ -105,9 +105,7 @@ def test_a_recipe_is_scored_as_the_checkpoint_that_it_makes():
     as_recipe = evaluate("zoo-vlm", "zoo-vqa:test", items=24)
     as_checkpoint = evaluate(merge("zoo-vlm", "merged"), "zoo-vqa:test", items=24)
     assert as_recipe.answers == as_checkpoint.answers
-    recipe, task = Recipe.read("zoo-vlm"), load_task("zoo-vqa")
-    by_hand = LocalEvaluator.from_recipe(recipe, Path(), task, batch=24).evaluate(recipe, task.items("test", 24, 0))
-    assert (as_recipe.score, as_recipe.answers) == (by_hand.score, by_hand.answers)
+    assert as_recipe.score == as_checkpoint.score
     low, high = as_recipe.interval().low, as_recipe.interval().high
     assert low < as_recipe.score < high
 

@@ -20,7 +20,7 @@ from evovlm.study import log as study_log
 from evovlm.system.errors import StudyError
 
 # Entries that must not change under a study's feet; the rest is shown, not enforced.
-BINDING = ("recipe", "genes", "search", "items", "race")
+BINDING = ("recipe", "genes", "search", "items", "race", "eight_bit")
 LONG = 60  # characters of a value that an error shows
 T = TypeVar("T")
 
