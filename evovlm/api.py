@@ -82,8 +82,8 @@ def evolve(
     >>> Recipe.read("runs/llm/best.yaml").source_names
     ('ja', 'math', 'math2')
 
-    Returns a `Result`, what stands in `result.json` of the study's folder `out`: the winner, and its score (0 to 100) on
-    the test items beside its sources and the controls. Called again with the same arguments, it resumes where it was
+    Returns a `Result`, what stands in `result.json` of the study's folder `out`: the winner, and its score (0 to 100)
+    on the test items beside its sources and the controls. Called again with the same arguments, it resumes where it was
     stopped; more `trials` prolong a study.
 
     recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe; it needs `search` and `data`.

@@ -12,11 +12,9 @@ import pytest
 
 import evovlm
 from evovlm import Recipe, evaluate, evolve, merge, suggest
-from evovlm.evaluators.local import LocalEvaluator
 from evovlm.models.zoo_models import zoo_folder
 from evovlm.recipe.schema import Recipe as Schema
 from evovlm.system.errors import CheckpointError, RecipeError
-from evovlm.tasks import load_task
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("Recipe", "merge", "evolve", "evaluate", "suggest")

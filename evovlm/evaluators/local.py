@@ -84,7 +84,6 @@ class LocalEvaluator:
         self._prompts: dict[tuple[Generation, Item], Prompt] = {}
         self._work: dict[tuple[Generation, str, int], Spent] = {}  # by set, and how many of its items were asked
 
-
     def _load(self, device: str, dtype: torch.dtype) -> Engine:
         engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
         # What is merged while prompts are read would count as latency.
