@@ -9,7 +9,7 @@ from evovlm_benchmarks.racing.agreement import agreement
 from evovlm_benchmarks.racing.summary import answers_to, at_ends, draw, mean_curves
 from evovlm_benchmarks.scaling.simulate import simulate
 
-TABLES = Path(__file__).parent.parent.parent / "benchmarks" / "racing" / "tables"
+TABLES = Path(__file__).parent.parent.parent / "benchmarks" / "evovlm_benchmarks" / "racing" / "tables"
 
 
 @pytest.mark.parametrize("workers", [1, 16, 64])

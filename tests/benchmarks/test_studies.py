@@ -45,7 +45,7 @@ def test_a_study_writes_its_page_and_is_not_run_twice(tmp_path: Path):
 def test_arms_that_are_one_search_are_searched_once(tmp_path: Path):
     recipe = routed(Budget(2, 4), 0)
     arms = [Arm("routes", "with scales", recipe, 4), Arm("searchers", "hybrid", recipe, 4)]
-    run_same(arms, tmp_path, Path(), "cpu")
+    run_same(arms, tmp_path, "cpu")
     one, other = (read_results(tmp_path, arm.study)[arm.name][0] for arm in arms)
     assert {**one, "study": "", "arm": ""} == {**other, "study": "", "arm": ""}
     assert len(list(tmp_path.rglob("trials.jsonl"))) == 1
