@@ -29,9 +29,8 @@ def methods_for(mixable: MixableRecipe) -> list[str]:
     fits = []
     for name, method in METHODS.items():
         stacked = name == "passthrough"
-        two = name == "slerp" and len(recipe.sources) != 2
         baseless = method.needs_base and recipe.base is None
-        if not (stacked or two or baseless):
+        if method.takes(len(recipe.sources)) and not (stacked or baseless):
             fits.append(name)
     return fits
 

@@ -3,10 +3,12 @@
 Knows no files, models or configuration.
 """
 
-from evovlm.methods.merge import LEAST_DIVISOR, merge_tensor
+from evovlm.methods.merge import merge_tensor
+from evovlm.methods.method import MergeOptions, Method, Rule
 from evovlm.methods.operand import CHUNK, Operand, Tables
 from evovlm.methods.result import as_float32
-from evovlm.methods.table import METHODS, MergeOptions, Method, resolve_options
+from evovlm.methods.table import METHODS, method, register, resolve_options
+from evovlm.methods.task_vectors import LEAST_DIVISOR, TaskVectorSum
 
 __all__ = [
     "CHUNK",
@@ -15,8 +17,12 @@ __all__ = [
     "MergeOptions",
     "Method",
     "Operand",
+    "Rule",
     "Tables",
+    "TaskVectorSum",
     "as_float32",
     "merge_tensor",
+    "method",
+    "register",
     "resolve_options",
 ]

@@ -12,10 +12,10 @@ from itertools import combinations, combinations_with_replacement
 from torch import Tensor
 
 from evovlm.methods.fixed_point import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
+from evovlm.methods.method import MergeOptions
 from evovlm.methods.operand import Operand, spans
 from evovlm.methods.result import Result, as_float32
 from evovlm.methods.scratch_buffers import SCRATCH
-from evovlm.methods.table import MergeOptions
 from evovlm.system.errors import RecipeError
 
 # mergekit's conventions: beyond this cosine slerp is linear, and norms and determinants below these are none.
@@ -39,8 +39,6 @@ def slerp(base: Tensor | None, operands: Sequence[Operand], options: MergeOption
 
     Linear where the tensors are nearly parallel or opposite.
     """
-    if len(operands) != 2:
-        raise RecipeError(f"sources: slerp takes exactly two sources, not {len(operands)}")
     first, second = operands
     weights = first.weight + second.weight
     if weights == 0.0:
@@ -67,8 +65,6 @@ def model_stock(
     assert base is not None
     tensors = [operand.tensor for operand in operands]
     count = len(tensors)
-    if count < 2:
-        raise RecipeError("sources: model_stock measures angles between sources; name at least two")
     products = _dot_products(tensors, base, chunk)
     cosines = []
     for left, right in combinations(range(count), 2):
@@ -89,8 +85,6 @@ def copy_single(
     base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
 ) -> None:
     """passthrough: the one source, copied."""
-    if len(operands) != 1:
-        raise RecipeError(f"sources: passthrough copies one source a tensor, not {len(operands)}; use `slices`")
     _blend([operands[0].tensor], [1.0], 1.0, result, chunk)
 
 

@@ -1,35 +1,17 @@
-"""Run a method on one tensor: task vectors dropped, weighted, elected, summed and added to the base.
-
-Knows operands and options; not which tensor of which model it is given. Products are rounded to float32 and
-added in source order, no multiplication fused with an addition, so that other devices can follow bit for bit.
-"""
+"""Run a method on one tensor. Knows operands and options; not which tensor of which model it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from evovlm.methods.drop import keep_mask, rescale_factor
-from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
-from evovlm.methods.operand import CHUNK, Operand, TaskVector, shortened, spans
-from evovlm.methods.result import Result, as_float32
-from evovlm.methods.scratch_buffers import SCRATCH
-from evovlm.methods.table import MergeOptions, Method, find_method
+from evovlm.methods.method import MergeOptions
+from evovlm.methods.operand import CHUNK, Operand
+from evovlm.methods.result import Result
+from evovlm.methods.table import find_method
 from evovlm.system.errors import RecipeError
-
-Rule = Callable[[Tensor | None, Sequence[Operand], MergeOptions, Result, int], None]
-# Methods that are not sums of task vectors.
-RULES: dict[str, Rule] = {
-    "linear": linear,
-    "slerp": slerp,
-    "model_stock": model_stock,
-    "passthrough": copy_single,
-}
-# Where no sign is elected, a smaller sum of weights counts as 1 (as in mergekit).
-LEAST_DIVISOR = 1e-8
 
 
 @torch.no_grad()
@@ -50,11 +32,6 @@ def merge_tensor(
     may be the base. chunk: elements at a time, which no bit of the result depends on. Working memory is a few
     chunks and one byte an element and source.
 
-    Steps (PAPER order: drop, rescale, weight, elect, sum, normalise, lambda, base):
-    delta = float32(x rounded to base's dtype) - float32(base); V = (delta x mask) x float32(weight x rescale);
-    with election, V is dropped unless its sign is that of the sum of all V (0 counts as positive);
-    tau = sum of V; with normalize, tau / sum of the weights (of the V kept); result = lambda x tau + base.
-
     Safe to call from several threads at once with different tensors; the work runs outside Python's lock.
     Raises RecipeError: unknown method, no base where one is needed, wrong number of sources, shapes differ.
     """
@@ -62,13 +39,10 @@ def merge_tensor(
     if found.needs_base and base is None:
         raise RecipeError(f"method: {method} works on task vectors; name their ancestor under `base`")
     _check_shapes(base if found.needs_base else None, operands)
+    if not found.takes(len(operands)):
+        raise RecipeError(f"sources: {method} takes {found.sources_in_words}, not {len(operands)}")
     result = Result(operands[0].tensor.shape, dtype, out, chunk)
-    rule = RULES.get(method)
-    if rule is not None:
-        rule(base, operands, options, result, chunk)
-    else:
-        assert base is not None
-        _merge_task_vectors(found, base, operands, options, result, chunk)
+    found.rule(base if found.needs_base else None, operands, options, result, chunk)
     return result.finish()
 
 
@@ -79,91 +53,3 @@ def _check_shapes(base: Tensor | None, operands: Sequence[Operand]) -> None:
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
         raise RecipeError(f"sources: shapes differ, {sorted(shapes)}; merge models of one architecture")
-
-
-@dataclass(frozen=True)
-class Term:
-    """One task vector, ready to be added: what is kept of it and the factor of what is kept."""
-
-    vector: TaskVector
-    mask: Tensor | None  # uint8 [count], 1 where kept
-    factor: float
-    weight: float
-
-    def write(self, start: int, stop: int, base: Tensor, scratch: Tensor, out: Tensor) -> None:
-        """V of elements start ... stop - 1 into `out`; base: these elements of the base in float32."""
-        delta = self.vector.read(start, stop, out, base, base_read=True)
-        if self.mask is not None:
-            # A product, not a choice: NaN and infinity stay visible even where they are dropped.
-            delta = torch.mul(delta, scratch.copy_(self.mask[start:stop]), out=out)
-        torch.mul(delta, self.factor, out=out)
-
-
-def _merge_task_vectors(
-    method: Method,
-    base: Tensor,
-    operands: Sequence[Operand],
-    options: MergeOptions,
-    result: Result,
-    chunk: int,
-) -> None:
-    flat = base.detach().reshape(-1)
-    terms = [_term(flat, operand, method, options, chunk) for operand in operands]
-    add_up = _elect if method.elect else _add
-    divisor = _sum_of_weights(terms) if options.normalize and not method.elect else 1.0
-    rows = SCRATCH.take("terms", len(terms) + 4, min(chunk, flat.numel())).unbind()
-    for start, stop in spans(flat.numel(), chunk):
-        parts = shortened(rows, stop - start)
-        # Adding 0 makes -0 to 0: then no zero of the result has a sign that depends on how zeros were added.
-        base32, scratch = parts[0].copy_(flat[start:stop]).add_(0.0), parts[1:4]
-        for term, part in zip(terms, parts[4:], strict=True):
-            term.write(start, stop, base32, scratch[0], part)
-        tau = add_up(terms, parts[4:], scratch, options.normalize)
-        if divisor != 1.0:
-            tau.div_(divisor)
-        if options.lambda_ != 1.0:
-            tau.mul_(as_float32(options.lambda_))
-        result.write(start, stop, tau.add_(base32))
-
-
-def _term(base: Tensor, operand: Operand, method: Method, options: MergeOptions, chunk: int) -> Term:
-    vector = TaskVector(base, operand, chunk)
-    mask = keep_mask(vector, method.drop, options)
-    factor = as_float32(operand.weight * rescale_factor(vector, mask, method.drop, options))
-    flags = None if mask is None else torch.from_numpy(mask).view(torch.uint8)
-    return Term(vector, flags, factor, as_float32(operand.weight))
-
-
-def _sum_of_weights(terms: Sequence[Term]) -> float:
-    total = as_float32(sum(term.weight for term in terms))
-    return total if abs(total) >= LEAST_DIVISOR else 1.0
-
-
-def _add(terms: Sequence[Term], parts: Sequence[Tensor], scratch: Sequence[Tensor], normalize: bool) -> Tensor:
-    """The sum of all V in source order."""
-    tau = parts[0]
-    for part in parts[1:]:
-        tau.add_(part)
-    return tau
-
-
-def _elect(terms: Sequence[Term], parts: Sequence[Tensor], scratch: Sequence[Tensor], normalize: bool) -> Tensor:
-    """The sum of the V that have the sign of the whole sum, by mass and not by vote (TIES).
-
-    parts: V, float32 [n] a source, overwritten. scratch: three of float32 [n].
-    """
-    sign, tau, flags = scratch[0], scratch[1], scratch[2]
-    tau.copy_(parts[0])
-    for part in parts[1:]:
-        tau.add_(part)
-    torch.ge(tau, 0.0, out=sign).mul_(2.0).sub_(1.0)
-    for index, part in enumerate(parts):
-        part.mul_(sign).relu_()  # zero where the signs differ; multiplying by +-1 rounds nothing
-        tau = tau.copy_(part) if index == 0 else tau.add_(part)
-    tau.mul_(sign)
-    if normalize:
-        divisor = torch.gt(parts[0], 0.0, out=sign).mul_(terms[0].weight)
-        for term, part in zip(terms[1:], parts[1:], strict=True):
-            divisor.add_(torch.gt(part, 0.0, out=flags).mul_(term.weight))
-        tau.div_(divisor.add_(torch.eq(divisor, 0.0, out=flags)))
-    return tau

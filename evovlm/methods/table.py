@@ -1,73 +1,80 @@
-"""Which methods there are, what each is made of, and what it takes where the recipe is silent.
+"""The registry of methods: each a row with its rule, its needs and its defaults.
 
-Knows no tensors. The defaults are mergekit 0.1.x's, against which users compare.
+Knows rules and no tensors. The defaults are mergekit 0.1.x's, against which users compare. To add a method, write its
+rule and a row here, or decorate a function with `method` in a module of your own (docs/extending.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
+from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
+from evovlm.methods.method import Drop, MergeOptions, Method, Rescale
+from evovlm.methods.task_vectors import TaskVectorSum
+from evovlm.methods.whole_tensor import Function, WholeTensor
 from evovlm.system.errors import RecipeError
 
-Drop = Literal["random", "magnitude", "della", "breadcrumbs"]
-Rescale = Literal["l1", "inverse", "none"]
 
-
-@dataclass(frozen=True)
-class Method:
-    """One method. Those on task vectors are: drop, rescale, weight, elect signs, sum, normalise, add to base.
-
-    drop: which elements of a task vector go (None: none do, and densities are unused).
-    elect: keep only terms that agree with the sign of the weighted sum (TIES, arXiv:2306.01708).
-    normalize, rescale: the defaults. needs_base: whether it works on task vectors.
-    """
-
-    name: str
-    drop: Drop | None = None
-    elect: bool = False
-    rescale: Rescale = "none"
-    normalize: bool = False
-    needs_base: bool = True
-
-
-@dataclass(frozen=True)
-class MergeOptions:
-    """A method's options with the defaults filled in.
-
-    normalize: divide by the sum of the weights (of the terms kept, where signs are elected; 0 counts as 1).
-    rescale: what makes up for dropped elements. l1: |delta|_1 / |delta x mask|_1; inverse: 1 / density; none.
-    lambda_: factor of the merged task vector. epsilon: half the spread of della's keep-probabilities.
-    gamma: the share of largest elements that breadcrumbs drops.
-    """
-
-    normalize: bool = False
-    rescale: Rescale = "none"
-    lambda_: float = 1.0
-    epsilon: float = 0.15
-    gamma: float = 0.01
+def _sum(
+    name: str, drop: Drop | None = None, *, elect: bool = False, rescale: Rescale = "none", normalize: bool = False
+) -> Method:
+    """A method that drops, rescales, weighs, elects signs, sums, normalises and adds to the base."""
+    return Method(name, TaskVectorSum(drop, elect), drop, elect, rescale, normalize)
 
 
 # `magnitude` differs from `dare_linear` in which elements are dropped and in nothing else, so that comparing
 # the two answers whether the drop has to be random.
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("linear", normalize=True, needs_base=False),
-        Method("slerp", needs_base=False),
-        Method("task_arithmetic"),
-        Method("ties", drop="magnitude", elect=True, normalize=True),
-        Method("dare_linear", drop="random", rescale="l1"),
-        Method("dare_ties", drop="random", elect=True, rescale="l1"),
-        Method("magnitude", drop="magnitude", rescale="l1"),
-        Method("della", drop="della", elect=True, rescale="l1", normalize=True),
-        Method("della_linear", drop="della", rescale="l1"),
-        Method("breadcrumbs", drop="breadcrumbs"),
-        Method("breadcrumbs_ties", drop="breadcrumbs", elect=True),
-        Method("model_stock"),
-        Method("passthrough", needs_base=False),
+    row.name: row
+    for row in (
+        Method("linear", linear, normalize=True, needs_base=False),
+        Method("slerp", slerp, needs_base=False, fewest=2, most=2),
+        _sum("task_arithmetic"),
+        _sum("ties", "magnitude", elect=True, normalize=True),
+        _sum("dare_linear", "random", rescale="l1"),
+        _sum("dare_ties", "random", elect=True, rescale="l1"),
+        _sum("magnitude", "magnitude", rescale="l1"),
+        _sum("della", "della", elect=True, rescale="l1", normalize=True),
+        _sum("della_linear", "della", rescale="l1"),
+        _sum("breadcrumbs", "breadcrumbs"),
+        _sum("breadcrumbs_ties", "breadcrumbs", elect=True),
+        Method("model_stock", model_stock, fewest=2),
+        Method("passthrough", copy_single, needs_base=False, most=1),
     )
 }
+
+
+def register(row: Method) -> None:
+    """Add a method of your own, which recipes may then name. Raises ValueError where the name is taken."""
+    if row.name in METHODS:
+        raise ValueError(f"there is a method {row.name!r} already; choose another name than {sorted(METHODS)}")
+    METHODS[row.name] = row
+
+
+def method(
+    name: str,
+    *,
+    needs_base: bool = True,
+    normalize: bool = False,
+    drop: Drop | None = None,
+    fewest: int = 1,
+    most: int | None = None,
+) -> Callable[[Function], Function]:
+    """Register a function of whole tensors as the method `name`.
+
+    The function is given the base (float32, or None without `needs_base`), the operands in source order, their tensors
+    in float32 and of the base's shape, and the options; it returns the merged tensor [same shape], which is then
+    rounded to the recipe's dtype. drop: name one where the function uses `operand.density`, so that a search varies it.
+    Whole float32 tensors take more memory than the streaming rules of this package; see `Method` for those.
+    Raises ValueError where the name is taken.
+    """
+
+    def add(function: Function) -> Function:
+        rule = WholeTensor(name, function)
+        register(Method(name, rule, drop, normalize=normalize, needs_base=needs_base, fewest=fewest, most=most))
+        return function
+
+    return add
 
 
 def find_method(name: str) -> Method:

@@ -32,8 +32,7 @@ def make_models(
 
 def sources_of(method: str, models: Models) -> tuple[Tensor, ...]:
     """As many sources as the method takes."""
-    most = {"slerp": 2, "passthrough": 1}.get(method, len(models.sources))
-    return models.sources[:most]
+    return models.sources[: METHODS[method].most]
 
 
 def merge(

@@ -41,8 +41,9 @@ def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
         yield Finding("error", "method", f"unknown method {recipe.method!r}; choose from {sorted(METHODS)}")
     elif method.needs_base and base is None:
         yield Finding("error", "base", f"{recipe.method} merges differences from a common ancestor; name it as `base`")
-    if recipe.method == "slerp" and count != 2:
-        yield Finding("error", "sources", f"slerp takes two sources, there are {count}; use `linear` for more")
+    if method is not None and recipe.method != "passthrough" and not method.takes(count):
+        text = f"{recipe.method} takes {method.sources_in_words}, not {count}; change them, or use `linear`"
+        yield Finding("error", "sources", text)
     routed = recipe.route or (recipe.search is not None and recipe.search.route is not None)
     if recipe.method == "passthrough" and not recipe.slices and not routed and count != 1:
         text = (

@@ -18,7 +18,7 @@ from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.merging.live.lazy import Pending
 from evovlm.merging.live.placement import AUTO, Memory, Placement, choose_places, refuse_unknown_place
 from evovlm.methods import METHODS
-from evovlm.methods.kernels import FUSED, triton_is_there
+from evovlm.methods.kernels import fused_methods, is_fused, triton_is_there
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
 
@@ -105,8 +105,8 @@ def _told(placement: Placement, errors: Mapping[str, float]) -> str:
 
 
 def _why_not_fused(method: str) -> str | None:
-    if method not in FUSED:
-        return f"{method} has no kernel; those that have are {sorted(FUSED)}"
+    if not is_fused(method):
+        return f"{method} has no kernel; those that have are {fused_methods()}"
     if not triton_is_there():
         return "Triton is not installed; pip install 'evovlm[gpu]'"
     return None

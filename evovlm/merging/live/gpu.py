@@ -24,7 +24,7 @@ from evovlm.merging.live.lazy import Pending
 from evovlm.merging.live.placement import Placement
 from evovlm.merging.tensor_jobs import Job
 from evovlm.methods import METHODS
-from evovlm.methods.kernels import FUSED
+from evovlm.methods.kernels import fused_methods, is_fused
 from evovlm.methods.kernels.launch import Shape, merge_batch, shape_for
 from evovlm.methods.kernels.layout import Batch, Operands, form_of, make_batch
 from evovlm.methods.kernels.numbers import divisors_of, rows_of
@@ -166,7 +166,7 @@ class DeviceMerger:
 
     def _fuses(self, method: str) -> bool:
         """Whether the fused pass makes this method's candidates of what is kept."""
-        if method not in FUSED:
+        if not is_fused(method):
             return False
         if METHODS[method].needs_base:
             return self._sources.needs_base
@@ -236,8 +236,8 @@ def _room(device: torch.device) -> float:
 
 
 def _refuse_unfused(method: str) -> None:
-    if method not in FUSED:
-        raise RecipeError(f"method: {method} has no kernel; on a GPU choose from {sorted(FUSED)}")
+    if not is_fused(method):
+        raise RecipeError(f"method: {method} has no kernel; on a GPU choose from {fused_methods()}")
 
 
 def _parts(jobs: Sequence[Job], elements: int) -> Iterator[list[Job]]:

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from evovlm.methods import METHODS
+from evovlm.methods import METHODS, TaskVectorSum
+from evovlm.methods.interpolate import linear
 
-# Methods that the fused pass can do: linear, and sums of task vectors with no drop, by draw or by magnitude.
-FUSED = tuple(name for name, method in METHODS.items() if name == "linear" or method.drop in ("random", "magnitude"))
-FUSED = (*FUSED, "task_arithmetic")
+# What the fused pass can drop: nothing, by draw, or by magnitude.
+FUSED_DROPS = (None, "random", "magnitude")
+
+
+def is_fused(method: str) -> bool:
+    """Whether the fused pass can do a method: linear, or a sum of task vectors whose drop it knows."""
+    rule = METHODS[method].rule if method in METHODS else None
+    return rule is linear or (isinstance(rule, TaskVectorSum) and rule.drop in FUSED_DROPS)
+
+
+def fused_methods() -> list[str]:
+    """All registered methods that the fused pass can do, by name."""
+    return sorted(filter(is_fused, METHODS))
 
 
 def triton_is_there() -> bool:

@@ -238,10 +238,13 @@ def test_methods_are_checked_against_base_and_sources(paper: Path):
     unknown = of(check(recipe("ja", method="ties_dare"), paper), "method", "error")
     assert all(name in unknown for name in METHODS)
     assert "name it as `base`" in of(check(recipe("ja", "math", base=None), paper), "base", "error")
-    assert "slerp takes two sources, there are 3" in of(
+    assert "slerp takes exactly two sources, not 3" in of(
         check(recipe("ja", "math", "permuted", method="slerp", base=None), paper), "sources", "error"
     )
     assert errors(check(recipe("ja", "math", method="slerp", base=None), paper)) == []
+    assert "model_stock takes at least two sources, not 1" in of(
+        check(recipe("ja", method="model_stock"), paper), "sources", "error"
+    )
 
 
 def test_slices_must_lie_within_their_source_and_need_passthrough(paper: Path):

@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
-from evovlm.methods.kernels import FUSED
+from evovlm.methods.kernels import fused_methods
 from tests.methods.kernels.fusing import fuse
 from tests.methods.merging import Models, make_models, merge, same_bits
 
@@ -16,7 +16,7 @@ RESULTS = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
 
 @pytest.mark.parametrize("result", RESULTS)
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("method", FUSED)
+@pytest.mark.parametrize("method", fused_methods())
 def test_gives_the_bits_of_the_cpu(method, stored, result):
     models = make_models((13, 17), 3, dtype=stored)
     found, fault = fuse(method, models, dtype=result)
@@ -26,7 +26,7 @@ def test_gives_the_bits_of_the_cpu(method, stored, result):
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("rescale", ["l1", "inverse", "none"])
-@pytest.mark.parametrize("method", FUSED)
+@pytest.mark.parametrize("method", fused_methods())
 def test_follows_the_options(method, rescale, normalize):
     models = make_models((9, 17), 2, dtype=torch.bfloat16)
     told = {"normalize": normalize, "rescale": rescale, "lambda_": 0.7, "dtype": torch.float32}

@@ -1,0 +1,75 @@
+"""What a merge method is: a rule, what it needs, and its defaults. Knows no particular method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from evovlm.methods.operand import Operand
+from evovlm.methods.result import Result
+
+Drop = Literal["random", "magnitude", "della", "breadcrumbs"]
+Rescale = Literal["l1", "inverse", "none"]
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """A method's options with the defaults filled in.
+
+    normalize: divide by the sum of the weights (of the terms kept, where signs are elected; 0 counts as 1).
+    rescale: what makes up for dropped elements. l1: |delta|_1 / |delta x mask|_1; inverse: 1 / density; none.
+    lambda_: factor of the merged task vector. epsilon: half the spread of della's keep-probabilities.
+    gamma: the share of largest elements that breadcrumbs drops.
+    """
+
+    normalize: bool = False
+    rescale: Rescale = "none"
+    lambda_: float = 1.0
+    epsilon: float = 0.15
+    gamma: float = 0.01
+
+
+# (base, operands in source order, options, where the values go, elements at a time). The base is None where the method
+# needs none. A rule writes float32 values, and nothing that it writes depends on how many elements go at a time.
+Rule = Callable[[Tensor | None, Sequence[Operand], MergeOptions, Result, int], None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method: the rule that merges a tensor, and what a recipe has to know about it.
+
+    drop: which elements of a task vector go (None: none do, and densities are unused).
+    elect: keep only terms that agree with the sign of the weighted sum (TIES, arXiv:2306.01708).
+    normalize, rescale: the defaults. needs_base: whether it works on task vectors.
+    fewest, most: how many sources it takes; `most` None for any number.
+    """
+
+    name: str
+    rule: Rule
+    drop: Drop | None = None
+    elect: bool = False
+    rescale: Rescale = "none"
+    normalize: bool = False
+    needs_base: bool = True
+    fewest: int = 1
+    most: int | None = None
+
+    def takes(self, sources: int) -> bool:
+        """Whether it merges so many sources."""
+        return self.fewest <= sources and (self.most is None or sources <= self.most)
+
+    @property
+    def sources_in_words(self) -> str:
+        """How many sources it takes, such as `exactly two sources`."""
+        if self.most is None:
+            return f"at least {_counted(self.fewest)}"
+        if self.most == self.fewest:
+            return f"exactly {_counted(self.fewest)}"
+        return f"{self.fewest} to {self.most} sources"
+
+
+def _counted(sources: int) -> str:
+    return f"{({1: 'one', 2: 'two'}).get(sources, sources)} source{'s' * (sources != 1)}"

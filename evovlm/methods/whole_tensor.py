@@ -1,0 +1,46 @@
+"""A method given as a function of whole tensors. Knows operands and options; not which methods there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from evovlm.methods.method import MergeOptions
+from evovlm.methods.operand import Operand, spans
+from evovlm.methods.result import Result
+from evovlm.system.errors import RecipeError
+
+Function = Callable[[Tensor | None, Sequence[Operand], MergeOptions], Tensor]
+
+
+@dataclass(frozen=True)
+class WholeTensor:
+    """The rule of such a function: float32 in, the merged tensor out, written piece by piece."""
+
+    name: str
+    function: Function
+
+    def __call__(
+        self, base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
+    ) -> None:
+        """Merge one tensor. Sources are first rounded to the base's dtype, as in every method on task vectors.
+
+        Raises RecipeError where the function returns another shape than it was given.
+        """
+        shape = operands[0].tensor.shape
+        read = [replace(operand, tensor=_float32(operand.tensor, base)) for operand in operands]
+        merged = self.function(None if base is None else base.detach().float(), read, options)
+        if merged.shape != shape:
+            raise RecipeError(
+                f"method: {self.name} made {list(merged.shape)} of tensors [{', '.join(map(str, shape))}];"
+                " its function must return the shape that it is given"
+            )
+        flat = merged.detach().float().reshape(-1)
+        for start, stop in spans(flat.numel(), chunk):
+            result.write(start, stop, flat[start:stop])
+
+
+def _float32(tensor: Tensor, base: Tensor | None) -> Tensor:
+    return (tensor.detach() if base is None else tensor.detach().to(base.dtype)).float()
