@@ -1,48 +1,110 @@
-"""Tasks by name: data sets, prompts and scores. They know no models."""
+"""The registry of tasks: data sets, prompts and scores by name. They know no models.
+
+To add a task, write the function that makes it and a row here, or decorate the function with `task` in a module of your
+own (docs/extending.md).
+"""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evovlm.recipe.schema import split_where
 from evovlm.system.errors import RecipeError
 from evovlm.system.files import counted_from
-from evovlm.tasks.custom import custom_maths, custom_vqa
-from evovlm.tasks.gsm8k_ja_search import gsm8k_ja_search
-from evovlm.tasks.in_the_wild import in_the_wild
-from evovlm.tasks.ja_vg_vqa_500 import ja_vg_vqa_500
-from evovlm.tasks.ja_vg_vqa_search import ja_vg_vqa_search
-from evovlm.tasks.jcommonsenseqa import jcommonsenseqa
-from evovlm.tasks.mgsm_ja import mgsm_ja
+from evovlm.tasks import gsm8k_ja_search as gsm8k
+from evovlm.tasks import in_the_wild as wild
+from evovlm.tasks import ja_vg_vqa_500 as vg_test
+from evovlm.tasks import ja_vg_vqa_search as vg_search
+from evovlm.tasks import jcommonsenseqa as jcqa
+from evovlm.tasks import mgsm_ja as mgsm
+from evovlm.tasks.custom import MATHS_PRESETS, VQA_PRESETS, custom_maths, custom_vqa
 from evovlm.tasks.options import Options
+from evovlm.tasks.presets import Preset, Presets, preset_of
 from evovlm.tasks.protocol import Generation, Item, ItemScore, Task
 from evovlm.tasks.zoo_maths import zoo_maths
 from evovlm.tasks.zoo_medium import zoo_medium_vqa, zoo_medium_wild
 from evovlm.tasks.zoo_vqa import zoo_vqa
 
-__all__ = ["TASKS", "Generation", "Item", "ItemScore", "Options", "Task", "load_task", "parse_split"]
+__all__ = [
+    "TASKS",
+    "Generation",
+    "Item",
+    "ItemScore",
+    "Options",
+    "Preset",
+    "Task",
+    "TaskRow",
+    "load_preset",
+    "load_task",
+    "parse_split",
+    "presets_of",
+    "register",
+    "task",
+]
 
-TASKS: dict[str, Callable[[Options], Task]] = {
-    "zoo-maths": zoo_maths,
-    "zoo-vqa": zoo_vqa,
-    "zoo-medium-vqa": zoo_medium_vqa,
-    "zoo-medium-wild": zoo_medium_wild,
-    "ja-vg-vqa-500": ja_vg_vqa_500,
-    "ja-vlm-bench-in-the-wild": in_the_wild,
-    "ja-vg-vqa-search": ja_vg_vqa_search,
-    "mgsm-ja": mgsm_ja,
-    "gsm8k-ja-search": gsm8k_ja_search,
-    "jcommonsenseqa": jcommonsenseqa,
-    "custom-vqa": custom_vqa,
-    "custom-maths": custom_maths,
+Make = Callable[[Options], Task]
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One task: what makes it from a user's options, and its presets, the default first (none: it takes none)."""
+
+    make: Make
+    presets: Presets = field(default_factory=dict)
+
+
+TASKS: dict[str, TaskRow] = {
+    "zoo-maths": TaskRow(zoo_maths),
+    "zoo-vqa": TaskRow(zoo_vqa),
+    "zoo-medium-vqa": TaskRow(zoo_medium_vqa),
+    "zoo-medium-wild": TaskRow(zoo_medium_wild),
+    vg_test.NAME: TaskRow(vg_test.ja_vg_vqa_500, vg_test.PRESETS),
+    wild.NAME: TaskRow(wild.in_the_wild, wild.PRESETS),
+    vg_search.NAME: TaskRow(vg_search.ja_vg_vqa_search, vg_search.PRESETS),
+    mgsm.NAME: TaskRow(mgsm.mgsm_ja, mgsm.PRESETS),
+    gsm8k.NAME: TaskRow(gsm8k.gsm8k_ja_search, gsm8k.PRESETS),
+    jcqa.NAME: TaskRow(jcqa.jcommonsenseqa, jcqa.PRESETS),
+    "custom-vqa": TaskRow(custom_vqa, VQA_PRESETS),
+    "custom-maths": TaskRow(custom_maths, MATHS_PRESETS),
 }
+
+
+def register(name: str, row: TaskRow) -> None:
+    """Add a task of your own, which recipes and suites may then name. Raises ValueError where the name is taken."""
+    if name in TASKS:
+        raise ValueError(f"there is a task {name!r} already; choose another name than {sorted(TASKS)}")
+    TASKS[name] = row
+
+
+def task(name: str, presets: Presets | None = None) -> Callable[[Make], Make]:
+    """Register the decorated function, which makes a task from `Options`, under a name.
+
+    presets: those that `chosen_preset` is given in the function, the default first. Raises ValueError where the name is
+    taken.
+    """
+
+    def add(make: Make) -> Make:
+        register(name, TaskRow(make, presets or {}))
+        return make
+
+    return add
+
+
+def presets_of(name: str) -> list[str]:
+    """The names of a task's presets, the default first; none of a task that takes none, or that there is not."""
+    return list(TASKS[name].presets) if name in TASKS else []
+
+
+def load_preset(name: str, preset: str | None = None) -> Preset:
+    """A task's preset by name, the default for None. Raises DataError with the choices."""
+    return preset_of(name, TASKS[name].presets, preset)
 
 
 def load_task(name: str, options: Options | None = None) -> Task:
     """The task of that name. Raises RecipeError with the choices."""
     if name not in TASKS:
         raise RecipeError(f"data: unknown task {name!r}; choose from {sorted(TASKS)}")
-    return TASKS[name](options or Options())
+    return TASKS[name].make(options or Options())
 
 
 def parse_split(where: str, options: Options | None = None, root: Path | None = None) -> tuple[Task, str]:

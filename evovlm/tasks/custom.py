@@ -15,7 +15,17 @@ from evovlm.tasks.data_task import DataTask, Mark, chosen_preset
 from evovlm.tasks.images import picture
 from evovlm.tasks.marking import mark_number, mark_words, number_of
 from evovlm.tasks.options import Options, files_at
-from evovlm.tasks.presets import Preset
+from evovlm.tasks.preset_parts import (
+    MATHS_CHAT,
+    MATHS_PAPER,
+    MATHS_SAMPLED,
+    MATHS_SHORT,
+    VQA_CHAT,
+    VQA_GREEDY,
+    VQA_PAPER,
+    VQA_SAMPLED,
+)
+from evovlm.tasks.presets import Preset, Presets
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row, read_rows
 
@@ -27,11 +37,30 @@ PATTERNS = ("*.jsonl", "*.parquet", "*.json", "*.csv", "*.tsv", "data/*.parquet"
 QUESTION = ("question", "0")
 REFERENCES = ("references", "reference", "answers", "answer", "1")
 IMAGE = ("image", "file_name")  # the second is what `datasets` calls it in a folder of images
+VQA_PRESETS: Presets = {
+    "paper": {**VQA_PAPER, "questions": "all"},
+    "greedy": VQA_GREEDY,
+    "sampled": VQA_SAMPLED,
+    "chat": VQA_CHAT,
+    "plain": {**VQA_GREEDY, "template": "<image>\n{question}\n"},
+}
+MATHS_PRESETS: Presets = {
+    "paper": {**MATHS_PAPER, "scoring": "corrected"},
+    "compatible": {"scoring": "compatible"},
+    "short": MATHS_SHORT,
+    "sampled": MATHS_SAMPLED,
+    "chat": MATHS_CHAT,
+    "plain": {"template": "{question}\n", "max_new_tokens": 64, "stop": []},
+}
 
 
 def custom_vqa(options: Options) -> Task:
     """Answers in words, with or without images: ROUGE-L with the language rule."""
-    return _custom(VQA, options, lambda preset: lambda item, answer: mark_words(item, answer, options.japanese))
+
+    def marker(preset: Preset) -> Mark:
+        return lambda item, answer: mark_words(item, answer, options.japanese)
+
+    return _custom(VQA, VQA_PRESETS, options, marker)
 
 
 def custom_maths(options: Options) -> Task:
@@ -40,11 +69,11 @@ def custom_maths(options: Options) -> Task:
     def marker(preset: Preset) -> Mark:
         return lambda item, answer: mark_number(item, answer, options.japanese, preset.scoring)
 
-    return _custom(MATHS, options, marker)
+    return _custom(MATHS, MATHS_PRESETS, options, marker)
 
 
-def _custom(name: str, options: Options, marker: Callable[[Preset], Mark]) -> Task:
-    preset = chosen_preset(name, options)
+def _custom(name: str, presets: Presets, options: Options, marker: Callable[[Preset], Mark]) -> Task:
+    preset = chosen_preset(name, presets, options)
 
     def read(split: str) -> list[Item]:
         if options.path is None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from evovlm.system.errors import DataError, RecipeError
 from evovlm.tasks.options import Options
-from evovlm.tasks.presets import Preset, preset_of
+from evovlm.tasks.presets import Preset, Presets, preset_of
 from evovlm.tasks.protocol import Generation, Item, ItemScore
 
 Read = Callable[[str], list[Item]]
@@ -62,9 +62,9 @@ class DataTask:
         return self.mark(item, answer)
 
 
-def chosen_preset(task: str, options: Options) -> Preset:
-    """The preset that the options ask for."""
-    preset = preset_of(task, options.preset)
+def chosen_preset(task: str, presets: Presets, options: Options) -> Preset:
+    """The one of a task's presets that the options ask for."""
+    preset = preset_of(task, presets, options.preset)
     return preset if options.scoring is None else preset.model_copy(update={"scoring": options.scoring})
 
 

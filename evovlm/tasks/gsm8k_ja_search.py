@@ -14,6 +14,8 @@ from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_number
 from evovlm.tasks.metrics.numbers import extract_number
 from evovlm.tasks.options import Options
+from evovlm.tasks.preset_parts import MATHS_CHAT, MATHS_CORRECTED, MATHS_PAPER, MATHS_SAMPLED, MATHS_SHORT
+from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row
 
@@ -26,11 +28,18 @@ MGSM_ROWS = 250
 ALL_ROWS = 1319
 QUESTION = ("question_ja", "question")
 ANSWER = ("answer_number", "answer_ja", "answer")
+PRESETS: Presets = {
+    "paper": MATHS_PAPER,
+    "corrected": MATHS_CORRECTED,
+    "short": MATHS_SHORT,
+    "sampled": MATHS_SAMPLED,
+    "chat": MATHS_CHAT,
+}
 
 
 def gsm8k_ja_search(options: Options) -> Task:
     """The task: a fifth of the rows, by their id, is the validation split."""
-    preset = chosen_preset(NAME, options)
+    preset = chosen_preset(NAME, PRESETS, options)
     return DataTask(
         name=NAME,
         splits=("search", "validation"),

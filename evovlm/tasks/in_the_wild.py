@@ -7,17 +7,26 @@ from evovlm.tasks.hub import HubSet
 from evovlm.tasks.images import picture
 from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
+from evovlm.tasks.preset_parts import VQA_CHAT, VQA_GREEDY, VQA_MISTRAL, VQA_PAPER, VQA_SAMPLED
+from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row
 
 NAME = "ja-vlm-bench-in-the-wild"
 HUB = HubSet("SakanaAI/JA-VLM-Bench-In-the-Wild")
 PATTERNS = ("data/test-*.parquet", "*.parquet", "**/*.parquet", "*.jsonl")
+PRESETS: Presets = {
+    "paper": {**VQA_PAPER, "questions": "all"},
+    "greedy": VQA_GREEDY,
+    "sampled": VQA_SAMPLED,
+    "chat": VQA_CHAT,
+    "llava": VQA_MISTRAL,
+}
 
 
 def in_the_wild(options: Options) -> Task:
     """The task: ROUGE-L with the language rule."""
-    preset = chosen_preset(NAME, options)
+    preset = chosen_preset(NAME, PRESETS, options)
     return DataTask(
         name=NAME,
         splits=("test",),

@@ -5,15 +5,25 @@ from __future__ import annotations
 from evovlm.tasks.data_task import DataTask, chosen_preset
 from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
+from evovlm.tasks.preset_parts import VQA_CHAT, VQA_GREEDY, VQA_MISTRAL, VQA_PAPER, VQA_SAMPLED
+from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Task
 from evovlm.tasks.visual_genome import HUB, TEST_FILES, read_test
 
 NAME = "ja-vg-vqa-500"
+PRESETS: Presets = {
+    "paper": {**VQA_PAPER, "questions": "first"},
+    "greedy": VQA_GREEDY,
+    "sampled": VQA_SAMPLED,
+    "chat": VQA_CHAT,
+    "llava": VQA_MISTRAL,
+    "all-questions": {"questions": "all"},
+}
 
 
 def ja_vg_vqa_500(options: Options) -> Task:
     """The task: ROUGE-L with the language rule, the first question of each image unless the preset takes all."""
-    preset = chosen_preset(NAME, options)
+    preset = chosen_preset(NAME, PRESETS, options)
     return DataTask(
         name=NAME,
         splits=("test",),

@@ -10,15 +10,24 @@ from evovlm.system.errors import DataError
 from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
+from evovlm.tasks.preset_parts import VQA_CHAT, VQA_GREEDY, VQA_PAPER, VQA_SAMPLED
+from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.visual_genome import read_search, test_ids
 
 NAME = "ja-vg-vqa-search"
+PRESETS: Presets = {
+    "paper": {**VQA_PAPER, "questions": "first"},
+    "greedy": VQA_GREEDY,
+    "sampled": VQA_SAMPLED,
+    "chat": VQA_CHAT,
+    "all-questions": {"questions": "all"},
+}
 
 
 def ja_vg_vqa_search(options: Options) -> Task:
     """The task: a fifth of the images, by their id, is the validation split."""
-    preset = chosen_preset(NAME, options)
+    preset = chosen_preset(NAME, PRESETS, options)
 
     def read(split: str) -> list[Item]:
         if options.path is None:

@@ -12,7 +12,7 @@ from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_choice
 from evovlm.tasks.options import Options
-from evovlm.tasks.presets import Preset
+from evovlm.tasks.presets import Preset, Presets
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row
 
@@ -21,11 +21,23 @@ HUB = HubSet("sbintuitions/JCommonsenseQA")  # JGLUE's own files as parquet
 TEST = ("valid*.json", "**/valid*.json*", "**/*validation*.parquet")
 TRAIN = ("train*.json", "**/train*.json*", "**/*train*.parquet")
 CHOICES = tuple(f"choice{number}" for number in range(5))
+PRESETS: Presets = {
+    "zero-shot": {
+        "template": (
+            "以下は、常識を問う問題と選択肢です。選択肢から正しい答えを一つ選び、その番号だけを答えてください。\n\n"
+            "### 問題:\n{question}\n\n### 答え:"
+        ),
+        "max_new_tokens": 16,
+        "stop": ["\n"],
+    },
+    "few-shot": {"shots": 3},
+    "chat": {"chat": True, "template": "{question}\n\n正しい選択肢の番号だけを答えてください。"},
+}
 
 
 def jcommonsenseqa(options: Options) -> Task:
     """The task; shots come from the first questions of the training file."""
-    preset = chosen_preset(NAME, options)
+    preset = chosen_preset(NAME, PRESETS, options)
     if preset.shots:
         preset = preset.model_copy(update={"template": _few_shot(options, preset)})
     return DataTask(

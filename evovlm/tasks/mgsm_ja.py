@@ -17,7 +17,8 @@ from evovlm.tasks.gsm8k_ja_search import GSM8K_ID
 from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_number
 from evovlm.tasks.options import Options, files_at
-from evovlm.tasks.presets import Preset
+from evovlm.tasks.preset_parts import MATHS_CHAT, MATHS_CORRECTED, MATHS_PAPER, MATHS_SAMPLED, MATHS_SHORT
+from evovlm.tasks.presets import Preset, Presets
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row, read_rows
 
@@ -27,11 +28,25 @@ HUB = HubSet("juletxara/mgsm", "ja")
 EXEMPLARS = ("exemplars*.json", "exemplars.py", "ja/train*.parquet")
 PATTERNS = ("mgsm_ja.tsv", "ja/test*.parquet", "*ja*.jsonl")
 PROBLEMS = 250
+PRESETS: Presets = {
+    "paper": MATHS_PAPER,
+    "corrected": MATHS_CORRECTED,
+    "short": MATHS_SHORT,
+    "sampled": MATHS_SAMPLED,
+    "chat": MATHS_CHAT,
+    # The exemplars begin with 問題： and ステップごとの答え：.
+    "few-shot": {
+        "scoring": "corrected",
+        "shots": 8,
+        "template": "問題：{question}\nステップごとの答え：",
+        "stop": ["\n\n問題", "問題："],
+    },
+}
 
 
 def mgsm_ja(options: Options) -> Task:
     """The task; where `shots` are asked, the exemplars stand in the template."""
-    preset = chosen_preset(NAME, options)
+    preset = chosen_preset(NAME, PRESETS, options)
     if preset.shots:
         preset = preset.model_copy(update={"template": _few_shot(options, preset)})
     return DataTask(

@@ -1,12 +1,11 @@
-"""Presets: how a task asks and scores, by name, read from `presets.yaml` or from a user's own file.
+"""Presets: how a task asks and scores, by name, chosen from the task's own or read from a user's file.
 
 Knows no data sets and no models. A task's first preset is its default; the others name only what they change of it.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,9 +16,18 @@ from evovlm.system.errors import DataError
 from evovlm.tasks.metrics.numbers import NumberScoring
 from evovlm.tasks.protocol import Generation
 
+Changes = Mapping[str, Any]  # some of a preset's keys
+Presets = Mapping[str, Changes]  # a task's presets by name, the default first and whole
+
 
 class Preset(BaseModel):
-    """A task's prompt, generation settings and scoring; `presets.yaml` says what each key means."""
+    """A task's prompt, generation settings and scoring.
+
+    template: what the model is given; {question}, and <image> where the picture goes. max_new_tokens, num_beams,
+    repetition_penalty, stop, temperature, seed, chat, base_tile: as in `Generation`. scoring: how numbers are read,
+    `compatible` (the paper's code) or `corrected`. questions: `first`, one question an image as in the paper's code, or
+    `all`. shots: solved examples before the question.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,49 +58,30 @@ class Preset(BaseModel):
         return Generation(**{name: getattr(self, name) for name in names})
 
 
-def presets_of(task: str) -> list[str]:
-    """The names of a task's presets, the default first."""
-    return list(_shipped()[task])
-
-
-def has_preset(task: str, name: str) -> bool:
-    """Whether a task ships a preset of that name."""
-    return name in _shipped().get(task, {})
-
-
-def preset_of(task: str, name: str | None = None) -> Preset:
-    """A task's preset by name; None gives the default. A name that ends in .yaml is a file of a preset's keys.
+def preset_of(task: str, presets: Presets, name: str | None = None) -> Preset:
+    """One of a task's presets by name; None gives the default. A name that ends in .yaml is a file of a preset's keys.
 
     `greedy+llava`: both, the later over the earlier. Raises DataError for a name or key that there is not, with the
     choices.
     """
-    shipped = _shipped()[task]
-    default = next(iter(shipped))
+    default = next(iter(presets))
     chosen = name or default
     changes: dict[str, Any] = {}
     for part in chosen.split("+"):
         if part.endswith((".yaml", ".yml")):
             changes |= _read(Path(part))
-        elif part in shipped:
+        elif part in presets:
             # The default is what the others change: after another it would only take the changes back.
-            changes |= shipped[part] if part != default else {}
+            changes |= presets[part] if part != default else {}
         else:
-            raise DataError(f"preset: {task} has no {part!r}; choose from {list(shipped)}, or give a .yaml file")
+            raise DataError(f"preset: {task} has no {part!r}; choose from {list(presets)}, or give a .yaml file")
     try:
-        return Preset.model_validate(shipped[default] | changes | {"name": chosen})
+        return Preset.model_validate({**presets[default], **changes, "name": chosen})
     except ValidationError as error:
         first = error.errors()[0]
         key = "".join(f"{part}: " for part in first["loc"])
         told = first["msg"].removeprefix("Value error, ")
         raise DataError(f"preset {chosen}: {key}{told}; the keys are {sorted(Preset.model_fields)}") from None
-
-
-@cache
-def _shipped() -> dict[str, dict[str, dict[str, Any]]]:
-    text = files("evovlm.tasks").joinpath("presets.yaml").read_text(encoding="utf-8")
-    content: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
-    del content["shared"]  # parts that tasks refer to
-    return content
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,16 +3,13 @@ from pathlib import Path
 import pytest
 
 from evovlm.system.errors import DataError
-from evovlm.tasks import TASKS, Options, load_task
-from evovlm.tasks.presets import preset_of, presets_of
-
-WITH_PRESETS = sorted(set(TASKS) - {"zoo-maths", "zoo-vqa", "zoo-medium-vqa", "zoo-medium-wild"})
+from evovlm.tasks import TASKS, Options, load_preset, load_task, presets_of
 
 
-@pytest.mark.parametrize("task", WITH_PRESETS)
+@pytest.mark.parametrize("task", [name for name, row in TASKS.items() if row.presets])
 def test_every_preset_that_ships_is_whole(task: str):
     for name in presets_of(task):
-        preset = preset_of(task, name)
+        preset = load_preset(task, name)
         assert (preset.name, preset.generation.max_new_tokens >= 1) == (name, True)
 
 
@@ -27,7 +24,7 @@ def test_the_papers_settings_are_the_default():
 
 
 def test_a_preset_changes_only_what_it_names():
-    paper, greedy = preset_of("ja-vg-vqa-500"), preset_of("ja-vg-vqa-500", "greedy")
+    paper, greedy = load_preset("ja-vg-vqa-500"), load_preset("ja-vg-vqa-500", "greedy")
     assert (greedy.num_beams, greedy.template) == (1, paper.template)
 
 
@@ -41,30 +38,30 @@ def test_a_file_may_stand_for_a_preset(tmp_path: Path):
 
 def test_a_preset_that_there_is_not_is_told_the_choices(tmp_path: Path):
     with pytest.raises(DataError, match="corrected"):
-        preset_of("mgsm-ja", "fast")
+        load_preset("mgsm-ja", "fast")
     path = tmp_path / "mine.yaml"
     path.write_text("beams: 2\n", encoding="utf-8")
     with pytest.raises(DataError, match="num_beams"):
-        preset_of("mgsm-ja", str(path))
+        load_preset("mgsm-ja", str(path))
 
 
 def test_presets_can_be_joined_and_the_later_goes_over_the_earlier(tmp_path: Path):
-    joined = preset_of("ja-vg-vqa-500", "greedy+llava")
-    assert (joined.num_beams, joined.template) == (1, preset_of("ja-vg-vqa-500", "llava").template)
+    joined = load_preset("ja-vg-vqa-500", "greedy+llava")
+    assert (joined.num_beams, joined.template) == (1, load_preset("ja-vg-vqa-500", "llava").template)
     path = tmp_path / "mine.yaml"
     path.write_text("max_new_tokens: 7\n", encoding="utf-8")
-    assert preset_of("ja-vg-vqa-500", f"greedy+{path}").max_new_tokens == 7
-    assert preset_of("ja-vg-vqa-500", f"{path}+greedy").max_new_tokens == 64
+    assert load_preset("ja-vg-vqa-500", f"greedy+{path}").max_new_tokens == 7
+    assert load_preset("ja-vg-vqa-500", f"{path}+greedy").max_new_tokens == 64
     with pytest.raises(DataError, match="has no 'fast'"):
-        preset_of("ja-vg-vqa-500", "greedy+fast")
+        load_preset("ja-vg-vqa-500", "greedy+fast")
 
 
 def test_sampled_beams_are_refused_before_any_model_is_loaded(tmp_path: Path):
     path = tmp_path / "hot.yaml"
     path.write_text("temperature: 0.7\n", encoding="utf-8")
     with pytest.raises(DataError, match="temperature goes with num_beams 1"):
-        preset_of("ja-vg-vqa-500", str(path))
-    assert preset_of("ja-vg-vqa-500", f"greedy+{path}").temperature == 0.7
+        load_preset("ja-vg-vqa-500", str(path))
+    assert load_preset("ja-vg-vqa-500", f"greedy+{path}").temperature == 0.7
 
 
 def test_the_way_to_read_numbers_may_be_overridden():

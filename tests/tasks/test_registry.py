@@ -2,10 +2,11 @@ import pytest
 
 from evovlm.recipe.schema import split_where
 from evovlm.system.errors import DataError, RecipeError
-from evovlm.tasks import TASKS, Options, load_task, parse_split
+from evovlm.tasks import TASKS, Options, TaskRow, load_preset, load_task, parse_split, presets_of, register
+from evovlm.tasks.made_task import MadeTask
 
 # These make their own items; the others read data and have tests of their own.
-ZOO = ("zoo-maths", "zoo-vqa", "zoo-medium-vqa", "zoo-medium-wild")
+ZOO = sorted(name for name in TASKS if isinstance(load_task(name), MadeTask))
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -84,6 +85,20 @@ def test_data_that_is_nowhere_names_the_next_step(name: str, monkeypatch: pytest
     task = load_task(name)
     with pytest.raises(DataError, match=r"@FOLDER|@FILE|@PATH"):
         task.items(task.splits[0], None, 0)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_a_task_takes_the_presets_of_its_row_and_no_others(name: str):
+    for preset in presets_of(name):
+        if not load_preset(name, preset).shots:  # solved examples are read from data
+            assert load_task(name, Options(preset=preset)).rules["preset"] == preset
+    with pytest.raises(DataError, match="preset"):
+        load_task(name, Options(preset="no such preset"))
+
+
+def test_a_name_that_is_taken_is_refused():
+    with pytest.raises(ValueError, match="there is a task 'zoo-vqa' already"):
+        register("zoo-vqa", TaskRow(lambda options: load_task("zoo-vqa")))
 
 
 def test_the_zoo_takes_no_data_of_others():

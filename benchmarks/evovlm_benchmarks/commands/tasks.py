@@ -14,8 +14,7 @@ def tasks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
     Example: evovlm bench tasks
     """
     from evovlm.cli.console import OUT
-    from evovlm.tasks import TASKS, load_task
-    from evovlm.tasks.presets import presets_of
+    from evovlm.tasks import TASKS, load_task, presets_of
     from evovlm_benchmarks.runner.suite import shipped_suites
     from evovlm_benchmarks.runner.tables import Sheet, print_sheet
 
@@ -23,7 +22,7 @@ def tasks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
         name: {
             "splits": list(load_task(name).splits),
             "test": list(load_task(name).test_splits),
-            "presets": [] if name.startswith("zoo-") else presets_of(name),
+            "presets": presets_of(name),
         }
         for name in TASKS
     }

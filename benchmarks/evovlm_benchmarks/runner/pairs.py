@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 from evovlm.recipe.schema import split_where
 from evovlm.system.errors import UserError
-from evovlm.tasks import Item, Options, Task, parse_split
-from evovlm.tasks.presets import has_preset
+from evovlm.tasks import Item, Options, Task, parse_split, presets_of
 from evovlm_benchmarks.runner.results import slug
 from evovlm_benchmarks.runner.suite import Suite, SuiteModel, SuiteTask
 
@@ -36,7 +35,7 @@ def plan_pairs(suite: Suite, options: Options) -> list[Pair]:
     read: dict[tuple[str, str | None, int | None], tuple[Task, str, tuple[Item, ...]]] = {}
     for model in suite.models:
         for asked in suite.tasks:
-            own = model.presets if model.presets and has_preset(split_where(asked.task)[0], model.presets) else None
+            own = model.presets if model.presets and model.presets in presets_of(split_where(asked.task)[0]) else None
             preset = "+".join(filter(None, (asked.preset, own))) or None
             key = (asked.task, preset, asked.items)
             if key not in read:
