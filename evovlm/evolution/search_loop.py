@@ -22,9 +22,8 @@ from evovlm.evaluators.remote import RemoteJob, hashes_of, items_hash
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.schema import Recipe
-from evovlm.search import Searcher
+from evovlm.search import SEARCHERS, Searcher, find_searcher
 from evovlm.search.race import RaceSettings
-from evovlm.search.searchers.cmaes import default_population
 from evovlm.search.space.parameters import search_of
 from evovlm.search.stream import stream_of
 from evovlm.study import log as study_log
@@ -86,17 +85,19 @@ def whole_race(items: int) -> RaceSettings:
 
 
 def raced_recipe(recipe: Recipe, genes: int) -> Recipe:
-    """The recipe as a race searches it: twice CMA-ES's own population, unless the recipe says how many.
+    """The recipe as a race searches it: twice the searcher's own population, unless the recipe says how many.
 
-    Few items a candidate and more candidates a generation go together. Raises RecipeError for another searcher than
-    `cmaes`, which learns from ranks and has a center, for several objectives, and for routes.
+    Few items a candidate and more candidates a generation go together. Raises RecipeError for a searcher that does not
+    learn from ranks around a center, for several objectives, and for routes.
     """
     search = search_of(recipe)
-    if search.algorithm != "cmaes" or search.objectives or search.route is not None:
+    row = find_searcher(search.algorithm)
+    if not row.races or search.objectives or search.route is not None:
+        choices = " or ".join(f"`algorithm: {name}`" for name, found in sorted(SEARCHERS.items()) if found.races)
         raise RecipeError(
-            "--race: races serve `algorithm: cmaes` with one score and no route; leave --race out or change `search`"
+            f"--race: races serve {choices} with one score and no route; leave --race out or change `search`"
         )
-    population = search.population or 2 * default_population(genes)
+    population = search.population or 2 * row.population(genes)
     return recipe.model_copy(update={"search": search.model_copy(update={"population": population})})
 
 

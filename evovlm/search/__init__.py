@@ -1,9 +1,16 @@
-"""Searchers by name: points of the unit cube out, scores in. They know no models and no files."""
+"""The registry of searchers: points of the unit cube out, scores in. They know no models and no files.
 
-from collections.abc import Callable
+To add a searcher, write its class and a row here, or decorate the class with `searcher` in a module of your own
+(docs/extending.md).
+"""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from evovlm.recipe.schema import Search
 from evovlm.search.protocol import Genome, Score, Searcher, SearchSettings
-from evovlm.search.searchers.cmaes import CMAES
+from evovlm.search.searchers.cmaes import CMAES, default_population
 from evovlm.search.searchers.cmaes_margin import MarginCMAES
 from evovlm.search.searchers.ga import Genetic
 from evovlm.search.searchers.hybrid import Hybrid
@@ -12,25 +19,121 @@ from evovlm.search.searchers.random_search import UniformRandom
 from evovlm.search.searchers.two_stage import TwoStage
 from evovlm.system.errors import RecipeError
 
-__all__ = ["SEARCHERS", "SEVERAL", "Genome", "Score", "SearchSettings", "Searcher", "make_searcher"]
+__all__ = [
+    "SEARCHERS",
+    "Genome",
+    "Misfit",
+    "Score",
+    "SearchSettings",
+    "Searcher",
+    "SearcherRow",
+    "check_search",
+    "find_searcher",
+    "make_searcher",
+    "register",
+    "searcher",
+]
 
-SEARCHERS: dict[str, Callable[[SearchSettings], Searcher]] = {
-    "cmaes": CMAES,
-    "cmaes_margin": MarginCMAES,
-    "ga": Genetic,
-    "hybrid": Hybrid,
-    "nsga2": NonDominatedSorting,
-    "random": UniformRandom,
-    "two_stage": TwoStage,
+Make = Callable[[SearchSettings], Searcher]
+AnyMake = TypeVar("AnyMake", bound=Make)
+
+
+@dataclass(frozen=True)
+class SearcherRow:
+    """One searcher: what makes it, and what a recipe may ask of it.
+
+    population: candidates a generation for so many genes, where the recipe does not say. several: it follows several
+    objectives. bits: yes-or-no genes are searched as 0 and 1 (else as reals, cut at 0.5). races: it learns from ranks
+    and its center is the mean of a generation, so that a generation may be raced. switch: it turns from bits to reals
+    after `search.switch` trials.
+    """
+
+    make: Make
+    population: Callable[[int], int]
+    several: bool = False
+    bits: bool = True
+    races: bool = False
+    switch: bool = False
+
+
+def _always(population: int) -> Callable[[int], int]:
+    return lambda genes: population
+
+
+SEARCHERS: dict[str, SearcherRow] = {
+    "cmaes": SearcherRow(CMAES, default_population, bits=False, races=True),
+    "cmaes_margin": SearcherRow(MarginCMAES, default_population),
+    "ga": SearcherRow(Genetic, _always(Genetic.POPULATION)),
+    "hybrid": SearcherRow(Hybrid, _always(Hybrid.POPULATION)),
+    "nsga2": SearcherRow(NonDominatedSorting, _always(NonDominatedSorting.POPULATION), several=True),
+    "random": SearcherRow(UniformRandom, _always(UniformRandom.POPULATION), several=True),
+    # The first stage's; without bits, CMA-ES's own.
+    "two_stage": SearcherRow(TwoStage, _always(Genetic.POPULATION), switch=True),
 }
-# Those that know what to do with several scores.
-SEVERAL = ("nsga2", "random")
+
+
+def register(name: str, row: SearcherRow) -> None:
+    """Add a searcher of your own, which recipes may then name. Raises ValueError where the name is taken."""
+    if name in SEARCHERS:
+        raise ValueError(f"there is a searcher {name!r} already; choose another name than {sorted(SEARCHERS)}")
+    SEARCHERS[name] = row
+
+
+def searcher(
+    name: str, *, population: int, several: bool = False, bits: bool = False, races: bool = False
+) -> Callable[[AnyMake], AnyMake]:
+    """Register the decorated class (or function), which makes a `Searcher` from `SearchSettings`, under a name.
+
+    The other arguments: see `SearcherRow`. Raises ValueError where the name is taken.
+    """
+
+    def add(make: AnyMake) -> AnyMake:
+        register(name, SearcherRow(make, _always(population), several, bits, races))
+        return make
+
+    return add
+
+
+def find_searcher(name: str) -> SearcherRow:
+    """The row of a searcher. Raises RecipeError with the choices."""
+    if name not in SEARCHERS:
+        raise RecipeError(f"search.algorithm: unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
+    return SEARCHERS[name]
 
 
 def make_searcher(name: str, settings: SearchSettings) -> Searcher:
-    """The searcher of that name. Raises RecipeError with the choices."""
+    """The searcher of that name. Raises RecipeError where there is none, or where it cannot follow the objectives."""
+    row = find_searcher(name)
+    if settings.objectives > 1 and not row.several:
+        raise RecipeError(f"search.algorithm: {_one_score(name, settings.objectives)}")
+    return row.make(settings)
+
+
+class Misfit(NamedTuple):
+    """What of a recipe's search does not suit its searcher: the key within the section, and why."""
+
+    fatal: bool  # whether the search would be refused, or a key only go unused
+    key: str
+    text: str
+
+
+def check_search(search: Search) -> Iterator[Misfit]:
+    """Everything in a recipe's search section that its searcher cannot do."""
+    name = search.algorithm
     if name not in SEARCHERS:
-        raise RecipeError(f"search.algorithm: unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
-    if settings.objectives > 1 and name not in SEVERAL:
-        raise RecipeError(f"search.algorithm: {name} follows one score, not {settings.objectives}; take `nsga2`")
-    return SEARCHERS[name](settings)
+        yield Misfit(True, "algorithm", f"unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
+        return
+    row = SEARCHERS[name]
+    if search.objectives and not row.several:
+        yield Misfit(True, "algorithm", _one_score(name, 1 + len(search.objectives)))
+    if search.switch is not None and not row.switch:
+        choices = sorted(other for other, found in SEARCHERS.items() if found.switch)
+        yield Misfit(False, "switch", f"{name} has no stages and does not use it; {choices} does")
+    if search.route is not None and not row.bits:
+        choices = sorted(other for other, found in SEARCHERS.items() if found.bits)
+        yield Misfit(False, "algorithm", f"{name} treats yes-or-no genes as numbers cut at 0.5; {choices} do not")
+
+
+def _one_score(name: str, objectives: int) -> str:
+    choices = " or ".join(f"`{other}`" for other, row in sorted(SEARCHERS.items()) if row.several)
+    return f"{name} follows one score, not {objectives}; take {choices}"

@@ -7,7 +7,7 @@ a study resumable by replay. Scores are higher-is-better; the sign is flipped in
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,10 +29,10 @@ class SearchSettings:
     """
 
     genes: int
-    population: int | None
-    start: float | tuple[float, ...]
-    sigma: float
-    seed: int
+    population: int | None = None
+    start: float | tuple[float, ...] = 0.5
+    sigma: float = 1 / 6
+    seed: int = 0
     bits: int = 0
     switch: int = 0
     objectives: int = 1
@@ -63,6 +63,24 @@ class Searcher(Protocol):
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
         """The scores of the generation last asked for; higher is better."""
+
+
+@runtime_checkable
+class Distribution(Searcher, Protocol):
+    """A searcher that draws single points and learns from any of them, so that it needs no generations (CMA-ES)."""
+
+    @property
+    def population(self) -> int:
+        """Results an update."""
+
+    def draw(self, count: int) -> list[np.ndarray]:
+        """`count` points [dimensions] from the present distribution."""
+
+    def genome_of(self, point: np.ndarray) -> Genome:
+        """The genome that a drawn point stands for."""
+
+    def learn(self, points: Sequence[np.ndarray], scores: Sequence[Score]) -> None:
+        """One update from `population` drawn points, which may come from earlier distributions."""
 
 
 def losses_of(scores: Sequence[Score], objectives: int = 1) -> np.ndarray:

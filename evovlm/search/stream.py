@@ -16,8 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from evovlm.search.protocol import Genome, Score, Searcher
-from evovlm.search.searchers.cmaes import CMAES
+from evovlm.search.protocol import Distribution, Genome, Score, Searcher
 
 # Updates that a result may be late beyond what the number of workers makes unavoidable.
 GRACE = 2
@@ -43,7 +42,7 @@ class Stream(Protocol):
 
 def stream_of(searcher: Searcher) -> Stream:
     """The stream that a fresh searcher gives."""
-    return Steady(searcher) if isinstance(searcher, CMAES) else Generations(searcher)
+    return Steady(searcher) if isinstance(searcher, Distribution) else Generations(searcher)
 
 
 def most_stale(workers: int, population: int) -> int:
@@ -54,7 +53,7 @@ def most_stale(workers: int, population: int) -> int:
 class Steady:
     """CMA-ES without generations; results from earlier distributions count as if injected (arXiv:1110.4181)."""
 
-    def __init__(self, searcher: CMAES) -> None:
+    def __init__(self, searcher: Distribution) -> None:
         self._searcher = searcher
         self._queue: deque[np.ndarray] = deque()
         self._points: dict[int, np.ndarray] = {}

@@ -113,6 +113,19 @@ def test_an_unknown_method_is_told_the_choices(tmp_path: Path):
     assert_told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "dare_tise", "dare_ties")
 
 
+@pytest.mark.parametrize(
+    ("changed", "level", "key"),
+    [("algorithm: cma ", "error", "search.algorithm"), ("switch: 9\n  algorithm: cmaes ", "note", "search.switch")],
+)
+def test_the_check_tells_what_a_searcher_cannot_do(tmp_path: Path, changed: str, level: str, key: str):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("algorithm: cmaes ", changed)
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    done = run("recipe", "check", str(tmp_path / "x.yaml"), "--json")
+    assert done.returncode == (2 if level == "error" else 0), done.stderr
+    found = {finding["key"]: finding["level"] for finding in json.loads(done.stdout)["findings"]}
+    assert found[key] == level
+
+
 def test_a_model_that_is_nowhere_is_told_how_to_get_it(tmp_path: Path):
     text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "nobody/nothing")
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")

@@ -25,7 +25,18 @@ def default_population(genes: int) -> int:
 
 
 class CMAES:
-    """Ask and tell. A failed candidate ranks below every other of its generation."""
+    """CMA-ES. A failed candidate ranks below every other of its generation.
+
+    Example, a sphere whose peak is 0.7:
+
+    >>> from evovlm.search import SearchSettings
+    >>> searcher = CMAES(SearchSettings(genes=3))
+    >>> for _ in range(40):
+    ...     genomes = searcher.ask()
+    ...     searcher.tell(genomes, [-sum((gene - 0.7) ** 2 for gene in genome) for genome in genomes])
+    >>> [round(gene, 2) for gene in searcher.ask()[0]]
+    [0.7, 0.7, 0.7]
+    """
 
     def __init__(self, settings: SearchSettings) -> None:
         # cma draws from NumPy's global state unless given `randn`; a NaN seed keeps it from seeding that state.

@@ -16,7 +16,19 @@ from evovlm.search.searchers.cmaes import default_population
 
 
 class MarginCMAES:
-    """Ask and tell. A failed candidate ranks below every other of its generation."""
+    """CMA-ES with margin. A failed candidate ranks below every other of its generation.
+
+    Example, two bits and two reals: both bits set, and a sphere whose peak is 0.7.
+
+    >>> from evovlm.search import SearchSettings
+    >>> searcher = MarginCMAES(SearchSettings(genes=4, bits=2))
+    >>> for _ in range(60):
+    ...     genomes = searcher.ask()
+    ...     scores = [a + b - (x - 0.7) ** 2 - (y - 0.7) ** 2 for a, b, x, y in genomes]
+    ...     searcher.tell(genomes, scores)
+    >>> [round(gene, 1) for gene in genomes[scores.index(max(scores))]]
+    [1.0, 1.0, 0.7, 0.7]
+    """
 
     def __init__(self, settings: SearchSettings) -> None:
         self._genes = settings.genes

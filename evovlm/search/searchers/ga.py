@@ -10,11 +10,25 @@ from pymoo.algorithms.soo.nonconvex.ga import GA
 from evovlm.search.protocol import SearchSettings
 from evovlm.search.searchers.pymoo_mixed import PymooSearch, operators
 
-DEFAULT_POPULATION = 24
-
 
 class Genetic(PymooSearch):
-    """Ask and tell for one score."""
+    """A genetic algorithm for one score.
+
+    Example, which bits to set: one point for each of the first four, minus one for each of the others.
+
+    >>> from evovlm.search import SearchSettings
+    >>> searcher = Genetic(SearchSettings(genes=8, bits=8))
+    >>> best = -8.0
+    >>> for _ in range(15):
+    ...     genomes = searcher.ask()
+    ...     scores = [sum(genome[:4]) - sum(genome[4:]) for genome in genomes]
+    ...     searcher.tell(genomes, scores)
+    ...     best = max(best, *scores)
+    >>> best
+    4.0
+    """
+
+    POPULATION = 24  # candidates a generation, where the recipe does not say
 
     def __init__(self, settings: SearchSettings) -> None:
-        super().__init__(GA(pop_size=settings.population or DEFAULT_POPULATION, **operators(settings)), settings)
+        super().__init__(GA(pop_size=settings.population or self.POPULATION, **operators(settings)), settings)

@@ -14,18 +14,34 @@ import numpy as np
 from cmaes import CMA, SepCMA
 
 from evovlm.search.protocol import Genome, Score, SearchSettings, losses_of
-from evovlm.search.searchers.ga import DEFAULT_POPULATION, Genetic
+from evovlm.search.searchers.ga import Genetic
 
 # Beyond this many reals a full covariance takes longer to decompose than candidates to evaluate.
 MOST_CORRELATED = 600
 
 
 class Hybrid:
-    """Ask and tell. Candidate k has the k-th bits of one searcher and the k-th reals of the other."""
+    """Both at once: candidate k has the k-th bits of one searcher and the k-th reals of the other.
+
+    Example, sixteen bits that should be set, and a sphere of two reals whose peak is 0.7. The means of the last
+    generation: most bits are set, and the reals have gathered at the peak.
+
+    >>> from evovlm.search import SearchSettings
+    >>> searcher = Hybrid(SearchSettings(genes=18, bits=16))
+    >>> for _ in range(25):
+    ...     genomes = searcher.ask()
+    ...     scores = [sum(bits) - 10 * (x - 0.7) ** 2 - 10 * (y - 0.7) ** 2 for *bits, x, y in genomes]
+    ...     searcher.tell(genomes, scores)
+    >>> means = [sum(genes) / len(genes) for genes in zip(*genomes)]
+    >>> sum(means[:16]) > 12, [round(mean, 2) for mean in means[16:]]
+    (True, [0.7, 0.7])
+    """
+
+    POPULATION = Genetic.POPULATION  # candidates a generation, where the recipe does not say
 
     def __init__(self, settings: SearchSettings) -> None:
         self._settings = settings
-        self._population = settings.population or DEFAULT_POPULATION
+        self._population = settings.population or self.POPULATION
         self._reals = settings.genes - settings.bits
         center = settings.center
         self._rest = center[settings.bits :]

@@ -10,12 +10,24 @@ from pymoo.algorithms.moo.nsga2 import NSGA2
 from evovlm.search.protocol import SearchSettings
 from evovlm.search.searchers.pymoo_mixed import PymooSearch, operators
 
-DEFAULT_POPULATION = 24
-
 
 class NonDominatedSorting(PymooSearch):
-    """Ask and tell; scores hold one number an objective, all higher-is-better."""
+    """NSGA-II; scores hold one number an objective, all higher-is-better.
+
+    Example, two spheres: no point is best for both, and the front lies between their peaks, 0.2 and 0.8.
+
+    >>> from evovlm.search import SearchSettings
+    >>> searcher = NonDominatedSorting(SearchSettings(genes=1, objectives=2))
+    >>> for _ in range(15):
+    ...     genomes = searcher.ask()
+    ...     searcher.tell(genomes, [(-((gene - 0.2) ** 2), -((gene - 0.8) ** 2)) for (gene,) in genomes])
+    >>> last = [gene for (gene,) in searcher.ask()]
+    >>> bool(0.1 < min(last) < 0.3 and 0.7 < max(last) < 0.9)
+    True
+    """
+
+    POPULATION = 24  # candidates a generation, where the recipe does not say
 
     def __init__(self, settings: SearchSettings) -> None:
-        algorithm = NSGA2(pop_size=settings.population or DEFAULT_POPULATION, **operators(settings))
+        algorithm = NSGA2(pop_size=settings.population or self.POPULATION, **operators(settings))
         super().__init__(algorithm, settings)

@@ -14,12 +14,28 @@ from evovlm.search.protocol import Genome, Score, SearchSettings
 
 
 class UniformRandom:
-    """Ask and tell; what it is told changes nothing."""
+    """Random search; what it is told changes nothing.
+
+    Example, a sphere whose peak is 0.7: 400 points come near it and no nearer.
+
+    >>> from evovlm.search import SearchSettings
+    >>> searcher = UniformRandom(SearchSettings(genes=3))
+    >>> best = -1.0
+    >>> for _ in range(50):
+    ...     genomes = searcher.ask()
+    ...     scores = [-sum((gene - 0.7) ** 2 for gene in genome) for genome in genomes]
+    ...     searcher.tell(genomes, scores)
+    ...     best = max(best, *scores)
+    >>> -0.05 < best < -1e-5
+    True
+    """
+
+    POPULATION = 8  # candidates a generation, where the recipe does not say
 
     def __init__(self, settings: SearchSettings) -> None:
         self._settings = settings
         self._generator = np.random.default_rng(settings.seed)
-        self._shape = (settings.population or 8, settings.genes)
+        self._shape = (settings.population or self.POPULATION, settings.genes)
 
     def ask(self) -> list[Genome]:
         """The next points."""

@@ -14,7 +14,19 @@ from evovlm.search.searchers.ga import Genetic
 
 
 class TwoStage:
-    """Ask and tell. The stages change at the end of the generation in which `switch` trials are reached."""
+    """One after the other. The stages change at the end of the generation in which `switch` trials are reached.
+
+    Example, two bits and two reals: both bits set, and a sphere whose peak is 0.7.
+
+    >>> from evovlm.search import SearchSettings
+    >>> searcher = TwoStage(SearchSettings(genes=4, bits=2, switch=10))
+    >>> for _ in range(40):
+    ...     genomes = searcher.ask()
+    ...     scores = [a + b - (x - 0.7) ** 2 - (y - 0.7) ** 2 for a, b, x, y in genomes]
+    ...     searcher.tell(genomes, scores)
+    >>> [round(gene, 2) for gene in searcher.ask()[0]]
+    [1.0, 1.0, 0.7, 0.7]
+    """
 
     def __init__(self, settings: SearchSettings) -> None:
         self._settings = settings
