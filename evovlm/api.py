@@ -227,7 +227,7 @@ def _evaluate_recipe(
     download: bool,
 ) -> Evaluation:
     """Score one candidate in a resident model, or along its route where it has one."""
-    from evovlm.evaluators.routed import evaluator_for
+    from evovlm.evaluators.local import LocalEvaluator
     from evovlm.merging.assembly import assemble
     from evovlm.tasks import Options
     from evovlm.tasks.item_sets import read_item_set
@@ -236,4 +236,4 @@ def _evaluate_recipe(
     alone = recipe.model_copy(update={"search": None, "then": None})
     items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     assembly = assemble(alone, alone.root, download=download)
-    return evaluator_for(alone)(assembly, batch=batch, device=device).evaluate(alone, items)
+    return LocalEvaluator(assembly, batch=batch, device=device).evaluate(alone, items)

@@ -12,6 +12,7 @@ batch was seen to change no answer (tested at 1 and 16), in bfloat16 it may chan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,22 @@ LOADING_FAULTS = (
 WORTH_DROPPING = 0.75
 
 
+Around = Callable[[Sequence[Prompt]], AbstractContextManager[Any]]
+
+
 class Engine:
     """A model in memory with its tokenizer or processor.
 
     tower: canonical name -> live parameter. pending: what of them is still to be merged, which answering does.
+    lean: whether to take the fast path where it knows the model's layers, as they are; not for routes.
+    around: entered with a batch's prompts while these are answered in the loop over transformers' layers.
     """
 
-    lean: Lean | None = None  # the fast path, where the model's layers are of a kind that it knows
-    spent: Spent | None = None  # the last answering's seconds and work by phase, where it took that path
+    spent: Spent | None = None  # the last answering's seconds and work by phase, where it took the fast path
 
-    def __init__(self, model: Any, processor: Any, *, sees: bool) -> None:
+    def __init__(
+        self, model: Any, processor: Any, *, sees: bool, lean: bool = True, around: Around = nullcontext
+    ) -> None:
         self.model = model
         self.sees = sees
         self.processor = processor
@@ -80,7 +87,8 @@ class Engine:
             raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
         self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=model.device)
         self.pending = Pending()
-        self._go_lean()
+        self._around = around
+        self.lean: Lean | None = self._fast_path() if lean else None
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Engine:
@@ -107,11 +115,12 @@ class Engine:
             complete_processor(processor, model)
         return cls(model, processor, sees=sees)
 
-    def _go_lean(self) -> None:
+    def _fast_path(self) -> Lean | None:
         view = view_of(self.model, self.decoder)
-        if view is not None:
-            image_token = self.model.config.image_token_id if self.sees else None
-            self.lean = Lean(replace(view, pending=self.pending), self.tokenizer, self._ends, image_token)
+        if view is None:
+            return None
+        image_token = self.model.config.image_token_id if self.sees else None
+        return Lean(replace(view, pending=self.pending), self.tokenizer, self._ends, image_token)
 
     @property
     def device(self) -> str:
@@ -208,7 +217,8 @@ class Engine:
     def _decode_or_none(self, prompts: Sequence[Prompt], generation: Generation) -> list[str] | None:
         """The answers, or None where they do not fit into memory; what the attempt held is free by then."""
         try:
-            return self._decode(prompts, generation)
+            with self._around(prompts):
+                return self._decode(prompts, generation)
         except (MemoryError, RuntimeError) as error:
             if len(prompts) == 1 or not is_out_of_memory(error):
                 raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ from torch import Tensor, nn
 
 from evovlm.engines.hf import Engine
 from evovlm.engines.prefix import PrefixMemory
-from evovlm.engines.prompts import Prompt
 from evovlm.recipe.route import Step
-from evovlm.tasks.protocol import Generation
 
 Pool = Mapping[tuple[str, int], nn.Module]  # the layers of all sources, by source and index
 
@@ -81,16 +80,18 @@ def lay_route(text: Any, pool: Pool, route: Sequence[Step], memory: PrefixMemory
             text.has_sliding_layers = "sliding_attention" in text.config.layer_types
 
 
-class RoutedEngine(Engine):
-    """An engine whose model is a route through the layers of several models, exchanged in no time.
+class RoutedEngine:
+    """A resident engine and the layers of several models, through which its model is led by a route.
 
-    `remember`: bytes for the hidden states of the last route, of which the next takes its common beginning.
+    engine: what answers; its model's embeddings, norm and head stay. Changing the route takes no time. remember: bytes
+    for the hidden states of the last route, of which the next takes its common beginning.
     """
 
-    def __init__(self, model: Any, processor: Any, *, sees: bool, pool: Pool, remember: int = 0) -> None:
-        super().__init__(model, processor, sees=sees)
+    def __init__(self, host: Engine, pool: Pool, *, remember: int = 0) -> None:
         self.pool = pool
         self.memory = PrefixMemory(remember) if remember else None
+        around = nullcontext if self.memory is None else self.memory.batch
+        self.engine = Engine(host.model, host.processor, sees=host.sees, lean=False, around=around)
 
     @classmethod
     def load_pool(
@@ -112,22 +113,13 @@ class RoutedEngine(Engine):
             source = host if name == owner else Engine.load(folder, device=device, dtype=dtype)
             pool |= {(name, index): layer for index, layer in enumerate(source.decoder.layers)}
         room = _room(device) if remember else 0
-        return cls(host.model, host.processor, sees=host.sees, pool=pool, remember=room)
-
-    def _go_lean(self) -> None:
-        """The lean path knows one order of the layers."""
+        return cls(host, pool, remember=room)
 
     def follow(self, route: Sequence[Step]) -> None:
         """Make the model pass its layers as the route says. Raises ValueError with the step's number."""
         if self.memory is not None:
             self.memory.turn_to(route)
-        lay_route(self.decoder, self.pool, route, self.memory)
-
-    def _decode(self, prompts: Sequence[Prompt], generation: Generation) -> list[str]:
-        if self.memory is None:
-            return super()._decode(prompts, generation)
-        with self.memory.batch(prompts):
-            return super()._decode(prompts, generation)
+        lay_route(self.engine.decoder, self.pool, route, self.memory)
 
 
 def _has_slot(cache: Any, index: int) -> bool:

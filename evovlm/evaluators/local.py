@@ -1,4 +1,4 @@
-"""The local evaluator: merge a candidate into the resident model, let it answer, score the answers.
+"""The local evaluator: turn the resident model into a candidate, let it answer, score the answers.
 
 Knows one assembly and one engine; no searchers and no study folders. Items come with the task that asks and marks them.
 """
@@ -15,8 +15,9 @@ from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
 from evovlm.evaluators.cache import Answers, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation, gathered
+from evovlm.evaluators.resident import open_resident
 from evovlm.merging.assembly import Assembly
-from evovlm.merging.live.choose import AUTOMATIC, Keeping, Merger, merger_for
+from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.schema import Recipe
 from evovlm.system.roofline import Rates
 from evovlm.tasks import Generation, Item, Task
@@ -49,7 +50,7 @@ def answer_telling(engine: Engine, prepared: Prepared, on_halved: OnHalved | Non
 
 
 class LocalEvaluator:
-    """One resident model on one device, which every candidate is merged into.
+    """One resident model on one device, which becomes every candidate, by a merge or by a route.
 
     `on_halved` hears the size of each batch that did not fit into memory and was halved. What `cache` holds is not
     generated again.
@@ -73,28 +74,12 @@ class LocalEvaluator:
         self.batch = batch
         self.on_halved = on_halved
         self.cache = cache
-        self.keeping = keeping
-        self.tell = tell
-        self.merger: Merger | None = None  # None where candidates are routes
-        # On a CPU the merged weights, rounded to the recipe's dtype, are computed with in float32.
-        dtype = torch.float32 if device == "cpu" else assembly.dtype
-        self.engine = self._load(device, dtype)
+        self.resident = open_resident(assembly, device, keeping, tell)
+        self.engine = self.resident.engine
         # A prompt is made of an item and of how it is asked, whatever set it belongs to.
         self._sets: dict[tuple[Generation, tuple[Item, ...]], Prepared] = {}
         self._prompts: dict[tuple[Generation, Item], Prompt] = {}
         self._work: dict[tuple[Generation, str, int], Spent] = {}  # by set, and how many of its items were asked
-
-    def _load(self, device: str, dtype: torch.dtype) -> Engine:
-        engine = Engine.load(self.assembly.owner.folder, device=device, dtype=dtype)
-        # What is merged while prompts are read would count as latency.
-        pending = None if self.assembly.recipe.timed else engine.pending
-        self.merger = merger_for(self.assembly, engine.tower, self.keeping, self.tell, pending)
-        return engine
-
-    def _make(self, recipe: Recipe) -> None:
-        """Turn the resident model into the candidate."""
-        assert self.merger is not None
-        self.merger.merge(recipe)
 
     def floors(self, rates: Rates, items: ItemSet) -> dict[str, float]:
         """Seconds that a phase cannot fall below on a machine of these rates; phases of unknown floor are left out.
@@ -102,8 +87,8 @@ class LocalEvaluator:
         Reading and writing: of the last candidate that was asked as many items of the set.
         """
         key = _work_key(items)
-        merge = {} if self.merger is None or self.merger.while_read else {"merge": self.merger.nbytes / rates.copy}
-        return merge | (self._work[key].floors(rates.matrix, rates.copy) if key in self._work else {})
+        answering = self._work[key].floors(rates.matrix, rates.copy) if key in self._work else {}
+        return self.resident.floors(rates) | answering
 
     def prepare(self, items: ItemSet) -> Prepared:
         """Tokens and vision features of a set of items: made once, serving every candidate."""
@@ -144,7 +129,7 @@ class LocalEvaluator:
     def _evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
         prepared = self._part(items)
         started = time.perf_counter()
-        self._make(recipe)
+        self.resident.become(recipe)
         merged = time.perf_counter()
         answers = answer_telling(self.engine, prepared, self.on_halved)
         answered = time.perf_counter()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from evovlm.evaluators.cache import CarriedAnswers
 from evovlm.evaluators.cached_pool import Request, Response
+from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers, Question
-from evovlm.evaluators.routed import evaluator_for
 from evovlm.merging.assembly import Assembly, assemble
 from evovlm.merging.live.choose import Keeping
 from evovlm.merging.live.placement import AUTO
@@ -64,7 +64,7 @@ class RemoteJob:
                 " version of evovlm on every node"
             )
         carried = CarriedAnswers()
-        evaluator = evaluator_for(recipe)(
+        evaluator = LocalEvaluator(
             assembly,
             batch=search.batch,
             device=self.device,

@@ -14,7 +14,6 @@ import torch
 from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
-from evovlm.evaluators.routed import evaluator_for
 from evovlm.evolution.atlas import finished_atlas, make_atlas
 from evovlm.evolution.controls import contestants, searched
 from evovlm.evolution.export import save_pictures, write_winner
@@ -138,7 +137,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     if settings.workers is not None and len(study.trials) < plan.trials:
         job = remote_job(recipe, plan.assembly, items, settings.device, settings.download, settings.keeping)
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
-    evaluator = evaluator_for(recipe)(
+    evaluator = LocalEvaluator(
         plan.assembly,
         batch=search_of(recipe).batch,
         device=settings.device,

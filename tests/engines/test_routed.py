@@ -68,10 +68,10 @@ def without_cache(engine: Engine, ids: torch.Tensor, steps: int) -> list[int]:
 
 
 def test_the_identity_route_gives_the_sources_logits_exactly(llm: RoutedEngine):
-    tokens = some_tokens(llm)
+    tokens = some_tokens(llm.engine)
     plain = Engine.load(zoo_folder("ja"), dtype=FLOAT)
     llm.follow(identity("ja", 8))
-    assert torch.equal(logits(llm, tokens), logits(plain, tokens))
+    assert torch.equal(logits(llm.engine, tokens), logits(plain, tokens))
 
 
 def test_the_identity_route_of_a_vlms_tower_answers_as_the_vlm(vlm: RoutedEngine):
@@ -80,15 +80,16 @@ def test_the_identity_route_of_a_vlms_tower_answers_as_the_vlm(vlm: RoutedEngine
     plain = Engine.load(zoo_folder("vlm"), dtype=FLOAT)
     vlm.follow(identity("vlm", 8))
     expected = plain.answer(plain.prepare(items, task.generation, 4))
-    assert vlm.answer(vlm.prepare(items, task.generation, 4)) == expected
+    assert vlm.engine.answer(vlm.engine.prepare(items, task.generation, 4)) == expected
     assert len(set(expected)) > 1
 
 
 @pytest.mark.parametrize("name", ["llm", "vlm"])
 def test_answers_with_cache_are_those_without_in_padded_batches(name: str, request: pytest.FixtureRequest):
-    engine: RoutedEngine = request.getfixturevalue(name)
+    routed: RoutedEngine = request.getfixturevalue(name)
+    engine = routed.engine
     route = WINDING if name == "llm" else (*identity("vlm", 5), *WINDING[4:])
-    engine.follow(route)
+    routed.follow(route)
     generation = Generation("{question}", max_new_tokens=10)
     items = load_task("zoo-maths").items("search", 7, 0)
     assert len({len(item.question) for item in items}) > 1, "nothing would be padded"
@@ -114,12 +115,13 @@ def windowed(folder: Path, family: Family, window: dict[str, Any]) -> tuple[Rout
     ids=["every layer slides", "two layers of three slide"],
 )
 def test_each_step_attends_as_its_layer_does_in_its_source(family: Family, window: dict[str, Any], tmp_path: Path):
-    engine, made = windowed(tmp_path, family, window)
+    routed, made = windowed(tmp_path, family, window)
+    engine = routed.engine
     tokens = torch.randint(5, 30000, (2, 21), generator=torch.Generator().manual_seed(0))
-    engine.follow(identity("a", 3))
+    routed.follow(identity("a", 3))
     assert torch.equal(logits(engine, tokens), logits(Engine.load(made["a"], dtype=FLOAT), tokens))
     route = (*identity("b", 2), Step(source="b", layer=1, scale=-0.9), Step(source="a", layer=0), *identity("a", 3)[1:])
-    engine.follow(route)
+    routed.follow(route)
     generation = Generation("{question} and again {question}", max_new_tokens=9)
     prepared = engine.prepare(load_task("zoo-maths").items("search", 3, 0), generation, 2)
     expected = [without_cache(engine, prompt.ids, 9) for prompt in prepared.prompts]
@@ -142,19 +144,21 @@ def test_each_step_attends_as_its_layer_does_in_its_source(family: Family, windo
 def test_beams_over_a_route_are_those_of_generate_without_a_cache(llm: RoutedEngine):
     llm.follow(WINDING)
     generation = Generation("{question}", max_new_tokens=8, num_beams=3, repetition_penalty=1.2)
-    prepared = llm.prepare(load_task("zoo-maths").items("search", 2, 0), generation, 1)
-    for prompt, answer in zip(prepared.prompts, llm.answer(prepared), strict=True):
+    prepared = llm.engine.prepare(load_task("zoo-maths").items("search", 2, 0), generation, 1)
+    for prompt, answer in zip(prepared.prompts, llm.engine.answer(prepared), strict=True):
         more: dict[str, Any] = {"num_beams": 3, "repetition_penalty": 1.2, "do_sample": False, "use_cache": False}
         mask = torch.ones_like(prompt.ids)[None]
-        made = llm.model.generate(prompt.ids[None], attention_mask=mask, max_new_tokens=8, **more)[0, len(prompt.ids) :]
-        assert answer == llm.tokenizer.decode(made, skip_special_tokens=True).strip()
+        made = llm.engine.model.generate(prompt.ids[None], attention_mask=mask, max_new_tokens=8, **more)[
+            0, len(prompt.ids) :
+        ]
+        assert answer == llm.engine.tokenizer.decode(made, skip_special_tokens=True).strip()
 
 
 def test_each_use_of_a_layer_has_a_slot_of_its_own(llm: RoutedEngine):
     llm.follow(WINDING)
-    cache = DynamicCache(config=llm.decoder.config)
+    cache = DynamicCache(config=llm.engine.decoder.config)
     with torch.inference_mode():
-        llm.model(some_tokens(llm), past_key_values=cache)
+        llm.engine.model(some_tokens(llm.engine), past_key_values=cache)
     assert len(cache.layers) == len(WINDING)
     third, again = cache.layers[3].keys, cache.layers[5].keys  # both are layer 3 of `ja`
     assert third is not None
@@ -165,10 +169,10 @@ def test_each_use_of_a_layer_has_a_slot_of_its_own(llm: RoutedEngine):
 
 def test_no_layer_is_copied_whatever_the_routes_length(llm: RoutedEngine):
     llm.follow(identity("ja", 8))
-    one = sum(parameter.numel() for parameter in llm.model.parameters())
+    one = sum(parameter.numel() for parameter in llm.engine.model.parameters())
     llm.follow(identity("ja", 8) * 20)
-    assert sum(parameter.numel() for parameter in llm.model.parameters()) == one
-    steps = llm.decoder.layers
+    assert sum(parameter.numel() for parameter in llm.engine.model.parameters()) == one
+    steps = llm.engine.decoder.layers
     assert steps[0].layer.mlp.up_proj.weight is steps[8].layer.mlp.up_proj.weight
     assert steps[0].layer.self_attn.q_proj.weight is llm.pool["ja", 0].self_attn.q_proj.weight  # type: ignore[union-attr]
     assert steps[8].layer.self_attn.layer_idx == 8
@@ -176,17 +180,17 @@ def test_no_layer_is_copied_whatever_the_routes_length(llm: RoutedEngine):
 
 
 def test_a_scale_changes_the_logits(llm: RoutedEngine):
-    tokens = some_tokens(llm)
+    tokens = some_tokens(llm.engine)
     llm.follow(identity("ja", 8))
-    plain = logits(llm, tokens)
+    plain = logits(llm.engine, tokens)
     llm.follow([step.model_copy(update={"scale": 0.5}) if step.layer == 4 else step for step in identity("ja", 8)])
-    assert (logits(llm, tokens) - plain).abs().max() > 0.1
+    assert (logits(llm.engine, tokens) - plain).abs().max() > 0.1
 
 
 def test_what_a_route_shares_with_the_last_is_recalled_and_changes_no_answer(llm: RoutedEngine):
     assert llm.memory is not None
     task = load_task("zoo-maths")
-    prepared = llm.prepare(task.items("search", 9, 0), task.generation, 5)  # two batches
+    prepared = llm.engine.prepare(task.items("search", 9, 0), task.generation, 5)  # two batches
     other = (*WINDING[:6], Step(source="ja", layer=7))
     forgetful = RoutedEngine.load_pool("ja", folders("ja", "math"), dtype=FLOAT, remember=False)
     for route, shared in ((WINDING, 0), (other, 6), (WINDING, 6), (WINDING, len(WINDING))):
@@ -194,20 +198,20 @@ def test_what_a_route_shares_with_the_last_is_recalled_and_changes_no_answer(llm
         before = llm.memory.reused
         llm.follow(route)
         forgetful.follow(route)
-        assert llm.answer(prepared) == forgetful.answer(prepared)
+        assert llm.engine.answer(prepared) == forgetful.engine.answer(prepared)
         assert llm.memory.reused - before == 2 * shared
 
 
 def test_a_cache_without_a_slot_for_a_step_is_refused_with_the_steps_number(llm: RoutedEngine):
     llm.follow(identity("ja", 8))
-    short = DynamicCache(config=llm.decoder.config)
+    short = DynamicCache(config=llm.engine.decoder.config)
     llm.follow(WINDING)
     with pytest.raises(ValueError, match=r"step 8: the cache has 8 slots"):
-        llm.model(some_tokens(llm), past_key_values=short)
+        llm.engine.model(some_tokens(llm.engine), past_key_values=short)
 
 
 def test_an_empty_route_and_an_unknown_layer_are_refused_with_the_steps_number(llm: RoutedEngine):
     with pytest.raises(ValueError, match="step 0 is missing"):
-        lay_route(llm.decoder, llm.pool, ())
+        lay_route(llm.engine.decoder, llm.pool, ())
     with pytest.raises(ValueError, match=r"step 1: no layer 99 of 'ja'"):
-        lay_route(llm.decoder, llm.pool, (Step(source="ja", layer=0), Step(source="ja", layer=99)))
+        lay_route(llm.engine.decoder, llm.pool, (Step(source="ja", layer=0), Step(source="ja", layer=99)))

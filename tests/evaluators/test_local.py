@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evaluators.resident import MergedResident
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.merging.live.choose import Keeping
 from evovlm.recipe.yaml_file import read_recipe
@@ -25,7 +26,7 @@ def test_a_merge_is_no_part_of_a_candidates_latency(objectives: tuple[str, ...])
         recipe.model_copy(update={"search": search}), RECIPES, EvolveSettings(trials=2, items=8, judged=2)
     )
     evaluator = LocalEvaluator(plan.assembly, batch=8, device="cuda", keeping=Keeping("host"))
-    assert evaluator.merger is not None
-    assert evaluator.merger.while_read == (not objectives)
+    assert isinstance(evaluator.resident, MergedResident)
+    assert evaluator.resident.merger.while_read == (not objectives)
     first, second = (evaluator.evaluate(plan.recipe, plan.search_items) for _ in range(2))
     assert first.answers == second.answers

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from evovlm.engines.hf import Engine
 from evovlm.engines.routed import RoutedEngine
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
@@ -65,12 +66,12 @@ def winding(owner: str, other: str) -> list[dict[str, Any]]:
     return [*first, *({"source": owner, "layer": 3 + index, "scale": -0.9 - index / 10} for index in range(5))]
 
 
-def routed(made: Recipe) -> RoutedEngine:
+def routed(made: Recipe) -> Engine:
     folders = {source.name: Path(source.model) for source in made.sources}
     assert made.owner is not None
-    engine = RoutedEngine.load_pool(made.owner, folders, dtype=torch.float32)
-    engine.follow(made.route)
-    return engine
+    led = RoutedEngine.load_pool(made.owner, folders, dtype=torch.float32)
+    led.follow(made.route)
+    return led.engine
 
 
 def plain_logits(folder: Path, inputs: dict[str, torch.Tensor], work: Path, kind: str) -> tuple[torch.Tensor, str]:

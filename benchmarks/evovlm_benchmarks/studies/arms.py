@@ -18,7 +18,6 @@ from typing import Any
 
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
-from evovlm.evaluators.routed import evaluator_for
 from evovlm.evaluators.single_model import evaluate_model
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
 from evovlm.evolution.selection import choose_winner
@@ -137,8 +136,7 @@ def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluato
     study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express)
     search = plan.recipe.search
     assert search is not None
-    kind = evaluator_for(plan.recipe)
-    evaluator = kind(plan.assembly, batch=search.batch, device=plan.settings.device, threads=1)
+    evaluator = LocalEvaluator(plan.assembly, batch=search.batch, device=plan.settings.device, threads=1)
     judge = make_judge(evaluator, plan.recipe, plan.search_items)
     if len(study.trials) < plan.trials:  # a whole log serves on a machine whose last bits differ, too
         study.run(plan.searcher(), judge, plan.trials, lambda trial: None)
