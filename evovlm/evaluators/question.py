@@ -12,7 +12,7 @@ from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import Judge, make_judge
 from evovlm.recipe.schema import Recipe
-from evovlm.system.errors import CANDIDATE_FAULTS
+from evovlm.system.errors import CANDIDATE_FAULTS, told_fault
 from evovlm.tasks.cheaper import Cheaper
 from evovlm.tasks.item_sets import ItemSet
 
@@ -62,5 +62,5 @@ class LocalAnswers:
             try:
                 found.append(self.answer(question))
             except CANDIDATE_FAULTS as fault:
-                found.append(f"{type(fault).__name__}: {fault}")
+                found.append(told_fault(fault))
         return found

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evovlm.evaluators.pool import Outcome
-from evovlm.system.errors import CANDIDATE_FAULTS, UserError
+from evovlm.system.errors import CANDIDATE_FAULTS, UserError, told_fault
 
 try:
     import ray
@@ -55,7 +55,7 @@ class _Worker:
         try:
             return self._judge(work)
         except CANDIDATE_FAULTS as fault:
-            return f"{type(fault).__name__}: {fault}"
+            return told_fault(fault)
 
 
 @dataclass

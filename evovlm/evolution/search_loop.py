@@ -27,9 +27,11 @@ from evovlm.search.race import RaceSettings
 from evovlm.search.space.parameters import search_of
 from evovlm.search.stream import stream_of
 from evovlm.study import log as study_log
+from evovlm.study.loop import OnTrial
 from evovlm.study.raced import run_raced
+from evovlm.study.sequential import run_sequential
 from evovlm.study.steady import Inline, SteadyRun
-from evovlm.study.study import OnTrial, Study
+from evovlm.study.study import Study
 from evovlm.system.errors import RecipeError
 from evovlm.tasks import Item, Options, parse_split
 from evovlm.tasks.cheaper import Cheaper
@@ -58,7 +60,7 @@ def search_here(
     if (study.folder / study_log.ASKS).exists():
         SteadyRun(study, stream_of(searcher), Inline(judge)).run(trials, on_trial)
     else:
-        study.run(searcher, judge, trials, on_trial)
+        run_sequential(study, searcher, judge, trials, on_trial)
 
 
 def search_raced(

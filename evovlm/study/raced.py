@@ -8,13 +8,16 @@ generations are raced again; the cache holds their answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from evovlm.evaluators.racer import RacedEvaluation
 from evovlm.recipe.schema import Recipe
 from evovlm.search import Genome, Searcher
 from evovlm.study import log as study_log
-from evovlm.study.study import OnTrial, Study
+from evovlm.study.log import Trial
+from evovlm.study.loop import Candidate, OnTrial, run_generations
+from evovlm.study.study import Study
 from evovlm.system.errors import StudyError
 from evovlm.system.statistics import rank_agreement
 
@@ -29,29 +32,34 @@ def run_raced(
     How well cheap answers ranked a generation all of which was asked in full too is an event of the study. Raises
     StudyError where the log has other genomes or scores than this search makes.
     """
-    generation = 0
-    done = 0
-    while done < trials:
-        genomes = searcher.ask()
+
+    def candidates(generation: int, genomes: list[Genome], known: bool) -> Iterator[Candidate]:
         center: Genome = tuple(sum(genes) / len(genomes) for genes in zip(*genomes, strict=True))
         middle = study.candidate(center) if centers else None
         outcomes = race(generation, [study.candidate(genome) for genome in genomes], middle)
-        if done >= len(study.trials):
+        if not known:
             _tell_agreement(study, generation, outcomes[: len(genomes)])
+        # Without a center there is one genome more than there are outcomes.
         for place, (genome, outcome) in enumerate(zip([*genomes, center], outcomes, strict=False)):
-            if done == trials:
-                return
-            if done < len(study.trials):
-                study.refuse_other_genome(study.trials[done], genome)
-                _refuse_other_score(study, done, outcome)
-            else:
-                on_trial(study.add_raced(generation, genome, outcome, told=place < len(genomes)))
-            done += 1
-        scores = [None if isinstance(outcome, str) else outcome.score for outcome in outcomes[: len(genomes)]]
-        if generation == 0 and not any(score is not None for score in scores):
-            raise StudyError(f"every candidate of the first generation failed: {study.trials[0].error}")
-        searcher.tell(genomes, scores)
-        generation += 1
+            told = place < len(genomes)
+            log = partial(_add, study, generation, genome, outcome, told=told)
+            yield Candidate(genome, log, partial(_refuse_other_score, study, outcome), told)
+
+    run_generations(study, searcher, candidates, trials, on_trial)
+
+
+def _add(study: Study, generation: int, genome: Genome, outcome: RacedEvaluation | str, *, told: bool) -> Trial:
+    if isinstance(outcome, str):
+        return study.add(generation, genome, outcome, told=told)
+    return study.add(
+        generation,
+        genome,
+        outcome,
+        told=told,
+        seen=outcome.seen,
+        cheap=outcome.cheap,
+        promoted=outcome.promoted,
+    )
 
 
 def _tell_agreement(study: Study, generation: int, outcomes: Sequence[RacedEvaluation | str]) -> None:
@@ -64,10 +72,10 @@ def _tell_agreement(study: Study, generation: int, outcomes: Sequence[RacedEvalu
     study_log.log_event(study.folder, "rank agreement", generation=generation, tau=round(tau, 3), candidates=len(pairs))
 
 
-def _refuse_other_score(study: Study, number: int, outcome: RacedEvaluation | str) -> None:
-    known = study.trials[number].score
+def _refuse_other_score(study: Study, outcome: RacedEvaluation | str, trial: Trial) -> None:
+    known = trial.score
     if not isinstance(outcome, str) and known is not None and abs(known - outcome.score) > 1e-9:
         raise StudyError(
-            f"{study.folder}: trial {number} scored {known} and now {outcome.score}: its cached answers are gone and"
-            " this machine answers otherwise; start a new study in another folder"
+            f"{study.folder}: trial {trial.trial} scored {known} and now {outcome.score}: its cached answers are gone"
+            " and this machine answers otherwise; start a new study in another folder"
         )

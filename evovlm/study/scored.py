@@ -1,4 +1,4 @@
-"""What a study needs of an evaluation, and of a raced one. Knows no evaluators."""
+"""What a study needs of an evaluation. Knows no evaluators."""
 
 from __future__ import annotations
 
@@ -35,19 +35,3 @@ class Scored(Protocol):
     @property
     def answers(self) -> tuple[str, ...]:
         """An answer an item."""
-
-
-class Raced(Scored, Protocol):
-    """What the study needs of a raced candidate's evaluation."""
-
-    @property
-    def seen(self) -> tuple[int, ...]:
-        """Which of the study's items it was asked."""
-
-    @property
-    def cheap(self) -> float | None:
-        """Its score at a lower fidelity."""
-
-    @property
-    def promoted(self) -> bool:
-        """Whether it was asked in full."""

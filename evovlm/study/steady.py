@@ -18,9 +18,10 @@ from evovlm.search import Genome
 from evovlm.search.stream import Stream, most_stale
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
-from evovlm.study.study import Evaluate, OnTrial, Study, same_genome, told_fault
+from evovlm.study.loop import Evaluate, OnTrial, outcome_of, refuse_hopeless, score_of
+from evovlm.study.study import Study, same_genome
 from evovlm.system import files
-from evovlm.system.errors import CANDIDATE_FAULTS, StudyError
+from evovlm.system.errors import StudyError
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,13 @@ class SteadyRun:
 
     def _tell(self, trial: Trial) -> None:
         assert trial.ask is not None
-        self._stream.tell(trial.ask, trial.values or trial.score)
+        self._stream.tell(trial.ask, score_of(trial))
 
     def _refuse_hopeless(self) -> None:
         """Raises StudyError where a whole first population failed."""
         first = self._study.trials[: self._stream.population or 1]
-        if len(first) == self._stream.population and all(trial.score is None for trial in first):
-            raise StudyError(f"every candidate of the first generation failed: {first[0].error}")
+        if len(first) == self._stream.population:
+            refuse_hopeless(first)
 
     def _replay(self) -> None:
         """Ask and tell what the logs say, in their order."""
@@ -170,7 +171,4 @@ class Inline:
         assert self._job is not None
         ticket, recipe = self._job
         self._job = None
-        try:
-            return [Outcome(ticket, self._evaluate(recipe), "here")]
-        except CANDIDATE_FAULTS as fault:
-            return [Outcome(ticket, told_fault(fault), "here")]
+        return [Outcome(ticket, outcome_of(self._evaluate, recipe), "here")]

@@ -1,6 +1,6 @@
-"""The study: ask, evaluate, tell; an append-only log; resume by replay.
+"""The study: an append-only log of candidates, its best recipe, and what a resumed search must not change.
 
-Knows a searcher, an evaluate function and the study's files; no models and no tasks.
+Knows recipes, evaluations and the study's files; no searchers (`loop` runs them), models or tasks.
 """
 
 from __future__ import annotations
@@ -14,21 +14,18 @@ from typing import Any
 
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import moved, write_recipe
-from evovlm.search import Genome, Score, Searcher
+from evovlm.search import Genome
 from evovlm.search.space.parameters import Gene, express
 from evovlm.study import log as study_log
 from evovlm.study.header import refuse_changes
 from evovlm.study.log import Trial, best_trial
-from evovlm.study.scored import Raced, Scored
+from evovlm.study.scored import Scored
 from evovlm.system import files
-from evovlm.system.errors import CANDIDATE_FAULTS, StudyError
+from evovlm.system.errors import StudyError
 
 ANSWERS_KEPT = 24
 ROUNDING = 1e-6  # how far a gene, from 0 to 1, may be off on another machine
 
-
-Evaluate = Callable[[Recipe], Scored]
-OnTrial = Callable[[Trial], None]
 Express = Callable[[Recipe, Sequence[Gene], Sequence[float]], Recipe]
 
 
@@ -77,33 +74,6 @@ class Study:
             study_log.log_event(folder, "started")
         return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]), express, root or Path())
 
-    def run(self, searcher: Searcher, evaluate: Evaluate, trials: int, on_trial: OnTrial) -> None:
-        """Search until the log holds `trials` trials.
-
-        Trials that the log already holds are told to the searcher, not evaluated again; a genome that differs
-        from the log's raises StudyError, for then the same command no longer means the same search.
-        """
-        generation = 0
-        done = 0
-        while done < trials:
-            genomes = searcher.ask()
-            scores: list[Score] = []
-            for genome in genomes:
-                if done < len(self.trials):
-                    trial = self.trials[done]
-                    self.refuse_other_genome(trial, genome)
-                elif done < trials:
-                    trial = self._evaluate(done, generation, genome, evaluate)
-                    on_trial(trial)
-                else:
-                    return  # the last generation is cut short; more trials would go on inside it
-                scores.append(trial.values or trial.score)
-                done += 1
-            if generation == 0 and not any(score is not None for score in scores):
-                raise StudyError(f"every candidate of the first generation failed: {self.trials[0].error}")
-            searcher.tell(genomes, scores)
-            generation += 1
-
     def candidate(self, genome: Sequence[float]) -> Recipe:
         """The recipe that a genome stands for."""
         return self.express(self.recipe, self.genes, genome)
@@ -131,13 +101,6 @@ class Study:
             if trial.genome not in seen and len(seen) < count:
                 seen.add(trial.genome)
                 yield trial
-
-    def _evaluate(self, number: int, generation: int, genome: Genome, evaluate: Evaluate) -> Trial:
-        try:
-            outcome: Scored | str = evaluate(self.candidate(genome))
-        except CANDIDATE_FAULTS as fault:
-            outcome = told_fault(fault)
-        return self.add(generation, genome, outcome)
 
     def add(
         self,
@@ -180,20 +143,6 @@ class Study:
         )
         self._record(trial, recipe, evaluation, seen)
         return trial
-
-    def add_raced(self, generation: int, genome: Genome, outcome: Raced | str, *, told: bool) -> Trial:
-        """Log a raced candidate's outcome."""
-        if isinstance(outcome, str):
-            return self.add(generation, genome, outcome, told=told)
-        return self.add(
-            generation,
-            genome,
-            outcome,
-            told=told,
-            seen=outcome.seen,
-            cheap=outcome.cheap,
-            promoted=outcome.promoted,
-        )
 
     def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None, seen: Sequence[int] | None) -> None:
         """The trial's line last: a crash before it means the trial is made again, never half known."""
@@ -242,11 +191,6 @@ def same_genome(logged: Sequence[float], made: Sequence[float]) -> bool:
     differ by about 1e-11.
     """
     return len(logged) == len(made) and all(abs(a - b) <= ROUNDING for a, b in zip(logged, made, strict=True))
-
-
-def told_fault(fault: BaseException) -> str:
-    """A fault as the log tells it."""
-    return f"{type(fault).__name__}: {fault}"
 
 
 def _score(trial: Trial) -> float:

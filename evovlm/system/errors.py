@@ -26,3 +26,8 @@ class DataError(UserError):
 
 # What a bad candidate may do: weights or logits that are not finite, no answer, no memory, a kernel's refusal.
 CANDIDATE_FAULTS = (ArithmeticError, ValueError, RuntimeError, MemoryError)
+
+
+def told_fault(fault: BaseException) -> str:
+    """A fault as logs and workers tell it: its type and its text."""
+    return f"{type(fault).__name__}: {fault}"

@@ -10,6 +10,7 @@ import pytest
 from evovlm.recipe.schema import Recipe
 from evovlm.search import SearchSettings, make_searcher
 from evovlm.search.space.parameters import genes_of
+from evovlm.study.sequential import run_sequential
 from evovlm.study.study import Study
 from evovlm.system.errors import StudyError
 
@@ -48,7 +49,7 @@ def test_a_log_is_the_same_study_in_optuna(tmp_path: Path):
     }
     study = Study.open(tmp_path / "s", RECIPE, genes, header)
     searcher = make_searcher("cmaes", SearchSettings(len(genes), None, 0.5, 1 / 6, 0))
-    study.run(searcher, judge, 20, lambda trial: None)
+    run_sequential(study, searcher, judge, 20, lambda trial: None)
     study.add(9, study.trials[-1].genome, judge(study.candidate(study.best().genome)), cheap=0.4, promoted=False)
     storage = f"sqlite:///{tmp_path / 'optuna.db'}"
     assert export_optuna(tmp_path / "s", storage, "ours") == 21

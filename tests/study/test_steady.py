@@ -15,6 +15,7 @@ from evovlm.search import SearchSettings, make_searcher
 from evovlm.search.space.parameters import genes_of
 from evovlm.search.stream import GRACE, most_stale, stream_of
 from evovlm.study import log as study_log
+from evovlm.study.sequential import run_sequential
 from evovlm.study.steady import Inline, SteadyRun
 from evovlm.study.study import Study
 from evovlm.system import files
@@ -80,7 +81,7 @@ def run(folder: Path, pool: Any, trials: int, algorithm: str = "cmaes", seed: in
 def alone(folder: Path, trials: int, algorithm: str = "cmaes") -> Study:
     opened = study(folder)
     searcher = make_searcher(algorithm, SearchSettings(len(GENES), None, 0.5, 1 / 6, 0))
-    opened.run(searcher, peak, trials, lambda trial: None)
+    run_sequential(opened, searcher, peak, trials, lambda trial: None)
     return opened
 
 

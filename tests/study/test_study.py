@@ -17,6 +17,7 @@ from evovlm.search.space.data_flow import data_flow
 from evovlm.search.space.parameters import Gene, genes_of, search_settings
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
+from evovlm.study.sequential import run_sequential
 from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.errors import StudyError
@@ -57,7 +58,7 @@ def searcher(seed: int = 0) -> Searcher:
 
 def run(folder: Path, trials: int, evaluate: Any = peak, seed: int = 0) -> Study:
     study = Study.open(folder, RECIPE, GENES, header())
-    study.run(searcher(seed), evaluate, trials, lambda trial: None)
+    run_sequential(study, searcher(seed), evaluate, trials, lambda trial: None)
     return study
 
 
@@ -140,7 +141,7 @@ def search_routes(folder: Path, algorithm: str, trials: int, kill_at: int | None
 
     study = Study.open(folder, ROUTES, space.genes, header(genes=[gene.name for gene in space.genes]), express)
     searcher = make_searcher(algorithm, search_settings(search, space.genes, space))
-    study.run(searcher, evaluate, trials, lambda trial: None)
+    run_sequential(study, searcher, evaluate, trials, lambda trial: None)
 
 
 @pytest.mark.parametrize("algorithm", sorted(SEARCHERS))
@@ -294,7 +295,7 @@ def test_changed_versions_are_noted_on_resume(tmp_path: Path):
 def test_the_watcher_sees_every_new_trial_once(tmp_path: Path):
     seen: list[Trial] = []
     study = Study.open(tmp_path / "s", RECIPE, GENES, header())
-    study.run(searcher(), peak, 9, seen.append)
+    run_sequential(study, searcher(), peak, 9, seen.append)
     assert seen == study.trials
 
 

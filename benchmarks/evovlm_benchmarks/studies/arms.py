@@ -26,6 +26,7 @@ from evovlm.models.zoo_models import FOLDER, MANIFEST, file_digest
 from evovlm.recipe.schema import Recipe
 from evovlm.study import log as study_log
 from evovlm.study.result import Selection
+from evovlm.study.sequential import run_sequential
 from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.progress import Quiet
@@ -139,7 +140,7 @@ def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluato
     evaluator = LocalEvaluator(plan.assembly, batch=search.batch, device=plan.settings.device, threads=1)
     judge = make_judge(evaluator, plan.recipe, plan.search_items)
     if len(study.trials) < plan.trials:  # a whole log serves on a machine whose last bits differ, too
-        study.run(plan.searcher(), judge, plan.trials, lambda trial: None)
+        run_sequential(study, plan.searcher(), judge, plan.trials, lambda trial: None)
     _, selection = choose_winner(study, evaluator, _items(plan, "validation", judged // 2), Quiet())
     return study, evaluator, selection
 
