@@ -67,6 +67,7 @@ def start(
         import uvicorn
 
         from evovlm.system.device import check_device
+        from evovlm.system.plugins import load_plugins
         from evovlm_app.catalogue import offer
         from evovlm_app.logs import log_as_json
         from evovlm_app.model_cache import ModelCache, free_memory
@@ -76,6 +77,7 @@ def start(
         from evovlm_app.server import build_server
 
         log_as_json()
+        load_plugins()
         check_device(device)
         offering = offer(models or [], studies, download=download)
         cache = ModelCache(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from evovlm.system.errors import UserError
+from evovlm.system.plugins import load_plugins
 from evovlm_benchmarks.commands.compare import compare
 from evovlm_benchmarks.commands.leaderboard import leaderboard
 from evovlm_benchmarks.commands.lmeh import lmeh
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
+        load_plugins()
         app(args=arguments, prog_name="evovlm bench")
     except UserError as error:
         errors.print(Text.assemble(("error: ", "red"), str(error)))

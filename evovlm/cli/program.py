@@ -22,6 +22,7 @@ from evovlm.cli.study import export, report
 from evovlm.cli.suggest import suggest
 from evovlm.cli.zoo import zoo_app
 from evovlm.system.errors import UserError
+from evovlm.system.plugins import load_plugins
 
 app = typer.Typer(
     help="Breed new models out of existing ones: merge recipes found by evolution, no training.",
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Before torch loads: threads that spin while they wait take ten times as long where other work shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
+        load_plugins()
         app(args=arguments)
     except UserError as error:
         errors.print(Text.assemble(("error: ", "red"), str(error)))

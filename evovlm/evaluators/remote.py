@@ -21,6 +21,7 @@ from evovlm.merging.live.choose import Keeping
 from evovlm.merging.live.placement import AUTO
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import StudyError
+from evovlm.system.plugins import load_plugins
 from evovlm.tasks import Item, Options
 from evovlm.tasks.item_sets import read_item_set
 
@@ -45,6 +46,7 @@ class RemoteJob:
 
     def open(self) -> RemoteJudge:
         """Load the models and prepare the items here. Raises StudyError where they are not the study's."""
+        load_plugins()
         recipe = Recipe.model_validate_json(self.recipe)
         search = recipe.search
         assert search is not None

@@ -3,7 +3,8 @@
 Knows key names alone; no tensors and no configurations. Canonical names are those of a plain causal language model:
 `model.embed_tokens.weight`, `model.layers.N...`, `model.norm.weight`, `lm_head.weight`.
 
-To teach it another family, add a row to `LAYOUTS`: the prefix that stands before `embed_tokens`, `layers` and `norm` in
+To teach it another family, add a row to `LAYOUTS`, or call `register` in a module of your own (docs/extending.md): the
+prefix that stands before `embed_tokens`, `layers` and `norm` in
 the file, and the one before the head's `weight`. A layout is recognised by its embedding table, so the new prefix must
 differ from those of the other rows. Everything without such a prefix counts as vision, projector or newline, and is
 carried over from the owner untouched.
@@ -53,14 +54,28 @@ class Layout:
         raise ValueError(f"{name!r} is no canonical tower name; these begin with {TOWER_PARTS}")
 
 
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: list[Layout] = [
     # LlavaForConditionalGeneration and LlavaNextForConditionalGeneration on the hub, and as transformers 5 saves them.
     Layout("llava-hub", "vlm", (("language_model.model.", "model."), ("language_model.lm_head.", "lm_head."))),
     # The same as they stand in memory since transformers 4.52, and as `save_original_format=False` saves them.
     Layout("llava-memory", "vlm", (("model.language_model.", "model."), ("lm_head.", "lm_head."))),
     # MistralForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM.
     Layout("causal-lm", "llm", (("model.", "model."), ("lm_head.", "lm_head."))),
-)
+]
+
+
+def register(layout: Layout) -> None:
+    """Add a family's layout of your own, so that its checkpoints can be opened and merged.
+
+    Raises ValueError where another layout has its name or would be recognised by the same embedding table.
+    """
+    for other in LAYOUTS:
+        if layout.name == other.name or layout.in_file(EMBEDDING) == other.in_file(EMBEDDING):
+            raise ValueError(
+                f"layout {layout.name!r}: {other.name!r} has its name or its embedding table"
+                f" {other.in_file(EMBEDDING)}; a layout needs both of its own"
+            )
+    LAYOUTS.append(layout)
 
 
 def detect_layout(keys: Iterable[str], folder: Path) -> Layout:

@@ -63,6 +63,18 @@ def test_a_row_in_the_table_is_all_that_a_new_layout_needs(monkeypatch: pytest.M
     assert [new.canonical(key) for key in keys] == ["model.embed_tokens.weight", "lm_head.weight", None]
 
 
+def test_a_layout_of_ones_own_is_found_and_must_differ_from_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(towers, "LAYOUTS", list(LAYOUTS))
+    new = Layout("text-model", "vlm", (("text_model.", "model."), ("text_head.", "lm_head.")))
+    towers.register(new)
+    assert detect_layout(["text_model.embed_tokens.weight"], tmp_path) is new
+    same_name = Layout("causal-lm", "llm", (("lm.", "model."),))
+    same_table = Layout("mine", "llm", (("model.", "model."), ("head.", "lm_head.")))
+    for layout in (same_name, same_table):
+        with pytest.raises(ValueError, match="'causal-lm' has its name or its embedding table"):
+            towers.register(layout)
+
+
 @pytest.mark.parametrize("family", ["mistral", "llama", "qwen2"])
 @pytest.mark.parametrize("next_", [True, False], ids=["llava-next", "llava"])
 @pytest.mark.parametrize("original_format", [True, False], ids=["hub", "memory"])

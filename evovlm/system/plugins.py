@@ -1,0 +1,26 @@
+"""Plugins: modules of other packages that add methods, layouts, searchers or tasks when they are imported.
+
+Knows entry points; not what a plugin adds.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from evovlm.system.errors import UserError
+
+GROUP = "evovlm.plugins"
+
+
+def load_plugins() -> list[str]:
+    """Import every installed plugin once, and return their names. Raises UserError that names one that fails."""
+    found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    for entry in found:
+        try:
+            entry.load()
+        except Exception as error:  # whatever another package's module may raise
+            raise UserError(
+                f"plugin {entry.name} ({entry.value}) cannot be loaded: {type(error).__name__}: {error};"
+                " mend it, or uninstall its package"
+            ) from error
+    return [entry.name for entry in found]

@@ -1,0 +1,137 @@
+"""docs/extending.md, installed as a plugin and used from the command line, in processes of their own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evovlm.models.zoo_models import zoo_folder
+from evovlm.search import SearchSettings
+from tests.hub_layouts import reshard, save_llm, save_vlm
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of the page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the page's module, installed as a wheel leaves it, and the page's recipe."""
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "mine.py").write_text("\n\n".join(blocks("python")), encoding="utf-8")
+    installed = folder / "mine-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    group = re.search(r'entry-points\."(.+?)"', blocks("toml")[0])
+    assert group is not None
+    (installed / "entry_points.txt").write_text(f"[{group[1]}]\nmine = mine\n")
+    (folder / "mine.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    return folder
+
+
+def evovlm(*words: str, plugin: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which sees the plugin as installed."""
+    paths = [str(plugin), str(ROOT), str(ROOT / "app"), str(ROOT / "benchmarks")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, "-P", "-m", "evovlm", *words]
+    return subprocess.run(command, cwd=plugin, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        found |= load_file(path)
+    return found
+
+
+def test_each_addition_takes_at_most_ten_lines():
+    for block in blocks("python"):
+        lines = [line for line in block.splitlines() if line.strip() and not line.startswith(("import ", "from "))]
+        assert len(lines) <= 10, block
+
+
+def test_the_new_method_merges_two_models_through_a_recipe(plugin: Path):
+    done = evovlm("merge", "mine.yaml", "merged", plugin=plugin)
+    assert done.returncode == 0, done.stderr
+    base, ja, math, merged = (
+        weights(folder) for folder in (zoo_folder("base"), zoo_folder("ja"), zoo_folder("math"), plugin / "merged")
+    )
+    name = "model.layers.3.mlp.up_proj.weight"
+    whole = {label: model[name].float() for label, model in (("base", base), ("ja", ja), ("math", math))}
+    # Of two numbers torch takes the lower one for the median.
+    deltas = torch.minimum(0.9 * (whole["ja"] - whole["base"]), whole["math"] - whole["base"])
+    assert torch.equal(merged[name], (whole["base"] + deltas).to(torch.bfloat16))
+
+
+def test_the_new_task_is_asked(plugin: Path):
+    done = evovlm("evaluate", "zoo:ja", "--data", "next-number:test", "--items", "5", "--json", plugin=plugin)
+    assert done.returncode == 0, done.stderr
+    assert 0 <= json.loads(done.stdout)["score"] <= 100
+    assert "next-number" in evovlm("bench", "tasks", plugin=plugin).stdout
+
+
+def test_the_new_searcher_runs_a_study_of_the_new_method_on_the_new_task(plugin: Path):
+    assert evovlm("recipe", "check", "mine.yaml", plugin=plugin).returncode == 0
+    done = evovlm("evolve", "mine.yaml", "--out", "study", "--judged", "8", plugin=plugin)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (plugin / "study" / "trials.jsonl").read_text().splitlines()]
+    assert len(rows) == 12
+    # Both generations are what the page's searcher draws, the second around the best of the first.
+    settings, rng = SearchSettings(genes=2), np.random.default_rng(0)
+    first = settings.draw(rng, 8)
+    best = max(rows[:8], key=lambda row: row["score"])["genome"]
+    drawn = [*first, *replace(settings, start=tuple(best)).draw(rng, 8)[:4]]
+    assert [row["genome"] for row in rows] == [list(genome) for genome in drawn]
+    assert json.loads((plugin / "study" / "result.json").read_text())["task"] == "next-number"
+
+
+def test_the_new_familys_checkpoint_opens_and_merges(plugin: Path, tmp_path: Path):
+    base = save_llm(tmp_path / "base")
+    ja = save_llm(tmp_path / "ja", ancestor=base, seed=1)
+    lens = save_vlm(tmp_path / "lens", ancestor=base, seed=2)
+    reshard(lens, 1, {"language_model.": "lens.text."})  # the same tensors, under the new family's names
+    recipe = {
+        "kind": "vlm",
+        "base": {"model": str(base)},
+        "sources": [{"name": "lens", "model": str(lens)}, {"name": "ja", "model": str(ja)}],
+        "owner": "lens",
+        "method": "task_arithmetic",
+        "parameters": {"lens": {"weight": 1.0}, "ja": {"weight": 0.5}},
+        "dtype": "float32",
+    }
+    (tmp_path / "lens.yaml").write_text(json.dumps(recipe))
+    done = evovlm("merge", str(tmp_path / "lens.yaml"), str(tmp_path / "out"), plugin=plugin)
+    assert done.returncode == 0, done.stderr
+    before, after = weights(lens), weights(tmp_path / "out")
+    assert set(after) == set(before)
+    eyes = [name for name in before if not name.startswith("lens.text.")]
+    assert eyes
+    assert all(torch.equal(after[name], before[name].float()) for name in eyes)
+    name = "layers.1.mlp.down_proj.weight"
+    base_value, ja_value = (weights(folder)[f"model.{name}"].float() for folder in (base, ja))
+    expected = before[f"lens.text.model.{name}"].float() + 0.5 * (ja_value - base_value)
+    assert torch.allclose(after[f"lens.text.model.{name}"], expected, atol=1e-6)
+
+
+def test_a_plugin_that_fails_is_named(plugin: Path, tmp_path: Path):
+    (tmp_path / "broken-1.0.dist-info").mkdir()
+    (tmp_path / "broken-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (tmp_path / "broken-1.0.dist-info" / "entry_points.txt").write_text("[evovlm.plugins]\nbad = broken_module\n")
+    (tmp_path / "broken_module.py").write_text("from evovlm.methods import METHOD\n")
+    done = evovlm("zoo", "list", plugin=tmp_path)
+    assert done.returncode == 2
+    assert "plugin bad (broken_module) cannot be loaded: ImportError" in done.stderr
+    assert "Traceback" not in done.stderr
