@@ -1,18 +1,28 @@
-# evovlm: `make demo` and `make test` set everything up by themselves.
+# evovlm: every target sets up .venv by itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOWEST := .venv-lowest
+
+# Two processes of one thread each: a file's tests stay together, for they share what is costly to make.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+# Tests that need no model: arithmetic, numbers, files.
+QUICK := tests/methods tests/models tests/recipe tests/search tests/system tests/tasks/metrics tests/test_architecture.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test app browser lint clean
+.PHONY: help install demo check test test-all test-lowest app browser lint types imports clean
 
 help:
-	@echo "make install   create .venv with all that demo, tests and app need"
-	@echo "make demo      evolve a merge on the zoo, write checkpoint, table and report to runs/demo"
-	@echo "make app       open the app on the zoo"
-	@echo "make browser   install the browser that the tests of the app drive (Debian, as root)"
-	@echo "make test      style, types and tests"
+	@echo "make install      create .venv with all that demo, tests and app need"
+	@echo "make demo         evolve a merge on the zoo, write checkpoint, table and report to runs/demo"
+	@echo "make app          open the app on the zoo"
+	@echo "make check        style, types, imports between rooms, and the quick tests: under a minute"
+	@echo "make test         style, types, imports, and all tests but the slow ones: under ten minutes"
+	@echo "make test-all     every test, also in a browser, with kills and rehearsals, and more examples: under 40 minutes"
+	@echo "make test-lowest  the quick tests with the lowest versions that pyproject.toml allows, in .venv-lowest"
+	@echo "make browser      install the browser that the tests of the app drive (Debian, as root)"
+	@echo "make clean        remove environments, runs and caches"
 
 install: $(STAMP)
 
@@ -25,14 +35,23 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/evovlm evolve zoo-vlm --out runs/demo --checkpoint
 
-# Two processes of one thread each: a file's tests stay together, for they share what is costly to make.
+check: lint
+	$(PYTEST) -m "quick and not slow" $(QUICK)
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	$(PYTEST) -m "not slow" --durations=10
+
+test-all: lint
+	$(PYTEST) --hypothesis-profile=thorough --durations=20
+
+test-lowest:
+	PYTHON=$(PYTHON) sh scripts/test_lowest.sh $(LOWEST) $(QUICK)
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 app: install
 	$(BIN)/evovlm app
@@ -41,4 +60,4 @@ browser:
 	sh scripts/install_browser.sh
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

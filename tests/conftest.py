@@ -3,9 +3,11 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before torch loads: threads that spin while they wait take ten times as long where other work shares the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -20,6 +22,37 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 # beside the kernels' tests, for Triton asks once, when a kernel is first imported, and any test may be the first.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# `make test-all` asks hypothesis for more examples than its default of 100.
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+
+# Seconds of processor time from which a test must be marked slow. Not wall time, which depends on what else runs.
+SLOW = 10.0
+
+
+def _processor_seconds() -> float:
+    """Seconds of this process and of those it started and waited for."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note how much processor time each test takes."""
+    before = _processor_seconds()
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("processor_seconds", _processor_seconds() - before))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that are slow and not marked so: they hold up `make check` and `make test`."""
+    for report in terminalreporter.stats.get("passed", []):
+        seconds = dict(report.user_properties).get("processor_seconds", 0.0)
+        if report.when == "call" and seconds > SLOW and "slow" not in report.keywords:
+            terminalreporter.write_line(f"{report.nodeid} took {seconds:.0f} s: mark it @pytest.mark.slow", yellow=True)
+
 
 # Public data sets beside the checkout; tests that measure on them skip where they are absent.
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
