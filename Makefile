@@ -7,11 +7,12 @@ LOWEST := .venv-lowest
 
 # Two processes of one thread each: a file's tests stay together, for they share what is costly to make.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
-# Tests that need no model: arithmetic, numbers, files.
-QUICK := tests/methods tests/models tests/recipe tests/search tests/system tests/tasks/metrics tests/test_architecture.py
+# Tests that load no model and interpret no kernel: arithmetic, numbers, files.
+QUICK := tests/methods tests/recipe tests/search tests/system tests/tasks/metrics \
+	tests/test_architecture.py tests/test_lower_bounds.py --ignore=tests/methods/kernels
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-all test-lowest app browser lint types imports clean
+.PHONY: help install demo check quick test test-all test-lowest app browser lint clean
 
 help:
 	@echo "make install      create .venv with all that demo, tests and app need"
@@ -35,8 +36,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/evovlm evolve zoo-vlm --out runs/demo --checkpoint
 
-check: lint
-	$(PYTEST) -m "quick and not slow" $(QUICK)
+# The linters beside the tests: mypy without its cache takes half a minute of one core.
+check: install
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
+
+quick: install
+	$(PYTEST) -m "not slow" $(QUICK)
 
 test: lint
 	$(PYTEST) -m "not slow" --durations=10

@@ -27,7 +27,7 @@ if not torch.cuda.is_available():
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 
 # Seconds of processor time from which a test must be marked slow. Not wall time, which depends on what else runs.
-SLOW = 10.0
+SLOW = 5.0
 
 
 def _processor_seconds() -> float:

@@ -33,6 +33,7 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=named)
 def test_the_commands_of_a_page_run(page: Path, workplace: Path):
     for body in blocks(page, "sh"):
@@ -45,6 +46,7 @@ def test_the_commands_of_a_page_run(page: Path, workplace: Path):
             assert done.returncode == 0, f"{page.name}: {line}\n{done.stderr[-2000:]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
 def test_the_python_of_a_page_runs(page: Path, workplace: Path):
     for body in blocks(page, "python"):

@@ -7,7 +7,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-UNTESTED = ("dev", "lmeh")  # tools, and a package that wants older ones than all others do
 
 
 def pins(name: str) -> dict[str, str]:
@@ -17,25 +16,23 @@ def pins(name: str) -> dict[str, str]:
     return {canonicalize_name(package): version for package, version in pairs}
 
 
-def bounds() -> dict[str, str]:
-    """The lower bound of every package that a user may install."""
+def requirements(*left_out: str) -> list[Requirement]:
+    """What pyproject.toml asks for, by itself and by its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {name: texts for name, texts in project["optional-dependencies"].items() if name not in UNTESTED}
-    found = {}
-    for requirement in map(Requirement, [*project["dependencies"], *sum(extras.values(), [])]):
-        (found[canonicalize_name(requirement.name)],) = (
-            part.version for part in requirement.specifier if part.operator == ">="
-        )
-    return found
+    extras = [texts for name, texts in project["optional-dependencies"].items() if name not in left_out]
+    return [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]
 
 
 def test_the_lowest_lane_installs_the_lower_bounds():
-    assert pins("constraints-lowest.txt") == bounds()
+    bounds = {}
+    # Left out: tools, and a package that wants older ones than all others do.
+    for requirement in requirements("dev", "lmeh"):
+        (lowest,) = (part.version for part in requirement.specifier if part.operator == ">=")
+        bounds[canonicalize_name(requirement.name)] = lowest
+    assert pins("constraints-lowest.txt") == bounds
 
 
 def test_what_is_tested_together_lies_within_the_bounds():
     tested = pins("constraints.txt")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {name: texts for name, texts in project["optional-dependencies"].items() if name != "lmeh"}
-    for requirement in map(Requirement, [*project["dependencies"], *sum(extras.values(), [])]):
+    for requirement in requirements("lmeh"):
         assert tested[canonicalize_name(requirement.name)] in requirement.specifier, requirement

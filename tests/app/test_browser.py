@@ -13,6 +13,8 @@ from evovlm.tasks import load_task
 from tests.app.conftest import SECOND, Served, Visitor
 from tests.report.study_folder import make_study
 
+pytestmark = pytest.mark.slow
+
 # Trials of a search that is still running when a person has seen it run and pressed stop.
 LONG = 120
 

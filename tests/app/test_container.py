@@ -69,6 +69,7 @@ def test_compose_names_the_image_the_volume_and_a_benchmark_that_exists():
     assert compose["services"]["app"]["ports"] == ["127.0.0.1:7860:7860"]
 
 
+@pytest.mark.slow
 def test_the_start_command_and_the_health_check_work(tmp_path: Path):
     port = str(free_port())
     command = [word.replace("7860", port).replace("/data", str(tmp_path)) for word in json.loads(last("CMD"))]

@@ -25,6 +25,7 @@ def test_every_arm_of_a_study_has_the_same_number_of_evaluations_and_items(name:
     assert len({arm.folder for arm in arms}) == len(arms)
 
 
+@pytest.mark.slow
 def test_a_study_writes_its_page_and_is_not_run_twice(tmp_path: Path):
     arguments = ["routes", "--out", str(tmp_path / "runs"), "--docs", str(tmp_path), "--seeds", "2", "--trials", "3"]
     first = CliRunner().invoke(app, [*arguments, "--items", "4", "--judged", "8"])

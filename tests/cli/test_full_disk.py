@@ -38,6 +38,7 @@ def small_disk(tmp_path: Path) -> Iterator[MakeDisk]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_study_on_a_full_disk_goes_on_when_there_is_room(small_disk: MakeDisk, tmp_path: Path):
     plan = plan_evolution(read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, EvolveSettings(trials=3, items=4, judged=6))
     evolve(plan, tmp_path / "whole", Silent())

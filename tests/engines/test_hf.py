@@ -149,6 +149,7 @@ def test_beams_and_penalties_are_those_of_generate(
     assert engine.answer(engine.prepare(asked, beams, 6)) == [plain(engine, item, beams, **settings) for item in asked]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("next_", [True, False])
 @pytest.mark.parametrize("family", ["mistral", "llama", "qwen2"])
 def test_every_family_says_what_generate_says(tmp_path: Path, family: Family, next_: bool):

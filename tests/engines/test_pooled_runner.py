@@ -40,6 +40,7 @@ def fused(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(interpreter, "_patch_lang_tensor", with_index)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fused")
 @pytest.mark.parametrize("words", [("", "a ", "one two "), (SHARED + "a", SHARED + "b c", SHARED + "d")])
 def test_the_pool_answers_as_plain_rows_do(llm: Engine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]):

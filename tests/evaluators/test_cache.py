@@ -142,6 +142,7 @@ def lines(study: Study) -> list[Any]:
     return [trial.model_dump(exclude={"seconds"}) for trial in study.trials]
 
 
+@pytest.mark.slow
 def test_a_raced_study_goes_on_after_a_restart_without_asking_anything_twice(
     plan: Plan, tmp_path: Path, asked: list[int]
 ):

@@ -152,6 +152,7 @@ def answered_once(study: Study, trials: int) -> bool:
     return sorted(trial.ask for trial in study.trials if trial.ask is not None) == list(range(trials))
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_mid_candidate_costs_no_trial(connected: Cluster, tmp_path: Path):
     run = Run(tmp_path / "study", opener_of(tmp_path, "die"))
     run.go(12)
@@ -162,6 +163,7 @@ def test_a_worker_killed_in_mid_candidate_costs_no_trial(connected: Cluster, tmp
     assert lost["ask"] in range(12)
 
 
+@pytest.mark.slow
 def test_a_hanging_worker_is_replaced_after_the_time_limit(connected: Cluster, tmp_path: Path):
     run = Run(tmp_path / "study", opener_of(tmp_path, "hang"), limit=1.5)
     run.go(12)
@@ -179,6 +181,7 @@ def test_a_score_that_is_no_number_is_a_failed_trial(connected: Cluster, tmp_pat
     assert answered_once(run.study, 9)
 
 
+@pytest.mark.slow
 def test_a_candidate_that_kills_every_worker_comes_back_as_failed(connected: Cluster, tmp_path: Path):
     def opener() -> Callable[[Recipe], Any]:
         import os
@@ -190,6 +193,7 @@ def test_a_candidate_that_kills_every_worker_comes_back_as_failed(connected: Clu
         run.go(4, population=2)
 
 
+@pytest.mark.slow
 def test_a_node_lost_and_another_joined(connected: Cluster, tmp_path: Path):
     extra = connected.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     run = Run(tmp_path / "study", opener_of(tmp_path, "", always=0.15), workers=None)
@@ -211,6 +215,7 @@ def test_a_node_lost_and_another_joined(connected: Cluster, tmp_path: Path):
     assert all(trial.error is None for trial in run.study.trials)
 
 
+@pytest.mark.slow
 def test_the_driver_killed_and_started_again(nodes: Cluster, tmp_path: Path):
     root = str(Path(__file__).parent.parent.parent)
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "s"), nodes.address, root, RECIPE.model_dump_json()]
@@ -265,6 +270,7 @@ class Quiet:
         pass
 
 
+@pytest.mark.slow
 def test_workers_search_both_stages_and_give_what_one_process_gives(nodes: Cluster, tmp_path: Path):
     recipe, here, there = read_recipe(RECIPES / "zoo-ps-dfs.yaml"), tmp_path / "here", tmp_path / "there"
     local = EvolveSettings(trials=3, items=4, judged=4)
@@ -292,6 +298,7 @@ class Nobody:
         pytest.fail("somebody waits for an answer")
 
 
+@pytest.mark.slow
 def test_a_race_by_workers_is_the_local_race_and_is_never_run_twice(nodes: Cluster, tmp_path: Path):
     race = RaceSettings(first=8, most=1.0)
     recipe = read_recipe(RECIPES / "zoo-llm.yaml")

@@ -95,6 +95,7 @@ def test_no_test_item_was_searched_on(whole: Path):
 MOMENTS = [(study_log.TRIALS, 3), (study_log.HELD_OUT_ANSWERS, 24)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "lines"), MOMENTS)
 def test_a_study_killed_with_sigkill_ends_with_the_same_log_and_table(
     whole: Path, tmp_path: Path, name: str, lines: int
@@ -119,6 +120,7 @@ def test_a_study_killed_with_sigkill_ends_with_the_same_log_and_table(
     assert tables[0]["selection"] == tables[1]["selection"]
 
 
+@pytest.mark.slow
 def test_interrupting_a_study_exits_with_130_and_a_sentence(tmp_path: Path):
     out = tmp_path / "interrupted"
     running = subprocess.Popen(command("zoo-vlm.yaml", out), stderr=subprocess.PIPE, text=True)
@@ -133,6 +135,7 @@ def test_interrupting_a_study_exits_with_130_and_a_sentence(tmp_path: Path):
     assert "interrupted" in told
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_every_phase_ends_with_130_and_the_same_command_ends_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -247,6 +250,7 @@ def test_a_checkpoint_that_is_asked_for_after_the_study_ended_is_written(whole: 
     assert result.content()["held_out"] == before["held_out"]
 
 
+@pytest.mark.slow
 def test_the_checkpoint_answers_without_evovlm_as_the_study_says(whole: Path):
     """Another process, transformers alone: the winner's held-out answers come back from its checkpoint."""
     stored = [row for row in files.read_rows(whole / study_log.HELD_OUT_ANSWERS) if row["model"] == "evolved"][:8]

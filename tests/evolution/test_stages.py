@@ -80,6 +80,7 @@ def test_the_second_stage_searches_routes_through_what_the_first_bred(whole: Pat
     assert read_recipe(bred / "recipe.yaml").digest() == first["digest"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("search", "step"), [(1, 3), (2, 3)])
 def test_a_study_killed_in_either_stage_ends_with_the_same_logs(whole: Path, tmp_path: Path, search: int, step: int):
     out = tmp_path / "killed"
@@ -123,6 +124,7 @@ def test_the_report_draws_the_route(whole: Path):
     assert "<h2>The best route</h2><p>ps1 0" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["hybrid", "two_stage"])
 def test_a_search_for_routes_goes_on_bit_for_bit(tmp_path: Path, algorithm: str):
     recipe = read_recipe(RECIPES / "zoo-dfs.yaml")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from evovlm_benchmarks.merge_speed import SCALES, Scale, make_checkpoints, write_recipe
 
 # As large as it takes for two processes to fit below the bound, and the model twice above it.
@@ -57,6 +59,7 @@ def recipe_of(folder: Path, scale: Scale) -> Path:
     return write_recipe(folder / "merge.yml", make_checkpoints(folder, scale, SOURCES), "dare_ties", 0.5)
 
 
+@pytest.mark.slow
 def test_a_merge_takes_its_largest_tensor_a_few_times_and_a_shard_at_most_on_any_number_of_threads(tmp_path: Path):
     warm, whole = recipe_of(tmp_path / "small", SCALES["small"]), recipe_of(tmp_path / "large", SCALE)
     words = [sys.executable, "-c", MEASURE, str(warm), str(whole), str(tmp_path), str(SHARD)]

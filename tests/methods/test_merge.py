@@ -400,6 +400,7 @@ for method in METHODS:
 """
 
 
+@pytest.mark.slow
 def test_a_merge_takes_little_more_than_its_masks_and_its_result():
     names = ["linear", "dare_ties", "ties", "della", "breadcrumbs", "model_stock"]
     script = MEASURE.replace("METHODS", repr(names))

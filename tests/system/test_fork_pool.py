@@ -105,6 +105,7 @@ def test_a_merge_by_many_processes_has_the_bits_of_one(tmp_path: Path, monkeypat
     assert all(left[key].view(-1).equal(right[key].view(-1)) for key in left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_nobody_outlives_a_stopped_merge(tmp_path: Path, how: signal.Signals):
     merge = subprocess.Popen(

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.run import evolve
 from evovlm.recipe.yaml_file import read_recipe
@@ -36,6 +38,7 @@ def test_parameters_by_group_do_not_outlive_the_groups():
     assert not isinstance(rivals_of(recipe)["whole_model"].of("vlm").weight, dict)
 
 
+@pytest.mark.slow
 def test_rivals_are_searched_once_with_the_same_number_of_trials(tmp_path: Path):
     settings = EvolveSettings(trials=4, items=6, judged=8)
     recipe = read_recipe(RECIPES / "zoo-vlm.yaml")

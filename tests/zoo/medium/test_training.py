@@ -93,6 +93,7 @@ def test_the_manifest_tells_the_size_and_how_each_stage_was_trained(zoo: Path):
     assert all(verify(zoo, name) == zoo / name for name in MODELS)
 
 
+@pytest.mark.slow
 def test_the_recipe_evolves_a_trained_medium_zoo_and_the_wild_task_judges_it(zoo: Path):
     recipes = zoo.parent / "recipes"
     recipes.mkdir()
