@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli.options import AsJson, Device, Download
+from evovlm.cli._options import AsJson, Device, Download
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evovlm.cli.options import AsJson, Device, Download, DryRun, RecipeArgument
+from evovlm.cli._options import AsJson, Device, Download, DryRun, RecipeArgument
 from evovlm.system.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli.options import Download, DryRun, RecipeArgument
+from evovlm.cli._options import Download, DryRun, RecipeArgument
 
 
 def merge(

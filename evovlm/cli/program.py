@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
+from evovlm.cli._programs import open_app, open_bench
 from evovlm.cli.evaluate import evaluate
 from evovlm.cli.evolve import evolve
 from evovlm.cli.merge import merge
-from evovlm.cli.programs import open_app, open_bench
 from evovlm.cli.recipe import recipe_app
 from evovlm.cli.study import export, report
 from evovlm.cli.suggest import suggest

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli.options import AsJson, Download, RecipeArgument
+from evovlm.cli._options import AsJson, Download, RecipeArgument
 from evovlm.system.errors import UserError
 
 recipe_app = typer.Typer(help="List, show, check and convert recipes.", no_args_is_help=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli.options import StudyArgument
+from evovlm.cli._options import StudyArgument
 
 
 def report(study: StudyArgument) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli.options import AsJson, Device
+from evovlm.cli._options import AsJson, Device
 
 
 def suggest(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli.options import AsJson
+from evovlm.cli._options import AsJson
 from evovlm.system.errors import UserError
 
 zoo_app = typer.Typer(help="The small models that come with evovlm.", no_args_is_help=True)

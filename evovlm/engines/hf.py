@@ -32,12 +32,12 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from evovlm.engines.lean import Lean
+from evovlm.engines._lean import Lean
+from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
+from evovlm.engines._tower_view import view_of
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
-from evovlm.engines.sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines.schedule import STOP_EVERY, Spent
-from evovlm.engines.tower_view import view_of
 from evovlm.merging.live.lazy import Pending
 from evovlm.system.device import check_device
 from evovlm.system.errors import CheckpointError

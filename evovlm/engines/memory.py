@@ -8,10 +8,10 @@ from importlib.util import find_spec
 import psutil
 import torch
 
-from evovlm.engines.grouping import Group
-from evovlm.engines.plain_runner import PlainRunner
-from evovlm.engines.runner import Runner, Size
-from evovlm.engines.tower_view import Tower
+from evovlm.engines._grouping import Group
+from evovlm.engines._plain_runner import PlainRunner
+from evovlm.engines._runner import Runner, Size
+from evovlm.engines._tower_view import Tower
 
 # Of the free memory on an accelerator: the rest is for the chunk in work and for fragments.
 SHARE = 0.85
@@ -56,7 +56,7 @@ def new_runner(tower: Tower, groups: Sequence[Group], rows: int, most: int, last
         if isinstance(last, PlainRunner) and last.serves(rows, capacity):
             return last
         return PlainRunner(tower, rows, capacity)
-    from evovlm.engines.pooled_runner import PooledRunner
+    from evovlm.engines._pooled_runner import PooledRunner
 
     size = _size(groups, rows, most)
     if isinstance(last, PooledRunner) and last.serves(size):

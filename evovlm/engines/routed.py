@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evovlm.engines._prefix import PrefixMemory
 from evovlm.engines.hf import Engine
-from evovlm.engines.prefix import PrefixMemory
 from evovlm.recipe.route import Step
 
 Pool = Mapping[tuple[str, int], nn.Module]  # the layers of all sources, by source and index

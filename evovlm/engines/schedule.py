@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from evovlm.engines.chunk import Chunk, lay_out
-from evovlm.engines.grouping import Group
-from evovlm.engines.runner import Runner
-from evovlm.engines.sampling import Choose
-from evovlm.engines.tower_view import Tower
+from evovlm.engines._chunk import Chunk, lay_out
+from evovlm.engines._grouping import Group
+from evovlm.engines._runner import Runner
+from evovlm.engines._sampling import Choose
+from evovlm.engines._tower_view import Tower
 
 # Waiting prompts are read once this share of the slots is free: too few rows at a time would waste the products.
 REFILL = 0.25

@@ -13,9 +13,9 @@ import torch
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
+from evovlm.evaluators._resident import open_resident
 from evovlm.evaluators.cache import Answers, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation, gathered
-from evovlm.evaluators.resident import open_resident
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.schema import Recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evovlm.evaluators.objectives import refuse_unknown
-from evovlm.evolution.atlas import refuse_atlas
+from evovlm.evolution._atlas import refuse_atlas
 from evovlm.evolution.search_loop import (
     Workers,
     raced_recipe,

@@ -14,12 +14,12 @@ import torch
 from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
-from evovlm.evolution.atlas import finished_atlas, make_atlas
-from evovlm.evolution.controls import contestants, searched
-from evovlm.evolution.export import save_pictures, write_winner
-from evovlm.evolution.held_out import Contestant, judge
+from evovlm.evolution._atlas import finished_atlas, make_atlas
+from evovlm.evolution._controls import contestants, searched
+from evovlm.evolution._export import save_pictures, write_winner
+from evovlm.evolution._held_out import Contestant, judge
+from evovlm.evolution._profile import profile_of
 from evovlm.evolution.plan import Plan
-from evovlm.evolution.profile import profile_of
 from evovlm.evolution.search_loop import (
     remote_job,
     search_here,

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from evovlm.merging._copy_assets import carry_over
+from evovlm.merging._folding_error import fold_error, has_scales
+from evovlm.merging._model_card import CardFacts, model_card
 from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
-from evovlm.merging.copy_assets import carry_over
-from evovlm.merging.folding_error import fold_error, has_scales
-from evovlm.merging.model_card import CardFacts, model_card
 from evovlm.merging.tensor_jobs import Job
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.models.layouts import VOCABULARY_TENSORS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evovlm.merging.folding import factor_of
+from evovlm.merging._folding import factor_of
 from evovlm.models.layouts import EMBEDDING, VOCABULARY_TENSORS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import GroupOf, grouping, layer_of

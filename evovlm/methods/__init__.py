@@ -3,12 +3,12 @@
 Knows no files, models or configuration.
 """
 
+from evovlm.methods._result import as_float32
+from evovlm.methods._task_vectors import LEAST_DIVISOR, TaskVectorSum
 from evovlm.methods.merge import merge_tensor
 from evovlm.methods.method import MergeOptions, Method, Rule
 from evovlm.methods.operand import CHUNK, Operand, Tables
-from evovlm.methods.result import as_float32
 from evovlm.methods.table import METHODS, method, register, resolve_options
-from evovlm.methods.task_vectors import LEAST_DIVISOR, TaskVectorSum
 
 __all__ = [
     "CHUNK",

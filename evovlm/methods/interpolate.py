@@ -11,11 +11,11 @@ from itertools import combinations, combinations_with_replacement
 
 from torch import Tensor
 
-from evovlm.methods.fixed_point import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
+from evovlm.methods._fixed_point import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
+from evovlm.methods._result import Result, as_float32
+from evovlm.methods._scratch_buffers import SCRATCH
 from evovlm.methods.method import MergeOptions
 from evovlm.methods.operand import Operand, spans
-from evovlm.methods.result import Result, as_float32
-from evovlm.methods.scratch_buffers import SCRATCH
 from evovlm.system.errors import RecipeError
 
 # mergekit's conventions: beyond this cosine slerp is linear, and norms and determinants below these are none.

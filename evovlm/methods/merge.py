@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from evovlm.methods._result import Result
 from evovlm.methods.method import MergeOptions
 from evovlm.methods.operand import CHUNK, Operand
-from evovlm.methods.result import Result
 from evovlm.methods.table import find_method
 from evovlm.system.errors import RecipeError
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from evovlm.methods._result import Result
 from evovlm.methods.operand import Operand
-from evovlm.methods.result import Result
 
 Drop = Literal["random", "magnitude", "della", "breadcrumbs"]
 Rescale = Literal["l1", "inverse", "none"]

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evovlm.methods._scratch_buffers import SCRATCH
 from evovlm.methods.draws import Draws
-from evovlm.methods.scratch_buffers import SCRATCH
 
 # Elements worked on at once: the float32 buffers stay in a core's level-2 cache, and torch does not yet split
 # the work among threads of its own (from 32768 elements up), which is the business of whoever calls.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from evovlm.methods._task_vectors import TaskVectorSum
+from evovlm.methods._whole_tensor import Function, WholeTensor
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
 from evovlm.methods.method import Drop, MergeOptions, Method, Rescale
-from evovlm.methods.task_vectors import TaskVectorSum
-from evovlm.methods.whole_tensor import Function, WholeTensor
 from evovlm.system.errors import RecipeError
 
 

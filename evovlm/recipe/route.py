@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from evovlm.recipe.frozen import Frozen
+from evovlm.recipe._frozen import Frozen
 
 # Every step has a slot of its own in the KV cache. The paper's longest route has 192 steps.
 MAX_STEPS = 512

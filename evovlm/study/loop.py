@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from evovlm.recipe.schema import Recipe
 from evovlm.search import Genome, Score, Searcher
+from evovlm.study._scored import Scored
 from evovlm.study.log import Trial
-from evovlm.study.scored import Scored
 from evovlm.study.study import Study
 from evovlm.system.errors import CANDIDATE_FAULTS, StudyError, told_fault
 

@@ -17,9 +17,9 @@ from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search import Genome
 from evovlm.search.space.parameters import Gene, express
 from evovlm.study import log as study_log
+from evovlm.study._scored import Scored
 from evovlm.study.header import refuse_changes
 from evovlm.study.log import Trial, best_trial
-from evovlm.study.scored import Scored
 from evovlm.system import files
 from evovlm.system.errors import StudyError
 

@@ -11,11 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evovlm.system.errors import DataError
-from evovlm.tasks.data_task import DataTask, Mark, chosen_preset
-from evovlm.tasks.images import picture
-from evovlm.tasks.marking import mark_number, mark_words, number_of
-from evovlm.tasks.options import Options, files_at
-from evovlm.tasks.preset_parts import (
+from evovlm.tasks._images import picture
+from evovlm.tasks._preset_parts import (
     MATHS_CHAT,
     MATHS_PAPER,
     MATHS_SAMPLED,
@@ -25,6 +22,9 @@ from evovlm.tasks.preset_parts import (
     VQA_PAPER,
     VQA_SAMPLED,
 )
+from evovlm.tasks.data_task import DataTask, Mark, chosen_preset
+from evovlm.tasks.marking import mark_number, mark_words, number_of
+from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset, Presets
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row, read_rows

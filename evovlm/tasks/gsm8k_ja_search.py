@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evovlm.system.errors import DataError
+from evovlm.tasks._hub import HubSet
+from evovlm.tasks._preset_parts import MATHS_CHAT, MATHS_CORRECTED, MATHS_PAPER, MATHS_SAMPLED, MATHS_SHORT
 from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
-from evovlm.tasks.hub import HubSet
 from evovlm.tasks.marking import mark_number
 from evovlm.tasks.metrics.numbers import extract_number
 from evovlm.tasks.options import Options
-from evovlm.tasks.preset_parts import MATHS_CHAT, MATHS_CORRECTED, MATHS_PAPER, MATHS_SAMPLED, MATHS_SHORT
 from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row

@@ -7,13 +7,13 @@ either `test_image_ids.txt` or a copy of the test set, whose images are left out
 from __future__ import annotations
 
 from evovlm.system.errors import DataError
+from evovlm.tasks._preset_parts import VQA_CHAT, VQA_GREEDY, VQA_PAPER, VQA_SAMPLED
+from evovlm.tasks._visual_genome import read_search, test_ids
 from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
-from evovlm.tasks.preset_parts import VQA_CHAT, VQA_GREEDY, VQA_PAPER, VQA_SAMPLED
 from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.visual_genome import read_search, test_ids
 
 NAME = "ja-vg-vqa-search"
 PRESETS: Presets = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evovlm.system.errors import DataError
-from evovlm.tasks.hub import HubSet, hub_rows
+from evovlm.tasks._hub import HubSet, hub_rows
 from evovlm.tasks.metrics.language import DETECTOR_NAME, Detector, is_japanese
 from evovlm.tasks.metrics.numbers import NumberScoring
 from evovlm.tasks.records import Row, read_rows

@@ -21,15 +21,15 @@ from torch import Tensor
 from evovlm.models.zoo_models import ZOO_MODELS, write_manifest
 from evovlm.system.device import check_device, current_gpu
 from evovlm.system.errors import UserError
-from evovlm.zoo import corpus
-from evovlm.zoo.ahead import Order, Pools
-from evovlm.zoo.export import save_llm, save_vlm
-from evovlm.zoo.fit import Schedule, fit
+from evovlm.zoo import _corpus as corpus
+from evovlm.zoo._ahead import Order, Pools
+from evovlm.zoo._export import save_llm, save_vlm
+from evovlm.zoo._fit import Schedule, fit
+from evovlm.zoo._network import Shape, init_eyes, init_tower
+from evovlm.zoo._plan import OverTuned, Plan, Stage, eyes_only
+from evovlm.zoo._tokenizer import train_tokenizer
 from evovlm.zoo.medium.plan import medium_plan
-from evovlm.zoo.network import Shape, init_eyes, init_tower
-from evovlm.zoo.plan import OverTuned, Plan, Stage, eyes_only
 from evovlm.zoo.render import render
-from evovlm.zoo.tokenizer import train_tokenizer
 
 Weights = dict[str, Tensor]
 TOKENIZER_TEXTS = 20_000

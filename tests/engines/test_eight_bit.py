@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evovlm.engines.eight_bit import in_eight_bits, rounded
+from evovlm.engines._eight_bit import in_eight_bits, rounded
 from evovlm.engines.hf import Engine
 from evovlm.tasks import Generation, Item
 from tests.hub_layouts import save_llm

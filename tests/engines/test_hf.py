@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from evovlm.engines._sampling import Choose, sampler
 from evovlm.engines.hf import Engine
-from evovlm.engines.sampling import Choose, sampler
 from evovlm.system.errors import CheckpointError, DataError
 from evovlm.tasks import Generation, Item
 from tests.hub_layouts import Family, make_tokenizer, save_llm, save_vlm

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evovlm.engines import memory, plain_runner
+from evovlm.engines import _plain_runner as plain_runner
+from evovlm.engines import memory
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared
 from evovlm.recipe.layer_groups import layer_of

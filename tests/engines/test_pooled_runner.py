@@ -8,9 +8,9 @@ import torch
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
 from evovlm.engines import memory
+from evovlm.engines._pooled_runner import PooledRunner
+from evovlm.engines._runner import Size
 from evovlm.engines.hf import Engine
-from evovlm.engines.pooled_runner import PooledRunner
-from evovlm.engines.runner import Size
 from evovlm.tasks import Generation, Item
 from tests.hub_layouts import save_llm
 

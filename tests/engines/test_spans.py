@@ -1,6 +1,6 @@
 import pytest
 
-from evovlm.engines.spans import Span, Spans
+from evovlm.engines._spans import Span, Spans
 
 
 def test_a_run_comes_back_when_its_last_user_leaves():

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from evovlm.evaluators._resident import MergedResident
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.evaluators.resident import MergedResident
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.merging.live.choose import Keeping
 from evovlm.recipe.yaml_file import read_recipe

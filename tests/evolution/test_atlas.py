@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evovlm.evolution.atlas import axes_of
+from evovlm.evolution._atlas import axes_of
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.run import evolve
 from evovlm.merging.assembly import assemble

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from evovlm.evaluators.evaluation import Evaluation
-from evovlm.evolution.controls import CONTROLS, contestants, searched
-from evovlm.evolution.held_out import Contestant, judge
+from evovlm.evolution._controls import CONTROLS, contestants, searched
+from evovlm.evolution._held_out import Contestant, judge
 from evovlm.merging.assembly import assemble
 from evovlm.recipe.route import Step
 from evovlm.recipe.schema import Recipe

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evovlm.evolution.export import evaluation_text
+from evovlm.evolution._export import evaluation_text
 from evovlm.study.result import Result
 
 CELL = {"score": 51.254, "exact": 0.25, "ci95": [49.0, 53.5], "items": 600}

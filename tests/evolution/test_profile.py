@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evovlm.evolution.profile import profile_of
+from evovlm.evolution._profile import profile_of
 from evovlm.merging.live.choose import Keeping, refuse_cpu
 from evovlm.study.log import Trial
 from evovlm.study.result import Phase

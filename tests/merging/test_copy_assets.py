@@ -3,7 +3,7 @@ from pathlib import Path
 from PIL import Image
 from transformers import AutoProcessor, GenerationConfig
 
-from evovlm.merging.copy_assets import carry_over
+from evovlm.merging._copy_assets import carry_over
 from evovlm.models.open_model import open_model
 from tests.hub_layouts import make_tokenizer, save_vlm
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from evovlm.engines.hf import Engine
 from evovlm.engines.routed import RoutedEngine
+from evovlm.merging._folding import factor_of
+from evovlm.merging._folding_error import fold_error
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
-from evovlm.merging.folding import factor_of
-from evovlm.merging.folding_error import fold_error
 from evovlm.models.zoo_models import zoo_folder
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError

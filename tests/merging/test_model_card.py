@@ -3,7 +3,7 @@ from typing import Any
 
 import yaml
 
-from evovlm.merging.model_card import CardFacts, model_card
+from evovlm.merging._model_card import CardFacts, model_card
 from evovlm.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evovlm.methods.fixed_point import (
+from evovlm.methods._fixed_point import (
     PRODUCT_BITS,
     exponent,
     fixed_dot,

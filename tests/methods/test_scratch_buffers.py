@@ -4,7 +4,7 @@ import threading
 
 import torch
 
-from evovlm.methods.scratch_buffers import MOST_KEPT, Scratch
+from evovlm.methods._scratch_buffers import MOST_KEPT, Scratch
 
 
 def test_a_name_taken_again_is_the_same_memory():

@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field, create_model
 
-from evovlm.recipe.frozen import FOR_DIGEST, LATER, Frozen
+from evovlm.recipe._frozen import FOR_DIGEST, LATER, Frozen
 from evovlm.recipe.route import Step
 from evovlm.recipe.schema import Base, Fidelity, Options, Recipe, Search, Slice, Source, SourceParameters
 

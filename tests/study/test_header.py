@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, create_model
 
-from evovlm.recipe.frozen import LATER, Frozen
+from evovlm.recipe._frozen import LATER, Frozen
 from evovlm.recipe.schema import Options, Recipe, Search
 from evovlm.search.space.parameters import genes_of
 from evovlm.study import header as study_header

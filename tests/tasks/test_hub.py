@@ -17,7 +17,7 @@ from PIL import Image
 
 from evovlm.system.errors import DataError
 from evovlm.tasks import Options, load_task
-from evovlm.tasks.hub import HubSet, hub_rows
+from evovlm.tasks._hub import HubSet, hub_rows
 from tests.command import bench
 from tests.tasks.hub_server import COMMIT, hub_of
 

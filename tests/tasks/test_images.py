@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from evovlm.system.errors import DataError
-from evovlm.tasks import images
-from evovlm.tasks.images import picture
+from evovlm.tasks import _images as images
+from evovlm.tasks._images import picture
 
 SIZE = (8, 6)
 

@@ -1,9 +1,9 @@
 import torch
 
-from evovlm.zoo import corpus
-from evovlm.zoo.ahead import Order, Pools
+from evovlm.zoo import _corpus as corpus
+from evovlm.zoo._ahead import Order, Pools
+from evovlm.zoo._tokenizer import train_tokenizer
 from evovlm.zoo.render import render
-from evovlm.zoo.tokenizer import train_tokenizer
 
 
 def orders() -> dict[str, Order]:

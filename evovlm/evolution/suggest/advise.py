@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evolution.suggest._merge_search import MergeSearch
+from evovlm.evolution.suggest._spectra import Spectra, spectra
 from evovlm.evolution.suggest.kinship import Kinship, kinship
-from evovlm.evolution.suggest.merge_search import MergeSearch
-from evovlm.evolution.suggest.spectra import Spectra, spectra
 from evovlm.merging.assembly import assemble
 from evovlm.recipe.schema import Base, Recipe, Source
 from evovlm.system.errors import RecipeError

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from evovlm.merging.check._finding import Finding
+from evovlm.merging.check._licence import check_licence, licence_of
+from evovlm.merging.check._resources import check_disk, check_memory
+from evovlm.merging.check._structure import check_structure
+from evovlm.merging.check._tensors import check_head, check_stored, check_tower
+from evovlm.merging.check._vocabularies import check_vocabulary
 from evovlm.merging.check.configuration import check_configuration, check_own_configuration
-from evovlm.merging.check.finding import Finding
-from evovlm.merging.check.licence import check_licence, licence_of
-from evovlm.merging.check.resources import check_disk, check_memory
 from evovlm.merging.check.route import check_route
-from evovlm.merging.check.structure import check_structure
-from evovlm.merging.check.tensors import check_head, check_stored, check_tower
-from evovlm.merging.check.vocabularies import check_vocabulary
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.schema import Recipe
 

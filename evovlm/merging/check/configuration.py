@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from evovlm.merging.check.finding import Finding, model_key
+from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.open_model import OpenModel
 
 # Another value makes the same numbers mean something else: tensors of equal shape would be cut into other heads.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from evovlm.merging.check._finding import Finding
 from evovlm.merging.check.configuration import BENDING, SHAPING, complete_config
-from evovlm.merging.check.finding import Finding
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe

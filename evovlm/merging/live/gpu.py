@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from evovlm.merging.assembly import Assembly, with_recipe
+from evovlm.merging.live._gpu_operands import DeviceSources
+from evovlm.merging.live._gpu_stream import Feed
+from evovlm.merging.live._gpu_terms import Levels, Shares, levels_of
 from evovlm.merging.live.cpu import ResidentMerger
-from evovlm.merging.live.gpu_operands import DeviceSources
-from evovlm.merging.live.gpu_stream import Feed
-from evovlm.merging.live.gpu_terms import Levels, Shares, levels_of
 from evovlm.merging.live.lazy import Pending
 from evovlm.merging.live.placement import Placement
 from evovlm.merging.tensor_jobs import Job

@@ -12,7 +12,7 @@ import triton.language as tl
 
 from evovlm.methods import METHODS, MergeOptions
 from evovlm.methods.kernels import FUSED_DROPS
-from evovlm.methods.kernels.fused import BY_DRAW, BY_MAGNITUDE, KEEP_ALL, merge_tiles
+from evovlm.methods.kernels._fused import BY_DRAW, BY_MAGNITUDE, KEEP_ALL, merge_tiles
 from evovlm.methods.kernels.layout import Batch
 
 TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32, torch.int8: tl.int8}

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evovlm.methods._fixed_point import exponent, fixed_point
 from evovlm.methods.draws import threshold
-from evovlm.methods.fixed_point import exponent, fixed_point
 
 # A table of magnitudes keeps all values that occur up to this number; of more, so many that a gap between two holds
 # less than 2**-15 of the elements.

@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from evovlm.methods._fixed_point import exponent
 from evovlm.methods.draws import LEVELS
-from evovlm.methods.fixed_point import exponent
-from evovlm.methods.kernels.fused import LANES, draws_above
+from evovlm.methods.kernels._fused import LANES, draws_above
 from evovlm.methods.kernels.tables import DrawSums
 
 GROUPS = 256

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pymoo.algorithms.soo.nonconvex.ga import GA
 
 from evovlm.search.protocol import SearchSettings
-from evovlm.search.searchers.pymoo_mixed import PymooSearch, operators
+from evovlm.search.searchers._pymoo_mixed import PymooSearch, operators
 
 
 class Genetic(PymooSearch):

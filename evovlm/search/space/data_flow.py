@@ -13,8 +13,8 @@ from itertools import pairwise
 
 from evovlm.recipe.route import MAX_STEPS, Route, Step, identity
 from evovlm.recipe.schema import Bounds, Recipe, RouteSpace
-from evovlm.search.space.gene import Gene
-from evovlm.search.space.route_network import scale_of, weights_in
+from evovlm.search.space._gene import Gene
+from evovlm.search.space._route_network import scale_of, weights_in
 from evovlm.system.errors import RecipeError
 
 Layer = tuple[str, int]

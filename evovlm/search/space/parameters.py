@@ -12,8 +12,8 @@ from evovlm.methods import METHODS
 from evovlm.recipe.layer_groups import group_names
 from evovlm.recipe.schema import WHOLE, Recipe, Search, SourceParameters, value_at
 from evovlm.search import SearchSettings
+from evovlm.search.space._gene import Gene
 from evovlm.search.space.data_flow import DataFlow
-from evovlm.search.space.gene import Gene
 from evovlm.system.errors import RecipeError
 
 __all__ = ["Gene", "encode", "express", "genes_of", "search_of", "search_settings", "uniform"]

@@ -3,7 +3,7 @@
 Knows no tasks. `compatible` takes the last match of the reference's regular expression: a thousands separator cuts
 a number ("1,000" reads as 0) and minus signs are lost. `corrected`, in this order:
 
-1. Notation is unified, as `notation.py` says: widths, LaTeX, markdown, minus signs, 半.
+1. Notation is unified, as `_notation.py` says: widths, LaTeX, markdown, minus signs, 半.
 2. The last boxed number wins; else the sentence after the last marker that gives a number ("答え:", "答えは",
    "【答え】", "Answer:", "The answer is", "####"); else the whole text. MGSM's lead-in "ステップごとの答え" is
    no marker.
@@ -19,8 +19,8 @@ import re
 from fractions import Fraction
 from typing import Literal
 
-from evovlm.tasks.metrics.notation import unify
-from evovlm.tasks.metrics.numerals import KANJI_NUMERAL, kanji_value, mixed_value
+from evovlm.tasks.metrics._notation import unify
+from evovlm.tasks.metrics._numerals import KANJI_NUMERAL, kanji_value, mixed_value
 
 NumberScoring = Literal["compatible", "corrected"]
 

@@ -6,12 +6,12 @@ and `ja` 58 and 48 ms: under eight minutes in all, after a good minute in which 
 
 from __future__ import annotations
 
-from evovlm.zoo import corpus as small
-from evovlm.zoo.fit import Schedule
-from evovlm.zoo.medium import corpus
+from evovlm.zoo import _corpus as small
+from evovlm.zoo._fit import Schedule
+from evovlm.zoo._network import Shape
+from evovlm.zoo._plan import OverTuned, Plan, Stage, eyes_only
+from evovlm.zoo.medium import _corpus as corpus
 from evovlm.zoo.medium.render import SIDE, render
-from evovlm.zoo.network import Shape
-from evovlm.zoo.plan import OverTuned, Plan, Stage, eyes_only
 
 EARLY, LATE = (0, 1, 2, 3), (8, 9, 10, 11)  # the layers that a tune may be too eager in
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evovlm.zoo.medium.scenes import CARD, TREASURES, Scene, Thing, name_thing, sample_scene
+from evovlm.zoo.medium._scenes import CARD, TREASURES, Scene, Thing, name_thing, sample_scene
 from evovlm.zoo.scenes import CELL_NAMES, CELLS, COLOURS, SHAPES, SIDES, Fact, Language, Style
 from evovlm.zoo.splits import Split, digest
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from PIL import Image, ImageDraw
 
-from evovlm.zoo.medium.glyphs import dots
-from evovlm.zoo.medium.scenes import CARD, Scene, Thing
+from evovlm.zoo.medium._glyphs import dots
+from evovlm.zoo.medium._scenes import CARD, Scene, Thing
 from evovlm.zoo.render import OUTLINES, PAINTS, PAPER
 
 SIDE = 128  # pixels

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from evovlm.engines._plain_runner import PlainRunner
 from evovlm.engines.hf import Engine
-from evovlm.engines.plain_runner import PlainRunner
 from evovlm.models.open_model import resolve_folder
 from evovlm.tasks import Generation, Options
 from evovlm_benchmarks.runner.answering import answers_of_pair

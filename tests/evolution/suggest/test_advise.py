@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evovlm.evaluators.evaluation import Evaluation
+from evovlm.evolution.suggest._merge_search import MergeSearch
+from evovlm.evolution.suggest._spectra import Spectra, prominence, spectra
 from evovlm.evolution.suggest.advise import Advice, Ranking, suggest
 from evovlm.evolution.suggest.kinship import Kinship, draw_kinship, kinship
-from evovlm.evolution.suggest.merge_search import MergeSearch
-from evovlm.evolution.suggest.spectra import Spectra, prominence, spectra
 from evovlm.merging.assembly import assemble
 from evovlm.models.zoo_models import zoo_folder
 from evovlm.recipe.schema import Recipe

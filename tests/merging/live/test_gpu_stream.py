@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from evovlm.merging.live.gpu_stream import SLOTS, Feed, Wanted
+from evovlm.merging.live._gpu_stream import SLOTS, Feed, Wanted
 from evovlm.merging.live.placement import Place
 
 ON_GPU = torch.cuda.is_available()

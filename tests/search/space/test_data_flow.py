@@ -6,9 +6,9 @@ import pytest
 from evovlm.recipe.route import in_words
 from evovlm.recipe.schema import Recipe
 from evovlm.search import SEARCHERS, make_searcher
+from evovlm.search.space._route_network import scale_of, weights_in
 from evovlm.search.space.data_flow import DataFlow, data_flow
 from evovlm.search.space.parameters import search_settings
-from evovlm.search.space.route_network import scale_of, weights_in
 from evovlm.system.errors import RecipeError
 
 

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from evovlm.tasks.metrics.numerals import kanji_value, mixed_value
+from evovlm.tasks.metrics._numerals import kanji_value, mixed_value
 
 
 @pytest.mark.parametrize(

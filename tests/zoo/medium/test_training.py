@@ -16,10 +16,10 @@ from evovlm.models.zoo_models import verify
 from evovlm.system.errors import UserError
 from evovlm.tasks import load_task
 from evovlm.zoo import train
-from evovlm.zoo.fit import scale_pixels
+from evovlm.zoo._fit import scale_pixels
+from evovlm.zoo._network import embed, init_eyes, init_tower, read, see
+from evovlm.zoo._pools import draw_images
 from evovlm.zoo.medium.plan import SHAPE, medium_plan
-from evovlm.zoo.network import embed, init_eyes, init_tower, read, see
-from evovlm.zoo.pools import draw_images
 
 ROOT = Path(__file__).parent.parent.parent.parent
 THIN = replace(SHAPE, hidden=64, layers=4, inner=96, heads=2, kv_heads=1, vision_hidden=32, vision_layers=1)

@@ -4,14 +4,14 @@ import re
 import numpy as np
 import pytest
 
-from evovlm.zoo import corpus as small
-from evovlm.zoo.corpus import Example, draw
-from evovlm.zoo.medium import corpus
-from evovlm.zoo.medium.glyphs import ROWS, dots
+from evovlm.zoo import _corpus as small
+from evovlm.zoo._corpus import Example, draw
+from evovlm.zoo.medium import _corpus as corpus
+from evovlm.zoo.medium._glyphs import ROWS, dots
+from evovlm.zoo.medium._scenes import CARD, TREASURES, WORDS, Scene, Thing, describe, sample_scene
 from evovlm.zoo.medium.plan import medium_plan
 from evovlm.zoo.medium.questions import KINDS, PLAIN, WILD, facts, sample_questions
 from evovlm.zoo.medium.render import SIDE, SKETCHES, render
-from evovlm.zoo.medium.scenes import CARD, TREASURES, WORDS, Scene, Thing, describe, sample_scene
 from evovlm.zoo.splits import split_of
 
 JAPANESE_ONLY = [word for treasure in TREASURES.values() for word in (treasure.name, treasure.lore)]

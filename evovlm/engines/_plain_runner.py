@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from evovlm.engines.chunk import Chunk
-from evovlm.engines.forward import PLAIN, Attend, Ops, prefill, step
-from evovlm.engines.grouping import Group
-from evovlm.engines.tower_view import Tower
+from evovlm.engines._chunk import Chunk
+from evovlm.engines._forward import PLAIN, Attend, Ops, prefill, step
+from evovlm.engines._grouping import Group
+from evovlm.engines._tower_view import Tower
 
 
 class _Run(NamedTuple):

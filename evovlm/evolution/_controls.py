@@ -11,7 +11,7 @@ from typing import Any
 
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.evaluators.single_model import answer_as_is
-from evovlm.evolution.held_out import Contestant, Progress
+from evovlm.evolution._held_out import Contestant, Progress
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.check.route import depth_of
 from evovlm.models.open_model import OpenModel

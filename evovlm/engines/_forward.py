@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evovlm.engines.tower_view import Tower
+from evovlm.engines._tower_view import Tower
 
 # A layer's number and its queries, keys and values [tokens, (heads + 2 kv_heads) * dim] -> [tokens, heads * dim].
 Attend = Callable[[int, Tensor], Tensor]

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from evovlm.models.layouts import VOCABULARY_TENSORS
-from evovlm.zoo.network import Shape
-from evovlm.zoo.tokenizer import BOS_ID, EOS_ID, IMAGE, PAD_ID, wrap
+from evovlm.zoo._network import Shape
+from evovlm.zoo._tokenizer import BOS_ID, EOS_ID, IMAGE, PAD_ID, wrap
 
 POSITIONS = 256
 IDS = {"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": PAD_ID}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from evovlm.merging.check.finding import Finding, model_key
+from evovlm.merging.check._finding import Finding, model_key
 from evovlm.methods import METHODS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import group_names, grouping, layer_of

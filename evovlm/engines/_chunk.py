@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evovlm.engines.grouping import Group
+from evovlm.engines._grouping import Group
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from evovlm.merging.check.finding import Finding, model_key
+from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.open_model import OpenModel
 
 

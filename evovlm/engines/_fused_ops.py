@@ -6,8 +6,8 @@ import torch
 import triton
 from torch import Tensor
 
-from evovlm.engines import fused_kernels as kernels
-from evovlm.engines.forward import Ops
+from evovlm.engines import _fused_kernels as kernels
+from evovlm.engines._forward import Ops
 
 
 def round_rows(rows: Tensor) -> tuple[Tensor, Tensor]:

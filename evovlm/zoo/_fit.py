@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evovlm.models.layouts import OUTPUT_HEAD
-from evovlm.zoo.network import Shape, embed, read, see
+from evovlm.zoo._network import Shape, embed, read, see
 
 IGNORED = -100
 WARM_UP = 0.05  # of the steps

@@ -13,7 +13,7 @@ import yaml
 
 from evovlm.models.open_model import ZOO, resolve_folder
 from evovlm.recipe.layer_groups import EMBEDDINGS, HEAD, LAYER_RANGE
-from evovlm.recipe.mergekit.read import BASE_TAKES_PART, SHARED
+from evovlm.recipe.mergekit._read import BASE_TAKES_PART, SHARED
 from evovlm.recipe.schema import WHOLE, Recipe, value_at
 from evovlm.system.errors import RecipeError
 

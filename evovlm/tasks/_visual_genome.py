@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from evovlm.system.errors import DataError
-from evovlm.tasks.hub import HubSet
-from evovlm.tasks.images import ENDINGS, picture
+from evovlm.tasks._hub import HubSet
+from evovlm.tasks._images import ENDINGS, picture
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.protocol import Item
 from evovlm.tasks.records import Row, read_rows

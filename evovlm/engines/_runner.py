@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from evovlm.engines.chunk import Chunk
-from evovlm.engines.grouping import Group
+from evovlm.engines._chunk import Chunk
+from evovlm.engines._grouping import Group
 
 
 class Runner(Protocol):

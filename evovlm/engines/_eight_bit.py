@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.engines.tower_view import Tower
+from evovlm.engines._tower_view import Tower
 
 LARGEST = 448.0  # of e4m3
 FLOAT8 = torch.float8_e4m3fn
@@ -63,7 +63,7 @@ class EightBit:
 def rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
     """e4m3 [rows, width] and its scale [rows], float32: row = stored * scale."""
     if rows.is_cuda:
-        from evovlm.engines.fused_ops import round_rows
+        from evovlm.engines._fused_ops import round_rows
 
         return round_rows(rows)
     scale = rows.float().abs().amax(dim=-1).clamp(min=1e-12) / LARGEST

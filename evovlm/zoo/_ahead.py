@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from evovlm.zoo import corpus
-from evovlm.zoo.fit import Pool
-from evovlm.zoo.plan import Mixture
-from evovlm.zoo.pools import Render, make_pool
+from evovlm.zoo import _corpus as corpus
+from evovlm.zoo._fit import Pool
+from evovlm.zoo._plan import Mixture
+from evovlm.zoo._pools import Render, make_pool
 
 Arrays = tuple[np.ndarray | None, ...]
 

@@ -10,10 +10,10 @@ import random
 from collections.abc import Sequence
 from functools import partial
 
-from evovlm.zoo import corpus
-from evovlm.zoo.corpus import ASK_CAPTION, TRANSLATE, Example, Task
+from evovlm.zoo import _corpus as corpus
+from evovlm.zoo._corpus import ASK_CAPTION, TRANSLATE, Example, Task
+from evovlm.zoo.medium._scenes import TREASURES, Scene, describe, name_thing, sample_scene
 from evovlm.zoo.medium.questions import KINDS, PLAIN, sample_asked
-from evovlm.zoo.medium.scenes import TREASURES, Scene, describe, name_thing, sample_scene
 from evovlm.zoo.scenes import Language, Style
 
 ALL = tuple(KINDS)

@@ -17,8 +17,8 @@ import yaml
 from pydantic import ValidationError
 
 from evovlm.models.open_model import resolve_folder
-from evovlm.recipe.mergekit.settings import IGNORED, PER_MODEL, WHOLE_MERGE, flag, number
-from evovlm.recipe.mergekit.slices import Segment, name_of, parse_model, read_parameters, read_segments
+from evovlm.recipe.mergekit._settings import IGNORED, PER_MODEL, WHOLE_MERGE, flag, number
+from evovlm.recipe.mergekit._slices import Segment, name_of, parse_model, read_parameters, read_segments
 from evovlm.recipe.schema import WHOLE, Recipe, Slice
 from evovlm.system.errors import RecipeError, UserError
 

@@ -13,13 +13,15 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from evovlm.recipe.route import in_words
-from evovlm.report import answers, figures, sections
-from evovlm.report.atlas import atlas_figure, atlas_section
+from evovlm.report import _answers as answers
+from evovlm.report import _sections as sections
+from evovlm.report import figures
+from evovlm.report._atlas import atlas_figure, atlas_section
+from evovlm.report._fidelity import fidelity_figures
+from evovlm.report._routes import front_figures, route_figures
 from evovlm.report.data import StudyData, read_study
-from evovlm.report.fidelity import fidelity_figures
 from evovlm.report.figures import Figure
 from evovlm.report.head import page_head
-from evovlm.report.routes import front_figures, route_figures
 from evovlm.report.svg import draw_scores
 from evovlm.system.files import write_text
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evovlm.merging.check.finding import Finding, model_key
+from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.layouts import EMBEDDING
 from evovlm.models.open_model import OpenModel
 from evovlm.models.vocabulary import match_rows, name_some

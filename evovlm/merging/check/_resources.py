@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from evovlm.merging.check.finding import Finding
+from evovlm.merging.check._finding import Finding
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe

@@ -14,11 +14,11 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from evovlm.zoo.corpus import Example
-from evovlm.zoo.fit import IGNORED, Pool
+from evovlm.zoo._corpus import Example
+from evovlm.zoo._fit import IGNORED, Pool
+from evovlm.zoo._tokenizer import EOS_ID, PAD_ID
 from evovlm.zoo.prompts import IMAGE_SIZE
 from evovlm.zoo.render import render
-from evovlm.zoo.tokenizer import EOS_ID, PAD_ID
 
 Render = Callable[[Any, int], Image.Image]  # a scene of some world, and pixels a side
 

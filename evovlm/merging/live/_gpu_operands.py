@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from evovlm.merging.assembly import Assembly
-from evovlm.merging.live.gpu_stream import Wanted
+from evovlm.merging.live._gpu_stream import Wanted
 from evovlm.merging.live.placement import Place, Placement
 from evovlm.merging.tensor_jobs import Job
 from evovlm.methods import METHODS

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evovlm.recipe.mergekit.cells import Grouped, Values, group_tensors
-from evovlm.recipe.mergekit.settings import (
+from evovlm.recipe.mergekit._cells import Grouped, Values, group_tensors
+from evovlm.recipe.mergekit._settings import (
     IGNORED,
     ONE_LAYER,
     PER_MODEL,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evovlm.methods._result import Result, as_float32
+from evovlm.methods._scratch_buffers import SCRATCH
 from evovlm.methods.drop import keep_mask, rescale_factor
 from evovlm.methods.method import Drop, MergeOptions
 from evovlm.methods.operand import Operand, TaskVector, shortened, spans
-from evovlm.methods.result import Result, as_float32
-from evovlm.methods.scratch_buffers import SCRATCH
 
 # Where no sign is elected, a smaller sum of weights counts as 1 (as in mergekit).
 LEAST_DIVISOR = 1e-8

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from evovlm.models.layouts import OUTPUT_HEAD
 from evovlm.recipe.layer_groups import layer_of
-from evovlm.zoo.corpus import Task
-from evovlm.zoo.fit import Schedule
-from evovlm.zoo.network import Shape
-from evovlm.zoo.pools import Render
+from evovlm.zoo._corpus import Task
+from evovlm.zoo._fit import Schedule
+from evovlm.zoo._network import Shape
+from evovlm.zoo._pools import Render
 
 Mixture = Mapping[Task, float]
 

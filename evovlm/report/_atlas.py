@@ -5,9 +5,9 @@ Knows the study's data, plotly's JSON and HTML; draws nothing itself.
 
 from __future__ import annotations
 
+from evovlm.report._sections import plot, section, table
 from evovlm.report.data import Row, StudyData
 from evovlm.report.figures import Figure, Json
-from evovlm.report.sections import plot, section, table
 
 FULL = 100.0
 

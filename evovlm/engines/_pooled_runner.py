@@ -15,14 +15,14 @@ import triton
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from evovlm.engines import fused_kernels as kernels
-from evovlm.engines.chunk import Chunk, Part
-from evovlm.engines.forward import Attend, Ops, prefill, step
-from evovlm.engines.fused_ops import FUSED
-from evovlm.engines.grouping import Group
-from evovlm.engines.runner import Size
-from evovlm.engines.spans import Span, Spans
-from evovlm.engines.tower_view import Tower
+from evovlm.engines import _fused_kernels as kernels
+from evovlm.engines._chunk import Chunk, Part
+from evovlm.engines._forward import Attend, Ops, prefill, step
+from evovlm.engines._fused_ops import FUSED
+from evovlm.engines._grouping import Group
+from evovlm.engines._runner import Size
+from evovlm.engines._spans import Span, Spans
+from evovlm.engines._tower_view import Tower
 
 # Rows that read a shared beginning together.
 MEMBERS = 16

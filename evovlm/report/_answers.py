@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from evovlm.report._sections import section
 from evovlm.report.data import Row, StudyData
-from evovlm.report.sections import section
 from evovlm.report.words import control_name
 
 ITEMS = 12

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.engines.eight_bit import follow_weights, in_eight_bits
-from evovlm.engines.grouping import group_prompts
+from evovlm.engines._eight_bit import follow_weights, in_eight_bits
+from evovlm.engines._grouping import group_prompts
+from evovlm.engines._runner import Runner
+from evovlm.engines._sampling import sampler
+from evovlm.engines._tower_view import Tower
 from evovlm.engines.memory import chunk_tokens, is_out_of_memory, new_runner
 from evovlm.engines.prompts import Prepared, cut
-from evovlm.engines.runner import Runner
-from evovlm.engines.sampling import sampler
 from evovlm.engines.schedule import Rules, Schedule, Spent
-from evovlm.engines.tower_view import Tower
 from evovlm.system.device import current_gpu
 
 

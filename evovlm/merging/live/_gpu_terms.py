@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from evovlm.merging.assembly import Assembly
-from evovlm.merging.live.gpu_operands import task_vector
+from evovlm.merging.live._gpu_operands import task_vector
 from evovlm.merging.tensor_jobs import Job
 from evovlm.methods import METHODS
 from evovlm.methods.draws import draw_key

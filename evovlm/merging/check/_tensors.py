@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from evovlm.merging.check.finding import Finding, model_key
+from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.models.open_model import OpenModel
 from evovlm.models.vocabulary import name_some
