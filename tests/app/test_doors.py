@@ -139,6 +139,7 @@ def bodies() -> dict[str, bytes]:
         "too many": {"data": ["zoo-vlm"] * 9},
         "deep": {"data": [json.loads("[" * 200 + "]" * 200)]},
         "infinite": {"data": [float("inf")]},
+        "400 digits": {"data": [10**400]},
         "surrogate": {"data": ["\ud800"]},
         "session as number": {"session_hash": 5},
         "session as list": {"session_hash": ["a"]},
@@ -215,6 +216,16 @@ def test_no_address_is_answered_with_an_error_of_the_server(served: Served, path
 def test_sentences_are_in_the_visitor_s_language(served: Served):
     answer = Stranger(served.url, **{"Accept-Language": "ja"}).post("/gradio_api/queue/join", {"fn_index": 999})
     assert "ません" in json.loads(answer.body)["detail"]
+
+
+def test_a_number_that_no_float_holds_is_refused_wherever_a_number_belongs(served: Served):
+    stranger = Stranger(served.url)
+    events = json.loads(stranger.ask("GET", "/config").body)["dependencies"]
+    (start,) = [event for event in events if event["api_name"] == "start"]
+    (mix,) = [event for event in events if event["api_name"] == "mix"]
+    for number in (10**400, -(10**400), 1e308):
+        assert stranger.event(start, ["zoo-vlm", "x", number, 4, 0, None], "counter").status == 400
+        assert stranger.event(mix, ["zoo-vlm", {"a": number}, "ties", 0, None, "", None], "counter").status == 400
 
 
 def test_a_value_that_is_no_choice_is_not_repeated(served: Served):

@@ -12,8 +12,8 @@ from evovlm_app.cards import HINT
 from evovlm_app.load.clients import network
 from evovlm_app.load.fair_queue import in_turns
 from evovlm_app.words import say
-from evovlm_benchmarks.app_load.scenes import MODELS, load_scenes
-from evovlm_benchmarks.app_load.visitor import API, Visitor, picture
+from evovlm_benchmarks.app_load.scenes import load_scenes
+from evovlm_benchmarks.app_load.visitor import API, MODELS, Visitor, picture
 from tests.app.conftest import LIMITS, Served
 from tests.app.seen import ended, session, until
 

@@ -22,6 +22,7 @@ LONGEST_TEXT = 10_000  # characters; the fields' own limits are lower, and told 
 LONGEST_CHOICE = 200
 MOST_CHOICES = 100
 HIGHEST = 2**53
+LARGEST = 1e300  # inside data, of which the handlers know what they can use
 DEEPEST = 12
 FILE = {"_type": "gradio.FileData"}
 
@@ -66,11 +67,11 @@ def _html(_: Any, value: Any, __: Path) -> Any:
 
 
 def _number(_: Any, value: Any, __: Path) -> Any:
-    return None if value is None else _countable(value)
+    return None if value is None else _finite(value)
 
 
 def _slider(_: Any, value: Any, __: Path) -> Any:
-    return _countable(value)
+    return _finite(value)
 
 
 def _choice(_: Any, value: Any, __: Path) -> Any:
@@ -109,21 +110,15 @@ def check_plain(value: Any, depth: int = 0) -> None:
     elif isinstance(value, list):
         for part in value:
             check_plain(part, depth + 1)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        _countable(value)
-    elif isinstance(value, float):
-        _finite(value)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        _finite(value, most=LARGEST)
 
 
-def _finite(value: Any) -> Any:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+def _finite(value: Any, most: float = HIGHEST) -> Any:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise Refusal("bad_value")
-    return value
-
-
-def _countable(value: Any) -> Any:
-    """A number that may be taken for a count or a seed."""
-    if abs(_finite(value)) > HIGHEST:
+    # In this order: a whole number may be too large for a float.
+    if abs(value) > most or not math.isfinite(value):
         raise Refusal("bad_value")
     return value
 

@@ -6,9 +6,8 @@ import io
 from dataclasses import dataclass
 
 from evovlm.tasks import load_task
-from evovlm_benchmarks.app_load.visitor import Lost, Visitor, picture
+from evovlm_benchmarks.app_load.visitor import MODELS, Lost, Visitor, picture
 
-MODELS = ["vlm", "ja", "merged"]
 COUNT = 8
 
 

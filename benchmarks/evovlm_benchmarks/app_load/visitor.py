@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 API = "/gradio_api"
+MODELS = ["vlm", "ja", "merged"]  # of the zoo: those that a picture is shown to
 FIRST = 2  # the last number of the first visitor's address: 127.0.0.1 is the server's
 
 
