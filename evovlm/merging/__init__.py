@@ -1,1 +1,1 @@
-"""From recipe to tensors: assembly, checks, and the checkpoint that is written."""
+"""From recipe to checkpoint: assembling the models, checking them, merging the tensors and writing the result."""

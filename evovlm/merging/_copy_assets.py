@@ -1,6 +1,6 @@
-"""Carrying over: what a merged checkpoint takes from its owner besides weights.
+"""Copies the files that a merged checkpoint takes from its owner besides weights.
 
-Knows which files of a model folder are data; reads none of them. Weights, pickles and code stay behind.
+Knows which files of a model folder are data; does not parse them. Weights, pickles and code are not copied.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ TEMPLATES = "additional_chat_templates/*.jinja"
 
 
 def carry_over(owner: OpenModel, destination: Path) -> list[str]:
-    """Copy configuration, tokenizer, chat templates and processor into an existing folder; the names copied."""
+    """Copy configuration, tokenizer, chat templates and processor into an existing folder.
+
+    Returns the names of the copied files, relative to the owner's folder.
+    """
     found = [owner.folder / name for name in CARRIED] + sorted(owner.folder.glob(TEMPLATES))
     copied = []
     for path in found:
@@ -40,7 +43,7 @@ def carry_over(owner: OpenModel, destination: Path) -> list[str]:
             continue
         name = path.relative_to(owner.folder)
         (destination / name).parent.mkdir(exist_ok=True)
-        # The hub cache links its files into a store: copy what they point at.
+        # Files in the hub cache are links: copy their targets.
         shutil.copyfile(path, destination / name)
         copied.append(str(name))
     return copied

@@ -1,7 +1,7 @@
-"""What folding a route's scales into plain weights costs: the plain model's logits against the routed one's.
+"""Measures the error of folding a route's scales into plain weights: the plain model's logits against the routed ones.
 
-Knows assemblies and transformers' decoder layers; writes nothing. One layer is in memory at a time, so that a large
-model is measured on the machine that merges it. Both streams read the same random tokens.
+Knows assemblies and transformers' decoder layers; writes nothing. Only one layer is in memory at a time, so a large
+model can be measured on the machine that merges it. Both models read the same random tokens.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class FoldError:
-    """Largest differences of logits from the routed model's, over `TOKENS` random tokens.
+    """Largest absolute differences from the routed model's logits, over `TOKENS` random tokens.
 
-    epsilon: with the folded weights in float32, which leaves what the norms' epsilon changes. rounded: with the
-    weights as they are stored. spread: the standard deviation of the routed model's logits, to compare with.
+    epsilon: with the folded weights in float32, so only the effect of the norms' epsilon remains. rounded: with the
+    weights rounded to the stored dtype. spread: the standard deviation of the routed model's logits, for comparison.
     """
 
     epsilon: float
@@ -38,17 +38,17 @@ class FoldError:
     spread: float
 
     def in_words(self, dtype: str) -> str:
-        """One sentence for terminal and model card."""
+        """Return one sentence for the terminal and the model card."""
         return (
             f"scales folded into the weights: logits differ from the routed model's by at most {self.epsilon:.2g}"
-            f" through the norms' epsilon, and by {self.rounded:.2g} with weights rounded to {dtype}"
-            f" (their standard deviation is {self.spread:.2g})"
+            f" because of the norms' epsilon, and by {self.rounded:.2g} with weights rounded to {dtype}"
+            f" (standard deviation of the logits: {self.spread:.2g})"
         )
 
 
 @torch.inference_mode()
 def fold_error(assembly: Assembly) -> FoldError:
-    """Run the routed and the folded model side by side in float32, layer by layer."""
+    """Run the routed and the folded model side by side in float32, layer by layer, and compare their logits."""
     rows = assembly.owner.checkpoint.shape(assembly.owner.tower[EMBEDDING])[0]
     tokens = torch.randint(rows, (1, TOKENS), generator=torch.Generator().manual_seed(0))
     probe = _Probe(assembly)
@@ -74,12 +74,12 @@ def fold_error(assembly: Assembly) -> FoldError:
 
 
 def has_scales(route: tuple[Step, ...]) -> bool:
-    """Whether there is anything to fold."""
+    """Whether any step has a scale other than 1, so that there is something to fold."""
     return any(step.scale != 1.0 for step in route)
 
 
 class _Probe:
-    """One decoder layer of the owner's architecture, whose weights are exchanged."""
+    """One decoder layer of the owner's architecture, whose weights are replaced for each layer measured."""
 
     def __init__(self, assembly: Assembly) -> None:
         from transformers import AutoConfig
@@ -91,7 +91,7 @@ class _Probe:
         self._epsilon = float(self._config.rms_norm_eps)
 
     def _decoder(self, kind: str | None) -> Any:
-        """A decoder of one layer of that kind, without weights."""
+        """A one-layer decoder with that kind of attention, without weights."""
         from transformers import AutoModelForCausalLM
 
         if kind not in self._decoders:
@@ -107,12 +107,12 @@ class _Probe:
         return self._decoders[kind]
 
     def source(self, job: Job) -> Tensor:
-        """The source's own tensor of a job, in float32."""
+        """The source tensor of a job, in float32."""
         (source, name), *_ = job.parts
         return tower_tensor(self._assembly.sources[source], name).float()
 
     def layer(self, weights: Weights, stream: Tensor, kind: str | None) -> Tensor:
-        """The stream [1, tokens, hidden] after a layer with these weights (canonical names of any layer)."""
+        """Return the stream [1, tokens, hidden] after a layer with these weights (canonical names of any layer)."""
         named = {name.split(".", 3)[3]: tensor for name, tensor in weights.items()}
         decoder = self._decoder(kind)
         decoder.layers[0].load_state_dict(named, assign=True)
@@ -120,13 +120,13 @@ class _Probe:
         return out
 
     def logits(self, stream: Tensor, norm: Tensor, table: Tensor) -> Tensor:
-        """Final norm and head: [1, tokens, vocabulary]."""
+        """Apply final norm and head; returns logits [1, tokens, vocabulary]."""
         scale = torch.rsqrt(stream.pow(2).mean(-1, keepdim=True) + self._epsilon)
         return torch.nn.functional.linear(stream * scale * norm, table)
 
 
 def _by_layer(assembly: Assembly) -> Iterator[list[Job]]:
-    """The jobs of each layer of the output, in order."""
+    """Yield the jobs of each layer of the output, in layer order."""
     numbered = sorted(
         ((layer, job) for job in assembly.jobs if (layer := layer_of(job.name)) is not None), key=lambda pair: pair[0]
     )

@@ -1,6 +1,6 @@
-"""The model card: what a merged checkpoint is made of, how to load and rebuild it, and what it inherits.
+"""The model card: what a merged checkpoint is made of, how to load and rebuild it, and its limits.
 
-Knows the recipe and the facts it is handed; opens no models and writes no files.
+Knows the recipe and the facts passed in; opens no models and writes no files.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ LOADING = {
     ),
 }
 LIMITS = """\
-A merge has what its sources have, the bad with the good:
+A merge inherits the weaknesses of its sources along with their strengths:
 
-- **Faults are inherited.** Biases, wrong beliefs and unsafe answers of every source may show, also mixed in ways that
-  none of them shows alone.
-- **No alignment.** Nothing was trained after the merge. Safety training of one source may be weakened or undone by
-  another; test before you let people use it.
-- **Narrow evaluation.** What was measured is named above, if anything was. A score on one task says little about
-  others, and the winner of a search is chosen because it scored high: expect less on other data.
-- **Licences.** The terms of every source go on holding for the merge.
+- **Inherited faults.** The biases, false beliefs and unsafe answers of every source may appear, also in combinations
+  that no single source shows.
+- **No alignment.** Nothing was trained after the merge. It may weaken or undo the safety training of a source; test the
+  model before you let people use it.
+- **Narrow evaluation.** Measurements, if any, are listed above. A score on one task says little about others, and the
+  winner of a search was selected for its high score: expect lower scores on other data.
+- **Licences.** The terms of every source still apply to the merge.
 """
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the caller knows beyond the recipe.
+    """What the card reports beyond the recipe.
 
-    `licences`: by model label, `base` or a source's name; None where unknown. `evaluation`: what was measured, in
-    Markdown; empty where nothing was.
+    `digest`: the recipe's. `version`: evovlm's. `licences`: by model label (`base` or a source's name); None if
+    unknown. `warnings`: findings of the check. `evaluation`: measurements, in Markdown; empty if there are none.
     """
 
     digest: str
@@ -57,7 +57,7 @@ class CardFacts:
 
 
 def model_card(recipe: Recipe, facts: CardFacts) -> str:
-    """A README.md for the merged checkpoint: Hugging Face front matter, then plain words."""
+    """Return the text of README.md for the merged checkpoint: Hugging Face front matter, then Markdown sections."""
     parts = [
         f"---\n{_front_matter(recipe, facts)}---\n",
         f"# {_title(recipe)}\n\n{_opening(recipe, facts)}\n",
@@ -66,7 +66,7 @@ def model_card(recipe: Recipe, facts: CardFacts) -> str:
         f"## Rebuild\n\n{_rebuild(recipe)}\n",
     ]
     if facts.warnings:
-        parts.append(f"## What did not fit exactly\n\n{_bullets(facts.warnings)}\n")
+        parts.append(f"## Warnings\n\n{_bullets(facts.warnings)}\n")
     if facts.evaluation:
         parts.append(f"## Evaluation\n\n{facts.evaluation}\n")
     parts.append(f"## Limits\n\n{LIMITS}")
@@ -74,13 +74,13 @@ def model_card(recipe: Recipe, facts: CardFacts) -> str:
 
 
 def shared_licence(recipe: Recipe, licences: Mapping[str, str | None]) -> str | None:
-    """The licence that every model of the recipe is known to have, or None."""
+    """Return the licence that all models of the recipe share, or None if they differ or one is unknown."""
     named = {licences.get(label) for label, _, _ in _models(recipe)}
     return named.pop() if len(named) == 1 else None
 
 
 def _front_matter(recipe: Recipe, facts: CardFacts) -> str:
-    # The hub takes only ids of its own as base models, so folders stand in the text alone.
+    # The hub accepts only its own ids as base models, so local folders are named only in the text.
     hub = list(dict.fromkeys(model for _, model, _ in _models(recipe) if HUB_ID.fullmatch(model)))
     content: dict[str, Any] = {}
     if hub:
@@ -98,7 +98,7 @@ def _title(recipe: Recipe) -> str:
 
 def _opening(recipe: Recipe, facts: CardFacts) -> str:
     made = {
-        "vlm": "A vision-language model whose language tower is a merge; its eyes (vision tower and projector) are"
+        "vlm": "A vision-language model whose language tower is a merge; its vision tower and projector are"
         f" those of `{recipe.owner}`, unchanged.",
         "llm": "A language model made by merging.",
     }[recipe.kind]
@@ -118,22 +118,23 @@ def _sources(recipe: Recipe, facts: CardFacts) -> str:
     told = (
         f"All models above are under the licence `{licence}`."
         if licence
-        else "The licences above differ or are not all known: read each source's terms before you use or share this."
+        else "The licences above differ or are not all known: read each source's terms before you use or share this"
+        " model."
     )
     return "\n".join(lines) + f"\n\n{told}"
 
 
 def _rebuild(recipe: Recipe) -> str:
     return (
-        "`recipe.yaml` in this folder holds everything; the same recipe gives the same weights on any machine,\n"
-        "provided that the revisions are pinned:\n\n"
+        "`recipe.yaml` in this folder describes the whole merge; the same recipe gives the same weights on any\n"
+        "machine, provided that the revisions are pinned:\n\n"
         "```sh\nevovlm merge recipe.yaml OUT\n```\n\n"
         f"```yaml\n{recipe_text(recipe)}```"
     )
 
 
 def _models(recipe: Recipe) -> Iterator[tuple[str, str, str | None]]:
-    """Label, model and revision; the base first."""
+    """Yield (label, model, revision), the base first."""
     if recipe.base is not None:
         yield "base", recipe.base.model, recipe.base.revision
     for source in recipe.sources:
@@ -141,7 +142,7 @@ def _models(recipe: Recipe) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _short(model: str) -> str:
-    """The last part of a hub id or folder: a folder's place on this machine is nobody's business."""
+    """The last part of a hub id or folder: paths on this machine should not be published."""
     return model.rstrip("/").rsplit("/", 1)[-1].removeprefix("zoo:")
 
 

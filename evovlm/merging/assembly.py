@@ -1,4 +1,4 @@
-"""Assembly: a recipe with its models opened, and for each tensor of the output what goes into it.
+"""Assembly: a recipe with its models opened, and the inputs of each output tensor.
 
 Knows recipes, open models and row matches; does no arithmetic beyond calling the merge rule, writes no files.
 """
@@ -31,26 +31,26 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 
 @dataclass(frozen=True)
 class Assembly:
-    """Opened models and the list of what to make. The parameters may be exchanged: see `with_recipe`."""
+    """Opened models and the list of tensors to merge. To change weights or densities, see `with_recipe`."""
 
     recipe: Recipe
-    root: Path  # what the recipe's relative model folders count from
+    root: Path  # the recipe's relative model paths are resolved against it
     base: OpenModel | None
     sources: Mapping[str, OpenModel]
     owner: OpenModel
     jobs: tuple[Job, ...]
     copied: tuple[str, ...]  # the owner's keys outside the tower: vision tower, projector, newline
-    rows: Mapping[str, RowMatch]  # by model label; what each has for the output's vocabulary rows
+    rows: Mapping[str, RowMatch]  # by model label: which of its rows match the output's vocabulary rows
     findings: tuple[Finding, ...]
 
     @property
     def layers(self) -> int:
-        """Layers of the output's language tower."""
+        """Number of layers in the output's language tower."""
         return count_layers(job.name for job in self.jobs)
 
     @cached_property
     def options(self) -> MergeOptions:
-        """The method's options, defaults filled in."""
+        """The method's options, with defaults filled in."""
         given = self.recipe.options
         return resolve_options(
             self.recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma
@@ -62,7 +62,7 @@ class Assembly:
         return DTYPES[self.recipe.dtype]
 
     def base_tensor(self, job: Job) -> Tensor | None:
-        """The base's tensor for a job, its vocabulary rows in the output's order, or None without a base."""
+        """Return the base's tensor for a job, with vocabulary rows in the output's order; None without a base."""
         if self.base is None:
             return None
         tensor = tower_tensor(self.base, job.name)
@@ -71,7 +71,11 @@ class Assembly:
         return _align(tensor, self.rows[self.base.label], lambda: tower_tensor(self.owner, job.name))
 
     def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
-        """A source's tensor for a job. A vocabulary row that it or the base lacks adds nothing to the merge."""
+        """Return a source's tensor for a job, with vocabulary rows in the output's order.
+
+        `name`: its canonical name in the source. A vocabulary row missing from the source or from the base is filled
+        so that it adds nothing to the merge.
+        """
         model = self.sources[source]
         tensor = tower_tensor(model, name)
         if job.name not in VOCABULARY_TENSORS:
@@ -84,11 +88,11 @@ class Assembly:
         return _align(tensor, match, lambda: base if base is not None else tower_tensor(self.owner, job.name))
 
     def draws(self, job: Job, source: str, *, keep: bool = False) -> Draws:
-        """The counter-based draws of one source's mask for one tensor."""
+        """Return the counter-based random draws for one source's mask of one tensor. `keep`: cache them."""
         return Draws(self.recipe.seed, source, job.name, keep=keep)
 
     def merge(self, job: Job, out: Tensor | None = None) -> Tensor:
-        """The merged tensor of one job, in the recipe's dtype."""
+        """Return the merged tensor of one job, in the recipe's dtype; written into `out` if given."""
         base = self.base_tensor(job) if METHODS[self.recipe.method].needs_base else None
         operands = [
             self.operand(job, source, self.source_tensor(job, source, name, base), self.draws(job, source))
@@ -97,15 +101,16 @@ class Assembly:
         if job.factor == 1.0:
             merged = merge_tensor(self.recipe.method, base, operands, self.options, dtype=self.dtype, out=out)
             return self.keep_rows(job, merged)
-        # Multiplied before rounding, so that folding costs one rounding and not two.
+        # Multiply before rounding, so that folding adds no second rounding.
         whole = merge_tensor(self.recipe.method, base, operands, self.options, dtype=torch.float32)
         scaled = (whole * job.factor).to(self.dtype)
         return scaled if out is None else out.copy_(scaled)
 
     def keep_rows(self, job: Job, merged: Tensor) -> Tensor:
-        """Put the owner's vocabulary rows that nothing is merged into back into a merged tensor, in place.
+        """Restore, in place, the owner's vocabulary rows that have nothing to be merged with.
 
-        A method would scale them (slerp, a sum of weights that is not 1) or round them to another model's dtype.
+        A method would otherwise scale them (slerp, or weights that do not sum to 1) or round them to another model's
+        dtype.
         """
         kept = self.kept_rows(job)
         if kept is not None:
@@ -114,7 +119,7 @@ class Assembly:
         return merged
 
     def kept_rows(self, job: Job) -> tuple[Tensor, Tensor] | None:
-        """Which rows those are (int64) and the owner's values in the recipe's dtype; None where there are none."""
+        """Return the indices (int64) of those rows and the owner's values in the recipe's dtype; None if none."""
         kept = self._untouched(job) if job.name in VOCABULARY_TENSORS else None
         if kept is None or not bool(kept.any()):
             return None
@@ -122,7 +127,7 @@ class Assembly:
         return rows, tower_tensor(self.owner, job.name)[rows].to(self.dtype)
 
     def _untouched(self, job: Job) -> Tensor | None:
-        """Rows that no source but the owner has, or that have no base to be measured from: bool [output rows]."""
+        """Rows that only the owner has, or that the base lacks: bool [output rows]."""
         lacking = [self.rows[model.label].rows < 0 for model in self._others(job)]
         if not METHODS[self.recipe.method].needs_base:
             return torch.stack(lacking).all(dim=0) if lacking else None
@@ -132,11 +137,11 @@ class Assembly:
         return torch.stack(lacking).all(dim=0)
 
     def _others(self, job: Job) -> list[OpenModel]:
-        """The sources of a job whose vocabulary is not the output's own."""
+        """The sources of a job other than the owner, whose vocabulary the output has."""
         return [model for source, _ in job.parts if (model := self.sources[source]) is not self.owner]
 
     def operand(self, job: Job, source: str, tensor: Tensor, draws: Draws, tables: Tables | None = None) -> Operand:
-        """One source's term with the recipe's weight and density for the job's layer group."""
+        """Return one source's operand, with the recipe's weight and density for the job's layer group."""
         parameters = self.recipe.of(source)
         weight = value_at(parameters.weight, job.group, 1.0)
         density = value_at(parameters.density, job.group, 1.0)
@@ -144,10 +149,11 @@ class Assembly:
 
 
 def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | None = None) -> Assembly:
-    """Open a recipe's models and lay out the merge.
+    """Open a recipe's models, check them and plan the merge.
 
-    `root`: what relative model paths count from. `download`: allow the hub to be asked.
-    Raises RecipeError with every misfit that the check finds.
+    `root`: relative model paths are resolved against it. `download`: allow downloads from the hub. `out`: where the
+    checkpoint will be written, to check its free disk space.
+    Raises RecipeError listing every error that the check finds, CheckpointError if a model cannot be opened.
     """
     base, sources = open_models(recipe, root, download=download)
     findings = tuple(check_recipe(recipe, base, list(sources.values()), out=out))
@@ -170,7 +176,10 @@ def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | 
 
 
 def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[OpenModel | None, dict[str, OpenModel]]:
-    """The base, if any, and the sources by name, opened lazily."""
+    """Open the base (None if the recipe has none) and the sources by name, lazily.
+
+    Raises CheckpointError naming the model if it cannot be opened.
+    """
     base = None
     if recipe.base is not None:
         with _key_named("base"):
@@ -184,7 +193,7 @@ def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[
 
 @contextmanager
 def _key_named(key: str) -> Iterator[None]:
-    """An error about a model says which of the recipe's it is."""
+    """Prefix errors about a model with its place in the recipe."""
     try:
         yield
     except CheckpointError as error:
@@ -192,21 +201,21 @@ def _key_named(key: str) -> Iterator[None]:
 
 
 def owner_of(recipe: Recipe, base: OpenModel | None, sources: Mapping[str, OpenModel]) -> OpenModel:
-    """The model whose configuration, vocabulary and (for a VLM) eyes the output carries."""
+    """Return the model that gives the output its configuration, vocabulary and (for a VLM) vision tower."""
     if recipe.owner is not None:
         return sources[recipe.owner]
     return base if base is not None else next(iter(sources.values()))
 
 
 def with_recipe(assembly: Assembly, recipe: Recipe) -> Assembly:
-    """The same models under other parameters, or another route, of the same recipe."""
+    """Return the assembly with the same models and a recipe that differs only in parameters or route."""
     if recipe.route == assembly.recipe.route:
         return replace(assembly, recipe=recipe)
     return replace(assembly, recipe=recipe, jobs=tuple(route_jobs(recipe.route, assembly.owner, assembly.sources)))
 
 
 def tower_tensor(model: OpenModel, name: str) -> Tensor:
-    """A tensor of a model's tower by canonical name; a tied head is the embedding table."""
+    """Read a tensor of a model's tower by canonical name; for a tied head, the embedding table."""
     key = model.tower.get(name)
     if key is None and name == OUTPUT_HEAD:
         key = model.tower[EMBEDDING]
@@ -215,9 +224,9 @@ def tower_tensor(model: OpenModel, name: str) -> Tensor:
 
 
 def stacked_kinds(assembly: Assembly) -> list[str] | None:
-    """Full or sliding attention for each layer of a stack or a route, as the layer has it in its source.
+    """Return the attention kind (full or sliding) of each layer of a stack or route, as in the layer's source.
 
-    None where the layers are the owner's own, or all of the only kind that the architecture has.
+    None if the layers are the owner's own, or if the architecture has only one kind.
     """
     recipe = assembly.recipe
     if not (recipe.slices or recipe.route) or layer_kinds(assembly.owner) is None:
@@ -242,7 +251,7 @@ def _match(recipe: Recipe, owner: OpenModel, model: OpenModel) -> RowMatch:
 
 
 def _align(tensor: Tensor, match: RowMatch, fill: Callable[[], Tensor]) -> Tensor:
-    """`tensor`'s rows in the output's order; rows it lacks come from `fill()`, called only if needed."""
+    """`tensor`'s rows in the output's order; missing rows come from `fill()`, called only if needed."""
     if match.identity:
         return tensor
     aligned = tensor[match.rows.clamp(min=0)]

@@ -1,6 +1,6 @@
-"""Build: an assembly becomes an ordinary checkpoint folder, streamed tensor by tensor.
+"""Build: merges an assembly into an ordinary checkpoint folder, streamed tensor by tensor.
 
-Knows assemblies and the writer; nothing of searches and scores.
+Knows assemblies and the writer; no searches or scores.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from evovlm.system.errors import CheckpointError
 from evovlm.system.fork_pool import MemberLost, share_out
 from evovlm.system.version import VERSION
 
-Progress = Callable[[int, int], None]  # bytes written so far, bytes in all
+Progress = Callable[[int, int], None]  # bytes written so far, bytes in total
 # More processes than this only wait for memory bandwidth, and each holds one tensor.
 MOST_MEMBERS = 16
-# What a forked process takes beside its tensor: scratch of a few chunks, and pages of the parent's that it writes to.
+# Bytes that a forked process takes besides its tensor: scratch of a few chunks, and the parent's pages it writes to.
 MEMBER_BYTES = 2**24
 LEAST_SHARED = 2**24  # elements of a merge below which forking takes longer than it saves
-PIECE = 2**18  # elements looked at together
+PIECE = 2**18  # elements checked at a time
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did: where the checkpoint lies and how much was written."""
+    """The result of a build: the checkpoint's folder, its number of tensors and its bytes."""
 
     folder: Path
     tensors: int
     nbytes: int
-    folding: str | None = None  # what folding a route's scales into the weights costs, in a sentence
+    folding: str | None = None  # the error of folding a route's scales into the weights, as a sentence
 
 
 def build_checkpoint(
@@ -56,12 +56,13 @@ def build_checkpoint(
     max_shard_bytes: int = 5 * 10**9,
     threads: int | None = None,
 ) -> BuildReport:
-    """Merge every tensor and write the folder `out`, which appears whole or not at all.
+    """Merge every tensor and write the folder `out`, which appears complete or not at all.
 
-    threads: tensors merged at a time, at most, each in a process of its own; fewer where the bound on memory says so.
-    Peak memory does not grow with the model: it stays under its largest tensor in float32 times (sources + 3) plus
-    a shard.
-    Raises CheckpointError: `out` exists, the disk is full, a merged tensor is not finite.
+    threads: the most tensors to merge at a time, each in its own process; fewer if the memory bound requires it. None:
+    one per CPU core. facts: for the model card; None takes them from the assembly.
+    Peak memory does not grow with the model: it stays below its largest tensor in float32 times (sources + 3), plus
+    one shard.
+    Raises CheckpointError if `out` exists, the disk is full, a merged tensor is not finite, or a process is lost.
     """
     infos = output_tensors(assembly)
     folding = _folding(assembly)
@@ -88,7 +89,7 @@ def build_checkpoint(
 
 
 def output_tensors(assembly: Assembly) -> list[TensorInfo]:
-    """Name, shape and dtype of every tensor of the output, in the owner's order."""
+    """Return name, shape and dtype of every output tensor, those copied from the owner first."""
     checkpoint = assembly.owner.checkpoint
     infos = [
         TensorInfo(key, checkpoint.shape(key), _stored_dtype(checkpoint.dtype(key), assembly.dtype))
@@ -98,7 +99,7 @@ def output_tensors(assembly: Assembly) -> list[TensorInfo]:
 
 
 def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
-    """What the model card tells of a build, beyond the recipe; `evaluation`: what was measured, in Markdown."""
+    """Return what the model card reports beyond the recipe; `evaluation`: measurements, in Markdown."""
     models = {"base": assembly.base} if assembly.base is not None else {}
     models |= dict(assembly.sources)
     return CardFacts(
@@ -111,14 +112,14 @@ def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
 
 
 def _folding(assembly: Assembly) -> str | None:
-    """The cost of folding, measured; None where there are no scales."""
+    """The measured error of folding, as a sentence; None if the route has no scales."""
     if not has_scales(assembly.recipe.route):
         return None
     return fold_error(assembly).in_words(assembly.recipe.dtype)
 
 
 def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int) -> None:
-    """Merge and write in a few processes; the largest tensors first, so that none is left for the end."""
+    """Merge and write in a few processes, the largest tensors first so that none is left for the end."""
     copied = {key: writer.info(key) for key in assembly.copied}
     work: list[Job | str] = [*sorted(assembly.jobs, key=lambda job: -_count(job.shape)), *copied]
 
@@ -139,19 +140,19 @@ def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callab
         account(info.nbytes)
 
     inner = torch.get_num_threads()
-    torch.set_num_threads(1)  # a forked process has none of its parent's threads
+    torch.set_num_threads(1)  # a forked process does not get its parent's threads
     try:
         share_out(range(len(work)), do, done, members)
     except MemberLost as lost:
         raise CheckpointError(
-            f"{writer.out}: {lost}, most likely for want of memory; merge with --threads 1 or close other programs"
+            f"{writer.out}: {lost}, most likely out of memory; merge with --threads 1 or close other programs"
         ) from lost
     finally:
         torch.set_num_threads(inner)
 
 
 def _members(assembly: Assembly, wanted: int | None, shard: int) -> int:
-    """How many processes merge: as many as were asked for or as there are cores, and the bound on memory allows."""
+    """How many processes to use: as many as requested (or CPU cores), within the memory bound."""
     counts = [_count(job.shape) for job in assembly.jobs]
     if sum(counts) < LEAST_SHARED:
         return 1
@@ -163,7 +164,7 @@ def _members(assembly: Assembly, wanted: int | None, shard: int) -> int:
 
 
 def _in_flight(assembly: Assembly, job: Job) -> int:
-    """Bytes that the merge of one tensor holds: its result, a mask a source, and rows matched by token."""
+    """Bytes held while one tensor is merged: its result, one mask per source, and rows matched by token."""
     each = assembly.dtype.itemsize + len(job.parts) + (4 if job.factor != 1.0 else 0)
     if job.name in VOCABULARY_TENSORS:
         each += sum(4 for match in assembly.rows.values() if not match.identity)
@@ -171,19 +172,19 @@ def _in_flight(assembly: Assembly, job: Job) -> int:
 
 
 def _refuse_non_finite(tensor: Tensor, job: Job) -> None:
-    # A sum is finite where all are (and overflows only where the weights are useless anyway). In pieces, for torch
-    # widens the whole of what it sums.
+    # A sum is finite if all elements are (it overflows only if the weights are useless anyway). Summed in pieces
+    # because torch converts its whole input to the wider dtype first.
     flat = tensor.reshape(-1)
     pieces = (flat[start : start + PIECE] for start in range(0, flat.numel(), PIECE))
     if not all(bool(torch.isfinite(piece.sum(dtype=torch.float32))) for piece in pieces):
         raise CheckpointError(
-            f"{job.key}: the merge gives values that are not finite; lower the weights of group {job.group!r}"
-            " or check that no source holds NaN"
+            f"{job.key}: the merged values are not finite; lower the weights of group {job.group!r}"
+            " or check the sources for NaN"
         )
 
 
 def _adapt_configs(assembly: Assembly, folder: Path) -> None:
-    """Make config.json speak of the merged weights: dtype, and the layer count of a stacked model."""
+    """Make config.json match the merged weights: dtype, layer count, and attention kinds of a stacked model."""
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     text = config.get("text_config", config)
@@ -197,13 +198,13 @@ def _adapt_configs(assembly: Assembly, folder: Path) -> None:
     if kinds is not None:
         text["layer_types"] = kinds
         if "max_window_layers" in text:
-            text["max_window_layers"] = assembly.layers  # older readers know no `layer_types`
+            text["max_window_layers"] = assembly.layers  # older readers do not know `layer_types`
     text["num_hidden_layers"] = assembly.layers
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _stored_dtype(stored: torch.dtype, wanted: torch.dtype) -> torch.dtype:
-    """Floating tensors follow the recipe, integer buffers stay what they are."""
+    """Floating-point tensors get the recipe's dtype; integer buffers keep theirs."""
     return wanted if stored.is_floating_point else stored
 
 

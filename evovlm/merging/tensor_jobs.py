@@ -1,4 +1,4 @@
-"""Jobs: the tensors that a merge is to make, and which tensors of which sources go into each.
+"""Jobs: the tensors that a merge produces, and the source tensors that go into each.
 
 Knows recipes and open models' names and shapes; reads no tensors.
 """
@@ -18,7 +18,7 @@ from evovlm.recipe.schema import WHOLE, Recipe
 
 @dataclass(frozen=True)
 class Job:
-    """One tensor of the output's tower: its canonical name, its key in the file, and where it comes from."""
+    """One tensor of the output's tower: its canonical name, key in the file, layer group, shape and inputs."""
 
     name: str
     key: str
@@ -29,14 +29,17 @@ class Job:
 
 
 def jobs_of(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> tuple[Job, ...]:
-    """All tensors of the output's tower: of a route, of slices, or of every source in every tensor."""
+    """Return the jobs for all tensors of the output's tower: of a route, of slices, or of a tensor-wise merge."""
     if recipe.route:
         return tuple(route_jobs(recipe.route, owner, sources))
     return tuple(_stacked(recipe, owner, sources) if recipe.slices else _parallel(recipe, owner, sources))
 
 
 def route_jobs(route: Route, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
-    """A route as a plain stack of layers, its scales folded into the weights; everything else the owner's."""
+    """Yield the jobs that turn a route into a plain stack of layers, with its scales folded into the weights.
+
+    Everything outside the layers comes from the owner.
+    """
     whole = next(name for name, model in sources.items() if model is owner)
     products = cumulative_scales(route)
 
@@ -56,7 +59,7 @@ def route_jobs(route: Route, owner: OpenModel, sources: Mapping[str, OpenModel])
 
 
 def _parallel(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
-    """Every source has its say in every tensor of the owner's tower."""
+    """Every source contributes to every tensor of the owner's tower."""
     group_of = _group_of(recipe, list(owner.tower))
     for name, key in owner.tower.items():
         parts = tuple((source, name) for source in sources)
@@ -64,9 +67,9 @@ def _parallel(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]
 
 
 def _stacked(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Job]:
-    """passthrough: layers of the sources one above the other, on the first slice's embeddings, below the last's head.
+    """passthrough: stack the sources' layers, with the first slice's embeddings and the last slice's norm and head.
 
-    As mergekit has it; the final norm belongs to the head. Vocabulary rows are the owner's in number and order.
+    The same convention as mergekit. Number and order of vocabulary rows are the owner's.
     """
     first, last = recipe.slices[0].source, recipe.slices[-1].source
     outside = [name for name in owner.tower if layer_of(name) is None]
@@ -88,5 +91,5 @@ def _group_of(recipe: Recipe, names: Sequence[str]) -> GroupOf:
 
 
 def count_layers(names: Iterator[str] | Sequence[str]) -> int:
-    """How many layers canonical tensor names speak of."""
+    """Return the number of layers that occur in canonical tensor names."""
     return 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)

@@ -196,7 +196,7 @@ def test_what_a_model_holds_once_must_be_the_same_in_all_sources(
         text |= config
     (folder / "config.json").write_text(json.dumps(text), encoding="utf-8")
     route = [STEPS[1], {"source": "other", "layer": 0}]
-    with pytest.raises(RecipeError, match=rf"route.1: step 1: {told}.*holds it once"):
+    with pytest.raises(RecipeError, match=rf"route.1: step 1: {told}.*one value for all its layers"):
         assemble(recipe(paper | {"other": folder}, "ja", "other", route=route), Path())
 
 
@@ -208,7 +208,7 @@ def test_layers_of_another_width_or_head_count_are_refused_with_the_steps_number
     heads = save_llm(tmp_path / "heads", num_key_value_heads=base["num_attention_heads"])
     route = [STEPS[1], STEPS[1], {"source": "other", "layer": 0}]
     for folder, told in ((wide, "hidden_size"), (heads, "num_key_value_heads")):
-        with pytest.raises(RecipeError, match=rf"route.2: step 2: {told} is .* do not fit one stream"):
+        with pytest.raises(RecipeError, match=rf"route.2: step 2: {told} is .* cannot share a residual stream"):
             assemble(recipe(paper | {"other": folder}, "ja", "other", route=route), Path())
 
 

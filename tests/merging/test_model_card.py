@@ -80,8 +80,8 @@ def test_a_language_model_is_loaded_as_one():
 
 
 def test_inherited_limits_are_told():
-    text = card(warnings=("ja.rope_theta: 10000 differs from 1000000, the owner's is kept",))
-    for word in ("Faults are inherited", "No alignment", "Narrow evaluation", "rope_theta: 10000 differs"):
+    text = card(warnings=("ja.rope_theta: 10000 differs from 1000000, the owner's value is used",))
+    for word in ("Inherited faults", "No alignment", "Narrow evaluation", "rope_theta: 10000 differs"):
         assert word in text
 
 

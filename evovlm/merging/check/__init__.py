@@ -1,7 +1,7 @@
-"""The check: what of a recipe fits its models and what does not, before any work.
+"""The check: whether a recipe fits its models, before any work is done.
 
-Knows recipes and opened models (headers and configurations: no tensor is read); merges nothing. Every misfit is
-gathered, so that one run tells them all.
+Knows recipes and opened models (headers and configurations only: no tensor is read); merges nothing. It collects all
+problems, so that one run reports every one of them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ORDER = {"error": 0, "warning": 1, "note": 2}
 def check_recipe(
     recipe: Recipe, base: OpenModel | None, sources: Sequence[OpenModel], *, out: Path | None = None
 ) -> list[Finding]:
-    """Everything that can be said of a merge from headers and configurations; errors first.
+    """Check a merge from headers and configurations; returns the findings, errors first.
 
-    `sources`: in the recipe's order, labelled with their names there. `out`: where the checkpoint is to lie, for its
-    disk; None leaves the disk out. Raises nothing: an error is a finding.
+    `sources`: in the recipe's order, labelled with their names in the recipe. `out`: where the checkpoint will be
+    written, to check its free disk space; None skips that check. Problems are returned as findings, never raised.
     """
     by_name = {model.label: model for model in sources}
     owner = by_name[recipe.owner] if recipe.owner is not None else base or sources[0]
@@ -46,7 +46,7 @@ def check_recipe(
         findings += check_licence(model)
         if model is not owner:
             findings += check_tower(model, owner, stacked=stacked)
-            if not routed:  # a route's own check has refused whatever may not differ
+            if not routed:  # check_route has already reported values that may not differ
                 findings += check_configuration(model, owner, stacked=stacked)
             findings += check_vocabulary(model, owner, recipe.vocab)
     findings += check_memory(owner, len(sources))

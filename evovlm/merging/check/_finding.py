@@ -1,4 +1,4 @@
-"""A finding: one thing that the check has to say about a recipe and its models.
+"""A finding: one result of checking a recipe against its models.
 
 Knows nothing else.
 """
@@ -11,14 +11,14 @@ Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """`error`: the merge cannot be made; `warning`: it can, and this may harm it; `note`: worth knowing."""
+    """`error`: the merge is impossible; `warning`: it is possible but may suffer; `note`: information."""
 
     level: Level
-    key: str  # the place in the recipe, or model and quantity: `sources.ja.rope_theta`
+    key: str  # the place in the recipe, or model and setting: `sources.ja.rope_theta`
     text: str
 
 
 def model_key(label: str, quantity: str = "") -> str:
-    """How findings name a model's quantity: `base.rope_theta`, `sources.ja.rope_theta`."""
+    """Return the key of a model's setting in findings: `base.rope_theta`, `sources.ja.rope_theta`."""
     place = label if label == "base" else f"sources.{label}"
     return f"{place}.{quantity}" if quantity else place

@@ -1,6 +1,6 @@
 """A model's licence, read from the front matter of its README.
 
-Knows one file; judges no compatibility.
+Knows one file; does not judge whether licences are compatible.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from evovlm.models.open_model import OpenModel
 
 
 def licence_of(folder: Path) -> str | None:
-    """The licence that a model folder's README.md declares in its front matter (hub convention), or None."""
+    """Return the licence declared in the front matter of a model folder's README.md (hub convention), or None."""
     try:
         lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
         if not lines or lines[0].strip() != "---":
@@ -26,7 +26,7 @@ def licence_of(folder: Path) -> str | None:
     if not isinstance(front, dict):
         return None
     licence = front.get("license")
-    if licence == "other":  # the hub's word for "see license_name"
+    if licence == "other":  # on the hub this means "see license_name"
         licence = front.get("license_name") or licence
     if isinstance(licence, list):
         return ", ".join(str(one) for one in licence) or None
@@ -34,7 +34,7 @@ def licence_of(folder: Path) -> str | None:
 
 
 def check_licence(model: OpenModel) -> Iterator[Finding]:
-    """The licence as found; the merge inherits the terms of all."""
+    """Report the licence found; the merge inherits the terms of all models."""
     licence = licence_of(model.folder)
-    text = licence or "none found in README.md; look it up before you share the merge"
+    text = licence or "not found in README.md; look it up before you share the merge"
     yield Finding("note", model_key(model.label, "licence"), text)

@@ -1,4 +1,4 @@
-"""What a merge takes of the machine: bytes on the disk and in memory.
+"""Disk space and memory that a merge needs, against what is available.
 
 Knows sizes; allocates nothing.
 """
@@ -22,30 +22,30 @@ BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 def check_memory(owner: OpenModel, sources: int) -> list[Finding]:
-    """The most anonymous memory that a merge holds: its largest tensor in float32, times sources + 3."""
+    """Compare a merge's peak anonymous memory (its largest tensor in float32, times sources + 3) with what is free."""
     checkpoint = owner.checkpoint
     largest = max((prod(checkpoint.shape(key)) for key in owner.tower.values()), default=0)
     needed = largest * 4 * (sources + 3)
     available = psutil.virtual_memory().available
-    text = f"the merge takes at most {in_words(needed)}; {in_words(available)} are available"
+    text = f"the merge needs at most {in_words(needed)}; {in_words(available)} are available"
     return [Finding("warning" if needed > available else "note", "memory", text)]
 
 
 def check_disk(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel], out: Path) -> list[Finding]:
-    """The checkpoint's size against what is free where it is to lie."""
+    """Compare the checkpoint's size with the free space on the disk of `out`."""
     needed = output_bytes(recipe, owner, sources)
     folder = out.absolute().parent
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    text = f"the checkpoint takes {in_words(needed)}; {in_words(free)} are free at {folder}"
+    text = f"the checkpoint needs {in_words(needed)}; {in_words(free)} are free at {folder}"
     if free < needed:
-        return [Finding("error", "disk", text + "; make room or choose another disk")]
+        return [Finding("error", "disk", text + "; free some space or choose another disk")]
     return [Finding("note", "disk", text)]
 
 
 def output_bytes(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> int:
-    """Bytes of the output's weights: the owner's tensors, or its stack of the slices' layers, in the recipe's dtype."""
+    """Return the bytes of the output's weights in the recipe's dtype, with the layers of the route or slices if any."""
     wide = BYTES[recipe.dtype]
     checkpoint = owner.checkpoint
     keys = checkpoint.keys()
@@ -73,7 +73,7 @@ def output_bytes(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenMod
 
 
 def in_words(count: int) -> str:
-    """A number of bytes as a person says it: 14.5 GB, in powers of ten as disks are sold."""
+    """Format a number of bytes for people: `14.5 GB`, with decimal units as on disk labels."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:

@@ -1,6 +1,6 @@
-"""The recipe's own statements against its models: method, owner, groups, slices, revisions.
+"""Checks the recipe's settings against its models: method, owner, groups, slices, revisions.
 
-Knows layer counts and names; looks at no shapes.
+Knows layer counts and names; does not look at shapes.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from evovlm.system.errors import RecipeError
 def check_structure(
     recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel], base: OpenModel | None
 ) -> list[Finding]:
-    """Findings on what the recipe asks for, given which models there are and how many layers they have."""
+    """Check method, owner, slices, groups and revisions, given the opened models and their layer counts."""
     findings = [*_method(recipe, base), *_owner(recipe, owner), *_slices(recipe, sources), *_groups(recipe, owner)]
     named = {"base": recipe.base, **{f"sources.{source.name}": source for source in recipe.sources}}
     for key, model in named.items():
         opened = base if key == "base" else sources.get(key.removeprefix("sources."))
         if model is not None and model.revision and opened is not None and "snapshots" not in opened.folder.parts:
-            text = f"{opened.folder} is a plain folder: revision {model.revision!r} cannot be verified and is ignored"
+            text = f"{opened.folder} is a local folder: revision {model.revision!r} cannot be verified and is ignored"
             findings.append(Finding("note", f"{key}.revision", text))
     return findings
 
 
 def count_layers(names: Iterable[str]) -> int:
-    """How many layers canonical tensor names speak of."""
+    """Return the number of layers that occur in canonical tensor names."""
     return 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
 
 
@@ -40,9 +40,9 @@ def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
     if method is None:
         yield Finding("error", "method", f"unknown method {recipe.method!r}; choose from {sorted(METHODS)}")
     elif method.needs_base and base is None:
-        yield Finding("error", "base", f"{recipe.method} merges differences from a common ancestor; name it as `base`")
+        yield Finding("error", "base", f"{recipe.method} merges differences from a common base model; set `base`")
     if method is not None and recipe.method != "passthrough" and not method.takes(count):
-        text = f"{recipe.method} takes {method.sources_in_words}, not {count}; change them, or use `linear`"
+        text = f"{recipe.method} takes {method.sources_in_words}, not {count}; change `sources`, or use `linear`"
         yield Finding("error", "sources", text)
     routed = recipe.route or (recipe.search is not None and recipe.search.route is not None)
     if recipe.method == "passthrough" and not recipe.slices and not routed and count != 1:
@@ -57,10 +57,12 @@ def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
 
 def _owner(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     if recipe.kind == "vlm" and owner.layout.kind != "vlm":
-        text = f"{owner.label} has no eyes (layout {owner.layout.name}); name the vision-language model as `owner`"
+        text = f"{owner.label} has no vision tower (layout {owner.layout.name}); set `owner` to a vision-language model"
         yield Finding("error", "owner", text)
     if recipe.kind == "llm" and owner.layout.kind == "vlm":
-        text = f"{owner.label} is a vision-language model, and its eyes are kept; set `kind: vlm`, or another owner"
+        text = (
+            f"{owner.label} is a vision-language model, whose vision tower is kept; set `kind: vlm`, or another owner"
+        )
         yield Finding("error", "kind", text)
 
 
@@ -68,7 +70,7 @@ def _slices(recipe: Recipe, sources: Mapping[str, OpenModel]) -> Iterator[Findin
     for index, part in enumerate(recipe.slices):
         layers = count_layers(sources[part.source].tower)
         if part.layers[1] > layers:
-            text = f"layers {list(part.layers)} of {part.source}, which has {layers}; give a stop of at most {layers}"
+            text = f"layers {list(part.layers)} of {part.source}, which has {layers}; end at {layers} or below"
             yield Finding("error", f"slices.{index}", text)
 
 
@@ -88,8 +90,8 @@ def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
         for quantity, given in (("weight", parameters.weight), ("density", parameters.density)):
             strangers = [name for name in given if name not in groups] if isinstance(given, dict) else []
             if strangers:
-                text = f"no layer group is called {strangers}; choose from {groups}, or set `groups`"
+                text = f"unknown layer groups {strangers}; choose from {groups}, or set `groups`"
                 yield Finding("error", f"parameters.{source}.{quantity}", text)
     for name in () if recipe.method == "passthrough" else recipe.source_names:
         if name not in recipe.parameters and recipe.search is None and METHODS.get(recipe.method) is not None:
-            yield Finding("note", model_key(name), "the recipe gives no parameters: weight 1, density 1")
+            yield Finding("note", model_key(name), "no parameters in the recipe: weight 1 and density 1 are used")

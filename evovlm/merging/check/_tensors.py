@@ -1,6 +1,6 @@
-"""Tower tensors of a model against the owner's: presence, shapes, dtypes, tied heads.
+"""Checks a model's tower tensors against the owner's: presence, shapes, dtypes, tied heads.
 
-Knows headers; reads no tensor.
+Knows headers; reads no tensors.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from evovlm.recipe.layer_groups import layer_of
 
 
 def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterator[Finding]:
-    """Tensors that a model lacks, has too much or in another shape. Vocabulary rows are the vocabulary's matter.
+    """Report missing tensors, extra tensors and tensors of another shape.
 
-    `stacked`: layers are stacked by `slices`, so that layer counts may differ.
+    The number of vocabulary rows is left to `check_vocabulary`. `stacked`: layers are stacked by slices or a route,
+    so layer counts may differ.
     """
     here, there = dict(model.tower), dict(owner.tower)
     if stacked:
@@ -35,7 +36,7 @@ def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterato
     extra = [name for name in here if name not in there and name != OUTPUT_HEAD]
     if extra:
         text = (
-            f"has {len(extra)} tensors that {owner.label}'s language tower lacks: {name_some(extra)}; they are left out"
+            f"has {len(extra)} tensors that {owner.label}'s language tower lacks: {name_some(extra)}; they are ignored"
         )
         yield Finding("warning", model_key(model.label, "tower"), text)
     differing = [
@@ -53,16 +54,19 @@ def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterato
 
 
 def check_head(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
-    """Whether output heads are tied to the embedding table, and what that means for the merge."""
+    """Report whether output heads are tied to the embedding table, and what that means for the merge."""
     key = model_key(model.label, "tie_word_embeddings")
     says = bool(model.config.get("tie_word_embeddings", model.text_config.get("tie_word_embeddings", False)))
     tied = OUTPUT_HEAD not in model.tower
     if says and not tied:
-        text = "the configuration ties the head to the embeddings, yet the file has a head of its own"
-        rest = "; loaders will ignore the merged head" if model is owner else "; its own is merged"
+        text = "the configuration ties the head to the embeddings, but the file has its own lm_head"
+        rest = "; loaders will ignore the merged head" if model is owner else "; that lm_head is merged"
         yield Finding("warning", key, text + rest)
     if tied and not says:
-        text = "the file has no lm_head and the configuration does not tie it to the embeddings; the table stands in"
+        text = (
+            "the file has no lm_head and the configuration does not tie it to the embeddings; the embedding table is"
+            " used in its place"
+        )
         yield Finding("error" if model is owner else "warning", key, text)
     if model is owner:
         return
@@ -72,18 +76,19 @@ def check_head(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
         yield Finding("warning", key, text)
     if tied and not owner_tied:
         text = (
-            f"{model.label}'s head is tied to its embeddings and {owner.label}'s is not: its table stands in for both"
+            f"{model.label}'s head is tied to its embeddings and {owner.label}'s is not: its embedding table is used"
+            " for both"
         )
         yield Finding("warning", key, text)
 
 
 def check_stored(model: OpenModel, dtype: str) -> Iterator[Finding]:
-    """Dtypes that cannot be merged, or that the output does not keep."""
+    """Report dtypes that cannot be merged, and those that the output does not keep. `dtype`: the output's."""
     stored = Counter(model.checkpoint.dtype(key) for key in model.tower.values())
     whole = [found for found in stored if not found.is_floating_point or found.itemsize < 2]
     if whole or "quantization_config" in model.config:
         names = ", ".join(str(found).removeprefix("torch.") for found in whole) or "see quantization_config"
-        text = f"quantised weights ({names}) cannot be merged; take the unquantised checkpoint"
+        text = f"quantised weights ({names}) cannot be merged; use the unquantised checkpoint"
         yield Finding("error", model_key(model.label, "dtype"), text)
         return
     others = sorted(str(found).removeprefix("torch.") for found in stored)
@@ -93,6 +98,6 @@ def check_stored(model: OpenModel, dtype: str) -> Iterator[Finding]:
 
 
 def _shape(model: OpenModel, name: str) -> tuple[int, ...]:
-    """A tensor's shape without the vocabulary's rows, which need not be equal."""
+    """A tensor's shape, without the number of vocabulary rows, which may differ."""
     shape = model.checkpoint.shape(model.tower[name])
     return shape[1:] if name in VOCABULARY_TENSORS else shape

@@ -1,6 +1,6 @@
-"""A model's vocabulary against the owner's, under the recipe's policy.
+"""Checks a model's vocabulary against the owner's, under the recipe's policy.
 
-Knows token tables and row counts; the policies themselves are `evovlm.models.vocabulary`'s.
+Knows token tables and row counts; the policies themselves are in `evovlm.models.vocabulary`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from evovlm.system.errors import RecipeError
 
 
 def check_vocabulary(model: OpenModel, owner: OpenModel, policy: Vocab) -> Iterator[Finding]:
-    """Refusals, dropped and missing tokens, and matching by position where there is nothing better."""
+    """Report vocabularies that cannot be matched, dropped and missing tokens, and matching by position."""
     key = model_key(model.label, "vocab")
     if EMBEDDING not in model.tower or EMBEDDING not in owner.tower:
         return
@@ -35,14 +35,21 @@ def check_vocabulary(model: OpenModel, owner: OpenModel, policy: Vocab) -> Itera
         if policy == "position":
             yield Finding("note", key, f"{counts}, as the recipe asks")
         else:
-            yield Finding("warning", key, f"{counts}, for want of tokenizer files; make sure that row i means row i")
+            yield Finding(
+                "warning",
+                key,
+                f"{counts} because tokenizer files are missing; make sure that row i is the same token in both",
+            )
         return
     if match.extra:
-        text = f"{len(match.extra)} of its tokens are dropped, for {owner.label} lacks them: {name_some(match.extra)}"
+        text = (
+            f"{len(match.extra)} of its tokens are dropped because {owner.label} lacks them: {name_some(match.extra)}"
+        )
         yield Finding("warning" if policy == "shared" else "note", key, text)
     if match.missing:
         text = (
-            f"lacks {len(match.missing)} of {owner.label}'s tokens, whose rows stay its own: {name_some(match.missing)}"
+            f"lacks {len(match.missing)} of {owner.label}'s tokens; the owner's rows are used for them:"
+            f" {name_some(match.missing)}"
         )
         yield Finding("warning" if policy == "shared" else "note", key, text)
     if not match.identity:

@@ -1,7 +1,7 @@
-"""Configurations of a model against the owner's, where they change what the weights compute.
+"""Checks a model's configuration against the owner's, where differences change what the weights compute.
 
-Knows config.json and its architecture's defaults (transformers' own; hub files leave many values out). Never runs
-code that a repository brings.
+Knows config.json and the defaults of its architecture (from transformers; hub files omit many values). Never runs
+code from a model repository.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from typing import Any
 from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.open_model import OpenModel
 
-# Another value makes the same numbers mean something else: tensors of equal shape would be cut into other heads.
+# Errors: with another value the same numbers mean something else (tensors of equal shape would be split into
+# different heads).
 SHAPING = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size")
-# Another value changes the function gradually: told, and the owner's is kept.
+# Warnings: another value changes the function only gradually, and the owner's value is used.
 BENDING = ("rope_theta", "rope_type", "rope_scaling", "sliding_window", "rms_norm_eps", "hidden_act", "model_type")
-# Says where a file comes from and how its weights are stored, not what they compute.
+# Where a file comes from and how its weights are stored, not what they compute.
 PROVENANCE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = False) -> Iterator[Finding]:
-    """Head counts and sizes (errors), rope_theta, sliding window and the like (warnings), special tokens."""
+    """Report differing head counts and sizes (errors), rope_theta, sliding window etc. (warnings) and special tokens.
+
+    `stacked`: layers are stacked by slices or a route, so layer counts may differ.
+    """
     if _same(model, owner):
         mine = theirs = {}
     else:
@@ -33,36 +37,34 @@ def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = F
             yield Finding("error", model_key(model.label, name), text)
     for name in BENDING:
         if mine.get(name) != theirs.get(name):
-            text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's is kept"
+            text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's value is used"
             yield Finding("warning", model_key(model.label, name), text)
     name = "max_position_embeddings"
     if mine.get(name) != theirs.get(name):
-        text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's is kept"
+        text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's value is used"
         yield Finding("note", model_key(model.label, name), text)
     for name in TOKENS:
         a, b = _token(model, mine.get(name)), _token(owner, theirs.get(name))
         if a != b:
-            # A different end is heard (answers that never stop); a different padding is not.
+            # A different end token shows in the answers (they may never stop); a different padding token does not.
             level: Any = "warning" if name == "eos_token_id" else "note"
             yield Finding(
-                level, model_key(model.label, name), f"{a} in {model.label}, {b} in {owner.label}, which is kept"
+                level, model_key(model.label, name), f"{a} in {model.label}, {b} in {owner.label}, which is used"
             )
     if model.layout.kind == "vlm":
-        text = f"only its language tower takes part; vision and projector come from {owner.label}"
+        text = f"only its language tower is merged; vision tower and projector come from {owner.label}"
         yield Finding("note", model_key(model.label), text)
 
 
 def check_own_configuration(model: OpenModel) -> Iterator[Finding]:
-    """What of a single configuration the user should hear."""
+    """Report what the user should know about a single model's configuration."""
     if "auto_map" in model.config or "auto_map" in model.text_config:
-        text = (
-            "config.json asks for code from its repository (auto_map); it is never run, and only the tensors are read"
-        )
+        text = "config.json refers to code in its repository (auto_map); it is never run, only the tensors are read"
         yield Finding("warning", model_key(model.label, "auto_map"), text)
 
 
 def _same(model: OpenModel, owner: OpenModel) -> bool:
-    """Whether two models say the same in their files: then no default need be looked up, which takes transformers."""
+    """Whether both files say the same: then no defaults are needed, and transformers need not be imported."""
     mine, theirs = (
         {key: value for key, value in one.text_config.items() if key not in PROVENANCE} for one in (model, owner)
     )
@@ -70,7 +72,7 @@ def _same(model: OpenModel, owner: OpenModel) -> bool:
 
 
 def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
-    """A language model's configuration with its architecture's defaults and rope settings under one name each."""
+    """Return a language model's configuration with its architecture's defaults and uniformly named rope settings."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
@@ -83,7 +85,7 @@ def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
                 **{key: value for key, value in given.items() if key != "model_type"}
             ).to_dict()
         except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError):
-            config = given  # a configuration that its own class refuses is compared as it stands
+            config = given  # a configuration that its own class rejects is compared without defaults
     config = {**config, "model_type": kind}
     rope = config.get("rope_parameters") or {}
     config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta"))
@@ -101,13 +103,13 @@ def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
 
 
 def layer_kinds(model: OpenModel) -> list[str] | None:
-    """Full or sliding attention, layer by layer; None for an architecture that has one kind alone."""
+    """Return full or sliding attention for each layer; None if the architecture has only one kind."""
     kinds: list[str] | None = complete_config(model.text_config).get("layer_types")
     return kinds
 
 
 def _token(model: OpenModel, row: Any) -> str:
-    """A special token by its text, so that the same token under another id is the same."""
+    """A special token as text, so that the same token under another id counts as equal."""
     if row is None:
         return "none"
     rows = row if isinstance(row, list) else [row]

@@ -1,4 +1,4 @@
-"""A route against its models: layers that exist, and nothing that a configuration holds once for all layers.
+"""Checks a route against its models: the layers exist, and settings that a model has only once do not differ.
 
 Knows layer counts, tensor shapes and configurations. Every finding names the step.
 """
@@ -13,22 +13,22 @@ from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe
 
-# In words, where the name alone does not say why it cannot differ within one model.
-HELD_ONCE = "a model holds it once for all its layers"
+# The reason given for settings whose name alone does not explain why they cannot differ within one model.
+HELD_ONCE = "a model has one value for all its layers"
 
 
 def check_route(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel]) -> Iterator[Finding]:
-    """Findings on a recipe's route, or on the pool that routes are to be searched in."""
+    """Check a recipe's route, or the layers among which routes are to be searched; yields findings."""
     space = recipe.search.route if recipe.search is not None else None
     if not recipe.route and space is None:
         return
     if recipe.slices:
-        yield Finding("error", "slices", "a route says which layers come in which order; remove `slices`")
+        yield Finding("error", "slices", "a route already gives the layers and their order; remove `slices`")
     if recipe.method != "passthrough":
-        text = f"a route takes layers as they are, and {recipe.method} merges them; set `method: passthrough`"
+        text = f"a route uses unmerged layers, but {recipe.method} merges them; set `method: passthrough`"
         yield Finding("error", "route", text + ", or put the search in data-flow space under `then`")
     if owner.label not in sources:
-        text = f"embeddings, final norm and head must come from a source; name one of {list(sources)}"
+        text = f"embeddings, final norm and head must come from a source; choose from {list(sources)}"
         yield Finding("error", "owner", text)
     depths = {name: depth_of(model) for name, model in sources.items()}
     for index, step in enumerate(recipe.route):
@@ -48,7 +48,7 @@ def check_route(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenMode
 
 
 def depth_of(model: OpenModel) -> int:
-    """How many layers a model's language tower has."""
+    """Return the number of layers in a model's language tower."""
     return 1 + max((layer for name in model.tower if (layer := layer_of(name)) is not None), default=-1)
 
 
@@ -62,13 +62,13 @@ def _prefix(source: str, layers: int, depths: Mapping[str, int]) -> Iterator[Fin
 
 
 def _misfits(model: OpenModel, owner: OpenModel) -> Iterator[str]:
-    """Why a model's layers cannot stand in one model with the owner's."""
+    """Reasons why a model's layers cannot be combined with the owner's in one model."""
     mine, theirs = complete_config(model.text_config), complete_config(owner.text_config)
     for name in SHAPING:
         if mine.get(name) != theirs.get(name):
             yield (
                 f"{name} is {mine.get(name)} in {model.label} and {theirs.get(name)} in {owner.label}:"
-                " their layers do not fit one stream; choose another source"
+                " their layers cannot share a residual stream; choose another source"
             )
     for name in BENDING:
         if mine.get(name) != theirs.get(name):

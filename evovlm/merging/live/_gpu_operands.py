@@ -1,7 +1,7 @@
-"""What a GPU merge reads: of each tensor the base's and the sources' elements, as the fused pass takes them.
+"""The inputs of a GPU merge: for each tensor, the elements of base and sources in the form the fused kernels read.
 
-Knows assemblies and placements; no methods, weights or launches. Sources come rounded to the base's dtype, as the merge
-is defined, or as task vectors in 8 bits, whose error is added up.
+Knows assemblies and placements; no methods, weights or launches. Sources are rounded to the base's dtype, as the merge
+is defined, or kept as 8-bit task vectors, whose quantisation error is summed up.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from evovlm.methods.kernels.eight_bit import Packed, pack, unpack
 from evovlm.methods.kernels.layout import SHARED, Operands
 
 BASE = "base"
-_SCALES = "scales"  # of a source: no label can look like this pair
+_SCALES = "scales"  # of a source; no model label can look like `scales of NAME`
 Name = tuple[str, str]
 
 
 class DeviceSources:
-    """Reads operands into device memory, or into memory that is streamed from; told `placement` by model label."""
+    """Reads operands into device memory, or into host memory to stream from, as `placement` says by model label."""
 
     def __init__(self, assembly: Assembly, device: torch.device, placement: Placement, *, eight_bit: bool) -> None:
         self._assembly = assembly
@@ -39,11 +39,11 @@ class DeviceSources:
 
     @property
     def errors(self) -> dict[str, float]:
-        """What 8 bits lose of each source's task vector, |lost| / |delta|; empty where sources are kept whole."""
+        """Relative 8-bit quantisation error of each source's task vector, |lost| / |delta|; empty if not quantised."""
         return {source: math.sqrt(lost / size) if size else 0.0 for source, (lost, size) in self._lost.items()}
 
     def serve_without_base(self) -> bool:
-        """Whether what is kept here are also the sources of a method without a base: as they are in their files."""
+        """Whether the kept tensors also serve methods without a base, which need sources exactly as in their files."""
         if self.eight_bit:
             return False
         if not self.needs_base:
@@ -56,7 +56,7 @@ class DeviceSources:
         )
 
     def wanted(self, job: Job) -> list[Wanted]:
-        """What a tensor's merge reads."""
+        """List the tensors that the merge of a job reads."""
         count = math.prod(job.shape)
         dtype = self._dtype(job)
         found = []
@@ -68,7 +68,7 @@ class DeviceSources:
                 read = partial(self._source, job, source, name, dtype)
                 found.append(Wanted(key, count, dtype, self._places[source], read))
                 continue
-            # What is made cannot be mapped.
+            # Computed tensors cannot be memory-mapped.
             place: Place = "host" if self._places[source] == "disk" else self._places[source]
             found.append(Wanted(key, count, torch.int8, place, partial(self._values, job, source, name)))
             blocks = -(-count // SHARED)
@@ -77,7 +77,10 @@ class DeviceSources:
         return found
 
     def operands(self, job: Job, tensors: dict[Name, Tensor], out: Tensor, *, base: bool) -> Operands:
-        """A tensor's operands, once its part is in device memory. out: the live parameter's elements. base: with it."""
+        """Return a job's operands, once its part is in device memory.
+
+        tensors: flat, by name. out: the live parameter. base: whether to include the base.
+        """
         assert out.is_contiguous(), f"{job.name}: a live parameter that is not contiguous cannot be filled in place"
         sources = [source for source, _ in job.parts]
         return Operands(
@@ -88,7 +91,7 @@ class DeviceSources:
         )
 
     def _dtype(self, job: Job) -> torch.dtype:
-        """The base's; without a base the sources' own, or float32, which holds each of them exactly."""
+        """The base's dtype; without a base the sources' own if equal, else float32, which holds all exactly."""
         base = self._assembly.base_tensor(job) if self.needs_base else None
         if base is not None:
             return base.dtype
@@ -118,7 +121,7 @@ class DeviceSources:
 
 
 def task_vector(operands: Operands, source: int) -> Tensor:
-    """One source's task vector as the fused pass sees it: float32, flat, on the device."""
+    """Return one source's task vector as the fused pass sees it: float32, flat, on the device."""
     values = operands.sources[source]
     if operands.scales:
         return unpack(values, operands.scales[source])

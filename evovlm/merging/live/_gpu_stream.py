@@ -1,7 +1,7 @@
-"""Sources for a GPU merge, part by part: kept in device memory, or streamed there behind the merging of earlier parts.
+"""Sources for a GPU merge, part by part: kept in device memory, or streamed there while earlier parts are merged.
 
-Knows flat tensors, places and streams; no recipes, methods or densities. A part's streamed tensors lie in one block, in
-host memory as on the device, so that one copy brings them; few blocks on the device take turns.
+Knows flat tensors, places and streams; no recipes, methods or densities. A part's streamed tensors form one block, in
+host memory and on the device, so that one copy transfers them; a few blocks on the device are used in rotation.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 
 from evovlm.merging.live.placement import Place
 
-ALIGN = 256  # bytes; as the device's own allocations
-SLOTS = 3  # one is merged, one is there, one is on its way; where memory is short, two or one
+ALIGN = 256  # bytes, the alignment of the device's own allocations
+SLOTS = 3  # one being merged, one ready, one being transferred; two or one if memory is short
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One tensor of a part: what it is called, how long it is, and how to read it (flat; on any device)."""
+    """One tensor of a part: its name, number of elements, dtype and place, and how to read it (flat, any device)."""
 
-    name: tuple[str, str]  # the job's name, and the model's label or what is derived from it
+    name: tuple[str, str]  # the job's name, and the model's label or a name derived from it
     count: int
     dtype: torch.dtype
     place: Place
@@ -34,7 +34,7 @@ class Wanted:
 
 @dataclass
 class _Block:
-    """Tensors in one run of bytes: where each begins, and the bytes in all."""
+    """Tensors in one block of bytes: the offset of each, and the total bytes."""
 
     wanted: list[Wanted]
     offsets: list[int] = field(default_factory=list)
@@ -46,24 +46,25 @@ class _Block:
             self.nbytes += -(-one.count * one.dtype.itemsize // ALIGN) * ALIGN
 
     def views(self, memory: Tensor) -> dict[tuple[str, str], Tensor]:
-        """Each tensor's own elements of a block of uint8."""
+        """Views of each tensor's elements in a uint8 block, by name."""
         return {
             one.name: memory[offset : offset + one.count * one.dtype.itemsize].view(one.dtype)
             for one, offset in zip(self.wanted, self.offsets, strict=True)
         }
 
     def fill(self, memory: Tensor) -> None:
-        """Read every tensor into its place."""
+        """Read every tensor into its place in the block."""
         views = self.views(memory)
         for one in self.wanted:
             views[one.name].copy_(one.read())
 
 
 class Feed:
-    """The parts' tensors on the device, in turn. room: bytes that blocks of streamed parts may take there.
+    """Provides the parts' tensors on the device, one part after another.
 
-    `tensors(part)`: by name; the addresses never change. For each candidate: `begin`, then for each part in order
-    `ready`, the work on the current stream, `done`.
+    room: bytes that blocks of streamed parts may take on the device. The addresses of `tensors(part)` never change. For
+    each candidate call `begin`, then for each part in order: `ready`, the work on the current stream, `done`.
+    Raises MemoryError if host memory cannot be pinned.
     """
 
     def __init__(self, parts: Sequence[Sequence[Wanted]], device: torch.device, room: float = math.inf) -> None:
@@ -98,11 +99,11 @@ class Feed:
 
     @property
     def streams(self) -> bool:
-        """Whether parts come from host memory or disk."""
+        """Whether any part is streamed from host memory or disk."""
         return bool(self._slots)
 
     def tensors(self, part: int) -> dict[tuple[str, str], Tensor]:
-        """A part's tensors by name, flat on the device; what is streamed holds its values between ready and done."""
+        """Return a part's tensors by name, flat, on the device; streamed ones are valid between `ready` and `done`."""
         found = dict(self._resident[part])
         if self._slots:
             slot, host = self._slots[part % len(self._slots)], self._blocks[part].nbytes
@@ -123,7 +124,7 @@ class Feed:
             torch.cuda.current_stream(self._device).wait_event(event)
 
     def done(self, part: int) -> None:
-        """Let a later part take this one's place once the current stream has come so far."""
+        """Allow a later part to reuse this part's slot once the current stream has reached this point."""
         if not self._slots:
             return
         if self._cuda:
@@ -152,7 +153,7 @@ class Feed:
         self._copied[part % len(self._slots)] = event
 
     def _stage(self, part: int) -> Tensor:
-        """A part's mapped tensors in pinned memory, once the copy before out of the same memory is over."""
+        """Read a part's memory-mapped tensors into pinned memory, after the previous copy from it has finished."""
         earlier = self._copied[part % len(self._slots)]
         if earlier is not None:
             earlier.synchronize()
@@ -168,12 +169,14 @@ class Feed:
         return memory
 
     def _host_bytes(self, count: int) -> Tensor:
-        """Host memory of exactly that size, pinned (torch's own pinned memory comes in powers of two)."""
+        """Pinned host memory of exactly `count` bytes (torch itself rounds pinned memory up to powers of two)."""
         memory = torch.empty(count, dtype=torch.uint8)
         if self._cuda and count:
             code = int(_runtime().cudaHostRegister(memory.data_ptr(), count, 0))
             if code:
-                raise MemoryError(f"{count:,} bytes of host memory could not be pinned (CUDA error {code})")
+                raise MemoryError(
+                    f"{count:,} bytes of host memory could not be pinned (CUDA error {code}); use --sources-in disk"
+                )
             self._registered.append(memory.data_ptr())
         return memory
 

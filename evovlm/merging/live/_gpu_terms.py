@@ -1,7 +1,7 @@
-"""What each source has to do with each tensor of a candidate on a GPU: weight, density, draw, and the table they need.
+"""Each source's share in each tensor of a candidate on a GPU: weight, density, draw, and the table needed for them.
 
 Knows assemblies, operands and tables; no placement and no launches. Masks are nested in density, so one cumulative
-table a source, tensor and seed serves every candidate; it comes on first use.
+table per source, tensor and seed serves every candidate; it is built on first use.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ from evovlm.methods.kernels.tabulate import draw_sums
 from evovlm.recipe.schema import value_at
 
 Levels = Mapping[tuple[str, str], tuple[float, float]]  # weight and density, by source and group
-_Key = tuple[str, str, str, int]  # what drops, the tensor, the source, the draw
+_Key = tuple[str, str, str, int]  # the drop rule, the tensor, the source, the draw
 
 
 class Shares:
-    """The tables of one assembly's candidates, and what is read off them."""
+    """The tables for one assembly's candidates, and the shares computed from them."""
 
     def __init__(self) -> None:
         self._tables: dict[_Key, DrawSums | Magnitudes | None] = {}
 
     def of(self, candidate: Assembly, levels: Levels, job: Job, operands: Operands) -> list[Share]:
-        """Each source's share of a tensor whose operands are in device memory, if a table is still to be made."""
+        """Return each source's share in a tensor.
+
+        If a table is still to be built, the tensor's operands must be in device memory.
+        """
         return [self._share(candidate, levels, job, operands, index) for index in range(len(job.parts))]
 
     def lack_tables(self, candidate: Assembly, levels: Levels, jobs: Iterable[Job]) -> bool:
-        """Whether a table is still to be made for one of these tensors."""
+        """Whether a table is still to be built for any of these tensors."""
         return any(
             key is not None and key not in self._tables
             for job in jobs
@@ -59,7 +62,7 @@ class Shares:
 
 
 def levels_of(candidate: Assembly) -> Levels:
-    """A candidate's weights and densities, looked up once for all tensors of a group."""
+    """Return a candidate's weights and densities, looked up once per source and layer group."""
     found = {}
     for source in candidate.recipe.source_names:
         told = candidate.recipe.of(source)
@@ -69,7 +72,7 @@ def levels_of(candidate: Assembly) -> Levels:
 
 
 def _key(candidate: Assembly, levels: Levels, job: Job, source: str) -> _Key | None:
-    """Which table tells what a source keeps of a tensor, or its sum; None where none is needed."""
+    """The key of the table for a source's kept elements in a tensor, or their sum; None if no table is needed."""
     drop = METHODS[candidate.recipe.method].drop
     _, density = levels[source, job.group]
     if drop is None or not 0 < density < 1:
@@ -81,7 +84,7 @@ def _key(candidate: Assembly, levels: Levels, job: Job, source: str) -> _Key | N
 
 
 def _table(key: _Key, operands: Operands, index: int) -> DrawSums | Magnitudes | None:
-    """None where the task vector is zero or not finite."""
+    """Build a table; None if the task vector is zero or not finite."""
     drop, _, _, draw = key
     sizes = task_vector(operands, index).abs_()
     largest = largest_of_delta(sizes)

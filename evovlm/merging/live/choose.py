@@ -1,4 +1,4 @@
-"""Which merger a resident model gets: the fused pass on a GPU, or the CPU's, and where its sources are kept.
+"""Chooses the merger for a resident model (fused GPU pass or CPU) and where its sources are kept.
 
 Knows assemblies, live parameters and free memory; no tasks, scores or engines.
 """
@@ -22,12 +22,12 @@ from evovlm.methods.kernels import fused_methods, is_fused, triton_is_there
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
 
-# Bytes an element of a task vector in 8 bits, its share of a scale included.
+# Bytes per element of an 8-bit task vector, including its share of a scale.
 EIGHT_BIT = 1 + 4 / 64
 
 
 class Merger(Protocol):
-    """Turns live parameters into a candidate."""
+    """Merges candidates into live parameters."""
 
     @property
     def nbytes(self) -> int:
@@ -36,17 +36,20 @@ class Merger(Protocol):
 
     @property
     def while_read(self) -> bool:
-        """Whether candidates may be merged while they are read, without a time of their own."""
+        """Whether merging may overlap with reading the prompts, so that its time is included in `prefill`."""
         ...
 
     def merge(self, recipe: Recipe) -> None:
-        """Overwrite the live tower with a candidate."""
+        """Overwrite the live tower with a candidate.
+
+        Raises FloatingPointError if the merged weights are not finite.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """How sources are kept on a GPU. place: auto, gpu, host or disk. eight_bit: task vectors in 8 bits."""
+    """How to keep sources for merges on a GPU. place: auto, gpu, host or disk. eight_bit: 8-bit task vectors."""
 
     place: str = AUTO
     eight_bit: bool = False
@@ -62,10 +65,11 @@ def merger_for(
     tell: Callable[[str], None] | None = None,
     pending: Pending | None = None,
 ) -> Merger:
-    """The fused pass where the tower is on a GPU, Triton is there and the method has a kernel; else the CPU's merge.
+    """Return the fused GPU merger if the tower is on a GPU, Triton is installed and the method has a kernel.
 
-    tell: hears in a sentence where sources are kept, or why the CPU merges. pending: of a reader of the tower that asks
-    for layers; what is streamed is then merged while it is read. Raises RecipeError for what cannot be kept as asked.
+    Otherwise the CPU merger. tell: called with one sentence: where sources are kept, or why the CPU merges. pending:
+    shared with an engine that requests each layer before using it; streamed sources are then merged lazily, while
+    prompts are read. Raises RecipeError if the sources cannot be kept as requested.
     """
     device = next(iter(tower.values())).device
     asked = keeping != AUTOMATIC
@@ -75,16 +79,18 @@ def merger_for(
     reason = _why_not_fused(assembly.recipe.method)
     if reason is not None:
         if asked:
-            raise RecipeError(f"--sources-in, --eight-bit: {reason}")
+            raise RecipeError(f"--sources-in, --eight-bit: need the fused GPU merge, but {reason}")
         if tell is not None:
             tell(f"candidates are merged on the CPU: {reason}")
         return ResidentMerger(assembly, tower)
     from evovlm.merging.live.gpu import DeviceMerger
 
     if keeping.eight_bit and not METHODS[assembly.recipe.method].needs_base:
-        raise RecipeError(f"--eight-bit: {assembly.recipe.method} has no task vectors; leave it out")
+        raise RecipeError(f"--eight-bit: {assembly.recipe.method} has no task vectors; remove --eight-bit")
     if keeping.eight_bit and keeping.place == "disk":
-        raise RecipeError("--eight-bit: task vectors in 8 bits are made, not mapped; choose --sources-in gpu or host")
+        raise RecipeError(
+            "--eight-bit: 8-bit task vectors are computed and cannot be memory-mapped; choose --sources-in gpu or host"
+        )
     placement = choose_places(_nbytes(assembly, keeping), _memory(device), keeping.place)
     merger = DeviceMerger(assembly, tower, placement, eight_bit=keeping.eight_bit, pending=pending)
     if tell is not None:
@@ -93,27 +99,31 @@ def merger_for(
 
 
 def refuse_cpu(keeping: Keeping, device: str) -> None:
-    """Raises RecipeError for an unknown place, and on a CPU for anything but mapped sources, which it always has."""
+    """Raise RecipeError for an unknown place, and on a CPU for any place but `disk` (a CPU always maps sources)."""
     refuse_unknown_place(keeping.place)
     if (keeping.eight_bit or keeping.place not in (AUTO, "disk")) and not device.startswith("cuda"):
-        raise RecipeError("--sources-in, --eight-bit: on a CPU sources are mapped from disk; add `--device cuda`")
+        raise RecipeError(
+            "--sources-in, --eight-bit: on a CPU sources are always memory-mapped from disk; add `--device cuda`"
+        )
 
 
 def _told(placement: Placement, errors: Mapping[str, float]) -> str:
     lost = ", ".join(f"{error:.2%} of {source}" for source, error in errors.items())
-    return f"sources: {placement.in_words()}" + (f"; 8 bits lose {lost} (norm of the task vector)" if lost else "")
+    return f"sources: {placement.in_words()}" + (
+        f"; 8-bit quantisation error: {lost} (relative to the norm of the task vector)" if lost else ""
+    )
 
 
 def _why_not_fused(method: str) -> str | None:
     if not is_fused(method):
-        return f"{method} has no kernel; those that have are {fused_methods()}"
+        return f"{method} has no GPU kernel; methods with one: {fused_methods()}"
     if not triton_is_there():
-        return "Triton is not installed; pip install 'evovlm[gpu]'"
+        return "Triton is not installed; install it with: pip install 'evovlm[gpu]'"
     return None
 
 
 def _nbytes(assembly: Assembly, keeping: Keeping) -> dict[str, int]:
-    """Bytes of each model's share, the base first, as they will be kept."""
+    """Bytes of each model as it will be kept, the base first."""
     elements = sum(math.prod(job.shape) for job in assembly.jobs)
     whole = elements * assembly.dtype.itemsize
     source = round(elements * EIGHT_BIT) if keeping.eight_bit else whole

@@ -1,7 +1,7 @@
-"""The resident model: candidates are merged in memory into the parameters of one live model.
+"""The CPU merger: merges candidates in memory, into the parameters of one live model.
 
-Knows assemblies and live parameters; no tasks, scores or files. Sources stay mapped; what depends on neither
-weights nor densities (task vectors, draws, threshold tables) is kept between candidates where memory allows.
+Knows assemblies and live parameters; no tasks, scores or files. Sources stay memory-mapped; whatever depends on neither
+weights nor densities (task vectors, draws, threshold tables) is cached between candidates if memory allows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from evovlm.methods import METHODS, Tables, merge_tensor
 from evovlm.methods.draws import Draws
 from evovlm.recipe.schema import Recipe
 
-# Kept a source and element: float32 task vector, int32 draws, and tables of the same order.
+# Bytes cached per source and element: float32 task vector, int32 draws, and tables of the same order.
 KEPT_BYTES = 16
 
 
 @dataclass
 class _Kept:
-    """One source's share of one tensor, ready for the next candidate."""
+    """One source's cached data for one tensor, ready for the next candidate."""
 
     tensor: Tensor
     draws: Draws
@@ -36,8 +36,9 @@ class _Kept:
 class ResidentMerger:
     """Merges candidates of one recipe into live parameters.
 
-    `tower`: canonical name -> parameter; every job of the assembly must have one (a tied head has none of its
-    own). The values written are those that a checkpoint of the recipe's dtype would hold.
+    `tower`: canonical name -> parameter, for every job of the assembly (a tied head has no parameter of its own).
+    `threads`: tensors merged at a time. The values written are those that a checkpoint in the recipe's dtype would
+    hold.
     """
 
     def __init__(self, assembly: Assembly, tower: Mapping[str, torch.nn.Parameter], *, threads: int = 1) -> None:
@@ -46,7 +47,7 @@ class ResidentMerger:
         self._threads = threads
         elements = sum(parameter.numel() for parameter in tower.values()) * len(assembly.sources)
         self._keep = elements * KEPT_BYTES < psutil.virtual_memory().available // 2
-        # A base fills the vocabulary rows that a source lacks, so the same source differs with and without one.
+        # The base fills in vocabulary rows that a source lacks, so a source's tensor depends on whether there is one.
         self._kept: dict[tuple[str, str, bool], _Kept] = {}
         self._bases: dict[str, Tensor | None] = {}
 
@@ -54,15 +55,15 @@ class ResidentMerger:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a merge has to move: inputs read once as the checkpoints hold them, outputs written once."""
+        """Bytes that a merge has to move: inputs read once in their stored dtype, outputs written once."""
         width = self._assembly.dtype.itemsize
         models = len(self._assembly.recipe.sources) + METHODS[self._assembly.recipe.method].needs_base
         return sum(one.numel() * (models * width + one.element_size()) for one in self._tower.values())
 
     def merge(self, recipe: Recipe) -> None:
-        """Overwrite the live tower with a candidate. Same models, method and seed; other parameters.
+        """Overwrite the live tower with a candidate of the same models, method and seed, with other parameters.
 
-        Raises FloatingPointError where the merged weights are not finite.
+        Raises FloatingPointError if the merged weights are not finite.
         """
         candidate = with_recipe(self._assembly, recipe)
         jobs = [job for job in candidate.jobs if job.name in self._tower]

@@ -1,7 +1,7 @@
-"""The resident model on a GPU: candidates are merged into its live parameters by the fused pass.
+"""The GPU merger: merges candidates into the live parameters of a resident model, with the fused kernels.
 
-Knows assemblies, live parameters and where their sources lie; no tasks, scores or engines. Parameters never move, so
-what was captured of the model (a CUDA graph) serves every candidate. Tables of thresholds and sums come on first use.
+Knows assemblies, live parameters and where their sources are kept; no tasks, scores or engines. Parameters never move,
+so a CUDA graph captured from the model works for every candidate. Tables of thresholds and sums are built on first use.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from evovlm.recipe.schema import Recipe
 from evovlm.system.device import current_gpu
 from evovlm.system.errors import RecipeError
 
-# Elements a part: few launches where all lies on the GPU, small blocks in flight where it is streamed.
+# Elements per part: few launches if everything is on the GPU, small blocks in flight if sources are streamed.
 RESIDENT_PART = 512 << 20
 STREAMED_PART = 64 << 20
-# Of the GPU's memory, what blocks in flight may take: of the share that is kept free for caches and activations.
+# Share of the GPU's memory for blocks in flight; it comes out of the share kept free for caches and activations.
 STREAMED_SHARE = 0.15
-# The turn of what stands behind the last layer.
+# Sort key of tensors that come after the last layer.
 LAST = sys.maxsize
 
 Parts = Sequence[tuple["_Launch", ...]]
@@ -46,7 +46,7 @@ Parts = Sequence[tuple["_Launch", ...]]
 
 @dataclass(frozen=True)
 class _Launch:
-    """A batch, its jobs, and the pinned memory that its numbers and divisors are sent from."""
+    """A batch, its jobs, and the pinned memory from which its numbers and divisors are copied to the GPU."""
 
     batch: Batch
     jobs: tuple[Job, ...]
@@ -58,10 +58,10 @@ class _Launch:
 class DeviceMerger:
     """Merges candidates of one recipe into live parameters on their device.
 
-    tower: canonical name -> parameter, all on one device, each contiguous. placement: where base (label `base`) and
-    sources lie. eight_bit: keep task vectors in 8 bits; `errors` then tells what each source loses by it. pending: of a
-    reader that asks for layers; where sources are streamed, a candidate is then merged while it is read.
-    Raises RecipeError for a method that the fused pass cannot do.
+    tower: canonical name -> parameter, all on one device, each contiguous. placement: where the base (label `base`) and
+    the sources are kept. eight_bit: keep task vectors in 8 bits; `errors` then gives each source's quantisation error.
+    pending: shared with an engine that requests each layer before using it; streamed sources are then merged lazily.
+    Raises RecipeError if the method has no fused kernel.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class DeviceMerger:
         self._sources = DeviceSources(assembly, self._device, placement, eight_bit=eight_bit)
         jobs = sorted((job for job in assembly.jobs if job.name in tower and 0 not in job.shape), key=_turn)
         parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
-        # Behind a part, all layers before the next part's first are whole.
+        # After a part is merged, all layers before the first one of the next part are complete.
         self._whole = [_turn(after[0]) for _, after in pairwise(parts)] + [LAST]
         self._jobs, self._tower = parts, tower
-        self._families: dict[bool, Parts] = {}  # by whether there is a base
+        self._families: dict[bool, Parts] = {}  # by whether the method has a base
         with current_gpu(self._device):
             wanted = [[one for job in part for one in self._sources.wanted(job)] for part in parts]
             self._feed = Feed(wanted, self._device, _room(self._device))
@@ -98,7 +98,7 @@ class DeviceMerger:
 
     @property
     def errors(self) -> dict[str, float]:
-        """What 8 bits lose of each source's task vector: |lost| / |delta|; empty where they are kept whole."""
+        """Relative 8-bit quantisation error of each source's task vector, |lost| / |delta|; empty if not quantised."""
         return self._sources.errors
 
     @property
@@ -111,20 +111,23 @@ class DeviceMerger:
 
     @property
     def while_read(self) -> bool:
-        """Whether candidates that need no new table are merged while they are read, without a time of their own."""
+        """Whether merging overlaps with reading prompts for candidates that need no new table.
+
+        The merge then has no time of its own; it is included in `prefill`.
+        """
         return self._pending is not None
 
     @torch.inference_mode()
     def merge(self, recipe: Recipe) -> None:
-        """Overwrite the live tower with a candidate. Same models; other parameters, perhaps another method.
+        """Overwrite the live tower with a candidate of the same models, with other parameters and maybe another method.
 
-        What the fused pass cannot make of what is kept here (another method's base, or no kernel) is merged on the CPU.
-        Raises FloatingPointError where the merged weights are not finite; of what is merged while it is read, the
-        reader hears that.
+        A method that the fused pass cannot apply to the kept sources (no kernel, or it needs a base that is not kept)
+        is merged on the CPU. Raises FloatingPointError if the merged weights are not finite; if merging overlaps with
+        reading, the error is raised from `Pending` in the reading engine instead.
         """
         candidate = with_recipe(self._assembly, recipe)
         if self._pending is not None and self._pending.drop() and self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # numbers may still be sent from the memory that is written next
+            torch.cuda.synchronize(self._device)  # the pinned memory written next may still be being copied from
         if not self._fuses(recipe.method):
             ResidentMerger(self._assembly, self._tower, threads=torch.get_num_threads()).merge(recipe)
             return
@@ -141,9 +144,10 @@ class DeviceMerger:
             self._pending.begin(self._steps(parts, candidate))
 
     def _steps(self, parts: Parts, candidate: Assembly, levels: Levels | None = None) -> Iterator[int]:
-        """Merge part by part on the current stream; after each, how many layers are whole. Waits for all at the end.
+        """Merge part by part on the current stream; yields the number of complete layers after each part.
 
-        levels: numbers are not sent yet, and tables that they need are made of the parts as they come.
+        Waits for the whole merge at the end. levels: given if the numbers have not been sent yet; missing tables are
+        then built from each part as it arrives.
         """
         with current_gpu(self._device):
             self._feed.begin()
@@ -165,7 +169,7 @@ class DeviceMerger:
             raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
 
     def _fuses(self, method: str) -> bool:
-        """Whether the fused pass makes this method's candidates of what is kept."""
+        """Whether the fused pass can apply this method to the sources as they are kept."""
         if not is_fused(method):
             return False
         if METHODS[method].needs_base:
@@ -173,7 +177,7 @@ class DeviceMerger:
         return False in self._families or self._sources.serve_without_base()
 
     def _kept_rows(self, job: Job, live: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The owner's own vocabulary rows, which go back into the live tensor after each merge."""
+        """The owner's own vocabulary rows, which are restored in the live tensor after each merge."""
         kept = self._assembly.kept_rows(job)
         if kept is None:
             return None
@@ -181,7 +185,7 @@ class DeviceMerger:
         return live, rows.to(self._device), values.to(live.dtype).to(self._device)
 
     def _send(self, candidate: Assembly, levels: Levels, launch: _Launch) -> None:
-        """A candidate's numbers for a launch, to where its kernel reads them."""
+        """Copy a candidate's numbers for a launch to device memory, where its kernel reads them."""
         method, options, batch = candidate.recipe.method, candidate.options, launch.batch
         pairs = zip(launch.jobs, launch.operands, strict=True)
         shares = [self._shares.of(candidate, levels, job, operands) for job, operands in pairs]
@@ -192,13 +196,13 @@ class DeviceMerger:
         batch.faults.zero_()
 
     def _family(self, base: bool) -> Parts:
-        """The launches of methods with a base, or of those without."""
+        """The launches for methods with a base, or for those without."""
         if base not in self._families:
             self._families[base] = [self._launches(index, part, base) for index, part in enumerate(self._jobs)]
         return self._families[base]
 
     def _launches(self, index: int, jobs: Sequence[Job], base: bool) -> tuple[_Launch, ...]:
-        """A part's jobs by form, ready to be launched."""
+        """A part's jobs grouped by form, ready to be launched."""
         tensors = self._feed.tensors(index)
         operands = {job: self._sources.operands(job, tensors, self._tower[job.name].data, base=base) for job in jobs}
         forms = {job: form_of(operands[job], self._assembly.dtype) for job in jobs}
@@ -221,7 +225,7 @@ class DeviceMerger:
 
 
 def _turn(job: Job) -> int:
-    """When a tensor's turn is: as a reader needs them. The embeddings, the layers, what comes after them."""
+    """Sort key that puts tensors in the order in which the model uses them: embeddings, layers, the rest."""
     layer = layer_of(job.name)
     if layer is not None:
         return layer
@@ -229,7 +233,7 @@ def _turn(job: Job) -> int:
 
 
 def _room(device: torch.device) -> float:
-    """Bytes for blocks in flight."""
+    """Bytes available for blocks in flight."""
     if device.type != "cuda":
         return math.inf
     return STREAMED_SHARE * torch.cuda.get_device_properties(device).total_memory
@@ -237,11 +241,11 @@ def _room(device: torch.device) -> float:
 
 def _refuse_unfused(method: str) -> None:
     if not is_fused(method):
-        raise RecipeError(f"method: {method} has no kernel; on a GPU choose from {fused_methods()}")
+        raise RecipeError(f"method: {method} has no GPU kernel; on a GPU choose from {fused_methods()}")
 
 
 def _parts(jobs: Sequence[Job], elements: int) -> Iterator[list[Job]]:
-    """Runs of jobs of at least so many elements, but for the last."""
+    """Split jobs into runs of at least `elements` elements each, except the last."""
     part: list[Job] = []
     count = 0
     for job in jobs:

@@ -1,7 +1,7 @@
-"""What of a candidate is still to be merged: whoever reads a layer asks for it first, and it is merged then.
+"""Lazy merge: a layer is merged when the engine first needs it.
 
-Knows layers' numbers and steps of a merge; no tensors, models or recipes. Where sources are streamed to a GPU, prompts
-are read by the first layers while the last ones' sources are on their way.
+Knows layer numbers and steps of a merge; no tensors, models or recipes. If sources are streamed to a GPU, the first
+layers read prompts while the sources of the last layers are still being transferred.
 """
 
 from __future__ import annotations
@@ -10,34 +10,37 @@ from collections.abc import Iterator
 
 
 class Pending:
-    """Shared by the one who merges and the one who reads; nothing is pending at first."""
+    """The unfinished part of a merge, shared by merger and engine; nothing is pending at first."""
 
     def __init__(self) -> None:
         self._steps: Iterator[int] | None = None
         self._there = 0
-        self.broken = False  # merging failed, so the weights are half merged until another candidate begins
+        self.broken = False  # merging failed: the weights are half merged until the next candidate begins
 
     def begin(self, steps: Iterator[int]) -> None:
-        """A candidate is under way. steps: each merges a little and gives the number of layers that are whole by then.
+        """Start a candidate. steps: each step merges a part and yields the number of layers that are then complete.
 
-        The embeddings are merged before the first layer, all else after the last one.
+        The embeddings are merged before the first layer, everything else after the last one.
         """
         self._steps, self._there, self.broken = steps, 0, False
 
     def need(self, layer: int) -> None:
-        """Merge as far as this layer and the embeddings. Raises what merging raises; RuntimeError where it broke."""
+        """Merge the embeddings and all layers up to `layer`.
+
+        Raises the merge's own errors, and RuntimeError if the merge of this candidate failed earlier.
+        """
         self._refuse_broken()
         while self._steps is not None and self._there <= layer:
             self._advance(self._steps)
 
     def finish(self) -> None:
-        """Merge all that is left. Raises as `need` does."""
+        """Merge everything that is left. Raises the same errors as `need`."""
         self._refuse_broken()
         while self._steps is not None:
             self._advance(self._steps)
 
     def drop(self) -> bool:
-        """Leave it half merged, for another one; whether there was something."""
+        """Abandon the current candidate, half merged or broken; returns whether there was one."""
         dropped = self._steps is not None or self.broken
         self._steps, self.broken = None, False
         return dropped
@@ -51,4 +54,4 @@ class Pending:
 
     def _refuse_broken(self) -> None:
         if self.broken:
-            raise RuntimeError("the merge of this candidate failed half way; merge one before the next answers")
+            raise RuntimeError("the merge of this candidate failed half way; merge another before asking for answers")

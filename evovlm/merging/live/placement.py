@@ -1,7 +1,7 @@
-"""Where a search keeps its sources: on the GPU, in pinned host memory, or mapped from disk.
+"""Decides where a search keeps its sources: on the GPU, in pinned host memory, or memory-mapped from disk.
 
-Knows sizes and free memory; no tensors, models or streams. What lies in host memory or on disk is streamed to the GPU
-for each candidate, behind the merging of what came before it.
+Knows sizes and free memory; no tensors, models or streams. Sources in host memory or on disk are streamed to the GPU
+for each candidate; the transfer of a part overlaps with merging the parts before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from evovlm.system.errors import RecipeError
 Place = Literal["gpu", "host", "disk"]
 PLACES: tuple[Place, ...] = get_args(Place)
 AUTO = "auto"
-# The share of the GPU's memory that stays free for caches and activations, and of the host's for everything else.
+# Share of the GPU's memory kept free for caches and activations, and of the host's for everything else.
 KEPT_FREE_GPU = 0.3
 KEPT_FREE_HOST = 0.25
 _WORDS = {"gpu": "on the GPU", "host": "in pinned host memory, streamed", "disk": "mapped from disk, streamed"}
@@ -23,7 +23,7 @@ _WORDS = {"gpu": "on the GPU", "host": "in pinned host memory, streamed", "disk"
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes free and in all, on the GPU and in the host."""
+    """Free and total bytes, on the GPU and in the host."""
 
     gpu_free: int
     gpu_total: int
@@ -33,18 +33,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where each model lies, by its label, and how many bytes it has."""
+    """Where each model is kept and its bytes, both by label."""
 
     places: Mapping[str, Place]
     nbytes: Mapping[str, int]
 
     @property
     def streams(self) -> bool:
-        """Whether anything crosses the bus for each candidate."""
+        """Whether anything is transferred to the GPU for each candidate."""
         return any(place != "gpu" for place in self.places.values())
 
     def in_words(self) -> str:
-        """One sentence for the terminal."""
+        """Describe the placement in one sentence for the terminal."""
         told = []
         for place in PLACES:
             labels = [label for label, at in self.places.items() if at == place]
@@ -55,16 +55,16 @@ class Placement:
 
 
 def refuse_unknown_place(asked: str) -> None:
-    """Raises RecipeError, listing the choices."""
+    """Raise RecipeError, listing the choices, if `asked` is not a place."""
     if asked not in (AUTO, *PLACES):
         raise RecipeError(f"--sources-in: unknown place {asked!r}; choose from {[AUTO, *PLACES]}")
 
 
 def choose_places(nbytes: Mapping[str, int], memory: Memory, asked: str = AUTO) -> Placement:
-    """Place each model, the first ones first on the GPU while they fit, then in host memory, then on disk.
+    """Place the models in order: each on the GPU if it fits, otherwise in host memory, otherwise on disk.
 
-    nbytes: by label, in order of use. asked: `auto`, or the place that all are forced to.
-    Raises RecipeError: an unknown place.
+    nbytes: by label, in order of use. asked: `auto`, or one place for all models.
+    Raises RecipeError if `asked` is not a place.
     """
     refuse_unknown_place(asked)
     if asked != AUTO:

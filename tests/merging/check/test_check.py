@@ -71,7 +71,8 @@ def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]
 def test_the_papers_vision_language_merge_has_no_errors_and_its_differences_are_told(paper: Path):
     findings = check(recipe("ja", "vlm", kind="vlm", owner="vlm"), paper)
     assert errors(findings) == []
-    assert "10000.0 in ja, 1000000.0 in vlm; the owner's is kept" in of(findings, "sources.ja.rope_theta", "warning")
+    text = of(findings, "sources.ja.rope_theta", "warning")
+    assert "10000.0 in ja, 1000000.0 in vlm; the owner's value is used" in text
     assert "4096 in ja, None in vlm" in of(findings, "sources.ja.sliding_window", "warning")
     assert "10000.0 in base" in of(findings, "base.rope_theta", "warning")
     assert "lacks 2 of vlm's tokens" in of(findings, "sources.ja.vocab", "note")
@@ -81,7 +82,8 @@ def test_the_papers_vision_language_merge_has_no_errors_and_its_differences_are_
 def test_the_papers_language_merge_has_no_errors_and_the_extra_token_is_named(paper: Path):
     findings = check(recipe("ja", "math"), paper)
     assert errors(findings) == []
-    assert "1 of its tokens are dropped, for base lacks them: '[PAD]'" in of(findings, "sources.math.vocab", "note")
+    text = of(findings, "sources.math.vocab", "note")
+    assert "1 of its tokens are dropped because base lacks them: '[PAD]'" in text
 
 
 def test_an_extended_vocabulary_is_refused_unless_the_recipe_says_how(paper: Path):
@@ -144,7 +146,7 @@ def test_values_that_bend_the_function_are_warnings(zoo: Save, tmp_path: Path):
     findings = check(recipe("bent"), tmp_path)
     assert errors(findings) == []
     for name in ("rms_norm_eps", "hidden_act", "sliding_window", "rope_type", "rope_scaling"):
-        assert "the owner's is kept" in of(findings, f"sources.bent.{name}", "warning")
+        assert "the owner's value is used" in of(findings, f"sources.bent.{name}", "warning")
 
 
 def test_a_configuration_that_its_class_refuses_is_compared_as_it_stands(zoo: Save, tmp_path: Path):
@@ -171,7 +173,7 @@ def test_tied_heads_are_told_where_models_disagree(zoo: Save, tmp_path: Path):
     zoo("base")
     zoo("tied", tie_word_embeddings=True)
     text = of(check(recipe("tied"), tmp_path), "sources.tied.tie_word_embeddings", "warning")
-    assert "its table stands in for both" in text
+    assert "its embedding table is used for both" in text
     zoo("tied-base", tie_word_embeddings=True)
     zoo("free")
     findings = check(recipe("free", base={"model": "tied-base"}), tmp_path)
@@ -193,7 +195,7 @@ def test_special_tokens_are_compared_by_their_text(paper: Path, zoo: Save, tmp_p
     zoo("base")
     edit_config(zoo("ends"), eos_token_id=300, pad_token_id=0)
     findings = check(recipe("ends"), tmp_path)
-    assert "</s> in base, which is kept" in of(findings, "sources.ends.eos_token_id", "warning")
+    assert "</s> in base, which is used" in of(findings, "sources.ends.eos_token_id", "warning")
     assert "<unk> in ends, none in base" in of(findings, "sources.ends.pad_token_id", "note")
     assert not [finding for finding in check(recipe("ja"), paper) if "token_id" in finding.key]
 
@@ -228,16 +230,16 @@ def test_a_folder_without_a_tokenizer_is_matched_by_position_with_a_warning(zoo:
 
 
 def test_the_owner_must_have_eyes_exactly_when_the_recipe_says_so(paper: Path):
-    assert "ja has no eyes" in of(check(recipe("ja", "vlm", kind="vlm", owner="ja"), paper), "owner", "error")
+    assert "ja has no vision tower" in of(check(recipe("ja", "vlm", kind="vlm", owner="ja"), paper), "owner", "error")
     assert "set `kind: vlm`" in of(check(recipe("ja", "vlm", owner="vlm"), paper), "kind", "error")
     eyes = of(check(recipe("ja", "vlm"), paper), "sources.vlm", "note")
-    assert "only its language tower takes part" in eyes
+    assert "only its language tower is merged" in eyes
 
 
 def test_methods_are_checked_against_base_and_sources(paper: Path):
     unknown = of(check(recipe("ja", method="ties_dare"), paper), "method", "error")
     assert all(name in unknown for name in METHODS)
-    assert "name it as `base`" in of(check(recipe("ja", "math", base=None), paper), "base", "error")
+    assert "set `base`" in of(check(recipe("ja", "math", base=None), paper), "base", "error")
     assert "slerp takes exactly two sources, not 3" in of(
         check(recipe("ja", "math", "permuted", method="slerp", base=None), paper), "sources", "error"
     )
@@ -290,14 +292,14 @@ def test_a_revision_of_a_plain_folder_is_noted(paper: Path):
 def test_the_disk_that_the_merge_takes_is_that_of_the_owners_weights(paper: Path, tmp_path: Path):
     text = of(check(recipe("ja"), paper, tmp_path / "not" / "yet" / "out"), "disk", "note")
     stored = open_model("base", "base", None, paper).checkpoint.nbytes  # bfloat16, as the recipe
-    assert f"the checkpoint takes {stored / 1e6:.1f} MB" in text
+    assert f"the checkpoint needs {stored / 1e6:.1f} MB" in text
     double = of(check(recipe("ja", dtype="float32"), paper, tmp_path / "out"), "disk", "note")
-    assert f"the checkpoint takes {2 * stored / 1e6:.1f} MB" in double
+    assert f"the checkpoint needs {2 * stored / 1e6:.1f} MB" in double
     twice = [{"source": "ja", "layers": [0, 2]}, {"source": "ja", "layers": [0, 2]}]
     stacked = check(recipe("ja", base=None, method="passthrough", slices=twice), paper, tmp_path / "out")
     ja = open_model("ja", "ja", None, paper)
     layers = sum(ja.checkpoint.tensor(key).nbytes for name, key in ja.tower.items() if name.startswith("model.layers."))
-    assert f"the checkpoint takes {(stored + layers) / 1e6:.1f} MB" in of(stacked, "disk", "note")
+    assert f"the checkpoint needs {(stored + layers) / 1e6:.1f} MB" in of(stacked, "disk", "note")
 
 
 def test_a_disk_without_room_is_an_error(paper: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -254,5 +254,5 @@ def test_candidates_are_merged_and_answered_on_another_gpu_than_the_current(pape
 
 
 def test_a_method_without_a_kernel_is_refused_with_the_choices(paper: dict[str, Path]):
-    with pytest.raises(RecipeError, match=r"della has no kernel.*dare_ties"):
+    with pytest.raises(RecipeError, match=r"della has no GPU kernel.*dare_ties"):
         on_device(recipe(paper, "della"), placed("gpu"))
