@@ -1,1 +1,1 @@
-"""Engines: a resident model answers questions in batches. They know no recipes, searches or scores."""
+"""Engines: a resident model answers questions in batches. Knows no recipes, searches or scores."""

@@ -1,4 +1,4 @@
-"""Groups laid out as one packed run of tokens: all beginnings, then what each question says after its own.
+"""Lays out groups as one packed run of tokens: all prefixes, then the rest of each question.
 
 Knows groups and slots; computes nothing. Packed tokens have no padding, whatever their lengths.
 """
@@ -16,17 +16,17 @@ from evovlm.engines._grouping import Group
 
 @dataclass(frozen=True)
 class Rest:
-    """A question's own tokens of the chunk: all but its last, which the first step of decoding reads."""
+    """A question's own tokens in the chunk: all but the last, which the first decoding step reads."""
 
     slot: int
-    part: int  # whose beginning comes before
+    part: int  # index of the part with its prefix
     start: int  # in the chunk
     length: int
 
 
 @dataclass(frozen=True)
 class Part:
-    """A group's beginning in the chunk, and the slots of its questions."""
+    """A group's prefix in the chunk, and the slots of its questions."""
 
     start: int
     length: int
@@ -35,18 +35,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Packed tokens: ids and positions int64 [tokens], and whose they are."""
+    """Packed tokens: ids and positions int64 [tokens], and the parts and rests that they belong to."""
 
     ids: Tensor
     positions: Tensor
     places: Tensor | None  # where image features go, int64
     features: Tensor | None
     parts: tuple[Part, ...]
-    rests: tuple[Rest, ...]  # those of length 0 left out; by length of beginning and own, so that equals are together
+    rests: tuple[Rest, ...]  # without those of length 0; sorted by (prefix length, own length) to put equals together
 
     @property
     def flops_attention(self) -> int:
-        """Pairs of query and key that causal attention has to look at."""
+        """Number of query-key pairs in causal attention, as a measure of its work."""
         own = sum(part.length * (part.length + 1) // 2 for part in self.parts)
         return own + sum(
             rest.length * self.parts[rest.part].length + rest.length * (rest.length + 1) // 2 for rest in self.rests
@@ -54,7 +54,7 @@ class Chunk:
 
 
 def lay_out(groups: Sequence[Group], slots: Sequence[Sequence[int]]) -> Chunk:
-    """The chunk of some groups, whose questions go to `slots`."""
+    """Return the chunk for these groups; `slots`: the slots of each group's questions."""
     parts: list[Part] = []
     ids, positions, places, features = [], [], [], []
     start = 0

@@ -1,7 +1,7 @@
-"""Products in 8 bits: a tower's weights and activations rounded to e4m3 floats, each row by its own largest.
+"""8-bit matrix products: weights and activations rounded to e4m3 floats, each row scaled by its largest value.
 
-Knows towers; no caches and no prompts. A reduced fidelity for searches: what it changes is to be measured. On a GPU the
-products run in 8 bits; on a CPU the same rounding is played through in the tower's dtype, which gains no time.
+Knows towers; no caches and no prompts. A reduced fidelity for searches: measure how it changes the answers. On a GPU
+the products run in 8 bits; on a CPU the same rounding is emulated in float32, which saves no time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from evovlm.engines._tower_view import Tower
 
-LARGEST = 448.0  # of e4m3
+LARGEST = 448.0  # the largest e4m3 value
 FLOAT8 = torch.float8_e4m3fn
 NAMES = ("qkv", "out", "gate_up", "down")
 
 
 @dataclass(frozen=True)
 class EightBit:
-    """A weight [out, in] whose live tensor is `source`; `stored` and `scale` [out] follow it when told to."""
+    """An 8-bit copy of the live weight `source` [out, in]: `stored` [out, in] and `scale` [out]. See `follow`."""
 
     source: Tensor
     stored: Tensor
@@ -38,17 +38,17 @@ class EightBit:
         return self.stored.nbytes
 
     def numel(self) -> int:
-        """Weights."""
+        """Number of weights."""
         return self.source.numel()
 
     def follow(self) -> None:
-        """Round the live weight anew, in place."""
+        """Round the live weight again, in place."""
         stored, scale = rounded(self.source)
         self.stored.copy_(stored)
         self.scale.copy_(scale)
 
     def product(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
-        """inputs [rows, in] times the weight: [rows, out]."""
+        """Return inputs [rows, in] times the weight, plus `bias` [out] if given: [rows, out]."""
         stored, scale = rounded(inputs)
         if inputs.is_cuda:
             made: Tensor = torch._scaled_mm(
@@ -61,7 +61,10 @@ class EightBit:
 
 
 def rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """e4m3 [rows, width] and its scale [rows], float32: row = stored * scale."""
+    """Round rows [rows, width] to e4m3; returns (stored e4m3 [rows, width], scale float32 [rows]).
+
+    row = stored * scale.
+    """
     if rows.is_cuda:
         from evovlm.engines._fused_ops import round_rows
 
@@ -71,7 +74,7 @@ def rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def in_eight_bits(tower: Tower) -> Tower:
-    """The same tower with 8-bit copies of its layers' products; embeddings, norms and head stay as they are."""
+    """Return the tower with 8-bit copies of its layers' matrices; embeddings, norms and head are unchanged."""
     layers = [
         replace(layer, **{name: _copy(getattr(layer, name)) for name in NAMES})  # type: ignore[arg-type]
         for layer in tower.layers
@@ -80,7 +83,7 @@ def in_eight_bits(tower: Tower) -> Tower:
 
 
 def follow_weights(tower: Tower) -> None:
-    """Round all live weights anew, as after each merge."""
+    """Round all live weights again; needed after each merge."""
     for layer in tower.layers:
         for name in NAMES:
             weight: Any = getattr(layer, name)

@@ -1,6 +1,6 @@
-"""The arithmetic of a language tower on packed tokens: products, norms and activation around somebody's attention.
+"""The forward pass of a language tower on packed tokens: products, norms and activation; the caller does attention.
 
-Knows a tower's weights; no caches, no prompts. The same lines serve plain torch and fused kernels.
+Knows a tower's weights; no caches, no prompts. The same code serves plain torch and fused kernels.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from torch.nn import functional
 
 from evovlm.engines._tower_view import Tower
 
-# A layer's number and its queries, keys and values [tokens, (heads + 2 kv_heads) * dim] -> [tokens, heads * dim].
+# (layer number, queries, keys and values [tokens, (heads + 2 kv_heads) * dim]) -> [tokens, heads * dim].
 Attend = Callable[[int, Tensor], Tensor]
 
 
 class Ops(NamedTuple):
-    """What goes on between the products, in plain torch or fused."""
+    """The operations between the matrix products, in plain torch or fused."""
 
     norm: Callable[[Tensor, Tensor, float], Tensor]  # stream, weight, eps -> normed
-    add_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]  # and what is added to the stream
+    add_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]  # stream, more, ... -> stream, normed
     gated: Callable[[Tensor], Tensor]  # gate and up [tokens, 2 inner] -> [tokens, inner]
 
 
 def prefill(tower: Tower, ops: Ops, hidden: Tensor, attend: Attend) -> None:
-    """Pass embeddings [tokens, hidden] through the tower for what attention keeps: no logits.
+    """Run embeddings [tokens, hidden] through the tower so that `attend` can store keys and values; no logits.
 
-    Asks for each layer but the first, which whoever made the embeddings has asked for. Of the last layer nothing but
-    keys and values is ever looked at, so nothing else of it is computed.
+    Requests each layer from `tower.pending` except the first, which the caller requested for the embeddings. Only keys
+    and values of the last layer are used, so nothing else of it is computed.
     """
     _pass(tower, ops, hidden, attend, whole=False)
 
 
 def step(tower: Tower, ops: Ops, tokens: Tensor, attend: Attend) -> Tensor:
-    """Logits [rows, vocabulary] after one more token a row: int64 [rows]."""
+    """Return logits [rows, vocabulary] after one more token per row, `tokens` int64 [rows]."""
     hidden = _pass(tower, ops, functional.embedding(tokens, tower.embed), attend, whole=True)
     return linear(hidden, tower.head)
 
 
 def linear(inputs: Tensor, weight: Any, bias: Tensor | None = None) -> Tensor:
-    """inputs [rows, in] times a weight [out, in], a tensor or something that knows its own product."""
+    """Return inputs [rows, in] times weight [out, in]: [rows, out]. `weight`: a tensor or an object with `product`."""
     if isinstance(weight, Tensor):
         return functional.linear(inputs, weight, bias)
     made: Tensor = weight.product(inputs, bias)
@@ -66,7 +66,7 @@ def _pass(tower: Tower, ops: Ops, stream: Tensor, attend: Attend, *, whole: bool
 
 
 def plain_norm(stream: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Root mean square norm: float32 inside, rounded before the weight, as transformers does."""
+    """RMS norm: float32 inside, rounded before multiplying by the weight, as in transformers."""
     wide = stream.float()
     return weight * (wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)).to(stream.dtype)
 

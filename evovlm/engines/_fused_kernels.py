@@ -1,7 +1,7 @@
 """Triton kernels of the lean path: norms, rotary positions, activation, and attention over a pool of tokens.
 
-Knows tensors and addresses; no models. Sums and softmaxes are float32; what is stored is rounded where transformers
-rounds it. A pool is [kv_heads, capacity, dim]: a text's keys are runs of it, and texts may share a run.
+Knows tensors and addresses; no models. Sums and softmaxes are float32; results are rounded at the same points as in
+transformers. A pool is [kv_heads, capacity, dim]: a text's keys are runs in it, and texts may share a run.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
@@ -32,7 +32,7 @@ def add_norm_kernel(stream, more, weight, out, width, eps, HAS_MORE: tl.constexp
 
 @triton.jit
 def gated_kernel(gate_up, out, inner, BLOCK: tl.constexpr):
-    """silu(gate) * up for one piece of one row."""
+    """silu(gate) * up for one block of one row."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     live = columns < inner
@@ -45,7 +45,7 @@ def gated_kernel(gate_up, out, inner, BLOCK: tl.constexpr):
 
 @triton.jit
 def round_rows_kernel(rows, stored, scale, width, BLOCK: tl.constexpr):
-    """One row in e4m3 and its scale; 448 is the largest e4m3."""
+    """Round one row to e4m3 and store its scale; 448 is the largest e4m3 value."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     live = columns < width
@@ -60,7 +60,7 @@ def turn_and_keep_kernel(
     qkv, cos, sin, positions, places, keys, values, capacity,
     HEADS: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr, TURNED: tl.constexpr, KV_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One token: queries and keys are turned in place, keys and values go to the token's place in the pool."""
+    """One token: rotate queries and keys in place, and store keys and values at the token's place in the pool."""
     token = tl.program_id(0).to(tl.int64)
     row = qkv + token * (HEADS + 2 * KV) * DIM
     position = tl.load(positions + token).to(tl.int64)
@@ -74,7 +74,7 @@ def turn_and_keep_kernel(
     at = row + heads * DIM + half[None, :]
     a = tl.load(at, mask=live, other=0.0).to(tl.float32)
     b = tl.load(at + DIM // 2, mask=live, other=0.0).to(tl.float32)
-    # Each product is rounded, as in transformers' two-line form.
+    # Each product is rounded, as in transformers' rotary code.
     ac, bs = (a * c).to(dtype).to(tl.float32), (b * s).to(dtype).to(tl.float32)
     bc, as_ = (b * c).to(dtype).to(tl.float32), (a * s).to(dtype).to(tl.float32)
     first, second = (ac - bs).to(dtype), (bc + as_).to(dtype)
@@ -92,7 +92,7 @@ def turn_and_keep_kernel(
 
 @triton.jit
 def _look(queries, keys, values, top, total, made, live, scale, PRECISION: tl.constexpr):
-    """One block of keys more in a running softmax. live: [rows, keys]."""
+    """Add one block of keys to a running softmax. live: mask [rows, keys]."""
     score = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale
     score = tl.where(live, score, float("-inf"))
     higher = tl.maximum(top, tl.max(score, 1))
@@ -109,7 +109,7 @@ def shared_attention_kernel(
     HEADS: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr, MEMBERS: tl.constexpr, ROWS: tl.constexpr,
     SPLIT: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Part of a shared beginning for all rows that share it: their attention over it, and log of its mass.
+    """Attention of all rows that share a prefix over one split of it, and the log of its softmax mass.
 
     Grid: entry, kv head, split. made_out [rows, HEADS, splits, DIM] and mass_out [rows, HEADS, splits], float32.
     """
@@ -150,9 +150,9 @@ def own_attention_kernel(
     HEADS: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr, ROWS: tl.constexpr,
     SPLIT: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A row's attention over its own tokens, joined with what the shared beginning gave. Grid: row, kv head.
+    """A row's attention over its own tokens, combined with the result for the shared prefix. Grid: row, kv head.
 
-    `own_lengths` counts the tokens before the one in work, which is kept already.
+    `own_lengths` counts the tokens before the current one, which is already stored.
     """
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     group: tl.constexpr = HEADS // KV
@@ -194,10 +194,10 @@ def rest_attention_kernel(
     HEADS: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A question's own tokens over the beginning and, causally, themselves. Grid: question, block of rows, head.
+    """Attention of a question's own tokens over the prefix and, causally, themselves.
 
-    `rests` int32 [questions, 5]: first token in the chunk, tokens, place of its own keys, place and length of the
-    beginning.
+    Grid: question, block of rows, head. `rests` int32 [questions, 5]: first token in the chunk, number of tokens, place
+    of its own keys, place and length of the prefix.
     """
     question, block, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     fields = rests + question * 5
@@ -213,7 +213,7 @@ def rest_attention_kernel(
     top = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     made = tl.zeros([ROWS, DIM], tl.float32)
-    # Their own tokens come first: each row sees at least itself there, so the running maximum is finite.
+    # Own tokens come first: each row sees at least itself there, so the running maximum is finite.
     for begin in range(0, length, BLOCK):
         token = begin + tl.arange(0, BLOCK)
         inside = token < length

@@ -1,4 +1,4 @@
-"""What goes on between a tower's products, one Triton kernel each. Knows tensors; no models."""
+"""The operations between a tower's matrix products, one Triton kernel each. Knows tensors; no models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evovlm.engines._forward import Ops
 
 
 def round_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """e4m3 [rows, width] and its scale [rows], float32, in one pass."""
+    """Round rows [rows, width] to e4m3 in one pass; returns (stored [rows, width], scale float32 [rows])."""
     count, width = rows.shape
     stored = torch.empty(count, width, dtype=torch.float8_e4m3fn, device=rows.device)
     scale = torch.empty(count, dtype=torch.float32, device=rows.device)

@@ -1,4 +1,4 @@
-"""Groups of prompts that begin alike: what they share is computed once. Knows token ids and pictures; no models."""
+"""Groups prompts with a common prefix, which is computed once. Knows token ids and image features; no models."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from torch import Tensor
 
 from evovlm.engines.prompts import Prompt
 
-# Prompts without a picture share their beginning where it is this long, and this share of the mean prompt.
+# Prompts without an image share a prefix only if it has this many tokens and is this share of the mean prompt.
 WORTH_SHARING = 16
 SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Question:
-    """What one prompt says after the group's beginning: int64 [at least 1], and its image features."""
+    """The rest of one prompt after the group's prefix, and its image features."""
 
     index: int  # of the prompt, in item order
-    ids: Tensor
-    last: int  # its last token, known without asking the device
+    ids: Tensor  # int64 [at least 1]
+    last: int  # its last token, known without reading from the device
     features: Tensor | None = None
     places: Tensor | None = None  # where in `ids` the features go: int64
 
 
 @dataclass(frozen=True)
 class Group:
-    """Prompts that begin with the same tokens and the same picture."""
+    """Prompts that begin with the same tokens and the same image."""
 
-    ids: Tensor  # the common beginning: int64 [length], perhaps empty
+    ids: Tensor  # the common prefix: int64 [length], may be empty
     features: Tensor | None
     places: Tensor | None
     questions: tuple[Question, ...]
 
     @property
     def longest(self) -> int:
-        """Tokens of its longest prompt."""
+        """Number of tokens of its longest prompt."""
         return len(self.ids) + max(len(question.ids) for question in self.questions)
 
 
 def group_prompts(prompts: Sequence[Prompt], indices: Sequence[int], image_token: int | None, most: int) -> list[Group]:
-    """The groups of some prompts, the longest beginning first, each of at most `most` prompts.
+    """Group the prompts at `indices`, the longest prefix first, with at most `most` prompts per group.
 
-    A prompt alone is all beginning but for its last token, which the first step of decoding reads.
+    For a prompt in a group of its own, the prefix is everything except its last token, which the first decoding step
+    reads.
     """
     found: list[Group] = []
     for members in _alike(prompts, indices):
@@ -60,7 +61,7 @@ def group_prompts(prompts: Sequence[Prompt], indices: Sequence[int], image_token
 
 
 def _alike(prompts: Sequence[Prompt], indices: Sequence[int]) -> list[list[int]]:
-    """Indices by picture; those without one together."""
+    """Indices by image; prompts without an image form one list."""
     by_picture: dict[int | None, list[int]] = {}
     for index in indices:
         features = prompts[index].features
@@ -69,11 +70,11 @@ def _alike(prompts: Sequence[Prompt], indices: Sequence[int]) -> list[list[int]]
 
 
 def _shared(prompts: Sequence[Prompt], members: Sequence[int]) -> int:
-    """How many first tokens the members share; 0 where that is not worth while."""
+    """Length of the members' common prefix in tokens; 0 if sharing it is not worth it."""
     if len(members) == 1:
         return len(prompts[members[0]].ids) - 1
     first = prompts[members[0]].ids
-    shared = min(len(prompts[index].ids) for index in members) - 1  # each keeps a token of its own
+    shared = min(len(prompts[index].ids) for index in members) - 1  # each keeps at least one token of its own
     for index in members[1:]:
         differ = (first[:shared] != prompts[index].ids[:shared]).nonzero()
         shared = int(differ[0]) if len(differ) else shared

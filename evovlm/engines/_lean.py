@@ -1,7 +1,7 @@
-"""Answers by the lean path: a tower's weights, a runner and the scheduler, sized to the memory that is free.
+"""The lean path: answers from a tower's weights with a runner and the scheduler, sized to the free memory.
 
-Knows prepared prompts and towers; no transformers, no recipes and no scores. The runner stays between candidates, with
-its cache and what was captured, for the weights never move.
+Knows prepared prompts and towers; no transformers, no recipes and no scores. The runner is reused for all candidates,
+with its cache and captured graph, because the weights never move.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from evovlm.system.device import current_gpu
 
 
 class Lean:
-    """What answers on a tower. `spent`: the last answering's seconds and work by phase."""
+    """Answers prompts on a tower. `spent`: seconds and work by phase of the last call of `answer`."""
 
     def __init__(self, tower: Tower, tokenizer: Any, ends: Tensor, image_token: int | None) -> None:
         self.tower = self._whole = tower
@@ -37,7 +37,7 @@ class Lean:
         self._eight_bit = False
 
     def use_eight_bit(self, on: bool) -> None:
-        """From now on products in 8 bits, of weights rounded anew before each answering; or whole ones again."""
+        """Switch 8-bit products on or off; when on, weights are rounded again before each call of `answer`."""
         if on == self._eight_bit:
             return
         self.drop_runner()
@@ -46,22 +46,21 @@ class Lean:
             self.tower = in_eight_bits(self._whole) if on else self._whole
 
     def serves(self, prepared: Prepared) -> bool:
-        """Whether these prompts and settings are for this path: one beam, no penalty, no window to slide."""
+        """Whether this path supports the prompts and settings: one beam, no penalty, no longer than the window."""
         generation = prepared.generation
         if generation.num_beams > 1 or generation.repetition_penalty != 1.0:
             return False
         longest = max((len(prompt.ids) for prompt in prepared.prompts), default=0) + generation.max_new_tokens
         if self.tower.window is not None and longest > self.tower.window:
             return False
-        # The last token is read by its id alone.
+        # The last token is read by its id, so it cannot be an image token.
         return all(prompt.features is None or prompt.last != self._image_token for prompt in prepared.prompts)
 
     def answer(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> list[str]:
-        """One answer a prompt, in item order, stripped. `progress` hears 1 for each.
+        """Return one answer per prompt, in item order, stripped. `progress` is called with 1 for each.
 
-        Where memory is short, half as many rows are tried at a time, told in `prepared.halved`. Raises
-        FloatingPointError for logits that are not finite, torch.OutOfMemoryError or MemoryError where one row does
-        not fit.
+        If memory runs out, half as many rows are tried at a time, recorded in `prepared.halved`. Raises
+        FloatingPointError if logits are not finite, torch.OutOfMemoryError or MemoryError if even one row does not fit.
         """
         answers: dict[int, str] = {}
         began = time.perf_counter()
@@ -89,11 +88,11 @@ class Lean:
     def _fits(
         self, prepared: Prepared, pending: Sequence[int], rows: int, done: Callable[[int, list[int]], None]
     ) -> bool:
-        """Answer what is pending; False where memory ran out, and what the attempt held is free by then."""
+        """Answer the pending prompts; False if memory ran out, with the attempt's memory freed."""
         try:
             self._attempt(prepared, pending, rows, done)
         except (MemoryError, RuntimeError) as error:
-            # Fewer rows do not help a merge that failed.
+            # Fewer rows do not help if the merge failed.
             if rows == 1 or self.tower.pending.broken or not is_out_of_memory(error):
                 raise
         else:
@@ -102,7 +101,7 @@ class Lean:
         return False
 
     def drop_runner(self) -> None:
-        """Give the cache back; the next answers take a new one."""
+        """Free the runner and its cache; the next call of `answer` makes a new one."""
         self._runner = None
         if self.tower.embed.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
-"""The runner in plain torch: each slot's keys and values lie in a row of their own, beginnings copied into it.
+"""The runner in plain torch: each slot has its own row of keys and values, into which shared prefixes are copied.
 
-Knows towers and chunks; no prompts and no sampling. For a CPU, and for accelerators without fused kernels.
+Knows towers and chunks; no prompts and no sampling. For CPUs, and for accelerators without fused kernels.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from evovlm.engines._tower_view import Tower
 
 
 class _Run(NamedTuple):
-    """Tokens of equal length a row, one row behind the other; `before` tokens of each row's slot come first."""
+    """Adjacent rows of equal length in a chunk."""
 
-    start: int
+    start: int  # first token in the chunk
     rows: int
-    length: int
-    before: int
+    length: int  # tokens per row
+    before: int  # tokens already in each row's slot
     slots: Tensor  # int64, where keys and values go
-    of: Tensor  # int64, which row of the run each slot takes
+    of: Tensor  # int64, the row of the run that each slot gets
 
 
 class PlainRunner:
-    """Rows of `capacity` tokens, keys and values [slots, kv_heads, capacity, dim] a layer."""
+    """Rows of `capacity` tokens each; keys and values per layer are [slots, kv_heads, capacity, dim]."""
 
     def __init__(self, tower: Tower, slots: int, capacity: int, ops: Ops = PLAIN) -> None:
         self._tower, self._ops, self._capacity = tower, ops, capacity
@@ -51,11 +51,11 @@ class PlainRunner:
         self._used = 0
 
     def serves(self, slots: int, capacity: int) -> bool:
-        """Whether rows of so many tokens fit."""
+        """Whether this runner can be reused for `slots` rows of `capacity` tokens."""
         return self.slots == slots and self._capacity >= capacity
 
     def room(self, groups: Sequence[Group]) -> bool:
-        """Whether there are slots; each has its memory already."""
+        """Whether enough slots are free; their memory is already allocated."""
         return self._used + sum(len(group.questions) for group in groups) <= self.slots
 
     def read_bytes(self) -> int:
@@ -63,7 +63,7 @@ class PlainRunner:
         return int(self._lengths[: self._used].sum()) * self._tower.token_bytes
 
     def fill(self, hidden: Tensor, chunk: Chunk) -> None:
-        """Read a chunk's embeddings [tokens, hidden] into its slots."""
+        """Prefill a chunk's embeddings [tokens, hidden] into its slots."""
         prefill(self._tower, self._ops, hidden, self._reading(chunk))
         for part in chunk.parts:
             self._lengths[list(part.slots)] = part.length
@@ -72,7 +72,7 @@ class PlainRunner:
             self._lengths[rest.slot] += rest.length
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits [rows, vocabulary] after the next token of the first rows: int64 [rows]."""
+        """Return logits [rows, vocabulary] after the next token of the first rows, `tokens` int64 [rows]."""
         rows = len(tokens)
         lengths = self._lengths[:rows]
         longest = int(lengths.max()) + 1
@@ -84,7 +84,7 @@ class PlainRunner:
             queries, keys, values = self._split(qkv, cos, sin)
             self._keys[layer][self._rows[:rows], :, lengths] = keys
             self._values[layer][self._rows[:rows], :, lengths] = values
-            # The query heads of one key head stand where a text's tokens would.
+            # The query heads of a key head take the place of the token dimension, so no keys need to be repeated.
             grouped = queries.view(rows, self._tower.kv_heads, -1, self._tower.dim)
             past = self._keys[layer][:rows, :, :longest], self._values[layer][:rows, :, :longest]
             return scaled_dot_product_attention(grouped, *past, attn_mask=mask).reshape(rows, -1)
@@ -94,7 +94,7 @@ class PlainRunner:
         return logits
 
     def close_gaps(self, moves: Sequence[tuple[int, int]], rows: int) -> None:
-        """Move rows (from, to); from then on the first `rows` slots are in use."""
+        """Move rows, each given as (from, to); afterwards the first `rows` slots are in use."""
         self._used = rows
         if not moves:
             return
@@ -105,7 +105,7 @@ class PlainRunner:
             kept[goal, :, :longest] = kept[source, :, :longest]
 
     def _split(self, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turned queries and keys, and values: [tokens, heads or kv_heads, dim]."""
+        """Rotated queries and keys, and values: each [tokens, heads or kv_heads, dim]."""
         tower = self._tower
         heads = qkv.view(len(qkv), -1, tower.dim)
         turned = _turn(heads[:, : tower.heads + tower.kv_heads], cos, sin)
@@ -163,7 +163,7 @@ class PlainRunner:
 
 
 def _turn(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions; halves of a head are turned against each other, as the Llama family has it."""
+    """Apply rotary positions; the two halves of a head are rotated against each other, as in the Llama family."""
     first, second = heads.chunk(2, dim=-1)
     return heads * cos + torch.cat((-second, first), dim=-1) * sin
 
@@ -175,5 +175,5 @@ def _rows(packed: Tensor, run: _Run) -> Tensor:
 
 
 def _repeated(past: Tensor, tower: Tower) -> Tensor:
-    """Key or value heads [rows, kv_heads, length, dim] once for each of their query heads."""
+    """Key or value heads [rows, kv_heads, length, dim], repeated for each of their query heads."""
     return past.repeat_interleave(tower.heads // tower.kv_heads, dim=1)

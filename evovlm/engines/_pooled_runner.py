@@ -1,7 +1,7 @@
-"""The runner with fused kernels: one pool of tokens, beginnings held once for all that share them, steps by CUDA graph.
+"""The runner with fused kernels: one pool of tokens, shared prefixes stored once, steps replayed as a CUDA graph.
 
 Knows towers and chunks; no prompts and no sampling. The graph is captured once: it reads the live weights and tables
-of addresses, so it serves every candidate and every state of the rows.
+of addresses, so it works for every candidate and every state of the rows.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from evovlm.engines._runner import Size
 from evovlm.engines._spans import Span, Spans
 from evovlm.engines._tower_view import Tower
 
-# Rows that read a shared beginning together.
+# Rows that read a shared prefix together.
 MEMBERS = 16
-SPLIT = 512  # tokens of a beginning that one program reads
+SPLIT = 512  # tokens of a prefix that one kernel program reads
 BLOCK = 64
 
 
 @dataclass
 class _Slot:
-    """A row's text: where its beginning and its own tokens lie, and how many there are."""
+    """A row's text: where its shared prefix and its own tokens are in the pool, and how many."""
 
     shared: Span
-    region: int  # which piece of the pool is its own
-    own: int
+    region: int  # index of its own piece of the pool
+    own: int  # number of its own tokens
 
 
 class PooledRunner:
-    """A pool [kv_heads, tokens, dim] of keys and one of values a layer.
+    """One pool of keys and one of values per layer, each [kv_heads, tokens, dim].
 
-    `wanted`: the size that was asked for, where memory gave less.
+    `wanted`: the size requested, if memory allowed only the smaller `size`.
     """
 
     def __init__(self, tower: Tower, size: Size, wanted: Size | None = None, ops: Ops = FUSED) -> None:
         self._tower, self._size, self._wanted, self._ops = tower, size, wanted or size, ops
         self.slots = size.rows
         device, dtype = tower.embed.device, tower.embed.dtype
-        # One token more: rows that are not in use write there.
+        # One extra token: rows that are not in use write there.
         shape = (len(tower.layers), tower.kv_heads, size.tokens + 1, tower.dim)
         self._keys, self._values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
         self._cos, self._sin = tower.rotary_table(size.longest + size.own)
@@ -58,8 +58,8 @@ class PooledRunner:
         self._precision = "ieee" if dtype == torch.float32 else "tf32"
         self._made = torch.zeros(size.rows, tower.heads, self._splits, tower.dim, device=device)
         self._mass = torch.zeros(size.rows, tower.heads, self._splits, device=device)
-        # By row: own start, own length, place, position, tokens before its own, 1 where in use. Then by entry: start,
-        # length, members.
+        # Per row: own start, own length, place, position, prefix length, 1 if in use. Then per entry (rows that read a
+        # prefix together): start, length, members.
         self._table = torch.zeros(size.rows * (8 + self._members), dtype=torch.int32, device=device)
         self._by_row = self._table[: 6 * size.rows].view(6, size.rows)
         self._entries = self._table[6 * size.rows : 8 * size.rows].view(2, size.rows)
@@ -80,29 +80,29 @@ class PooledRunner:
         self._stale = True
 
     def serves(self, size: Size) -> bool:
-        """Whether a set of that size can be answered here, as well as memory allows."""
+        """Whether this runner can be reused for a set of that size."""
         mine = self._wanted
         return mine.rows == size.rows and all(has >= asked for has, asked in zip(mine, size, strict=True))
 
     def free(self) -> None:
-        """Give the memory back."""
+        """Release the memory; the runner cannot be used afterwards."""
         self._graph = None
         self._keys = self._values = self._made = self._logits = torch.empty(0)
 
     def room(self, groups: Sequence[Group]) -> bool:
-        """Whether slots and pool hold these groups beside the rows in use."""
+        """Whether slots and pool have room for these groups in addition to the rows in use."""
         asked = sum(len(group.questions) for group in groups)
         if len(self._rows) + asked > self.slots:
             return False
         return self._spans.holds([len(group.ids) for group in groups])
 
     def read_bytes(self) -> int:
-        """Bytes of keys and values that the next step reads, a shared beginning once."""
+        """Bytes of keys and values that the next step reads; a shared prefix counts once."""
         shared = {row.shared.start: row.shared.length for row in self._rows if row.shared.length}
         return (sum(shared.values()) + sum(row.own for row in self._rows)) * self._tower.token_bytes
 
     def fill(self, hidden: Tensor, chunk: Chunk) -> None:
-        """Read a chunk's embeddings [tokens, hidden] into its slots."""
+        """Prefill a chunk's embeddings [tokens, hidden] into its slots."""
         places: list[int] = []
         shared: list[Span] = []
         for part in chunk.parts:
@@ -125,7 +125,7 @@ class PooledRunner:
         self._stale = True
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits [rows, vocabulary] after the next token of the first rows: int64 [rows]."""
+        """Return logits [rows, vocabulary] after the next token of the first rows, `tokens` int64 [rows]."""
         if self._graph is None and self._tokens.is_cuda:
             self._capture()
         if self._stale:
@@ -141,7 +141,7 @@ class PooledRunner:
         return self._logits[: len(tokens)]
 
     def close_gaps(self, moves: Sequence[tuple[int, int]], rows: int) -> None:
-        """Move rows (from, to); from then on the first `rows` slots are in use. No keys are moved."""
+        """Move rows, each given as (from, to); afterwards the first `rows` slots are in use. No keys are moved."""
         left = dict(enumerate(self._rows))
         for source, goal in moves:
             self._rows[goal] = left[source]
@@ -183,7 +183,7 @@ class PooledRunner:
         self._stale = False
 
     def _capture(self) -> None:
-        """Record one step. The rows are told to be out of use, so that nothing that is kept is touched."""
+        """Capture one step as a CUDA graph. All rows are marked unused, so that no stored keys are overwritten."""
         rows, self._rows = self._rows, []
         self._write_tables()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -193,7 +193,7 @@ class PooledRunner:
                 self._one_step()
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        # On a stream of its own: torch's default one belongs to the GPU of the process's first capture.
+        # On its own stream: torch's default capture stream belongs to the GPU of the process's first capture.
         with torch.cuda.graph(self._graph, stream=side):
             self._logits = self._one_step()
         self._rows, self._stale = rows, True
@@ -263,7 +263,7 @@ class PooledRunner:
 
 
 def _runs(parts: Sequence[Part]) -> list[tuple[int, int, int]]:
-    """Beginnings of equal length that stand together: first token, how many, length."""
+    """Adjacent prefixes of equal length, as (first token, number of prefixes, length)."""
     runs = []
     for length, same in groupby(parts, key=lambda part: part.length):
         together = list(same)
@@ -273,7 +273,7 @@ def _runs(parts: Sequence[Part]) -> list[tuple[int, int, int]]:
 
 
 def _causal(heads: Tensor, out: Tensor, start: int, count: int, length: int, tower: Tower) -> None:
-    """Attention of beginnings of one length [count * length, heads + 2 kv_heads, dim] into `out`."""
+    """Causal attention of `count` prefixes of equal length, [count * length, heads + 2 kv_heads, dim], into `out`."""
     part = heads[start : start + count * length].view(count, length, -1, tower.dim).transpose(1, 2)
     queries, keys, values = torch.split(part, [tower.heads, tower.kv_heads, tower.kv_heads], dim=1)
     made = scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)

@@ -1,6 +1,6 @@
-"""Hidden states of a route's beginning, kept for the next route that begins alike.
+"""Caches hidden states of a route's first steps, for the next route that starts with the same steps.
 
-Knows steps and KV caches; runs no layer. What is kept is what was computed, so that answers do not change by a bit.
+Knows steps and KV caches; runs no layer. Exactly what was computed is kept, so answers do not change by a bit.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class _Kept:
 
 
 class PrefixMemory:
-    """What each batch of prompts looked like after each step of the last route, within a budget of bytes."""
+    """The hidden states of each batch of prompts after each step of the last route, within a budget of bytes."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self.reused = 0  # steps of whole batches that were recalled instead of computed
+        self.reused = 0  # steps (each for a whole batch) that were recalled instead of computed
         self._held = 0
         self._route: tuple[Step, ...] = ()
         self._kept: dict[tuple[int, ...], dict[int, _Kept]] = {}
@@ -39,7 +39,7 @@ class PrefixMemory:
         self._batch: tuple[int, ...] | None = None
 
     def turn_to(self, route: Sequence[Step]) -> None:
-        """Another route comes: forget all that it does not begin with."""
+        """Switch to another route: forget all steps after the common prefix with the last one."""
         common = 0
         while common < min(len(route), len(self._route)) and route[common] == self._route[common]:
             common += 1
@@ -50,8 +50,8 @@ class PrefixMemory:
 
     @contextmanager
     def batch(self, prompts: Sequence[Any]) -> Iterator[None]:
-        """Within this block the model reads these prompts."""
-        # Prompts are known by identity and held, so that no other can take their place.
+        """Context in which the model reads these prompts."""
+        # Prompts are identified by id() and kept alive, so that no other object can get the same id.
         key = tuple(id(prompt) for prompt in prompts)
         self._prompts[key] = prompts
         self._batch = key
@@ -61,9 +61,9 @@ class PrefixMemory:
             self._batch = None
 
     def recall(self, index: int, hidden: Tensor, cache: Any) -> Tensor | None:
-        """The stream after a step, its slot of the cache filled; None where it must be computed.
+        """Return the stream [batch, length, hidden] after step `index` and fill its cache slot; None if not kept.
 
-        Only the reading of the prompt may be recalled: ask for no slot that already holds something.
+        Only prefill can be recalled: do not call this for a slot that already holds tokens.
         """
         if self._batch is None:
             return None
@@ -75,14 +75,14 @@ class PrefixMemory:
         return known.hidden
 
     def keep(self, index: int, hidden: Tensor, cache: Any) -> None:
-        """Keep the stream after a step and its slot, if all steps before are kept and the budget allows."""
+        """Keep the stream after a step and its cache slot, if all earlier steps are kept and the budget allows."""
         if self._batch is None:
             return
         steps = self._kept.setdefault(self._batch, {})
-        # A slot with a sliding window has forgotten what came before it.
+        # A slot with a sliding window no longer holds the tokens before its window.
         if index != len(steps) or getattr(cache.layers[index], "is_sliding", False):
             return
-        # The cache appends by making new tensors, so these stay what they are.
+        # The cache appends by making new tensors, so these do not change.
         kept = _Kept(hidden, cache.layers[index].keys, cache.layers[index].values)
         if self._held + kept.nbytes <= self.budget:
             steps[index] = kept

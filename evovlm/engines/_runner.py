@@ -1,4 +1,7 @@
-"""What runs a tower for the scheduler: slots that hold a text each, filled by chunks and moved on a token at a time."""
+"""The protocol of runners, which run a tower for the scheduler.
+
+A runner has slots that hold one text each; they are filled by chunks and advanced one token at a time.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +19,31 @@ class Runner(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many rows there is room for."""
+        """The number of rows there is room for."""
 
     def begin(self) -> None:
         """Forget all rows."""
 
     def room(self, groups: Sequence[Group]) -> bool:
-        """Whether memory can hold these groups beside the rows in use."""
+        """Whether memory can hold these groups in addition to the rows in use."""
 
     def fill(self, hidden: Tensor, chunk: Chunk) -> None:
-        """Read a chunk's embeddings [tokens, hidden] into its slots."""
+        """Prefill a chunk's embeddings [tokens, hidden] into its slots."""
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits [rows, vocabulary] after the next token of the first rows: int64 [rows]."""
+        """Return logits [rows, vocabulary] after the next token of the first rows, `tokens` int64 [rows]."""
 
     def close_gaps(self, moves: Sequence[tuple[int, int]], rows: int) -> None:
-        """Move rows (from, to); from then on the first `rows` slots are in use."""
+        """Move rows, each given as (from, to); afterwards the first `rows` slots are in use."""
 
     def read_bytes(self) -> int:
-        """Bytes of keys and values that the next step has to read, what rows share counted once."""
+        """Bytes of keys and values that the next step has to read; what rows share counts once."""
 
 
 class Size(NamedTuple):
-    """How large a pool of tokens is to be."""
+    """The size of a pool of tokens."""
 
     rows: int
-    own: int  # tokens of a row beside its beginning
-    longest: int  # tokens of the longest beginning
-    tokens: int  # in all
+    own: int  # tokens of a row besides its shared prefix
+    longest: int  # tokens of the longest prefix
+    tokens: int  # in total

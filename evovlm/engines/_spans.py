@@ -1,4 +1,4 @@
-"""Runs of places in a pool of tokens: taken for a beginning, given back when the last text that shares it ends.
+"""Allocates runs of places in a pool of tokens: one per prefix, freed when the last text that shares it ends.
 
 Knows numbers; no tensors.
 """
@@ -19,13 +19,13 @@ class Span:
 
 
 class Spans:
-    """First fit; neighbours that are free become one again."""
+    """A first-fit allocator; adjacent free runs are joined. `length` places from `start` on are free at first."""
 
     def __init__(self, start: int, length: int) -> None:
         self._free = [(start, length)] if length else []
 
     def holds(self, lengths: Sequence[int]) -> bool:
-        """Whether runs of these lengths could be taken one after the other."""
+        """Whether runs of all these lengths can be taken together."""
         trial = Spans(0, 0)
         trial._free = list(self._free)
         try:
@@ -36,7 +36,7 @@ class Spans:
         return True
 
     def take(self, length: int, users: int) -> Span:
-        """A run for `users` texts. Raises MemoryError where no run is long enough."""
+        """Take a run for `users` texts. Raises MemoryError if no free run is long enough."""
         if length == 0:
             return Span(0, 0, users)
         for index, (start, room) in enumerate(self._free):
@@ -47,7 +47,7 @@ class Spans:
         raise MemoryError(f"no run of {length} tokens is free")
 
     def give_back(self, span: Span) -> None:
-        """One text less uses the run; the last frees it."""
+        """Release the run for one text; the last one frees it."""
         span.users -= 1
         if span.users or not span.length:
             return

@@ -1,8 +1,8 @@
-"""A language tower as the few tensors that its arithmetic needs, over the live weights of a transformers model.
+"""A language tower as the few tensors that its forward pass needs: views of the live weights of a transformers model.
 
 Knows transformers' decoder layers of the Mistral, Llama and Qwen2 families; computes nothing. Query, key and value
-weights come to lie behind one another, gate and up too, so that one product reads them; the model's own parameters
-become views of them and keep their identity, so that whoever writes them in place is seen here.
+weights are moved into one tensor, gate and up too, so that one product reads them; the model's own parameters become
+views of it and keep their identity, so that writing to them in place changes the tower as well.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from evovlm.merging.live.lazy import Pending
 
 KNOWN_LAYERS = ("MistralDecoderLayer", "LlamaDecoderLayer", "Qwen2DecoderLayer")
-# Rotary tables of these kinds do not depend on how long the text is.
+# Rotary tables of these kinds do not depend on the length of the text.
 KNOWN_ROPES = ("default", "linear", "llama3", "yarn")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One decoder layer's weights [out, in]."""
+    """One decoder layer's weights. Matrices are [out, in]."""
 
     before: Tensor  # the norm before attention [hidden]
     qkv: Any  # [(heads + 2 kv_heads) * dim, hidden]
@@ -46,9 +46,9 @@ class Tower:
     heads: int
     kv_heads: int
     dim: int  # of a head
-    window: int | None  # tokens that attention looks back, None: all
+    window: int | None  # tokens that attention can look back; None: all
     rotary: Any
-    pending: Pending = field(default_factory=Pending)  # of the candidate whose weights these are
+    pending: Pending = field(default_factory=Pending)  # the unfinished part of the current candidate's merge
 
     @property
     def token_bytes(self) -> int:
@@ -57,26 +57,29 @@ class Tower:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all products' weights, the head's too: what each step reads at least."""
+        """Bytes of all matrices including the head: what each step has to read at least."""
         layer = self.layers[0]
         one = layer.qkv.nbytes + layer.out.nbytes + layer.gate_up.nbytes + layer.down.nbytes
         return int(len(self.layers) * one + self.head.nbytes)
 
     @property
     def linear_weights(self) -> int:
-        """Weights of one layer's products."""
+        """Number of weights in one layer's matrices."""
         layer = self.layers[0]
         return int(layer.qkv.numel() + layer.out.numel() + layer.gate_up.numel() + layer.down.numel())
 
     def rotary_table(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [length, dim] of the first positions, in the tower's dtype."""
+        """Return cosines and sines, each [length, dim], of the first positions, in the tower's dtype."""
         positions = torch.arange(length, device=self.embed.device)[None]
         cos, sin = self.rotary(self.embed[:1, None], positions)
         return cos[0].contiguous(), sin[0].contiguous()
 
 
 def view_of(model: Any, decoder: Any) -> Tower | None:
-    """The tower of a causal model, or None where its layers are of a kind that is not known here."""
+    """Return the tower of a causal model, or None if its layers are of an unsupported kind.
+
+    model: has `lm_head`. decoder: its decoder (embeddings, layers, norm).
+    """
     config = decoder.config
     layers = list(decoder.layers)
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
@@ -124,7 +127,7 @@ def _layer(layer: Any) -> Layer:
 
 
 def _join(parts: Sequence[nn.Parameter]) -> Tensor:
-    """One tensor of all parts' rows; the parts become views of it, where they are not already."""
+    """Join all parts' rows into one tensor; the parts become views of it, unless they already are."""
     tensors = [part.data for part in parts]
     rows = sum(len(tensor) for tensor in tensors)
     storage = tensors[0].untyped_storage().data_ptr()

@@ -1,12 +1,12 @@
-"""The transformers engine: one resident model whose tower a candidate overwrites, and its answers.
+"""The transformers engine: one resident model whose tower is overwritten by each candidate, and its answers.
 
-Knows transformers; no recipes, tasks' scores or searches. Greedy or sampled answers of the families that are known
-take the lean path on the live weights; other layers and routes run in a loop over transformers' own layers; beams and
-penalties go through `generate`.
+Knows transformers; no recipes, task scores or searches. Greedy or sampled answers of supported families take the lean
+path on the live weights; other layers and routes run in a loop over transformers' own layers; beams and penalties use
+`generate`.
 
 The same weights, prompts, settings and batch plan give the same answers on the same device, libraries and thread
-count. Any of these moves the last bits of the logits, which shows only where two tokens all but tie: in float32 the
-batch was seen to change no answer (tested at 1 and 16), in bfloat16 it may change some.
+count. Any of these changes the last bits of the logits, which matters only if two tokens are almost tied: in float32
+the batch size changed no answer (tested at 1 and 16), in bfloat16 it may change some.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from evovlm.system.device import check_device
 from evovlm.system.errors import CheckpointError
 from evovlm.tasks.protocol import Generation, Item
 
-# Progress is shown by whoever asks for answers, not by every load.
+# Callers show their own progress; loading a model should not.
 disable_progress_bar()
 
-# What transformers raises for a folder that is incomplete, damaged or of a model that it does not know.
+# What transformers raises for a folder that is incomplete, damaged or holds an unknown kind of model.
 LOADING_FAULTS = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
     *(SafetensorError, StrictDataclassError),
 )
 
-# Below this share of unfinished rows, the finished ones are taken out of the cache.
+# If at most this share of rows is unfinished, the finished ones are removed from the cache.
 WORTH_DROPPING = 0.75
 
 
@@ -62,12 +62,13 @@ Around = Callable[[Sequence[Prompt]], AbstractContextManager[Any]]
 class Engine:
     """A model in memory with its tokenizer or processor.
 
-    tower: canonical name -> live parameter. pending: what of them is still to be merged, which answering does.
-    lean: whether to take the fast path where it knows the model's layers, as they are; not for routes.
-    around: entered with a batch's prompts while these are answered in the loop over transformers' layers.
+    sees: whether it is a vision-language model. tower: canonical name -> live parameter. pending: the unfinished part
+    of a merge into the tower; answering finishes it. lean: use the fast path if it supports the model's layers; must be
+    off for routes. around: context entered with a batch's prompts while the loop over transformers' layers answers.
+    Raises CheckpointError if the model has no end token.
     """
 
-    spent: Spent | None = None  # the last answering's seconds and work by phase, where it took the fast path
+    spent: Spent | None = None  # seconds and work by phase of the last answers, if they took the fast path
 
     def __init__(
         self, model: Any, processor: Any, *, sees: bool, lean: bool = True, around: Around = nullcontext
@@ -92,9 +93,9 @@ class Engine:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Engine:
-        """Load a checkpoint folder; `dtype` None keeps the stored one. Remote code is never run.
+        """Load a checkpoint folder; `dtype` None keeps the stored dtype. Remote code is never run.
 
-        Raises CheckpointError for a folder that transformers cannot load, UserError for a device that is not there.
+        Raises CheckpointError if transformers cannot load the folder, UserError if the device is not available.
         """
         try:
             config = AutoConfig.from_pretrained(folder)
@@ -107,7 +108,7 @@ class Engine:
             raise
         except LOADING_FAULTS as error:
             raise CheckpointError(
-                f"{folder}: transformers cannot load it ({error}); complete the folder or fetch it again"
+                f"{folder}: transformers cannot load it ({error}); complete the folder or download it again"
             ) from error
         check_device(str(device))
         model = model.to(device).eval().requires_grad_(False)
@@ -124,19 +125,20 @@ class Engine:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
+        """The device that the model runs on."""
         return str(self.model.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the model computes in."""
+        """The dtype that the model computes in."""
         dtype: torch.dtype = self.model.dtype
         return dtype
 
     def prepare(self, items: Sequence[Item], generation: Generation, batch: int) -> Prepared:
-        """Tokens, vision features and the batch plan of a set of items.
+        """Compute tokens, vision features and the batch plan for a set of items. `batch`: the most items per batch.
 
-        Equal images are seen once. Raises DataError for an image that cannot be read.
+        Equal images are encoded once. Raises DataError if an image cannot be read, a prompt does not fit its image, or
+        a chat template is missing.
         """
         if self.sees:
             prompts = see(self.model, self.processor, items, generation)
@@ -148,11 +150,11 @@ class Engine:
 
     @torch.inference_mode()
     def answer(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> list[str]:
-        """One answer an item, in item order, stripped. `progress` hears how many items each batch answered.
+        """Return one answer per item, in item order, stripped.
 
-        A batch that does not fit into memory is halved in the plan, told in `prepared.halved`, and tried again.
-        Raises FloatingPointError for logits that are not finite, and torch.OutOfMemoryError or MemoryError where
-        a single row does not fit.
+        `progress` is called with the number of items just answered. A batch that does not fit into memory is halved in
+        the plan, recorded in `prepared.halved`, and tried again. Raises FloatingPointError if logits are not finite,
+        and torch.OutOfMemoryError or MemoryError if not even a single row fits.
         """
         self.spent = None
         if self.lean is not None and self.lean.serves(prepared):
@@ -181,13 +183,13 @@ class Engine:
 
     @torch.inference_mode()
     def stream(self, prepared: Prepared) -> Iterator[tuple[str, int]]:
-        """The answer to a set of one prompt as it grows: (text so far, tokens so far) after each token.
+        """Stream the answer to a set of exactly one prompt: yields (text so far, tokens so far) after each token.
 
-        The last text is what `answer` gives. Beams and penalties cannot be streamed: one step, the whole answer.
-        Closing the iterator stops the work. Raises what `answer` raises.
+        The last text equals the result of `answer`. Beams and penalties cannot be streamed: they yield the whole answer
+        in one step. Closing the iterator stops the work. Raises the same errors as `answer`.
         """
         prompt, generation = prepared.prompts[0], prepared.generation
-        assert len(prepared.prompts) == 1, "one prompt a stream"
+        assert len(prepared.prompts) == 1, "one prompt per stream"
         if generation.num_beams > 1 or generation.repetition_penalty != 1.0:
             whole = self.answer(prepared)[0]
             yield whole, len(self.tokenizer(whole, add_special_tokens=False)["input_ids"])
@@ -207,7 +209,7 @@ class Engine:
             made.append(int(chosen))
             text = self.tokenizer.decode(made, skip_special_tokens=True)
             kept = cut(text, generation.stop)
-            # A character of several bytes may be half there: what is shown then ends before it.
+            # A multi-byte character may still be incomplete: then show the text before it.
             shown = kept if len(made) == generation.max_new_tokens else kept.rstrip("\ufffd")
             yield shown.strip(), len(made)
             if len(kept) < len(text):
@@ -215,7 +217,7 @@ class Engine:
             step_input = {"input_ids": chosen.unsqueeze(1)}
 
     def _decode_or_none(self, prompts: Sequence[Prompt], generation: Generation) -> list[str] | None:
-        """The answers, or None where they do not fit into memory; what the attempt held is free by then."""
+        """The answers, or None if they do not fit into memory; the attempt's memory is freed then."""
         try:
             with self._around(prompts):
                 return self._decode(prompts, generation)
@@ -231,7 +233,7 @@ class Engine:
         if generation.num_beams == 1 and generation.repetition_penalty == 1.0:
             tokens = self._one_by_one(embeddings, mask, generation.max_new_tokens, choose, generation.stop)
         else:
-            # The ids go along because the penalty is on the prompt's tokens too.
+            # Pass the ids too, because the penalty also applies to the prompt's tokens.
             whole = self.model.generate(
                 input_ids=ids,
                 inputs_embeds=embeddings,
@@ -258,7 +260,7 @@ class Engine:
         return ids, mask
 
     def _embed(self, prompts: Sequence[Prompt], ids: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings [batch, length, hidden] from the live table, image features at the image tokens."""
+        """Embeddings [batch, length, hidden] from the live table, with image features at the image tokens."""
         embeddings: Tensor = self.decoder.embed_tokens(ids)
         features = [prompt.features for prompt in prompts if prompt.features is not None]
         if features:
@@ -269,9 +271,9 @@ class Engine:
     def _one_by_one(
         self, embeddings: Tensor, mask: Tensor, most: int, choose: Choose, stop: Sequence[str] = ()
     ) -> Tensor:
-        """Tokens int64 [batch, steps], greedy or drawn, filled up with the first end token.
+        """Tokens int64 [batch, steps], greedy or sampled, padded with the first end token.
 
-        A row that has said a stop string may end then: what would follow is cut off anyway.
+        A row that contains a stop string may end early: the text after it is cut off anyway.
         """
         rows = len(embeddings)
         made = torch.full((rows, most), int(self._ends[0]), dtype=torch.int64, device=embeddings.device)

@@ -1,4 +1,4 @@
-"""How much of the free memory answers may take: rows, cache and chunk. Knows towers and runners; asks nothing."""
+"""Fits rows, cache and chunk into the free memory. Knows towers and runners; generates no answers."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from evovlm.engines._plain_runner import PlainRunner
 from evovlm.engines._runner import Runner, Size
 from evovlm.engines._tower_view import Tower
 
-# Of the free memory on an accelerator: the rest is for the chunk in work and for fragments.
+# Share of the accelerator's free memory to use: the rest is for the current chunk and for fragmentation.
 SHARE = 0.85
-# Tokens read at a time: enough to fill the products, few enough to keep what lies between them small.
+# Tokens read at a time: enough to use the hardware well, few enough to keep activations small.
 LARGEST_CHUNK = 24576
 SMALLEST_CHUNK = 2048
 CHUNK_ON_CPU = 8192
-CAPACITY_STEP = 64  # so that sets of nearly equal lengths share a cache
+CAPACITY_STEP = 64  # lengths are rounded up to it, so that item sets of similar lengths share a cache
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error is a want of memory; the CPU allocator raises a plain RuntimeError."""
+    """Whether an error means out of memory; the CPU allocator raises a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def chunk_bytes(tower: Tower) -> int:
-    """Bytes that one token of a chunk takes at the widest place of a layer."""
+    """Return the bytes of activations per token of a chunk, at the widest point of a layer."""
     layer = tower.layers[0]
     wide = layer.gate_up.shape[0] + layer.down.shape[1] + layer.qkv.shape[0] + 5 * tower.embed.shape[1]
     return int(wide * tower.embed.element_size())
 
 
 def chunk_tokens(tower: Tower) -> int:
-    """How many tokens to read at a time."""
+    """Return how many tokens to read at a time."""
     if tower.embed.device.type != "cuda":
         return CHUNK_ON_CPU
     free = _free(tower.embed.device) * SHARE
@@ -43,13 +43,16 @@ def chunk_tokens(tower: Tower) -> int:
 
 
 def has_fused(tower: Tower) -> bool:
-    """Whether the fused kernels serve this tower where it is."""
+    """Whether the fused kernels support this tower on its device."""
     width = tower.dim
     return tower.embed.device.type == "cuda" and find_spec("triton") is not None and width in (16, 32, 64, 128, 256)
 
 
 def new_runner(tower: Tower, groups: Sequence[Group], rows: int, most: int, last: Runner | None) -> Runner:
-    """A runner for these groups, `rows` texts at a time; the last one where it serves them too."""
+    """Return a runner for these groups, with up to `rows` texts at a time; reuses `last` if it fits them.
+
+    `most`: new tokens per text. Raises torch.OutOfMemoryError if the cache does not fit into the free memory.
+    """
     rows = min(rows, sum(len(group.questions) for group in groups))
     if not has_fused(tower):
         capacity = max(group.longest for group in groups) + most
@@ -69,7 +72,7 @@ def new_runner(tower: Tower, groups: Sequence[Group], rows: int, most: int, last
     tokens = min(size.tokens, room // tower.token_bytes)
     least = size.rows * size.own + max(len(group.ids) for group in groups)
     if tokens < least:
-        raise torch.OutOfMemoryError(f"a cache of {least} tokens does not fit into {room} bytes")
+        raise torch.OutOfMemoryError(f"a key-value cache of {least} tokens does not fit into {room} bytes")
     return PooledRunner(tower, size._replace(tokens=tokens), size)
 
 
@@ -89,7 +92,7 @@ def _up(tokens: int) -> int:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes: what the device has left and what the allocator holds unused."""
+    """Free bytes: what the device has left plus what torch's allocator holds unused."""
     if device.type != "cuda":
         return int(psutil.virtual_memory().available)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

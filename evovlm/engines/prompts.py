@@ -1,4 +1,4 @@
-"""Prepared prompts: tokens and vision features, made once and used by every candidate.
+"""Prepared prompts: tokens and vision features, computed once and used for every candidate.
 
 Knows transformers' processors and the image protocol of LLaVA; merges and scores nothing.
 """
@@ -21,15 +21,15 @@ from evovlm.tasks.protocol import Generation, Item
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question as token ids, and its image's features [image tokens, hidden] where it has one."""
+    """One question as token ids, and its image's features [image tokens, hidden] or None without an image."""
 
     ids: Tensor  # int64 [length]
     features: Tensor | None
-    key: str = ""  # the item's id, from which a sampled answer is drawn
+    key: str = ""  # the item's id, which seeds the draws of a sampled answer
 
     @cached_property
     def last(self) -> int:
-        """The last token's id; the device is asked once."""
+        """The last token's id; read from the device only once."""
         return int(self.ids[-1])
 
 
@@ -37,38 +37,38 @@ class Prompt:
 class Prepared:
     """Prompts in item order and the batch plan: indices sorted by length, equal lengths in item order.
 
-    Where memory is short the engine splits batches of the plan, for this and all later candidates; `halved` lists
-    the sizes that did not fit.
+    If memory runs out, the engine splits batches of the plan, for this and all later candidates; `halved` lists the
+    batch sizes that did not fit.
     """
 
     prompts: list[Prompt]
     generation: Generation
     batches: list[list[int]]
     halved: list[int] = field(default_factory=list)
-    plan: Any = None  # what the lean path made of the prompts, kept for the next candidate
+    plan: Any = None  # the lean path's grouping of the prompts, kept for the next candidate
 
     def halve(self, rows: int) -> None:
-        """So many rows at a time do not fit: split all batches of more than half as many."""
+        """Record that `rows` rows do not fit, and split all batches of more than half as many."""
         half = (rows + 1) // 2
         self.halved.append(rows)
         self.batches = [batch[at : at + half] for batch in self.batches for at in range(0, len(batch), half)]
 
 
 def complete_processor(processor: Any, model: Any) -> None:
-    """Give a processor what older checkpoints leave out: how many tokens a picture takes."""
+    """Set, in place, the processor's settings for the number of tokens per image, which older checkpoints omit."""
     if getattr(processor, "patch_size", 0) is not None:
         return
     processor.patch_size = model.config.vision_config.patch_size
     processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
-    # A vision tower that has a class token makes one feature more than there are patches.
+    # A vision tower with a class token gives one feature more than there are patches.
     names = (name for name, _ in model.model.vision_tower.named_parameters())
     processor.num_additional_image_tokens = int(any(name.endswith("class_embedding") for name in names))
 
 
 def plan_batches(lengths: Sequence[int], batch: int, *, alike: bool = False) -> list[list[int]]:
-    """Item indices in batches of like length, the longest first, so that memory runs out early or never.
+    """Return item indices in batches of similar length, the longest first, so that memory runs out early or never.
 
-    `alike`: only prompts of one length share a batch, so that none is padded.
+    `batch`: the most items per batch. `alike`: only prompts of equal length share a batch, so that none is padded.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batches: list[list[int]] = []
@@ -81,20 +81,20 @@ def plan_batches(lengths: Sequence[int], batch: int, *, alike: bool = False) -> 
 
 
 def prepared_of(prompts: list[Prompt], generation: Generation, batch: int) -> Prepared:
-    """Prompts with the batch plan that their settings ask for."""
-    # A penalty counts padding as something said, so nothing may be padded then.
+    """Return the prompts with the batch plan for their settings; `batch`: the most prompts per batch."""
+    # A repetition penalty would apply to padding too, so nothing may be padded then.
     alike = generation.repetition_penalty != 1.0
     return Prepared(prompts, generation, plan_batches([len(prompt.ids) for prompt in prompts], batch, alike=alike))
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop string."""
+    """Return the text before the first stop string."""
     ends = [place for place in (text.find(string) for string in stop) if place >= 0]
     return text[: min(ends, default=len(text))]
 
 
 def open_image(item: Item) -> Image.Image:
-    """The item's picture as RGB. Raises DataError that names the item."""
+    """Return the item's image as RGB. Raises DataError naming the item if it cannot be read."""
     assert item.image is not None
     try:
         return item.image().convert("RGB")
@@ -107,16 +107,17 @@ def open_image(item: Item) -> Image.Image:
 
 
 def tokenize(tokenizer: Any, text: str) -> Tensor:
-    """Token ids of one prompt, special tokens as the tokenizer adds them: int64 [length]."""
+    """Return the token ids of one prompt, with the special tokens that the tokenizer adds: int64 [length]."""
     ids: Tensor = tokenizer(text, return_tensors="pt")["input_ids"][0]
     return ids
 
 
 @torch.inference_mode()
 def see(model: Any, processor: Any, items: Sequence[Item], generation: Generation) -> list[Prompt]:
-    """Prompts of items with images: the processor's tokens, and features from the model's own eyes.
+    """Prepare items for a vision-language model: the processor's tokens, and features from the model's vision tower.
 
-    Equal pictures are seen once. An item without a picture gets a prompt without a place for one.
+    Equal images are encoded once. An item without an image gets a prompt without an image placeholder. Raises DataError
+    if an image cannot be read or a prompt does not fit its one image.
     """
     prompts: list[Prompt] = []
     seen: dict[bytes, Tensor] = {}
@@ -133,7 +134,9 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
         try:
             inputs = processor(text=text, images=image, return_tensors="pt", **more).to(model.device)
         except (ValueError, IndexError, StopIteration) as error:
-            raise DataError(f"item {item.id}: the prompt does not fit its one image ({error})") from None
+            raise DataError(
+                f"item {item.id}: the prompt does not fit its one image ({error}); a prompt must contain <image> once"
+            ) from None
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
             seen[key] = _look(model, inputs)
@@ -141,20 +144,20 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
         places = int((prompt.ids == model.config.image_token_id).sum())
         if places != len(seen[key]):
             raise DataError(
-                f"item {item.id}: its prompt has {places} image tokens and its image {len(seen[key])}; "
-                "a prompt must hold <image> once"
+                f"item {item.id}: its prompt has {places} image tokens but its image {len(seen[key])} features; "
+                "a prompt must contain <image> once"
             )
         prompts.append(_base_tile(model, prompt) if generation.base_tile else prompt)
     return prompts
 
 
 def blind_prompt(template: str, question: str) -> str:
-    """The prompt for a question without a picture."""
+    """Return the prompt for a question without an image: the template without its image placeholder."""
     return template.replace("<image>\n", "").replace("<image>", "").replace("{question}", question)
 
 
 def blind(tokenizer: Any, item: Item, generation: Generation) -> Tensor:
-    """Token ids of a question without a picture: int64 [length]."""
+    """Return the token ids of a question without an image: int64 [length]. Raises DataError as `in_chat` does."""
     text = blind_prompt(generation.template, item.question)
     if not generation.chat:
         return tokenize(tokenizer, text)
@@ -164,9 +167,10 @@ def blind(tokenizer: Any, item: Item, generation: Generation) -> Tensor:
 
 
 def in_chat(reader: Any, text: str, *, sees: bool = False) -> str:
-    """A text as what a user says, in the model's own chat template, up to where the answer begins.
+    """Return the text as a user message in the model's own chat template, up to the start of the answer.
 
-    `sees`: <image> of the text becomes the template's own place for a picture. Raises DataError without a template.
+    `sees`: replace <image> in the text by the template's own image placeholder. Raises DataError if `reader` has no
+    chat template.
     """
     if getattr(reader, "chat_template", None) is None:
         raise DataError("the model has no chat template; choose another preset, or give it a chat_template.jinja")
@@ -180,9 +184,9 @@ def in_chat(reader: Any, text: str, *, sees: bool = False) -> str:
 
 
 def _base_tile(model: Any, prompt: Prompt) -> Prompt:
-    """The prompt with the picture as a whole alone: its first features and a newline, as LLaVA-NeXT packs one tile.
+    """The prompt with the image as a whole, without tiles: its first features and a newline, as LLaVA-NeXT packs one.
 
-    Models that know no tiles have no newline either; their prompts stay.
+    Models without tiles have no newline either; their prompts are unchanged.
     """
     newline = getattr(model.model, "image_newline", None)
     if newline is None or prompt.features is None:
@@ -197,7 +201,7 @@ def _base_tile(model: Any, prompt: Prompt) -> Prompt:
 
 
 def _look(model: Any, inputs: Any) -> Tensor:
-    """One image's features [image tokens, hidden], as the model's own forward pass would scatter them."""
+    """One image's features [image tokens, hidden], as the model's own forward pass would insert them."""
     more = {"image_sizes": inputs["image_sizes"]} if "image_sizes" in inputs else {}
     features = model.get_image_features(pixel_values=inputs["pixel_values"].to(model.dtype), **more)
     return torch.cat(list(features.pooler_output), dim=0)

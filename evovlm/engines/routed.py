@@ -1,7 +1,7 @@
-"""The routed engine: one resident model whose layers are passed in the order that a route says.
+"""The routed engine: one resident model that runs its layers in the order given by a route.
 
-Knows transformers' decoder layers and routes; no recipes, searches or scores. No layer is copied: a step is a thin
-shell around a layer that all steps share, with a slot of its own in the KV cache.
+Knows transformers' decoder layers and routes; no recipes, searches or scores. No weights are copied: a step is a thin
+wrapper around a shared layer, with its own slot in the KV cache.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Pool = Mapping[tuple[str, int], nn.Module]  # the layers of all sources, by sour
 
 
 class RoutedStep(nn.Module):
-    """One pass through a shared layer: scale the stream, then the layer, with slot `index` of the cache."""
+    """One pass through a shared layer: scale the stream, then apply the layer with slot `index` of the KV cache."""
 
     def __init__(self, layer: nn.Module, step: Step, index: int, memory: PrefixMemory | None) -> None:
         super().__init__()
         shell = copy.copy(layer)
-        # The copies are shallow: parameters stay shared. Each needs its own table of submodules, or the
-        # original's would be changed.
+        # The copies are shallow, so parameters stay shared. Each copy needs its own table of submodules; otherwise
+        # the original's would be changed.
         shell._modules = dict(layer._modules)
         attention: Any = copy.copy(layer.self_attn)
         attention.layer_idx = index
@@ -41,10 +41,10 @@ class RoutedStep(nn.Module):
         self._memory = memory
 
     def forward(self, hidden: Tensor, **context: Any) -> Tensor:
-        """The stream [batch, length, hidden] after this step. Raises ValueError where the cache has no slot for it."""
+        """Return the stream [batch, length, hidden] after this step. Raises ValueError if the cache has no slot."""
         cache = context.get("past_key_values")
         if cache is not None and not _has_slot(cache, self.index):
-            raise ValueError(f"step {self.index}: the cache has {len(cache.layers)} slots; give it one a step")
+            raise ValueError(f"step {self.index}: the cache has {len(cache.layers)} slots; give it one slot per step")
         if self._memory is None or cache is None or cache.get_seq_length(self.index) > 0:
             return self._compute(hidden, context)
         known = self._memory.recall(self.index, hidden, cache)
@@ -59,10 +59,10 @@ class RoutedStep(nn.Module):
 
 
 def lay_route(text: Any, pool: Pool, route: Sequence[Step], memory: PrefixMemory | None = None) -> None:
-    """Make a language tower's decoder pass its layers as the route says; its configuration follows.
+    """Make a language tower's decoder run its layers in the order of the route, and update its configuration.
 
-    `text`: the decoder (embeddings, layers, norm), whose own embeddings, norm and rotary table stay.
-    Raises ValueError with the step's number: an empty route, a layer that the pool lacks.
+    `text`: the decoder, which keeps its own embeddings, norm and rotary table. `memory`: reuses common first steps.
+    Raises ValueError, naming the step, if the route is empty or the pool lacks a layer.
     """
     if not route:
         raise ValueError("the route is empty: step 0 is missing")
@@ -74,17 +74,17 @@ def lay_route(text: Any, pool: Pool, route: Sequence[Step], memory: PrefixMemory
     )
     text.config.num_hidden_layers = len(route)
     if getattr(text.config, "layer_types", None):
-        # Masks and slots of the cache follow the kind of each step's layer; some towers mix kinds.
+        # Attention masks and cache slots depend on the attention kind of each step's layer; some towers mix kinds.
         text.config.layer_types = [step.kind for step in text.layers]
         if hasattr(text, "has_sliding_layers"):
             text.has_sliding_layers = "sliding_attention" in text.config.layer_types
 
 
 class RoutedEngine:
-    """A resident engine and the layers of several models, through which its model is led by a route.
+    """A resident engine whose model runs the layers of several models in the order of a route.
 
-    engine: what answers; its model's embeddings, norm and head stay. Changing the route takes no time. remember: bytes
-    for the hidden states of the last route, of which the next takes its common beginning.
+    engine: generates the answers; its model keeps its own embeddings, norm and head. Changing the route takes no time.
+    remember: bytes for hidden states of the last route, reused for the first steps that the next route shares with it.
     """
 
     def __init__(self, host: Engine, pool: Pool, *, remember: int = 0) -> None:
@@ -103,9 +103,10 @@ class RoutedEngine:
         *,
         remember: bool = True,
     ) -> RoutedEngine:
-        """Load the owner whole and of the others the layers. `folders`: checkpoint folders by source name.
+        """Load the owner's whole model, and the layers of the other sources.
 
-        `remember`: reuse what a route shares with the one before it, within a quarter of the free memory.
+        `owner`: its source name. `folders`: checkpoint folders by source name. `remember`: reuse the first steps that a
+        route shares with the previous one, using up to a quarter of the free memory. Raises what `Engine.load` raises.
         """
         host = Engine.load(folders[owner], device=device, dtype=dtype)
         pool: dict[tuple[str, int], nn.Module] = {}
@@ -116,14 +117,14 @@ class RoutedEngine:
         return cls(host, pool, remember=room)
 
     def follow(self, route: Sequence[Step]) -> None:
-        """Make the model pass its layers as the route says. Raises ValueError with the step's number."""
+        """Make the model run its layers in the order of the route. Raises ValueError as `lay_route` does."""
         if self.memory is not None:
             self.memory.turn_to(route)
         lay_route(self.engine.decoder, self.pool, route, self.memory)
 
 
 def _has_slot(cache: Any, index: int) -> bool:
-    # Caches made from a configuration know their slots; a lazy one grows as needed.
+    # Caches made from a configuration have fixed slots; a lazy cache grows as needed.
     return cache.layer_class_to_replicate is not None or index < len(cache.layers)
 
 

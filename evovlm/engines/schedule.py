@@ -1,7 +1,7 @@
-"""The scheduler: which prompts are read when, and which rows go on.
+"""The scheduler: decides when prompts are read and which rows continue (continuous batching).
 
-Knows groups, runners and how tokens are chosen; no models and no texts. Rows that have ended leave at once, and
-waiting prompts take their place before the last rows are done.
+Knows groups, runners and how tokens are chosen; no models and no texts. Finished rows are removed at once, and waiting
+prompts take their slots before the last rows are done.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from evovlm.engines._runner import Runner
 from evovlm.engines._sampling import Choose
 from evovlm.engines._tower_view import Tower
 
-# Waiting prompts are read once this share of the slots is free: too few rows at a time would waste the products.
+# Waiting prompts are read once this share of the slots is free: prefilling too few rows at a time is inefficient.
 REFILL = 0.25
-# Steps of a row between looks for stop strings: decoding each step would cost more than it saves.
+# Steps of a row between checks for stop strings: detokenizing at each step would cost more than it saves.
 STOP_EVERY = 8
 
 
 @dataclass
 class Spent:
-    """Seconds, and the work that could not be avoided, by phase."""
+    """Seconds by phase, and the unavoidable work: floating-point operations of prefill and bytes read by decode."""
 
     prefill: float = 0.0
     decode: float = 0.0
@@ -38,7 +38,10 @@ class Spent:
     steps: int = 0
 
     def floors(self, matrix: float, copy: float) -> dict[str, float]:
-        """Seconds that reading and writing take at least: operations and bytes a second of the machine."""
+        """Return lower bounds of the seconds for prefill and decode.
+
+        `matrix`: the machine's floating-point operations per second. `copy`: its bytes per second.
+        """
         return {"prefill": self.prefill_flops / matrix, "decode": self.decode_bytes / copy}
 
     def __add__(self, other: Spent) -> Spent:
@@ -54,7 +57,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class Rules:
-    """When a row ends: at one of `ends`, after `most` tokens, or where `stopped` says so of what it has said."""
+    """When a row ends: at an end token in `ends`, after `most` tokens, or if `stopped(tokens so far)` is true."""
 
     most: int
     ends: frozenset[int]
@@ -62,7 +65,7 @@ class Rules:
 
 
 class Schedule:
-    """One candidate's answers. `done` hears each finished prompt with its tokens, the end token included."""
+    """Generates one candidate's answers. `spent`: seconds and work by phase. `chunk_tokens`: most tokens per chunk."""
 
     def __init__(self, tower: Tower, runner: Runner, chunk_tokens: int) -> None:
         self._tower, self._runner, self._chunk_tokens = tower, runner, chunk_tokens
@@ -71,7 +74,11 @@ class Schedule:
     def run(
         self, groups: Sequence[Group], rules: Rules, choose: Choose, done: Callable[[int, list[int]], None]
     ) -> None:
-        """Answer all questions of the groups. Raises FloatingPointError for logits that are not finite."""
+        """Answer all questions of the groups.
+
+        `done(prompt index, tokens)` is called for each finished prompt; tokens include the end token. Raises
+        FloatingPointError if logits are not finite.
+        """
         waiting = deque(groups)
         rows: list[_Row] = []
         self._runner.begin()
@@ -83,7 +90,7 @@ class Schedule:
             rows = self._close(rows, rules, done)
 
     def _read(self, waiting: deque[Group], used: int) -> list[_Row]:
-        """Prefill what fits, a chunk at a time; the new rows stand behind those in use."""
+        """Prefill as many prompts as fit, a chunk at a time; the new rows come after those in use."""
         began = time.perf_counter()
         rows: list[_Row] = []
         while waiting:
@@ -110,7 +117,7 @@ class Schedule:
         return rows
 
     def _embed(self, chunk: Chunk) -> Tensor:
-        """Embeddings [tokens, hidden] from the live table, image features at the image tokens."""
+        """Embeddings [tokens, hidden] from the live table, with image features at the image tokens."""
         self._tower.pending.need(0)
         hidden = torch.nn.functional.embedding(chunk.ids, self._tower.embed)
         if chunk.places is not None and chunk.features is not None:
@@ -133,7 +140,7 @@ class Schedule:
         self.spent.decode += time.perf_counter() - began
 
     def _close(self, rows: list[_Row], rules: Rules, done: Callable[[int, list[int]], None]) -> list[_Row]:
-        """Take out the rows that have ended; rows from the back fill the gaps."""
+        """Remove the rows that have ended; rows from the back fill the gaps."""
         going = [not _ended(row, rules) for row in rows]
         count = sum(going)
         if count == len(rows):
@@ -160,7 +167,7 @@ def _ended(row: _Row, rules: Rules) -> bool:
 
 
 def _flops(tower: Tower, chunk: Chunk) -> float:
-    """Operations that reading a chunk takes at least: of the last layer keys and values alone."""
+    """Lower bound of the operations to prefill a chunk: of the last layer only keys and values are needed."""
     kept = 2 * tower.kv_heads * tower.dim * tower.embed.shape[1]
     linear = 2.0 * len(chunk.ids) * ((len(tower.layers) - 1) * tower.linear_weights + kept)
     pairs = 4.0 * chunk.flops_attention * tower.heads * tower.dim * (len(tower.layers) - 1)
