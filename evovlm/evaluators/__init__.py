@@ -1,1 +1,1 @@
-"""Evaluators: one candidate built, asked and scored. They know no searchers and no study folders."""
+"""Evaluators: merge one candidate, ask it questions and score its answers. Knows no searchers or study folders."""

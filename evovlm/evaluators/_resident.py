@@ -1,4 +1,4 @@
-"""The model that stays in memory and becomes one candidate after another, by a merge or by a route.
+"""The model that stays in memory and is turned into one candidate after another, by a merge or by a route.
 
 Knows assemblies, engines and mergers; no tasks, searchers or study folders.
 """
@@ -24,18 +24,18 @@ class Resident(Protocol):
 
     @property
     def engine(self) -> Engine:
-        """What answers as the candidate."""
+        """The engine that answers as the current candidate."""
 
     def become(self, recipe: Recipe) -> None:
-        """Turn into a candidate. Raises FloatingPointError where its weights are not finite."""
+        """Turn into a candidate. Raises FloatingPointError if its weights are not finite."""
 
     def floors(self, rates: Rates) -> dict[str, float]:
-        """Seconds that becoming a candidate cannot fall below, by phase, on a machine of these rates."""
+        """Return lower bounds, in seconds by phase, for becoming a candidate on a machine with these rates."""
 
 
 @dataclass(frozen=True)
 class MergedResident:
-    """A candidate is merged into the owner's live tower."""
+    """A resident model whose candidates are merged into the owner's live tower."""
 
     engine: Engine
     merger: Merger
@@ -45,16 +45,16 @@ class MergedResident:
         self.merger.merge(recipe)
 
     def floors(self, rates: Rates) -> dict[str, float]:
-        """Bytes over the rate of copying; a merge that is hidden behind the reading of prompts has no phase."""
+        """See `Resident`: bytes moved over the copy rate. A merge overlapped with prefill has no phase of its own."""
         return {} if self.merger.while_read else {"merge": self.merger.nbytes / rates.copy}
 
 
 @dataclass(frozen=True)
 class RoutedResident:
-    """A candidate is an order of the sources' layers.
+    """A resident model whose candidates are orders of the sources' layers.
 
-    Weights are computed with as the sources hold them, in float32 on a CPU: a plain checkpoint of the route rounds
-    folded scales to its dtype, and its build tells by how much that moves the logits.
+    It computes with the sources' own weights, in float32 on a CPU. A plain checkpoint of the route instead rounds
+    weights with folded scales to its dtype; its build reports how much that changes the logits.
     """
 
     routed: RoutedEngine
@@ -65,32 +65,33 @@ class RoutedResident:
         return self.routed.engine
 
     def become(self, recipe: Recipe) -> None:
-        """See `Resident`. Raises ValueError with the step's number for a route that cannot be followed."""
+        """See `Resident`. Raises ValueError, naming the step, for a route that is impossible."""
         self.routed.follow(recipe.route)
 
     def floors(self, rates: Rates) -> dict[str, float]:
-        """None: laying a route moves no weights."""
+        """See `Resident`: empty, because changing the route moves no weights."""
         return {}
 
 
 def open_resident(
     assembly: Assembly, device: str, keeping: Keeping, tell: Callable[[str], None] | None
 ) -> MergedResident | RoutedResident:
-    """Load what a recipe's candidates are: routes where the recipe has or searches one, else merges.
+    """Load the resident model for a recipe's candidates: routed if the recipe has or searches a route, else merged.
 
-    keeping: where a GPU's merge keeps its sources; tell hears where that is. Raises what engines and mergers raise.
+    keeping: where merges on a GPU keep the sources; `tell` is called with a sentence about it. Raises what engines and
+    mergers raise.
     """
     recipe = assembly.recipe
-    # On a CPU the merged weights, rounded to the recipe's dtype, are computed with in float32.
+    # On a CPU the merged weights are rounded to the recipe's dtype, but computed with in float32.
     dtype = torch.float32 if device == "cpu" else assembly.dtype
     if recipe.route or (recipe.search is not None and recipe.search.route is not None):
         folders = {name: model.folder for name, model in assembly.sources.items()}
-        # Recalled steps take no time, so latency is measured without them.
+        # Reused steps take no time, so reuse is off when latency is measured.
         remember = not recipe.timed
         return RoutedResident(
             RoutedEngine.load_pool(assembly.owner.label, folders, device=device, dtype=dtype, remember=remember)
         )
     engine = Engine.load(assembly.owner.folder, device=device, dtype=dtype)
-    # What is merged while prompts are read would count as latency.
+    # An overlapped merge would count as latency, so it is off when latency is measured.
     pending = None if recipe.timed else engine.pending
     return MergedResident(engine, merger_for(assembly, engine.tower, keeping, tell, pending))

@@ -1,7 +1,7 @@
-"""The evaluation cache: what a candidate answered to an item is kept in the study's folder and never generated again.
+"""The answer cache: each candidate's answer to an item is stored in the study's folder and never generated again.
 
-Knows SQLite, digests and item ids; no models and no searches. One writer at a time (the study's lock sees to that):
-workers elsewhere are sent what is known of a candidate, and send back what they made (`CarriedAnswers`).
+Knows SQLite, digests and item ids; no models and no searches. Only one process writes at a time (ensured by the study's
+lock): remote workers receive a candidate's known answers and send back the new ones (`CarriedAnswers`).
 """
 
 from __future__ import annotations
@@ -25,58 +25,61 @@ create table if not exists answers (
   primary key (question, digest, item)
 ) without rowid
 """
-LITTLE = 2**17  # bytes: less room than SQLite's log wants
+LITTLE = 2**17  # bytes: SQLite's log needs more free disk space than this
 _KEEP = "insert or replace into answers values (?, ?, ?, ?, ?, ?)"
 # Way of asking, digest, item, score, exact, answer.
 Row = tuple[str, str, str, float, bool, str]
 
 
 class Way(NamedTuple):
-    """How items are asked and marked, as answers are kept by it; `older`: what earlier versions called it."""
+    """The cache key for how items are asked and marked; `older`: the key that earlier versions used."""
 
     key: str
     older: str
 
 
 class Answers(Protocol):
-    """What an evaluator needs of a cache."""
+    """The cache interface that an evaluator needs."""
 
     def known(self, way: Way, digest: str, items: Sequence[str]) -> dict[str, Answered]:
-        """The answers of a candidate to those of the items that it was asked before, by item."""
+        """Return a candidate's known answers by item, for those of the items that it was asked before."""
 
     def keep(self, way: Way, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
-        """Keep what a candidate answered to the items; gives it back by item."""
+        """Store a candidate's answers to the items; returns them by item."""
 
 
 class AnswerCache:
-    """Answers by genome digest and item, for each way of asking (task, prompt, decoding, marking)."""
+    """Answers by recipe digest and item, for each way of asking (task, prompt, decoding, marking).
+
+    Raises StudyError if the file at `path` is not a cache of answers, OSError if the disk is full or faulty.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
             self._base = sqlite3.connect(path)
-            # A log beside the file, synced now and then: a killed process loses nothing, a power cut the last answers
-            # at most, and no candidate waits for the disk. Where the file system cannot, SQLite keeps to its default.
+            # Write-ahead log, synced occasionally: a killed process loses nothing, a power cut at most the last
+            # answers, and no candidate waits for the disk. If the file system lacks support, SQLite uses its default.
             self._base.execute("pragma journal_mode = wal")
             self._base.execute("pragma synchronous = normal")
             self._base.execute(_TABLE)
             self._base.commit()
-            # All ways of asking are known, so that a candidate's answers are found by key.
+            # Load all ways of asking, so that a candidate's answers can be looked up by primary key.
             self._ways = {way for (way,) in self._base.execute("select distinct question from answers")}
         except sqlite3.OperationalError as error:
             raise self._disk_fault(error) from error
         except sqlite3.DatabaseError as error:
             raise StudyError(
-                f"{path}: not a cache of answers ({error}); delete it to have the answers made again"
+                f"{path}: not a cache of answers ({error}); delete it to generate the answers again"
             ) from None
 
     def __len__(self) -> int:
-        """How many answers are held."""
+        """Number of stored answers."""
         count: int = self._base.execute("select count(*) from answers").fetchone()[0]
         return count
 
     def known(self, way: Way, digest: str, items: Sequence[str]) -> dict[str, Answered]:
-        """The answers of a candidate to those of the items that it was asked before, by item."""
+        """See `Answers`."""
         wanted = set(items)
         found: dict[str, Answered] = {}
         for key in (way.older, way.key):
@@ -87,13 +90,13 @@ class AnswerCache:
         return found
 
     def keep(self, way: Way, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
-        """Store what a candidate answered to the items; gives it back by item."""
+        """See `Answers`. Raises the same errors as `add`."""
         found = _by_item(items, made)
         self.add((way.key, digest, item, *one) for item, one in found.items())
         return found
 
     def rows(self, digest: str) -> tuple[Row, ...]:
-        """All answers of a candidate, however it was asked, to be sent to a worker."""
+        """Return all answers of a candidate, for every way of asking, to be sent to a worker."""
         rows: list[Row] = []
         for way in sorted(self._ways):
             found = self._base.execute("select * from answers where question = ? and digest = ?", (way, digest))
@@ -101,7 +104,7 @@ class AnswerCache:
         return tuple(rows)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Store rows; they survive this process when this returns. Raises OSError where the disk does not take them."""
+        """Store rows; afterwards they survive the end of this process. Raises OSError if the disk is full or faulty."""
         kept = list(rows)
         self._ways |= {row[0] for row in kept}
         try:
@@ -111,8 +114,8 @@ class AnswerCache:
             raise self._disk_fault(error) from error
 
     def _disk_fault(self, error: sqlite3.OperationalError) -> OSError:
-        """The disk's fault and no candidate's: a search must not go on as if a candidate had failed."""
-        # SQLite tells a full disk as a fault of reading and writing where it meets it in its log.
+        """The error as OSError: the disk failed, not the candidate, so the search must not continue."""
+        # SQLite reports a full disk as an I/O error if it occurs in its log.
         full = error.sqlite_errorcode == sqlite3.SQLITE_FULL or disk_usage(self._path.parent).free < LITTLE
         return OSError(errno.ENOSPC if full else errno.EIO, str(error), str(self._path))
 
@@ -122,14 +125,14 @@ class AnswerCache:
 
 
 class CarriedAnswers:
-    """A cache in memory that travels: what was known of a candidate, and in `made` the rows that came since."""
+    """An in-memory cache for remote workers: a candidate's known answers; `made`: the rows added since `load`."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], Answered] = {}
         self.made: list[Row] = []
 
     def load(self, rows: Sequence[Row]) -> None:
-        """Begin anew with what is known."""
+        """Start over with these known answers."""
         self._known = {row[:3]: Answered(*row[3:]) for row in rows}
         self.made = []
 
@@ -154,9 +157,10 @@ def _by_item(items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
 
 
 def way_of_asking(task: Task, where: str) -> Way:
-    """Short names for a task, its prompt, decoding and marking, and where its items come from.
+    """Return the cache key for a task, its prompt, decoding and marking, and where its items come from (`where`).
 
-    Another prompt is another question, another rule another score, and two files may use one id for two questions.
+    All are part of the key: another prompt changes the answer, another rule changes the score, and two files may use
+    the same item id for different questions.
     """
     asked = repr(task.generation)
     marked = json.dumps(dict(task.rules), sort_keys=True, default=str)

@@ -1,7 +1,7 @@
-"""A pool whose workers' answers are kept by the driver: nothing is generated twice, wherever it was generated.
+"""A pool whose answers are cached by the driver: nothing is generated twice, even by different workers.
 
-Knows pools, questions and the cache; no cluster, models or searches. A worker is sent what is known of its candidate
-and sends back what it made. Of one candidate only one question is out at a time: another waits for its answers.
+Knows pools, questions and the cache; no cluster, models or searches. A worker receives its candidate's known answers
+and sends back the new ones. Only one question per candidate is out at a time; the next one waits for its answers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from evovlm.evaluators.pool import Outcome, Pool
 from evovlm.evaluators.question import Question
 from evovlm.recipe.schema import Recipe
 
-BY_CACHE = "cache"  # who answered where nobody had to work
+BY_CACHE = "cache"  # the `worker` of outcomes that came from the cache
 
 
 @dataclass(frozen=True)
 class Request:
-    """A question as it travels, with the answers to it that are known already."""
+    """A question as sent to a worker, with the candidate's known answers."""
 
     recipe: str  # JSON
     places: tuple[int, ...] | None
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What a worker brings back: the evaluation, and the answers that were not known before."""
+    """A worker's reply: the evaluation, and the answers that were not known before."""
 
     evaluation: Evaluation
     made: tuple[Row, ...]
@@ -38,7 +38,11 @@ class Response:
 
 @dataclass(frozen=True)
 class Asked:
-    """What questions are about: how items are asked, and with less effort; which; whether objectives are `several`."""
+    """How questions are asked.
+
+    `way`: at full fidelity. `cheaper`: at the lower one. `items`: ids of the search items. `several`: whether there are
+    several objectives.
+    """
 
     way: Way
     cheaper: Way
@@ -47,7 +51,7 @@ class Asked:
 
 
 class CachedPool:
-    """A pool of recipes, or of questions, over a pool of errands. `cache` None: answers are not kept."""
+    """A pool for recipes or questions, on top of a pool for requests. `cache` None: answers are not cached."""
 
     def __init__(self, pool: Pool, cache: AnswerCache | None, asked: Asked) -> None:
         self._pool, self._cache, self._asked = pool, cache, asked
@@ -61,13 +65,13 @@ class CachedPool:
         return self._pool.size
 
     def free(self) -> int:
-        """None while answers from the cache wait to be taken, or held questions for a worker."""
+        """See `Pool`. 0 while outcomes from the cache wait to be fetched; held questions reserve their workers."""
         if self._done:
             return 0
         return max(0, self._pool.free() - sum(self._may_go(question) for _, question in self._held))
 
     def submit(self, ticket: int, work: Recipe | Question) -> None:
-        """Give a candidate to a free worker, or answer from the cache."""
+        """Give a candidate or question to a free worker, or answer it from the cache."""
         question = work if isinstance(work, Question) else Question(work)
         known = self._known(question)
         if known is not None:
@@ -78,7 +82,7 @@ class CachedPool:
             self._held.append((ticket, question))
 
     def wait(self) -> Sequence[Outcome]:
-        """See `Pool`. What workers made is on disk when this returns."""
+        """See `Pool`. New answers from workers are in the cache file when this returns."""
         self._release()
         if not self._done:
             self._done += [self._taken(outcome) for outcome in self._pool.wait()]
@@ -96,7 +100,7 @@ class CachedPool:
         return Outcome(outcome.ticket, response.evaluation, outcome.worker)
 
     def _release(self) -> None:
-        """Held questions go on where their candidate's answers have come."""
+        """Send or answer held questions whose candidate's earlier question has been answered."""
         held, self._held = self._held, []
         for ticket, question in held:
             known = self._known(question)
@@ -118,7 +122,7 @@ class CachedPool:
         self._pool.submit(ticket, Request(recipe, question.places, question.cheap, known))
 
     def _known(self, question: Question) -> Evaluation | None:
-        """The evaluation, where the cache holds every answer to the question."""
+        """The evaluation if the cache holds every answer to the question, else None."""
         whole = question.places is None and not question.cheap
         if self._cache is None or (whole and self._asked.several):
             return None
@@ -130,14 +134,14 @@ class CachedPool:
 
 
 class PooledAnswers:
-    """Questions answered by a pool, all at once; returns when the last one is."""
+    """Evaluates questions with a pool, all at once; returns when all are done."""
 
     def __init__(self, pool: CachedPool) -> None:
         self._pool = pool
         self._next = 0
 
     def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
-        """All evaluations, in the order of the questions."""
+        """Return all evaluations, or why they failed, in the order of the questions."""
         first, self._next = self._next, self._next + len(questions)
         waiting = list(enumerate(questions, start=first))
         found: dict[int, Evaluation | str] = {}

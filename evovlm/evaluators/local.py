@@ -1,4 +1,4 @@
-"""The local evaluator: turn the resident model into a candidate, let it answer, score the answers.
+"""The local evaluator: turns the resident model into a candidate, lets it answer and scores the answers.
 
 Knows one assembly and one engine; no searchers and no study folders. Items come with the task that asks and marks them.
 """
@@ -39,7 +39,10 @@ def score_answers(task: Task, items: Sequence[Item], answers: Sequence[str]) -> 
 
 
 def answer_telling(engine: Engine, prepared: Prepared, on_halved: OnHalved | None) -> list[str]:
-    """The answers; `on_halved` hears each batch that had to be halved, also where the answering fails later."""
+    """Return the engine's answers; `on_halved` is called with the size of each batch that was halved.
+
+    It is called even if answering fails. Raises the same errors as `Engine.answer`.
+    """
     before = len(prepared.halved)
     try:
         return engine.answer(prepared)
@@ -50,10 +53,11 @@ def answer_telling(engine: Engine, prepared: Prepared, on_halved: OnHalved | Non
 
 
 class LocalEvaluator:
-    """One resident model on one device, which becomes every candidate, by a merge or by a route.
+    """One resident model on one device, which is turned into each candidate, by a merge or by a route.
 
-    `on_halved` hears the size of each batch that did not fit into memory and was halved. What `cache` holds is not
-    generated again.
+    `batch`: the most items per batch. `threads`: for torch; None keeps its setting. `on_halved` is called with the size
+    of each batch that did not fit into memory and was halved. `cache`: its answers are not generated again. `tell` is
+    called with a sentence: where sources are kept, or why the CPU merges.
     """
 
     def __init__(
@@ -76,22 +80,23 @@ class LocalEvaluator:
         self.cache = cache
         self.resident = open_resident(assembly, device, keeping, tell)
         self.engine = self.resident.engine
-        # A prompt is made of an item and of how it is asked, whatever set it belongs to.
+        # A prompt depends only on the item and on how it is asked, not on the set.
         self._sets: dict[tuple[Generation, tuple[Item, ...]], Prepared] = {}
         self._prompts: dict[tuple[Generation, Item], Prompt] = {}
-        self._work: dict[tuple[Generation, str, int], Spent] = {}  # by set, and how many of its items were asked
+        self._work: dict[tuple[Generation, str, int], Spent] = {}  # by set and number of its items asked
 
     def floors(self, rates: Rates, items: ItemSet) -> dict[str, float]:
-        """Seconds that a phase cannot fall below on a machine of these rates; phases of unknown floor are left out.
+        """Return lower bounds in seconds by phase, on a machine with these rates.
 
-        Reading and writing: of the last candidate that was asked as many items of the set.
+        Phases without a known bound are omitted. Prefill and decode: for the last candidate that was asked the same
+        number of items of the set.
         """
         key = _work_key(items)
         answering = self._work[key].floors(rates.matrix, rates.copy) if key in self._work else {}
         return self.resident.floors(rates) | answering
 
     def prepare(self, items: ItemSet) -> Prepared:
-        """Tokens and vision features of a set of items: made once, serving every candidate."""
+        """Return tokens and vision features of a set of items: computed once and used for every candidate."""
         generation = items.task.generation
         key = (generation, items.items)
         if key not in self._sets:
@@ -101,7 +106,7 @@ class LocalEvaluator:
         return self._sets[key]
 
     def _part(self, items: ItemSet) -> Prepared:
-        """Prompts of some items of a set that is prepared already; else the items prepared as a set."""
+        """Prompts of the items, taken from prepared sets if all are there; else the items prepared as a new set."""
         generation = items.task.generation
         keys = [(generation, item) for item in items]
         if (generation, items.items) in self._sets or not all(key in self._prompts for key in keys):
@@ -109,10 +114,10 @@ class LocalEvaluator:
         return prepared_of([self._prompts[key] for key in keys], generation, self.batch)
 
     def evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
-        """Merge, answer, score by the items' own task; of the items, those whose answers the cache does not hold.
+        """Merge, answer and score with the items' own task; only items whose answers are not in the cache are asked.
 
-        Raises FloatingPointError for weights or logits that are not finite, ValueError where every answer is
-        empty, MemoryError or torch.OutOfMemoryError where even the smallest batch does not fit.
+        Raises FloatingPointError if weights or logits are not finite, ValueError if every answer is empty, MemoryError
+        or torch.OutOfMemoryError if even the smallest batch does not fit.
         """
         if self.cache is None:
             return self._evaluate(recipe, items)
@@ -144,7 +149,7 @@ class LocalEvaluator:
         return Evaluation(evaluation.scores, evaluation.exact, evaluation.answers, seconds)
 
     def _answering(self, whole: float, items: ItemSet) -> dict[str, float]:
-        """Seconds of reading prompts and of writing tokens, where the engine told them, and of the rest."""
+        """Seconds for prefill, decode and the rest if the engine measured them, else only the total."""
         spent = self.engine.spent
         if spent is None:
             return {"answer": round(whole, 4)}

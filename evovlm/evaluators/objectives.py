@@ -1,6 +1,6 @@
-"""Several objectives of one candidate: its score, and beside it another task's, its latency, or its depth.
+"""Several objectives of one candidate: its score, and another task's score, its latency, or its depth.
 
-Knows evaluators; no searchers. Every objective is higher-is-better, so what costs is negative.
+Knows evaluators; no searchers. Every objective is higher-is-better, so costs are negative.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Judge:
     further: tuple[Objective, ...]
 
     def __call__(self, recipe: Recipe) -> Evaluation:
-        """The evaluation on the search items, with all objectives in `values`."""
+        """Evaluate a candidate on the search items; with further objectives, all are in `values`."""
         found = self.evaluator.evaluate(recipe, self.items)
         if not self.further:
             return found
@@ -35,7 +35,7 @@ class Judge:
 
 
 def make_judge(evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet) -> Judge:
-    """The judge that a recipe's search asks for. Raises RecipeError for an objective that there is not."""
+    """Return the judge for a recipe's search. Raises RecipeError for an unknown objective."""
     search = recipe.search
     assert search is not None
     named = [objective_of(name, evaluator, len(items), search.seed) for name in search.objectives]
@@ -43,22 +43,24 @@ def make_judge(evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet) -> Jud
 
 
 def refuse_unknown(objectives: Sequence[str]) -> None:
-    """Raises RecipeError for an objective that there is not, or that would search on a test set."""
+    """Raise RecipeError for an unknown objective, or one that would search on a test set."""
     for name in objectives:
         if name in COSTS:
             continue
         if ":" not in name:
-            raise RecipeError(f"search.objectives: unknown {name!r}; choose from {list(COSTS)}, or give TASK:SPLIT")
+            raise RecipeError(
+                f"search.objectives: unknown objective {name!r}; choose from {list(COSTS)}, or give TASK:SPLIT"
+            )
         task, split = parse_split(name)
         if split in task.test_splits:
-            raise RecipeError(f"search.objectives: {name} is a test set; search on another split")
+            raise RecipeError(f"search.objectives: {name} is a test set; choose another split for the search")
 
 
 def objective_of(name: str, evaluator: LocalEvaluator, count: int, seed: int) -> Objective:
-    """The function of an objective's name; a task is asked `count` items."""
+    """Return the function for an objective's name; for a task, its score on `count` items drawn with `seed`."""
     if name == "layers":
         return lambda recipe, found: -float(len(recipe.route) or evaluator.assembly.layers)
-    if name == "latency":  # milliseconds an answer, on this machine
+    if name == "latency":  # milliseconds per answer, on this machine
         return lambda recipe, found: -1000 * found.answering / len(found.scores)
     items = read_item_set("objective", name, count, seed, root=evaluator.assembly.root)
     return lambda recipe, found: evaluator.evaluate(recipe, items).score

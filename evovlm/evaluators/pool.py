@@ -1,4 +1,4 @@
-"""What a pool of workers is and what comes out of it. Knows no cluster, no searchers and no study files."""
+"""The protocol of a pool of workers, and its outcomes. Knows no cluster, no searchers and no study files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Outcome:
-    """A ticket that came back: its evaluation or, as a text, why there is none; and who says so."""
+    """A finished ticket: `result` is the evaluation or, if it failed, the reason as text; `worker` is its worker."""
 
     ticket: int
     result: Any
@@ -17,17 +17,17 @@ class Outcome:
 
 
 class Pool(Protocol):
-    """Workers that evaluate. A ticket comes back once, whatever happens to a worker."""
+    """Workers that evaluate candidates. Each ticket is returned exactly once, even if a worker is lost."""
 
     @property
     def size(self) -> int:
-        """How many workers there are, or will be once they are ready."""
+        """Number of workers, including those still starting."""
 
     def free(self) -> int:
-        """How many candidates can be taken at once."""
+        """Return how many candidates can be submitted now."""
 
     def submit(self, ticket: int, work: Any) -> None:
-        """Give work to a free worker: a recipe, or what else its evaluator takes."""
+        """Give work to a free worker: a recipe, or whatever its evaluator accepts."""
 
     def wait(self) -> Sequence[Outcome]:
-        """What has come, at least one outcome, or nothing where a worker became free without one."""
+        """Wait for outcomes and return them; empty if a worker became free without an outcome."""

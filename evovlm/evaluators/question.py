@@ -1,4 +1,4 @@
-"""Questions to candidates: which recipe, which of the search items, with how much effort; and answers in this process.
+"""Questions to candidates (recipe, search items, fidelity), and evaluating them in this process.
 
 Knows evaluators and judges; no searchers, pools or study files.
 """
@@ -19,9 +19,9 @@ from evovlm.tasks.item_sets import ItemSet
 
 @dataclass(frozen=True)
 class Question:
-    """A candidate and the places of the search items that it is asked, None for all; `cheap`: with less effort.
+    """A candidate, and the indices of the search items that it is asked (None: all). `cheap`: at the lower fidelity.
 
-    All items with full effort are judged on all objectives; anything else has the score alone.
+    All items at full fidelity are judged on all objectives; any other question gives only the score.
     """
 
     recipe: Recipe
@@ -29,12 +29,12 @@ class Question:
     cheap: bool = False
 
 
-# Evaluations in the order of the questions; a text tells why there is none.
+# Returns evaluations in the order of the questions; a text gives the reason if one failed.
 AnswerAll = Callable[[Sequence[Question]], list[Evaluation | str]]
 
 
 class LocalAnswers:
-    """Questions answered one after another by one evaluator."""
+    """Evaluates questions one after another, with one evaluator in this process."""
 
     def __init__(self, evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet) -> None:
         search = recipe.search
@@ -48,7 +48,7 @@ class LocalAnswers:
             evaluator.prepare(self._cheap)
 
     def answer(self, question: Question) -> Evaluation:
-        """One evaluation. Raises what evaluators raise."""
+        """Return one evaluation. Raises the same errors as `LocalEvaluator.evaluate`."""
         if question.places is None and not question.cheap:
             return self._judge(question.recipe)
         items = self._cheap if question.cheap else self._items
@@ -56,7 +56,7 @@ class LocalAnswers:
         return self._evaluator.evaluate(question.recipe, asked)
 
     def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
-        """All evaluations; a candidate's fault becomes a text."""
+        """Return all evaluations; if a candidate fails, its error as text."""
         found: list[Evaluation | str] = []
         for question in questions:
             try:

@@ -1,9 +1,10 @@
-"""The racer: a generation's candidates raced over items, and where there is a cheaper way, asked in full only then.
+"""The racer: races a generation's candidates over items, at a lower fidelity first if the recipe has one.
 
-Knows questions, who answers them, and races; no models, searchers and study folders. What earlier generations answered
-decides which items are asked; a racer must therefore see all generations in order, and the cache makes that free after
-a restart. At a lower fidelity the race is run on cheap answers, and the better candidates are promoted: asked again in
-full, on the items that they saw. Who is not promoted keeps its cheap score, plus what promotion changed on average.
+Knows questions, the function that answers them, and races; no models, searchers or study folders. The answers of
+earlier generations decide which items are asked, so a racer must see all generations in order; after a restart, the
+cache makes that free. With a lower fidelity the race uses cheap answers, and the best candidates are promoted: they are
+asked again at full fidelity, on the items that they saw. The others keep their cheap score, plus the average change
+that promotion made.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from evovlm.search.race import Ask, Raced, RaceSettings, item_order, looks, race
 
 Array = NDArray[np.float64]
 
-# Scores that the choice of items looks back on; older candidates tell little about what is hard now.
+# The number of latest candidates used to choose items; older ones say little about which items are hard now.
 REMEMBERED = 300
 
 
 @dataclass(frozen=True)
 class RacedEvaluation(Evaluation):
-    """An evaluation on the items seen, positions `seen`; its score is made comparable with the others'.
+    """An evaluation on only the items at the indices `seen`; `comparable`: a score comparable with the others'.
 
-    `cheap`: the score at the lower fidelity, None where there is none; `promoted`: whether the evaluation is in full.
+    `cheap`: the score at the lower fidelity, None without one. `promoted`: whether the evaluation is at full fidelity.
     """
 
     seen: tuple[int, ...] = ()
@@ -39,12 +40,12 @@ class RacedEvaluation(Evaluation):
 
     @property
     def score(self) -> float:
-        """The mean, corrected for which items were seen, and how."""
+        """The mean score, corrected for which items were seen and at which fidelity."""
         return self.comparable
 
 
 class Racer:
-    """Races generations of candidates over `items` places. `answers`: how many answers its races have asked for."""
+    """Races generations of candidates over `items` items. `answers`: number of answers requested so far."""
 
     def __init__(
         self, answer: AnswerAll, items: int, settings: RaceSettings, seed: int, fidelity: Fidelity | None = None
@@ -60,7 +61,7 @@ class Racer:
     def __call__(
         self, generation: int, recipes: Sequence[Recipe], center: Recipe | None
     ) -> list[RacedEvaluation | str]:
-        """Each recipe's evaluation, or why it failed; the center, which nothing drops, comes last."""
+        """Return each recipe's evaluation, or why it failed; then the center's, which is never dropped, if given."""
         rng = np.random.default_rng([self._seed, generation])
         order = item_order(self._known[-REMEMBERED:], self._settings, rng)[: looks(self._items, self._settings)[-1]]
         asked = _Asked(self._answer, recipes, self._items, cheap=self._fidelity is not None)
@@ -108,7 +109,7 @@ class Racer:
         return outcomes
 
     def _row(self, middle: Evaluation | str | None, order: Sequence[int]) -> Array:
-        """The center's scores as a row of all items, or no row; those of another fidelity say nothing here."""
+        """The center's scores as a row over all items; no row if the race is at a lower fidelity (not comparable)."""
         if middle is None or self._fidelity is not None:
             return np.full((0, self._items), np.nan)
         row = np.full((1, self._items), np.nan)
@@ -117,7 +118,7 @@ class Racer:
         return row
 
     def _easier(self, order: Sequence[int]) -> float:
-        """By how much all items are easier than the order's, going by earlier answers; shrunk towards none."""
+        """How much easier all items are than those of `order`, judging by earlier answers; shrunk towards zero."""
         known = self._known[-REMEMBERED:]
         asked = ~np.isnan(known)
         if not asked.any():
@@ -128,18 +129,18 @@ class Racer:
 
 
 class _Asked:
-    """What the candidates of one generation have answered so far, at one fidelity."""
+    """The answers of one generation's candidates so far, at one fidelity."""
 
     def __init__(self, answer: AnswerAll, recipes: Sequence[Recipe], items: int, *, cheap: bool) -> None:
         self._answer, self._recipes, self._cheap = answer, recipes, cheap
         self._parts: list[list[Evaluation]] = [[] for _ in recipes]
         self.errors: dict[int, str] = {}
         self.scores: Array = np.full((len(recipes), items), np.nan)
-        self.beside: list[Evaluation | str] = []  # answers to questions that were asked along with the first block
+        self.beside: list[Evaluation | str] = []  # evaluations of the questions asked together with the first block
         self.answers = 0
 
     def asking(self, beside: Sequence[Question]) -> Ask:
-        """How a race asks. `beside` goes along with the first block, so that nobody waits for it alone."""
+        """Return the race's function for asking. `beside` is asked with the first block, so it adds no waiting."""
         more = list(beside)
 
         def ask(candidates: Sequence[int], places: Sequence[int]) -> Array:
@@ -151,7 +152,7 @@ class _Asked:
         return ask
 
     def ask(self, wanted: Sequence[tuple[int, Sequence[int]]], beside: Sequence[Question] = ()) -> None:
-        """Ask candidates items, all at once; a candidate that fails is in `errors`, its scores stay NaN."""
+        """Ask candidates their items, all at once; a failed candidate is put in `errors` and its scores stay NaN."""
         questions = [Question(self._recipes[one], tuple(places), self._cheap) for one, places in wanted]
         answered = self._answer([*questions, *beside])
         self.beside += answered[len(questions) :]
@@ -165,11 +166,11 @@ class _Asked:
             self.answers += len(places)
 
     def mean(self, candidate: int) -> float:
-        """The mean over the items that a candidate saw."""
+        """Return the mean over the items that a candidate saw."""
         return float(np.nanmean(self.scores[candidate]))
 
     def outcome(self, candidate: int, order: Sequence[int], score: float) -> RacedEvaluation | str:
-        """One candidate's evaluation over all its blocks, or its fault."""
+        """Return one candidate's evaluation over all its blocks, or its error."""
         if candidate in self.errors:
             return self.errors[candidate]
         whole, *parts = self._parts[candidate]

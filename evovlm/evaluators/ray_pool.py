@@ -1,7 +1,7 @@
-"""A pool of evaluators on Ray: one actor a GPU or CPU; lost, hanging and joining workers are dealt with.
+"""A pool of evaluators on Ray: one actor per GPU or CPU; it handles lost, hanging and joining workers.
 
 Knows Ray, and a function that opens an evaluator; no searchers, models or study files. A candidate whose worker dies or
-exceeds the time limit is given to another one, `ATTEMPTS` times in all; then it comes back as failed.
+exceeds the time limit is given to another worker, for `ATTEMPTS` attempts in total; then it is returned as failed.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ except ImportError as error:  # pragma: no cover - depends on what is installed
     raise UserError("Ray is not installed; install it with: pip install 'evovlm[ray]'") from error
 
 ATTEMPTS = 3
-# Workers that die before they are ready, one after another, before the pool gives up.
+# The pool gives up after this many workers in a row died before they were ready.
 FAILED_OPENINGS = 5
-LOOK_AROUND = 2.0  # seconds between two looks at the cluster's size and at the time limits
-PATIENCE = 10.0  # seconds until a cluster's address must answer
-LOCAL_STORE = 200 * 2**20  # bytes of Ray's object store on a cluster of our own: only recipes and answers travel
+LOOK_AROUND = 2.0  # seconds between checks of the cluster's size and of the time limits
+PATIENCE = 10.0  # seconds within which a cluster's address must answer
+LOCAL_STORE = 200 * 2**20  # bytes of Ray's object store on our own cluster: it holds only recipes and answers
 
 OnEvent = Callable[..., None]
 Opener = Callable[[], Callable[[Any], Any]]
 
 
 class _Worker:
-    """Runs in a process of its own: opens the evaluator once, then judges candidates."""
+    """Runs in its own process: opens the evaluator once, then evaluates candidates."""
 
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
 
     def open(self) -> tuple[str, str | None]:
-        """Who this is; and the user's mistake, where there is one."""
+        """Open the evaluator; returns the worker's name (HOST:PID), and the message of a UserError or None."""
         name = f"{platform.node()}:{os.getpid()}"
         try:
             self._judge = self._opener()
@@ -51,7 +51,7 @@ class _Worker:
         return name, None
 
     def judge(self, work: Any) -> Any:
-        """The evaluation, or the candidate's fault in words."""
+        """Return the evaluation, or the candidate's error as text."""
         try:
             return self._judge(work)
         except CANDIDATE_FAULTS as fault:
@@ -60,7 +60,7 @@ class _Worker:
 
 @dataclass
 class _Slot:
-    """One actor and what it is at. `work`: None idle, "open" loading, else a ticket."""
+    """One actor and its state. `work`: None if idle, "open" while loading, else a ticket."""
 
     actor: Any
     name: str = ""
@@ -71,9 +71,10 @@ class _Slot:
 
 @contextmanager
 def cluster(address: str) -> Iterator[None]:
-    """Connect to a Ray cluster for the length of the block.
+    """Context manager: connect to a Ray cluster.
 
-    `local`: a cluster of our own, which ends with this process; `auto`: the one that runs here, else our own.
+    `address`: `local` starts our own cluster, which ends with this process; `auto` uses the one running on this
+    machine, else starts our own; otherwise a cluster's address. Raises UserError if no cluster answers there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
@@ -92,7 +93,7 @@ def cluster(address: str) -> Iterator[None]:
 
 
 def _refuse_silent(address: str) -> None:
-    """Raises UserError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    """Raise UserError if nothing listens at HOST:PORT; Ray itself would keep trying for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
         return
@@ -103,14 +104,14 @@ def _refuse_silent(address: str) -> None:
 
 
 def _nobody(address: str) -> str:
-    return f"--ray {address}: no Ray cluster answers there; start one with `ray start --head`"
+    return f"--ray {address}: no Ray cluster answers there; start one with `ray start --head`, or use `--ray local`"
 
 
 class RayPool:
-    """Workers on the connected cluster. `on_event(event, **details)` hears of every loss and of every join.
+    """Workers on the connected cluster. `on_event(event, **details)` is called when a worker joins or is lost.
 
-    `workers`: None for one a unit of the cluster's `resource` ("GPU" or "CPU"), growing as nodes join.
-    `limit`: seconds that a candidate may take; None for no limit.
+    `workers`: their number; None for one per unit of the cluster's `resource` ("GPU" or "CPU"), growing as nodes join.
+    `limit`: seconds that a candidate may take; None for no limit. Raises UserError if the cluster has no `resource`.
     """
 
     def __init__(
@@ -129,28 +130,31 @@ class RayPool:
         self._looked = 0.0
         self._grow()
         if not self._slots:
-            raise UserError(f"the Ray cluster has no {resource}; give --workers N, or another --device")
+            raise UserError(f"the Ray cluster has no {resource}; set --workers N, or choose another --device")
 
     @property
     def size(self) -> int:
-        """How many workers there are, ready or not."""
+        """Number of workers, ready or not."""
         return len(self._slots)
 
     def free(self) -> int:
-        """How many more candidates can be taken at once."""
+        """Return how many more candidates can be submitted now."""
         return max(0, sum(slot.work is None for slot in self._slots) - len(self._again))
 
     def submit(self, ticket: int, work: Any) -> None:
-        """Give work to a free worker. It travels by value."""
+        """Give work to a free worker. It is sent by value."""
         self._jobs[ticket] = (work, 0)
         self._start(next(slot for slot in self._slots if slot.work is None), ticket)
 
     def wait(self) -> Sequence[Outcome]:
-        """What has come; nothing where a worker became free without a result."""
+        """Wait for outcomes and return them; empty if a worker became free without an outcome.
+
+        Raises UserError if a worker cannot open its evaluator, or if too many workers in a row die while loading.
+        """
         while True:
             refs = [slot.ref for slot in self._slots if slot.ref is not None]
             ready, _ = ray.wait(refs, timeout=LOOK_AROUND) if refs else ([], [])
-            if ready:  # and whoever else is ready by now
+            if ready:  # also collect all others that are ready by now
                 ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
             if not refs:
                 time.sleep(LOOK_AROUND / 10)
@@ -167,7 +171,7 @@ class RayPool:
                 return came
 
     def close(self) -> None:
-        """End all workers."""
+        """Stop all workers."""
         for slot in self._slots:
             _end(slot.actor)
         self._slots = []
@@ -178,11 +182,11 @@ class RayPool:
         slot.ref, slot.work, slot.since = slot.actor.judge.remote(work), ticket, time.monotonic()
 
     def _receive(self, slot: _Slot) -> None:
-        """Take what a worker has to say: it is ready, an evaluation, or its death."""
+        """Handle a worker's result: it is ready, an evaluation, or its loss."""
         work = slot.work
         try:
             said = ray.get(slot.ref)
-        except RayTaskError as error:  # neither a candidate's fault nor a lost worker: a defect, told as it is
+        except RayTaskError as error:  # neither a candidate's error nor a lost worker but a bug: raise it unchanged
             raise error.as_instanceof_cause() from None
         except RayError as error:
             self._lose(slot, "worker lost", _reason(error))
@@ -199,7 +203,7 @@ class RayPool:
         self._on_event("worker joined", worker=slot.name)
 
     def _lose(self, slot: _Slot, event: str, reason: str) -> None:
-        """Replace a worker; its candidate is tried again, or comes back as failed."""
+        """Replace a worker; its candidate is tried again, or returned as failed."""
         _end(slot.actor)
         self._slots.remove(slot)
         ticket = slot.work if isinstance(slot.work, int) else None
@@ -207,7 +211,7 @@ class RayPool:
         if ticket is None:
             self._failed_openings += 1
             if self._failed_openings >= FAILED_OPENINGS:
-                raise UserError(f"{FAILED_OPENINGS} workers died one after another while they loaded: {reason}")
+                raise UserError(f"{FAILED_OPENINGS} workers in a row died while loading: {reason}")
         elif self._jobs[ticket][1] < ATTEMPTS:
             self._again.append(ticket)
         else:
@@ -223,7 +227,7 @@ class RayPool:
             self._lose(slot, "time limit", f"no answer in {self._limit:g} seconds")
 
     def _grow(self) -> None:
-        """As many workers as wanted, or as the cluster has places; those without a place yet wait for a node."""
+        """Start the missing workers, up to the requested number or the cluster's size; the rest wait for a node."""
         self._looked = time.monotonic()
         wanted = self._fixed
         if wanted is None:
@@ -240,5 +244,5 @@ def _end(actor: Any) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what Ray says, for the log."""
+    """The type and first line of a Ray error, for the log."""
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

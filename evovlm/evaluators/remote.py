@@ -1,7 +1,7 @@
-"""What a worker far away is told: the recipe by value, where its models and items come from, what they must be.
+"""The job sent to a remote worker: the recipe by value, where models and items come from, and their hashes.
 
 Knows assemblies, tasks and hashes; no cluster. Sources are resolved where the worker runs (hub cache, zoo, or the same
-path), so no shared file system is needed; models or items that differ from the study's are refused.
+path), so no shared file system is needed; models or items that differ from the study's are rejected.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class RemoteJob:
-    """All that a worker needs to become an evaluator of a study's candidates."""
+    """Everything that a worker needs to evaluate a study's candidates."""
 
     recipe: str  # JSON
     root: str
     item_ids: tuple[str, ...]
     items_hash: str
-    hashes: Mapping[str, str]  # model label -> hash of its files, as the study's process has them
+    hashes: Mapping[str, str]  # model label -> hash of its files in the study's process
     device: str
     threads: int
     download: bool
@@ -45,7 +45,7 @@ class RemoteJob:
     eight_bit: bool = False
 
     def open(self) -> RemoteJudge:
-        """Load the models and prepare the items here. Raises StudyError where they are not the study's."""
+        """Load the models and prepare the items on this machine. Raises StudyError if they differ from the study's."""
         load_plugins()
         recipe = Recipe.model_validate_json(self.recipe)
         search = recipe.search
@@ -57,12 +57,12 @@ class RemoteJob:
         whole = read_item_set(
             "search", recipe.data.search, search.items, search.seed, options=options, root=Path(self.root)
         )
-        # Those that the study left out, for they look like items that judge it, are left out here too.
+        # Also leave out the items that the study left out because they look like its validation or test items.
         found = {item.id: item for item in whole}
         items = whole.of(found[name] for name in self.item_ids if name in found)
         if len(items) < len(self.item_ids) or items_hash(items) != self.items_hash:
             raise StudyError(
-                f"{platform.node()}: {recipe.data.search} gives other items than the study has; have the same data and"
+                f"{platform.node()}: the items of {recipe.data.search} differ from the study's; use the same data and"
                 " version of evovlm on every node"
             )
         carried = CarriedAnswers()
@@ -78,13 +78,13 @@ class RemoteJob:
 
 
 class RemoteJudge:
-    """Answers errands: what is known of the candidate came along, what is made goes back."""
+    """Evaluates requests: known answers come with the request, new ones are returned in the response."""
 
     def __init__(self, answers: LocalAnswers, carried: CarriedAnswers) -> None:
         self._answers, self._carried = answers, carried
 
     def __call__(self, request: Request) -> Response:
-        """One evaluation, and the answers that it took. Raises what evaluators raise."""
+        """Return one evaluation and the new answers. Raises the same errors as `LocalEvaluator.evaluate`."""
         self._carried.load(request.known)
         question = Question(Recipe.model_validate_json(request.recipe), request.places, request.cheap)
         evaluation = self._answers.answer(question)
@@ -92,7 +92,7 @@ class RemoteJudge:
 
 
 def hashes_of(assembly: Assembly) -> dict[str, str]:
-    """A hash of each model's weights and JSON files, by its name in the recipe: 32 hexadecimal digits."""
+    """Return a hash of each model's files by its name in the recipe; see `folder_hash`."""
     models = {model.label: model.folder for model in assembly.sources.values()}
     if assembly.base is not None:
         models[assembly.base.label] = assembly.base.folder
@@ -100,13 +100,13 @@ def hashes_of(assembly: Assembly) -> dict[str, str]:
 
 
 def items_hash(items: Sequence[Item]) -> str:
-    """A hash of items' ids, questions and references: 32 hexadecimal digits."""
+    """Return a hash of the items' ids, questions and references: 32 hexadecimal digits."""
     text = repr([(item.id, item.question, tuple(item.references)) for item in items])
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def folder_hash(folder: Path) -> str:
-    """A hash of the names and bytes of a model's weights and JSON files; read in pieces."""
+    """Return a hash of the names and contents of a model's weights, JSON and tokenizer files: 32 hexadecimal digits."""
     found = blake2b(digest_size=16)
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("tokenizer.model")]):
         found.update(f"{path.name}\0{path.stat().st_size}\0".encode())
@@ -117,10 +117,10 @@ def folder_hash(folder: Path) -> str:
 
 
 def refuse_other_models(known: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Raises StudyError that names the first model whose files differ between the study's process and this one."""
+    """Raise StudyError naming the first model whose files here differ from those in the study's process."""
     for label, digest in known.items():
         if here.get(label) != digest:
             raise StudyError(
                 f"{platform.node()}: the files of `{label}` differ from those of the study's process"
-                f" ({here.get(label)} here, {digest} there); fetch the same revision on every node"
+                f" (hash {here.get(label)} here, {digest} there); use the same revision on every node"
             )

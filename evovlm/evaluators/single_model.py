@@ -1,6 +1,6 @@
-"""A model as it is, unmerged, on one split of a task.
+"""Evaluates a single, unmerged model on one split of a task.
 
-Knows engines and tasks; no recipes. A language model answers questions about pictures without them.
+Knows engines and tasks; no recipes. A language model answers questions about images without the images.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def evaluate_model(
     download: bool = False,
     preset: str | None = None,
 ) -> Evaluation:
-    """Score one model as it is on `count` items of one split (`TASK:SPLIT`); None: on all of them.
+    """Score one unmerged model on `count` items of one split (`TASK:SPLIT`), or on all of them if None.
 
-    A language model answers without the image.
+    `model`: a folder or hub id. `batch`: the most items per batch. A language model answers without the image. Raises
+    DataError if the items cannot be read, CheckpointError if the model cannot be loaded.
     """
     items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     opened = open_model(model, model, None, Path.cwd(), download=download)
@@ -48,7 +49,10 @@ def answer_as_is(
     dtype: torch.dtype | None,
     on_halved: OnHalved | None = None,
 ) -> Evaluation:
-    """Ask an opened model, score its answers by the items' task. `on_halved` hears of batches that did not fit."""
+    """Ask an opened model and score its answers with the items' task.
+
+    `on_halved` is called with the size of each batch that did not fit into memory.
+    """
     engine = Engine.load(model.folder, device=device, dtype=dtype)
     asked, generation = list(items), items.task.generation
     if model.layout.kind == "llm":
@@ -57,6 +61,6 @@ def answer_as_is(
 
 
 def without_image(items: Sequence[Item], generation: Generation) -> tuple[list[Item], Generation]:
-    """The same questions for a model that cannot see: no image, and no place for one in the prompt."""
+    """Return the questions for a model without vision: no image, and no image placeholder in the prompt."""
     template = generation.template.replace("<image>\n", "").replace("<image>", "")
     return [replace(item, image=None) for item in items], replace(generation, template=template)
