@@ -336,9 +336,9 @@ def test_a_worker_takes_the_gpu_that_it_is_given(plan: Any):
 
 def test_other_items_on_a_node_are_refused(plan: Any):
     job = remote_job(plan.recipe, plan.assembly, plan.search_items, "cpu", False)
-    with pytest.raises(StudyError, match="differ from the study.s"):
+    with pytest.raises(StudyError, match="differ from the study's"):
         type(job)(**(vars(job) | {"item_ids": ("x", *job.item_ids[1:])})).open()
-    with pytest.raises(StudyError, match="differ from the study.s"):
+    with pytest.raises(StudyError, match="differ from the study's"):
         type(job)(**(vars(job) | {"items_hash": "0" * 32})).open()
 
 
