@@ -219,7 +219,7 @@ def tower_tensor(model: OpenModel, name: str) -> Tensor:
     key = model.tower.get(name)
     if key is None and name == OUTPUT_HEAD:
         key = model.tower[EMBEDDING]
-    assert key is not None, f"{model.label} lacks {name}; the check should have said so"
+    assert key is not None, f"{model.label} lacks {name}; the check should have reported it"
     return model.checkpoint.tensor(key)
 
 
