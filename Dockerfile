@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# evovlm in a container: the app by default, any other command by argument.
+# evovlm in a container: starts the app by default; arguments run any other command.
 #
 #   docker build -t evovlm .                                    CPU
 #   docker build -t evovlm:cuda --build-arg TORCH=cuda .        an NVIDIA GPU
@@ -12,8 +12,8 @@ FROM python:${PYTHON}-slim-bookworm AS build
 ARG TORCH=cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-# fugashi and neologdn are built where there is no wheel for the machine. The compiler stays in this stage, so that its
-# version may follow Debian's security fixes.
+# fugashi and neologdn are compiled if there is no wheel for the machine. The compiler stays in this stage, so its
+# version need not be pinned and may follow Debian's security fixes.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential \
@@ -22,8 +22,8 @@ RUN python -m venv /opt/evovlm
 ENV PATH=/opt/evovlm/bin:$PATH
 WORKDIR /src
 COPY constraints.txt ./
-# torch first and alone: the largest layer, and the only one that differs between CPU and CUDA. Its version is pinned:
-# "$torch" is a line of constraints.txt.
+# torch first and separately: it is the largest layer, and the only one that differs between CPU and CUDA. Its version
+# is pinned: "$torch" is a line of constraints.txt.
 # hadolint ignore=DL3013
 RUN torch="$(grep '^torch==' constraints.txt)" \
     && if [ "$TORCH" = cpu ]; then \

@@ -1,13 +1,13 @@
-# evovlm: every target sets up .venv by itself.
+# evovlm: targets that need .venv create it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-# Two processes of one thread each: a file's tests stay together, for they share what is costly to make.
+# Two processes with one thread each. A file's tests stay together because they share expensive fixtures.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
-# Tests that load no model and interpret no kernel: arithmetic, numbers, files.
+# Tests that load no model and run no kernel in the interpreter: arithmetic, numbers, files.
 QUICK := tests/methods tests/recipe tests/search tests/system tests/tasks/metrics \
 	tests/test_architecture.py tests/test_lower_bounds.py --ignore=tests/methods/kernels
 
@@ -15,14 +15,14 @@ QUICK := tests/methods tests/recipe tests/search tests/system tests/tasks/metric
 .PHONY: help install demo check quick test test-all test-lowest app browser lint clean
 
 help:
-	@echo "make install      create .venv with all that demo, tests and app need"
+	@echo "make install      create .venv with everything that demo, tests and app need"
 	@echo "make demo         evolve a merge on the zoo, write checkpoint, table and report to runs/demo"
 	@echo "make app          open the app on the zoo"
 	@echo "make check        style, types, imports between rooms, and the quick tests: under a minute"
-	@echo "make test         style, types, imports, and all tests but the slow ones: under ten minutes"
-	@echo "make test-all     every test, also in a browser, with kills and rehearsals, and more examples: under 40 minutes"
+	@echo "make test         style, types, imports, and all tests except slow ones: under ten minutes"
+	@echo "make test-all     every test, including browser, kill-and-resume, container and wheel, more examples: under 40 minutes"
 	@echo "make test-lowest  the quick tests with the lowest versions that pyproject.toml allows, in .venv-lowest"
-	@echo "make browser      install the browser that the tests of the app drive (Debian, as root)"
+	@echo "make browser      install the browser for the tests of the app (Debian, as root)"
 	@echo "make clean        remove environments, runs and caches"
 
 install: $(STAMP)
@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/evovlm evolve zoo-vlm --out runs/demo --checkpoint
 
-# The linters beside the tests: mypy without its cache takes half a minute of one core.
+# Linters run in parallel with the tests, because mypy without its cache takes half a minute of one core.
 check: install
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
 

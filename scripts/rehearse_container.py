@@ -1,9 +1,9 @@
 """Carry out the Dockerfile's steps without a container engine: `sudo python3 scripts/rehearse_container.py FOLDER`.
 
-Copies what passes .dockerignore, runs the RUN lines that need no other system, and starts the image's command with the
-image's environment as a user of its own; then asks the health check. /opt, /src, /data and /home/evovlm lie under
-FOLDER. Needs root (to add the user) and Debian's own Python; the package index is the machine's. What it does not do is
-told: apt-get, and everything that an engine does (layers, isolation, a read-only root).
+Copies the files that pass .dockerignore, runs the RUN lines that work on this system, and starts the image's command
+with the image's environment as a separate user; then runs the health check. /opt, /src, /data and /home/evovlm are
+placed under FOLDER. Needs root (to add the user) and Debian's own Python; uses the machine's package index. Not done:
+apt-get (printed when it is skipped), and everything that an engine does (layers, isolation, a read-only root).
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ ROOT = Path(__file__).parent.parent
 USER = "evovlm-rehearsal"
 PLACES = ("/opt/evovlm", "/src", "/data", "/home/evovlm")
 PORT = "7899"
-PYTHON = "/usr/bin/python3"  # of the system, for the image's user cannot read another's
+PYTHON = "/usr/bin/python3"  # the system's Python, because the image's user cannot read another user's
 
 
 def main(folder: Path) -> None:
-    """Build stage, last stage, start, health."""
+    """Run the build stage, the last stage, the start command and the health check, under the new folder `folder`.
+
+    Raises SystemExit if a step cannot be carried out or the server does not become healthy.
+    """
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     if USER not in {entry.pw_name for entry in pwd.getpwall()}:
@@ -51,39 +54,39 @@ def main(folder: Path) -> None:
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
-    """The Dockerfile's instructions in order, lines joined, comments left out."""
+    """The Dockerfile's instructions in order, continued lines joined, without comments."""
     kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     lines = re.sub(r"\\\n\s*", " ", kept).splitlines()
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines) if word]
 
 
 def pairs(rest: str, known: dict[str, str]) -> list[tuple[str, str]]:
-    """The names and values of an ENV line, variables filled in."""
+    """The names and values of an ENV line, with $PATH replaced."""
     found = [part.partition("=") for part in rest.split()]
     return [(name, value.replace("$PATH", known["PATH"])) for name, _, value in found]
 
 
 def under(folder: Path, path: str) -> Path:
-    """Where a place of the image lies in the rehearsal."""
+    """Where a path of the image is in the rehearsal."""
     return folder / path.lstrip("/")
 
 
 def under_all(folder: Path, text: str) -> str:
-    """A text with every place of the image put under the folder."""
+    """A text with every path of the image moved under the folder."""
     for place in PLACES:
         text = re.sub(rf"(?<![\w/]){place}(?![\w-])", str(under(folder, place)), text)
     return text
 
 
 def copy(rest: str, folder: Path, place: Path) -> None:
-    """COPY, as far as it takes from the repository: a path that .dockerignore shuts out is an error."""
+    """Carry out a COPY from the repository. Raises SystemExit for a path that .dockerignore excludes."""
     *sources, target = [part for part in rest.split() if not part.startswith("--")]
     if "--from" in rest:
-        return  # both stages lie in one folder
+        return  # both stages share one folder
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for source in sources:
         if source not in allowed:
-            raise SystemExit(f"COPY {source}: .dockerignore shuts it out")
+            raise SystemExit(f"COPY {source}: .dockerignore excludes it; add !{source} there")
         inside = under(folder, target) if target.startswith("/") else place / target
         if (ROOT / source).is_dir():
             shutil.copytree(ROOT / source, inside, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
@@ -93,9 +96,9 @@ def copy(rest: str, folder: Path, place: Path) -> None:
 
 
 def run(rest: str, folder: Path, place: Path, environment: dict[str, str]) -> None:
-    """RUN, without apt-get (this system has its own packages) and with the user that is here already."""
+    """Carry out a RUN, without apt-get (this system has its own packages) and with the user that already exists."""
     if "apt-get" in rest:
-        print("             left out: apt-get")
+        print("             skipped: apt-get")
         return
     line = under_all(folder, rest).replace("python -m venv", f"{PYTHON} -m venv")
     line = re.sub(r"useradd [^&]*&& ", "", line).replace("evovlm:evovlm", f"{USER}:")
@@ -104,7 +107,10 @@ def run(rest: str, folder: Path, place: Path, environment: dict[str, str]) -> No
 
 
 def start(folder: Path, environment: dict[str, str], command: list[str], check: list[str]) -> None:
-    """The image's entry point and command as the user, and the health check until it is content."""
+    """Start the image's entry point and command as the user, and repeat the health check until it passes.
+
+    Raises SystemExit if the server ends, or is not healthy after 180 seconds.
+    """
     home = under(folder, "/home/evovlm")
     shutil.chown(home, USER)
     inside = environment | {"HOME": str(home)}
@@ -118,7 +124,7 @@ def start(folder: Path, environment: dict[str, str], command: list[str], check: 
             since = time.monotonic()
             while subprocess.run(asked, check=False, env=inside, user=USER, capture_output=True).returncode != 0:
                 if server.poll() is not None or time.monotonic() - since > 180:
-                    raise SystemExit(f"not healthy; see {folder / 'log'}")
+                    raise SystemExit(f"the server is not healthy; see its log in {folder / 'log'}")
                 time.sleep(0.5)
             print(f"healthy after {time.monotonic() - since:.1f} s, as {USER}")
         finally:

@@ -1,6 +1,6 @@
 """Take the documentation's screenshots of a running app: `python scripts/take_screenshots.py URL docs/images`.
 
-Knows the pages' element ids; needs Chromium (`make browser`). Each tab at desktop and phone width.
+Takes each tab at desktop and phone width. Knows the pages' element ids; needs Chromium (`make browser`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WIDTHS = {"desktop": (1280, 900, "en-GB", "light"), "phone": (390, 1560, "ja-JP"
 
 
 def main(url: str, folder: Path) -> None:
-    """Visit each tab, ask, and take a picture."""
+    """Open each tab of the app at `url`, ask a question, and save a screenshot in `folder`."""
     with sync_playwright() as driver:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
@@ -37,12 +37,12 @@ def main(url: str, folder: Path) -> None:
 
 
 def take(page: Page, tab: str, path: Path) -> None:
-    """One tab with its answers, from the top."""
+    """Save a screenshot of one tab with its answers, scrolled to the top."""
     if tab != "evolution":
         page.click(f"#{tab}-ask")
         page.locator(f"#{tab}-answers .answer.done").first.wait_for()
         page.wait_for_timeout(1500)
-    page.mouse.move(0, 0)  # no button in the colours of a pointer above it
+    page.mouse.move(0, 0)  # so that no button has its hover colours
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=path)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run tests with the lowest versions that pyproject.toml allows: sh scripts/test_lowest.sh VENV TESTS...
-# Set TORCH to another version where the lowest cannot be installed.
+# Run tests with the lowest versions that pyproject.toml allows. Usage: sh scripts/test_lowest.sh VENV TESTS...
+# Set TORCH to another version if the lowest cannot be installed.
 set -eu
 venv=$1
 shift
