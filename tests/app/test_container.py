@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_compose_names_the_image_the_volume_and_a_benchmark_that_exists():
     for service in compose["services"].values():
         assert service["volumes"] == ["data:/data"]
     module = compose["services"]["benchmark"]["entrypoint"][-1]
-    assert (ROOT / f"benchmarks/{module.replace('.', '/')}.py").exists()
+    assert find_spec(f"{module}.__main__") or find_spec(module)
     assert compose["services"]["app"]["ports"] == ["127.0.0.1:7860:7860"]
 
 
