@@ -219,7 +219,7 @@ def test_an_empty_folder_made_meanwhile_is_not_replaced(tmp_path: Path):
         write_all(writer)
         (tmp_path / "out").mkdir()
 
-    with pytest.raises(CheckpointError, match="made by somebody else"):
+    with pytest.raises(CheckpointError, match="created by another process"):
         write(tmp_path / "out", infos(), body)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -233,7 +233,7 @@ def test_a_file_where_a_folder_is_needed_is_told(tmp_path: Path):
 def test_a_disk_that_is_too_small_is_told_before_the_first_byte(small_disk: Path):
     parts = [TensorInfo("t", (2**20,), torch.float32)]
     with pytest.raises(
-        CheckpointError, match=r"disk is full: the checkpoint needs 4,194,304 bytes.*1,048,576 are free"
+        CheckpointError, match=r"disk is full: the checkpoint needs 4,194,304 bytes.*1,048,576 bytes are free"
     ):
         CheckpointWriter(small_disk / "out", parts).__enter__()
     assert nothing_left(small_disk)
