@@ -170,7 +170,7 @@ def test_an_index_that_names_an_absent_key_is_refused(tmp_path: Path):
 
 def test_an_index_that_names_the_wrong_shard_is_refused(tmp_path: Path):
     folder = save_sharded(tmp_path / "sharded", index={"a": "model-00002-of-00002.safetensors"})
-    with pytest.raises(CheckpointError, match="first 'a'"):
+    with pytest.raises(CheckpointError, match="the first is 'a'"):
         Checkpoint.open(folder)
 
 

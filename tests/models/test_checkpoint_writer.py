@@ -199,7 +199,7 @@ def test_what_was_not_declared_so_is_refused(tmp_path: Path):
         with pytest.raises(CheckpointError, match="declared"):
             writer.write("bias", torch.ones(7, dtype=torch.float64))
         write_all(writer)
-        with pytest.raises(CheckpointError, match="second time"):
+        with pytest.raises(CheckpointError, match="written twice"):
             writer.write("bias", TENSORS["bias"])
     with pytest.raises(CheckpointError, match="after the checkpoint was closed"):
         writer.write("w0", TENSORS["w0"])
