@@ -106,4 +106,4 @@ def test_what_a_searcher_cannot_follow_or_does_not_use_is_told():
         (False, "algorithm"),
     ]
     assert "use `nsga2` or `random`" in found[0].text
-    assert "['two_stage'] does" in found[1].text
+    assert "['two_stage'] uses it" in found[1].text
