@@ -22,7 +22,7 @@ SHARED = 64  # elements of an 8-bit task vector that share a scale
 class Operands:
     """One tensor's operands in device memory: flat, contiguous, of equal length.
 
-    sources: all of one dtype, or int8 with a float32 scale per `SHARED` elements in `scales`.
+    sources: of the base's dtype, or int8 with a float32 scale per `SHARED` elements in `scales`.
     """
 
     out: Tensor
