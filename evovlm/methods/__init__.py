@@ -1,4 +1,4 @@
-"""Merge rules: tensors in, tensor out; float32 inside.
+"""Merge methods: tensors in, one tensor out; computed in float32.
 
 Knows no files, models or configuration.
 """

@@ -1,7 +1,7 @@
-"""Sums that no order, chunk size, thread count or device can change: fixed point instead of floating point.
+"""Fixed-point sums, which do not depend on order, chunk size, thread count or device as floating-point sums do.
 
-Knows tensors of numbers, not what they mean. Every term is scaled by a power of two that depends on the
-largest term alone and rounded to an integer; integers add up the same in any order.
+Knows tensors of numbers, not what they mean. Every term is scaled by a power of two that depends only on the
+largest term, and rounded to an integer; integers have the same sum in any order.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor
 BITS = 31
 PRODUCT_BITS = 36
 BLOCK = 1 << 16
-# Keeps the scale a normal float32: tensors whose largest entry is below 2**-95 lose bits, the same everywhere.
+# Keeps the scale a normal float32. Tensors whose largest entry is below 2**-95 lose bits, equally on every device.
 MOST = 126
 
 
 def exponent(largest: float, bits: int = BITS) -> int:
-    """The s for which largest x 2**s lies just under 2**bits. 0 for zero, infinity or NaN."""
+    """The s for which largest x 2**s is just under 2**bits (s is at most MOST). 0 for zero, infinity or NaN."""
     if not math.isfinite(largest) or largest == 0.0:
         return 0
     return min(bits - math.frexp(largest)[1], MOST)
 
 
 def largest_magnitude(values: Tensor) -> float:
-    """max |x| of a float32 tensor; 0 where it is empty, NaN where it holds one."""
+    """max |x| of a float32 tensor; 0 if it is empty, NaN if it contains a NaN."""
     if values.numel() == 0:
         return 0.0
     low, high = torch.aminmax(values)
@@ -36,7 +36,7 @@ def largest_magnitude(values: Tensor) -> float:
 
 
 def largest_of(magnitudes: Iterable[float]) -> float:
-    """The largest, 0 of none, NaN if one is NaN, wherever it stands (which `max` would lose)."""
+    """The largest magnitude; 0 if there are none, NaN if any is NaN (`max` can lose it, depending on its position)."""
     largest = 0.0
     for magnitude in magnitudes:
         if math.isnan(magnitude):
@@ -46,12 +46,12 @@ def largest_of(magnitudes: Iterable[float]) -> float:
 
 
 def fixed_point(magnitudes: Tensor, s: int, out: Tensor | None = None) -> Tensor:
-    """round(x x 2**s) of float32 x >= 0, integers below 2**31 in float32, halves to even; same shape."""
+    """round(x * 2**s) for float32 x >= 0, halves to even: integers below 2**31, stored as float32, same shape."""
     return torch.mul(magnitudes, 2.0**s, out=out).round_()
 
 
 def integer_sums(integers: Tensor, keep: Tensor) -> tuple[int, int]:
-    """The exact sums of integers below 2**31: of all, and of those kept.
+    """The exact sums of all the integers, each below 2**31, and of those kept.
 
     integers: float32 [n], from `fixed_point`. keep: uint8 [n], 0 or 1.
     """
@@ -67,7 +67,7 @@ def fixed_dot(left: Tensor, right: Tensor, largest: float) -> int:
     """Sum of left x right, in units of 2**-exponent(largest, PRODUCT_BITS).
 
     left, right: float32 [n]; their products, exact in float64, are rounded to fixed point and summed.
-    largest: an upper bound of |left x right|, the same for every part of a tensor whose sums are added up.
+    largest: an upper bound of |left x right|; use the same bound for every part of a tensor, so the sums can be added.
     """
     s = exponent(largest, PRODUCT_BITS)
     total = 0

@@ -1,7 +1,7 @@
-"""Order statistics of a task vector's magnitudes, exact, and the same for any chunk size.
+"""Exact order statistics of a task vector's magnitudes, the same for any chunk size.
 
-Knows magnitudes; not why somebody wants the k-th. Non-negative float32 sort like their bit patterns, so two
-histograms of 16 bits each find a value without sorting or holding the tensor.
+Knows magnitudes; not what the statistics are for. Non-negative float32 values sort like their bit patterns, so two
+histograms of 16 bits each find a value without sorting the tensor or holding it in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Counts: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Statistic:
-    """The magnitude at some ascending rank: how many are smaller, and how many equal it."""
+    """The magnitude at an ascending rank, how many magnitudes are smaller (`below`), and how many are equal."""
 
     value: float
     below: int
@@ -31,7 +31,7 @@ class Statistic:
 
 
 def order_statistics(vector: TaskVector, ranks: Sequence[int]) -> list[Statistic]:
-    """The magnitudes at ascending ranks, 0 the smallest. ranks: each in 0 ... count - 1."""
+    """The magnitudes at the given ascending ranks (0 is the smallest). ranks: each in 0 ... count - 1, any order."""
     tables = vector.operand.tables
     if tables is None:
         return _by_histogram(vector, ranks)
@@ -66,7 +66,7 @@ def _by_histogram(vector: TaskVector, ranks: Sequence[int]) -> list[Statistic]:
 
 
 def _inside(counts: Counts, number: int, below: int, rank: int) -> Statistic:
-    """The value at `rank` in high-half bin `number`, before which `below` values lie."""
+    """The value at `rank`, given the low-half counts of high-half bin `number`; `below` values are in lower bins."""
     before = np.cumsum(counts)
     low = int(np.searchsorted(before, rank - below, side="right"))
     bits = np.array([(number << 16) | low], dtype=np.uint32)
@@ -78,9 +78,9 @@ def _bits(magnitudes: Magnitudes) -> NDArray[np.uint32]:
 
 
 def row_ranks(vector: TaskVector) -> Iterator[tuple[int, int, NDArray[np.uint32]]]:
-    """(start, stop, ranks) over a whole tensor: the ascending rank of |delta| in its row, 0 the smallest.
+    """Yield (start, stop, ranks) over a whole tensor: the ascending rank of |delta| in its row, uint32, 0 the smallest.
 
-    A row is the last dimension; equal magnitudes rank by index.
+    A row is the last dimension; equal magnitudes are ranked by index.
     """
     tables = vector.operand.tables
     if tables is None:
@@ -95,7 +95,7 @@ def _sorted_rows(vector: TaskVector) -> Iterator[tuple[int, int, NDArray[np.uint
     width = vector.row
     places = np.arange(width, dtype=np.uint64)
     for start, stop, magnitudes in vector.magnitudes(max(1, vector.chunk // width) * width):
-        # Magnitude in the high half, index in the low: a sort of integers orders equals by index.
+        # Magnitude in the high half, index in the low half: an integer sort then orders equal magnitudes by index.
         keys = _bits(magnitudes.numpy()).reshape(-1, width).astype(np.uint64)
         keys <<= np.uint64(32)
         keys |= places

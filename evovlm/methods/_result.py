@@ -1,4 +1,4 @@
-"""Where merged values go: rounded to the merge's dtype, then into a given tensor or a new one.
+"""Stores merged values: rounds them to the merge's dtype and writes them to a given tensor or a new one.
 
 Knows no methods.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def as_float32(value: float) -> float:
-    """The float32 nearest to a number; a number beyond float32's range becomes infinite."""
+    """Round a number to the nearest float32; a number beyond float32's range becomes infinite."""
     try:
         return float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:
@@ -21,10 +21,10 @@ def as_float32(value: float) -> float:
 
 
 class Result:
-    """The merged tensor while it is made, chunk by chunk.
+    """The merged tensor, filled chunk by chunk.
 
-    shape, dtype: of the merge. out: a tensor of that shape to fill, of any dtype; it receives the values as
-    `dtype` rounds them.
+    shape, dtype: of the merged tensor. out: a tensor of that shape to fill, of any dtype; it receives the values
+    after rounding to `dtype`. chunk: the most elements per `write`.
     """
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, out: Tensor | None, chunk: int) -> None:
@@ -37,13 +37,13 @@ class Result:
         self._rounded = torch.empty(min(chunk, self._flat.numel()), dtype=dtype) if rounds else None
 
     def write(self, start: int, stop: int, values: Tensor) -> None:
-        """Elements start ... stop - 1 from float32 values."""
+        """Write elements start ... stop - 1 from float32 values [stop - start]."""
         if self._rounded is not None:
             values = self._rounded[: stop - start].copy_(values)
         self._flat[start:stop].copy_(values)
 
     def finish(self) -> Tensor:
-        """The tensor asked for, filled."""
+        """The filled tensor: `out` if one was given, otherwise a new tensor."""
         if self._out is None:
             return self._tensor
         if self._tensor.data_ptr() != self._out.data_ptr():

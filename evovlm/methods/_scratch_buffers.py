@@ -1,6 +1,7 @@
-"""Scratch memory that each thread keeps between merges, for fresh pages cost more than the sums done on them.
+"""Scratch memory that each thread keeps between merges, because fresh pages cost more than the sums done on them.
 
-Knows no methods. NumPy owns the memory: tensors made in torch's inference mode could not be written to outside.
+Knows no methods. NumPy owns the memory, because tensors created in torch's inference mode cannot be written to
+outside it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Larger requests are served afresh, so that a thread never holds more than this many elements a name.
+# Larger requests are allocated anew each time, so that a thread keeps at most this many elements per name.
 MOST_KEPT = 1 << 20
 
 
 class Scratch(threading.local):
-    """Named float32 buffers of one thread; whoever takes a name again overwrites its last buffer."""
+    """Named float32 buffers of one thread; taking a name again reuses (overwrites) its last buffer."""
 
     def __init__(self) -> None:
         self._kept: dict[str, NDArray[np.float32]] = {}

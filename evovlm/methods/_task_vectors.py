@@ -1,7 +1,7 @@
-"""Methods that are sums of task vectors: dropped, rescaled, weighted, elected, summed and added to the base.
+"""Methods that sum task vectors: drop, rescale, weight, elect signs, sum, and add to the base.
 
-Knows operands and options. Products are rounded to float32 and added in source order, no multiplication fused with an
-addition, so that other devices can follow bit for bit.
+Knows operands and options. Products are rounded to float32 and added in source order, and no multiplication is fused
+with an addition, so that other devices can reproduce the result bit for bit.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from evovlm.methods.drop import keep_mask, rescale_factor
 from evovlm.methods.method import Drop, MergeOptions
 from evovlm.methods.operand import Operand, TaskVector, shortened, spans
 
-# Where no sign is elected, a smaller sum of weights counts as 1 (as in mergekit).
+# Without sign election, a sum of weights below this in magnitude counts as 1 (as in mergekit).
 LEAST_DIVISOR = 1e-8
 
 
 @dataclass(frozen=True)
 class Term:
-    """One task vector, ready to be added: what is kept of it and the factor of what is kept."""
+    """One task vector, ready to be added: which elements are kept, and the factor for them."""
 
     vector: TaskVector
     mask: Tensor | None  # uint8 [count], 1 where kept
@@ -32,20 +32,20 @@ class Term:
     weight: float
 
     def write(self, start: int, stop: int, base: Tensor, scratch: Tensor, out: Tensor) -> None:
-        """V of elements start ... stop - 1 into `out`; base: these elements of the base in float32."""
+        """Write V of elements start ... stop - 1 to `out`. base: these elements of the base, in float32."""
         delta = self.vector.read(start, stop, out, base, base_read=True)
         if self.mask is not None:
-            # A product, not a choice: NaN and infinity stay visible even where they are dropped.
+            # Multiply instead of selecting: NaN and infinity stay visible even in dropped elements.
             delta = torch.mul(delta, scratch.copy_(self.mask[start:stop]), out=out)
         torch.mul(delta, self.factor, out=out)
 
 
 @dataclass(frozen=True)
 class TaskVectorSum:
-    """The rule of these methods. drop: which elements go, None: none do. elect: whether signs are elected (TIES).
+    """The rule of these methods. drop: which elements are dropped; None keeps all. elect: elect signs (TIES).
 
     delta = float32(x rounded to base's dtype) - float32(base); V = (delta x mask) x float32(weight x rescale);
-    with election, V is dropped unless its sign is that of the sum of all V (0 counts as positive);
+    with election, V is dropped unless it has the sign of the sum of all V (0 counts as positive);
     tau = sum of V; with normalize, tau / sum of the weights (of the V kept); result = lambda x tau + base.
     """
 
@@ -75,7 +75,7 @@ def _add_to_base(
     rows = SCRATCH.take("terms", len(terms) + 4, min(chunk, flat.numel())).unbind()
     for start, stop in spans(flat.numel(), chunk):
         parts = shortened(rows, stop - start)
-        # Adding 0 makes -0 to 0: then no zero of the result has a sign that depends on how zeros were added.
+        # Adding 0 turns -0 into 0, so that no zero in the result has a sign that depends on the order of a sum.
         base32, scratch = parts[0].copy_(flat[start:stop]).add_(0.0), parts[1:4]
         for term, part in zip(terms, parts[4:], strict=True):
             term.write(start, stop, base32, scratch[0], part)
@@ -109,9 +109,9 @@ def _add(terms: Sequence[Term], parts: Sequence[Tensor], scratch: Sequence[Tenso
 
 
 def _elect(terms: Sequence[Term], parts: Sequence[Tensor], scratch: Sequence[Tensor], normalize: bool) -> Tensor:
-    """The sum of the V that have the sign of the whole sum, by mass and not by vote (TIES).
+    """The sum of the V that have the sign of the whole sum, elected by mass and not by vote (TIES).
 
-    parts: V, float32 [n] a source, overwritten. scratch: three of float32 [n].
+    parts: V, float32 [n] per source, overwritten. scratch: three buffers, float32 [n].
     """
     sign, tau, flags = scratch[0], scratch[1], scratch[2]
     tau.copy_(parts[0])
@@ -119,7 +119,7 @@ def _elect(terms: Sequence[Term], parts: Sequence[Tensor], scratch: Sequence[Ten
         tau.add_(part)
     torch.ge(tau, 0.0, out=sign).mul_(2.0).sub_(1.0)
     for index, part in enumerate(parts):
-        part.mul_(sign).relu_()  # zero where the signs differ; multiplying by +-1 rounds nothing
+        part.mul_(sign).relu_()  # zero where the signs differ; multiplying by +-1 is exact
         tau = tau.copy_(part) if index == 0 else tau.add_(part)
     tau.mul_(sign)
     if normalize:

@@ -1,4 +1,4 @@
-"""A method given as a function of whole tensors. Knows operands and options; not which methods there are."""
+"""A merge method defined as a function of whole tensors. Knows operands and options, but no particular method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Function = Callable[[Tensor | None, Sequence[Operand], MergeOptions], Tensor]
 
 @dataclass(frozen=True)
 class WholeTensor:
-    """The rule of such a function: float32 in, the merged tensor out, written piece by piece."""
+    """The rule for such a function: it gets float32 tensors and returns the merged tensor, written chunk by chunk."""
 
     name: str
     function: Function
@@ -25,17 +25,17 @@ class WholeTensor:
     def __call__(
         self, base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
     ) -> None:
-        """Merge one tensor. Sources are first rounded to the base's dtype, as in every method on task vectors.
+        """Merge one tensor. Sources are first rounded to the base's dtype, as in every task-vector method.
 
-        Raises RecipeError where the function returns another shape than it was given.
+        Raises RecipeError if the function returns a different shape than it was given.
         """
         shape = operands[0].tensor.shape
         read = [replace(operand, tensor=_float32(operand.tensor, base)) for operand in operands]
         merged = self.function(None if base is None else base.detach().float(), read, options)
         if merged.shape != shape:
             raise RecipeError(
-                f"method: {self.name} made {list(merged.shape)} of tensors [{', '.join(map(str, shape))}];"
-                " its function must return the shape that it is given"
+                f"method: {self.name} returned shape {list(merged.shape)} for tensors of shape"
+                f" [{', '.join(map(str, shape))}]; its function must return the shape that it is given"
             )
         flat = merged.detach().float().reshape(-1)
         for start, stop in spans(flat.numel(), chunk):

@@ -1,6 +1,6 @@
-"""Counter-based random draws: which number an element gets depends on names and its index alone.
+"""Counter-based random draws: an element's draw depends only on the seed, source, tensor name and element index.
 
-Knows no weights, densities or models. Philox4x32-10 (Salmon et al., SC'11); NumPy's own Philox is 4x64.
+Knows no weights, densities or models. Uses Philox4x32-10 (Salmon et al., SC'11); NumPy's own Philox is 4x64.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 LEVELS = 65536  # a draw is one of 0 ... LEVELS - 1
-LANES = 8  # draws a counter gives: 128 bits, 16 a draw
-# Counters worked on at once: four arrays of 128 KiB stay in a core's level-2 cache.
+LANES = 8  # draws per counter: 128 bits, 16 bits per draw
+# Counters processed at once: four arrays of 128 KiB stay in a core's level-2 cache.
 BLOCK = 16384
 M0, M1 = 0xD2511F53, 0xCD9E8D57
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -24,22 +24,22 @@ ROUNDS = 10
 MASK = 2**64 - 1
 HALF = np.uint64(32)
 
-Words: TypeAlias = NDArray[np.uint64]  # 32-bit words, each in a lane of 64 bits
+Words: TypeAlias = NDArray[np.uint64]  # 32-bit words, each in a 64-bit lane
 
 
 @lru_cache(maxsize=1 << 16)
 def draw_key(seed: int, source: str, tensor: str) -> int:
     r"""The 64-bit Philox key of one source's draws for one tensor.
 
-    The first 8 bytes, little-endian, of BLAKE2b (64-byte digest, no key) over the UTF-8 text
-    `SEED\0SOURCE\0TENSOR`, the seed in decimal, the tensor by its canonical name.
+    It is the first 8 bytes, little-endian, of BLAKE2b (64-byte digest, no key) over the UTF-8 text
+    `SEED\0SOURCE\0TENSOR`, with the seed in decimal and the tensor's canonical name.
     """
     text = f"{seed}\0{source}\0{tensor}"
     return int.from_bytes(hashlib.blake2b(text.encode()).digest()[:8], "little")
 
 
 def philox_draws(key: int, start: int, stop: int) -> NDArray[np.uint16]:
-    """Draws of elements start ... stop - 1, each uniform on 0 ... 65535: uint16 [stop - start].
+    """Draws of elements start ... stop - 1, each uniform in 0 ... 65535: uint16 [stop - start].
 
     Element e takes draw e % 8 of counter e // 8; a counter's four words give eight draws, low halves first.
     """
@@ -47,7 +47,7 @@ def philox_draws(key: int, start: int, stop: int) -> NDArray[np.uint16]:
     out = np.empty((last - first, 2), dtype=np.uint64)
     begin = first
     while begin < last:
-        high = begin >> 32  # the counter's second word, one for a block
+        high = begin >> 32  # the counter's second word, constant within a block
         end = min(begin + BLOCK, last, (high + 1) << 32)
         low = np.arange(begin - (high << 32), end - (high << 32), dtype=np.uint64)
         for column, words in enumerate(philox4x32(low, (high, 0, 0), key)):
@@ -57,11 +57,11 @@ def philox_draws(key: int, start: int, stop: int) -> NDArray[np.uint16]:
 
 
 def philox4x32(low: Words, rest: tuple[int, int, int], key: int) -> tuple[Words, Words]:
-    """Philox4x32-10: output words 0 and 1, and words 2 and 3, uint64 [n] with the first of each in the high half.
+    """Philox4x32-10: output words 0 and 1, and words 2 and 3, uint64 [n] each, with the first word in the high half.
 
-    low: uint64 [n], the first words of the counters. rest: the other three, the same for all. key: 64 bits.
-    With two words a lane, a << 32 | b, the exchange of words between rounds is a shift. After the first round
-    one pair is still the same for all counters, so the first two rounds work on the other alone.
+    low: uint64 [n], the first words of the counters. rest: the other three words, the same for all. key: 64 bits.
+    With two words per lane, a << 32 | b, the exchange of words between rounds is a shift. After the first round
+    one pair is still the same for all counters, so the first two rounds compute only the other pair.
     """
     keys = [[(key >> 32 * half) + turn * WEYL[half] << 32 & MASK for half in (0, 1)] for turn in range(ROUNDS)]
     same = rest[1] * M1 ^ rest[0] << 32 ^ keys[0][0]
@@ -86,10 +86,10 @@ def philox4x32(low: Words, rest: tuple[int, int, int], key: int) -> tuple[Words,
 
 
 class Draws:
-    """The draws of one source for one tensor, made as they are asked for.
+    """The draws of one source for one tensor, generated on demand.
 
-    `keep`: remember those that were made, for callers who merge the same tensor again and again. The numbers
-    are the same either way. Threads may share an instance that does not keep.
+    `keep`: cache generated draws, for callers that merge the same tensor repeatedly. The numbers are the same
+    either way. Threads may share an instance only if it does not cache.
     """
 
     def __init__(self, seed: int, source: str, tensor: str, keep: bool = False) -> None:
@@ -98,7 +98,7 @@ class Draws:
         self._kept: NDArray[np.uint16] | None = None
 
     def raw(self, start: int, stop: int) -> NDArray[np.uint16]:
-        """Draws of elements start ... stop - 1 as uint16 [stop - start]; not to be written to."""
+        """Draws of elements start ... stop - 1 as uint16 [stop - start]; do not write to it."""
         if not self._keep:
             return philox_draws(self.key, start, stop)
         if self._kept is None or stop > len(self._kept):
@@ -111,5 +111,5 @@ class Draws:
 
 
 def threshold(probability: float) -> int:
-    """round(probability x 65536), halves to even: an element is kept where its draw is below."""
+    """round(probability x 65536), halves to even: an element is kept if its draw is below this."""
     return round(probability * LEVELS)

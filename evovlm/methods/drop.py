@@ -1,7 +1,7 @@
-"""Which elements of a task vector are kept, and by what the rest is made up for.
+"""Which elements of a task vector are kept, and the factor that compensates for the dropped ones.
 
-Knows task vectors, densities and draws; not weights or what happens to the terms afterwards. Every choice is a
-function of the element's index, its draw and quantities of the whole tensor: chunks and threads change nothing.
+Knows task vectors, densities and draws; not weights or what happens to the terms afterwards. Every choice depends
+only on the element's index, its draw and quantities of the whole tensor, never on chunks or threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from evovlm.methods.operand import CHUNK, Magnitudes, Mask, Tables, TaskVector, 
 
 
 def keep_mask(vector: TaskVector, drop: Drop | None, options: MergeOptions) -> Mask | None:
-    """Which elements are kept, bool [count]; None where all are."""
+    """Which elements are kept, bool [count]; None if all are."""
     operand = vector.operand
     if operand.mask is not None:
         return operand.mask.detach().reshape(-1).numpy().astype(np.bool_, copy=False)
@@ -35,11 +35,11 @@ def keep_mask(vector: TaskVector, drop: Drop | None, options: MergeOptions) -> M
 
 
 def rescale_factor(vector: TaskVector, mask: Mask | None, drop: Drop | None, options: MergeOptions) -> float:
-    """What the kept elements are multiplied by.
+    """The factor for the kept elements.
 
     inverse: 65536 / round(density x 65536). l1: |delta|_1 / |delta x mask|_1 (mergekit since 2025-02), from
-    sums in fixed point; where draws thin out a crowd of equals at the edge, with as many of them as were asked for.
-    1 where nothing is dropped, nothing is left, or the task vector is not finite.
+    fixed-point sums; where draws decide among equal magnitudes at the edge, the requested number of them is counted,
+    not the number drawn. 1 if nothing is dropped, nothing is left, or the task vector is not finite (for l1).
     """
     operand = vector.operand
     if mask is None or options.rescale == "none":
@@ -59,7 +59,7 @@ def rescale_factor(vector: TaskVector, mask: Mask | None, drop: Drop | None, opt
 
 
 def _random(vector: TaskVector, options: MergeOptions) -> Mask:
-    """DARE (arXiv:2311.03099): kept where draw < round(density x 65536)."""
+    """DARE (arXiv:2311.03099): keep an element if draw < round(density x 65536)."""
     limit = threshold(vector.operand.density)
     mask = np.empty(vector.count, dtype=np.bool_)
     if limit >= LEVELS:
@@ -71,15 +71,15 @@ def _random(vector: TaskVector, options: MergeOptions) -> Mask:
 
 
 def _magnitude(vector: TaskVector, options: MergeOptions) -> Mask:
-    """TIES (arXiv:2306.01708): the int(density x n) largest |delta|, at least one."""
+    """TIES (arXiv:2306.01708): keep the int(density x n) largest |delta|, at least one."""
     kept = max(1, int(vector.operand.density * vector.count))
     return _window(vector, vector.count - kept, vector.count)
 
 
 def _breadcrumbs(vector: TaskVector, options: MergeOptions) -> Mask:
-    """Model Breadcrumbs (arXiv:2312.06795): without the top gamma, then the int(density x n) largest.
+    """Model Breadcrumbs (arXiv:2312.06795): drop the largest gamma x n, then keep the int(density x n) largest.
 
-    Where gamma leaves too few, fewer of the top are dropped, as in mergekit.
+    If that leaves too few elements, fewer of the largest are dropped, as in mergekit.
     """
     kept = int(vector.operand.density * vector.count)
     if kept == 0:
@@ -89,10 +89,10 @@ def _breadcrumbs(vector: TaskVector, options: MergeOptions) -> Mask:
 
 
 def _della(vector: TaskVector, options: MergeOptions) -> Mask:
-    """DELLA (arXiv:2406.11617): keep-probability grows with the rank of |delta| in its row.
+    """DELLA (arXiv:2406.11617): the keep-probability p grows with the rank of |delta| in its row.
 
-    From density - epsilon to density + epsilon, epsilon limited to what density allows; kept where
-    draw < round(p x 65536). Equal magnitudes rank by index. A row is the last dimension.
+    p runs from density - epsilon to density + epsilon, with epsilon limited so that p stays within 0 to 1; an element
+    is kept if draw < round(p x 65536). Equal magnitudes are ranked by index. A row is the last dimension.
     """
     density = vector.operand.density
     epsilon = min(options.epsilon, density, 1.0 - density)
@@ -113,14 +113,14 @@ DROPS: dict[Drop, Callable[[TaskVector, MergeOptions], Mask]] = {
 
 
 def _window(vector: TaskVector, low: int, high: int) -> Mask:
-    """The elements whose ascending rank of |delta| lies in low ... high - 1; draws decide among equals.
+    """The elements whose ascending rank of |delta| is in low ... high - 1; draws decide among equal magnitudes.
 
-    Where m of c equal elements are needed at an edge, one is kept where draw < round(65536 x m / c).
+    If m of c equal elements are needed at an edge, each is kept if its draw < round(65536 x m / c).
     """
     bottom, top = order_statistics(vector, [low, high - 1])
     needed = min(bottom.below + bottom.equal, high) - low
     low_limit = threshold(needed / bottom.equal)
-    # Equal edges are one crowd, thinned out once; above the overall largest there is nothing to drop.
+    # If both edges have the same magnitude, thin out its elements only once; above the largest nothing is dropped.
     bounded = high < vector.count
     high_limit = LEVELS if bottom.value == top.value else threshold((high - top.below) / top.equal)
     mask = np.empty(vector.count, dtype=np.bool_)
@@ -140,14 +140,14 @@ def _window(vector: TaskVector, low: int, high: int) -> Mask:
 
 @dataclass(frozen=True)
 class Crowd:
-    """Elements start ... stop - 1, those of equal magnitude told apart by their draws."""
+    """Elements start ... stop - 1, where draws decide among those of equal magnitude."""
 
     draws: Draws
     start: int
     stop: int
 
     def chosen(self, values: Magnitudes, edge: Statistic, limit: int) -> Mask:
-        """Those of the edge's magnitude that are kept, bool [stop - start]."""
+        """Which elements of the edge's magnitude are kept, bool [stop - start]."""
         equal: Mask = values == np.float32(edge.value)
         if limit < LEVELS and equal.any():
             np.logical_and(equal, self.draws.raw(self.start, self.stop) < np.uint16(limit), out=equal)
@@ -167,8 +167,8 @@ def _largest(vector: TaskVector) -> float:
 def _sums(vector: TaskVector, mask: Mask, largest: float) -> tuple[int, int, int]:
     """|delta|_1 and |delta x mask|_1 in units of 2**-s, and s = exponent(max |delta|); zeros if that is not finite.
 
-    largest: the largest element as far as it is known. A larger one that calls for another s is most often found
-    among the first, so that beginning again costs less than a scan of its own.
+    largest: the largest magnitude known so far. A larger one that requires another s is usually found early, so
+    starting over costs less than a separate scan for the maximum.
     """
     while math.isfinite(largest):
         s = exponent(largest)
@@ -179,7 +179,7 @@ def _sums(vector: TaskVector, mask: Mask, largest: float) -> tuple[int, int, int
 
 
 def _sums_up_to(vector: TaskVector, keep: Tensor, s: int, largest: float) -> tuple[int, int, float]:
-    """The sums in units of 2**-s, and the largest element; ends early where that calls for another s."""
+    """The sums in units of 2**-s, and the largest magnitude; stops early if that requires another s."""
     total = kept = 0
     for start, stop, magnitudes in vector.magnitudes():
         largest = largest_of((largest, float(magnitudes.amax())))
@@ -191,7 +191,7 @@ def _sums_up_to(vector: TaskVector, keep: Tensor, s: int, largest: float) -> tup
 
 
 def _sums_by_draw(vector: TaskVector, tables: Tables, s: int) -> tuple[int, int]:
-    """The same for a random drop, looked up: a table of |delta|_1 by draw answers every density."""
+    """The same sums for a random drop, looked up in a table of |delta|_1 by draw, which serves every density."""
     if tables.kept_below is None:
         tables.kept_below = _table_by_draw(vector, s)
     draws, below = tables.kept_below
@@ -200,11 +200,14 @@ def _sums_by_draw(vector: TaskVector, tables: Tables, s: int) -> tuple[int, int]
 
 
 def _table_by_draw(vector: TaskVector, s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The draws that occur, ascending [k], and the sums over elements of draws below each of them [k + 1]."""
+    """The draws that occur, ascending [k], and the sums of |delta| over elements with a lower draw [k + 1].
+
+    The last sum is over all elements; sums are in units of 2**-s.
+    """
     sums, counts = np.zeros(LEVELS, dtype=np.int64), np.zeros(LEVELS, dtype=np.int64)
     for start, stop, magnitudes in vector.magnitudes(CHUNK):
         draws = vector.operand.draws.raw(start, stop).astype(np.int64)
-        # bincount adds in float64: exact, for fewer than 2**22 integers below 2**31.
+        # bincount adds in float64, which is exact for fewer than 2**22 integers below 2**31.
         integers = fixed_point(magnitudes, s, out=magnitudes).numpy()
         sums += np.bincount(draws, integers, minlength=LEVELS).astype(np.int64)
         counts += np.bincount(draws, minlength=LEVELS)

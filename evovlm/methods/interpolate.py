@@ -1,6 +1,6 @@
 """Methods that blend whole tensors instead of summing task vectors: linear, slerp, model_stock, passthrough.
 
-Knows operands and options. Angles come from dot products in fixed point, so no chunk size changes them.
+Knows operands and options. Angles come from fixed-point dot products, so they do not depend on the chunk size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evovlm.methods.method import MergeOptions
 from evovlm.methods.operand import Operand, spans
 from evovlm.system.errors import RecipeError
 
-# mergekit's conventions: beyond this cosine slerp is linear, and norms and determinants below these are none.
+# mergekit's conventions: above this |cosine| slerp is linear; norms and determinants below these count as zero.
 COLLINEAR = 0.9995
 LEAST_NORM = 1e-8
 LEAST_NORM_PRODUCT = 1e-6
@@ -26,7 +26,10 @@ SINGULAR = 1e-6
 
 
 def linear(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
-    """Weighted sum of the sources; with `normalize`, over the sum of the weights (arXiv:2203.05482)."""
+    """Weighted sum of the sources; with `normalize`, divided by the sum of the weights (arXiv:2203.05482).
+
+    Raises RecipeError if `normalize` is set and the weights sum to 0.
+    """
     weights = [as_float32(operand.weight) for operand in operands]
     divisor = as_float32(sum(weights)) if options.normalize else 1.0
     if divisor == 0.0:
@@ -37,12 +40,12 @@ def linear(base: Tensor | None, operands: Sequence[Operand], options: MergeOptio
 def slerp(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
     """Spherical interpolation from the first source to the second, t = w2 / (w1 + w2).
 
-    Linear where the tensors are nearly parallel or opposite.
+    Linear if the tensors are nearly parallel or opposite. Raises RecipeError if the weights sum to 0.
     """
     first, second = operands
     weights = first.weight + second.weight
     if weights == 0.0:
-        raise RecipeError("weight: slerp's weights sum to 0; t = w2 / (w1 + w2) needs another sum")
+        raise RecipeError("weight: slerp's weights sum to 0, but t = w2 / (w1 + w2); change one weight")
     t = second.weight / weights
     products = _dot_products([first.tensor, second.tensor], None, chunk)
     norms = [math.sqrt(products[index, index]) for index in (0, 1)]
@@ -58,9 +61,9 @@ def slerp(base: Tensor | None, operands: Sequence[Operand], options: MergeOption
 def model_stock(
     base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
 ) -> None:
-    """Between the base and the plain average, by the mean angle of the task vectors (arXiv:2403.19522, eq. 4).
+    """Interpolate between base and plain average by the mean angle of the task vectors (arXiv:2403.19522, eq. 4).
 
-    t = N cos / (1 + (N - 1) cos); weights are unused.
+    t = N cos / (1 + (N - 1) cos), where cos is the mean cosine over all pairs; weights are unused.
     """
     assert base is not None
     tensors = [operand.tensor for operand in operands]
@@ -72,7 +75,7 @@ def model_stock(
         cosines.append(_clamp(products[left, right] / max(norms, LEAST_NORM_PRODUCT)))
     cosine = math.fsum(cosines) / len(cosines)
     determinant = 1.0 + (count - 1) * cosine
-    # Task vectors that cancel out have no best average: the base stays.
+    # Task vectors that cancel out have no best average; keep the base.
     t = 0.0 if abs(determinant) < SINGULAR else count * cosine / determinant
     flat = base.detach().reshape(-1)
     buffer = SCRATCH.take("base", 1, min(chunk, flat.numel()))[0]
@@ -84,7 +87,7 @@ def model_stock(
 def copy_single(
     base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
 ) -> None:
-    """passthrough: the one source, copied."""
+    """passthrough: copy the only source."""
     _blend([operands[0].tensor], [1.0], 1.0, result, chunk)
 
 
@@ -94,7 +97,10 @@ def _blend(tensors: Sequence[Tensor], weights: Sequence[float], divisor: float, 
 
 
 def _sums(tensors: Sequence[Tensor], weights: Sequence[float], chunk: int) -> Iterator[tuple[int, int, Tensor]]:
-    """(start, stop, sum of weight x tensor), products rounded, in order; each valid until the next."""
+    """Yield (start, stop, sum of weight x tensor); products are rounded and added in source order.
+
+    Each sum, float32 [stop - start], is valid until the next one.
+    """
     flats = [tensor.detach().reshape(-1) for tensor in tensors]
     count = flats[0].numel()
     buffers = SCRATCH.take("sums", 2, min(chunk, count))
@@ -107,7 +113,7 @@ def _sums(tensors: Sequence[Tensor], weights: Sequence[float], chunk: int) -> It
 
 
 def _dot_products(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) -> dict[tuple[int, int], float]:
-    """Dot products of all pairs of tensors, or of their differences from the base, float32 inside."""
+    """Dot products of all pairs of tensors, or of their differences from the base; differences are in float32."""
     pairs = list(combinations_with_replacement(range(len(tensors)), 2))
     found = [[largest_magnitude(part) for part in parts] for parts in _differences(tensors, base, chunk)]
     largest = [largest_of(column) for column in zip(*found, strict=True)]
@@ -126,7 +132,7 @@ def _dot_products(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) ->
 
 
 def _differences(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) -> Iterator[Tensor]:
-    """float32 [tensors, n] pieces of the tensors, minus the base if there is one."""
+    """Yield float32 [tensors, n] chunks of the tensors, minus the base if there is one."""
     flats = [tensor.detach().reshape(-1) for tensor in tensors]
     count = flats[0].numel()
     buffers = SCRATCH.take("differences", len(flats) + 1, min(chunk, count))

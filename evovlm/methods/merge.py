@@ -1,4 +1,4 @@
-"""Run a method on one tensor. Knows operands and options; not which tensor of which model it is given."""
+"""Run a method on one tensor. Knows operands and options; not which tensor of which model it is."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ def merge_tensor(
     out: Tensor | None = None,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """Merge one tensor: float32 inside, rounded to `dtype`. Returns `out`, or a new tensor.
+    """Merge one tensor: compute in float32, round to `dtype`. Returns `out`, or a new tensor.
 
-    base: the ancestor's tensor, for methods that need one. operands: in source order, all of one shape.
-    options: from `resolve_options`. out: filled in place with the values of `dtype`, whatever its own; it
-    may be the base. chunk: elements at a time, which no bit of the result depends on. Working memory is a few
-    chunks and one byte an element and source.
+    base: the ancestor's tensor, for methods that need one. operands: in source order, all of the same shape.
+    options: from `resolve_options`. out: filled in place with values rounded to `dtype`, whatever its own dtype; it
+    may be the base. chunk: elements processed at a time; the result does not depend on it. Working memory is a few
+    chunks plus one byte per element and source.
 
-    Safe to call from several threads at once with different tensors; the work runs outside Python's lock.
-    Raises RecipeError: unknown method, no base where one is needed, wrong number of sources, shapes differ.
+    Safe to call from several threads at once with different tensors; the work runs outside Python's GIL.
+    Raises RecipeError if the method is unknown, needs a base and has none, does not take this many sources, or the
+    shapes differ.
     """
     found = find_method(method)
     if found.needs_base and base is None:
-        raise RecipeError(f"method: {method} works on task vectors; name their ancestor under `base`")
+        raise RecipeError(f"method: {method} works on task vectors; name their base model under `base`")
     _check_shapes(base if found.needs_base else None, operands)
     if not found.takes(len(operands)):
         raise RecipeError(f"sources: {method} takes {found.sources_in_words}, not {len(operands)}")
@@ -52,4 +53,4 @@ def _check_shapes(base: Tensor | None, operands: Sequence[Operand]) -> None:
     tensors = [*([] if base is None else [base]), *(operand.tensor for operand in operands)]
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
-        raise RecipeError(f"sources: shapes differ, {sorted(shapes)}; merge models of one architecture")
+        raise RecipeError(f"sources: shapes differ, {sorted(shapes)}; merge models of the same architecture")

@@ -1,4 +1,4 @@
-"""What a merge method is: a rule, what it needs, and its defaults. Knows no particular method."""
+"""What a merge method is: a rule, its requirements, and its defaults. Knows no particular method."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Rescale = Literal["l1", "inverse", "none"]
 class MergeOptions:
     """A method's options with the defaults filled in.
 
-    normalize: divide by the sum of the weights (of the terms kept, where signs are elected; 0 counts as 1).
-    rescale: what makes up for dropped elements. l1: |delta|_1 / |delta x mask|_1; inverse: 1 / density; none.
-    lambda_: factor of the merged task vector. epsilon: half the spread of della's keep-probabilities.
+    normalize: divide by the sum of the weights (with sign election, of the terms kept; a sum of 0 counts as 1).
+    rescale: the factor that compensates for dropped elements. l1: |delta|_1 / |delta x mask|_1; inverse: 1 / density;
+    none: 1. lambda_: factor of the merged task vector. epsilon: half the spread of della's keep-probabilities.
     gamma: the share of largest elements that breadcrumbs drops.
     """
 
@@ -32,19 +32,19 @@ class MergeOptions:
     gamma: float = 0.01
 
 
-# (base, operands in source order, options, where the values go, elements at a time). The base is None where the method
-# needs none. A rule writes float32 values, and nothing that it writes depends on how many elements go at a time.
+# (base, operands in source order, options, result to write to, elements per chunk). The base is None if the method
+# needs none. A rule writes float32 values, which must not depend on the chunk size.
 Rule = Callable[[Tensor | None, Sequence[Operand], MergeOptions, Result, int], None]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method: the rule that merges a tensor, and what a recipe has to know about it.
+    """One method: the rule that merges a tensor, and what recipes need to know about it.
 
-    drop: which elements of a task vector go (None: none do, and densities are unused).
+    drop: which elements of a task vector are dropped (None: none, and densities are unused).
     elect: keep only terms that agree with the sign of the weighted sum (TIES, arXiv:2306.01708).
     normalize, rescale: the defaults. needs_base: whether it works on task vectors.
-    fewest, most: how many sources it takes; `most` None for any number.
+    fewest, most: how many sources it takes; `most` is None for no limit.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Method:
     most: int | None = None
 
     def takes(self, sources: int) -> bool:
-        """Whether it merges so many sources."""
+        """Whether it can merge this many sources."""
         return self.fewest <= sources and (self.most is None or sources <= self.most)
 
     @property

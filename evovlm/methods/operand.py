@@ -1,6 +1,6 @@
-"""What a merge is given: one source's tensor with its parameters, read as a task vector piece by piece.
+"""The inputs of a merge: one source's tensor with its parameters, read as a task vector chunk by chunk.
 
-Knows tensors and draws; nothing of how terms are dropped or added.
+Knows tensors and draws; not how terms are dropped or added.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 from evovlm.methods._scratch_buffers import SCRATCH
 from evovlm.methods.draws import Draws
 
-# Elements worked on at once: the float32 buffers stay in a core's level-2 cache, and torch does not yet split
-# the work among threads of its own (from 32768 elements up), which is the business of whoever calls.
+# Elements processed at once: the float32 buffers stay in a core's level-2 cache, and torch does not split the work
+# among its own threads (it does so from 32768 elements up); threading is up to the caller.
 CHUNK = 32768
 
 Magnitudes: TypeAlias = NDArray[np.float32]
@@ -27,10 +27,10 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 @dataclass
 class Tables:
-    """What may be kept between merges of one source's same tensor: nothing here depends on weight or density.
+    """A cache for repeated merges of one source's tensor; nothing in it depends on weight or density.
 
-    A mutable memo, filled as it is needed, for one (base, source, tensor) and one thread at a time. It holds
-    whole tensors: for searches over models that fit into memory several times.
+    Filled on demand, for one (base, source, tensor) and one thread at a time. It holds whole tensors, so it is for
+    searches over models that fit into memory several times.
     """
 
     delta: NDArray[np.float32] | None = None
@@ -38,16 +38,16 @@ class Tables:
     ascending: Magnitudes | None = None  # sorted |delta|
     ranks: NDArray[np.uint32] | None = None  # rank of |delta| within its row
     total: int | None = None  # |delta|_1 in fixed point
-    kept_below: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # draws, |delta|_1 of those below
+    kept_below: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # draws, |delta|_1 of elements below each
 
 
 @dataclass(frozen=True)
 class Operand:
-    """One source's share of a merge.
+    """One source's part in a merge.
 
     tensor: any floating dtype. density: share of the task vector that is kept; 1 or more keeps all.
-    draws: decide what is dropped. tables: see there. mask: elements to keep, of the tensor's shape, instead
-    of those that draws and density would choose.
+    draws: decide what is dropped. tables: an optional cache, see `Tables`. mask: elements to keep, of the tensor's
+    shape, instead of those that draws and density would choose.
     """
 
     tensor: Tensor
@@ -64,19 +64,19 @@ def spans(count: int, chunk: int) -> Iterator[tuple[int, int]]:
 
 
 def shortened(rows: Sequence[Tensor], count: int) -> Sequence[Tensor]:
-    """The first `count` elements of each of some equally long rows: most often they are the rows themselves."""
+    """The first `count` elements of each of the equally long rows; usually these are the rows themselves."""
     return rows if not rows or len(rows[0]) == count else [row[:count] for row in rows]
 
 
 class TaskVector:
-    """A source minus the base in float32, in pieces; the source is first rounded to the base's dtype."""
+    """A source minus the base in float32, read in chunks; the source is first rounded to the base's dtype."""
 
     def __init__(self, base: Tensor, operand: Operand, chunk: int) -> None:
         self.operand = operand
         self.count = operand.tensor.numel()
         self.row = operand.tensor.shape[-1] if operand.tensor.ndim else 1
         self.chunk = chunk
-        # What a drop by magnitude finds: how many of the lowest magnitude kept are kept too many, and that magnitude.
+        # Set by a drop by magnitude: how many elements too many are kept at the lowest kept magnitude, and its value.
         self.edge: tuple[int, float] | None = None
         self._base = base
         self._source = operand.tensor.detach().reshape(-1)
@@ -90,9 +90,9 @@ class TaskVector:
             self._whole = torch.from_numpy(operand.tables.delta)
 
     def read(self, start: int, stop: int, out: Tensor, base: Tensor, *, base_read: bool = False) -> Tensor:
-        """Elements start ... stop - 1, float32 [stop - start], perhaps in `out`; not to be written to.
+        """Elements start ... stop - 1, float32 [stop - start], possibly in `out`; do not write to it.
 
-        base: scratch of the same shape, or, with `base_read`, these elements of the base in float32.
+        base: scratch of the same shape or, with `base_read`, these elements of the base in float32.
         """
         if self._whole is not None:
             return self._whole[start:stop]
@@ -104,9 +104,9 @@ class TaskVector:
         return out.copy_(source).sub_(base)
 
     def pieces(self, step: int | None = None) -> Iterator[tuple[int, int, Tensor]]:
-        """(start, stop, delta) over the whole tensor, `step` elements at a time.
+        """Yield (start, stop, delta) over the whole tensor, `step` elements at a time.
 
-        Each is valid until the next; a thread runs one such scan at a time.
+        Each delta is valid until the next; a thread may run only one such scan at a time.
         """
         size = min(step or self.chunk, self.count)
         rows = SCRATCH.take("pieces", 2, size).unbind()
@@ -115,7 +115,7 @@ class TaskVector:
             yield start, stop, self.read(start, stop, out, base)
 
     def magnitudes(self, step: int | None = None) -> Iterator[tuple[int, int, Tensor]]:
-        """Like `pieces`, of |delta|."""
+        """Like `pieces`, but yields |delta|."""
         scratch = SCRATCH.take("magnitudes", 1, min(step or self.chunk, self.count))[0]
         for start, stop, delta in self.pieces(step):
             yield start, stop, torch.abs(delta, out=scratch[: stop - start])

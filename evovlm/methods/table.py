@@ -1,7 +1,7 @@
-"""The registry of methods: each a row with its rule, its needs and its defaults.
+"""The registry of methods: one row each with its rule, requirements and defaults.
 
-Knows rules and no tensors. The defaults are mergekit 0.1.x's, against which users compare. To add a method, write its
-rule and a row here, or decorate a function with `method` in a module of your own (docs/extending.md).
+Knows rules but no tensors. The defaults are those of mergekit 0.1.x, so that users can compare. To add a method, write
+its rule and a row here, or decorate a function with `method` in your own module (docs/extending.md).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from evovlm.system.errors import RecipeError
 def _sum(
     name: str, drop: Drop | None = None, *, elect: bool = False, rescale: Rescale = "none", normalize: bool = False
 ) -> Method:
-    """A method that drops, rescales, weighs, elects signs, sums, normalises and adds to the base."""
+    """A method that drops, rescales, weights, elects signs, sums, normalises and adds to the base."""
     return Method(name, TaskVectorSum(drop, elect), drop, elect, rescale, normalize)
 
 
-# `magnitude` differs from `dare_linear` in which elements are dropped and in nothing else, so that comparing
-# the two answers whether the drop has to be random.
+# `magnitude` differs from `dare_linear` only in which elements are dropped, so that comparing the two shows whether
+# the drop has to be random.
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
@@ -45,9 +45,9 @@ METHODS: dict[str, Method] = {
 
 
 def register(row: Method) -> None:
-    """Add a method of your own, which recipes may then name. Raises ValueError where the name is taken."""
+    """Add a method, which recipes can then name. Raises ValueError if the name is taken."""
     if row.name in METHODS:
-        raise ValueError(f"there is a method {row.name!r} already; choose another name than {sorted(METHODS)}")
+        raise ValueError(f"method {row.name!r} exists already; choose a name other than {sorted(METHODS)}")
     METHODS[row.name] = row
 
 
@@ -62,11 +62,11 @@ def method(
 ) -> Callable[[Function], Function]:
     """Register a function of whole tensors as the method `name`.
 
-    The function is given the base (float32, or None without `needs_base`), the operands in source order, their tensors
-    in float32 and of the base's shape, and the options; it returns the merged tensor [same shape], which is then
-    rounded to the recipe's dtype. drop: name one where the function uses `operand.density`, so that a search varies it.
+    The function is called with the base (float32, or None without `needs_base`), the operands in source order, with
+    float32 tensors of the base's shape, and the options; it returns the merged tensor [same shape], which is then
+    rounded to the recipe's dtype. drop: set it if the function uses `operand.density`, so that a search varies it.
     Whole float32 tensors take more memory than the streaming rules of this package; see `Method` for those.
-    Raises ValueError where the name is taken.
+    Raises ValueError if the name is taken.
     """
 
     def add(function: Function) -> Function:
@@ -78,7 +78,7 @@ def method(
 
 
 def find_method(name: str) -> Method:
-    """The method of that name. Raises RecipeError, listing the choices."""
+    """The method of that name. Raises RecipeError, which lists the choices, if there is none."""
     if name not in METHODS:
         raise RecipeError(f"method: unknown method {name!r}; choose from {sorted(METHODS)}")
     return METHODS[name]
@@ -92,7 +92,7 @@ def resolve_options(
     epsilon: float,
     gamma: float,
 ) -> MergeOptions:
-    """Options for a method, its own defaults where None stands. Raises RecipeError: unknown method."""
+    """The options for a method, with its own defaults in place of None. Raises RecipeError if the method is unknown."""
     default = find_method(method)
     return MergeOptions(
         normalize=default.normalize if normalize is None else normalize,

@@ -1,1 +1,1 @@
-"""Checkpoints, the layouts of model families, vocabularies: files in, tensors out."""
+"""Checkpoints, layouts of model families, and vocabularies: files in, tensors out."""

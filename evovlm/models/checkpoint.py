@@ -1,7 +1,7 @@
-"""Checkpoints as folders of safetensors: opened, verified and lazily mapped. `checkpoint_writer` writes them.
+"""Checkpoints as folders of safetensors files: opened, verified and mapped lazily. `checkpoint_writer` writes them.
 
 Knows files, keys, shapes and dtypes; no towers, tokenizers or configurations. Pickles are never read.
-Format: 8 bytes header length (little-endian), a JSON header, the tensors' bytes; an index.json maps keys to shards.
+Format: 8 bytes of header length (little-endian), a JSON header, the tensors' bytes; an index.json maps keys to shards.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = ["Checkpoint", "CheckpointWriter", "TensorInfo"]
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-# The format's own limit; a larger figure is garbage read as a length.
+# The format's own limit; a larger value means that the file is not safetensors.
 MOST_HEADER_BYTES = 100_000_000
-# A clone without Git LFS holds small texts in place of the weights.
+# A clone made without Git LFS has small text files in place of the weights.
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 _DTYPES = {code: dtype for dtype, code in DTYPE_CODES.items()}
 _RESUME = "fetch the file again"
-# Private mappings count as memory promised, and a file larger than the machine's memory would be refused. We write to
-# none of them, so nothing need be promised. (Python names the flag since 3.13; 0x4000 is Linux's.)
+# Private writable mappings count as committed memory, so mapping a file larger than the machine's memory would be
+# refused. We never write to them, so nothing need be reserved. (Python has this flag since 3.13; 0x4000 is Linux's.)
 _UNPROMISED = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
@@ -42,12 +42,12 @@ _UNPROMISED = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" e
 class _Entry:
     info: TensorInfo
     shard: Path
-    offset: int  # bytes from the beginning of the file
+    offset: int  # bytes from the start of the file
 
 
 @dataclass
 class Checkpoint:
-    """The tensors of one folder by key. Nothing is read before `tensor` is called; open with `Checkpoint.open`.
+    """The tensors of one folder, by key. Open with `Checkpoint.open`; no data is read until `tensor` is called.
 
     Safe to read from several threads.
     """
@@ -59,10 +59,10 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
-        """Find the folder's shards and verify each: header, length, dtypes, index.
+        """Find the folder's shards and verify each one: header, length, dtypes, index.
 
-        Raises CheckpointError, which names the file: no safetensors (pickles alone are refused), a missing shard,
-        a truncated or damaged file, an index that names absent keys, a key that stands in two shards.
+        Raises CheckpointError, which names the file, if there are no safetensors files (pickles are refused), a shard
+        is missing, a file is truncated or damaged, the index names missing keys, or a key is in two shards.
         """
         entries: dict[str, _Entry] = {}
         weight_map = None
@@ -78,7 +78,7 @@ class Checkpoint:
             for info, offset in read_header(shard):
                 if info.name in entries:
                     other = entries[info.name].shard.name
-                    raise CheckpointError(f"{shard}: {info.name} stands in {other} too; {_RESUME} and its index")
+                    raise CheckpointError(f"{shard}: {info.name} is in {other} too; {_RESUME} and its index")
                 entries[info.name] = _Entry(info, shard, offset)
         if weight_map is not None:
             _compare_index(folder / INDEX, weight_map, entries)
@@ -87,19 +87,22 @@ class Checkpoint:
         return cls(folder, entries)
 
     def keys(self) -> list[str]:
-        """The keys of all tensors, shard by shard in the order of each header."""
+        """The keys of all tensors, shard by shard, in header order."""
         return list(self._entries)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """The shape of one tensor, from the header alone."""
+        """The shape of one tensor, from the header. Raises CheckpointError if there is no such key."""
         return self._entry(key).info.shape
 
     def dtype(self, key: str) -> torch.dtype:
-        """The stored dtype of one tensor, from the header alone."""
+        """The stored dtype of one tensor, from the header. Raises CheckpointError if there is no such key."""
         return self._entry(key).info.dtype
 
     def tensor(self, key: str) -> Tensor:
-        """One tensor, mapped from its file: pages are read as they are touched. Do not write to it."""
+        """One tensor, mapped from its file: pages are read when first accessed. Do not write to it.
+
+        Raises CheckpointError if there is no such key or the file cannot be mapped.
+        """
         entry = self._entry(key)
         info = entry.info
         if not info.nbytes:
@@ -108,7 +111,7 @@ class Checkpoint:
             mapping = self._maps.get(entry.shard)
             if mapping is None:
                 mapping = self._maps[entry.shard] = _map(entry.shard)
-        if entry.offset % info.dtype.itemsize:  # rare: a header that its writer did not pad
+        if entry.offset % info.dtype.itemsize:  # rare: the writer did not pad the header
             raw = bytearray(memoryview(mapping)[entry.offset : entry.offset + info.nbytes])
             return torch.frombuffer(raw, dtype=info.dtype).reshape(info.shape)
         count = info.nbytes // info.dtype.itemsize
@@ -116,7 +119,7 @@ class Checkpoint:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors as stored."""
+        """Total bytes of all tensors as stored."""
         return sum(entry.info.nbytes for entry in self._entries.values())
 
     def _entry(self, key: str) -> _Entry:
@@ -127,19 +130,20 @@ class Checkpoint:
 
 
 def read_header(path: Path) -> list[tuple[TensorInfo, int]]:
-    """The tensors that a safetensors file declares and the bytes where they begin, verified against its length.
+    """The tensors that a safetensors file declares, with their byte offsets, verified against the file's length.
 
-    Raises CheckpointError: no safetensors file, truncated, overlapping or missing bytes, an unknown dtype.
+    Raises CheckpointError if it is not a safetensors file, is truncated, has overlapping or missing bytes, or an
+    unknown dtype.
     """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             first = file.read(8)
             if first == LFS_POINTER[:8]:
-                raise CheckpointError(f"{path} is a pointer of Git LFS, not the file; fetch it with `git lfs pull`")
+                raise CheckpointError(f"{path} is a Git LFS pointer, not the file; fetch it with `git lfs pull`")
             length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
             if not 2 <= length <= MOST_HEADER_BYTES:
-                raise CheckpointError(f"{path} is no safetensors file (its header length reads {length}); {_RESUME}")
+                raise CheckpointError(f"{path} is not a safetensors file (its header length is {length}); {_RESUME}")
             header = file.read(length)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); {_RESUME}") from error
@@ -164,7 +168,7 @@ def read_header(path: Path) -> list[tuple[TensorInfo, int]]:
 def _info(path: Path, name: str, row: dict[str, Any]) -> TensorInfo:
     dtype = _DTYPES.get(row["dtype"])
     if dtype is None:
-        raise CheckpointError(f"{path}: {name} is stored as {row['dtype']}; known are {sorted(_DTYPES)}")
+        raise CheckpointError(f"{path}: {name} has the unknown dtype {row['dtype']}; known are {sorted(_DTYPES)}")
     shape = tuple(int(extent) for extent in row["shape"])
     if any(extent < 0 for extent in shape):
         raise ValueError(f"{name} has shape {list(shape)}")
@@ -172,7 +176,7 @@ def _info(path: Path, name: str, row: dict[str, Any]) -> TensorInfo:
 
 
 def _verify_spans(path: Path, spans: Iterable[tuple[int, int, TensorInfo]], data: int) -> None:
-    """The tensors' bytes follow each other without gap or overlap, and the file ends where the last one does."""
+    """Check that the tensors' bytes have no gaps or overlaps and that the file ends with the last one."""
     end = 0
     for start, stop, info in spans:
         if start != end or stop - start != info.nbytes:
@@ -181,14 +185,14 @@ def _verify_spans(path: Path, spans: Iterable[tuple[int, int, TensorInfo]], data
             )
         end = stop
     if end != data:
-        kind = "is truncated" if end > data else "has bytes behind its last tensor"
-        raise CheckpointError(f"{path} {kind}: {data} bytes of data where its header declares {end}; {_RESUME}")
+        kind = "is truncated" if end > data else "has bytes after its last tensor"
+        raise CheckpointError(f"{path} {kind}: {data} bytes of data, but its header declares {end}; {_RESUME}")
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return table
 
 
@@ -197,11 +201,11 @@ def _read_index(path: Path) -> dict[str, str]:
         weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         names = dict(weight_map)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is no index of shards ({error!r}); {_RESUME}") from error
+        raise CheckpointError(f"{path} is not an index of shards ({error!r}); {_RESUME}") from error
     for key, name in names.items():
-        # A shard outside the folder would be somebody else's file.
+        # Do not let an index point to a file outside the folder.
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise CheckpointError(f"{path}: {key} points at {name!r}, which is no safetensors file of this folder")
+            raise CheckpointError(f"{path}: {key} points to {name!r}, which is not a safetensors file in this folder")
     if not names:
         raise CheckpointError(f"{path} names no tensors; {_RESUME}")
     return names
@@ -217,17 +221,17 @@ def _refuse_missing(index: Path, shards: list[Path]) -> None:
 
 
 def _compare_index(index: Path, weight_map: dict[str, str], entries: dict[str, _Entry]) -> None:
-    """Every key of the index lies in the shard it names. (Shards may hold more: loaders read these too.)"""
+    """Check that every key of the index is in its shard. (Shards may have more keys; loaders read those too.)"""
     absent = [key for key, name in weight_map.items() if key not in entries or entries[key].shard.name != name]
     if absent:
         raise CheckpointError(
-            f"{index} names {len(absent)} keys that their shards do not hold, first {absent[0]!r} in"
-            f" {weight_map[absent[0]]}; fetch index and shards again from one revision"
+            f"{index} names {len(absent)} keys that are not in their shards, the first is {absent[0]!r} in"
+            f" {weight_map[absent[0]]}; fetch index and shards again from the same revision"
         )
 
 
 def _map(shard: Path) -> mmap.mmap:
-    """Private and writable, as torch wants its buffers: a write would stay in memory, never reach the file."""
+    """Map a file privately and writable, because torch requires writable buffers; writes would never reach the file."""
     try:
         with shard.open("rb") as file:
             flags = mmap.MAP_PRIVATE | _UNPROMISED
@@ -237,17 +241,17 @@ def _map(shard: Path) -> mmap.mmap:
 
 
 def _what_lies_there(folder: Path) -> str:
-    """Why a folder is no checkpoint, and the way out."""
+    """An error message: why a folder is not a checkpoint, and what to do."""
     if not folder.is_dir():
-        return f"{folder} is no folder; give the folder that holds config.json and {SINGLE}"
+        return f"{folder} is not a folder; give the folder with config.json and {SINGLE}"
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
         return (
-            f"{folder} holds pickled weights alone ({pickles[0]}), which can run any code when read; convert them once:"
-            " load with transformers in a sandbox and `save_pretrained(folder)`, or take the hub revision that has"
+            f"{folder} has only pickled weights ({pickles[0]}), which can run any code when loaded; convert them once:"
+            " load with transformers in a sandbox and `save_pretrained(folder)`, or use a hub revision that has"
             " safetensors"
         )
     others = sorted(path.name for path in folder.glob("*.safetensors"))
     if others:
         return f"{folder} has {others[0]} but neither {SINGLE} nor {INDEX}; fetch the index too, or rename the file"
-    return f"{folder} holds no weights; expected {SINGLE}, or {INDEX} with its shards"
+    return f"{folder} has no weights; expected {SINGLE}, or {INDEX} with its shards"

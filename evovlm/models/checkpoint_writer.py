@@ -1,6 +1,6 @@
-"""Checkpoints written tensor by tensor: headers first, then each tensor at its own offset, in any order.
+"""Writes checkpoints tensor by tensor: headers first, then each tensor at its own offset, in any order.
 
-Knows bytes and files; no models. The folder appears under its name whole or not at all.
+Knows bytes and files; no models. The finished folder is renamed into place atomically.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _NO_PLACE = (PermissionError, NotADirectoryError, FileExistsError)
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says of one tensor."""
+    """What a header says about one tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -81,10 +81,10 @@ class CheckpointWriter:
         writer.write("model.norm.weight", torch.ones(64, dtype=torch.bfloat16))
         (writer.folder / "config.json").write_text("{}")
     ```
-    No tensor is held back: memory does not grow with the shard. On leaving the block the files are synced to disk
-    and the folder renamed to `out`; on any exception, Ctrl-C too, it is removed.
-    Raises CheckpointError: `out` exists, too little room on the disk (before the first byte, or when it runs out),
-    a tensor declared and not written, or not as declared.
+    No tensor is buffered, so memory does not grow with the shard. At the end of the block the files are synced to disk
+    and the folder is renamed to `out`; on any exception, including Ctrl-C, it is removed.
+    Raises CheckpointError if `out` exists, the disk has too little space (checked before the first byte, and whenever
+    it runs out), or a tensor is declared twice, not written, written twice, or does not match its declaration.
     """
 
     def __init__(self, out: Path, infos: Sequence[TensorInfo], max_shard_bytes: int = 5 * 10**9) -> None:
@@ -99,7 +99,7 @@ class CheckpointWriter:
         self._files: list[int] = []
         self._written: set[str] = set()
         self._writing = 0
-        self._lock: int | None = None  # tells others that somebody writes here; the system drops it with the process
+        self._lock: int | None = None  # marks the folder as in use; the system releases it when the process ends
         self._idle = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -119,16 +119,20 @@ class CheckpointWriter:
         return self
 
     def write(self, name: str, tensor: Tensor) -> None:
-        """Put one declared tensor in its place; from any thread, in any order, each once."""
+        """Write one declared tensor; from any thread, in any order, each once.
+
+        Raises CheckpointError if it was not declared, does not match its declaration, was written before, or the
+        checkpoint is closed.
+        """
         place = self._place(name)
         found = (tuple(tensor.shape), tensor.dtype)
         if found != (place.info.shape, place.info.dtype):
-            raise CheckpointError(f"{self.out}: {name} is {found}, declared {(place.info.shape, place.info.dtype)}")
+            raise CheckpointError(f"{self.out}: {name} is {found}, declared as {(place.info.shape, place.info.dtype)}")
         with self._idle:
             if not self._files:
-                raise CheckpointError(f"{self.out}: {name} comes after the checkpoint was closed")
+                raise CheckpointError(f"{self.out}: {name} was written after the checkpoint was closed")
             if name in self._written:
-                raise CheckpointError(f"{self.out}: {name} is written a second time")
+                raise CheckpointError(f"{self.out}: {name} was written twice")
             self._written.add(name)
             self._writing += 1
         try:
@@ -140,11 +144,11 @@ class CheckpointWriter:
                 self._idle.notify_all()
 
     def info(self, name: str) -> TensorInfo:
-        """What was declared of one tensor. Raises CheckpointError where nothing was."""
+        """The declaration of one tensor. Raises CheckpointError if it was not declared."""
         return self._place(name).info
 
     def note(self, name: str) -> None:
-        """Count a tensor as written that a forked process, which inherits the open files, has written."""
+        """Count a tensor as written that a forked process wrote (it inherits the open files)."""
         with self._idle:
             self._written.add(self._place(name).info.name)
 
@@ -159,7 +163,7 @@ class CheckpointWriter:
     ) -> None:
         try:
             if isinstance(error, OSError):
-                with self._told_when_full():  # a config file, too, may be what no longer fits
+                with self._told_when_full():  # the disk may also fill up while a config file is written
                     raise error
             if error is None:
                 with self._told_when_full():
@@ -195,14 +199,14 @@ class CheckpointWriter:
             if path.is_file() and path.suffix != ".safetensors":
                 _sync(path)
         _sync(self.folder)
-        # rename would silently replace an empty folder that somebody made meanwhile
+        # rename would silently replace an empty folder that was created in the meantime
         if self.out.exists():
-            raise CheckpointError(f"{self.out} was made by somebody else meanwhile; name another folder")
+            raise CheckpointError(f"{self.out} was created by another process in the meantime; name another folder")
         self.folder.rename(self.out)
         _sync(self.out.parent)
 
     def _close(self, *, sync: bool) -> None:
-        """Close every shard, once nobody writes any more (a closed descriptor's number may be given out again)."""
+        """Close every shard once all writes have ended (the number of a closed descriptor may be reused)."""
         with self._idle:
             files, self._files = self._files, []
             self._idle.wait_for(lambda: self._writing == 0)
@@ -215,7 +219,7 @@ class CheckpointWriter:
                 os.close(file)
 
     def _discard(self) -> None:
-        """Remove what lies under the temporary name; after a successful rename there is nothing."""
+        """Remove the temporary folder, which no longer exists after a successful rename, and release its lock."""
         self._close(sync=False)
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
@@ -223,7 +227,7 @@ class CheckpointWriter:
             self._lock = None
 
     def _sweep(self) -> None:
-        """Remove what writers of the same folder left that were killed."""
+        """Remove temporary folders that killed writers of the same checkpoint left behind."""
         for left in self.out.parent.glob(f".{glob.escape(self.out.name)}.????????.partial"):
             lock = _locked(left)
             if lock is not None:
@@ -233,10 +237,10 @@ class CheckpointWriter:
     def _refuse_small_disk(self) -> None:
         free = shutil.disk_usage(self.out.parent).free
         if free < self._needed:
-            raise CheckpointError(f"{self._full()}; {free:,} are free")
+            raise CheckpointError(f"{self._full()}; {free:,} bytes are free")
 
     def _full(self) -> str:
-        return f"{self.out.parent}: the disk is full: the checkpoint needs {self._needed:,} bytes; make room first"
+        return f"{self.out.parent}: the disk is full: the checkpoint needs {self._needed:,} bytes; free space first"
 
     @contextmanager
     def _told_when_full(self) -> Iterator[None]:
@@ -251,7 +255,7 @@ class CheckpointWriter:
 
 
 def _locked(folder: Path) -> int | None:
-    """A descriptor that holds a folder's lock; None where another process does, or the file system has no locks."""
+    """Lock a folder and return the descriptor; None if another process has it, or the file system has no locks."""
     file = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -262,7 +266,7 @@ def _locked(folder: Path) -> int | None:
 
 
 def _into_shards(infos: Sequence[TensorInfo], most: int) -> list[list[TensorInfo]]:
-    """Runs of tensors of at most `most` bytes; a tensor larger than that is a shard alone. At least one shard."""
+    """Split tensors into shards of at most `most` bytes; a larger tensor gets its own shard. At least one shard."""
     shards: list[list[TensorInfo]] = [[]]
     size = 0
     for info in infos:
@@ -271,12 +275,12 @@ def _into_shards(infos: Sequence[TensorInfo], most: int) -> list[list[TensorInfo
             size = 0
         shards[-1].append(info)
         size += info.nbytes
-    # Wide types first, so that every tensor is aligned to its own element.
+    # Wide types first, so that every tensor is aligned to its element size.
     return [sorted(shard, key=lambda info: -info.dtype.itemsize) for shard in shards]
 
 
 def _header(infos: Sequence[TensorInfo]) -> tuple[bytes, list[int]]:
-    """A shard's leading bytes, and where each tensor begins behind them."""
+    """A shard's leading bytes, and the offset of each tensor after them."""
     # transformers refuses files that do not name a framework.
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offsets = []
@@ -290,7 +294,7 @@ def _header(infos: Sequence[TensorInfo]) -> tuple[bytes, list[int]]:
             "data_offsets": [offsets[-1], end],
         }
     text = json.dumps(table, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the data start at a multiple of eight
+    text += b" " * (-len(text) % 8)  # make the data start at a multiple of eight bytes
     return struct.pack("<Q", len(text)) + text, offsets
 
 

@@ -1,7 +1,7 @@
-"""Sources: from a model's name in a recipe to an opened model, its tower found and its vocabulary read.
+"""Opens the models that a recipe names: resolves the name, finds the language tower, reads the vocabulary.
 
-Knows where models lie (folder, hub cache, embedded zoo); compares nothing and merges nothing. Of a repository only
-weights, JSON and tokenizer files are looked at: code that a config asks for is never run.
+Knows where models are stored (folder, hub cache, embedded zoo); compares nothing and merges nothing. Only weights,
+JSON and tokenizer files of a repository are read; code that a config asks for is never run.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class OpenModel:
 
     label: str  # the source's name in the recipe, or "base"
     folder: Path
-    config: dict[str, Any]  # config.json as it stands
-    text_config: dict[str, Any]  # its `text_config` for a VLM, else the whole
+    config: dict[str, Any]  # the content of config.json
+    text_config: dict[str, Any]  # its `text_config` for a VLM, otherwise all of it
     checkpoint: Checkpoint
     layout: Layout
-    tokens: dict[str, int] | None  # None: no tokenizer in the folder
+    tokens: dict[str, int] | None  # token to id; None: no tokenizer in the folder
     tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
 
 
 def resolve_folder(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:
     """The folder of a model that a recipe names.
 
-    `model`: `zoo:NAME`, a folder (relative ones count from `root`), or a hub id; a hub id is looked up in the local
-    cache, and fetched only with `download`. Raises CheckpointError that names the next step.
+    `model`: `zoo:NAME`, a folder (relative to `root`), or a hub id, which is looked up in the local cache and
+    downloaded only with `download`. Raises CheckpointError, which names the next step, if it cannot be found.
     """
     if model.startswith(ZOO):
         from evovlm.models.zoo_models import zoo_folder
@@ -53,14 +53,15 @@ def resolve_folder(model: str, revision: str | None, root: Path, *, download: bo
     if folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(model):
-        raise CheckpointError(f"{model}: no such folder (looked for {folder}), and no hub id either (OWNER/NAME)")
+        raise CheckpointError(f"{model}: no such folder (looked for {folder}), and not a hub id (OWNER/NAME)")
     return _from_hub(model, revision, folder, download=download)
 
 
 def open_model(label: str, model: str, revision: str | None, root: Path, *, download: bool = False) -> OpenModel:
-    """Open a model by its name in a recipe: verify its files, find its tower, read its vocabulary.
+    """Open a model that a recipe names: verify its files, find its language tower, read its vocabulary.
 
-    Raises CheckpointError: not found, damaged, of an unsafe format, of an unknown layout.
+    `label`: the source's name, or "base"; the other arguments as for `resolve_folder`. Raises CheckpointError if the
+    model is not found, damaged, in an unsafe format, or of an unknown layout.
     """
     folder = resolve_folder(model, revision, root, download=download)
     checkpoint = Checkpoint.open(folder)
@@ -87,7 +88,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); a checkpoint needs its config.json") from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is no configuration; fetch it again")
+        raise CheckpointError(f"{path} is not a configuration (a JSON object); fetch it again")
     return config
 
 
@@ -105,6 +106,6 @@ def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool)
             else f"fetch it first with `hf download {model}`, or allow it with --download"
         )
         raise CheckpointError(f"{at}: no such folder ({folder}) and not in the local hub cache; {way_out}") from error
-    except (OSError, ValueError) as error:  # the hub's own errors: not found, gated, offline
+    except (OSError, ValueError) as error:  # the hub client's own errors: not found, gated, offline
         raise CheckpointError(f"{at} cannot be fetched from the hub: {error}") from error
     return Path(found)

@@ -1,16 +1,17 @@
-"""Vocabularies: which row of a model's embedding table belongs to which row of the output's.
+"""Vocabularies: which row of a model's embedding table matches which row of the output's.
 
 Knows token tables and row numbers; no weights. Tokenizer files are read as data, never through remote code.
 
-Rows are matched by token, not by position: two models with the same tokens in another order merge rightly, and rows
-that no token names (padding up to a round size) stay the owner's. The policies (`vocab` in a recipe):
+Rows are matched by token, not by position: two models with the same tokens in a different order merge correctly, and
+rows without a token (padding up to a round size) stay the owner's. The policies (`vocab` in a recipe):
 
-- `match`: refused unless the model knows at least 98 % of the owner's ordinary tokens and the owner at least 95 % of
-  the model's. LLaVA's 32064 rows and Mistral's 32000 pass, a tune with one more `[PAD]` passes and the token is named;
-  a vocabulary extended from 32000 to 120128 is refused, for its shared rows were tuned for other word divisions.
-- `shared`: shared tokens are merged however few they are; the other rows are the owner's.
+- `match`: refused unless the model has at least 98 % of the owner's ordinary tokens and the owner at least 95 % of
+  the model's. LLaVA's 32064 rows and Mistral's 32000 pass; a fine-tune with one more `[PAD]` passes and the token is
+  named; a vocabulary extended from 32000 to 120128 is refused, because its shared rows were trained for a different
+  tokenisation.
+- `shared`: shared tokens are merged, however few; the other rows are the owner's.
 - `tower`: embeddings and head are the owner's, unmerged.
-- `position`: row i with row i, whatever the tokens say.
+- `position`: row i is merged with row i, regardless of tokens.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ from evovlm.system.errors import CheckpointError, RecipeError
 
 LEAST_OF_OWNER = 0.98
 LEAST_OF_MODEL = 0.95
-# Control tokens (<image>, [PAD], <|im_end|>, <0x0A>) come and go with a tune and say nothing of word division.
+# Control tokens (<image>, [PAD], <|im_end|>, <0x0A>) vary between fine-tunes and do not affect how text is tokenised.
 CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
 
 @dataclass(frozen=True)
 class RowMatch:
-    """For every vocabulary row of the output, the model's row."""
+    """The model's row for every vocabulary row of the output."""
 
-    rows: Tensor  # int64 [output rows]: row of the model, or -1 where it has none
+    rows: Tensor  # int64 [output rows]: the model's row, or -1 if it has none
     missing: tuple[str, ...]  # the owner's tokens that the model lacks
-    extra: tuple[str, ...]  # the model's tokens that the owner lacks: they are dropped
-    identity: bool  # rows is 0, 1, 2, ... and the model has as many
+    extra: tuple[str, ...]  # the model's tokens that the owner lacks; they are dropped
+    identity: bool  # rows is 0, 1, 2, ... and the model has equally many
 
 
 def read_vocabulary(folder: Path) -> dict[str, int] | None:
-    """Token to id, from tokenizer.json, tokenizer.model or vocab.json with added tokens; None without a tokenizer.
+    """Token to id, from tokenizer.json, tokenizer.model or vocab.json plus added tokens; None without a tokenizer.
 
-    Raises CheckpointError for a tokenizer file that cannot be read.
+    Raises CheckpointError if a tokenizer file cannot be read.
     """
     for name, read in (
         ("tokenizer.json", _from_tokenizer_json),
@@ -59,11 +60,11 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
 
 
 def _told(path: Path, read: Callable[[Path], dict[str, int]]) -> dict[str, int]:
-    """What a reader makes of a tokenizer's file. Raises CheckpointError that names the file."""
+    """Read a tokenizer file. Raises CheckpointError, which names the file, if it cannot be read."""
     try:
         return read(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is no tokenizer that can be read ({error!r}); fetch it again") from error
+        raise CheckpointError(f"{path} cannot be read as a tokenizer file ({error!r}); fetch it again") from error
 
 
 def match_rows(
@@ -76,7 +77,7 @@ def match_rows(
 ) -> RowMatch:
     """Match a model's vocabulary rows to the owner's under a recipe's policy; `label` names the model in errors.
 
-    `owner_rows`, `rows`: rows of the embedding tables. Raises RecipeError where the policy refuses.
+    `owner_rows`, `rows`: number of rows in the embedding tables. Raises RecipeError if the policy refuses the model.
     """
     if policy == "tower":
         return RowMatch(torch.full((owner_rows,), -1), missing=(), extra=(), identity=False)
@@ -103,7 +104,7 @@ def _by_position(owner_rows: int, rows: int) -> RowMatch:
 
 
 def _by_token(owner_tokens: Mapping[str, int], owner_rows: int, tokens: Mapping[str, int], rows: int) -> RowMatch:
-    """A token whose id lies beyond its table has no row, as good as if it were not there."""
+    """Match rows by token. A token whose id is beyond its table has no row and counts as missing."""
     matched = torch.full((owner_rows,), -1)
     pairs = [
         (row, tokens[token])
@@ -122,7 +123,7 @@ def _by_token(owner_tokens: Mapping[str, int], owner_rows: int, tokens: Mapping[
 
 
 def _without(tokens: Mapping[str, int], rows: int, others: Mapping[str, int], other_rows: int) -> tuple[str, ...]:
-    """The tokens that have a row here and none there, in the order of their ids."""
+    """The tokens that have a row in `tokens` but none in `others`, in the order of their ids."""
     lacking = [token for token, row in tokens.items() if row < rows and others.get(token, other_rows) >= other_rows]
     return tuple(sorted(lacking, key=tokens.__getitem__))
 
@@ -133,22 +134,22 @@ def _refuse_strangers(owner_tokens: Mapping[str, int], tokens: Mapping[str, int]
     if known_by_model >= LEAST_OF_OWNER and known_by_owner >= LEAST_OF_MODEL:
         return
     raise RecipeError(
-        f"sources.{label}: another vocabulary: it has {known_by_model:.1%} of the owner's ordinary tokens (at least"
-        f" {LEAST_OF_OWNER:.0%} are wanted; it lacks {name_some(match.missing)}) and the owner has {known_by_owner:.1%}"
-        f" of its {len(tokens)} (at least {LEAST_OF_MODEL:.0%}; dropped would be {name_some(match.extra)}). Set"
+        f"sources.{label}: vocabularies differ: it has {known_by_model:.1%} of the owner's ordinary tokens (at least"
+        f" {LEAST_OF_OWNER:.0%} needed; it lacks {name_some(match.missing)}) and the owner has {known_by_owner:.1%} of"
+        f" its {len(tokens)} (at least {LEAST_OF_MODEL:.0%} needed; {name_some(match.extra)} would be dropped). Set"
         " `vocab: tower` to keep the owner's embeddings and head, `vocab: shared` to merge the tokens that both have,"
         " or `vocab: position` if the ids mean the same; or choose another source"
     )
 
 
 def _share(part: Sequence[str], whole: Mapping[str, int]) -> float:
-    """Which share of the ordinary tokens of `whole` stands in `part`."""
+    """The number of ordinary tokens in `part`, as a share (0 to 1) of those in `whole`."""
     ordinary = sum(not CONTROL.fullmatch(token) for token in whole)
     return sum(not CONTROL.fullmatch(token) for token in part) / max(ordinary, 1)
 
 
 def name_some(tokens: Sequence[str], most: int = 4) -> str:
-    """The first few tokens and how many more there are, for messages."""
+    """The first few tokens and the number of others, for messages."""
     if not tokens:
         return "none"
     some = ", ".join(repr(token) for token in tokens[:most])
@@ -158,7 +159,7 @@ def name_some(tokens: Sequence[str], most: int = 4) -> str:
 def _from_tokenizer_json(path: Path) -> dict[str, int]:
     content = json.loads(path.read_text(encoding="utf-8"))
     vocab = content["model"]["vocab"]
-    if isinstance(vocab, list):  # Unigram: [piece, score] in the order of the ids
+    if isinstance(vocab, list):  # Unigram: [piece, score] in id order
         tokens = {str(piece): row for row, (piece, _) in enumerate(vocab)}
     else:
         tokens = {str(token): int(row) for token, row in vocab.items()}
@@ -179,7 +180,7 @@ def _from_json_table(path: Path) -> dict[str, int]:
 
 
 def _added_tokens(folder: Path) -> dict[str, int]:
-    """Tokens that a tune added, which its tokenizer file may not know."""
+    """Tokens that a fine-tune added, which may be missing from its tokenizer file."""
     tokens: dict[str, int] = {}
     for name, read in (("added_tokens.json", _from_json_table), ("tokenizer_config.json", _from_config)):
         if (folder / name).is_file():

@@ -1,4 +1,4 @@
-"""The manifest of the shipped zoo: which files belong to it, and whether they are whole.
+"""The manifest of the shipped zoo: which files belong to it, and whether they are intact.
 
 Knows paths and SHA-256 sums; no tensors.
 """
@@ -20,9 +20,9 @@ MANIFEST = "manifest.json"
 
 @cache
 def zoo_folder(name: str) -> Path:
-    """The folder of a model that ships with the package, its files checked against the manifest once a process.
+    """The folder of a model that ships with the package; its files are checked against the manifest once per process.
 
-    Raises CheckpointError for an unknown name and for files that are missing or damaged.
+    Raises CheckpointError if the name is unknown, or files are missing or damaged.
     """
     if name not in ZOO_MODELS:
         raise CheckpointError(f"zoo:{name}: no such model; choose from {', '.join(ZOO_MODELS)}")
@@ -30,14 +30,17 @@ def zoo_folder(name: str) -> Path:
 
 
 def verify(zoo: Path, name: str) -> Path:
-    """The folder of one model under `zoo` after its files are compared with `zoo/manifest.json`."""
+    """Compare the files of one model under `zoo` with `zoo/manifest.json`, and return the model's folder.
+
+    Raises CheckpointError if the manifest or a file is missing, a file is damaged, or the manifest has no such model.
+    """
     manifest = zoo / MANIFEST
     if not manifest.is_file():
         raise CheckpointError(f"{manifest}: missing; reinstall evovlm, or make a zoo with `evovlm zoo train`")
     files: dict[str, str] = json.loads(manifest.read_text())["files"]
     mine = {path: digest for path, digest in files.items() if path.startswith(f"{name}/")}
     if not mine:
-        raise CheckpointError(f"{manifest}: knows no model {name}; train it with `evovlm zoo train`")
+        raise CheckpointError(f"{manifest}: has no model {name}; train it with `evovlm zoo train`")
     for path, digest in mine.items():
         file = zoo / path
         if not file.is_file() or file_digest(file) != digest:

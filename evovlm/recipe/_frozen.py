@@ -1,6 +1,6 @@
-"""The base class of a recipe's parts: immutable, strict, and with digests that outlive new keys.
+"""The base class of a recipe's parts: immutable, strict, and with digests that stay valid when keys are added.
 
-Knows nothing of what a recipe holds.
+Does not know what a recipe contains.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
-# The context of a dump that a digest is made of: keys marked LATER are left out at their default.
+# The serialisation context for digests: keys marked LATER are omitted if they have their default.
 FOR_DIGEST = "for a digest"
 
 
@@ -20,15 +20,15 @@ class _Later:
         return "LATER"
 
 
-# Marks a key that the schema gained after recipes had digests:
+# Marks a key that was added to the schema after recipes had digests:
 #     depth: Annotated[int, LATER] = Field(default=1, ge=1)
-# A recipe without the key, or with its default, has the digest that it had before, so its default must mean what was
-# done before there was the key. At any other value the key enters the digest.
+# A recipe without the key, or with its default, keeps its old digest, so the default must mean what was done before
+# the key existed. Any other value enters the digest.
 LATER = _Later()
 
 
 class Frozen(BaseModel):
-    """Immutable, and a misspelt key is an error, not a silence."""
+    """An immutable model in which a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     later: ClassVar[tuple[str, ...]] = ()  # the fields that are marked LATER

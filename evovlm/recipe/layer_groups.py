@@ -1,6 +1,6 @@
-"""Layer groups: which gene governs which tensor. Canonical names in, group names out.
+"""Layer groups: which gene controls which tensor. Canonical names in, group names out.
 
-Knows tensor names in the causal-LM layout alone; no files and no tensors.
+Knows only tensor names in the causal-LM layout; no files and no tensors.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ GroupOf = Callable[[str], str]
 
 
 def layer_of(name: str) -> int | None:
-    """The layer index that a canonical tensor name carries, or None."""
+    """The layer index in a canonical tensor name, or None if it has none."""
     found = LAYER.match(name)
     return int(found.group(1)) if found else None
 
 
 def block_names(blocks: int, layers: int) -> list[str]:
-    """Names of `blocks` runs of layers of nearly equal length, as `layers 0-3`."""
+    """Names of `blocks` runs of layers of nearly equal length, such as `layers 0-3`."""
     edges = [round(index * layers / blocks) for index in range(blocks + 1)]
     return [f"layers {low}-{high - 1}" for low, high in pairwise(edges)]
 
 
 def group_names(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> list[str]:
-    """The groups that a recipe's `groups` makes of a model with that many layers, in model order."""
+    """The groups that a recipe's `groups` gives for a model with `layers` layers, in model order.
+
+    Raises RecipeError if there are more blocks than layers.
+    """
     if isinstance(spec, str):
         return [spec]
     if isinstance(spec, int):
@@ -46,7 +49,8 @@ def group_names(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) ->
 def grouping(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> GroupOf:
     """A function from canonical tensor name to group name.
 
-    `layers`: the number of layers. Raises RecipeError for a tensor that no glob of a mapping takes.
+    `layers`: the number of layers. Raises RecipeError if there are more blocks than layers; the function raises it for
+    a tensor that no glob matches.
     """
     if isinstance(spec, str):
         whole: str = spec
@@ -60,7 +64,7 @@ def grouping(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> Gr
         for group, patterns in table.items():
             if any(_matches(name, pattern) for pattern in patterns):
                 return group
-        raise RecipeError(f"groups: no group takes {name}; add a group with the glob `*` at the end")
+        raise RecipeError(f"groups: no group matches {name}; add a group with the glob `*` at the end")
 
     return group_of
 

@@ -1,6 +1,6 @@
-"""A route: which layer of which source comes after which, and by what the stream is scaled on the way.
+"""A route: the order in which layers of the sources are applied, and the scale of the residual stream before each.
 
-Knows numbers and names; no models, no search. A route is what evolution in data-flow space finds
+Knows numbers and names; no models, no search. A route is the result of evolution in data-flow space
 (arXiv:2403.13187, section 3.2).
 """
 
@@ -14,12 +14,12 @@ from pydantic import Field, field_validator
 
 from evovlm.recipe._frozen import Frozen
 
-# Every step has a slot of its own in the KV cache. The paper's longest route has 192 steps.
+# Every step has its own slot in the KV cache. The paper's longest route has 192 steps.
 MAX_STEPS = 512
 
 
 class Step(Frozen):
-    """One pass through one layer. `scale` multiplies the stream on its way into the layer."""
+    """One pass through one layer. `scale` multiplies the residual stream before the layer; finite and not 0."""
 
     source: str
     layer: Annotated[int, Field(ge=0)]
@@ -29,7 +29,7 @@ class Step(Frozen):
     @classmethod
     def _usable(cls, scale: float) -> float:
         if not math.isfinite(scale) or scale == 0:
-            raise ValueError(f"the scale {scale} loses the stream; give a finite number other than 0")
+            raise ValueError(f"the scale {scale} would destroy the residual stream; give a finite number other than 0")
         return scale
 
 
@@ -37,18 +37,18 @@ Route = tuple[Step, ...]
 
 
 def refuse_long(route: Route) -> Route:
-    """The route as it is. Raises ValueError with the number of the first step that has no slot in the cache."""
+    """Return the route unchanged. Raises ValueError, which names the first step too many, if it exceeds the cache."""
     if len(route) > MAX_STEPS:
         step = route[MAX_STEPS]
         raise ValueError(
-            f"step {MAX_STEPS} ({step.source} {step.layer}) lies beyond the KV cache, which holds {MAX_STEPS} steps;"
-            " shorten the cycle"
+            f"step {MAX_STEPS} ({step.source} {step.layer}) is beyond the KV cache, which holds {MAX_STEPS} steps;"
+            " shorten the route"
         )
     return route
 
 
 def cumulative_scales(route: Sequence[Step]) -> list[float]:
-    """What the stream has been multiplied by on entering each step: one number a step, in double precision."""
+    """The total scale of the residual stream on entering each step: one double-precision number per step."""
     products: list[float] = []
     for step in route:
         products.append(step.scale * (products[-1] if products else 1.0))
@@ -56,12 +56,12 @@ def cumulative_scales(route: Sequence[Step]) -> list[float]:
 
 
 def identity(source: str, layers: int) -> Route:
-    """The route that is the source itself."""
+    """The route through all layers of one source, in order and unscaled."""
     return tuple(Step(source=source, layer=layer) for layer in range(layers))
 
 
 def runs(route: Sequence[Step]) -> list[tuple[str, int, int]]:
-    """The route as unbroken runs (source, first layer, last layer), for people to read."""
+    """The route as runs of consecutive layers (source, first layer, last layer), for display."""
     found: list[tuple[str, int, int]] = []
     for step in route:
         if found and found[-1][0] == step.source and found[-1][2] == step.layer - 1:
@@ -72,5 +72,5 @@ def runs(route: Sequence[Step]) -> list[tuple[str, int, int]]:
 
 
 def in_words(route: Sequence[Step]) -> str:
-    """Such as `math 0-3, ja 2, math 4-7`; nothing for an empty route."""
+    """The route as text, such as `math 0-3, ja 2, math 4-7`; empty for an empty route."""
     return ", ".join(f"{s} {a}" if a == b else f"{s} {a}-{b}" for s, a, b in runs(route))

@@ -1,6 +1,6 @@
-"""The recipe: what is merged, how, and how the how is searched. A frozen schema and its content hash.
+"""The recipe: what is merged, how, and how parameters are searched. A frozen schema and its content hash.
 
-Knows no files, tensors or models; `yaml_file` reads and writes it as YAML, `shipped` finds it by name.
+Knows no files, tensors or models; `yaml_file` reads and writes recipes as YAML, `shipped` finds them by name.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ Vocab = Literal["match", "shared", "tower", "position"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Density = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-# A parameter is one number for the whole model, or a number a layer group.
+# A parameter is one number for the whole model, or one number per layer group.
 Weights = Finite | dict[str, Finite]
 Densities = Density | dict[str, Density]
 # "whole": one group. N: embeddings, N blocks of layers, head. A mapping: name -> globs on tensor names.
 GroupSpec = Literal["whole"] | Annotated[int, Field(ge=1)] | dict[str, tuple[str, ...]]
 
 WHOLE: Literal["whole"] = "whole"
-# The context of a validation that reads what a person wrote: there, an empty route is a mistake.
+# The validation context for files written by users: there, an empty route is a mistake.
 FROM_FILE = "from a file"
 
 
 class Base(Frozen):
-    """The common ancestor that task vectors are measured from."""
+    """The common ancestor of the sources: task vectors are the differences from it."""
 
     model: str
-    revision: str | None = None  # a full commit rebuilds exactly
+    revision: str | None = None  # give a full commit hash for an exact rebuild
 
 
 class Source(Frozen):
-    """One model that takes part in the merge, under the name that parameters and masks use."""
+    """One model to merge, with the name that parameters and masks use."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: str
@@ -58,7 +58,7 @@ class SourceParameters(Frozen):
 
 
 class Options(Frozen):
-    """A method's options; None takes the method's own default (PAPER: mergekit's conventions)."""
+    """A method's options; None uses the method's own default (PAPER: mergekit's conventions)."""
 
     normalize: bool | None = None
     rescale: Rescale | None = None
@@ -68,7 +68,7 @@ class Options(Frozen):
 
 
 class Slice(Frozen):
-    """For `passthrough`: layers start to stop (exclusive) of one source, stacked in order."""
+    """For `passthrough`: layers start to stop (exclusive) of one source; slices are stacked in order."""
 
     source: str
     layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
@@ -81,7 +81,7 @@ class Slice(Frozen):
 
 
 class Bounds(Frozen):
-    """The range that a gene of the unit interval is mapped onto, linearly."""
+    """The range that a gene in the unit interval is mapped to, linearly. Accepts `[low, high]` too; low < high."""
 
     low: Finite = 0.0
     high: Finite = 1.0
@@ -101,18 +101,18 @@ class Bounds(Frozen):
 
 
 class Prefix(Frozen):
-    """The first layers of a good source, with which every route begins."""
+    """Fixed first layers: every route starts with the first `layers` layers of `source`."""
 
     source: str
     layers: int = Field(ge=1)
 
 
 class RouteSpace(Frozen):
-    """The data-flow space: which routes a search may find. The defaults are the paper's (arXiv:2403.13187).
+    """The data-flow space: which routes a search can find. The defaults are the paper's (arXiv:2403.13187).
 
-    `repeats`: how often each layer may come up (r). `scales`: a gene for each transition (`matrix`), a small network
-    W_ij = pi_theta(i, j, t) with evolved weights (`network`), or none. `scale`: the range of a scale. `prefix`: the
-    route's fixed beginning; layers below its end are then left out of the rest. `ordered`: depth never falls.
+    `repeats`: how often each layer may occur (r). `scales`: one gene per transition (`matrix`), a small network
+    W_ij = pi_theta(i, j, t) with evolved weights (`network`), or `none`. `scale`: the range of a scale. `prefix`: the
+    route's fixed start; the rest then uses only layers from its end on. `ordered`: depth never decreases.
     """
 
     repeats: int = Field(default=3, ge=1)
@@ -124,11 +124,11 @@ class RouteSpace(Frozen):
 
 
 class Fidelity(Frozen):
-    """How candidates are asked at first, with less effort; the better of a generation are asked again in full.
+    """A cheap first evaluation of candidates; the better ones of a generation are then evaluated in full.
 
-    `base_tile`: a picture whole, without its tiles (LLaVA-NeXT). `beams`, `new_tokens`: at most so many. `promote`:
-    the share of a generation that is asked in full. In the first generation and each `audit`-th all are, so that it is
-    known how well the cheap answers rank.
+    `base_tile`: use the whole picture without its tiles (LLaVA-NeXT). `beams`, `new_tokens`: upper limits. `promote`:
+    the share of a generation that is evaluated in full. In the first and every `audit`-th generation all candidates
+    are, to measure how well the cheap evaluation ranks them.
     """
 
     base_tile: bool = False
@@ -140,7 +140,7 @@ class Fidelity(Frozen):
     @model_validator(mode="after")
     def _saves(self) -> Self:
         if not self.base_tile and self.beams is None and self.new_tokens is None:
-            raise ValueError("nothing is cheaper; give `base_tile: true`, `beams` or `new_tokens`")
+            raise ValueError("nothing makes it cheaper; give `base_tile: true`, `beams` or `new_tokens`")
         return self
 
 
@@ -150,23 +150,23 @@ class Search(Frozen):
     algorithm: str = "cmaes"
     trials: int = Field(default=1000, ge=1)
     population: int | None = Field(default=None, ge=2)  # None: 4 + floor(3 ln n)
-    sigma: float = Field(default=1 / 6, gt=0.0, le=1.0)  # in the unit interval
+    sigma: float = Field(default=1 / 6, gt=0.0, le=1.0)  # in units of the unit interval
     start: float = Field(default=0.5, ge=0.0, le=1.0)
     weight: Bounds | None = Bounds()  # None: weights are not searched
     density: Bounds | None = Bounds(low=0.05, high=1.0)  # None: densities are not searched
-    items: int | None = Field(default=None, ge=1)  # None: all that the search split has
+    items: int | None = Field(default=None, ge=1)  # None: all items of the search split
     batch: int = Field(default=128, ge=1)
     seed: int = Field(default=0, ge=0)
-    route: RouteSpace | None = None  # the data-flow space is searched instead of weights and densities
-    switch: int | None = Field(default=None, ge=1)  # two_stage: trials before it turns to scales; None: half
-    objectives: tuple[str, ...] = ()  # beside the score: `layers`, `latency`, or TASK:SPLIT
-    fidelity: Annotated[Fidelity | None, LATER] = None  # candidates are asked with less effort first
+    route: RouteSpace | None = None  # if given, search the data-flow space instead of weights and densities
+    switch: int | None = Field(default=None, ge=1)  # two_stage: trials before it searches scales; None: half
+    objectives: tuple[str, ...] = ()  # in addition to the score: `layers`, `latency`, or TASK:SPLIT
+    fidelity: Annotated[Fidelity | None, LATER] = None  # if given, evaluate candidates cheaply first
 
 
 class Data(Frozen):
-    """Which items a search may see, which choose the winner, and which it is judged on.
+    """The items for the search (`search`), for choosing the winner (`validation`), and for the final `test`.
 
-    TASK:SPLIT, or TASK@PATH:SPLIT where the data lie in a local file or folder; `preset` says how models are asked.
+    Each is TASK:SPLIT, or TASK@PATH:SPLIT for data in a local file or folder. `preset`: how models are prompted.
     """
 
     search: str
@@ -179,24 +179,24 @@ class Data(Frozen):
         named = [name for name in (self.search, self.validation, self.test) if name is not None]
         if len(set(named)) != len(named):
             raise ValueError(
-                "search, validation and test must be different splits: a search on its test set proves nothing"
+                "search, validation and test must be different splits; a score on items used in the search is biased"
             )
         return self
 
 
 class Stage(Frozen):
-    """A second stage in data-flow space, among the sources and the first stage's winners (`ps1`, `ps2`, ...)."""
+    """A second stage in data-flow space, over the sources and the first stage's winners (`ps1`, `ps2`, ...)."""
 
     winners: int = Field(default=1, ge=1)
-    keep: tuple[str, ...] | None = None  # which sources stay in the pool; None: all that are not left blind
+    keep: tuple[str, ...] | None = None  # sources that stay in the pool besides the owner; None: all
     search: Search
 
 
 class Recipe(Frozen):
-    """One merge, and optionally its search: frozen, checked when it is made, and compared by content.
+    """One merge, and optionally its search: immutable, validated on creation, and compared by content.
 
-    The fields are the keys of the recipe file. Raises pydantic's ValidationError (a ValueError) for a value that does
-    not fit, a misspelt field, and a name that no source has.
+    The fields are the keys of the recipe file. Raises pydantic's ValidationError (a ValueError) for an invalid value, a
+    misspelt field, or a name that no source has.
 
     The method is that of arXiv:2403.13187, sections 3.1 (parameter space) and 3.2 (data-flow space).
 
@@ -232,7 +232,7 @@ class Recipe(Frozen):
         names = [source.name for source in sources]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"source names must differ; {twice} stand twice")
+            raise ValueError(f"source names must be unique; {twice} are used twice")
         return sources
 
     @field_validator("route")
@@ -246,7 +246,7 @@ class Recipe(Frozen):
     def _names_exist(self) -> Self:
         names = self.source_names
         if self.kind == "vlm" and self.owner is None:
-            raise ValueError(f"a vlm recipe needs `owner`, the source that the eyes come from; one of {list(names)}")
+            raise ValueError(f"a vlm recipe needs `owner`, the source of the vision tower; one of {list(names)}")
         for key, used in (
             ("owner", [] if self.owner is None else [self.owner]),
             ("parameters", list(self.parameters)),
@@ -263,20 +263,20 @@ class Recipe(Frozen):
 
     @classmethod
     def read(cls, named: str | Path) -> Recipe:
-        """Read a recipe: a YAML file (ours or mergekit's), or one that ships with evovlm, by its name.
+        """Read a recipe: a YAML file (evovlm's or mergekit's), or the name of one that ships with evovlm.
 
-        `evovlm recipe list` prints the names. Raises RecipeError for what is not there, with the names, and for every
-        mistake in the file, with its line and key.
+        `evovlm recipe list` prints the names. Raises RecipeError if there is no such file or name (the message lists
+        the names), or if the file has mistakes (the message gives line and key of each).
         """
-        # Looked up when it is called, because the reader knows the schema and not the other way round.
+        # Imported on call, because the reader imports the schema and not the other way round.
         found: Recipe = import_module("evovlm.recipe.shipped").named_recipe(named)
         return found
 
     @cached_property
     def root(self) -> Path:
-        """The folder that relative model and data folders count from: the file's own, else the working directory.
+        """The folder that relative model and data paths start from: the file's folder, else the working directory.
 
-        It is no part of the content: equality, `digest()` and the YAML leave it out.
+        It is not part of the content: equality, `digest()` and the YAML ignore it.
         """
         return Path()
 
@@ -287,7 +287,7 @@ class Recipe(Frozen):
     def weighted(self, weights: Mapping[str, float], *, density: float = 1.0) -> Recipe:
         """The recipe with one weight (and one density, 0 to 1) per source, for all layers.
 
-        A source that is left out keeps its parameters. Raises RecipeError for a name that no source has, and
+        Sources that are not named keep their parameters. Raises RecipeError for a name that no source has, and
         ValidationError for a value out of range.
         """
         unknown = [name for name in weights if name not in self.source_names]
@@ -298,23 +298,23 @@ class Recipe(Frozen):
 
     @property
     def timed(self) -> bool:
-        """Whether the search asks how long answers take, so that none may be remembered or made beside other work."""
+        """Whether the search measures latency, so that answers must not be cached or run alongside other work."""
         return self.search is not None and "latency" in self.search.objectives
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """The sources' names, in the order in which their terms are added."""
+        """The sources' names, in the order in which the merge adds their terms."""
         return tuple(source.name for source in self.sources)
 
     def of(self, source: str) -> SourceParameters:
-        """The parameters of one source, the defaults where the recipe gives none."""
+        """The parameters of one source, or the defaults if the recipe gives none."""
         return self.parameters.get(source, SourceParameters())
 
     def digest(self) -> str:
         """A content hash of what defines the merged weights: 32 hexadecimal digits.
 
-        Search and data do not enter it: a winner found twice is the same merge. Nor do keys marked LATER, where they
-        are at their default.
+        Search and data are excluded, so a winner found twice is the same merge; so are keys marked LATER that have
+        their default.
         """
         content = self.model_dump(mode="json", by_alias=True, exclude={"search", "then", "data"}, context=FOR_DIGEST)
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -322,14 +322,14 @@ class Recipe(Frozen):
 
 
 def value_at(parameter: float | dict[str, float], group: str, default: float) -> float:
-    """A parameter's value in one layer group; a group that the mapping leaves out takes the default."""
+    """A parameter's value in one layer group, or the default for a group that the mapping omits."""
     if isinstance(parameter, dict):
         return float(parameter.get(group, default))
     return float(parameter)
 
 
 def split_where(where: str) -> tuple[str, str | None, str]:
-    """Name, path and split of `TASK:SPLIT` or `TASK@PATH:SPLIT`; a path may hold colons."""
+    """Name, path (or None) and split of `TASK:SPLIT` or `TASK@PATH:SPLIT`; a path may contain colons."""
     named, _, split = where.rpartition(":") if ":" in where else (where, "", "")
     name, _, path = named.partition("@")
     return name, path or None, split

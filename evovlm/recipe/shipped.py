@@ -1,6 +1,6 @@
-"""Recipes by name: a file of the user's, or one that ships with evovlm.
+"""Recipes by name: a user's file, or one that ships with evovlm.
 
-Knows where the shipped recipes lie, in an installed package and in a clone; opens no models.
+Knows where the shipped recipes are, in an installed package and in a clone; opens no models.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.system.errors import RecipeError
 
-# The folder that a shipped recipe's relative paths count from, as if it lay there in the user's working directory.
+# A shipped recipe's relative paths start here, as if the recipe were in this folder of the user's working directory.
 AS_IF_IN = Path("recipes")
 
 
 def shipped_recipes() -> dict[str, Path]:
     """The files of the recipes that ship with evovlm, by name, in alphabetical order.
 
-    Raises RecipeError where the installation has lost them.
+    Raises RecipeError if the installation does not have them.
     """
     package = Path(__file__).parent
-    inside = package / "shipped"  # where the wheel has them; a clone has them beside its package
+    inside = package / "shipped"  # their place in the wheel; in a clone they are next to the package
     folder = inside if inside.is_dir() else package.parents[1] / "recipes"
     found = {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
     if not found:
@@ -31,9 +31,9 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_file(named: str | Path, shipped: Mapping[str, Path], kind: str) -> Path:
-    """The file that a path or a name stands for. A file of the user's comes before a shipped one of its name.
+    """The file for a path or a name. A user's file takes precedence over a shipped one of the same name.
 
-    `kind` is what an error calls it, such as "recipe". Raises RecipeError with the names to choose from where there is
+    `kind`: what errors call it, such as "recipe". Raises RecipeError, which lists the names to choose from, if there is
     neither.
     """
     path = Path(named)
@@ -47,15 +47,15 @@ def find_file(named: str | Path, shipped: Mapping[str, Path], kind: str) -> Path
 
 
 def means_recipe(named: str | Path) -> bool:
-    """Whether a text means a recipe (a YAML file, a shipped name) and not a model. A folder of that name is a model."""
+    """Whether a text names a recipe (a YAML file or a shipped name) and not a model. A folder always means a model."""
     path = Path(named)
     return path.suffix in (".yaml", ".yml") or (str(path) in shipped_recipes() and not path.is_dir())
 
 
 def named_recipe(named: str | Path) -> Recipe:
-    """The recipe of a file, or the shipped one of that name; its `root` is what its relative folders count from.
+    """Read a recipe from a file or by its shipped name, and set its `root`, from which relative paths start.
 
-    Raises RecipeError where there is none, or with file, line and key of each mistake in it.
+    Raises RecipeError if there is none, or if it has mistakes (with file, line and key of each).
     """
     path = find_file(named, shipped_recipes(), "recipe")
     recipe = read_recipe(path)

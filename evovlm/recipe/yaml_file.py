@@ -1,4 +1,4 @@
-"""Recipes as YAML files: read with the line of each mistake, written so that people like to read them.
+"""Recipes as YAML files: read with the line number of each mistake, written in a readable form.
 
 Knows the schema and YAML; no models. mergekit's own YAML is recognised by its key `merge_method`.
 """
@@ -25,9 +25,9 @@ Loc = tuple[int | str, ...]
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe, ours or mergekit's.
+    """Read a recipe file, in evovlm's or mergekit's format; its `root` is the file's folder.
 
-    Its `root` is the file's folder. Raises RecipeError with file, line, key and the next step.
+    Raises RecipeError with file, line, key and the next step.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str, path: Path) -> Recipe:
-    """Read a recipe from YAML text; `path` is named in errors."""
+    """Read a recipe from YAML text; `path` is named in errors. Raises RecipeError for every mistake."""
     root = _compose(text, path)
     content = yaml.safe_load(text)
     if not isinstance(content, dict):
@@ -53,21 +53,21 @@ def parse_recipe(text: str, path: Path) -> Recipe:
 
 
 def first_words(path: Path) -> str:
-    """The first sentence of the comment that a recipe file begins with; empty where there is none."""
+    """The first sentence of the comment at the start of a recipe file; empty if there is none."""
     lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     comment = " ".join(line.lstrip("# ") for line in lines)
     return comment.partition(". ")[0].removesuffix(".")
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe; the file appears whole or not at all."""
+    """Write a recipe file atomically."""
     write_text(path, recipe_text(recipe))
 
 
 def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
-    """The recipe as it must read in another folder: relative model folders of `root` count from `folder`.
+    """The recipe rewritten for another folder: paths relative to `root` become relative to `folder`.
 
-    Absolute paths, hub ids and the zoo's names stay as they were written.
+    Absolute paths, hub ids and zoo names are kept.
     """
 
     def there(model: str) -> Path:
@@ -76,7 +76,7 @@ def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
     def move(model: str) -> str:
         if Path(model).is_absolute() or model.startswith(("zoo:", "~")) or not there(model).is_dir():
             return model
-        # Links resolved first: `..` out of a linked folder leads to where the link points.
+        # Resolve symbolic links first, because `..` from a linked folder goes to the parent of the link's target.
         return Path(os.path.relpath(os.path.realpath(there(model)), os.path.realpath(folder))).as_posix()
 
     sources = tuple(source.model_copy(update={"model": move(source.model)}) for source in recipe.sources)
@@ -86,26 +86,26 @@ def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
 
 
 def _moved_data(data: Data, root: Path, folder: Path) -> dict[str, str]:
-    """The sets of items whose relative paths must read otherwise in another folder."""
+    """The data keys with relative paths, rewritten for another folder."""
     found = {}
     for name in ("search", "validation", "test"):
         task, path, split = split_where(getattr(data, name) or "")
         if path is not None and not Path(path).is_absolute() and not path.startswith("~"):
-            # As for models: links resolved first.
+            # As for models, resolve symbolic links first.
             there = os.path.relpath(os.path.realpath(counted_from(root, path)), os.path.realpath(folder))
             found[name] = f"{task}@{Path(there).as_posix()}:{split}"
     return found
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The recipe as YAML, defaults left out, its content hash in the first line."""
+    """The recipe as YAML, without defaults, with its content hash in the first line."""
     content = recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return f"# evovlm recipe {recipe.digest()}\n{body}"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Short lists of numbers and names stand on one line."""
+    """Writes flat lists and route steps on one line."""
 
 
 def _on_one_line(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNode:
@@ -117,7 +117,7 @@ _Dumper.add_representer(list, _on_one_line)
 
 
 def _step_on_one_line(dumper: yaml.SafeDumper, data: dict[str, Any]) -> yaml.MappingNode:
-    """A route may have two hundred steps: each stands on one line."""
+    """Write each step of a route on one line, because a route may have two hundred steps."""
     step = "layer" in data and set(data) <= set(Step.model_fields)
     return dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=step)
 
@@ -126,7 +126,7 @@ _Dumper.add_representer(dict, _step_on_one_line)
 
 
 def _compose(text: str, path: Path) -> yaml.Node | None:
-    """The YAML syntax tree, which carries line numbers; a key given twice is an error."""
+    """The YAML syntax tree, which has line numbers. Raises RecipeError for invalid YAML and duplicate keys."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -146,7 +146,7 @@ def _refuse_twins(node: yaml.Node, path: Path) -> None:
         for key, value in node.value:
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise RecipeError(f"{path}:{line}: the key {key.value!r} stands twice; keep one")
+                raise RecipeError(f"{path}:{line}: the key {key.value!r} appears twice; keep one")
             seen.add(key.value)
             _refuse_twins(value, path)
     elif isinstance(node, yaml.SequenceNode):
@@ -155,9 +155,9 @@ def _refuse_twins(node: yaml.Node, path: Path) -> None:
 
 
 def _locate(root: yaml.Node | None, loc: Loc) -> tuple[int, list[str]]:
-    """The line of the deepest node of `loc` that the file has, and the keys that lead there.
+    """The line of the deepest node of `loc` that is in the file, and the keys on the way to it.
 
-    pydantic puts names of union members into a location; steps that the file has not are skipped.
+    pydantic adds names of union members to a location; steps that are not in the file are skipped.
     """
     node, line, keys = root, (root.start_mark.line + 1 if root else 1), []
     for step in loc:
@@ -175,7 +175,7 @@ def _locate(root: yaml.Node | None, loc: Loc) -> tuple[int, list[str]]:
 
 
 def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list[str]:
-    """One line a mistake. A value that no member of a union takes is told once."""
+    """One line per mistake. A value that no member of a union accepts is reported once."""
     told: dict[tuple[int, str], str] = {}
     for detail in error.errors():
         loc = detail["loc"]
@@ -195,7 +195,7 @@ def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list
 
 
 def _nearest(loc: Loc) -> str:
-    """What the writer may have meant by an unknown key, or what there is to choose from."""
+    """A hint for an unknown key: the most similar valid key, or the valid keys."""
     fields = _fields_at(Recipe, loc[:-1])
     if not fields:
         return ""
@@ -204,10 +204,10 @@ def _nearest(loc: Loc) -> str:
 
 
 def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The keys that the schema has at a location (lists and mappings in between are stepped through)."""
+    """The schema's keys at a location (passes through lists and mappings on the way)."""
     here: Any = model
     for step in loc:
-        # A step that is no field (a list's index, a mapping's key) leads to the model that the last field holds.
+        # A step that is not a field (a list index or mapping key) stays at the model inside the last field.
         fields = getattr(here, "model_fields", {})
         found = [field.annotation for name, field in fields.items() if step in (name, field.alias)]
         here = _model_within(found[0]) if found else here

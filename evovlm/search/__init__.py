@@ -1,7 +1,7 @@
-"""The registry of searchers: points of the unit cube out, scores in. They know no models and no files.
+"""The registry of searchers: they propose points in the unit cube and learn from scores.
 
-To add a searcher, write its class and a row here, or decorate the class with `searcher` in a module of your own
-(docs/extending.md).
+Searchers know no models and no files. To add one, write its class and a row here, or decorate the class with `searcher`
+in your own module (docs/extending.md).
 """
 
 from collections.abc import Callable, Iterator
@@ -40,12 +40,12 @@ AnyMake = TypeVar("AnyMake", bound=Make)
 
 @dataclass(frozen=True)
 class SearcherRow:
-    """One searcher: what makes it, and what a recipe may ask of it.
+    """One searcher: how to make it, and what it supports.
 
-    population: candidates a generation for so many genes, where the recipe does not say. several: it follows several
-    objectives. bits: yes-or-no genes are searched as 0 and 1 (else as reals, cut at 0.5). races: it learns from ranks
-    and its center is the mean of a generation, so that a generation may be raced. switch: it turns from bits to reals
-    after `search.switch` trials.
+    population: the default number of candidates per generation, given the number of genes. several: supports several
+    objectives. bits: searches yes-or-no genes as 0 and 1 (otherwise as reals with threshold 0.5). races: learns from
+    ranks and its center is the mean of a generation, so that generations can be raced. switch: changes from bits to
+    reals after `search.switch` trials.
     """
 
     make: Make
@@ -67,15 +67,15 @@ SEARCHERS: dict[str, SearcherRow] = {
     "hybrid": SearcherRow(Hybrid, _always(Hybrid.POPULATION)),
     "nsga2": SearcherRow(NonDominatedSorting, _always(NonDominatedSorting.POPULATION), several=True),
     "random": SearcherRow(UniformRandom, _always(UniformRandom.POPULATION), several=True),
-    # The first stage's; without bits, CMA-ES's own.
+    # The population of the first stage; without bits, CMA-ES uses its own.
     "two_stage": SearcherRow(TwoStage, _always(Genetic.POPULATION), switch=True),
 }
 
 
 def register(name: str, row: SearcherRow) -> None:
-    """Add a searcher of your own, which recipes may then name. Raises ValueError where the name is taken."""
+    """Add a searcher, which recipes can then name. Raises ValueError if the name is taken."""
     if name in SEARCHERS:
-        raise ValueError(f"there is a searcher {name!r} already; choose another name than {sorted(SEARCHERS)}")
+        raise ValueError(f"searcher {name!r} exists already; choose a name other than {sorted(SEARCHERS)}")
     SEARCHERS[name] = row
 
 
@@ -84,7 +84,7 @@ def searcher(
 ) -> Callable[[AnyMake], AnyMake]:
     """Register the decorated class (or function), which makes a `Searcher` from `SearchSettings`, under a name.
 
-    The other arguments: see `SearcherRow`. Raises ValueError where the name is taken.
+    For the other arguments see `SearcherRow`. Raises ValueError if the name is taken.
     """
 
     def add(make: AnyMake) -> AnyMake:
@@ -95,14 +95,14 @@ def searcher(
 
 
 def find_searcher(name: str) -> SearcherRow:
-    """The row of a searcher. Raises RecipeError with the choices."""
+    """The row of a searcher. Raises RecipeError, which lists the choices, if there is none."""
     if name not in SEARCHERS:
         raise RecipeError(f"search.algorithm: unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
     return SEARCHERS[name]
 
 
 def make_searcher(name: str, settings: SearchSettings) -> Searcher:
-    """The searcher of that name. Raises RecipeError where there is none, or where it cannot follow the objectives."""
+    """Make the searcher of that name. Raises RecipeError if there is none or it does not support the objectives."""
     row = find_searcher(name)
     if settings.objectives > 1 and not row.several:
         raise RecipeError(f"search.algorithm: {_one_score(name, settings.objectives)}")
@@ -110,15 +110,15 @@ def make_searcher(name: str, settings: SearchSettings) -> Searcher:
 
 
 class Misfit(NamedTuple):
-    """What of a recipe's search does not suit its searcher: the key within the section, and why."""
+    """A setting of a recipe's search that its searcher does not support: the key in the section, and why."""
 
-    fatal: bool  # whether the search would be refused, or a key only go unused
+    fatal: bool  # True: the search would be refused; False: the search runs, but not as the key suggests
     key: str
     text: str
 
 
 def check_search(search: Search) -> Iterator[Misfit]:
-    """Everything in a recipe's search section that its searcher cannot do."""
+    """Yield everything in a recipe's search section that its searcher does not support."""
     name = search.algorithm
     if name not in SEARCHERS:
         yield Misfit(True, "algorithm", f"unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
@@ -128,12 +128,12 @@ def check_search(search: Search) -> Iterator[Misfit]:
         yield Misfit(True, "algorithm", _one_score(name, 1 + len(search.objectives)))
     if search.switch is not None and not row.switch:
         choices = sorted(other for other, found in SEARCHERS.items() if found.switch)
-        yield Misfit(False, "switch", f"{name} has no stages and does not use it; {choices} does")
+        yield Misfit(False, "switch", f"{name} has no stages and ignores it; {choices} uses it")
     if search.route is not None and not row.bits:
         choices = sorted(other for other, found in SEARCHERS.items() if found.bits)
-        yield Misfit(False, "algorithm", f"{name} treats yes-or-no genes as numbers cut at 0.5; {choices} do not")
+        yield Misfit(False, "algorithm", f"{name} treats yes-or-no genes as reals with threshold 0.5; {choices} do not")
 
 
 def _one_score(name: str, objectives: int) -> str:
     choices = " or ".join(f"`{other}`" for other, row in sorted(SEARCHERS.items()) if row.several)
-    return f"{name} follows one score, not {objectives}; take {choices}"
+    return f"{name} supports one score, not {objectives}; use {choices}"

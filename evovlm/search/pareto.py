@@ -1,6 +1,6 @@
-"""The Pareto front: which points no other beats in everything, and the volume that they dominate.
+"""The Pareto front: which points no other point dominates, and the volume that they dominate.
 
-Knows numbers alone; every objective is higher-is-better.
+Knows only numbers; every objective is higher-is-better.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Point = tuple[float, ...]
 
 
 def front(points: Sequence[Point]) -> list[int]:
-    """Indices of the points that none dominates, of equal points the first; best first objective first."""
+    """Indices of the non-dominated points (of equal points only the first), sorted by first objective, best first."""
     values = np.asarray(points, dtype=float)
     found = []
     for index, point in enumerate(values):
@@ -27,14 +27,14 @@ def front(points: Sequence[Point]) -> list[int]:
 
 
 def hypervolume(points: Sequence[Point], worst: Point) -> float:
-    """The volume between the points and `worst`, in the product of the objectives' units; 0 without points."""
+    """The volume dominated by the points, above `worst`, in the product of the objectives' units; 0 without points."""
     if not points:
         return 0.0
     return float(HV(ref_point=-np.asarray(worst, dtype=float))(-np.asarray(points, dtype=float)))
 
 
 def hypervolumes(generations: Sequence[Sequence[Point]]) -> list[float]:
-    """The hypervolume of all points found up to each generation, against the worst value of each objective."""
+    """The hypervolume of all points up to each generation, relative to the worst value of each objective overall."""
     everything = [point for generation in generations for point in generation]
     if not everything:
         return [0.0] * len(generations)

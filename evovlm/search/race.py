@@ -1,17 +1,17 @@
-"""Races: which of a generation's candidates matter, found with as few items as possible. Knows numbers alone.
+"""Races: find the best candidates of a generation with as few items as possible. Knows only numbers.
 
-All candidates see the same items in the same order (common random numbers), so that what makes an item hard cancels
-in paired differences. After each block a candidate is dropped once at least `keep` others beat it in a one-sided paired
-t-test, for then it cannot be among the `keep` that a rank-based searcher learns from; the race ends when that set is
-decided, or at `most` items.
+All candidates see the same items in the same order (common random numbers), so that an item's difficulty cancels in
+paired differences. After each block a candidate is dropped if at least `keep` others beat it in a one-sided paired
+t-test, because it then cannot be among the `keep` that a rank-based searcher learns from. The race ends when that set
+is decided, or at `most` items.
 
-Statistics: races for the mu best of an evolution strategy are Heidrich-Meisner and Igel's (ICML 2009), the paired
-t-test in races is Moore and Lee's (1994) and irace's (Lopez-Ibanez et al., 2016; F-Race: Birattari et al., 2002).
-Student's t rather than a rank test, so that it serves real scores (ROUGE-L) as it serves 0 and 100. The level of a
-single test is lax and is not divided by looks or pairs: a false drop takes `keep` false verdicts at once, and it costs
-a rank, which the next generation mends. Items are drawn without replacement from a finite set, so variances get the
-factor 1 - n / N (Cochran, 1977). New items for every generation keep a search from fitting few items, as minibatches
-do; that is why a race may end undecided at a small share of the items.
+Statistics: races for the mu best of an evolution strategy are from Heidrich-Meisner and Igel (ICML 2009), the paired
+t-test in races from Moore and Lee (1994) and irace (Lopez-Ibanez et al., 2016; F-Race: Birattari et al., 2002).
+Student's t rather than a rank test, so that it works for real scores (ROUGE-L) as well as for 0 and 100. The level of a
+single test is loose and is not corrected for the number of looks or pairs: a false drop takes `keep` wrong tests at
+once, and it costs only a rank, which the next generation corrects. Items are drawn without replacement from a finite
+set, so variances get the factor 1 - n / N (Cochran, 1977). New items in every generation keep a search from overfitting
+to few items, as minibatches do; this is why a race may end undecided at a small share of the items.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 Array = NDArray[np.float64]
-# (candidates, items) -> scores [candidates, items]; a row of NaN for a candidate that failed.
+# (candidates, items) -> scores [candidates, items]; a candidate that failed has a row of NaN.
 Ask = Callable[[Sequence[int], Sequence[int]], Array]
 
 FEWEST = 16
@@ -34,9 +34,9 @@ FEWEST = 16
 class RaceSettings:
     """How a race is run.
 
-    first: items of the first block; growth: each look sees so many times the items of the look before; most: no race
-    asks more than this share of the items (but `FEWEST`); level: error level of each one-sided test; random: the share
-    of items drawn at random rather than by how much they tell.
+    first: items in the first block; growth: the factor by which the number of items grows from one look to the next;
+    most: the largest share of the items that a race uses (but at least `FEWEST` items); level: error level of each
+    one-sided test; random: the share of items drawn at random rather than by informativeness.
     """
 
     first: int = 4
@@ -48,10 +48,10 @@ class RaceSettings:
 
 @dataclass(frozen=True)
 class Raced:
-    """A race's end: how many items of the order each candidate saw, and its rank-bearing score.
+    """The result of a race: how many items of the order each candidate saw, and its score for ranking.
 
-    scores: the mean of each candidate over the items it saw, plus what those who saw all of the race's items
-    gained or lost on the rest; NaN where it failed.
+    scores: each candidate's mean over the items it saw, plus the change in mean that candidates which saw all of the
+    race's items had on the rest; NaN if it failed.
     """
 
     seen: tuple[int, ...]
@@ -59,23 +59,26 @@ class Raced:
 
     @property
     def answers(self) -> int:
-        """Answers generated."""
+        """The number of answers generated."""
         return sum(self.seen)
 
 
 def looks(items: int, settings: RaceSettings) -> list[int]:
-    """After how many items the candidates are compared: growing blocks up to the most a race may ask."""
+    """The numbers of items after which candidates are compared: growing blocks up to the most a race may use."""
     most = min(items, max(FEWEST, round(items * settings.most)))
     found = [min(settings.first, most)]
     while found[-1] < most:
         grown = max(found[-1] + 1, round(found[-1] * settings.growth))
-        # A last block of a few items is no look of its own.
+        # A last block of only a few items is not worth a separate look.
         found.append(most if grown * settings.growth**0.5 > most else grown)
     return found
 
 
 def race(ask: Ask, candidates: int, keep: int, order: Sequence[int], pool: int, settings: RaceSettings) -> Raced:
-    """Race candidates over the items of `order`, as long as `item_order` makes it; `pool`: what it was drawn from."""
+    """Race candidates over the items of `order` (from `item_order`); `pool`: the number of items it was drawn from.
+
+    `keep`: how many of the best candidates the race has to find.
+    """
     scores = np.full((candidates, len(order)), np.nan)
     seen = np.zeros(candidates, dtype=int)
     alive = list(range(candidates))
@@ -94,7 +97,7 @@ def race(ask: Ask, candidates: int, keep: int, order: Sequence[int], pool: int, 
 
 
 def surviving(scores: Array, keep: int, pool: int, level: float) -> list[int]:
-    """Rows of scores [candidates, items] that fewer than `keep` others beat at the level."""
+    """The rows of scores [candidates, items] that fewer than `keep` others beat at this error level."""
     count, items = scores.shape
     if count <= keep or items < 2:
         return list(range(count))
@@ -108,10 +111,10 @@ def surviving(scores: Array, keep: int, pool: int, level: float) -> list[int]:
 
 
 def item_order(known: Array, settings: RaceSettings, rng: np.random.Generator) -> list[int]:
-    """Items in the order in which a race asks them, as many as a race may ask.
+    """The items that a race may use, in the order in which it uses them.
 
-    known: scores of earlier candidates [candidates, items], NaN where not asked. Each next item is drawn at random with
-    the chance `random`, else in proportion to how much it tells.
+    known: scores of earlier candidates [candidates, items], NaN where not evaluated. Each next item is drawn uniformly
+    with probability `random`, otherwise in proportion to its informativeness.
     """
     items = known.shape[1]
     most = looks(items, settings)[-1]
@@ -120,10 +123,10 @@ def item_order(known: Array, settings: RaceSettings, rng: np.random.Generator) -
 
 
 def informativeness(known: Array) -> Array:
-    """How much each item tells [items], summing to 1: the spread of its scores about the candidates' own means.
+    """The informativeness of each item [items], summing to 1: the spread of its scores around the candidates' means.
 
-    An item that all answer alike tells nothing about who is better. A prior of one mean spread keeps an item that was
-    asked a few times from being written off; before two scores an item were seen on average, all count alike.
+    An item that all candidates answer alike does not help to rank them. A prior of one mean spread keeps an item that
+    was used only a few times from being excluded; with fewer than two scores per item on average, all are equal.
     """
     items = known.shape[1]
     asked = ~np.isnan(known)
@@ -140,7 +143,7 @@ def informativeness(known: Array) -> Array:
 
 
 def _levelled(scores: Array, seen: NDArray[np.int64]) -> tuple[float, ...]:
-    """Means made comparable: each plus what the longest in the race changed after it left."""
+    """Comparable means: each plus the change in mean, after it left, of the candidates that stayed longest."""
     last = int(seen.max())
     longest = scores[(seen == last) & ~np.isnan(scores[:, :last]).any(axis=1), :last]
     found = []

@@ -1,11 +1,11 @@
-"""Searchers one candidate at a time, for workers that finish out of step. Knows numbers alone.
+"""Runs searchers one candidate at a time, for asynchronous workers. Knows only numbers.
 
-CMA-ES is steady: whoever is free gets a candidate from the present distribution, and every `population` results, in
-the order in which they come, make one update. With W workers a result is told about W / population updates after its
-question was asked; `most_stale` bounds it. Every other searcher keeps its generations: while the last results of one
-are out, there is nothing to ask for, and what it is told does not depend on the number of workers.
+CMA-ES runs in steady state: a free worker gets a candidate from the current distribution, and every `population`
+results, in order of arrival, make one update. With W workers a result arrives about W / population updates after its
+candidate was drawn; `most_stale` limits this. Every other searcher keeps its generations: until the last results of a
+generation have arrived, it has no further candidates, and its results do not depend on the number of workers.
 
-With one worker both ask and tell exactly what the searcher does on its own.
+With one worker, both behave exactly as the searcher does on its own.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ import numpy as np
 
 from evovlm.search.protocol import Distribution, Genome, Score, Searcher
 
-# Updates that a result may be late beyond what the number of workers makes unavoidable.
+# How many updates a result may be late, beyond what the number of workers makes unavoidable.
 GRACE = 2
 
 
 class Stream(Protocol):
-    """A deterministic function of its questions and of the results told, in their order."""
+    """Candidates one at a time; a deterministic function of the order of `ask` and `tell` calls and the scores."""
 
     @property
     def generation(self) -> int:
-        """Updates so far."""
+        """The number of updates so far."""
 
     @property
     def population(self) -> int | None:
-        """Results an update; None before the first question."""
+        """Results per update; None before the first candidate."""
 
     def ask(self) -> Genome | None:
-        """The next candidate; None where results must come first. Questions are counted from 0."""
+        """The next candidate; None if results must arrive first. Candidates are numbered from 0."""
 
     def tell(self, number: int, score: Score) -> None:
-        """The score of one question, once."""
+        """Pass the score of candidate `number`; once per candidate."""
 
 
 def stream_of(searcher: Searcher) -> Stream:
-    """The stream that a fresh searcher gives."""
+    """Make the stream for a new searcher."""
     return Steady(searcher) if isinstance(searcher, Distribution) else Generations(searcher)
 
 
 def most_stale(workers: int, population: int) -> int:
-    """How many updates late a result may be and still be told: what W workers make unavoidable, and GRACE more."""
+    """How many updates late a result may be and still be used: what the workers make unavoidable, plus GRACE."""
     return math.ceil(workers / population) + GRACE
 
 
 class Steady:
-    """CMA-ES without generations; results from earlier distributions count as if injected (arXiv:1110.4181)."""
+    """CMA-ES without generations; results from earlier distributions count as injected points (arXiv:1110.4181)."""
 
     def __init__(self, searcher: Distribution) -> None:
         self._searcher = searcher
@@ -63,13 +63,13 @@ class Steady:
 
     @property
     def population(self) -> int:
-        """Results an update."""
+        """Results per update."""
         return self._searcher.population
 
     def ask(self) -> Genome:
-        """A point of the present distribution."""
+        """A candidate from the current distribution."""
         if not self._queue:
-            # A whole population at the start of each update, as CMA-ES does alone; single points in excess of it.
+            # Draw a whole population after each update, as CMA-ES does on its own, and single points beyond that.
             fresh = self._asked == 0
             self._queue.extend(self._searcher.draw(self.population if fresh else 1))
         point = self._queue.popleft()
@@ -78,7 +78,7 @@ class Steady:
         return self._searcher.genome_of(point)
 
     def tell(self, number: int, score: Score) -> None:
-        """A result, however old its distribution."""
+        """Add a result, however old its distribution is."""
         self._came.append((self._points.pop(number), score))
         if len(self._came) == self.population:
             points, scores = zip(*self._came, strict=True)
@@ -89,23 +89,23 @@ class Steady:
 
 
 class Generations:
-    """Any searcher: a generation's candidates one by one, its results told together, in the order asked."""
+    """Any searcher: candidates of a generation one by one; its results are passed on together, in the order asked."""
 
     def __init__(self, searcher: Searcher) -> None:
         self._searcher = searcher
         self._batch: list[Genome] = []
-        self._first = 0  # the number of the batch's first question
+        self._first = 0  # the number of the batch's first candidate
         self._given = 0
         self._scores: dict[int, Score] = {}
         self.generation = 0
 
     @property
     def population(self) -> int | None:
-        """Results an update."""
+        """Results per update; None before the first candidate."""
         return len(self._batch) or None
 
     def ask(self) -> Genome | None:
-        """The generation's next candidate, or None until its last results are told."""
+        """The generation's next candidate, or None while results of the last generation are missing."""
         if self._given == len(self._batch):
             if len(self._scores) < len(self._batch):
                 return None
@@ -114,8 +114,8 @@ class Generations:
         return self._batch[self._given - 1]
 
     def tell(self, number: int, score: Score) -> None:
-        """A result of this generation."""
-        assert self._first <= number < self._first + self._given, "a question of another generation"
+        """Add a result of this generation."""
+        assert self._first <= number < self._first + self._given, "a candidate of another generation"
         self._scores[number - self._first] = score
 
     def _next(self) -> None:

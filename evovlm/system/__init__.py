@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files, processes, devices, statistics, progress. Imports no other room."""
+"""Shared basics: errors, files, processes, devices, statistics, progress. Imports no other package of evovlm."""

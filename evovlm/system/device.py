@@ -1,4 +1,4 @@
-"""Is a device there, and is it the current one? Knows torch alone."""
+"""Check that a device is available, and make a GPU the current one. Knows only torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from evovlm.system.errors import UserError
 
 
 def device_named(name: str) -> torch.device:
-    """The device of that name, whether it is here or not. Raises UserError for what is no device's name."""
+    """Parse a device name; the device need not be available. Raises UserError if it is not a valid device name."""
     try:
         return torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device {name}: no device is called that; use cpu, cuda, or cuda:1 and so on") from None
+        raise UserError(f"--device {name}: unknown device name; use cpu, cuda, or cuda:1 and so on") from None
 
 
 def check_device(device: str) -> torch.device:
-    """The device of that name. Raises UserError for one that torch does not have here."""
+    """The device of that name. Raises UserError if the name is invalid or torch cannot use the device here."""
     device_named(device)
     try:
         return torch.zeros(1, device=device).device
@@ -28,5 +28,5 @@ def check_device(device: str) -> torch.device:
 
 
 def current_gpu(device: torch.device) -> AbstractContextManager[object]:
-    """Makes a GPU the current one, which kernels, graphs and events go to; does nothing for a CPU."""
+    """A context in which a GPU is the current device, so that kernels, graphs and events use it; no-op for a CPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

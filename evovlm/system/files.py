@@ -1,6 +1,6 @@
-"""Files that survive a crash: JSON and text written whole or not at all, JSON lines appended, flushed and synced.
+"""Crash-safe files: JSON and text are written atomically; JSON lines are appended, flushed and synced.
 
-Knows no file's meaning.
+Does not know what the files mean.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from evovlm.system.errors import StudyError
 
 
 def counted_from(root: Path, path: str | Path) -> Path:
-    """A path as it counts from the folder `root`; an absolute one, or one of a home folder (`~`), stays as it is.
+    """Resolve a path relative to the folder `root`; absolute paths and paths in a home folder (`~`) are kept.
 
-    Where there is no folder `root`, `..` is taken by the letter: the system would find nothing behind it.
+    If the folder `root` does not exist, `..` is resolved textually, because the file system could not resolve it.
     """
     own = Path(path).expanduser()
     return root / own if own.is_absolute() or root.is_dir() else Path(os.path.normpath(root / own))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds a mapping. Raises StudyError where it is damaged."""
+    """Read a JSON file that holds a mapping. Raises StudyError if it is damaged or not a mapping."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -35,12 +35,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that appears whole or not at all, synced to disk."""
+    """Write a JSON file atomically and sync it to disk."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all, synced to disk."""
+    """Write a text file (UTF-8) atomically and sync it to disk."""
     scratch = path.with_name(f".{path.name}.part")
     with scratch.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -50,7 +50,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]], *, synced: bool = True) -> None:
-    """Append JSON lines, flush and sync; not `synced` where more follows and `sync` ends it."""
+    """Append JSON lines and flush; also fsync if `synced`. Pass `synced=False` for a series that ends with `sync`."""
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -60,14 +60,17 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]], *, synced: bool = Tr
 
 
 def sync(path: Path) -> None:
-    """Have what was appended to a file on the disk."""
+    """Sync a file to disk (fsync), if it exists."""
     if path.exists():
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a JSON-lines file; nothing where there is no file. A torn last line is passed over."""
+    """Read the complete lines of a JSON-lines file; yields nothing if it is missing. Skips an unfinished last line.
+
+    Raises StudyError, with the line number, if a complete line is not JSON.
+    """
     if not path.exists():
         return
     for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
@@ -79,7 +82,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def mend_tail(path: Path) -> None:
-    """Cut off a last line that a crash left unfinished, so that appending goes on cleanly."""
+    """Cut off a last line that a crash left unfinished, so that more lines can be appended."""
     if not path.exists():
         return
     content = path.read_bytes()

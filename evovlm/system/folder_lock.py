@@ -1,7 +1,7 @@
-"""Folders that one process at a time works in: a study's, a benchmark run's.
+"""Folder locks: only one process at a time may work in a study's or a benchmark run's folder.
 
-Knows files and processes; nothing of what a folder holds. The operating system drops the lock when its holder ends,
-however it ends, so what was killed can be taken up at once.
+Knows files and processes; not what a folder holds. The operating system releases the lock when its holder ends,
+however it ends, so a killed run can be resumed at once.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from evovlm.system import files
 from evovlm.system.errors import UserError
 
 LOCK = ".lock"
-# Apart from the lock itself, whose file every process that tries it empties.
+# Separate from the lock file, because every process that tries to lock empties that file.
 HOLDER = ".holder.json"
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made if need be, until the block ends.
+    """Lock a folder against other processes until the block ends; the folder is created if missing.
 
-    Raises UserError that names the holder where there is one.
+    Raises UserError, which names the holder, if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, thread_local=False)
@@ -36,7 +36,7 @@ def hold(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{folder}: another process works in this folder ({_holder(folder)});"
+            f"{folder}: another process is using this folder ({_holder(folder)});"
             " wait until it ends or stop it, or choose another folder with --out"
         ) from None
     try:
@@ -49,9 +49,9 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def _holder(folder: Path) -> str:
-    """Who holds the lock, in words."""
+    """A text that names the process holding the lock."""
     try:
         known = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
         return f"process {known['process']} on {known['machine']}, since {known['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "it has just begun"
+        return "it has just started"

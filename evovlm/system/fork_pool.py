@@ -1,6 +1,6 @@
-"""A crew: numbered tasks shared out among forked processes, for threads that take turns at Python's lock gain nothing.
+"""A pool of forked processes that work on numbered tasks, because threads gain nothing under Python's GIL.
 
-Knows processes and pipes; not what a task is. The processes end with the one that started them, however it ends.
+Knows processes and pipes; not what a task is. The processes end with their parent, however it ends.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _DIE_WITH_PARENT = 1  # Linux: prctl's PR_SET_PDEATHSIG
 
 
 class MemberLost(RuntimeError):
-    """A process of the crew ended without an answer; most often the system took it for its memory."""
+    """A worker process ended without returning a result; usually the system killed it for its memory use."""
 
 
 def can_fork() -> bool:
-    """Whether a crew may be more than this process: Linux, and not itself a member of some daemonic pool.
+    """Whether this process may fork workers: on Linux, and not itself a daemonic worker of some pool.
 
-    Elsewhere forking is not there (Windows) or breaks the system's own libraries (macOS).
+    Elsewhere fork does not exist (Windows) or breaks the system's own libraries (macOS).
     """
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def share_out(tasks: Sequence[int], do: Callable[[int], T], done: Callable[[int, T], None], members: int) -> None:
-    """Do each task once, begun in the order given, and hand every answer to `done`, here, in the order they come.
+    """Run each task once, started in the given order; call `done` in this process with each result as it arrives.
 
-    members: processes at a time; with one, or where `can_fork` says no, the tasks run in this process. A forked
-    member sees what this process held at the call (nothing is copied until it is written to) and sends back the
-    answer alone, pickled. What a task raises is raised here, and the other members end at once, as they do on Ctrl-C.
-    Raises MemberLost.
+    members: number of worker processes; with one, or if `can_fork` is false, the tasks run in this process. A forked
+    worker sees the memory of this process at the time of the call (copy on write) and sends back only the result,
+    pickled. An exception in a task is raised here, and the other workers are stopped at once, as on Ctrl-C.
+    Raises MemberLost if a worker ends without a result.
     """
     if members < 2 or not can_fork():
         for task in tasks:
@@ -69,7 +69,7 @@ def _hand(member: Connection, task: int) -> None:
     try:
         member.send(task)
     except OSError as error:
-        raise MemberLost("a process of the crew ended before its work did") from error
+        raise MemberLost("a worker process ended before its work was done") from error
 
 
 def _answer(member: Connection, process: BaseProcess) -> Any:
@@ -77,7 +77,7 @@ def _answer(member: Connection, process: BaseProcess) -> Any:
         answer, error = member.recv()
     except (EOFError, OSError) as lost:
         process.join(1.0)
-        raise MemberLost(f"a process of the crew ended with code {process.exitcode}") from lost
+        raise MemberLost(f"a worker process ended with exit code {process.exitcode}") from lost
     if error is not None:
         raise error
     return answer
@@ -85,11 +85,11 @@ def _answer(member: Connection, process: BaseProcess) -> Any:
 
 @contextmanager
 def _crew(do: Callable[[int], Any], members: int) -> Iterator[Crew]:
-    """Forked processes by the pipe to each; gone when the block is left."""
+    """Forked workers, keyed by the pipe to each; they are killed when the block ends."""
     context = multiprocessing.get_context("fork")
     crew: Crew = {}
     here = os.getpid()
-    # A member inherits the mask: an interrupt at the terminal reaches this process alone, which ends the others.
+    # A worker inherits the signal mask: Ctrl-C reaches only this process, which then stops the workers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         try:
@@ -98,7 +98,7 @@ def _crew(do: Callable[[int], Any], members: int) -> Iterator[Crew]:
                 process: BaseProcess = context.Process(target=_serve, args=(theirs, do, here), daemon=True)
                 crew[ours] = process
                 with warnings.catch_warnings():
-                    # A member calls none of what other threads (a progress bar's) may hold locked.
+                    # A worker calls nothing that other threads (such as a progress bar's) may have locked.
                     warnings.simplefilter("ignore", DeprecationWarning)
                     process.start()
                 theirs.close()
@@ -114,12 +114,12 @@ def _crew(do: Callable[[int], Any], members: int) -> Iterator[Crew]:
 
 
 def _serve(pipe: Connection, do: Callable[[int], Any], parent: int) -> None:
-    """A member's life: tasks in, answers out, until it is ended."""
+    """A worker's loop: receive tasks, send results, until it is killed."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
-        return  # it died before the line above
-    gc.freeze()  # else the collector's marks would copy every page that holds an object
+        return  # the parent died before the line above
+    gc.freeze()  # otherwise the collector's marks would copy every memory page that holds an object
     while True:
         task = pipe.recv()
         answer: tuple[Any, Exception | None]
@@ -130,5 +130,5 @@ def _serve(pipe: Connection, do: Callable[[int], Any], parent: int) -> None:
             answer = (None, error)
         try:
             pipe.send(answer)
-        except (TypeError, AttributeError, ValueError) as unsent:  # no pickle of it
+        except (TypeError, AttributeError, ValueError) as unsent:  # cannot be pickled
             pipe.send((None, RuntimeError(f"{answer[1] or answer[0]!r} could not be sent: {unsent}")))

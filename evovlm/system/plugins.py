@@ -1,4 +1,4 @@
-"""Plugins: modules of other packages that add methods, layouts, searchers or tasks when they are imported.
+"""Plugins: modules of other packages that add methods, layouts, searchers or tasks when imported.
 
 Knows entry points; not what a plugin adds.
 """
@@ -13,14 +13,14 @@ GROUP = "evovlm.plugins"
 
 
 def load_plugins() -> list[str]:
-    """Import every installed plugin once, and return their names. Raises UserError that names one that fails."""
+    """Import every installed plugin once and return their names, sorted. Raises UserError if one fails to load."""
     found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
     for entry in found:
         try:
             entry.load()
-        except Exception as error:  # whatever another package's module may raise
+        except Exception as error:  # another package's module may raise anything
             raise UserError(
                 f"plugin {entry.name} ({entry.value}) cannot be loaded: {type(error).__name__}: {error};"
-                " mend it, or uninstall its package"
+                " fix it, or uninstall its package"
             ) from error
     return [entry.name for entry in found]

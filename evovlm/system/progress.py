@@ -1,4 +1,4 @@
-"""Progress: who looks on while something takes its time.
+"""Progress reports of long-running work.
 
 Knows no terminal.
 """
@@ -9,10 +9,10 @@ from typing import Protocol
 
 
 class Watch(Protocol):
-    """Who looks on: a progress bar, JSON lines, or nobody."""
+    """Receives progress reports: a progress bar, JSON lines, or `Quiet`."""
 
     def phase(self, name: str, total: int) -> None:
-        """A phase of `total` steps begins."""
+        """A phase of `total` steps starts."""
 
     def step(self, text: str, **figures: float | None) -> None:
         """One step of the phase is done."""

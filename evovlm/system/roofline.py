@@ -1,6 +1,6 @@
-"""The machine's own rates, measured where they are compared: copying bytes, multiplying matrices.
+"""The hardware limits, measured on the machine where they are compared: memory bandwidth and matrix throughput.
 
-Knows torch and devices. Random data, for matrices of zeros multiply faster than real ones.
+Knows torch and devices. Uses random data, because matrices of zeros multiply faster than real ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from evovlm.system.device import current_gpu
 
-GPU_COPY = 4 << 30  # bytes: many times the cache
+GPU_COPY = 4 << 30  # bytes, many times the cache size
 CPU_COPY = 256 << 20
 GPU_MATRIX = 8192
 CPU_MATRIX = 1024
@@ -23,9 +23,9 @@ CPU_MATRIX = 1024
 
 @dataclass(frozen=True)
 class Rates:
-    """copy: bytes a second, read and written ones both counted. matrix: operations a second in `dtype`.
+    """copy: bytes per second, reads and writes both counted. matrix: floating-point operations per second in `dtype`.
 
-    upload: bytes a second from pinned host memory to the device; None on a CPU.
+    upload: bytes per second from pinned host memory to the device; None on a CPU.
     """
 
     device: str
@@ -35,12 +35,12 @@ class Rates:
     upload: float | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as a dict, for JSON."""
         return asdict(self)
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, repeats: int, warm: int = 2) -> list[float]:
-    """Seconds of each of `repeats` runs after `warm` ones; by the device's own events on a GPU."""
+    """Seconds of each of `repeats` runs, after `warm` warm-up runs; measured with CUDA events on a GPU."""
     for _ in range(warm):
         work()
     if device.type != "cuda":
@@ -57,7 +57,7 @@ def seconds_of(work: Callable[[], object], device: torch.device, repeats: int, w
 
 
 def wall_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
-    """Seconds on the host's clock, the device idle before and after."""
+    """Wall-clock seconds of each of `repeats` runs; the device is synchronised before and after."""
     found = []
     for _ in range(repeats):
         if device.type == "cuda":
@@ -71,7 +71,7 @@ def wall_seconds(work: Callable[[], object], device: torch.device, repeats: int)
 
 
 def measure_rates(device: torch.device) -> Rates:
-    """Copy rate, matrix rate and, on a GPU, upload rate: medians."""
+    """Measure the copy rate, the matrix rate and, on a GPU, the upload rate; each from a median time."""
     cuda = device.type == "cuda"
     copy, upload = _copy_rates(device)
     side = GPU_MATRIX if cuda else CPU_MATRIX
@@ -82,7 +82,7 @@ def measure_rates(device: torch.device) -> Rates:
 
 
 def _copy_rates(device: torch.device) -> tuple[float, float | None]:
-    """Bytes a second on the device, and from pinned host memory to it."""
+    """Bytes per second on the device, and from pinned host memory to it (None on a CPU)."""
     nbytes = GPU_COPY if device.type == "cuda" else CPU_COPY
     source = torch.randint(256, (nbytes,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

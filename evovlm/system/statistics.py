@@ -1,6 +1,6 @@
-"""Means with bootstrap intervals, and paired differences of two models on the same items.
+"""Means with bootstrap intervals, and paired differences between two models on the same items.
 
-Knows no models or tasks. Every draw comes from a generator of its own, made from the caller's seed.
+Knows no models or tasks. Every call uses its own random generator, made from the caller's seed.
 """
 
 import math
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-# Resampled indices are drawn in blocks of at most this many, to bound memory.
+# Resampled indices are drawn in blocks of at most this many, to limit memory.
 BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its percentile bootstrap interval; `median` of the resampled means is the paper's own figure."""
+    """A mean with its percentile bootstrap interval; `median`, of the resampled means, is what the paper reports."""
 
     mean: float
     low: float
@@ -33,14 +33,15 @@ class Difference(Interval):
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def bootstrap(scores: Sequence[float], *, seed: int, resamples: int = 1000, level: float = 0.95) -> Interval:
     """Mean of the scores and its percentile interval over resampled items (Efron 1979).
 
-    Raises ValueError for no scores, scores that are not finite, or a level outside 0 to 1.
+    Raises ValueError if there are no scores, a score is not finite, `resamples` is below 1, or `level` is not between
+    0 and 1.
     """
     means = _resampled_means(_checked(scores), seed, resamples)
     return Interval(_mean(scores), *_percentiles(means, level))
@@ -49,23 +50,23 @@ def bootstrap(scores: Sequence[float], *, seed: int, resamples: int = 1000, leve
 def paired_difference(
     a: Sequence[float], b: Sequence[float], *, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> Difference:
-    """Mean of a - b, item by item, with its interval: positive where a is better.
+    """Mean of a - b, item by item, with its interval; positive if a is better.
 
-    Items are resampled in pairs, so that what makes an item hard for both models cancels. Raises ValueError
-    where the lengths differ, and as `bootstrap` does.
+    Items are resampled in pairs, so that an item's difficulty for both models cancels out. Raises ValueError
+    if the lengths differ, and in the cases that `bootstrap` lists.
     """
     if len(a) != len(b):
-        raise ValueError(f"a paired difference needs the same items: {len(a)} scores and {len(b)}")
+        raise ValueError(f"a paired difference needs the same items: got {len(a)} and {len(b)} scores")
     differences = [x - y for x, y in zip(a, b, strict=True)]
     means = _resampled_means(_checked(differences), seed, resamples)
-    # One more than counted: a bootstrap of N draws cannot show a chance below 1 / (N + 1).
+    # Add one to the count: a bootstrap of N draws cannot show a probability below 1 / (N + 1).
     tail = min(int((means <= 0).sum()), int((means >= 0).sum())) + 1
     p_value = min(1.0, 2 * tail / (resamples + 1))
     return Difference(_mean(differences), *_percentiles(means, level), p_value=p_value)
 
 
 def rank_agreement(one: Sequence[float], other: Sequence[float]) -> float:
-    """Kendall's tau-b of two scores of the same candidates: 1 the same order, 0 none, -1 reversed; 0 where all tie."""
+    """Kendall's tau-b of two sets of scores of the same candidates: 1 same order, -1 reversed; 0 if all are tied."""
     tau = float(stats.kendalltau(one, other).statistic)
     return tau if math.isfinite(tau) else 0.0
 
@@ -84,7 +85,7 @@ def _checked(scores: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _resampled_means(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
-    """Means of `resamples` draws with replacement, [resamples]; the same whatever the block size."""
+    """Means of `resamples` draws with replacement, float64 [resamples]; independent of the block size."""
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, not {resamples}")
     rng = np.random.default_rng(seed)

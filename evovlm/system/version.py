@@ -1,4 +1,4 @@
-"""Versions of evovlm and of what its results depend on. Knows no other module."""
+"""Versions of evovlm and of the packages its results depend on. Knows no other module."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def _version(package: str) -> str:
 
 
 VERSION = _version("evovlm")
-TOGETHER = ("evovlm", "app", "benchmarks")  # the folders of one clone that hold what is installed
+TOGETHER = ("evovlm", "app", "benchmarks")  # the folders of a clone that hold the installed packages
 
 
 def versions() -> dict[str, str]:
-    """evovlm and its commit, Python, and the packages that a score can depend on."""
+    """Versions of evovlm (with its commit), Python, and the packages that a score can depend on."""
     own = {"evovlm": VERSION, "commit": commit(), "python": platform.python_version()}
     return own | {name: _version(name) for name in PACKAGES}
 
 
 @cache
 def commit() -> str:
-    """Which code runs: the clone's commit, the one that was installed from, or the digest of the install record.
+    """Which code is running: the clone's commit, the commit it was installed from, or a digest of the install record.
 
-    `+changed` follows a commit whose packages (the app and the benchmarks too) have been edited since.
+    `+changed` is appended if the packages (the app and the benchmarks too) were edited after that commit.
     """
     found = clone_commit(Path(__file__).parents[1])
     if found is not None:
@@ -47,19 +47,19 @@ def commit() -> str:
 
 
 def clone_commit(package: Path) -> str | None:
-    """The commit of the clone that a package's folder is the top of; None where it is in none, or in another's."""
+    """The commit of the clone whose top folder holds `package`; None if it is in no clone or in another project's."""
     told = _git(package.parent, "rev-parse", "--show-toplevel", "--short=12", "HEAD")
     if told is None:
         return None
     top, _, found = told.partition("\n")
-    # A virtual environment within somebody's clone is no clone of ours.
+    # A virtual environment inside another project's clone is not a clone of ours.
     if Path(top) != package.parent.resolve() or not _git(package.parent, "ls-files", package.name):
         return None
     return found + ("+changed" if _git(package.parent, "status", "--porcelain", "--", *TOGETHER) else "")
 
 
 def installed_commit(installed: Distribution) -> str:
-    """The commit that pip installed from where it fetched a repository, else the digest of the record of files."""
+    """The commit that pip installed from, if it fetched a repository; otherwise a digest of the list of files."""
     origin = json.loads(installed.read_text("direct_url.json") or "{}")
     found: str | None = origin.get("vcs_info", {}).get("commit_id")
     if found is not None:
@@ -69,7 +69,7 @@ def installed_commit(installed: Distribution) -> str:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says in a folder; None where it fails or is not there."""
+    """The output of git in a folder; None if it fails or is not installed."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
     except OSError:
@@ -78,7 +78,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def hardware(device: str = "cpu") -> str:
-    """The machine in words: processor, cores, and the accelerator where one is used."""
+    """Describe the machine: processor, cores, and the accelerator if `device` is a GPU."""
     processor = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -88,7 +88,7 @@ def hardware(device: str = "cpu") -> str:
         pass
     words = f"{processor}, {os.cpu_count()} cores"
     if device.startswith("cuda"):
-        import torch  # takes seconds to load, and versions are told without it
+        import torch  # takes seconds to load, and versions are reported without it
 
         if torch.cuda.is_available():
             words += f", {torch.cuda.get_device_name(device)}"

@@ -85,7 +85,7 @@ def test_a_gpu_that_is_not_there_is_told(words: tuple[str, ...], tmp_path: Path)
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_what_is_no_device_is_told(more: tuple[str, ...], tmp_path: Path):
     words = ("evolve", str(RECIPES / "zoo-llm.yaml"), "--out", "study", "--device", "gpu", *more)
-    assert_told(run(*words, cwd=tmp_path), "error: --device gpu: no device is called that; use cpu, cuda")
+    assert_told(run(*words, cwd=tmp_path), "error: --device gpu: unknown device name; use cpu, cuda")
     assert not list(tmp_path.iterdir())
 
 

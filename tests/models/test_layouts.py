@@ -46,7 +46,7 @@ def test_eyes_and_buffers_are_not_of_the_tower(key: str):
 
 
 def test_a_name_of_no_tower_has_no_place_in_a_file():
-    with pytest.raises(ValueError, match="no canonical tower name"):
+    with pytest.raises(ValueError, match="not a canonical tower name"):
         HUB.in_file("vision_tower.weight")
 
 
@@ -71,7 +71,7 @@ def test_a_layout_of_ones_own_is_found_and_must_differ_from_the_others(monkeypat
     same_name = Layout("causal-lm", "llm", (("lm.", "model."),))
     same_table = Layout("mine", "llm", (("model.", "model."), ("head.", "lm_head.")))
     for layout in (same_name, same_table):
-        with pytest.raises(ValueError, match="'causal-lm' has its name or its embedding table"):
+        with pytest.raises(ValueError, match="'causal-lm' has the same name or the same embedding table"):
             towers.register(layout)
 
 

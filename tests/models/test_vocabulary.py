@@ -59,7 +59,7 @@ def test_one_token_more_passes_and_is_named_as_dropped(vocabularies: dict[str, d
 @pytest.mark.parametrize("name", ["shisa-7b", "other words"])
 def test_another_vocabulary_is_refused_with_the_ways_out(vocabularies: dict[str, dict[str, int]], name: str):
     tokens = vocabularies[name]
-    with pytest.raises(RecipeError, match=r"sources\.shisa: another vocabulary.*vocab: tower.*vocab: shared"):
+    with pytest.raises(RecipeError, match=r"sources\.shisa: vocabularies differ.*vocab: tower.*vocab: shared"):
         match_rows(vocabularies["llava"], 32064, tokens, len(tokens), "match", "shisa")
     shared = match_rows(vocabularies["llava"], 32064, tokens, len(tokens), "shared", "shisa")
     assert 0 < int((shared.rows >= 0).sum()) <= 32000
@@ -175,5 +175,5 @@ def test_no_tokenizer_is_none_and_a_broken_one_is_named(tmp_path: Path):
     assert read_vocabulary(tmp_path) is None
     for name, content in (("vocab.json", "[3]"), ("tokenizer.model", "broken"), ("tokenizer.json", '{"model": {}}')):
         (tmp_path / name).write_text(content)
-        with pytest.raises(CheckpointError, match=f"{name} is no tokenizer"):
+        with pytest.raises(CheckpointError, match=f"{name} cannot be read as a tokenizer file"):
             read_vocabulary(tmp_path)

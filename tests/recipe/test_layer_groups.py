@@ -30,7 +30,7 @@ def test_the_first_glob_that_takes_a_tensor_wins():
 
 
 def test_a_tensor_that_no_glob_takes_is_named():
-    with pytest.raises(RecipeError, match=r"no group takes lm_head\.weight"):
+    with pytest.raises(RecipeError, match=r"no group matches lm_head\.weight"):
         grouping({"mlp": ("*.mlp.*",)}, 8)("lm_head.weight")
 
 

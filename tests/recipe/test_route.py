@@ -56,9 +56,9 @@ def test_routes_have_digests_of_their_own_and_recipes_without_keep_theirs():
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("scale: 0.9", "scale: .nan", r"r.yaml:9: route.1.scale: the scale nan loses the stream"),
+        ("scale: 0.9", "scale: .nan", r"r.yaml:9: route.1.scale: the scale nan would destroy the residual stream"),
         ("scale: 0.9", "scale: .inf", r"route.1.scale: the scale inf"),
-        ("scale: 0.9", "scale: 0", r"route.1.scale: the scale 0.0 loses the stream"),
+        ("scale: 0.9", "scale: 0", r"route.1.scale: the scale 0.0 would destroy the residual stream"),
         ("layer: 1,", "layer: -1,", r"r.yaml:9: route.1.layer"),
         ("source: b, layer", "source: c, layer", r"route: step 1: unknown source 'c'; choose from \['a', 'b'\]"),
         ("source: b, layer", "from: b, layer", r"route.1.from: unknown key"),
@@ -78,11 +78,11 @@ def test_an_empty_route_is_refused_where_it_is_written_down():
 def test_a_cycle_longer_than_the_cache_is_refused_with_the_steps_number():
     content: dict[str, Any] = {"kind": "llm", "sources": [{"name": "a", "model": "x"}], "method": "passthrough"}
     route = [{"source": "a", "layer": index % 4} for index in range(MAX_STEPS + 1)]
-    with pytest.raises(ValidationError, match=rf"step {MAX_STEPS} \(a 0\) lies beyond the KV cache"):
+    with pytest.raises(ValidationError, match=rf"step {MAX_STEPS} \(a 0\) is beyond the KV cache"):
         Recipe.model_validate(content | {"route": route})
     assert len(Recipe.model_validate(content | {"route": route[:-1]}).route) == MAX_STEPS
 
 
 def test_a_step_needs_a_finite_scale_when_made_in_python_too():
-    with pytest.raises(ValidationError, match="loses the stream"):
+    with pytest.raises(ValidationError, match="would destroy the residual stream"):
         Step(source="a", layer=0, scale=math.nan)

@@ -38,7 +38,7 @@ def test_a_source_that_does_not_exist_is_told_the_choices():
 
 def test_two_sources_of_one_name_are_refused():
     twins = [{"name": "ja", "model": "a"}, {"name": "ja", "model": "b"}]
-    with pytest.raises(ValidationError, match="stand twice"):
+    with pytest.raises(ValidationError, match="are used twice"):
         plain(sources=twins)
 
 

@@ -70,7 +70,7 @@ def test_a_missing_key_is_named():
 
 
 def test_a_key_given_twice_is_refused():
-    with pytest.raises(RecipeError, match=r"my\.yaml:8: the key 'kind' stands twice"):
+    with pytest.raises(RecipeError, match=r"my\.yaml:8: the key 'kind' appears twice"):
         parse_recipe(GOOD.replace("options:", "kind: llm\noptions:"), HERE)
 
 

@@ -36,7 +36,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_process_is_refused_and_told_who_works_there(tmp_path: Path, other: subprocess.Popen[str]):
-    told = rf"s: another process works in this folder \(process {other.pid} on .*, since \d.*\); wait until it ends"
+    told = rf"s: another process is using this folder \(process {other.pid} on .*, since \d.*\); wait until it ends"
     with pytest.raises(UserError, match=told), hold(tmp_path / "s"):
         pass
     assert (tmp_path / "s" / HOLDER).exists()  # still the other's

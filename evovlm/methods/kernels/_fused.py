@@ -1,8 +1,8 @@
-"""The fused merge in Triton: base and sources read once, the merged tensor written once, masks drawn on the way.
+"""The fused merge in Triton: reads base and sources once, generates masks on the fly, writes the merged tensor once.
 
 Knows tables of addresses and numbers, which `layout` and `numbers` make; no models, recipes or files. One launch covers
-any number of tensors of one set of dtypes: a tile table says which tensor, and which of its elements, a program works
-on. The bits are the CPU's: products are rounded to float32 and added in source order (launched with
+any number of tensors with the same dtypes: a tile table says which tensor, and which of its elements, a program works
+on. Results are bit-identical to the CPU's: products are rounded to float32 and added in source order (launched with
 `enable_fp_fusion=False`), quotients are rounded to nearest.
 """
 
@@ -15,10 +15,10 @@ from evovlm.methods import draws
 
 # How a source's elements are dropped.
 KEEP_ALL, BY_DRAW, BY_MAGNITUDE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-# A source's numbers for one tensor, int32 each, floats by their bits (`numbers` writes them).
+# A source's numbers for one tensor, int32 each, floats stored as their bits (`numbers` writes them).
 WIDTH = tl.constexpr(8)
 FACTOR, WEIGHT, LIMIT, EDGE, KEY_LOW, KEY_HIGH = (tl.constexpr(place) for place in range(6))
-# Elements that share a counter of Philox, and the elements of an 8-bit task vector that share a scale.
+# Elements that share a Philox counter, and elements of an 8-bit task vector that share a scale.
 LANES = tl.constexpr(8)
 SHARED = tl.constexpr(64)
 # Bits of float32.
@@ -32,9 +32,9 @@ WEYL0, WEYL1 = tl.constexpr(draws.WEYL[0]), tl.constexpr(draws.WEYL[1])
 
 @triton.jit
 def _philox(counter, key_low, key_high):
-    """Philox4x32-10 of the counters (counter, 0, 0, 0): four words, uint32 each, shaped as the counters.
+    """Philox4x32-10 of the counters (counter, 0, 0, 0): four uint32 words, each in the counters' shape.
 
-    Products of 64 bits, for the chip gives both halves in one instruction, which Triton's own Philox takes two for.
+    Uses 64-bit products, because the GPU computes both halves in one instruction; Triton's own Philox needs two.
     """
     c0 = counter
     c1 = counter * 0
@@ -54,9 +54,9 @@ def _philox(counter, key_low, key_high):
 
 @triton.jit
 def draws_above(counter, key_low, key_high):
-    """Eight draws a counter, times 65536 plus anything below that: uint32 [counters, 8]."""
+    """Eight draws per counter, in the upper 16 bits; the lower 16 are arbitrary: uint32 [counters, 8]."""
     w0, w1, w2, w3 = _philox(counter, key_low, key_high)
-    # The last axis of a join is the fastest: low and high half of a word, then odd and even words.
+    # The last axis of a join varies fastest: first the low and high half of a word, then the words of a pair.
     words = tl.join(tl.join(w0, w2), tl.join(w1, w3))
     return tl.reshape(tl.join(words << 16, words), [counter.shape[0], LANES])
 
@@ -81,9 +81,9 @@ def _load(address, dtype: tl.constexpr, places, inside, WHOLE: tl.constexpr, ALI
 
 @triton.jit
 def _told(addresses, row, source: tl.constexpr, EIGHT: tl.constexpr):
-    """What is the same for all tiles of a tensor, of one source: addresses of values and scales, and its numbers.
+    """One source's data that all tiles of a tensor share: addresses of values and scales, and its numbers.
 
-    Read once a program, for what is stored could be these numbers, as far as the compiler knows.
+    Read once per program, because for all the compiler knows a store could change these numbers.
     """
     values = tl.load(addresses + 2 + 2 * source)
     scales = tl.load(addresses + 3 + 2 * source) if EIGHT else values
@@ -98,10 +98,10 @@ def _delta(
     told, base, places, groups, inside, count,
     BASE: tl.constexpr, SOURCE: tl.constexpr, EIGHT: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """A task vector in float32, or the source itself where there is no base."""
+    """A task vector in float32, or the source itself if there is no base."""
     values = _load(told[0], SOURCE, places, inside, WHOLE, ALIGN)
     if EIGHT:
-        # Bytes become floats by their bits, 2**23 + 128 too large: the chip's own conversion is many times slower.
+        # Build floats from the bytes' bits and subtract 2**23 + 128: the GPU's own conversion is many times slower.
         bits = (values.to(tl.int32) & 0xFF) ^ 0x4B000080
         delta = bits.to(tl.float32, bitcast=True) - 8388736.0
         scales = _load(told[1], tl.float32, groups // (SHARED // LANES), groups * LANES < count, WHOLE, 4)
@@ -115,7 +115,7 @@ def _delta(
 
 @triton.jit
 def _term(delta, told, groups, DROP: tl.constexpr):
-    """V: what is kept of a task vector, times its factor. A product, so that NaN and infinity stay visible."""
+    """V: the kept part of a task vector times its factor. Multiplies, so that NaN and infinity stay visible."""
     factor = told[2]
     if DROP == KEEP_ALL:
         return delta * factor
@@ -134,13 +134,13 @@ def _merged(
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
     GROUPS: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """Merge one tile and write it; sums of eight of its values in float32, finite where all of them are."""
+    """Merge one tile and write it. Returns float32 sums [GROUPS] of eight values each: finite if all of them are."""
     groups = tile.to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
     places = groups[:, None] * LANES + tl.arange(0, LANES)[None, :]
     inside = places < count
     base = 0.0
     if BASE is not None:
-        # Adding 0 makes -0 to 0, so that no zero has a sign that depends on how zeros were added.
+        # Adding 0 turns -0 into 0, so that no zero has a sign that depends on the order of a sum.
         base = _load(origin, BASE, places, inside, WHOLE, ALIGN).to(tl.float32) + 0.0
     terms = ()
     for source in tl.static_range(SOURCES):
@@ -150,8 +150,8 @@ def _merged(
     for source in tl.static_range(1, SOURCES):
         tau = tau + terms[source]
     if ELECT:
-        # TIES elects signs by summed mass; what disagrees adds nothing. A part is added twice, as itself and by its
-        # size with the elected sign: twice what it is where they agree, and 0 where not. Doubling is exact.
+        # TIES elects signs by summed mass; terms that disagree add nothing. Each term is added twice, as it is and as
+        # its magnitude with the elected sign: that gives twice the term if the signs agree, else 0. Doubling is exact.
         elected = ((tau.to(tl.int32, bitcast=True) & SIGN) | ONE).to(tl.float32, bitcast=True)
         tau = tl.fma(elected, tl.abs(terms[0]), terms[0])
         mass = tl.where(tau != 0.0, told[0][3], 0.0)
@@ -161,7 +161,7 @@ def _merged(
             mass = mass + tl.where(part != 0.0, told[source][3], 0.0)
         if NORMALIZE:
             tau = tau * 0.5
-            # Of zero the quotient is known, and the chip's own way to it is a slow one, which a whole warp waits for.
+            # A zero numerator gives zero; dividing it anyway takes the GPU's slow path, and the whole warp waits.
             some = tau != 0.0
             tau = tl.where(some, tl.div_rn(tl.where(some, tau, 1.0), tl.where(mass == 0.0, 1.0, mass)), tau)
         elif LAMBDA:
@@ -175,7 +175,7 @@ def _merged(
     elif BASE is not None:
         tau = tau + base
     rounded = tau.to(MERGED, fp_downcast_rounding="rtne") if tl.float32 != MERGED else tau
-    # Only float16 can overflow in rounding and nowhere else.
+    # Only float16 can overflow in the rounding alone.
     seen = rounded.to(tl.float32) if tl.float16 == MERGED else tau
     pointer = tl.multiple_of(out.to(tl.pointer_type(OUT)), ALIGN)
     if WHOLE:
@@ -192,9 +192,9 @@ def merge_tiles(
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
     GROUPS: tl.constexpr, REPEATS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """A run of tiles a program. tiles: int32 [programs, 2], tensor and run. addresses: int64 [tensors, 2 + 2 SOURCES]:
-    out, base, and for each source its values and scales. counts: int64 [tensors]. numbers: int32 [tensors, SOURCES,
-    WIDTH]. divisors: float32 [tensors]. faults: int32 [tensors], set to 1 where a merged value is not finite."""
+    """Each program merges a run of tiles. tiles: int32 [programs, 2], tensor and run. addresses: int64 [tensors, 2 + 2
+    SOURCES]: out, base, and each source's values and scales. counts: int64 [tensors]. numbers: int32 [tensors, SOURCES,
+    WIDTH]. divisors: float32 [tensors]. faults: int32 [tensors], set to 1 if a merged value is not finite."""
     tensor = tl.load(tiles + 2 * tl.program_id(0))
     run = tl.load(tiles + 2 * tl.program_id(0) + 1)
     count = tl.load(counts + tensor)
@@ -219,6 +219,6 @@ def merge_tiles(
                 out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
                 DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, False, ALIGN,
             )  # fmt: skip
-    # The difference is 0 where the sum is finite, and NaN where not. Each thread tells its own: a sum over a program
-    # takes shuffles and a barrier.
+    # The difference is 0 if the sum is finite, else NaN. Each thread reports its own sums, because a sum over the
+    # program would take shuffles and a barrier.
     tl.store(faults + tensor + tl.zeros([GROUPS], tl.int32), 1, mask=total - total != 0.0)

@@ -1,6 +1,6 @@
-"""Task vectors in 8 bits: a signed byte an element, and a float32 scale for every 64 of them.
+"""Task vectors in 8 bits: a signed byte per element, and a float32 scale per 64 elements.
 
-Knows tensors; no models. The error is measured, not promised.
+Knows tensors; no models. The quantisation error is measured; no bound is guaranteed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST = 127
 
 @dataclass(frozen=True)
 class Packed:
-    """values: int8 [n]. scales: float32 [ceil(n / 64)]. error, size: squared norms of what was lost and of delta."""
+    """values: int8 [n]. scales: float32 [ceil(n / 64)]. error, size: squared norms of rounding error and delta."""
 
     values: Tensor
     scales: Tensor
@@ -26,7 +26,7 @@ class Packed:
 
 
 def pack(delta: Tensor) -> Packed:
-    """Round float32 [n] to the nearest multiple of each block's largest magnitude / 127; on its device."""
+    """Quantise float32 [n] to multiples of each block's largest magnitude / 127; stays on its device."""
     count = delta.numel()
     blocks = -(-count // SHARED)
     padded = torch.nn.functional.pad(delta, (0, blocks * SHARED - count)).view(blocks, SHARED)
@@ -39,5 +39,5 @@ def pack(delta: Tensor) -> Packed:
 
 
 def unpack(values: Tensor, scales: Tensor) -> Tensor:
-    """The task vector that the fused pass adds: float32 [n]."""
+    """The task vector as the fused pass adds it: float32 [n]. values: int8 [n]. scales: float32 [ceil(n / 64)]."""
     return values.float() * scales.repeat_interleave(SHARED)[: values.numel()]

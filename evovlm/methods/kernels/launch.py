@@ -1,6 +1,6 @@
-"""Launches: a batch of tensors merged by a method on the current stream.
+"""Kernel launches: merge a batch of tensors by a method on the current stream.
 
-Knows Triton's kernels and how they are launched; no models and no recipes.
+Knows the Triton kernels and how they are launched; no models and no recipes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ assert set(DROPS) == set(FUSED_DROPS)
 
 @dataclass(frozen=True)
 class Shape:
-    """How a tile is worked on.
+    """Launch parameters of the fused kernel.
 
-    groups: counters of eight elements a tile. warps: of 32 threads. repeats: tiles a program, one after the other.
+    groups: counters (of eight elements each) per tile. warps: per program, of 32 threads each. repeats: tiles per
+    program, one after the other.
     """
 
     groups: int
@@ -32,18 +33,18 @@ class Shape:
     repeats: int
 
 
-# The fastest of those that were tried on an H200 (docs/performance.md): of many sources, what is kept from tile to tile
+# The fastest of those tried on an H200 (docs/performance.md). With many sources, the values kept from tile to tile
 # would take registers that the tiles need.
 FEW_SOURCES, MANY_SOURCES = Shape(64, 2, 8), Shape(64, 2, 4)
 
 
 def shape_for(sources: int) -> Shape:
-    """The shape for merges of so many sources."""
+    """The shape for merges of this many sources."""
     return FEW_SOURCES if sources <= 3 else MANY_SOURCES
 
 
 def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) -> None:
-    """Merge a batch whose numbers are set; `batch.faults` gets 1 where a value is not finite. Does not wait."""
+    """Merge a batch whose numbers are set; asynchronous. Sets `batch.faults` to 1 where a value is not finite."""
     form, found = batch.form, METHODS[method]
     assert (batch.groups, batch.repeats) == (shape.groups, shape.repeats)
     merge_tiles[(len(batch.tiles),)](
@@ -68,6 +69,6 @@ def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) 
         REPEATS=shape.repeats,
         ALIGN=16 if form.aligned else 1,
         num_warps=shape.warps,
-        # A product that is added unrounded would give other bits than the CPU's.
+        # A fused multiply-add does not round the product, so its result would differ from the CPU's.
         enable_fp_fusion=False,
     )

@@ -1,7 +1,7 @@
-"""What a launch is told: which tensors it merges, where their bytes lie, and how they are cut into tiles.
+"""The tables for a launch: which tensors it merges, where their bytes are, and how they are cut into tiles.
 
-Knows tensors and addresses; no models and no recipes. Nothing here changes between candidates, for live tensors and
-sources stay where they are.
+Knows tensors and addresses; no models and no recipes. Addresses and tiles do not change between candidates, because
+live tensors and sources do not move.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LANES = 8  # elements that share a counter, and the 16 bytes that a thread reads at once
-WIDTH = 8  # numbers a source and tensor (see `fused`)
+LANES = 8  # elements that share a counter; also the 16 bytes that a thread reads at once
+WIDTH = 8  # numbers per source and tensor (see `_fused`)
 SHARED = 64  # elements of an 8-bit task vector that share a scale
 
 
@@ -22,7 +22,7 @@ SHARED = 64  # elements of an 8-bit task vector that share a scale
 class Operands:
     """One tensor's operands in device memory: flat, contiguous, of equal length.
 
-    sources: of the base's dtype, or int8 with a float32 scale for every `SHARED` elements in `scales`.
+    sources: of the base's dtype, or int8 with a float32 scale per `SHARED` elements in `scales`.
     """
 
     out: Tensor
@@ -31,20 +31,20 @@ class Operands:
     scales: tuple[Tensor, ...] = ()
 
     def addresses(self) -> list[int]:
-        """out, base, and of each source its values and its scales; 0 for what there is none of."""
+        """The addresses of out, base, and the values and scales of each source; 0 for what is missing."""
         scales = [scale.data_ptr() for scale in self.scales] or [0] * len(self.sources)
         values = [source.data_ptr() for source in self.sources]
         base = 0 if self.base is None else self.base.data_ptr()
         return [self.out.data_ptr(), base, *(one for pair in zip(values, scales, strict=True) for one in pair)]
 
     def tensors(self) -> list[Tensor]:
-        """All that is read or written."""
+        """All tensors that are read or written."""
         return [self.out, *([] if self.base is None else [self.base]), *self.sources, *self.scales]
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a kernel is compiled for. `merged`: what values are rounded to on their way to `out`'s dtype."""
+    """What a kernel is compiled for. `merged`: the dtype that values are rounded to before conversion to `out`'s."""
 
     sources: int
     base: torch.dtype | None
@@ -55,12 +55,12 @@ class Form:
 
     @property
     def eight_bit(self) -> bool:
-        """Whether sources are task vectors in 8 bits."""
+        """Whether the sources are task vectors in 8 bits."""
         return self.source == torch.int8
 
 
 def form_of(operands: Operands, merged: torch.dtype) -> Form:
-    """The form of one tensor's operands. Its sources are all of one dtype."""
+    """The form of one tensor's operands. All sources must have the same dtype."""
     parts = [operands.out, *operands.sources, *([] if operands.base is None else [operands.base])]
     return Form(
         sources=len(operands.sources),
@@ -74,16 +74,16 @@ def form_of(operands: Operands, merged: torch.dtype) -> Form:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors that one launch merges, with their tables on the device.
+    """The tensors that one launch merges, with their tables on the device.
 
-    tiles: int32 [programs, 2], which tensor and which run of `repeats` tiles of it. addresses: int64 [tensors, 2 + 2
-    sources]. counts: int64 [tensors]. numbers: int32 [tensors, sources, WIDTH], divisors: float32 [tensors], filled for
-    each candidate. faults: int32 [tensors].
+    tiles: int32 [programs, 2], the tensor and the run of `repeats` tiles in it. addresses: int64 [tensors, 2 + 2
+    sources]. counts: int64 [tensors], elements. numbers: int32 [tensors, sources, WIDTH] and divisors: float32
+    [tensors], filled for each candidate. faults: int32 [tensors], 1 if a merged value is not finite.
     """
 
     form: Form
-    groups: int  # counters a tile
-    repeats: int  # tiles a program
+    groups: int  # counters per tile
+    repeats: int  # tiles per program
     tiles: Tensor
     addresses: Tensor
     counts: Tensor
@@ -95,7 +95,7 @@ class Batch:
 def make_batch(
     tensors: Sequence[Operands], merged: torch.dtype, device: torch.device, groups: int, repeats: int
 ) -> Batch:
-    """The tables of tensors of one form. groups: counters a tile, a power of two. repeats: tiles a program."""
+    """Make the tables of tensors of one form. groups: counters per tile, a power of two. repeats: tiles per program."""
     form = form_of(tensors[0], merged)
     counts = [operands.out.numel() for operands in tensors]
     pieces = [-(-count // (repeats * groups * LANES)) for count in counts]

@@ -1,6 +1,7 @@
-"""A candidate's numbers: what the fused pass multiplies by and compares with, a row a tensor and source.
+"""A candidate's numbers: what the fused pass multiplies by and compares with, one row per tensor and source.
 
-Knows weights, densities, keys and tables; no models, recipes or devices. As on the CPU: see `methods.drop`.
+Knows weights, densities, keys and tables; no models, recipes or devices. The same rules as on the CPU: see
+`methods.drop`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from evovlm.methods.kernels.layout import WIDTH
 from evovlm.methods.kernels.tables import DrawSums, Magnitudes
 from evovlm.system.errors import RecipeError
 
-ALWAYS = 0xFFFFFFFF  # the limit that every draw is within
+ALWAYS = 0xFFFFFFFF  # a limit that keeps every draw
 
 
 class Share(NamedTuple):
-    """One source's share in one tensor. tables: None where there is nothing to look up, or nothing finite."""
+    """One source's share in one tensor. key: of its draws. Tables are None if not needed or delta is not finite."""
 
     weight: float
     density: float
@@ -31,15 +32,19 @@ class Share(NamedTuple):
 
 
 class Row(NamedTuple):
-    """factor: of what is kept. limit: the largest draw x 65536 + 65535 kept. edge: the magnitude it counts for."""
+    """One row of numbers.
+
+    factor: multiplies the kept elements. limit: the largest draw kept, as draw x 65536 + 65535. edge: with a drop by
+    magnitude, larger magnitudes are kept and `limit` applies only to equal ones.
+    """
 
     factor: float
     limit: int = ALWAYS
-    edge: float = -1.0  # every magnitude lies above
+    edge: float = -1.0  # every magnitude is larger
 
 
 def rows_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]]) -> NDArray[np.int32]:
-    """int32 [tensors, sources, WIDTH] for tensors' shares in source order."""
+    """The numbers, int32 [tensors, sources, WIDTH], for each tensor's shares in source order; floats as their bits."""
     drop = METHODS[method].drop
     made = {"random": _by_draw, "magnitude": _by_magnitude}.get(drop or "", _all)
     every = [share for sources in shares for share in sources]
@@ -47,7 +52,7 @@ def rows_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]
     numbers = np.zeros((len(every), WIDTH), dtype=np.uint32)
     floats = numbers.view(np.float32)
     keys = np.array([share.key for share in every], dtype=np.uint64)
-    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, which the merge then tells
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which the merge then reports
         floats[:, 0] = np.array([row.factor for row in rows], dtype=np.float64)
         floats[:, 1] = np.array([share.weight for share in every], dtype=np.float64)
     numbers[:, 2] = [row.limit for row in rows]
@@ -57,9 +62,9 @@ def rows_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]
 
 
 def divisors_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]]) -> NDArray[np.float32]:
-    """float32 [tensors]: what tau is divided by where signs are not elected and weights are normalised.
+    """float32 [tensors]: what tau is divided by if weights are normalised and signs are not elected; otherwise 1.
 
-    Raises RecipeError for linear weights that sum to 0.
+    Raises RecipeError if the weights of `linear` sum to 0.
     """
     if not options.normalize or METHODS[method].elect:
         return np.ones(len(shares), dtype=np.float32)
@@ -105,6 +110,6 @@ def _by_magnitude(share: Share, options: MergeOptions) -> Row:
         ratio = LEVELS / threshold(share.density)
     elif options.rescale == "l1":
         ratio = edge.ratio
-    # Where no draw of the crowd is low enough, the edge moves up by one float, and all that reaches it is kept.
+    # If no equal magnitude is to be kept, move the edge up by one float and keep everything that reaches it.
     value = edge.value if edge.limit else float(np.nextafter(np.float32(edge.value), np.float32(np.inf)))
     return Row(share.weight * ratio, (edge.limit << 16) - 1 if edge.limit else ALWAYS, value)

@@ -1,4 +1,4 @@
-"""Tables made once a source and tensor, from which each candidate's threshold and `l1` factor are looked up.
+"""Tables made once per source and tensor, in which each candidate's threshold and `l1` factor are looked up.
 
 Knows task vectors on a device and densities; no models and no recipes. Masks are nested in density, so one cumulative
 table serves every density.
@@ -17,8 +17,8 @@ from torch import Tensor
 from evovlm.methods._fixed_point import exponent, fixed_point
 from evovlm.methods.draws import threshold
 
-# A table of magnitudes keeps all values that occur up to this number; of more, so many that a gap between two holds
-# less than 2**-15 of the elements.
+# A table of magnitudes keeps every distinct value up to this many; beyond that it keeps enough of them that less than
+# 2**-15 of the elements lie between two neighbours.
 MOST_VALUES = 1 << 17
 STEPS = 1 << 16
 PIECE = 1 << 26
@@ -27,9 +27,9 @@ Sums = NDArray[np.int64]
 
 
 class Edge(NamedTuple):
-    """What a magnitude has to be: above `value`, or equal to it with a draw below `limit` (0 ... 65536).
+    """Which magnitudes are kept: those above `value`, and those equal to it with a draw below `limit` (0 ... 65536).
 
-    ratio: |delta|_1 over that of what is kept.
+    ratio: |delta|_1 divided by that of the kept elements.
     """
 
     value: float
@@ -39,22 +39,23 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawSums:
-    """|delta|_1 in fixed point of the elements whose draw lies below 0, 1, ... 65536: int64 [65537]."""
+    """|delta|_1, in fixed point, of the elements whose draw is below 0, 1, ... 65536: int64 [65537]."""
 
     below: Sums
 
     def ratio(self, limit: int) -> float:
-        """|delta|_1 over that of the elements with a draw below `limit`; 1 where none is left."""
+        """|delta|_1 divided by that of the elements with a draw below `limit`; 1 if that is 0."""
         total, kept = int(self.below[-1]), int(self.below[limit])
         return total / kept if kept else 1.0
 
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """The magnitudes that occur in a task vector, ascending.
+    """The distinct magnitudes of a task vector, ascending.
 
-    values: float32 [k]. ends, equal: how many elements are not larger, and how many equal. sums: |delta|_1 in fixed
-    point of those smaller, int64 [k + 1], the last of all. integers: each value in fixed point. count: elements.
+    values: float32 [k]. ends, equal: int64 [k], how many elements are not larger than each value, and how many are
+    equal. sums: int64 [k + 1], |delta|_1 in fixed point of the smaller elements; the last is of all elements.
+    integers: int64 [k], each value in fixed point. count: number of elements.
     """
 
     values: NDArray[np.float32]
@@ -65,9 +66,9 @@ class Magnitudes:
     count: int
 
     def edge(self, density: float) -> Edge:
-        """Where the int(density x count) largest, at least one, begin; exact where the table holds every value.
+        """The edge above which the int(density x count) largest lie (at least one); exact if the table has every value.
 
-        Where it does not, the share kept is at most 2**-15 below the density.
+        Otherwise the share kept is at most 2**-15 below the density.
         """
         low = self.count - max(1, int(density * self.count))
         place = int(np.searchsorted(self.ends, low, side="right"))
@@ -79,12 +80,12 @@ class Magnitudes:
 
 
 def magnitudes_of(sizes: Tensor) -> Magnitudes:
-    """The table of float32 |delta| [n], finite, n > 0; on their device. Takes a few times their memory."""
+    """Make the table of float32 |delta| [n], finite, n > 0, on their device. Needs a few times their memory."""
     values, counts = torch.unique(sizes, return_counts=True)
     s = exponent(float(values[-1]))
     integers = fixed_point(values, s).double()
     ends = torch.cumsum(counts, 0)
-    # Products below 2**63 in all: integers below 2**31, counts below 2**32.
+    # The sum stays below 2**63: integers are below 2**31, and the counts sum to less than 2**32.
     sums = torch.cumsum(integers.long() * counts, 0)
     if len(values) > MOST_VALUES:
         asked = torch.arange(STEPS, device=sizes.device, dtype=torch.float64) * (len(sizes) / STEPS)
@@ -104,7 +105,7 @@ def magnitudes_of(sizes: Tensor) -> Magnitudes:
 
 
 def largest_of_delta(delta: Tensor) -> float:
-    """max |delta|, NaN if one is NaN; 0 of none."""
+    """max |delta|; NaN if any is NaN, 0 if empty."""
     if delta.numel() == 0:
         return 0.0
     low, high = torch.aminmax(delta)

@@ -1,7 +1,7 @@
-"""mergekit's YAML, read into a recipe and written from one, for the merges that both can say.
+"""Converts between mergekit's YAML and recipes, for the merges that both formats can express.
 
-Knows the recipe's schema and mergekit's configuration format; merges nothing. What one side cannot say is a
-RecipeError that names the key, never a silence.
+Knows the recipe's schema and mergekit's configuration format; merges nothing. What one format cannot express raises a
+RecipeError that names the key; nothing is dropped silently.
 """
 
 from evovlm.recipe.mergekit._read import looks_like_mergekit, read_mergekit

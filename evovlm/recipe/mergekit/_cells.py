@@ -1,4 +1,4 @@
-"""From a value a tensor to named layer groups: the bridge from mergekit's conditions to a recipe's `groups`.
+"""From values per tensor to named layer groups: converts mergekit's conditions to a recipe's `groups`.
 
 Knows tensor names of Mistral, Llama and Qwen2 towers; no configuration files.
 """
@@ -11,7 +11,7 @@ from itertools import groupby
 
 from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
 
-# Modules of one layer; each may have a weight and a bias. The first part of a name is the block it belongs to.
+# Modules of one layer; each may have a weight and a bias. The first part of a name is the module's block.
 STEMS = (
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -26,13 +26,13 @@ STEMS = (
 BLOCKS = ("self_attn", "mlp")
 ANY_LAYER = "*"
 
-Values = tuple[float, ...]  # one number a (source, parameter)
+Values = tuple[float, ...]  # one number per (source, parameter)
 ValuesAt = Callable[[str, int | None], Values | None]  # tensor name, layer; None: no setting covers it
 
 
 @dataclass(frozen=True)
 class Grouped:
-    """`spec`: what a recipe's `groups` says. `values`: the numbers of each group, in the spec's order."""
+    """`spec`: a recipe's `groups`. `values`: the numbers of each group, in the spec's order."""
 
     spec: dict[str, tuple[str, ...]]
     values: dict[str, Values]
@@ -41,7 +41,7 @@ class Grouped:
 def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt) -> Grouped:
     """Put tensors with equal values into groups.
 
-    `layers`: layers to look at one by one. `others`: whether further layers, all alike, may follow.
+    `layers`: layers to look at individually. `others`: whether there may be further layers, all alike.
     """
     groups: dict[str, tuple[str, ...]] = {}
     values: dict[str, Values] = {}
@@ -52,7 +52,7 @@ def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt) -> G
 
     add("embeddings", ["model.embed_tokens.*"], values_at(EMBEDDING, None))
     cells = [(layer, _modules(str(layer), layer, values_at)) for layer in layers]
-    # A run has equal values and no gaps: the layer number less its place is the same all along it.
+    # A run has equal values and no gaps: the layer number minus its position is constant within it.
     runs = groupby(enumerate(cells), key=lambda placed: (placed[1][0] - placed[0], placed[1][1]))
     for (_, modules), run in runs:
         numbers = [layer for _, (layer, _) in run]
@@ -104,7 +104,7 @@ def _other_groups(
             yield name, ["model.layers.*"], found
         else:
             stems = _compress(members)
-            # A `*` for the layer would also match a dot; no stem repeats inside another, so it does no harm.
+            # A `*` for the layer also matches dots, which is harmless because no stem occurs inside another.
             yield f"{name} {_words(stems)}", [f"model.layers.*.{stem}" for stem in stems], found
 
 
@@ -116,7 +116,7 @@ def _by_values(modules: tuple[tuple[str, Values | None], ...]) -> dict[Values | 
 
 
 def _compress(tensors: list[str]) -> list[str]:
-    """Globs for tensors of a layer: a whole block, else a module, else a single tensor."""
+    """Globs for tensors of a layer: whole blocks if possible, then modules, then single tensors."""
     left, globs = set(tensors), []
     for prefix in (*BLOCKS, *STEMS):
         inside = {

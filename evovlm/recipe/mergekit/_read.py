@@ -1,7 +1,7 @@
 """Read mergekit's YAML (0.1.x) into a recipe.
 
-Knows mergekit's keys and what they mean there; merges nothing. Where a setting depends on the model's depth or
-dtype and the file does not tell, the model's `config.json` is looked at, if it is on this machine.
+Knows mergekit's keys and their meaning; merges nothing. If a setting depends on the model's depth or dtype and the
+file does not give it, the model's `config.json` is read, if it is on this machine.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ KEYS = {
     *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
     *("tokenizer_source", "tokenizer", "chat_template", "modules"),
 }
-# Methods whose base is one of the inputs, not the origin of task vectors.
+# Methods whose base is one of the inputs, not the base of task vectors.
 BASE_TAKES_PART = ("linear", "slerp")
 log = logging.getLogger(__name__)
 
 
 def looks_like_mergekit(content: Mapping[str, Any]) -> bool:
-    """Whether a YAML mapping is mergekit's rather than a recipe of ours."""
+    """Whether a YAML mapping is a mergekit configuration rather than an evovlm recipe."""
     return "merge_method" in content
 
 
 def read_mergekit(text: str, path: Path | None = None) -> Recipe:
     """Read mergekit's YAML.
 
-    `path`: where the text is from; named in errors, and what relative model folders count from.
-    Raises RecipeError that names the key which is wrong, or which evovlm cannot say.
+    `path`: the file of the text; named in errors, and relative model folders are resolved from its folder.
+    Raises RecipeError, which names the key, if a key is wrong or evovlm cannot express it.
     """
     try:
         content = yaml.safe_load(text)
@@ -62,7 +62,7 @@ def read_mergekit(text: str, path: Path | None = None) -> Recipe:
 
 
 class _Reader:
-    """One file's content, and what has been found out about it."""
+    """One file's content and what was parsed from it."""
 
     def __init__(self, content: dict[str, Any], root: Path) -> None:
         self._content = content
@@ -95,7 +95,7 @@ class _Reader:
         }
         if self._method == "passthrough":
             content["slices"] = self._stack(segments, sources)
-            # mergekit's base of a stack lends configuration and tokenizer alone.
+            # In mergekit, the base of a stack only provides configuration and tokenizer.
             content["owner"] = names[0] if self._base is None else sources.get(self._base)
         if self._base is not None and content.get("owner") is None:
             content["base"] = _entry(*self._base)
@@ -106,29 +106,29 @@ class _Reader:
             if key not in KEYS:
                 raise RecipeError(f"{key}: unknown key; mergekit has {sorted(KEYS)}")
             if key == "modules":
-                raise RecipeError("modules: models of several modules cannot be read; write a recipe of kind `vlm`")
+                raise RecipeError("modules: multi-module models are not supported; write a recipe of kind `vlm`")
             if key == "chat_template" and value is not None:
                 raise RecipeError(
-                    "chat_template: evovlm carries over the template of the model that the tokenizer comes from;"
+                    "chat_template: evovlm copies the chat template of the model that the tokenizer comes from;"
                     " remove the key"
                 )
         if self._method not in SHARED:
-            raise RecipeError(f"merge_method: {self._method!r} cannot be read; the methods that both have are {SHARED}")
+            raise RecipeError(f"merge_method: {self._method!r} is not supported; choose one that both have: {SHARED}")
         for name in self._parameters:
             if name in IGNORED:
                 log.warning("parameters.%s is ignored: %s", name, IGNORED[name])
             elif name not in PER_MODEL | WHOLE_MERGE:
                 known = sorted(PER_MODEL | WHOLE_MERGE)
-                raise RecipeError(f"parameters.{name}: unknown to evovlm; it has {known}")
+                raise RecipeError(f"parameters.{name}: unknown parameter; evovlm has {known}")
         if flag(self._parameters, "filter_wise"):
-            raise RecipeError("parameters.filter_wise: evovlm's model_stock has one ratio a tensor; remove the key")
+            raise RecipeError("parameters.filter_wise: evovlm's model_stock has one ratio per tensor; remove the key")
 
     def _models(self, segments: list[Segment]) -> list[tuple[str, str | None]]:
-        """The models that take part, in order. mergekit adds the base where it is not named."""
+        """The models that are merged, in order. mergekit adds the base if it is not listed."""
         models = list(dict.fromkeys(model for segment in segments for model in segment.scopes))
         needs_base = self._method not in ("linear", "passthrough")
         if needs_base and self._base is None:
-            raise RecipeError(f"base_model: {self._method} needs it")
+            raise RecipeError(f"base_model: missing; {self._method} needs it")
         if self._base is None or self._method == "passthrough":
             return models
         if self._method in BASE_TAKES_PART:
@@ -138,16 +138,16 @@ class _Reader:
             models = [model for model in models if model != self._base]
         least, most = {"slerp": (2, 2), "model_stock": (2, None)}.get(self._method, (1, None))
         if len(models) < least or (most is not None and len(models) > most):
-            raise RecipeError(f"models: {self._method} does not merge {len(models)} of them")
+            raise RecipeError(f"models: {self._method} cannot merge {len(models)} models")
         return models
 
     def _scoped(self, segments: list[Segment]) -> list[Segment]:
-        """Segments with the file's own parameters as the last resort of every model."""
+        """Segments with the file's global parameters as every model's fallback."""
         base = None if self._content.get("slices") else self._base
         return [segment.with_fallback(self._parameters, base) for segment in segments]
 
     def _layers(self) -> int | None:
-        """Layers of the first model whose config.json is on this machine."""
+        """The number of layers of the first model whose config.json is on this machine; None if there is none."""
         for config in self._configs():
             text = config.get("text_config") or config
             if isinstance(text.get("num_hidden_layers"), int):
@@ -176,7 +176,7 @@ class _Reader:
             scopes = [own for segment in segments for own in (*segment.scopes.values(), segment.shared)]
             given = {number(scope[name], name) for scope in (*scopes, self._parameters) if name in scope}
             if len(given) > 1:
-                raise RecipeError(f"parameters.{name}: differs between models; evovlm has one {name} for a merge")
+                raise RecipeError(f"parameters.{name}: differs between models; evovlm has one {name} per merge")
             if given:
                 options[name] = given.pop()
         return options
@@ -189,41 +189,41 @@ class _Reader:
             stored = config.get("dtype") or config.get("torch_dtype")
             if stored is not None:
                 return str(stored)
-        raise RecipeError("dtype: mergekit would keep the models' own, which are not on this machine; give `dtype`")
+        raise RecipeError("dtype: missing, and no model is on this machine to take it from; set `dtype`")
 
     def _vocabulary(self, sources: dict[tuple[str, str | None], str]) -> dict[str, Any]:
-        """tokenizer_source or tokenizer.source: whose rows the output has; without one, rows match by position."""
+        """From tokenizer_source or tokenizer.source: whose rows the output has. Without it, rows match by position."""
         key, source = "tokenizer_source", self._content.get("tokenizer_source")
         settings = self._content.get("tokenizer")
         if settings is not None:
             key, source = "tokenizer.source", settings.get("source", "union")
             for other, value in settings.items():
                 if other != "source" and value:
-                    raise RecipeError(f"tokenizer.{other}: evovlm changes no tokens; remove the key")
+                    raise RecipeError(f"tokenizer.{other}: evovlm does not change tokens; remove the key")
         if source is None:
             return {"vocab": "position"}
         if source == "union":
             raise RecipeError(
-                f"{key}: union adds tokens, which evovlm does not; name the model whose tokenizer the output has"
+                f"{key}: union adds tokens, which evovlm cannot do; name the model whose tokenizer the output gets"
             )
         if source == "base":
             if self._base is None:
-                raise RecipeError(f"{key}: base, but there is no base_model")
+                raise RecipeError(f"{key}: is base, but there is no base_model")
             return {"vocab": "match"}
         model = parse_model(source, key)
         if model == self._base:
             return {"vocab": "match"}
         if model not in sources:
-            raise RecipeError(f"{key}: {name_of(model)} is none of the merged models")
+            raise RecipeError(f"{key}: {name_of(model)} is not one of the merged models")
         return {"vocab": "match", "owner": sources[model]}
 
     def _stack(self, segments: list[Segment], sources: dict[tuple[str, str | None], str]) -> list[Slice]:
         if any("scale" in scope for segment in segments for scope in (*segment.scopes.values(), self._parameters)):
-            raise RecipeError("parameters.scale: evovlm's passthrough copies layers as they are; remove the key")
+            raise RecipeError("parameters.scale: evovlm's passthrough copies layers unscaled; remove the key")
         stack = []
         for segment in segments:
             if len(segment.scopes) != 1:
-                raise RecipeError("slices: passthrough takes one source a slice")
+                raise RecipeError("slices: passthrough takes one source per slice")
             (model,) = segment.scopes
             if segment.starts[model] is not None and segment.length is not None:
                 start = segment.starts[model] or 0
@@ -236,7 +236,7 @@ def _entry(model: str, revision: str | None) -> dict[str, Any]:
 
 
 def _names(models: list[str]) -> list[str]:
-    """A name a source: the last part of its path, made unlike the others."""
+    """One name per source: the last part of its path, made unique."""
     names: list[str] = []
     for model in models:
         plain = re.sub(r"[^A-Za-z0-9._-]", "-", model.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]).lstrip("._-")

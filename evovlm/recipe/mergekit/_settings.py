@@ -1,4 +1,4 @@
-"""Values of mergekit's parameters: plain, gradients over layers, and conditionals by tensor name.
+"""Values of mergekit's parameters: plain numbers, gradients over layers, and conditions on tensor names.
 
 Knows one setting at a time; no recipes and no models.
 """
@@ -11,20 +11,20 @@ from typing import Any
 
 from evovlm.system.errors import RecipeError
 
-Scope = Mapping[str, Any]  # a `parameters` mapping as it stands in the file
-# Parameters that may differ from model to model, and those that hold for the whole merge.
+Scope = Mapping[str, Any]  # a `parameters` mapping as written in the file
+# Parameters that may differ between models, and those that apply to the whole merge.
 PER_MODEL = {"weight", "density", "epsilon", "gamma", "t", "scale"}
 WHOLE_MERGE = {"normalize", "rescale", "lambda", "filter_wise"}
-# mergekit's parameter, and why nothing is lost without it.
-IGNORED = {"int8_mask": "evovlm's masks need no memory worth saving"}
-# Filters that single out one layer whatever the model's depth; any other digit may hit several layers.
+# mergekit parameters that evovlm ignores, and why that is safe.
+IGNORED = {"int8_mask": "evovlm's masks take so little memory that there is nothing to save"}
+# Filters that select one layer regardless of the model's depth; any other digit may match several layers.
 ONE_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 def resolve(scopes: Iterable[Scope], name: str, tensor: str, t: float) -> float | None:
-    """A parameter's value for one tensor: the first scope with a condition that holds; None where none has.
+    """A parameter's value for one tensor, from the first scope with a matching condition; None if none matches.
 
-    `t`: position of the layer in its slice, 0 to 1.
+    `t`: the layer's position in its slice, 0 to 1. Raises RecipeError if a setting is malformed.
     """
     for scope in scopes:
         if name in scope:
@@ -35,17 +35,23 @@ def resolve(scopes: Iterable[Scope], name: str, tensor: str, t: float) -> float 
 
 
 def flag(scope: Scope, name: str) -> bool | None:
-    """A parameter that is true or false for the whole merge; None where it is not given."""
+    """A parameter that is true or false for the whole merge; None if it is not given.
+
+    Raises RecipeError for any other value.
+    """
     value = scope.get(name)
     if value is None or isinstance(value, bool):
         return value
     if value in (0, 1):
         return bool(value)
-    raise RecipeError(f"parameters.{name}: {value!r} is not true or false for the whole merge, as evovlm needs it")
+    raise RecipeError(f"parameters.{name}: {value!r} must be true or false, the same for the whole merge")
 
 
 def number(value: Any, name: str) -> float:
-    """A plain number. YAML reads `1e-3` as text, which mergekit takes for a number."""
+    """A plain number. YAML reads `1e-3` as text, which mergekit accepts as a number.
+
+    Raises RecipeError if it is not a number.
+    """
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)
@@ -55,14 +61,14 @@ def number(value: Any, name: str) -> float:
 
 
 def filters(setting: Any) -> Iterator[str]:
-    """The filters of a setting."""
+    """The tensor-name filters in a setting."""
     for case in setting if isinstance(setting, list) else [setting]:
         if isinstance(case, dict) and case.get("filter") not in (None, "*"):
             yield str(case["filter"])
 
 
 def has_gradient(setting: Any) -> bool:
-    """Whether a setting changes from layer to layer by interpolation."""
+    """Whether a setting is interpolated over the layers."""
     if isinstance(setting, dict):
         return has_gradient(setting.get("value"))
     if isinstance(setting, list):

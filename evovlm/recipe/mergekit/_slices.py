@@ -1,4 +1,4 @@
-"""mergekit's `models` and `slices`: which models stand side by side over which layers, with which parameters.
+"""mergekit's `models` and `slices`: which models are merged in which layers, with which parameters.
 
 Knows the two ways of listing models; no methods and no tokenizers.
 """
@@ -28,9 +28,9 @@ Model = tuple[str, str | None]  # path or hub id, revision
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of output layers: the models that stand side by side there, and their parameters.
+    """A run of output layers: the models that are merged there, and their parameters.
 
-    `length`: layers, None where only the models know. `starts`: each model's first layer.
+    `length`: number of layers; None if the file does not give it. `starts`: each model's first layer.
     """
 
     scopes: dict[Model, Scope]
@@ -40,26 +40,29 @@ class Segment:
     fallback: Scope
 
     def with_fallback(self, parameters: Scope, base: Model | None) -> Segment:
-        """The segment with the file's parameters, and with the base that mergekit adds where it is missing."""
+        """The segment with the file's global parameters, and with the base, which mergekit adds if it is missing."""
         scopes = self.scopes if base is None or base in self.scopes else {**self.scopes, base: {}}
         return replace(self, scopes=scopes, fallback=parameters)
 
     def of(self, model: Model | None) -> list[Scope]:
-        """Parameter mappings that speak for a model, the nearest first."""
+        """The parameter mappings that apply to a model, the most specific first."""
         own = [self.scopes.get(model, {})] if model is not None else []
         return [*own, self.shared, self.fallback]
 
     def settings(self) -> list[Any]:
-        """Every setting of a weight, density or t in the segment."""
+        """Every setting of a weight, a density or t in the segment."""
         scopes = [*self.scopes.values(), self.shared, self.fallback]
         return [scope[key] for scope in scopes for key in ("weight", "density", "t") if key in scope]
 
 
 def parse_model(value: Any, key: str) -> Model:
-    """A model reference of mergekit's: `owner/name`, `owner/name@revision`, or a mapping of path and revision."""
+    """Parse mergekit's model reference: `owner/name`, `owner/name@revision`, or a mapping with path and revision.
+
+    Raises RecipeError, which names `key`, if it is malformed or uses a LoRA adapter or another architecture.
+    """
     if isinstance(value, dict):
         if value.get("lora") or value.get("override_architecture"):
-            raise RecipeError(f"{key}: LoRA adapters and other architectures cannot be read; merge the adapter first")
+            raise RecipeError(f"{key}: `lora` and `override_architecture` are not supported; merge the adapter first")
         inner = value.get("model", value)
         if isinstance(inner, dict) and isinstance(inner.get("path"), str):
             return inner["path"], inner.get("revision")
@@ -73,15 +76,15 @@ def parse_model(value: Any, key: str) -> Model:
 
 
 def name_of(model: Model) -> str:
-    """As mergekit writes it."""
+    """A model reference as mergekit writes it."""
     return f"{model[0]}@{model[1]}" if model[1] else model[0]
 
 
 def read_segments(content: Mapping[str, Any]) -> list[Segment]:
-    """The segments of a file, in the order of the output's layers."""
+    """The segments of a file, in the order of the output's layers. Raises RecipeError if the lists are malformed."""
     models, slices = content.get("models"), content.get("slices")
     if bool(models) == bool(slices):
-        raise RecipeError("models, slices: give one of the two")
+        raise RecipeError("models, slices: give exactly one of them")
     if models:
         return [_segment(_list(models, "models"), {}, "models")]
     segments = []
@@ -103,8 +106,8 @@ def read_parameters(
 ) -> tuple[Any, dict[str, Any]]:
     """A recipe's `groups` and `parameters`.
 
-    `layers`: asks the models how many layers they have, only called where it matters. `slerp_base`: read `t`
-    instead of weights.
+    `layers`: returns the models' number of layers; called only if needed. `slerp_base`: if given, read `t` instead of
+    weights. Raises RecipeError if a parameter is missing or the slices cannot be expressed in a recipe.
     """
     segments = _measured(segments, sources, layers)
     columns = [(model, name) for model in sources for name in ("weight", "density")]
@@ -117,7 +120,7 @@ def read_parameters(
         for model, name in columns:
             value = _value(segment, model, name, tensor, t, slerp_base)
             if value is None:
-                # mergekit stops at such a tensor; where layers were named one by one, it may not exist.
+                # mergekit fails at such a tensor. If layers were named individually, the tensor may not exist.
                 if tensor.startswith("model.layers.*") and named:
                     return None
                 raise RecipeError(f"parameters.{'t' if slerp_base else name}: missing for {name_of(model)}, {tensor}")
@@ -151,7 +154,7 @@ def _value(segment: Segment, model: Model, name: str, tensor: str, t: float, sle
 
 
 def _place(segments: list[Segment], tensor: str, layer: int | None) -> tuple[Segment, float]:
-    """The segment of a tensor and its t. mergekit's t is 0 outside the layers, at both ends."""
+    """The segment of a tensor and its t. mergekit's t is 0 outside the layers (embeddings, final norm, head)."""
     if layer is None:
         return (segments[0] if tensor.startswith(("model.embed", "model.layers")) else segments[-1]), 0.0
     if segments[0].length is None:
@@ -165,7 +168,7 @@ def _place(segments: list[Segment], tensor: str, layer: int | None) -> tuple[Seg
 
 
 def _measured(segments: list[Segment], sources: Mapping[Model, str], layers: Callable[[], int | None]) -> list[Segment]:
-    """Segments with their lengths known where that matters; layers of the models must stand at the same height."""
+    """Segments with known lengths where needed. Raises RecipeError if layers of different indices would be merged."""
     first = segments[0]
     if first.length is None:
         uneven = any(has_gradient(setting) for setting in first.settings()) or any(
@@ -176,7 +179,7 @@ def _measured(segments: list[Segment], sources: Mapping[Model, str], layers: Cal
         depth = layers()
         if depth is None:
             raise RecipeError(
-                "parameters: a gradient over layers needs their number, and no model is on this machine; give"
+                "parameters: a gradient over layers needs the number of layers, and no model is on this machine; give"
                 " `slices` with `layer_range`, or use --download once"
             )
         return [replace(first, length=depth)]
@@ -186,10 +189,10 @@ def _measured(segments: list[Segment], sources: Mapping[Model, str], layers: Cal
             if low != start:
                 raise RecipeError(
                     f"slices.{number}.sources: layers of {name_of(model)} start at {low}, the output's at {start};"
-                    " evovlm merges layers of equal height (or stacks them with passthrough)"
+                    " evovlm merges only layers of the same index (or stacks layers with passthrough)"
                 )
         if missing := [name_of(model) for model in sources if model not in segment.scopes]:
-            raise RecipeError(f"slices.{number}.sources: {missing} missing; every model takes part in every slice")
+            raise RecipeError(f"slices.{number}.sources: {missing} missing; every slice must list every model")
         start += segment.length or 0
     return segments
 
@@ -207,7 +210,7 @@ def _segment(entries: Iterable[Any], shared: Scope, key: str) -> Segment:
         _refuse_keys(entry, {"model", "parameters"} | ({"layer_range"} if key != "models" else set()), where)
         model = parse_model(entry.get("model"), f"{where}.model")
         if model in scopes:
-            raise RecipeError(f"{where}.model: {name_of(model)} stands twice")
+            raise RecipeError(f"{where}.model: {name_of(model)} is listed twice")
         scopes[model] = entry.get("parameters") or {}
         _refuse_keys(scopes[model], PER_MODEL | WHOLE_MERGE | set(IGNORED), f"{where}.parameters")
         starts[model] = None
@@ -216,7 +219,7 @@ def _segment(entries: Iterable[Any], shared: Scope, key: str) -> Segment:
             starts[model] = low
             lengths.add(high - low)
     if len(lengths) > 1:
-        raise RecipeError(f"{key}.sources: layer ranges of different lengths")
+        raise RecipeError(f"{key}.sources: layer ranges differ in length")
     return Segment(scopes, starts, lengths.pop() if lengths else None, shared, {})
 
 
@@ -230,13 +233,13 @@ def _layer_range(value: Any, where: str) -> tuple[int, int]:
 
 def _list(value: Any, key: str) -> list[Any]:
     if not isinstance(value, list) or not value:
-        raise RecipeError(f"{key}: a list is needed")
+        raise RecipeError(f"{key}: must be a list with at least one entry")
     return value
 
 
 def _refuse_keys(entry: Any, known: set[str], key: str) -> None:
     if not isinstance(entry, dict):
-        raise RecipeError(f"{key}: a mapping is needed, with {sorted(known)}")
+        raise RecipeError(f"{key}: must be a mapping, with keys from {sorted(known)}")
     for name in entry:
         if name not in known:
-            raise RecipeError(f"{key}.{name}: evovlm cannot say this; it reads {sorted(known)}")
+            raise RecipeError(f"{key}.{name}: not supported by evovlm; it reads {sorted(known)}")

@@ -19,11 +19,11 @@ from evovlm.system.errors import RecipeError
 
 DRAWN = ("dare_linear", "dare_ties", "della", "della_linear")
 WITHOUT_WEIGHTS = ("model_stock", "passthrough")
-Condition = tuple[str | None, str]  # filter (None: whatever is left), group
+Condition = tuple[str | None, str]  # filter (None: all remaining tensors), group
 
 
 def write_mergekit(recipe: Recipe) -> str:
-    """The recipe as mergekit's YAML. Raises RecipeError that names what mergekit cannot say."""
+    """The recipe as mergekit's YAML. Raises RecipeError, which names the key, if mergekit cannot express something."""
     _refuse(recipe)
     content: dict[str, Any] = {"merge_method": recipe.method}
     base = _base_of(recipe)
@@ -43,7 +43,7 @@ def write_mergekit(recipe: Recipe) -> str:
     parameters = _options(recipe)
     if recipe.method == "slerp":
         parameters["t"] = _slerp_t(recipe, _conditions(recipe))
-    # evovlm computes in float32 whatever it stores.
+    # evovlm always computes in float32, whatever dtype it stores.
     content |= {"parameters": parameters} if parameters else {}
     content |= {"dtype": "float32", "out_dtype": recipe.dtype}
     if recipe.vocab == "match":
@@ -53,11 +53,11 @@ def write_mergekit(recipe: Recipe) -> str:
 
 def _refuse(recipe: Recipe) -> None:
     if recipe.kind == "vlm":
-        raise RecipeError("kind: mergekit merges language models; a vlm recipe stays with evovlm")
+        raise RecipeError("kind: mergekit merges only language models; a vlm recipe cannot be exported")
     if recipe.method not in SHARED:
         raise RecipeError(f"method: mergekit has no {recipe.method!r}; both have {SHARED}")
     if recipe.vocab in ("shared", "tower"):
-        raise RecipeError(f"vocab: mergekit has no word for {recipe.vocab!r}; it knows match and position")
+        raise RecipeError(f"vocab: mergekit has no equivalent of {recipe.vocab!r}; use match or position")
     if recipe.options.rescale == "inverse":
         raise RecipeError("options.rescale: mergekit rescales by l1 or not at all, not by the inverse density")
 
@@ -66,12 +66,12 @@ def _base_of(recipe: Recipe) -> str | None:
     if recipe.method == "slerp":
         return _model(recipe, recipe.source_names[0])
     if recipe.method == "passthrough" and (recipe.owner is not None or recipe.base is None):
-        # Of a stack it lends configuration and tokenizer, which mergekit would else take from any source.
+        # The base of a stack provides configuration and tokenizer; without it mergekit could take them from any source.
         return _model(recipe, recipe.owner or recipe.source_names[0])
     if recipe.base is None:
         return None
     base = _theirs(recipe.base.model, recipe.base.revision)
-    # mergekit would give a linear base a say; without the key the first model lends its configuration.
+    # mergekit would add the base to a linear merge; without the key the first model provides the configuration.
     if recipe.method in BASE_TAKES_PART and base not in [_model(recipe, name) for name in recipe.source_names]:
         return None
     return base
@@ -83,7 +83,7 @@ def _tokenizer(recipe: Recipe, base: str | None) -> str:
     if recipe.base is not None and base is not None:
         return "base"
     if recipe.base is not None:
-        raise RecipeError(f"owner: name a source; mergekit cannot take the base's vocabulary in a {recipe.method}")
+        raise RecipeError(f"owner: name a source; mergekit cannot use the base's vocabulary with {recipe.method}")
     return _model(recipe, recipe.source_names[0])
 
 
@@ -93,7 +93,7 @@ def _model(recipe: Recipe, name: str) -> str:
 
 
 def _theirs(model: str, revision: str | None) -> str:
-    """A model as mergekit finds it: it knows no zoo."""
+    """A model reference that mergekit can resolve: zoo models become folders."""
     if model.startswith(ZOO):
         model = str(resolve_folder(model, None, Path()))
     return f"{model}@{revision}" if revision else model
@@ -115,7 +115,7 @@ def _slerp_t(recipe: Recipe, conditions: Sequence[Condition]) -> Any:
     for _, group in conditions:
         one, two = value_at(first, group, 1.0), value_at(second, group, 1.0)
         if one + two == 0:
-            raise RecipeError(f"parameters: the weights of {group!r} add up to 0, so slerp has no place between them")
+            raise RecipeError(f"parameters: the weights of {group!r} sum to 0, so slerp's t is undefined; change one")
         shares[group] = two / (one + two)
     return _setting(shares, conditions)
 
@@ -133,7 +133,7 @@ def _setting(value: float | dict[str, float], conditions: Sequence[Condition]) -
 
 
 def _conditions(recipe: Recipe) -> list[Condition]:
-    """Groups as filters on tensor names, the first that fits wins, on both sides."""
+    """Groups as filters on tensor names; in evovlm and in mergekit the first match wins."""
     if recipe.groups == WHOLE or all(
         not isinstance(value, dict)
         for name in recipe.source_names
@@ -165,7 +165,10 @@ def _conditions(recipe: Recipe) -> list[Condition]:
 
 
 def _filters(pattern: str, group: str) -> Iterator[str | None]:
-    """mergekit's filter is a part of the tensor's name. A glob that is more than that cannot be said."""
+    """mergekit's filters for a glob or layer range. A filter is a substring of the tensor's name.
+
+    Raises RecipeError for a glob that cannot be expressed as one.
+    """
     span = LAYER_RANGE.match(pattern)
     if span:
         yield from (f"model.layers.{layer}." for layer in range(int(span.group(1)), int(span.group(2)) + 1))
@@ -181,7 +184,7 @@ def _filters(pattern: str, group: str) -> Iterator[str | None]:
     ends = core.endswith("*") or core.endswith((".weight", ".bias"))
     core = core.removesuffix("*")
     if not core or any(sign in core for sign in "*?[") or not anchored or not ends:
-        raise RecipeError(f"groups.{group}: mergekit has no filter for {pattern!r}, only parts of names")
+        raise RecipeError(f"groups.{group}: mergekit cannot express {pattern!r}; its filters are parts of names")
     yield core
 
 
@@ -210,7 +213,7 @@ def _with_parameters(entry: dict[str, Any], parameters: dict[str, Any]) -> dict[
 def _notes(recipe: Recipe) -> str:
     lines = [f"# From evovlm recipe {recipe.digest()}."]
     if recipe.method in DRAWN:
-        lines.append("# mergekit draws other masks (--random-seed), so elements differ where density < 1.")
+        lines.append("# mergekit draws different random masks (--random-seed), so elements differ where density < 1.")
     if recipe.search is not None:
-        lines.append("# The search section stays with evovlm.")
+        lines.append("# The search section is not exported.")
     return "\n".join(lines) + "\n"

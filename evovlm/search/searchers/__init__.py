@@ -1,1 +1,1 @@
-"""The search algorithms, one a module. They know numbers alone."""
+"""The search algorithms, one per module. They know only numbers."""

@@ -1,7 +1,7 @@
 """What pymoo's genetic algorithms need for genomes of bits and reals: a first generation and two operators.
 
-Knows numbers and pymoo. Bits are swapped and flipped, reals crossed by simulated binary crossover and mutated
-polynomially (Deb and Agrawal, 1995), each with pymoo's own operator.
+Knows numbers and pymoo. Bits use uniform crossover and bit flips, reals simulated binary crossover and polynomial
+mutation (Deb and Agrawal, 1995), each with pymoo's own operator.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Config.warnings["not_compiled"] = False
 
 
 class FirstGeneration(Sampling):  # type: ignore[misc]
-    """Draws around the start."""
+    """Draws genomes around the start."""
 
     def __init__(self, settings: SearchSettings) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class MixedCrossover(Crossover):  # type: ignore[misc]
 
 
 class MixedMutation(Mutation):  # type: ignore[misc]
-    """On average one bit flipped and one real moved."""
+    """Flips one bit and moves one real, on average."""
 
     def __init__(self, bits: int, reals: int) -> None:
         super().__init__(prob=1.0)
@@ -78,7 +78,7 @@ class MixedMutation(Mutation):  # type: ignore[misc]
 
 
 class PymooSearch:
-    """Ask and tell around one of pymoo's genetic algorithms, with a random generator of its own."""
+    """Wraps one of pymoo's genetic algorithms in ask and tell, with its own random generator."""
 
     def __init__(self, algorithm: Any, settings: SearchSettings) -> None:
         self._settings = settings
@@ -86,16 +86,16 @@ class PymooSearch:
         algorithm.setup(self._problem, termination=NoTermination(), seed=settings.seed, verbose=False)
         self._algorithm = algorithm
         self._asked: Any = None
-        # Few bits have few genomes: when all are tried, fresh draws fill the generation.
+        # A few bits have only a few genomes; once all have been tried, new draws fill the generation.
         self._fresh = np.random.default_rng([settings.seed, 1])
 
     @property
     def asked(self) -> int:
-        """How many genomes were last asked for."""
+        """The number of genomes in the last generation."""
         return len(self._asked)
 
     def ask(self) -> list[Genome]:
-        """The next generation; repeats of the present population are left out where others can be found."""
+        """The next generation; avoids duplicates of the current population if other genomes can be found."""
         asked = self._algorithm.ask()
         if asked is None or len(asked) == 0:
             self._algorithm.termination.force_termination = False
@@ -104,7 +104,7 @@ class PymooSearch:
         return [tuple(map(float, point)) for point in asked.get("X")]
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
-        """Scores of the last generation, higher is better; a failed candidate is the worst."""
+        """Pass the scores of the last generation, higher is better; a failed candidate counts as the worst."""
         losses = losses_of(scores, self._settings.objectives)
         Evaluator().eval(StaticProblem(self._problem, F=losses), self._asked)
         self._algorithm.tell(infills=self._asked)
@@ -115,7 +115,7 @@ def _cube(reals: int) -> Any:
 
 
 def operators(settings: SearchSettings) -> dict[str, Any]:
-    """Sampling, crossover and mutation for an algorithm's constructor."""
+    """Sampling, crossover and mutation, as arguments for an algorithm's constructor."""
     return {
         "sampling": FirstGeneration(settings),
         "crossover": MixedCrossover(settings.bits),

@@ -1,7 +1,7 @@
-"""CMA-ES on the unit cube, through the `cma` package, with a random generator of its own.
+"""CMA-ES on the unit cube, using the `cma` package with its own random generator.
 
-Knows numbers alone. Source: Hansen, "The CMA Evolution Strategy: A Tutorial" (arXiv:1604.00772); the
-paper's setting is start 0.5, sigma 1/6, population 4 + floor(3 ln n) (arXiv:2403.13187).
+Knows only numbers. Source: Hansen, "The CMA Evolution Strategy: A Tutorial" (arXiv:1604.00772); the
+paper's settings are start 0.5, sigma 1/6, population 4 + floor(3 ln n) (arXiv:2403.13187).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from evovlm.search.protocol import Genome, Score, SearchSettings, losses_of
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # cma warns that it cannot plot; we never ask it to
+    warnings.simplefilter("ignore")  # cma warns that it cannot plot, which we do not need
     import cma
 
 
@@ -25,9 +25,9 @@ def default_population(genes: int) -> int:
 
 
 class CMAES:
-    """CMA-ES. A failed candidate ranks below every other of its generation.
+    """CMA-ES. A failed candidate ranks below all others of its generation.
 
-    Example, a sphere whose peak is 0.7:
+    Example, a sphere function with its peak at 0.7:
 
     >>> from evovlm.search import SearchSettings
     >>> searcher = CMAES(SearchSettings(genes=3))
@@ -41,7 +41,7 @@ class CMAES:
     def __init__(self, settings: SearchSettings) -> None:
         # cma draws from NumPy's global state unless given `randn`; a NaN seed keeps it from seeding that state.
         generator = np.random.default_rng(settings.seed)
-        # With one gene there is no covariance to adapt; cma asks for two dimensions at least, so one is idle.
+        # cma needs at least two dimensions, so with one gene the second dimension is unused.
         self._genes = settings.genes
         dimensions = max(2, settings.genes)
         options = {
@@ -52,7 +52,7 @@ class CMAES:
             "verbose": -9,
             "verb_log": 0,
             "verb_disp": 0,
-            # A study ends by its trials, never by cma's own ideas of convergence.
+            # A study ends after its number of trials, never by cma's convergence criteria.
             "maxiter": math.inf,
             "maxfevals": math.inf,
         }
@@ -64,7 +64,7 @@ class CMAES:
 
     @property
     def population(self) -> int:
-        """How many results a generation takes."""
+        """Results per generation."""
         size: int = self._strategy.popsize
         return size
 
@@ -74,18 +74,18 @@ class CMAES:
         return [self.genome_of(point) for point in self._asked]
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
-        """Scores of the last generation, higher is better; None or a non-finite score is the worst."""
+        """Pass the scores of the last generation, higher is better; None and non-finite scores count as the worst."""
         assert len(genomes) == len(self._asked) == len(scores)
         self.learn(self._asked, scores)
 
     def draw(self, count: int) -> list[np.ndarray]:
-        """`count` points [dimensions] from the present distribution."""
+        """`count` points [dimensions] from the current distribution."""
         return list(self._strategy.ask(count))
 
     def genome_of(self, point: np.ndarray) -> Genome:
-        """The genome that a drawn point stands for."""
+        """The genome for a drawn point."""
         return tuple(float(value) for value in point[: self._genes])
 
     def learn(self, points: Sequence[np.ndarray], scores: Sequence[Score]) -> None:
-        """One update from drawn points, which may come from earlier distributions."""
+        """Make one update from drawn points, which may come from earlier distributions."""
         self._strategy.tell(list(points), losses_of(scores)[:, 0].tolist())

@@ -1,7 +1,7 @@
-"""CMA-ES with margin, for bits and reals together, through the `cmaes` package.
+"""CMA-ES with margin, for bits and reals together, using the `cmaes` package.
 
-Knows numbers alone. Source: Hamano et al., "CMA-ES with Margin" (arXiv:2205.13482): the chance of the rarer value of a
-bit never falls below a margin, so that no bit freezes while the reals still move.
+Knows only numbers. Source: Hamano et al., "CMA-ES with Margin" (arXiv:2205.13482): the probability of a bit's rarer
+value never falls below a margin, so that no bit freezes while the reals still move.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from evovlm.search.searchers.cmaes import default_population
 
 
 class MarginCMAES:
-    """CMA-ES with margin. A failed candidate ranks below every other of its generation.
+    """CMA-ES with margin. A failed candidate ranks below all others of its generation.
 
-    Example, two bits and two reals: both bits set, and a sphere whose peak is 0.7.
+    Example with two bits and two reals: best are both bits set and both reals at 0.7.
 
     >>> from evovlm.search import SearchSettings
     >>> searcher = MarginCMAES(SearchSettings(genes=4, bits=2))
@@ -32,7 +32,7 @@ class MarginCMAES:
 
     def __init__(self, settings: SearchSettings) -> None:
         self._genes = settings.genes
-        dimensions = max(2, settings.genes)  # cmaes asks for two at least, so with one gene one is idle
+        dimensions = max(2, settings.genes)  # cmaes needs at least two, so with one gene the second is unused
         start = np.full(dimensions, 0.5)
         start[: settings.genes] = settings.center
         self._strategy = CMAwM(
@@ -46,13 +46,13 @@ class MarginCMAES:
         self._asked: list[np.ndarray] = []
 
     def ask(self) -> list[Genome]:
-        """The next generation; bits come as 0 and 1."""
+        """The next generation; bits are 0 or 1."""
         pairs = [self._strategy.ask() for _ in range(self._strategy.population_size)]
         self._asked = [told for _, told in pairs]
         return [tuple(float(value) for value in point[: self._genes]) for point, _ in pairs]
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
-        """Scores of the last generation, higher is better."""
+        """Pass the scores of the last generation, higher is better."""
         assert len(genomes) == len(self._asked) == len(scores)
         losses = losses_of(scores)[:, 0]
         self._strategy.tell([(point, float(loss)) for point, loss in zip(self._asked, losses, strict=True)])

@@ -1,6 +1,6 @@
-"""A genetic algorithm with elitism and tournaments, through pymoo; for the bits of a route above all.
+"""A genetic algorithm with elitism and tournament selection, using pymoo; mainly for the bits of a route.
 
-Knows numbers alone.
+Knows only numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from evovlm.search.searchers._pymoo_mixed import PymooSearch, operators
 class Genetic(PymooSearch):
     """A genetic algorithm for one score.
 
-    Example, which bits to set: one point for each of the first four, minus one for each of the others.
+    Example, which bits to set: plus one for each of the first four, minus one for each of the others.
 
     >>> from evovlm.search import SearchSettings
     >>> searcher = Genetic(SearchSettings(genes=8, bits=8))
@@ -28,7 +28,7 @@ class Genetic(PymooSearch):
     4.0
     """
 
-    POPULATION = 24  # candidates a generation, where the recipe does not say
+    POPULATION = 24  # candidates per generation, if the recipe does not give it
 
     def __init__(self, settings: SearchSettings) -> None:
         super().__init__(GA(pop_size=settings.population or self.POPULATION, **operators(settings)), settings)

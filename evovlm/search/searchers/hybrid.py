@@ -1,7 +1,7 @@
-"""A hybrid: a genetic algorithm for the bits and CMA-ES for the reals, side by side in every generation.
+"""A hybrid: a genetic algorithm for the bits and CMA-ES for the reals, together in every generation.
 
-Knows numbers alone. Real genes that mean nothing beside a candidate's bits stay at the start in its genome, and at the
-mean when CMA-ES is told, so that they are not moved by luck (arXiv:2605.12326 respects that dependence too).
+Knows only numbers. Real genes that have no effect with a candidate's bits stay at the start in its genome, and are set
+to the mean in CMA-ES's update, so that chance does not move them (arXiv:2605.12326 respects that dependence too).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from cmaes import CMA, SepCMA
 from evovlm.search.protocol import Genome, Score, SearchSettings, losses_of
 from evovlm.search.searchers.ga import Genetic
 
-# Beyond this many reals a full covariance takes longer to decompose than candidates to evaluate.
+# With more reals than this, decomposing a full covariance takes longer than evaluating candidates.
 MOST_CORRELATED = 600
 
 
 class Hybrid:
     """Both at once: candidate k has the k-th bits of one searcher and the k-th reals of the other.
 
-    Example, sixteen bits that should be set, and a sphere of two reals whose peak is 0.7. The means of the last
-    generation: most bits are set, and the reals have gathered at the peak.
+    Example with sixteen bits that should be set and two reals with their best value at 0.7. In the last generation's
+    means, most bits are set and the reals have converged.
 
     >>> from evovlm.search import SearchSettings
     >>> searcher = Hybrid(SearchSettings(genes=18, bits=16))
@@ -37,7 +37,7 @@ class Hybrid:
     (True, [0.7, 0.7])
     """
 
-    POPULATION = Genetic.POPULATION  # candidates a generation, where the recipe does not say
+    POPULATION = Genetic.POPULATION  # candidates per generation, if the recipe does not give it
 
     def __init__(self, settings: SearchSettings) -> None:
         self._settings = settings
@@ -56,7 +56,7 @@ class Hybrid:
         chosen = self._chooser.ask() if self._chooser is not None else [none] * self._population
         if self._tuner is None:
             return chosen
-        # CMA-ES takes whole generations; the genetic algorithm may run out of new bits in the last places.
+        # CMA-ES needs whole generations; the genetic algorithm may run out of new bits and return fewer.
         tuned = [self._tuner.ask() for _ in range(self._population)]
         chosen = [chosen[index % len(chosen)] for index in range(self._population)]
         self._asked, genomes = [], []
@@ -70,7 +70,7 @@ class Hybrid:
         return genomes
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
-        """Scores of the last generation, higher is better."""
+        """Pass the scores of the last generation, higher is better."""
         losses = losses_of(scores)[:, 0]
         if self._tuner is not None:
             self._tuner.tell([(point, float(loss)) for point, loss in zip(self._asked, losses, strict=True)])
@@ -80,7 +80,7 @@ class Hybrid:
 
     def _make_tuner(self) -> Any:
         kind = CMA if self._reals <= MOST_CORRELATED else SepCMA
-        dimensions = max(2, self._reals)  # cmaes asks for two at least, so with one real one is idle
+        dimensions = max(2, self._reals)  # cmaes needs at least two, so with one real the second is unused
         start = np.full(dimensions, 0.5)
         start[: self._reals] = self._rest
         return kind(

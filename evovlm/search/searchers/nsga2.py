@@ -1,6 +1,6 @@
-"""NSGA-II for several scores at once (Deb et al., 2002), through pymoo.
+"""NSGA-II for several scores at once (Deb et al., 2002), using pymoo.
 
-Knows numbers alone.
+Knows only numbers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from evovlm.search.searchers._pymoo_mixed import PymooSearch, operators
 
 
 class NonDominatedSorting(PymooSearch):
-    """NSGA-II; scores hold one number an objective, all higher-is-better.
+    """NSGA-II; scores have one number per objective, all higher-is-better.
 
-    Example, two spheres: no point is best for both, and the front lies between their peaks, 0.2 and 0.8.
+    Example with two sphere functions: no point is best for both, and the front is between their peaks, 0.2 and 0.8.
 
     >>> from evovlm.search import SearchSettings
     >>> searcher = NonDominatedSorting(SearchSettings(genes=1, objectives=2))
@@ -26,7 +26,7 @@ class NonDominatedSorting(PymooSearch):
     True
     """
 
-    POPULATION = 24  # candidates a generation, where the recipe does not say
+    POPULATION = 24  # candidates per generation, if the recipe does not give it
 
     def __init__(self, settings: SearchSettings) -> None:
         algorithm = NSGA2(pop_size=settings.population or self.POPULATION, **operators(settings))

@@ -1,7 +1,7 @@
-"""Random search: the floor that every other searcher must beat.
+"""Random search: the baseline that every other searcher must beat.
 
-Knows numbers alone. Points of the unit cube are uniform; where there are bits, whole genomes come from the distribution
-that every other searcher begins with, for a route of random layers answers nothing.
+Knows only numbers. Points are uniform in the unit cube. If there are bits, whole genomes are drawn from the initial
+distribution of the other searchers instead, because a route of random layers gives no usable answers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from evovlm.search.protocol import Genome, Score, SearchSettings
 
 
 class UniformRandom:
-    """Random search; what it is told changes nothing.
+    """Random search; scores have no effect on it.
 
-    Example, a sphere whose peak is 0.7: 400 points come near it and no nearer.
+    Example, a sphere function with its peak at 0.7: 400 points come near the peak but do not reach it.
 
     >>> from evovlm.search import SearchSettings
     >>> searcher = UniformRandom(SearchSettings(genes=3))
@@ -30,7 +30,7 @@ class UniformRandom:
     True
     """
 
-    POPULATION = 8  # candidates a generation, where the recipe does not say
+    POPULATION = 8  # candidates per generation, if the recipe does not give it
 
     def __init__(self, settings: SearchSettings) -> None:
         self._settings = settings
@@ -38,7 +38,7 @@ class UniformRandom:
         self._shape = (settings.population or self.POPULATION, settings.genes)
 
     def ask(self) -> list[Genome]:
-        """The next points."""
+        """The next generation of random points."""
         if self._settings.bits:
             points = self._settings.draw(self._generator, self._shape[0])
         else:
@@ -46,4 +46,4 @@ class UniformRandom:
         return [tuple(map(float, point)) for point in points]
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
-        """Nothing is learned."""
+        """Do nothing."""

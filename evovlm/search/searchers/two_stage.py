@@ -1,6 +1,6 @@
 """Two stages: a genetic algorithm for the bits, then CMA-ES for the reals of the best bits.
 
-Knows numbers alone. Only the reals that mean something beside those bits are searched: the rest stay at the start.
+Knows only numbers. Only the reals that have an effect with those bits are searched; the others stay at the start.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from evovlm.search.searchers.ga import Genetic
 
 
 class TwoStage:
-    """One after the other. The stages change at the end of the generation in which `switch` trials are reached.
+    """One stage after the other; the second starts after the generation in which `switch` trials are reached.
 
-    Example, two bits and two reals: both bits set, and a sphere whose peak is 0.7.
+    Example with two bits and two reals: best are both bits set and both reals at 0.7.
 
     >>> from evovlm.search import SearchSettings
     >>> searcher = TwoStage(SearchSettings(genes=4, bits=2, switch=10))
@@ -43,14 +43,14 @@ class TwoStage:
             self._turn(())
 
     def ask(self) -> list[Genome]:
-        """The next generation: bits with the reals at their start, or the best bits with reals."""
+        """The next generation: new bits with the reals at the start, or the best bits with new reals."""
         asked = self._stage.ask()
         if self._searcher is None:
             return [genome + self._rest for genome in asked]
         return [self._whole(genome) for genome in asked]
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
-        """Scores of the last generation, higher is better."""
+        """Pass the scores of the last generation, higher is better."""
         bits = self._settings.bits
         for genome, loss in zip(genomes, losses_of(scores)[:, 0], strict=True):
             if self._best is None or float(loss) < self._best[0]:
@@ -64,7 +64,7 @@ class TwoStage:
             self._turn(self._best[1][:bits])
 
     def _turn(self, chosen: Genome) -> None:
-        """Begin the second stage, if these bits leave anything to search."""
+        """Start the second stage, if there are reals to search with these bits."""
         settings = self._settings
         reals = settings.genes - settings.bits
         flags = [bit > 0.5 for bit in chosen]

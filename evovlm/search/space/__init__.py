@@ -1,1 +1,1 @@
-"""The search space: what the numbers of a genome mean as weights, densities and routes."""
+"""The search space: maps the numbers of a genome to weights, densities and routes."""

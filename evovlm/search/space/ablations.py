@@ -1,6 +1,6 @@
-"""Rivals: the searches that a per-group CMA-ES must beat to have been worth its while.
+"""Baseline searches ("rivals") that a per-group CMA-ES must beat to justify its cost.
 
-Knows recipes alone; runs nothing.
+Knows only recipes; runs nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from evovlm.search.space.parameters import search_of
 
 
 def rivals_of(recipe: Recipe) -> dict[str, Recipe]:
-    """The same search with its strategy or its genes taken away, by the name of the control.
+    """Variants of the recipe's search without its strategy or without its layer groups, by baseline name.
 
-    `random_search` draws as many candidates at random. `whole_model` (weights and densities only) searches one
-    weight and density a source, with the same searcher: what the layer groups are worth.
+    `random_search` draws the same number of candidates at random. `whole_model` (not for routes) searches one weight
+    and density per source with the same searcher, to show what the layer groups contribute. Raises RecipeError if the
+    recipe has no search.
     """
     search = search_of(recipe)
     rivals = {"random_search": recipe.model_copy(update={"search": search.model_copy(update={"algorithm": "random"})})}
@@ -24,6 +25,6 @@ def rivals_of(recipe: Recipe) -> dict[str, Recipe]:
 
 
 def _ungrouped(parameters: SourceParameters) -> SourceParameters:
-    """Parameters without those that are given by group, which mean nothing to a whole model."""
+    """The parameters without those given per group, which have no meaning for a whole model."""
     plain = {name: value for name, value in parameters.model_dump().items() if not isinstance(value, dict)}
     return SourceParameters.model_validate(plain)

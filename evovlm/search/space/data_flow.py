@@ -1,7 +1,7 @@
-"""The data-flow space of a recipe: which genes it has, and which route a genome stands for.
+"""The data-flow space of a recipe: its genes, and the route for a genome.
 
-Knows the recipe's schema and how many layers each source has; no tensors and no optimisers. Genes for the indicators
-come first, in the order of the steps; genes for the scales after them.
+Knows the recipe's schema and the number of layers of each source; no tensors and no optimisers. Genes for the
+indicators come first, in step order, then genes for the scales.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from evovlm.search.space._route_network import scale_of, weights_in
 from evovlm.system.errors import RecipeError
 
 Layer = tuple[str, int]
-# Where a search begins: the owner's own layers are likely on and all others likely off. With the paper's sigma of
-# 1/6 one bit in fifteen differs from that.
+# Where a search starts: the owner's layers are probably on and all others probably off. With the paper's sigma of
+# 1/6, one bit in fifteen differs from that.
 LIKELY, UNLIKELY = 0.75, 0.25
 SWITCH = Bounds(low=-1.0, high=1.0)  # an indicator is on above 0 (arXiv:2403.13187)
 THETA = Bounds(low=-3.0, high=3.0)
@@ -27,18 +27,18 @@ THETA = Bounds(low=-3.0, high=3.0)
 
 @dataclass(frozen=True)
 class DataFlow:
-    """The space of one recipe. `entries`: the layer at each step of the indicator array, above the prefix."""
+    """The data-flow space of one recipe. `entries`: the layer of each indicator, in step order, after the prefix."""
 
     owner: str
     space: RouteSpace
-    layers: tuple[Layer, ...]  # all M of them
+    layers: tuple[Layer, ...]  # all M layers of all sources
     prefix: Route
     entries: tuple[Layer, ...]
-    pairs: tuple[tuple[Layer, Layer], ...]  # transitions that some route can use, where each has a gene
+    pairs: tuple[tuple[Layer, Layer], ...]  # possible transitions, one gene each; empty unless scales is `matrix`
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """Indicators, then scales."""
+        """The genes: indicators, then scales."""
         count: dict[Layer, int] = {}
         genes = []
         for source, layer in self.entries:
@@ -52,7 +52,7 @@ class DataFlow:
 
     @property
     def start(self) -> tuple[float, ...]:
-        """Where a search begins: around the owner as it is, without scaling."""
+        """Where a search starts, as points in [0, 1]: around the unchanged owner, without scaling."""
         seen: set[Layer] = set()
         points = []
         for entry in self.entries:
@@ -62,7 +62,7 @@ class DataFlow:
         return tuple(points + [gene.point(1.0 if gene.parameter == "scale" else 0.0) for gene in reals])
 
     def active(self, bits: Sequence[bool]) -> list[int]:
-        """Which of the scale genes mean anything for these indicators, counted from the first of them."""
+        """Indices of the scale genes (from the first scale gene) that have an effect with these indicators."""
         if self.space.scales == "network":
             return list(range(weights_in(self.space.hidden)))
         used = [(step.source, step.layer) for step in self.prefix[-1:]]
@@ -71,10 +71,10 @@ class DataFlow:
         return sorted({place[pair] for pair in pairwise(used) if pair in place})
 
     def route(self, genome: Sequence[float]) -> Route:
-        """The route that a genome stands for; empty where no indicator is on and nothing is fixed.
+        """The route for a genome; empty if no indicator is on and there is no prefix.
 
-        The paper's (arXiv:2403.13187, section 3.2): the layer of entry t is used where indicator t is above 0, and W_ij
-        scales the stream on its way from layer i to layer j.
+        As in the paper (arXiv:2403.13187, section 3.2): the layer of entry t is used if indicator t is above 0, and
+        W_ij scales the residual stream between layer i and layer j.
         """
         bits, reals = genome[: len(self.entries)], genome[len(self.entries) :]
         on = [(t, entry) for t, (entry, bit) in enumerate(zip(self.entries, bits, strict=True)) if is_on(bit)]
@@ -96,7 +96,7 @@ class DataFlow:
     def _scale(
         self, values: Sequence[float], of_pair: Mapping[tuple[Layer, Layer], float], i: Layer, j: Layer, t: int
     ) -> float:
-        # Six digits: what a recipe shows is what was scored.
+        # Round to six digits, so that the scale in a recipe is the one that was scored.
         if self.space.scales == "matrix":
             return round(of_pair[i, j], 6)
         if self.space.scales == "none":
@@ -112,16 +112,19 @@ def is_on(point: float) -> bool:
 
 
 def data_flow(recipe: Recipe, depths: Mapping[str, int]) -> DataFlow:
-    """The space that a recipe searches; `depths`: layers by source.
+    """The data-flow space that a recipe searches. `depths`: number of layers by source.
 
-    Raises RecipeError: no data-flow search, a range of scales that holds 0, a prefix of an unknown source.
+    Raises RecipeError if the recipe has no data-flow search, the range of scales contains 0, the prefix names an
+    unknown source or leaves nothing to search, or routes could be longer than the KV cache.
     """
     if recipe.search is None or recipe.search.route is None:
         raise RecipeError("search.route: the recipe does not search the data-flow space")
     space = recipe.search.route
     if space.scale.low <= 0 <= space.scale.high and space.scales != "none":
         span = f"[{space.scale.low}, {space.scale.high}]"
-        raise RecipeError(f"search.route.scale: {span} holds 0, which loses the stream; keep to one side of it")
+        raise RecipeError(
+            f"search.route.scale: {span} contains 0, which would destroy the residual stream; keep to one side of it"
+        )
     prefix: Route = ()
     if space.prefix is not None:
         if space.prefix.source not in depths:
@@ -137,16 +140,16 @@ def data_flow(recipe: Recipe, depths: Mapping[str, int]) -> DataFlow:
     else:
         entries = free * space.repeats
     if not entries:
-        raise RecipeError("search.route.prefix: it takes all layers, so there is nothing to search; shorten it")
+        raise RecipeError("search.route.prefix: it fixes all layers, so there is nothing to search; shorten it")
     if len(prefix) + len(entries) > MAX_STEPS:
-        text = f"routes of up to {len(prefix) + len(entries)} steps, and the KV cache holds {MAX_STEPS}"
+        text = f"routes can have up to {len(prefix) + len(entries)} steps, but the KV cache holds {MAX_STEPS}"
         raise RecipeError(f"search.route.repeats: {text}; lower it, or fix a longer prefix")
     owner = recipe.owner or recipe.source_names[0]
     return DataFlow(owner, space, layers, prefix, tuple(entries), _pairs(space, prefix, entries))
 
 
 def _pairs(space: RouteSpace, prefix: Route, entries: Sequence[Layer]) -> tuple[tuple[Layer, Layer], ...]:
-    """The transitions that some route can make: i stands somewhere before j. In the order of the first such place."""
+    """The transitions that some route can make: i is somewhere before j. In order of their first occurrence."""
     if space.scales != "matrix":
         return ()
     before: dict[Layer, None] = {(step.source, step.layer): None for step in prefix[-1:]}

@@ -1,4 +1,4 @@
-"""Genome: a point of the unit cube, and the recipe that it stands for.
+"""Converts between genomes (points in the unit cube) and recipes.
 
 Knows the recipe's schema and layer groups; no models and no optimisers.
 """
@@ -20,10 +20,10 @@ __all__ = ["Gene", "encode", "express", "genes_of", "search_of", "search_setting
 
 
 def genes_of(recipe: Recipe, layers: int) -> tuple[Gene, ...]:
-    """The genes of a recipe's search: source by source, weights before densities, groups in model order.
+    """The genes of a recipe's search: by source, weights before densities, groups in model order.
 
-    `layers`: the number of layers of the tower. A method that drops nothing has no density genes.
-    Raises RecipeError where the recipe has no search or nothing to search.
+    `layers`: number of layers of the language tower. A method that drops nothing has no density genes.
+    Raises RecipeError if the recipe has no search section or nothing to search.
     """
     if recipe.search is None:
         raise RecipeError("search: the recipe has no `search` section, so there is nothing to evolve")
@@ -56,26 +56,26 @@ def express(recipe: Recipe, genes: Sequence[Gene], genome: Sequence[float]) -> R
 
 
 def encode(recipe: Recipe, genes: Sequence[Gene]) -> tuple[float, ...]:
-    """The genome that stands for a recipe's present parameters (clipped to the genes' bounds)."""
+    """The genome for a recipe's current parameters (clipped to the genes' bounds)."""
     return tuple(
         gene.point(value_at(getattr(recipe.of(gene.source), gene.parameter), gene.group, 1.0)) for gene in genes
     )
 
 
 def uniform(recipe: Recipe, weights: dict[str, float], *, density: float = 1.0) -> Recipe:
-    """The recipe with one weight a source, for the whole model: averages and sweeps, the controls of a search."""
+    """The recipe with one weight per source, for the whole model: averages and sweeps as baselines for a search."""
     return recipe.weighted({name: weights[name] for name in recipe.source_names}, density=density)
 
 
 def search_of(recipe: Recipe) -> Search:
-    """The recipe's search section. Raises RecipeError where there is none."""
+    """The recipe's search section. Raises RecipeError if there is none."""
     if recipe.search is None:
         raise RecipeError("search: the recipe has no `search` section; see `evovlm recipe show zoo-vlm`")
     return recipe.search
 
 
 def search_settings(search: Search, genes: Sequence[Gene], space: DataFlow | None = None) -> SearchSettings:
-    """What the searcher is given: the genes' number and kinds; in data-flow space the owner as the start."""
+    """The searcher's settings: number and kinds of genes; in data-flow space the search starts at the owner."""
     plain = SearchSettings(
         genes=len(genes),
         population=search.population,

@@ -275,7 +275,7 @@ def test_a_misspelt_layer_group_is_an_error_that_lists_the_groups(paper: Path):
     assert "['embeddings', 'layers 0-0', 'layers 1-1', 'head']" in text
     assert "3 blocks for 2 layers" in of(check(recipe("ja", groups=3), paper), "groups", "error")
     holes = check(recipe("ja", groups={"attention": ("*.self_attn.*",)}), paper)
-    assert "no group takes lm_head.weight" in of(holes, "groups", "error")
+    assert "no group matches lm_head.weight" in of(holes, "groups", "error")
 
 
 def test_custom_code_is_noted(zoo: Save, tmp_path: Path):

@@ -114,7 +114,7 @@ def test_nsga2_finds_a_front_between_two_scores():
 
 
 def test_several_scores_need_a_searcher_that_knows_them():
-    with pytest.raises(RecipeError, match="cmaes follows one score, not 2; take `nsga2`"):
+    with pytest.raises(RecipeError, match="cmaes supports one score, not 2; use `nsga2`"):
         make_searcher("cmaes", settings(0, objectives=2))
 
 

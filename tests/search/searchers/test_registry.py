@@ -47,7 +47,7 @@ def test_a_generation_is_as_large_as_the_row_says(name: str, genes: int):
 def test_what_follows_several_objectives_takes_two_and_the_others_refuse_them(name: str):
     settings = SearchSettings(genes=3, objectives=2)
     if not SEARCHERS[name].several:
-        with pytest.raises(RecipeError, match="follows one score, not 2; take `nsga2` or `random`"):
+        with pytest.raises(RecipeError, match="supports one score, not 2; use `nsga2` or `random`"):
             make_searcher(name, settings)
         return
     searcher = make_searcher(name, settings)
@@ -81,7 +81,7 @@ def test_only_cma_es_draws_single_points(name: str):
 
 
 def test_a_name_that_is_taken_is_refused():
-    with pytest.raises(ValueError, match="there is a searcher 'cmaes' already"):
+    with pytest.raises(ValueError, match="searcher 'cmaes' exists already"):
         register("cmaes", SearcherRow(SEARCHERS["random"].make, lambda genes: 4))
 
 
@@ -105,5 +105,5 @@ def test_what_a_searcher_cannot_follow_or_does_not_use_is_told():
         (False, "switch"),
         (False, "algorithm"),
     ]
-    assert "take `nsga2` or `random`" in found[0].text
-    assert "['two_stage'] does" in found[1].text
+    assert "use `nsga2` or `random`" in found[0].text
+    assert "['two_stage'] uses it" in found[1].text

@@ -141,10 +141,10 @@ def test_every_searcher_searches_every_kind_of_space(algorithm: str, scales: str
 @pytest.mark.parametrize(
     ("route", "told"),
     [
-        ({"scale": [-0.5, 1.5]}, r"search.route.scale: \[-0.5, 1.5\] holds 0"),
+        ({"scale": [-0.5, 1.5]}, r"search.route.scale: \[-0.5, 1.5\] contains 0"),
         ({"prefix": {"source": "jo", "layers": 1}}, r"unknown source 'jo'; choose from \['ja', 'math'\]"),
         ({"prefix": {"source": "ja", "layers": 3}}, "nothing to search"),
-        ({"repeats": 100}, "routes of up to 600 steps, and the KV cache holds 512"),
+        ({"repeats": 100}, "routes can have up to 600 steps, but the KV cache holds 512"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused(route: dict[str, Any], told: str):
