@@ -150,7 +150,7 @@ def search_on_ray(
 
 
 def asked_of(recipe: Recipe, root: Path, items: tuple[str, ...]) -> Asked:
-    """How a search's items are asked (in full and at lower fidelity), which items, and if there are several objectives."""
+    """How a search asks its items (in full and at lower fidelity), their ids, and whether it has several objectives."""
     search, data = search_of(recipe), recipe.data
     assert data is not None
     task, _ = parse_split(data.search, Options(preset=data.preset), root)

@@ -199,7 +199,7 @@ def test_task_vectors_by_hand(decoys: list[str]):
 
 
 def test_too_little_to_choose_from_and_test_sets_are_refused():
-    with pytest.raises(RecipeError, match="two models or more"):
+    with pytest.raises(RecipeError, match="two or more models"):
         suggest("zoo:base", ["zoo:ja"], "zoo-maths:search", items=4, seed=0, root=Path(), device="cpu", step=print)
     with pytest.raises(RecipeError, match="a test set"):
         suggest("zoo:base", ["zoo:ja"], "zoo-maths:test", items=4, seed=0, root=Path(), device="cpu", step=print)
