@@ -1,7 +1,7 @@
 """evovlm breeds new models out of existing ones: merge recipes found by evolution, no training.
 
-The public names are `Recipe`, `merge`, `evolve`, `evaluate` and `suggest`. Each is loaded when it is first used, so
-that `import evovlm` costs next to nothing.
+The public names are `Recipe`, `merge`, `evolve`, `evaluate` and `suggest`. Each is loaded on first use, so
+`import evovlm` is fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, looked up once (PEP 562)."""
+    """Load a public name on first use (PEP 562). Raises AttributeError if there is no such name."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; choose from {__all__}")
     value = globals()[name] = getattr(import_module("evovlm.api"), name)
@@ -26,5 +26,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, also those that are not loaded yet."""
+    """All public names, including those that are not loaded yet."""
     return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
-"""The command's door: an interrupt ends with exit code 130 in any phase, also while the command line still loads.
+"""Entry point: an interrupt exits with code 130 in every phase, even while the command line is still loading.
 
-Knows the command line's name alone.
+Knows only the name of the command line.
 """
 
 import os
@@ -9,8 +9,8 @@ import sys
 import threading
 from typing import Any
 
-INTERRUPTED = 130  # 128 and the number of the signal, as shells count
-SOON = 0.02  # seconds, by when the finaliser is left
+INTERRUPTED = 130  # 128 plus the signal's number, the shell convention
+SOON = 0.02  # seconds; the finaliser has returned by then
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _raise_again(lost: Any) -> None:
-    """Python goes on after an interrupt that lands in a finaliser: then it comes once more, outside."""
+    """Send the interrupt again: Python ignores one that arrives inside a finaliser."""
     if lost.exc_type is KeyboardInterrupt:
         main_thread = threading.main_thread().ident
         assert main_thread is not None
@@ -41,7 +41,7 @@ def _raise_again(lost: Any) -> None:
 
 
 def _leave() -> None:
-    """End at once, as 130: where an interrupt came through C code, Python would end by the signal instead."""
+    """Exit at once with code 130. After an interrupt in C code, Python would be killed by the signal instead."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(INTERRUPTED)

@@ -1,7 +1,7 @@
-"""The functions of the package's front door: `from evovlm import Recipe, merge, evolve, evaluate, suggest`.
+"""The public Python API: `from evovlm import Recipe, merge, evolve, evaluate, suggest`.
 
-Puts the rooms together for Python, as `cli` does for a terminal; decides nothing itself. What a function needs is
-imported when it is called.
+Connects the other packages, as `cli` does for a terminal, and has no logic of its own. Each function imports what it
+needs when it is called.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def merge(
     max_shard_bytes: int = 5 * 10**9,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Merge models as a recipe says, into an ordinary Hugging Face checkpoint; returns its folder.
+    """Merge models as a recipe describes, write an ordinary Hugging Face checkpoint, and return its folder.
 
     >>> from evovlm import merge
     >>> folder = merge("zoo-vlm", "merged")
@@ -38,13 +38,13 @@ def merge(
     ['model.safetensors']
 
     recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe (`evovlm recipe list`).
-    out: the folder to write. It must not exist, and appears whole or not at all.
+    out: the folder to write. It must not exist; it appears complete or not at all.
     download: fetch models from the hub that are not in the local cache.
-    threads: tensors merged at a time, at most; by default one per core, as far as memory allows.
-    max_shard_bytes: the largest file of weights, in bytes.
-    progress: called with the bytes written so far and the bytes in all.
+    threads: maximum number of tensors merged at a time; by default one per core, as far as memory allows.
+    max_shard_bytes: maximum size of a weights file, in bytes.
+    progress: called with the bytes written so far and the total number of bytes.
 
-    Raises RecipeError where the recipe cannot be read or does not fit its models, and CheckpointError where a model is
+    Raises RecipeError if the recipe cannot be read or does not fit its models, and CheckpointError if a model is
     missing or damaged, `out` exists, the disk is full, or a merged weight is not finite. Both are `ValueError`s.
 
     The merge rules are named with their papers in docs/recipes.md; the default conventions are mergekit's
@@ -75,31 +75,31 @@ def evolve(
     download: bool = False,
     watch: Watch | None = None,
 ) -> Result:
-    """Search a recipe's parameters, pick the winner on fresh items, test it on held-out ones.
+    """Search a recipe's parameters, pick the winner on fresh items, and test it on held-out ones.
 
     >>> from evovlm import Recipe, evolve
     >>> result = evolve("zoo-llm", "runs/llm", trials=4, items=8, judged=8)
     >>> Recipe.read("runs/llm/best.yaml").source_names
     ('ja', 'math', 'math2')
 
-    Returns a `Result`, what stands in `result.json` of the study's folder `out`: the winner, and its score (0 to 100)
-    on the test items beside its sources and the controls. Called again with the same arguments, it resumes where it was
-    stopped; more `trials` prolong a study.
+    Returns a `Result`, the contents of `result.json` in the study's folder `out`: the winner, and its score (0 to 100)
+    on the test items next to its sources and the controls. Call it again with the same arguments to resume where it
+    stopped; a larger `trials` extends a study.
 
     recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe; it needs `search` and `data`.
-    trials, items, seed: candidates in all, questions per candidate, and seed of the search; the recipe's by default.
+    trials, items, seed: total candidates, questions per candidate, and seed of the search; by default the recipe's.
     judged: questions used to pick the winner, and as many for the final test; 300 and 500 by default.
     device: where models run: `cpu`, `cuda`, `cuda:1`.
     checkpoint: also write the winner as a checkpoint.
     rivals: also run two baseline searches (random; one weight per source). Three times the cost.
-    race: drop a candidate as soon as a test on few items says that it is worse.
-    keep_diverse: also keep the best recipe for each profile of skills.
+    race: drop a candidate as soon as a test on few items shows that it is worse.
+    keep_diverse: also keep the best recipe for each skill profile.
     watch: an object with the methods `phase` and `step` of `evovlm.system.progress.Watch`; by default nothing is shown.
 
-    Raises RecipeError and CheckpointError as `merge` does, DataError where items cannot be read, and StudyError where
-    `out` holds a study of something else or another process works in it. All are `ValueError`s.
+    Raises RecipeError and CheckpointError as `merge` does, DataError if items cannot be read, and StudyError if
+    `out` holds a different study or another process is using it. All are `ValueError`s.
 
-    The search is that of arXiv:2403.13187, sections 3.1 and 3.2: CMA-ES by default, other searchers by the recipe.
+    The search follows arXiv:2403.13187, sections 3.1 and 3.2: CMA-ES by default; a recipe may choose another.
     """
     from evovlm.evolution.plan import EvolveSettings
     from evovlm.evolution.stages import evolve_stages
@@ -143,20 +143,20 @@ def evaluate(
     (True, 16)
 
     Returns an `Evaluation`: `score` is the mean over items (0 to 100), `interval()` its 95 % interval, and `scores`,
-    `exact` and `answers` have one entry per item, in their order. A recipe is merged in memory; nothing is written.
+    `exact` and `answers` have one entry per item, in item order. A recipe is merged in memory; nothing is written.
 
     model: a checkpoint folder, `zoo:NAME` or a hub id; or a `Recipe`, a recipe file, or a shipped recipe's name.
     A language model answers questions about images without seeing them.
     data: TASK:SPLIT, such as `zoo-vqa:test`, or TASK@PATH:SPLIT with the data in a file or folder.
-    items, seed: how many items are drawn (None: all of them), and which.
+    items, seed: number of items to draw (None: all of them), and the seed that selects them.
     batch: questions answered at once.
-    preset: how the task asks and scores; the task's default if left out.
+    preset: how the task asks and scores; by default the task's own preset.
     device, download: as in `evolve` and `merge`.
 
-    Raises CheckpointError, RecipeError and DataError (`ValueError`s) for what cannot be opened or does not fit, and
-    FloatingPointError where a merge gives logits that are not finite.
+    Raises CheckpointError, RecipeError or DataError (`ValueError`s) if something cannot be opened or does not fit, and
+    FloatingPointError if a merge gives logits that are not finite.
 
-    How each task is asked and scored, after which source, stands in docs/benchmarks.md.
+    docs/benchmarks.md describes how each task is asked and scored, with sources.
     """
     from evovlm.recipe.shipped import means_recipe
 
@@ -186,17 +186,17 @@ def suggest(
     >>> sorted(one.source for one in advice.ranking)
     ['ja', 'math']
 
-    Returns an `Advice`: `ranking` has the sources, most useful first, each with its score alone and together with
+    Returns an `Advice`: `ranking` lists the sources, most useful first, each with its score alone and together with
     those before it (0 to 100), the points it adds with their 95 % interval, and a reason in words.
 
-    models: language models that were tuned from `base` (folders, `zoo:NAME` or hub ids), or one folder that holds them.
+    models: language models tuned from `base` (folders, `zoo:NAME` or hub ids), or one folder that contains them.
     data: TASK:SPLIT, not a test split.
-    items, seed: questions per merge that is tried, at least 2, and which are drawn.
-    step: called with a word about each step, as it is done.
+    items, seed: questions per merge that is tried (at least 2), and the seed that selects them.
+    step: called with a short text after each step.
 
     Raises RecipeError for fewer than two models or a test split, and CheckpointError for a model that cannot be opened.
 
-    The first source is ranked by a Shapley value cut off at pairs, the others by greedy forward selection with the
+    The first source is chosen by a Shapley value truncated at pairs, the others by greedy forward selection with the
     one-standard-error rule (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
     """
     from evovlm.evolution.suggest.advise import suggest as advise
@@ -226,13 +226,13 @@ def _evaluate_recipe(
     device: str,
     download: bool,
 ) -> Evaluation:
-    """Score one candidate in a resident model, or along its route where it has one."""
+    """Score one candidate in a resident model, or along its route if it has one."""
     from evovlm.evaluators.local import LocalEvaluator
     from evovlm.merging.assembly import assemble
     from evovlm.tasks import Options
     from evovlm.tasks.item_sets import read_item_set
 
-    # What a search would try has no part in what the recipe itself is worth.
+    # The recipe is scored as it is, so its search settings do not matter.
     alone = recipe.model_copy(update={"search": None, "then": None})
     items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     assembly = assemble(alone, alone.root, download=download)

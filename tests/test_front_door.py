@@ -143,7 +143,7 @@ def test_a_search_is_silent_unless_it_is_watched(place: Path, capfd: pytest.Capt
 def test_suggest_takes_a_folder_and_refuses_one_model(place: Path):
     (place / "models").mkdir()
     (place / "models" / "ja").symlink_to(zoo_folder("ja"))
-    with pytest.raises(RecipeError, match="two models or more"):
+    with pytest.raises(RecipeError, match="two or more models"):
         suggest("models", base="zoo:base", data="zoo-maths:search")
     with pytest.raises(RecipeError, match="items: 1"):
         suggest(["zoo:ja", "zoo:math"], base="zoo:base", data="zoo-maths:search", items=1)

@@ -1,6 +1,6 @@
 """The command line: parse arguments, pick implementations, turn errors into exit codes.
 
-The one place that picks implementations; one module a command or group of commands.
+No other package picks implementations. One module per command or group of commands.
 """
 
 from evovlm.cli.program import app, main

@@ -1,4 +1,4 @@
-"""`python -m evovlm.cli`: the command line by itself, without what `python -m evovlm` does about early interrupts."""
+"""`python -m evovlm.cli`: the command line without the handling of early interrupts in `python -m evovlm`."""
 
 from evovlm.cli.program import main
 

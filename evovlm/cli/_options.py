@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 RecipeArgument = Annotated[
-    Path, typer.Argument(help="A recipe: a YAML file (ours or mergekit's), or a name from `evovlm recipe list`.")
+    Path, typer.Argument(help="Recipe: a YAML file (ours or mergekit's), or a name from `evovlm recipe list`.")
 ]
-StudyArgument = Annotated[Path, typer.Argument(help="A study's folder.")]
+StudyArgument = Annotated[Path, typer.Argument(help="Folder of the study.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch hub models that are not in the local cache.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
-Device = Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
+Device = Annotated[str, typer.Option(help="Device to run models on: cpu, cuda or cuda:1.")]

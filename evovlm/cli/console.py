@@ -1,6 +1,6 @@
-"""What people see in a terminal: progress bars, tables, JSON lines. Knows rich and the shapes of results.
+"""Terminal output: progress bars, tables, JSON lines. Knows rich and the shapes of results.
 
-Figures go to standard output, progress and warnings to standard error, so that a pipe gets only what it asked for.
+Results go to standard output, progress and warnings to standard error, so that a pipe gets results only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ERR = Console(stderr=True, highlight=False)
 
 
 def bars() -> Progress:
-    """A progress bar with time passed and time left, on standard error."""
+    """A progress bar with elapsed and remaining time, on standard error."""
     return Progress(
         SpinnerColumn(),
         TextColumn("[bold]{task.description}"),
@@ -47,7 +47,7 @@ def bars() -> Progress:
 
 
 class BarWatch:
-    """Shows a search as bars: best and mean so far, time left."""
+    """Shows a search as progress bars: best and mean score so far, time left."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -56,7 +56,7 @@ class BarWatch:
         self._failed = 0
 
     def phase(self, name: str, total: int) -> None:
-        """A new bar."""
+        """Start a new bar."""
         if self._task is not None:
             done = self._progress.tasks[self._task].completed
             self._progress.update(self._task, total=done)
@@ -64,7 +64,7 @@ class BarWatch:
         self._task = self._progress.add_task(name, total=total, figures="")
 
     def step(self, text: str, **figures: float | None) -> None:
-        """One step, with its score if it has one."""
+        """Advance the bar by one step; show its score if it has one."""
         assert self._task is not None
         score = figures.get("score")
         shown = text
@@ -84,7 +84,10 @@ class BarWatch:
 
 
 class LineWatch:
-    """Shows a search as a line now and then, where there is no terminal to draw bars on."""
+    """Shows a search as an occasional line of text, where the output is not a terminal.
+
+    `pause`: the least time between two lines, in seconds.
+    """
 
     def __init__(self, pause: float = 15.0) -> None:
         self._pause = pause
@@ -92,19 +95,19 @@ class LineWatch:
         self._began = self._told = 0.0
 
     def phase(self, name: str, total: int) -> None:
-        """A line a phase."""
+        """Print one line per phase."""
         self._name, self._total, self._done, self._best = name, total, 0, -math.inf
         self._began = time.monotonic()
         self._tell(f"{total} to do")
 
     def step(self, text: str, **figures: float | None) -> None:
-        """A line if the last is some seconds old: how far, the best so far, time left."""
+        """Print progress, best score so far and time left, unless the last line is only a few seconds old."""
         self._done += 1
         self._best = max(self._best, -math.inf if (score := figures.get("score")) is None else score)
         if self._done != self._total and time.monotonic() < self._told + self._pause:
             return
         best = f", best {self._best:.2f}" if self._best > -math.inf else ""
-        if self._done > self._total:  # there was more to do than could be known before
+        if self._done > self._total:  # the total was only an estimate
             self._tell(f"{self._done} done{best}")
             return
         left = (time.monotonic() - self._began) / self._done * (self._total - self._done)
@@ -119,17 +122,17 @@ class JsonWatch:
     """Shows a search as JSON lines on standard output, for machines."""
 
     def phase(self, name: str, total: int) -> None:
-        """A line a phase."""
+        """Print one line per phase."""
         print(json.dumps({"phase": name, "total": total}), flush=True)
 
     def step(self, text: str, **figures: float | None) -> None:
-        """A line a step."""
+        """Print one line per step."""
         print(json.dumps({"step": text, **figures}, ensure_ascii=False), flush=True)
 
 
 def held_out_table(result: Result) -> Table:
-    """The judged table of a study: sources, evolved, controls."""
-    from evovlm.report.words import control_name  # with the report's libraries, which other commands do not need
+    """The held-out table of a study: sources, evolved, controls."""
+    from evovlm.report.words import control_name  # imports the report's libraries, which other commands do not need
 
     held = result.held_out
     items = held.evolved.items
@@ -139,7 +142,7 @@ def held_out_table(result: Result) -> Table:
     table.add_column("evolved minus this", justify="right")
     table.add_column("best of", justify="right")
     if held.evolved.chosen_on is not None:
-        table.caption = f"best of: among how many candidates a row was chosen, by {held.evolved.chosen_on} items"
+        table.caption = f"best of: number of candidates a row was picked from, on {held.evolved.chosen_on} items"
     for name, cell in held.sources.items():
         _row(table, f"source {name}", cell)
     _row(table, "[bold]evolved[/bold]", held.evolved, last=True)
@@ -149,7 +152,7 @@ def held_out_table(result: Result) -> Table:
 
 
 def answers_table(rows: Sequence[Mapping[str, Any]], models: Iterable[str], items: int = 4) -> Table:
-    """A few answers side by side."""
+    """The answers to the first `items` questions, side by side."""
     models = list(models)
     table = Table(title="Answers side by side", show_lines=True)
     for name in ("question", "reference", *models):
@@ -165,7 +168,7 @@ def answers_table(rows: Sequence[Mapping[str, Any]], models: Iterable[str], item
 
 
 def findings_table(findings: Sequence[Any]) -> Table:
-    """What a recipe check found."""
+    """The findings of a recipe check."""
     colours = {"error": "red", "warning": "yellow", "note": "dim"}
     table = Table(show_header=True, box=None)
     for name in ("", "key", "finding"):
@@ -177,7 +180,7 @@ def findings_table(findings: Sequence[Any]) -> Table:
 
 
 def recipes_table(rows: Sequence[Mapping[str, str]]) -> Table:
-    """The recipes that ship, by name."""
+    """The shipped recipes, by name."""
     table = Table(show_header=True, box=None)
     for name in ("name", "kind", "method", "about"):
         table.add_column(name, overflow="fold", no_wrap=name != "about")
@@ -187,9 +190,9 @@ def recipes_table(rows: Sequence[Mapping[str, str]]) -> Table:
 
 
 def suggestions_table(advice: Any) -> Table:
-    """Sources in the order in which they help, and why."""
-    table = Table(title=f"Base alone {advice.base_score:.1f}; {advice.answers} answers; 95 % intervals")
-    for name in ("source", "alone", "with those above", "adds", "length", "why"):
+    """The ranked sources, most useful first, each with a reason."""
+    table = Table(title=f"Base alone {advice.base_score:.1f}; {advice.answers} answers used; 95 % intervals")
+    for name in ("source", "alone", "with those above", "adds", "norm", "why"):
         table.add_column(name, justify="left" if name in ("source", "why") else "right")
     for one in advice.ranking:
         adds = f"{one.adds:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
@@ -198,16 +201,16 @@ def suggestions_table(advice: Any) -> Table:
 
 
 def told_luck(luck: float) -> str:
-    """What a fall (positive) or rise of the winner's score from search to fresh items means, in words."""
+    """Explain in words a drop (positive) or rise of the winner's score from search to fresh items, in points."""
     if round(abs(luck), 2) == 0:
         return "no difference"
     if luck > 0:
-        return f"{luck:.2f} points of it were luck, or easier items"
-    return f"{-luck:.2f} points more there: no sign that luck chose it"
+        return f"{luck:.2f} points lower (selection bias, or harder items)"
+    return f"{-luck:.2f} points higher: no sign of selection bias"
 
 
 def size(nbytes: float) -> str:
-    """Bytes in the unit people would choose."""
+    """A number of bytes in a readable unit (B, KB, MB or GB; 1 KB is 1000 B)."""
     for unit in ("B", "KB", "MB"):
         if nbytes < 1000:
             return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
@@ -226,11 +229,11 @@ def _row(table: Table, name: str, cell: Cell, *, last: bool = False) -> None:
 
 
 def profile_table(profile: Profile) -> Table:
-    """Median seconds of each phase of a candidate, and how many times the machine's floor that is."""
+    """Median seconds of each phase of a candidate, the hardware limit (floor), and their ratio."""
     rates = profile.rates
     title = (
-        f"Seconds a candidate, median of {profile.trials} trials"
-        f" (copies {rates.copied / 1e9:,.0f} GB/s, multiplies {rates.matrix / 1e12:,.2f} TFLOP/s {rates.dtype})"
+        f"Seconds per candidate, median of {profile.trials} trials; floor: hardware limit"
+        f" (memory copy {rates.copied / 1e9:,.0f} GB/s, matmul {rates.matrix / 1e12:,.2f} TFLOP/s {rates.dtype})"
     )
     table = Table(title=title)
     for column in ("phase", "seconds", "floor", "times the floor"):
@@ -246,5 +249,5 @@ def profile_table(profile: Profile) -> Table:
 
 
 def _short(seconds: float) -> str:
-    """Seconds in four decimals, or of what is shorter than these show, in two digits."""
+    """Seconds with four decimals; below a millisecond, with two significant digits."""
     return f"{seconds:.4f}" if seconds >= 0.001 else f"{seconds:.1e}"

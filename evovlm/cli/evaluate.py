@@ -11,12 +11,12 @@ from evovlm.cli._options import AsJson, Device, Download
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A checkpoint folder, zoo:NAME or a hub id; or a recipe.")],
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, zoo:NAME or hub id; or a recipe.")],
     data: Annotated[str, typer.Option(help="TASK:SPLIT, or TASK@PATH:SPLIT with the data in a file or folder.")],
-    items: Annotated[int, typer.Option(min=1, help="How many items.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Which items are drawn.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 128,
-    preset: Annotated[str | None, typer.Option(help="How the task asks and scores; its default if left out.")] = None,
+    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that selects the items.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = 128,
+    preset: Annotated[str | None, typer.Option(help="How the task asks and scores. Default: its own.")] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
     download: Download = False,

@@ -1,4 +1,4 @@
-"""`evolve`: search, choose, judge; what of it is told. Knows typer."""
+"""`evolve`: search, pick the winner, test it; print the results. Knows typer."""
 
 from __future__ import annotations
 
@@ -24,50 +24,58 @@ GENES_SHOWN = 60
 
 def evolve(
     recipe: RecipeArgument,
-    out: Annotated[Path, typer.Option(help="The study's folder; the same command resumes it.")],
-    trials: Annotated[int | None, typer.Option(min=1, help="Candidates in all; the recipe's otherwise.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Questions a candidate; the recipe's otherwise.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search; the recipe's otherwise.")] = None,
-    judged: Annotated[int | None, typer.Option(min=2, help="Questions of the choice and of the final table.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Total candidates. Default: the recipe's.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Questions per candidate. Default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search. Default: the recipe's.")] = None,
+    judged: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Questions used to pick the winner, and as many for the final test. Default: 300 and 500."
+        ),
+    ] = None,
     device: Device = "cpu",
     checkpoint: Annotated[
-        bool, typer.Option("--checkpoint", help="Write the winner as a checkpoint into the study.")
+        bool, typer.Option("--checkpoint", help="Also write the winner as a checkpoint, in --out.")
     ] = False,
     rivals: Annotated[
         bool,
         typer.Option(
-            "--rivals", help="Also search at random, and with one weight a source: controls, thrice the work."
+            "--rivals", help="Also run two baseline searches (random; one weight per source). Three times the cost."
         ),
     ] = False,
     race: Annotated[
-        bool, typer.Option("--race", help="Drop candidates as soon as a test on few items says so.")
+        bool, typer.Option("--race", help="Drop a candidate as soon as a test on few items shows that it is worse.")
     ] = False,
     keep_diverse: Annotated[
         bool,
-        typer.Option("--keep-diverse", help="Also keep the best merge of each skill profile: an atlas of recipes."),
+        typer.Option("--keep-diverse", help="Also keep the best recipe for each skill profile (an atlas)."),
     ] = False,
-    ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: auto, or its address.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: its address, or auto.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
+        int | None, typer.Option(min=1, help="With --ray: number of workers. Default: one per GPU or core.")
     ] = None,
-    time_limit: Annotated[float | None, typer.Option(min=0.1, help="With --ray: seconds a candidate may take.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0.1, help="With --ray: time limit per candidate, in seconds.")
+    ] = None,
     sources_in: Annotated[
-        str, typer.Option(help="On a GPU, where sources are kept: auto, gpu, host (pinned, streamed) or disk (mapped).")
+        str, typer.Option(help="On a GPU, where to keep sources: auto, gpu, host (pinned, streamed) or disk (mapped).")
     ] = "auto",
     eight_bit: Annotated[
-        bool, typer.Option("--eight-bit", help="On a GPU, keep task vectors in 8 bits; what that loses is told.")
+        bool,
+        typer.Option("--eight-bit", help="On a GPU, keep task vectors in 8 bits. The quantisation error is logged."),
     ] = False,
     profile: Annotated[
         bool,
-        typer.Option("--profile", help="Tell seconds by phase a candidate, beside what the machine's rates allow."),
+        typer.Option("--profile", help="Report time per phase and candidate, against the hardware limit."),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     download: Download = False,
 ) -> None:
-    """Search a recipe's parameters, choose the winner on fresh items, judge it on held-out ones.
+    """Search a recipe's parameters, pick the winner on fresh items, and test it on held-out ones.
 
-    Killed at any moment and started again with the same command, it goes on where it was.
+    It can be stopped at any time; run the same command again to resume.
 
     \b
     Examples:
@@ -90,7 +98,7 @@ def evolve(
     from evovlm.system.device import check_device, device_named
 
     if ray is None and (workers is not None or time_limit is not None):
-        raise UserError("--workers and --time-limit belong to --ray; add `--ray auto`")
+        raise UserError("--workers and --time-limit need --ray; add `--ray auto`")
     pool = Workers(ray, workers, time_limit) if ray is not None else None
     racing = RaceSettings() if race else None
     keeping = Keeping(sources_in, eight_bit)
@@ -129,7 +137,7 @@ def evolve(
 
 @contextmanager
 def _watch(*, as_json: bool) -> Iterator[Watch]:
-    """Who shows the progress: JSON lines, bars on a terminal, plain lines elsewhere."""
+    """How progress is shown: JSON lines with --json, bars on a terminal, plain lines otherwise."""
     from evovlm.cli.console import ERR, BarWatch, JsonWatch, LineWatch, bars
 
     if as_json:
@@ -145,8 +153,8 @@ def _print_second_stage(then: Stage, trials: int | None) -> None:
     from evovlm.cli.console import OUT
 
     OUT.print(
-        f"then routes among the sources and the {then.winners} best with {then.search.algorithm}:"
-        f" {trials or then.search.trials} trials"
+        f"then would search routes through the sources and the {then.winners} best merges"
+        f" with {then.search.algorithm}: {trials or then.search.trials} trials"
     )
 
 
@@ -159,7 +167,7 @@ def _print_plan(plan: Plan) -> None:
         f" {plan.trials} trials of {len(plan.search_items)} {plan.task.name} items on {plan.settings.device}"
     )
     if plan.sets.left_out:
-        OUT.print(f"left out: {plan.sets.left_out} search items that look like items which judge them")
+        OUT.print(f"left out: {plan.sets.left_out} search items that are too similar to validation or test items")
     shown = [gene.name for gene in plan.genes[:GENES_SHOWN]]
     left = len(plan.genes) - len(shown)
     OUT.print("genes: " + ", ".join(shown) + (f" and {left} more" if left else ""))
@@ -176,7 +184,7 @@ def _print_result(out: Path, result: Result, page: Path) -> None:
     chosen = result.selection
     if chosen is not None:
         OUT.print(
-            f"Winner: trial {chosen.trial}, {chosen.search_score:.2f} on the search items,"
+            f"Winner: trial {chosen.trial}, scored {chosen.search_score:.2f} on the search items and"
             f" {chosen.choice_score:.2f} on fresh ones: {told_luck(chosen.luck)}."
         )
     if result.profile is not None:

@@ -1,4 +1,4 @@
-"""`merge`: a recipe into a checkpoint. Knows typer."""
+"""`merge`: build a checkpoint from a recipe. Knows typer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from evovlm.cli._options import Download, DryRun, RecipeArgument
 
 def merge(
     recipe: RecipeArgument,
-    out: Annotated[Path, typer.Argument(help="The folder to write; must not exist.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
     dry_run: DryRun = False,
     download: Download = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time, at most.")] = None,
-    max_shard_gb: Annotated[float, typer.Option(min=0.0001, help="Largest shard, in GB.")] = 5.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Maximum number of tensors merged at a time.")] = None,
+    max_shard_gb: Annotated[float, typer.Option(min=0.0001, help="Maximum size of a weights file, in GB.")] = 5.0,
 ) -> None:
-    """Merge as a recipe says, into an ordinary Hugging Face checkpoint.
+    """Merge models as a recipe describes, into an ordinary Hugging Face checkpoint.
 
     Examples:
       evovlm merge zoo-vlm merged

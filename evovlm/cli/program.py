@@ -1,7 +1,7 @@
-"""The command line, put together; errors become exit codes.
+"""The command line: all commands together; errors become exit codes.
 
-Exit codes: 0 done, 2 the user's mistake (told in a sentence), 130 interrupted. Commands live in modules of their own;
-heavy imports wait inside them so that --help is quick.
+Exit codes: 0 success, 2 user error (with a one-sentence message), 130 interrupted. Each command has its own module and
+does its heavy imports inside the function, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and stop.")
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -55,12 +55,12 @@ def _options(
 
 for command in (merge, evolve, evaluate, suggest, report, export):
     app.command()(command)
-# All their words are their own, --help too.
+# These programs parse all their arguments themselves, including --help.
 passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 for name, program in (("app", open_app), ("bench", open_bench)):
     app.command(name, add_help_option=False, context_settings=passed_on)(program)
 
-# What the disk may do to anybody: full, quota, read-only, forbidden, a path that leads nowhere.
+# Disk errors that are not bugs: disk full, over quota, read-only, permission denied, or a wrong path.
 DISK_FAULTS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
@@ -68,16 +68,16 @@ DISK_FAULTS = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, on the process's arguments unless given.
+    """Run the command line with `arguments`; None: the process's own arguments.
 
-    A user's mistake is a sentence and exit code 2, never a traceback.
+    A user error prints one sentence and exits with code 2, never with a traceback.
     """
     from rich.console import Console
     from rich.text import Text
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # Before torch loads: threads that spin while they wait take ten times as long where other work shares the cores.
+    # Must be set before torch loads: with spinning threads, runs take ten times as long if other work shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         load_plugins()
@@ -97,5 +97,5 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except SystemExit as stop:
         if stop.code == 130:
-            errors.print("interrupted; nothing half-written is left, the same command goes on", style="yellow")
+            errors.print("interrupted; no partial files were left, run the same command to resume", style="yellow")
         raise

@@ -15,7 +15,7 @@ recipe_app = typer.Typer(help="List, show, check and convert recipes.", no_args_
 
 @recipe_app.command("list")
 def recipe_list(as_json: AsJson = False) -> None:
-    """List the recipes that ship with evovlm: every command that takes a recipe takes these names.
+    """List the recipes shipped with evovlm; every command that takes a recipe accepts these names.
 
     Example: evovlm recipe list
     """
@@ -36,7 +36,7 @@ def recipe_list(as_json: AsJson = False) -> None:
 
 @recipe_app.command("show")
 def recipe_show(recipe: RecipeArgument) -> None:
-    """Print a recipe's file with its comments: a start for one of your own.
+    """Print a recipe file with its comments, as a starting point for your own.
 
     Example: evovlm recipe show zoo-vlm > mine.yaml
     """
@@ -47,7 +47,7 @@ def recipe_show(recipe: RecipeArgument) -> None:
 
 @recipe_app.command("check")
 def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: AsJson = False) -> None:
-    """Say what fits and what does not, before any work: shapes, vocabularies, configs, disk, memory.
+    """Check a recipe before a merge or search: shapes, vocabularies, configs, disk space, memory.
 
     Example: evovlm recipe check zoo-vlm
     """
@@ -77,9 +77,9 @@ def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: As
 @recipe_app.command("convert")
 def recipe_convert(
     recipe: RecipeArgument,
-    to: Annotated[str, typer.Option(help="mergekit or evovlm.")] = "mergekit",
+    to: Annotated[str, typer.Option(help="Output format: mergekit or evovlm.")] = "mergekit",
 ) -> None:
-    """Print a recipe as mergekit's YAML, or mergekit's as ours.
+    """Convert a recipe to mergekit's YAML, or a mergekit recipe to ours, and print it.
 
     Examples:
       evovlm recipe convert zoo-llm --to mergekit

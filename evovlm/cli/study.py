@@ -1,4 +1,4 @@
-"""`report` and `export`: what a study's folder is turned into. Knows typer."""
+"""`report` and `export`: turn a study's folder into a page or an Optuna study. Knows typer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def report(study: StudyArgument) -> None:
 
 def export(
     study: StudyArgument,
-    storage: Annotated[str, typer.Option(help="An Optuna storage, such as sqlite:///optuna.db.")],
-    name: Annotated[str | None, typer.Option(help="The Optuna study's name; the folder's otherwise.")] = None,
+    storage: Annotated[str, typer.Option(help="URL of an Optuna storage, such as sqlite:///optuna.db.")],
+    name: Annotated[str | None, typer.Option(help="Name of the Optuna study. Default: the folder's name.")] = None,
 ) -> None:
-    """Write a study's log into an Optuna storage, for optuna-dashboard. Needs the extra `optuna`.
+    """Export a study's log to an Optuna storage, for optuna-dashboard. Needs the extra `optuna`.
 
     Example: evovlm export runs/demo --storage sqlite:///optuna.db
     """

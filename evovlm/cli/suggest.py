@@ -1,4 +1,4 @@
-"""`suggest`: which sources are worth a search. Knows typer."""
+"""`suggest`: rank candidate sources for a search. Knows typer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from evovlm.cli._options import AsJson, Device
 
 
 def suggest(
-    models: Annotated[list[str], typer.Argument(help="Models of one family, or one folder that holds them.")],
-    base: Annotated[str, typer.Option(help="The model that all were tuned from.")],
+    models: Annotated[list[str], typer.Argument(help="Models tuned from one base, or one folder that contains them.")],
+    base: Annotated[str, typer.Option(help="The model that all of them were tuned from.")],
     data: Annotated[str, typer.Option(help="Task and split, such as zoo-maths:search.")],
-    items: Annotated[int, typer.Option(min=2, help="Items a one-shot merge is asked.")] = 100,
+    items: Annotated[int, typer.Option(min=2, help="Questions per merge that is tried.")] = 100,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Device = "cpu",
-    picture: Annotated[Path | None, typer.Option(help="Write an SVG: likeness of task vectors by layer.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write an SVG: cosines of task vectors by layer.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank candidate sources for a task by what is cheap, and say why.
+    """Rank candidate sources for a task with cheap tests, and explain each rank.
 
     Examples:
       evovlm suggest zoo:ja zoo:math zoo:math2 --base zoo:base --data zoo-maths:search

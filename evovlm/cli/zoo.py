@@ -16,7 +16,7 @@ zoo_app = typer.Typer(help="The small models that come with evovlm.", no_args_is
 
 @zoo_app.command("list")
 def zoo_list(as_json: AsJson = False) -> None:
-    """List the zoo's models, their sizes and where they lie.
+    """List the zoo's models with their sizes and folders.
 
     Example: evovlm zoo list
     """
@@ -35,17 +35,21 @@ def zoo_list(as_json: AsJson = False) -> None:
 @zoo_app.command("train")
 def zoo_train(
     out: Annotated[Path, typer.Option(help="Folder for the trained models.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; found by itself otherwise.")] = None,
-    scale: Annotated[float, typer.Option(min=0.0005, max=10.0, help="Share of the training steps.")] = 1.0,
-    of_size: Annotated[str, typer.Option("--size", help="small, as it ships, or medium.")] = "small",
-    processes: Annotated[int, typer.Option(min=1, help="Draw the data in so many processes; the same data.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for weights and data.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1. Default: detected.")] = None,
+    scale: Annotated[
+        float, typer.Option(min=0.0005, max=10.0, help="Training steps, as a fraction of the default.")
+    ] = 1.0,
+    of_size: Annotated[str, typer.Option("--size", help="Model size: small (as shipped) or medium.")] = "small",
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that generate the data; the data stay the same.")
+    ] = 1,
 ) -> None:
-    """Train the zoo from nothing, on data that it generates itself.
+    """Train the zoo from scratch, on data that it generates itself.
 
     Examples:
       evovlm zoo train --out my-zoo --seed 1 --device cuda --processes 6
-      evovlm zoo train --out my-zoo --scale 0.01     (a minute on a CPU, to see it run)
+      evovlm zoo train --out my-zoo --scale 0.01     (a try-out: one minute on a CPU)
       evovlm zoo train --out my-medium-zoo --size medium --device cuda
     """
     from evovlm.cli.console import ERR

@@ -1,1 +1,1 @@
-"""A whole search: plan, search loop, selection of the winner, held-out table, controls."""
+"""A complete search: plan, search loop, selection of the winner, held-out table, controls."""

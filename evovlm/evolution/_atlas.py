@@ -1,8 +1,8 @@
-"""The atlas of a study: beside the single best, the best merge of each skill profile, each a recipe of its own.
+"""The atlas of a study: besides the winner, the best merge for each skill profile, each with its own recipe.
 
-Knows studies, evaluators, skills and the archive; no plans and no command line. It is made after the search from the
-log alone: every candidate's answers lie in the study's cache, so nothing is generated for it but what `fresh` items ask
-of the elites, and the same log gives the same atlas.
+Knows studies, evaluators, skills and the archive; no plans and no command line. It is built from the log after the
+search. Answers to the search items come from the study's cache; only the elites' answers to the `fresh` items are new.
+The same log gives the same atlas.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ AXES = 2
 
 @dataclass(frozen=True)
 class Axis:
-    """What a profile's number is the mean of: the scores of some items, or a further objective (its place)."""
+    """One axis of the profiles: the mean score of some items (`places`), or another objective (its index)."""
 
     name: str
     places: tuple[int, ...] = ()
     objective: int = 0  # 0: none
 
     def value(self, evaluation: Evaluation, values: Sequence[float]) -> float:
-        """How well a candidate does here, 0 to 100."""
+        """A candidate's value on this axis, 0 to 100."""
         if self.objective:
             return values[self.objective]
         return sum(evaluation.scores[place] for place in self.places) / len(self.places)
 
 
 def axes_of(recipe: Recipe, items: Sequence[Item]) -> tuple[Axis, ...]:
-    """The two axes of a study's atlas: tasks among its objectives, else the two most frequent skills of its items.
+    """The two axes of a study's atlas: tasks among its objectives, or else the two most frequent skills of its items.
 
-    With one such task the first axis is the study's own score. Raises RecipeError where all items ask for one skill.
+    With only one such task, the first axis is the study's own score. Raises RecipeError if all items ask for one skill.
     """
     objectives = recipe.search.objectives if recipe.search is not None else ()
     tasks = [Axis(name, objective=place) for place, name in enumerate(objectives, start=1) if ":" in name]
@@ -62,10 +62,10 @@ def axes_of(recipe: Recipe, items: Sequence[Item]) -> tuple[Axis, ...]:
 
 
 def make_atlas(study: Study, evaluator: LocalEvaluator, items: ItemSet, fresh: ItemSet, watch: Watch) -> dict[str, Any]:
-    """Write `atlas/cell-X-Y.yaml`, a recipe an elite, and return what `atlas.json` tells of them.
+    """Write `atlas/cell-X-Y.yaml`, one recipe per elite, and `atlas.json`; return the content of `atlas.json`.
 
-    `fresh`: items that the search has not seen; each elite's score there is told beside the one that put it into its
-    cell, for the best of many noisy scores is too good to be true.
+    `fresh`: items that the search has not seen. Each elite's score on them is reported next to the score that selected
+    it, because the best of many noisy scores is biased upwards.
     """
     axes = axes_of(study.recipe, items)
     archive = Archive(STEPS)
@@ -93,13 +93,13 @@ def make_atlas(study: Study, evaluator: LocalEvaluator, items: ItemSet, fresh: I
 
 
 def finished_atlas(study: Study) -> bool:
-    """Whether the study's folder holds the atlas of its present log."""
+    """Whether the study's folder has an atlas that matches the current log."""
     path = study.folder / study_log.ATLAS
     return path.exists() and files.read_json(path).get("trials") == len(study.trials)
 
 
 def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced: bool) -> None:
-    """Raises RecipeError where there can be no atlas: candidates that saw few items, or answers that nobody keeps."""
+    """Raises RecipeError if an atlas is impossible: candidates saw too few items, or answers are not kept."""
     if raced:
         raise RecipeError("--keep-diverse: a race asks few items, too few for a profile; leave out --race")
     if recipe.timed:
@@ -108,7 +108,7 @@ def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced: bool) -> None:
 
 
 def _write(study: Study, archive: Archive, axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    """A recipe a cell, and what is told of it, by cell; recipes of cells that are no more go."""
+    """Write one recipe per cell, delete recipes of cells that no longer exist, and return the cells in order."""
     folder = study.folder / study_log.ATLAS_RECIPES
     folder.mkdir(exist_ok=True)
     cells, names = [], set()
@@ -135,7 +135,7 @@ def _write(study: Study, archive: Archive, axes: Sequence[Axis]) -> list[dict[st
 
 
 def _fresh(study: Study, evaluator: LocalEvaluator, trial: Trial, fresh: ItemSet, watch: Watch) -> float | None:
-    """An elite's score on items that the search has not seen; None where it fails there."""
+    """An elite's score on items that the search has not seen; None if it fails on them."""
     try:
         score = evaluator.evaluate(study.candidate(trial.genome), fresh).score
     except CANDIDATE_FAULTS as fault:

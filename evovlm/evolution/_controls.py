@@ -1,6 +1,6 @@
 """The rows of the held-out table: the sources, the winner, and the controls that it must beat.
 
-Knows an evaluator and recipes; no searchers, and not how the table is made. A new control is one row of `CONTROLS`.
+Knows an evaluator and recipes; no searchers, and not how the table is computed. A new control is one row of `CONTROLS`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
 
-Recipes = Mapping[str, Recipe]  # by what tells them apart: a weight, a source's name
+Recipes = Mapping[str, Recipe]  # by label: a weight or a source's name
 
 
 def shuffled_images(items: ItemSet) -> ItemSet:
-    """Each question with another question's image: what an answer owes to seeing is lost."""
+    """Each question with another question's image: shows how much of a score depends on seeing the right image."""
     half = len(items) // 2
     moved = [*items[half:], *items[:half]]
     return items.of(
@@ -50,10 +50,10 @@ def _digest(winner: Recipe, best: str) -> dict[str, Any]:
 class Control:
     """A row of the table that the winner must beat.
 
-    `applies`: to which winners. `candidates`: the recipes that it may be; the best of several on the items of the
-    choice is the row, or where `all_rows`, each is a row of its own, named by `name` with its label in place of {}.
-    `detail`: what the row tells of the one that was chosen, which is also how its stored answers are found again.
-    `progress`: what the choice among the candidates is called meanwhile. `asked`: the items that the row is asked.
+    `applies`: whether a winner gets this row. `candidates`: recipes by label; the best one on the choice items becomes
+    the row. With `all_rows`, each becomes a row, named by `name` with the label in place of {}.
+    `detail`: extra fields of the row about the chosen recipe; they also identify its stored answers. `progress`: the
+    label shown while the best candidate is picked. `asked`: maps the test items to the items that the row is asked.
     """
 
     name: str
@@ -71,7 +71,7 @@ def _average(winner: Recipe, assembly: Assembly) -> Recipes:
 
 
 def _plugged_in(winner: Recipe, assembly: Assembly) -> Recipes:
-    """Each language model behind the owner's eyes, unmerged."""
+    """Each unmerged language model behind the owner's vision tower."""
     names = winner.source_names
     return {
         name: _linear(winner, {other: float(other == name) for other in names})
@@ -81,12 +81,12 @@ def _plugged_in(winner: Recipe, assembly: Assembly) -> Recipes:
 
 
 def _sweep(winner: Recipe, assembly: Assembly) -> Recipes:
-    """One weight for all task vectors."""
+    """The same weight for all task vectors."""
     return {f"{weight:.1f}": _vectors(winner, dict.fromkeys(winner.source_names, weight)) for weight in SWEEP}
 
 
 def _single_vector(winner: Recipe, assembly: Assembly) -> Recipes:
-    """One task vector alone, scaled."""
+    """A single task vector, scaled."""
     names = winner.source_names
     return {
         f"{name}:{weight:.1f}": _vectors(winner, {other: weight * (other == name) for other in names})
@@ -157,9 +157,9 @@ CONTROLS = (
 def contestants(
     evaluator: LocalEvaluator, winner: Recipe, test: ItemSet, choice: ItemSet, progress: Progress, *, trials: int
 ) -> list[Contestant]:
-    """All rows for a winner that was chosen among `trials`.
+    """All rows for a winner that was chosen from `trials` trials.
 
-    Controls choose their best candidate on the `choice` items, never on the test.
+    Each control picks its best candidate on the `choice` items, never on the test items.
     """
     sources = [_source(evaluator, model, test) for model in _models(evaluator.assembly)]
     evolved = Contestant(
@@ -182,7 +182,7 @@ def contestants(
 def searched(
     evaluator: LocalEvaluator, name: str, winner: Recipe, test: ItemSet, choice: ItemSet, *, trials: int
 ) -> Contestant:
-    """The row of another search's winner, a control of the evolved one, chosen as that is."""
+    """The row of a baseline search's winner, which was chosen in the same way as the evolved one."""
     detail = {"digest": winner.digest(), "trials": trials}
     return Contestant(
         name,
@@ -202,7 +202,7 @@ def _rows(
     choice: ItemSet,
     progress: Progress,
 ) -> list[Contestant]:
-    """The rows of one control: one, or as many as there are candidates."""
+    """The rows of one control: one row, or one per candidate."""
     candidates, items = control.candidates(winner, evaluator.assembly), control.asked(test)
 
     def row(label: str, tries: int) -> Contestant:
@@ -221,7 +221,7 @@ def _rows(
 
 
 def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, progress: Progress, label: str) -> str:
-    """The name of the recipe that scores best; a candidate that fails scores nothing."""
+    """The label of the best-scoring recipe; a candidate that fails counts as minus infinity."""
     if len(recipes) == 1:
         return next(iter(recipes))
     scores = {}

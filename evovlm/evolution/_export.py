@@ -1,4 +1,4 @@
-"""What a study leaves beside its tables: the winner as a checkpoint, and pictures of the test for the report.
+"""A study's other outputs: the winner as a checkpoint, and test images for the report.
 
 Knows assemblies and builds; no searches.
 """
@@ -19,9 +19,9 @@ PICTURES = 12
 
 
 def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) -> Path:
-    """The winner as an ordinary checkpoint below `out`; returns its folder.
+    """Write the winner as an ordinary checkpoint below `out`; returns its folder.
 
-    A winner that differs from the one that lies there gets a folder named by its digest. `result` goes on its card.
+    If `checkpoint` already has another winner, the folder is named by the digest. `result` is shown on the model card.
     """
     folder = out / "checkpoint"
     if folder.exists():
@@ -39,7 +39,7 @@ def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) ->
 
 
 def evaluation_text(result: Result) -> str:
-    """What a study measured, as Markdown for the model card: the held-out table, and the luck of the search."""
+    """A study's results as Markdown for the model card: the held-out table, and the selection bias of the search."""
     held_out, data = result.held_out, result.data
     evolved, commit = held_out.evolved, result.versions.get("commit", "unknown")
     lines = [
@@ -62,14 +62,14 @@ def evaluation_text(result: Result) -> str:
     if chosen is not None:
         lines += [
             "",
-            f"On the items of its search it scored {chosen.search_score:.2f}, on fresh items"
-            f" {chosen.choice_score:.2f}: the best of many noisy scores is partly luck.",
+            f"It scored {chosen.search_score:.2f} on the search items and {chosen.choice_score:.2f} on fresh items:"
+            " the best of many noisy scores is partly luck (selection bias).",
         ]
     return "\n".join(lines)
 
 
 def save_pictures(folder: Path, items: Sequence[Item]) -> None:
-    """The images of the first items, for the report."""
+    """Save the images of the first items as PNG files in `folder`, for the report."""
     folder.mkdir(exist_ok=True)
     for item in items[:PICTURES]:
         path = folder / f"{item.id}.png"

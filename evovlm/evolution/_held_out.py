@@ -1,7 +1,7 @@
 """The held-out table: sources, controls and the evolved model on items that no search has seen.
 
-Knows rows that can be evaluated, not what is in them. Each model's answers are stored when made, so that a killed run
-goes on with the next model.
+Knows rows that can be evaluated, not their content. Each model's answers are stored as soon as they are complete, so
+a killed run continues with the next model.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A row of the table: `section` is sources, controls or evolved; `evaluate` does the work when asked.
+    """A row of the table: `section` is sources, controls or evolved; `evaluate` computes it when called.
 
-    `detail`: what was made, by which its stored answers are found again. `tries`: among how many candidates it was
-    chosen, None for what is no candidate; `chosen_on`: the name of the item set, None where there was no choice.
+    `detail`: identifies the recipe, so that its stored answers can be found. `tries`: number of candidates it was
+    chosen from, None if it is no candidate. `chosen_on`: name of the item set, None if there was nothing to choose.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Contestant:
 def judge(
     folder: Path, rows: Sequence[Contestant], items: ItemSet, *, searched: str, seed: int, progress: Progress
 ) -> HeldOut:
-    """Evaluate every contestant and tabulate mean, exact share and 95 % bootstrap interval.
+    """Evaluate every contestant; compute mean, exact share and 95 % bootstrap interval.
 
-    Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not made
+    Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not evaluated
     again. `searched`: the name of the search's task. `versus_evolved` is the paired difference evolved minus row with
     its interval.
     """
-    # Earlier versions asked and marked every set as the search's task does: such rows are not found again.
+    # Earlier versions used the search task's prompts and scoring for every set; the suffix keeps those rows apart.
     other = "" if items.task.name == searched else f" task={items.task.name}"
     path = folder / study_log.HELD_OUT_ANSWERS
     files.mend_tail(path)
@@ -84,7 +84,7 @@ def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: in
 
 
 def _key(row: Contestant) -> str:
-    """A model of the table by name and by what was made of it, so that another winner is another model."""
+    """A row's key: its name and details, so that a new winner does not reuse an old winner's answers."""
     return " ".join([row.name, *(f"{key}={value}" for key, value in sorted(row.detail.items()))])
 
 
@@ -107,7 +107,7 @@ def _answer_rows(name: str, key: str, items: Sequence[Item], evaluation: Evaluat
 
 
 def _stored(path: Path, items: Sequence[Item]) -> dict[str, Evaluation]:
-    """Complete evaluations of these items, by contestant key."""
+    """Stored evaluations that cover all of these items, by row key."""
     by_key: dict[str, dict[str, dict[str, Any]]] = {}
     for row in files.read_rows(path):
         by_key.setdefault(row["key"], {})[row["id"]] = row

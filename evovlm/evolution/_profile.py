@@ -1,4 +1,4 @@
-"""Seconds by phase a candidate, beside what the machine's rates allow. Knows logged trials and rates; no models."""
+"""Seconds per phase and candidate, against the hardware limit. Knows logged trials and rates; no models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from evovlm.system.roofline import Rates
 
 
 def profile_of(trials: Sequence[Trial], rates: Rates, floors: Mapping[str, float]) -> Profile:
-    """Median seconds of each phase over the trials that were evaluated; floors in seconds where they are known.
+    """Median seconds of each phase over the evaluated trials, with `floors` (hardware limits, in seconds) if known.
 
-    The first trial is left out where there are others: it makes what serves all of them.
+    The first trial is left out if there are others, because it includes one-time work that all trials share.
     """
     timed = [trial.seconds for trial in trials if trial.seconds]
     timed = timed[1:] or timed

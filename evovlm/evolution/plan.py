@@ -1,6 +1,6 @@
-"""The plan of a search: everything that is settled before the first candidate.
+"""The plan of a search: everything that is fixed before the first candidate.
 
-Opens models, chooses items, names genes; merges and asks nothing.
+Opens models, selects items, names genes; does not merge or evaluate anything.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from evovlm.tasks.item_sets import ItemSet, ItemSets, read_item_sets
 
 @dataclass(frozen=True, kw_only=True)
 class EvolveSettings:
-    """What the command line may override, and where things run."""
+    """Settings of a search: overrides of the recipe (None: the recipe's value), device and options."""
 
     trials: int | None = None
     items: int | None = None
@@ -42,17 +42,17 @@ class EvolveSettings:
     device: str = "cpu"
     checkpoint: bool = False
     download: bool = False
-    rivals: bool = False  # random search and one weight a source, as many trials each
+    rivals: bool = False  # also run random search and a search of one weight per source, with as many trials each
     workers: Workers | None = None  # None: candidates are evaluated in this process
     race: RaceSettings | None = None  # None: every candidate is asked all search items
-    keep_diverse: bool = False  # an atlas of the best merges by skill profile
-    keeping: Keeping = AUTOMATIC  # where a GPU's merge keeps its sources
-    profile: bool = False  # measure the machine's rates, and tell seconds by phase beside them
+    keep_diverse: bool = False  # write an atlas: the best merge for each skill profile
+    keeping: Keeping = AUTOMATIC  # where a merge on a GPU keeps its sources
+    profile: bool = False  # measure the machine's rates, and report seconds per phase against them
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is settled before the first candidate: what `--dry-run` prints."""
+    """Everything that is fixed before the first candidate; `--dry-run` prints it."""
 
     recipe: Recipe
     settings: EvolveSettings
@@ -64,27 +64,27 @@ class Plan:
 
     @property
     def task(self) -> Task:
-        """What the search is scored on."""
+        """The task that scores the search."""
         return self.sets.search.task
 
     @property
     def search_items(self) -> ItemSet:
-        """What every candidate is asked."""
+        """The items that candidates are asked."""
         return self.sets.search
 
     def searcher(self) -> Searcher:
-        """A fresh searcher, the same for the same plan."""
+        """A new searcher; the same plan always gives the same one."""
         search = search_of(self.recipe)
         return make_searcher(search.algorithm, search_settings(search, self.genes, self.space))
 
     @property
     def express(self) -> Express:
-        """Which recipe a genome stands for."""
+        """The function that maps a genome to its recipe."""
         space = self.space
         return express if space is None else lambda recipe, genes, genome: space.express(recipe, genome)
 
     def header(self) -> dict[str, Any]:
-        """What the study's header says. The number of trials is free: a study may be prolonged."""
+        """The study's header, as JSON data. It does not fix the number of trials: a study can be extended."""
         content = self.recipe.model_dump(mode="json", by_alias=True)
         search = content["search"] | {"trials": None}
         header = {
@@ -101,19 +101,19 @@ class Plan:
             "hardware": hardware(self.settings.device),
         }
         if self.settings.keeping.eight_bit:
-            header["eight_bit"] = True  # other weights, so another study
+            header["eight_bit"] = True  # the weights differ, so it is another study
         if self.settings.race is not None:
             header["race"] = asdict(self.settings.race)
-        # Through JSON and back, so that a header compares equal to itself read from disk.
+        # A round trip through JSON, so that the header equals the one read from disk.
         loaded: dict[str, Any] = json.loads(json.dumps(header))
         return loaded
 
 
 def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
-    """Open the models, choose the items, name the genes. Raises UserError for whatever does not fit."""
+    """Open the models, select the items, name the genes. Raises UserError if something does not fit."""
     recipe = _overridden(recipe, settings)
     search = search_of(recipe)
-    # Items first: they are told apart, or missing, before any model is fetched.
+    # Items first: missing or overlapping data is reported before any model is downloaded.
     sets = read_item_sets(
         recipe, root, count=search.items, seed=search.seed, judged=settings.judged, download=settings.download
     )
@@ -129,7 +129,7 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     if settings.race is not None:
         recipe = raced_recipe(recipe, len(genes))
     plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space)
-    plan.searcher()  # whatever a searcher refuses, it refuses before any work
+    plan.searcher()  # so that errors from the searcher come before any work
     return plan
 
 

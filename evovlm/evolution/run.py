@@ -1,6 +1,6 @@
-"""Evolution: one recipe from search to judged winner. Search, choice on fresh items, checkpoint, held-out table.
+"""Evolution of one recipe: search, choice of the winner on fresh items, checkpoint, held-out table.
 
-Puts study, evaluator and table together; knows no command line. Progress goes to a `Watch`.
+Connects study, evaluator and table; knows no command line. Progress goes to a `Watch`.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from evovlm.tasks.item_sets import ItemSet, data_of
 
 
 def evolve(plan: Plan, out: Path, watch: Watch) -> Result:
-    """Search, choose, judge; `out` is the study's folder. Returns what stands in its `result.json`.
+    """Search, choose the winner and test it; `out` is the study's folder. Returns the content of its `result.json`.
 
-    Called again with the same plan it goes on where it was, and does nothing twice. Raises StudyError where the
-    folder holds something else, and UserError where another process works in it.
+    Call it again with the same plan to resume; finished work is not repeated. Raises StudyError if the folder
+    contains something else, and UserError if another process is using it.
     """
     study_log.refuse_foreign(out)
     with hold(out):
@@ -107,7 +107,7 @@ def _judged_data(plan: Plan) -> JudgedData:
 
 
 def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: ItemSet, watch: Watch) -> list[Contestant]:
-    """Searches of the same length that the winner must beat, each a study in `rivals`; their winners' rows."""
+    """Run the baseline searches of the same length, each a study in `rivals`; returns their winners' rows."""
     rows = []
     for name, recipe in rivals_of(plan.recipe).items():
         genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
@@ -127,7 +127,7 @@ def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: ItemSet, w
 
 
 def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
-    """All trials; returns the evaluator of this process, which comes after the workers' where there are any."""
+    """Run all trials; returns an evaluator in this process, created after the workers are done if there are any."""
     watch.phase("search", plan.trials)
     for trial in study.trials[: plan.trials]:
         _tell(watch, trial)
@@ -151,7 +151,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     if settings.workers is not None:
         return evaluator
     if len(study.trials) < plan.trials:
-        evaluator.prepare(items)  # an image that cannot be read is told now, and is no candidate's fault
+        evaluator.prepare(items)  # reports unreadable images now, so that no candidate fails because of them
     if settings.race is not None or search_of(recipe).fidelity is not None:
         answer = LocalAnswers(evaluator, recipe, items)
         search_raced(study, searcher, answer, len(items), settings.race, plan.trials, on_trial)
@@ -161,7 +161,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
 
 
 def _finished(out: Path, study: Study, plan: Plan) -> Result | None:
-    """The result of a study that has nothing left to do."""
+    """The result of the study if nothing is left to do, else None."""
     if len(study.trials) < plan.trials:
         return None
     result = read_result(out)
@@ -171,11 +171,11 @@ def _finished(out: Path, study: Study, plan: Plan) -> Result | None:
 
 
 def _has_all(result: Result, study: Study, plan: Plan) -> bool:
-    """Whether a result holds what the plan asks for, each set marked by its own task."""
+    """Whether a result has everything that the plan asks for, with each set scored by its own task."""
     settings = plan.settings
     mixed = {plan.sets.choice.task.name, plan.sets.test.task.name} != {plan.task.name}
     return (
-        # Earlier versions marked all sets as the search's task does, and did not say so.
+        # Earlier versions scored all sets with the search's task and had no `test_task`.
         (not mixed or result.data.test_task is not None)
         and (not settings.keep_diverse or finished_atlas(study))
         and (not settings.rivals or set(rivals_of(plan.recipe)) <= set(result.held_out.controls))
@@ -188,4 +188,4 @@ def _tell(watch: Watch, trial: Trial) -> None:
     if trial.promoted:
         watch.step(trial.error or f"trial {trial.trial}", score=trial.score)
     else:
-        watch.step(f"trial {trial.trial}, with less effort")
+        watch.step(f"trial {trial.trial}, at lower fidelity only")

@@ -1,6 +1,6 @@
-"""The search of a study: its candidates evaluated in this process, or by a pool of workers on Ray.
+"""The search of a study: its candidates are evaluated in this process, or by a pool of Ray workers.
 
-Knows plans' parts, studies and evaluators; no choice of a winner and no held-out table.
+Knows parts of plans, studies and evaluators; no choice of a winner and no held-out table.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from evovlm.tasks.item_sets import ItemSet
 
 @dataclass(frozen=True)
 class Workers:
-    """Where candidates are evaluated on Ray: a cluster's address, how many workers, how long one may take."""
+    """Evaluation on Ray: the cluster's address, the number of workers, and the time limit per candidate."""
 
     address: str
-    count: int | None = None  # None: one a GPU, or one a CPU core
-    limit: float | None = None  # seconds a candidate
+    count: int | None = None  # None: one per GPU or per CPU core
+    limit: float | None = None  # seconds per candidate
 
 
 def search_here(
@@ -55,7 +55,7 @@ def search_here(
     trials: int,
     on_trial: OnTrial,
 ) -> None:
-    """One candidate after another in this process; goes on too where a pool of workers left off."""
+    """Evaluate one candidate after another in this process; can also resume a study started by a pool of workers."""
     judge = make_judge(evaluator, study.recipe, items)
     if (study.folder / study_log.ASKS).exists():
         SteadyRun(study, stream_of(searcher), Inline(judge)).run(trials, on_trial)
@@ -72,9 +72,9 @@ def search_raced(
     trials: int,
     on_trial: OnTrial,
 ) -> None:
-    """Generations raced over items, by whoever answers; without `settings` all are asked all items.
+    """Race each generation's candidates over items, answered by `answer`; without `settings` all are asked all items.
 
-    At a lower fidelity first, where the recipe has one.
+    If the recipe has a lower fidelity, candidates are first evaluated at that fidelity.
     """
     search = search_of(study.recipe)
     racer = Racer(answer, items, settings or whole_race(items), search.seed, search.fidelity)
@@ -82,39 +82,37 @@ def search_raced(
 
 
 def whole_race(items: int) -> RaceSettings:
-    """The race that drops nobody: one look, at all items."""
+    """A race that drops no candidate: one test, after all items."""
     return RaceSettings(first=items, most=1.0, random=1.0)
 
 
 def raced_recipe(recipe: Recipe, genes: int) -> Recipe:
-    """The recipe as a race searches it: twice the searcher's own population, unless the recipe says how many.
+    """The recipe with the population of a race: twice the searcher's default, unless the recipe sets it.
 
-    Few items a candidate and more candidates a generation go together. Raises RecipeError for a searcher that does not
+    With few items per candidate, a generation can have more candidates. Raises RecipeError for a searcher that does not
     learn from ranks around a center, for several objectives, and for routes.
     """
     search = search_of(recipe)
     row = find_searcher(search.algorithm)
     if not row.races or search.objectives or search.route is not None:
         choices = " or ".join(f"`algorithm: {name}`" for name, found in sorted(SEARCHERS.items()) if found.races)
-        raise RecipeError(
-            f"--race: races serve {choices} with one score and no route; leave --race out or change `search`"
-        )
+        raise RecipeError(f"--race: needs {choices}, one score and no route; leave --race out or change `search`")
     population = search.population or 2 * row.population(genes)
     return recipe.model_copy(update={"search": search.model_copy(update={"population": population})})
 
 
 def refuse_fidelity(recipe: Recipe) -> None:
-    """Raises RecipeError where a lower fidelity would leave objectives without a value."""
+    """Raises RecipeError if a lower fidelity would leave objectives without a value."""
     search = search_of(recipe)
     if search.fidelity is not None and search.objectives:
-        raise RecipeError("search.fidelity: serves one score; leave out `objectives`, or `fidelity`")
+        raise RecipeError("search.fidelity: works with one score only; leave out `objectives` or `fidelity`")
 
 
 @contextmanager
 def pool_on_ray(study: Study, job: RemoteJob, workers: Workers, cache: AnswerCache | None) -> Iterator[CachedPool]:
-    """Workers on a Ray cluster for the length of the block. What happens to them goes to the events' log.
+    """Start workers on a Ray cluster for the duration of the block. Their events go to the study's events log.
 
-    What they answer is kept in `cache`.
+    Their answers are kept in `cache`.
     """
     from evovlm.evaluators.ray_pool import RayPool, cluster
 
@@ -141,7 +139,7 @@ def search_on_ray(
     cache: AnswerCache | None = None,
     race: RaceSettings | None = None,
 ) -> None:
-    """Candidates on a Ray cluster; nobody waits for the slowest, but in races, where a block waits for its last."""
+    """Evaluate candidates on a Ray cluster. Only in races do workers wait for the slowest, once per block."""
     if race is not None or search_of(study.recipe).fidelity is not None:
         with pool_on_ray(study, job, workers, cache) as pool:
             answer = PooledAnswers(pool)
@@ -152,7 +150,7 @@ def search_on_ray(
 
 
 def asked_of(recipe: Recipe, root: Path, items: tuple[str, ...]) -> Asked:
-    """What a search's questions are about."""
+    """How a search asks its items (in full and at lower fidelity), their ids, and whether it has several objectives."""
     search, data = search_of(recipe), recipe.data
     assert data is not None
     task, _ = parse_split(data.search, Options(preset=data.preset), root)
@@ -169,14 +167,14 @@ def remote_job(
     download: bool,
     keeping: Keeping = AUTOMATIC,
 ) -> RemoteJob:
-    """What workers are told. Every model file is read once, for its hash."""
+    """The job description for the workers. Reads every model file once, for its hash."""
     return RemoteJob(
         recipe=recipe.model_dump_json(by_alias=True),
         root=str(assembly.root.resolve()),
         item_ids=tuple(item.id for item in items),
         items_hash=items_hash(items),
         hashes=hashes_of(assembly),
-        device=device.partition(":")[0],  # a worker sees no GPU but its own
+        device=device.partition(":")[0],  # a worker sees only its own GPU
         threads=torch.get_num_threads(),
         download=download,
         sources_in=keeping.place,

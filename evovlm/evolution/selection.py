@@ -1,4 +1,4 @@
-"""The choice of a study's winner: the best candidates asked again, on items that the search has not seen.
+"""The choice of a study's winner: the best candidates are scored again, on items that the search has not seen.
 
 Knows studies and evaluators; no plans and no held-out table.
 """
@@ -18,10 +18,10 @@ FINALISTS = 10
 
 
 def choose_winner(study: Study, evaluator: LocalEvaluator, items: ItemSet, watch: Watch) -> tuple[Recipe, Selection]:
-    """Re-score the best candidates on items that the search has not seen; the best there wins.
+    """Score the best candidates again on items that the search has not seen; the best one there wins.
 
-    The best of many noisy scores is too good to be true (the winner's curse): `luck` is the fall of the winner's
-    score from search to fresh items.
+    The best of many noisy scores is biased upwards (the winner's curse): `luck` is the drop of the winner's score from
+    search to fresh items. Raises UserError if every finalist fails.
     """
     finalists = list(study.finalists(FINALISTS))
     watch.phase("choice", len(finalists))
@@ -35,7 +35,7 @@ def choose_winner(study: Study, evaluator: LocalEvaluator, items: ItemSet, watch
         rescored.append((score, trial))
         watch.step(f"trial {trial.trial}", score=score)
     if not rescored:
-        raise UserError(f"{study.folder}: no candidate stands up to fresh items; see {study_log.TRIALS}")
+        raise UserError(f"{study.folder}: all finalists failed on fresh items; see {study_log.TRIALS}")
     score, trial = max(rescored, key=lambda pair: (pair[0], -pair[1].trial))
     selection = Selection(
         trial=trial.trial,

@@ -1,7 +1,7 @@
-"""Studies in stages: parameter space first, then data-flow space among the sources and what the first stage bred.
+"""Studies in stages: parameter space first, then data-flow space over the sources and the first stage's merges.
 
 Knows evolution and builds; no command line. The study's folder is the last stage's, so that its log, best recipe and
-report are the whole study's result; the first stage lies in `stage-1`, the models that it bred in `pool`.
+report are the result of the whole study; the first stage is in `stage-1`, the models that it built in `pool`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ FIRST, POOL = study_log.STAGES
 
 
 def plan_first(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
-    """The plan of a recipe's first (or only) stage. Raises UserError for whatever does not fit in any stage."""
+    """The plan of a recipe's first (or only) stage. Raises UserError if something does not fit in any stage."""
     if recipe.then is None:
         return plan_evolution(recipe, root, settings)
     if recipe.search is None or recipe.search.route is not None:
         raise RecipeError("then: the first stage searches weights and densities; give `search` without `route`")
     if recipe.then.search.route is None:
         raise RecipeError("then.search.route: the second stage searches routes; give at least `route: {}`")
-    # What will be bred has the owner's shape, so the owner stands in for it.
+    # The first stage's merges will have the owner's shape, so the owner serves as a placeholder for them.
     first = next((source for source in recipe.sources if source.name == recipe.owner), recipe.sources[0])
     bred = [first.model_copy(update={"name": f"ps{number + 1}"}) for number in range(recipe.then.winners)]
     plan_evolution(second_stage(recipe, bred), root, settings)
@@ -40,9 +40,9 @@ def plan_first(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
 
 
 def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Path, watch: Watch) -> Result:
-    """Run all stages of a recipe in the folder `out`; returns what stands in its `result.json`.
+    """Run all stages of a recipe in the folder `out`; returns the content of its `result.json`.
 
-    Called again, it goes on where it was, in either stage.
+    Call it again to resume, in either stage.
     """
     plan = plan_first(recipe, root, settings)
     if recipe.then is None:
@@ -55,9 +55,9 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
 
 
 def second_stage(recipe: Recipe, bred: Sequence[Source]) -> Recipe:
-    """The recipe of the second stage: routes among the sources and the bred models.
+    """The recipe of the second stage: routes through the sources and the first stage's merges.
 
-    The first of the bred models gives embeddings, head and (for a VLM) eyes.
+    The first of those merges provides embeddings, head and (for a VLM) the vision tower.
     """
     assert recipe.then is not None
     keep = recipe.source_names if recipe.then.keep is None else recipe.then.keep
@@ -76,14 +76,14 @@ def second_stage(recipe: Recipe, bred: Sequence[Source]) -> Recipe:
 
 
 def breed(plan: Plan, out: Path, finalists: Sequence[Finalist], winners: int, watch: Watch) -> list[Source]:
-    """Build the first stage's best candidates, by their scores on fresh items, as models of the pool."""
+    """Build the first stage's `winners` best candidates, ranked on fresh items, as models in `pool`."""
     trials = study_log.read_trials(out / FIRST)
     finalists = sorted(finalists, key=lambda finalist: (-finalist.choice_score, finalist.trial))
     watch.phase("pool", min(winners, len(finalists)))
     bred = []
     for number, finalist in enumerate(finalists[:winners], start=1):
         winner = plan.express(plan.recipe, plan.genes, trials[finalist.trial].genome)
-        # Named by its digest: a prolonged first stage may choose another winner.
+        # Named by its digest: if the first stage is extended, it may choose another winner.
         folder = out / POOL / winner.digest()[:12]
         if not folder.exists():
             build_checkpoint(with_recipe(plan.assembly, winner), folder)

@@ -1,6 +1,6 @@
 """The report of a study: one self-contained HTML page, and a small static plot.
 
-Knows the files that a study leaves; runs no models. A study in the middle of its search has a report too.
+Knows the files of a study; runs no models. Also works for a study whose search is still running.
 """
 
 from evovlm.report._page import write_report

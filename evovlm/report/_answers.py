@@ -1,6 +1,6 @@
 """Answers side by side with their images, as HTML.
 
-Knows the rows of a study's answers; chooses the first items as they come, never by how they were answered.
+Knows the rows of a study's answers. Always shows the first items, never items selected by their answers.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ PROGRESS_ITEMS = 4
 
 
 def held_out_answers(study: StudyData) -> str:
-    """A card an item: image, question, reference, and what sources, evolved and controls answered."""
+    """One card per item: image, question, reference, and the answers of sources, evolved model and controls."""
     by_item: dict[str, dict[str, Row]] = {}
     for row in study.held_out_answers:
         if not row["id"].endswith("#shuffled"):
             by_item.setdefault(row["id"], {})[row["model"]] = row
     if not by_item:
         return ""
-    # The images that a study keeps are those of its first items; without images, the first items.
+    # A study keeps the images of its first items only; if it has none, take the first items.
     chosen = [item for item in by_item if item in study.images] or list(by_item)
     cards = [_card(item, by_item[item], study) for item in chosen[:ITEMS]]
-    note = "<p>The first held-out items as they come, not chosen by how they were answered.</p>"
+    note = "<p>The first held-out items, not selected by their answers.</p>"
     return section("Answers side by side", f'{note}<div class="cards">{"".join(cards)}</div>')
 
 
 def progress_answers(study: StudyData) -> str:
-    """How the answers to a few search items changed from one best candidate to the next."""
+    """The answers to a few search items, from one best candidate to the next."""
     by_item: dict[str, list[Row]] = {}
     for row in study.answers:
         by_item.setdefault(row["id"], []).append(row)
@@ -58,7 +58,7 @@ def progress_answers(study: StudyData) -> str:
 
 
 def image_uri(path: Path) -> str:
-    """A PNG file as a data URI, so that the page needs no other file."""
+    """A PNG file as a data URI, so that the page is self-contained."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""The atlas in the report: the best merge of each skill profile, as a map and as a table.
+"""The atlas in the report: the best merge for each skill profile, as a map and as a table.
 
 Knows the study's data, plotly's JSON and HTML; draws nothing itself.
 """
@@ -13,7 +13,7 @@ FULL = 100.0
 
 
 def atlas_figure(study: StudyData) -> Figure | None:
-    """A map of cells: what one skill and the other score, coloured by the score of the merge that holds the cell."""
+    """A heat map of the cells: the axes are the scores of two skills, the colour is the score of the cell's merge."""
     if study.atlas is None or not study.atlas["cells"]:
         return None
     across, up = study.atlas["axes"]
@@ -50,18 +50,18 @@ def atlas_figure(study: StudyData) -> Figure | None:
         f"Atlas of {len(cells)} merges by {across} and {up}; the best scores {best['score']:.2f}"
         f" (trial {best['trial']})."
     )
-    return Figure("atlas", "The best merge of each skill profile", alt, data, layout)
+    return Figure("atlas", "The best merge for each skill profile", alt, data, layout)
 
 
 def atlas_section(study: StudyData, figure: Figure | None) -> str:
-    """The map, and the recipes from the best to the worst."""
+    """The map and a table of the recipes, best first."""
     if study.atlas is None or figure is None:
         return ""
     axes = list(study.atlas["axes"])
     told = (
-        "<p>Of all candidates the best in each cell, by the search items. A cell is ten points wide. Of many noisy"
-        " scores the best are too good to be true, so the last column has scores on items that no search has seen."
-        " Each recipe builds a model: <code>evovlm merge STUDY/RECIPE OUT</code>.</p>"
+        "<p>The best candidate in each cell, by its score on the search items. A cell is ten points wide. The best of"
+        " many noisy scores is biased upwards, so the last column has scores on items that no search has seen."
+        " To build the model of a recipe: <code>evovlm merge STUDY/RECIPE OUT</code>.</p>"
     )
     ranked = sorted(study.atlas["cells"], key=lambda cell: -float(cell["score"]))
     head = ("recipe", "trial", *axes, "score", "on fresh items")

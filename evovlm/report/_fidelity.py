@@ -1,4 +1,4 @@
-"""Cheap answers against full ones in the report: how well a lower fidelity ranked the candidates.
+"""Cheap against full scores in the report: how well a lower fidelity ranked the candidates.
 
 Knows the study's data and plotly's JSON; no HTML.
 """
@@ -11,7 +11,7 @@ from evovlm.system.statistics import rank_agreement
 
 
 def fidelity_figures(study: StudyData) -> list[Figure]:
-    """Scores of the promoted at both fidelities, and the rank agreement of each generation that was promoted whole."""
+    """Scores of promoted candidates at both fidelities, and rank agreement of each fully promoted generation."""
     pairs = [(t.cheap, t.score) for t in study.trials if t.cheap is not None and t.score is not None and t.promoted]
     if not pairs:
         return []
@@ -27,16 +27,16 @@ def fidelity_figures(study: StudyData) -> list[Figure]:
         }
     ]
     layout: Json = {
-        "xaxis": {"title": {"text": "score with less effort"}},
-        "yaxis": {"title": {"text": "score in full"}},
+        "xaxis": {"title": {"text": "score at lower fidelity"}},
+        "yaxis": {"title": {"text": "score at full fidelity"}},
         "height": 360,
     }
-    alt = f"{len(pairs)} candidates were asked in full after cheap answers; {cheap_alone} were not."
-    return [Figure("fidelity", "Less effort against full effort", alt, data, layout), *_agreement(study)]
+    alt = f"{len(pairs)} candidates were evaluated at lower and then at full fidelity; {cheap_alone} at lower only."
+    return [Figure("fidelity", "Lower fidelity against full fidelity", alt, data, layout), *_agreement(study)]
 
 
 def agreements(study: StudyData) -> list[tuple[int, float, int]]:
-    """(generation, Kendall's tau, candidates) of each generation all of whose candidates were asked both ways."""
+    """(generation, Kendall's tau, candidates) of each generation with both scores for all candidates."""
     found = []
     for trials in by_generation(study.trials):
         scored = [trial for trial in trials if trial.score is not None and trial.told]

@@ -1,6 +1,6 @@
-"""Put the report's page together and write it: one HTML file that asks no host for anything.
+"""Assemble the report's page and write it: one HTML file that makes no network requests.
 
-Knows the sections and figures, and plotly's script as a text to be inlined; reads no logs itself.
+Knows the sections and figures, and plotly's script as text to inline; reads no logs itself.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from evovlm.system.files import write_text
 
 PAGE = "report.html"
 PICTURE = "scores.svg"
-# The browser itself refuses whatever would leave the page: no host can be asked, whatever a script wants.
+# Content security policy: the browser blocks every network request, whatever a script tries.
 POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def write_report(study: Path) -> Path:
     """Write `report.html` and `scores.svg` into a study's folder; returns the page's path.
 
-    A study without a held-out result, or without a single trial, has a report too. Raises StudyError where the
-    folder is no study or is damaged.
+    Also works for a study without a held-out result or without any trial. Raises StudyError if the folder is not a
+    study or is damaged.
     """
     data = read_study(study)
     write_text(study / PICTURE, draw_scores(data))
@@ -59,11 +59,11 @@ def render(study: StudyData) -> str:
         _route(study, routes),
         sections.section("Several objectives", "".join(map(sections.plot, several))) if several else "",
         atlas_section(study, atlas),
-        sections.section("Less effort first", "".join(map(sections.plot, cheap))) if cheap else "",
+        sections.section("Lower fidelity first", "".join(map(sections.plot, cheap))) if cheap else "",
         answers.held_out_answers(study),
         answers.progress_answers(study),
         sections.searched(study),
-        sections.section("Seconds", sections.plot(seconds)) if seconds else "",
+        sections.section("Time", sections.plot(seconds)) if seconds else "",
         sections.log(study),
     ]
     title = f"{study.folder.resolve().name}: {' + '.join(study.recipe.source_names)}"
@@ -75,7 +75,7 @@ def _heat_maps(best: list[Figure], history: list[Figure]) -> str:
         return ""
     pairs = "".join(sections.plot(figure) for figure in best)
     over_time = "".join(sections.plot(figure) for figure in history)
-    told = "<p>Weight: how much of a source is added. Density: which share of its elements is kept.</p>"
+    told = "<p>Weight: how much of a source is added. Density: the share of its elements that is kept.</p>"
     return sections.section("Weights and densities by layer group", f'{told}<div class="pair">{pairs}</div>{over_time}')
 
 
@@ -94,8 +94,8 @@ def _document(title: str, body: str, drawn: list[Figure]) -> str:
     content = json.dumps(plots, ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
     return (
         f"{page_head(title, POLICY)}<body>\n"
-        f"<header><h1>{escape(title)}</h1><p>What an evolved merge found, and how far to trust it.</p></header>\n"
-        f"<main>{body}</main>\n<noscript><p>The plots need JavaScript; tables and answers do not.</p></noscript>\n"
+        f"<header><h1>{escape(title)}</h1><p>Results of an evolved merge, and how far to trust them.</p></header>\n"
+        f"<main>{body}</main>\n<noscript><p>The plots need JavaScript; the tables and answers do not.</p></noscript>\n"
         f'<script type="application/json" id="figures">{content}</script>\n'
         f"<script>{get_plotlyjs()}</script>\n<script>{script}</script>\n</body>\n</html>\n"
     )

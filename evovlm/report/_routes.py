@@ -12,12 +12,12 @@ from evovlm.report.data import StudyData
 from evovlm.report.figures import BLUE, GREY, ORANGE, RED, Figure, Json
 from evovlm.study.pareto_front import front_of, growth
 
-# Okabe and Ito's colours, one a source, over and over.
+# Okabe and Ito's colours, one per source, repeated if there are more sources.
 COLOURS = (BLUE, RED, ORANGE, "#009e73", "#cc79a7", GREY)
 
 
 def route_figures(study: StudyData) -> list[Figure]:
-    """Which layer of which source each step passes, and the scales on the way."""
+    """The source and layer of each step of the best route, and the scales along it."""
     if study.winner is None or not study.winner.route:
         return []
     route = study.winner.route
@@ -47,13 +47,13 @@ def route_figures(study: StudyData) -> list[Figure]:
             "marker": {"color": BLUE},
         }
         axes = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": "scale"}}, "height": 260}
-        told = "Scale on the way into each step: " + ", ".join(f"{step.scale:.2f}" for step in route) + "."
+        told = "Input scale of each step: " + ", ".join(f"{step.scale:.2f}" for step in route) + "."
         figures.append(Figure("scales", "Scales along the route", told, [bars], axes))
     return figures
 
 
 def front_figures(study: StudyData) -> list[Figure]:
-    """The trials in the plane of the first two objectives with their front, and the hypervolume over generations."""
+    """All trials by the first two objectives with their Pareto front, and the hypervolume over generations."""
     several = [trial for trial in study.trials if trial.values]
     if not several:
         return []
@@ -99,13 +99,13 @@ def front_figures(study: StudyData) -> list[Figure]:
     }
     rise = f"Hypervolume from {volumes[0]:.1f} to {volumes[-1]:.1f} over {len(volumes)} generations."
     return [
-        Figure("front", "Pareto front (every objective: more is better)", told, data, layout),
+        Figure("front", "Pareto front (higher is better for every objective)", told, data, layout),
         Figure("hypervolume", "Hypervolume over generations", rise, [grown], axes),
     ]
 
 
 def _path(layers: list[int]) -> Json:
-    """A thin line from step to step, broken nowhere."""
+    """A thin continuous line from step to step."""
     across: list[int | float] = []
     up: list[int | float] = []
     for at, (before, after) in enumerate(pairwise(layers)):

@@ -1,6 +1,6 @@
 """The sections of the report's page, as HTML.
 
-Knows the study's data and HTML; draws no plots and writes no files. Whatever comes from a file is escaped.
+Knows the study's data and HTML; draws no plots and writes no files. All text from files is escaped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FAILURES_SHOWN = 20
 
 
 def headline(study: StudyData) -> str:
-    """What was done, and the held-out table."""
+    """The facts of the study, and the held-out table."""
     facts = {
         "task": _item_facts(study),
         "method": f"{study.recipe.method}, {len(study.genes)} genes, {study.header['search']['algorithm']}",
@@ -40,7 +40,7 @@ def headline(study: StudyData) -> str:
 
 
 def held_out_table(result: Result) -> str:
-    """Sources, controls and the evolved model with interval, exact share and difference."""
+    """Sources, controls and the evolved model with score, interval, exact share and difference."""
     held_out = result.held_out
     rows = [
         *((f"source {name}", cell, "") for name, cell in held_out.sources.items()),
@@ -68,12 +68,12 @@ def held_out_table(result: Result) -> str:
         " Intervals: 95 %, bootstrap over items."
     )
     if held_out.evolved.chosen_on is not None:
-        told += f" Best of: among how many candidates a row was chosen, by {held_out.evolved.chosen_on} items."
+        told += f" Best of: number of candidates a row was picked from, on {held_out.evolved.chosen_on} items."
     return f'<p class="told">{escape(told)}</p><div class="scroll"><table>{"".join(lines)}</tbody></table></div>'
 
 
 def plain_words(study: StudyData) -> str:
-    """What this shows and what it does not."""
+    """The section on which conclusions the study supports and which it does not."""
     return section(
         "What this shows, and what it does not",
         f"<h3>It shows</h3>{_list(shows(study))}<h3>It does not show</h3>{_list(does_not_show(study))}",
@@ -81,7 +81,7 @@ def plain_words(study: StudyData) -> str:
 
 
 def plot(figure: Figure) -> str:
-    """The place of one plot; the page's script draws it."""
+    """The placeholder of one plot; the page's script draws it."""
     name = escape(figure.name)
     return (
         f'<figure><figcaption>{escape(figure.title)}</figcaption><div class="plot" id="plot-{name}" role="img"'
@@ -90,7 +90,7 @@ def plot(figure: Figure) -> str:
 
 
 def searched(study: StudyData) -> str:
-    """What was searched: recipe, digest, winner, items."""
+    """The section on the search: recipe, digest, winner, items."""
     search = study.header["search"]
     spans = {
         name: f"{search[name]['low']} to {search[name]['high']}" for name in ("weight", "density") if search.get(name)
@@ -112,13 +112,13 @@ def searched(study: StudyData) -> str:
 
 
 def log(study: StudyData) -> str:
-    """Failures, and what happened to the study itself."""
+    """The section on failed trials and the study's events."""
     parts = []
     if study.failed:
         rows = [(str(trial.trial), str(trial.generation), str(trial.error)) for trial in study.failed[:FAILURES_SHOWN]]
         left = len(study.failed) - len(rows)
         parts.append(table(("trial", "generation", "error"), rows))
-        parts.append(f"<p>and {left} more in trials.jsonl</p>" if left else "")
+        parts.append(f"<p>{left} more in trials.jsonl</p>" if left else "")
     else:
         parts.append("<p>No trial failed.</p>")
     rows = []
@@ -136,7 +136,7 @@ def section(title: str, body: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A plain table that scrolls sideways where it does not fit."""
+    """A plain table that scrolls sideways if it does not fit."""
     cells = "".join(f"<th scope=col>{escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -147,7 +147,7 @@ def _versus(cell: Cell) -> str:
     if versus is None:
         return ""
     low, high = versus.ci95
-    unsure = "" if versus.certain else " <abbr title='not significant: the interval holds zero'>n.s.</abbr>"
+    unsure = "" if versus.certain else " <abbr title='not significant: the interval contains zero'>n.s.</abbr>"
     return f"{versus.mean:+.2f} [{low:+.2f}, {high:+.2f}]{unsure}"
 
 

@@ -1,6 +1,6 @@
-"""What a report is about, read from a study's folder.
+"""The data of a report, read from a study's folder.
 
-Knows the study's files; no plots and no HTML. Files that a study in progress has not yet are told as None or empty.
+Knows the study's files; no plots and no HTML. Files that a running study does not have yet are None or empty.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class GeneName:
-    """A gene of the study's header, taken apart: `ja.weight.layers 0-3`."""
+    """The parts of a gene's name in the study's header, such as `ja.weight.layers 0-3`."""
 
     source: str
     parameter: str
@@ -33,12 +33,12 @@ class GeneName:
 
 @dataclass(frozen=True)
 class StudyData:
-    """A study as its files tell it."""
+    """A study, as read from its files."""
 
     folder: Path
     header: Row
     recipe: Recipe  # what was searched
-    winner: Recipe | None  # the best so far, or the one chosen at the end
+    winner: Recipe | None  # the best so far, or the final winner
     genes: tuple[GeneName, ...]
     trials: tuple[Trial, ...]
     result: Result | None  # None: no held-out result yet
@@ -46,7 +46,7 @@ class StudyData:
     answers: tuple[Row, ...]
     held_out_answers: tuple[Row, ...]
     images: dict[str, Path]  # by item id
-    atlas: Row | None = None  # the best merge of each skill profile
+    atlas: Row | None = None  # the best merge for each skill profile
 
     @property
     def scored(self) -> list[Trial]:
@@ -59,7 +59,7 @@ class StudyData:
         return [trial for trial in self.trials if trial.error is not None]
 
     def groups(self) -> list[str]:
-        """Layer groups in model order, as far as genes or the winner's parameters name them."""
+        """Layer groups named by genes or the winner's parameters, in model order."""
         named = [gene.group for gene in self.genes]
         if self.winner is not None:
             own = [self.winner.of(name) for name in self.winner.source_names]
@@ -74,19 +74,19 @@ class StudyData:
         ]
 
     def ceiling(self, parameter: str) -> float:
-        """The highest value that the search may give a parameter; 1 where it is not searched."""
+        """The upper bound of a parameter in the search; 1 if it is not searched."""
         bounds = self.header["search"].get(parameter)
         return float(bounds["high"]) if bounds else 1.0
 
     @property
     def routed(self) -> bool:
-        """Whether the data-flow space was searched, where nothing has a weight."""
+        """Whether the data-flow space was searched, which has no weights."""
         return self.recipe.search is not None and self.recipe.search.route is not None
 
     def gene_means(self) -> list[list[float]]:
         """The mean value of each gene in each generation, in the gene's own range: [genes][generations].
 
-        For weights and densities; a route's genes are told by the routes.
+        For weights and densities only; a route's genes are shown by the route figures.
         """
         generations = by_generation(self.trials)
         means = []
@@ -99,7 +99,7 @@ class StudyData:
 
 
 def read_study(folder: Path) -> StudyData:
-    """Read a study's folder. Raises StudyError where it is none, or is damaged."""
+    """Read a study's folder. Raises StudyError if it is not a study or is damaged."""
     header = study_log.read_header(folder)
     recipe = recipe_of(folder, header)
     best, images = folder / study_log.BEST, folder / "images"
@@ -120,7 +120,7 @@ def read_study(folder: Path) -> StudyData:
 
 
 def by_generation(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Trials put together by generation, in order."""
+    """Trials grouped by generation, in order."""
     found: dict[int, list[Trial]] = {}
     for trial in trials:
         found.setdefault(trial.generation, []).append(trial)
@@ -128,7 +128,7 @@ def by_generation(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 
 def best_so_far(trials: Sequence[Trial]) -> list[tuple[int, float]]:
-    """(trial, highest score up to it), one entry a trial that has a score in full."""
+    """(trial, highest score so far), one entry per trial with a score at full fidelity."""
     found: list[tuple[int, float]] = []
     for trial in trials:
         if trial.score is not None and trial.promoted:
@@ -148,7 +148,7 @@ def generation_means(trials: Sequence[Trial]) -> list[tuple[float, float]]:
 
 
 def seconds_by_phase(trials: Sequence[Trial]) -> dict[str, float]:
-    """Seconds of all trials together, by phase."""
+    """Total seconds of all trials, by phase."""
     total: dict[str, float] = {}
     for trial in trials:
         for phase, seconds in trial.seconds.items():
@@ -157,7 +157,7 @@ def seconds_by_phase(trials: Sequence[Trial]) -> dict[str, float]:
 
 
 def _gene(name: str, sources: Sequence[str], folder: Path) -> GeneName:
-    """Take a gene's name apart; the source's own name may hold dots."""
+    """Split a gene's name into its parts; the source's own name may contain dots."""
     for source in sources:
         for parameter in ("weight", "density", "use", "scale", "theta"):
             start = f"{source}.{parameter}."

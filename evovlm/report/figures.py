@@ -1,7 +1,7 @@
 """Plotly figures of a study, as plain mappings of data and layout.
 
-Knows the study's data and plotly's JSON; no HTML. Colours are Okabe and Ito's, safe for the colour-blind and legible
-on dark and light; the page sets the colours of text and grid.
+Knows the study's data and plotly's JSON; no HTML. Colours are Okabe and Ito's, safe for colour-blind readers and
+legible in dark and light mode; the page sets the colours of text and grid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """One plot. `alt`: what it shows, in words, for those who do not see it."""
+    """One plot. `alt`: a text alternative for screen readers."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class Figure:
 
 
 def score_figure(study: StudyData) -> Figure:
-    """Every trial, the best so far, the mean of each generation; failures along the bottom."""
+    """Every trial, the best so far and the mean of each generation; failed trials are at the bottom."""
     scored, best, means = study.scored, best_so_far(study.trials), generation_means(study.trials)
     floor = min((trial.score for trial in scored if trial.score is not None), default=0.0)
     data: list[Json] = [
@@ -90,7 +90,7 @@ def parameter_figures(study: StudyData) -> list[Figure]:
 
 
 def history_figures(study: StudyData) -> list[Figure]:
-    """Heat maps of where the search was: the mean of each gene in each generation."""
+    """Heat maps of the search's progress: the mean of each gene in each generation."""
     generations = [trials[0].generation for trials in by_generation(study.trials)]
     if len(generations) < 2 or study.routed:
         return []
@@ -115,7 +115,7 @@ def history_figures(study: StudyData) -> list[Figure]:
 
 
 def seconds_figure(study: StudyData) -> Figure | None:
-    """Where the time of the trials went."""
+    """The time of all trials per phase, in seconds."""
     total = seconds_by_phase(study.trials)
     if not total:
         return None
@@ -127,18 +127,18 @@ def seconds_figure(study: StudyData) -> Figure | None:
             "orientation": "h",
             "x": [round(seconds, 3) for seconds in total.values()],
             "y": list(total),
-            "text": [f"{seconds:.1f} s ({seconds / count:.2f} s a trial)" for seconds in total.values()],
+            "text": [f"{seconds:.1f} s ({seconds / count:.2f} s per trial)" for seconds in total.values()],
             "textposition": "auto",
             "marker": {"color": BLUE},
             "hovertemplate": "%{y}: %{x:.1f} s<extra></extra>",
         }
     ]
     layout = {
-        "xaxis": {"title": {"text": "seconds, all trials together"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "seconds, total of all trials"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "type": "category"},
         "height": 130 + 40 * len(total),
     }
-    return Figure("seconds", "Seconds by phase", f"Seconds of {count} trials by phase: {told}.", data, layout)
+    return Figure("seconds", "Time per phase", f"Time of {count} trials per phase: {told}.", data, layout)
 
 
 def _line(name: str, x: Sequence[float], y: Sequence[float | None], mode: str) -> Json:
@@ -146,7 +146,7 @@ def _line(name: str, x: Sequence[float], y: Sequence[float | None], mode: str) -
 
 
 def _heat(x: Sequence[Any], y: Sequence[str], z: list[list[float]], top: float, *, numbers: bool) -> Json:
-    """Viridis from zero to `top`, or red and blue around zero: both safe for the colour-blind."""
+    """A heat map: Viridis from 0 to `top`, or red and blue around 0. Both are safe for colour-blind readers."""
     values = [value for row in z for value in row]
     most = max(top, *(abs(value) for value in values))
     negative = min(values) < 0

@@ -1,11 +1,11 @@
-"""The head of every page that is written: one file that asks no host for anything. Knows the style sheet."""
+"""The HTML head of every generated page: self-contained, without network requests. Knows the style sheet."""
 
 from html import escape
 from importlib.resources import files
 
 
 def page_head(title: str, policy: str) -> str:
-    """From the doctype to the end of the head. `policy`: what the browser itself may load."""
+    """The page from the doctype to the end of the head. `policy`: its content security policy."""
     style = files("evovlm.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -1,6 +1,6 @@
-"""A study's log as an Optuna study, for optuna-dashboard and the like. Needs the extra evovlm[optuna].
+"""Export a study's log as an Optuna study, for optuna-dashboard and similar tools. Needs the extra evovlm[optuna].
 
-Knows logs and Optuna; no models and no searches. Nothing is read back.
+Knows logs and Optuna; no models and no searches. Never reads from the Optuna study.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ except ImportError as error:  # pragma: no cover - depends on what is installed
 
 
 def export_optuna(study: Path, storage: str, name: str) -> int:
-    """Write all trials of a study into a new Optuna study; returns how many.
+    """Write all trials of a study into a new Optuna study; returns the number of trials.
 
-    `storage`: an Optuna URL such as sqlite:///optuna.db. Genes are parameters from 0 to 1, under their names; a failed
-    trial keeps its reason; one that was asked with less effort alone is pruned, its score an intermediate value. Raises
-    StudyError where the storage holds a study of that name already.
+    `storage`: an Optuna URL such as sqlite:///optuna.db. Genes become parameters from 0 to 1 with their own names; a
+    failed trial keeps its error; a trial evaluated only at lower fidelity is pruned, with its score as intermediate
+    value. Raises StudyError if the storage already has a study of that name.
     """
     header, trials = study_log.read_header(study), study_log.read_trials(study)
     genes = list(header["genes"])
@@ -31,7 +31,7 @@ def export_optuna(study: Path, storage: str, name: str) -> int:
     try:
         made = optuna.create_study(storage=storage, study_name=name, directions=["maximize"] * objectives)
     except optuna.exceptions.DuplicatedStudyError:
-        raise StudyError(f"{storage} holds a study {name!r} already; give another name with --name") from None
+        raise StudyError(f"{storage} already has a study {name!r}; choose another name with --name") from None
     for key in ("recipe", "items", "versions"):
         made.set_user_attr(key, header.get(key))
     for trial in trials:

@@ -1,6 +1,6 @@
-"""A static picture of the score over trials, for pages that run no scripts.
+"""A static plot of the score over trials, for pages without scripts.
 
-Knows the study's data and SVG; no plotly. It follows the reader's dark or light setting.
+Knows the study's data and SVG; no plotly. It follows the reader's dark or light mode.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Scale = Callable[[float], float]
 
 
 def write_svg(study: Path, path: Path) -> Path:
-    """Draw the score over trials of the study in folder `study`. Raises StudyError where it is none."""
+    """Draw the score over trials of the study in folder `study` into `path`. Raises StudyError if it is not a study."""
     write_text(path, draw_scores(read_study(study)))
     return path
 
 
 def draw_scores(study: StudyData) -> str:
-    """The SVG's text."""
+    """The plot of the score over trials, as SVG text."""
     scored = [(trial.trial, trial.score) for trial in study.trials if trial.score is not None]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
@@ -60,7 +60,7 @@ def draw_scores(study: StudyData) -> str:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from at or below `low` to at or above `high`."""
+    """About `about` round numbers that cover the range from `low` to `high`."""
     span = (high - low) or abs(high) or 1.0
     size = 10 ** math.floor(math.log10(span / about))
     step = next(size * m for m in (1, 2, 5, 10) if span / (size * m) <= about)
@@ -87,7 +87,7 @@ def _axes(across: Sequence[float], up: Sequence[float], x: Scale, y: Scale) -> l
 
 
 def _steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The corners of a staircase through the points."""
+    """The corner points of a step line through the points."""
     corners: list[tuple[float, float]] = []
     for at, value in points:
         if corners:

@@ -1,4 +1,4 @@
-"""What a study shows and what it does not, in plain sentences.
+"""Which conclusions a study supports and which it does not, in plain sentences.
 
 Knows the study's data; no HTML and no plots.
 """
@@ -11,13 +11,13 @@ from evovlm.study.result import Cell
 
 CONTROL_NAMES = {
     "average": "plain average of the sources",
-    "plugged_in": "language model plugged in unmerged",
+    "plugged_in": "unmerged language model plugged in",
     "sweep": "best single weight for all task vectors",
     "single_vector": "best single task vector, scaled",
     "interpolation": "best interpolation between two sources",
     "shuffled_images": "evolved, images shuffled",
-    "random_search": "random search, as many trials",
-    "whole_model": "search of one weight a source",
+    "random_search": "random search, same number of trials",
+    "whole_model": "search with one weight per source",
     "without_scales": "the same route without its scales",
 }
 
@@ -28,21 +28,21 @@ def control_name(name: str) -> str:
 
 
 def shows(study: StudyData) -> list[str]:
-    """Sentences on what may be concluded."""
+    """Sentences on the conclusions that the study supports."""
     if study.result is None:
         best = best_trial(study.trials)
         if best is None:
             return ["Nothing yet: no candidate has a score."]
         return [
             f"So far the best of {len(study.trials)} candidates, trial {best.trial}, scored {best.score:.2f} on the"
-            " search items. There is no held-out result yet, so this shows only that the search is under way."
+            " search items. There is no held-out result yet, so this shows only that the search is running."
         ]
     held_out = study.result.held_out
     evolved = held_out.evolved
     low, high = evolved.ci95
     sentences = [
-        f"On {evolved.items or 'the'} held-out items, which neither search nor choice has seen, the evolved merge"
-        f" scored {evolved.score:.2f} (95 % interval {low:.2f} to {high:.2f}), with {evolved.exact:.1%} of the"
+        f"On {evolved.items or 'the'} held-out items, used neither in the search nor to pick the winner, the evolved"
+        f" merge scored {evolved.score:.2f} (95 % interval {low:.2f} to {high:.2f}), with {evolved.exact:.1%} of the"
         " answers exact."
     ]
     sources = held_out.sources
@@ -56,26 +56,26 @@ def shows(study: StudyData) -> list[str]:
     shuffled = held_out.controls.get("shuffled_images")
     if shuffled is not None:
         sentences.append(
-            f"With each question beside another question's image it scores {shuffled.score:.2f}: the rest of its"
-            " score comes from seeing."
+            f"With another question's image next to each question it scores {shuffled.score:.2f}: the rest of its"
+            " score comes from seeing the right image."
         )
     return sentences
 
 
 def does_not_show(study: StudyData) -> list[str]:
-    """Sentences on what may not be concluded, the winner's curse first."""
+    """Sentences on the conclusions that the study does not support, the winner's curse first."""
     sentences = [_curse(study)]
     if study.result is not None:
         seed = "unknown" if study.result.seed is None else study.result.seed
         sentences.append(
-            "What another seed of the search would give: the intervals tell how much the choice of test items matters,"
-            f" and this is one search, seed {seed}."
+            "What another seed of the search would give: the intervals only show the effect of the choice of test"
+            f" items, and this is a single search, seed {seed}."
         )
     data = study.header.get("data") or {}
     task = data.get("test", study.header.get("items", {}).get("task", "its task"))
     sentences += [
-        f"Anything beyond one task ({task}): other abilities of the sources may have been lost, and nobody has looked.",
-        "That the merge is safe to use: nothing was aligned after it, and every source's faults may be in it.",
+        f"Anything beyond one task ({task}): other abilities of the sources may be lost; they were not tested.",
+        "That the merge is safe to use: it was not aligned afterwards, and it may have the faults of every source.",
     ]
     if any(source.model.startswith("zoo:") or "/zoo/" in source.model for source in study.recipe.sources):
         sentences.append(
@@ -87,21 +87,23 @@ def does_not_show(study: StudyData) -> list[str]:
 def _against(name: str, cell: Cell) -> str:
     versus = cell.versus_evolved
     if versus is None:
-        return f"Beside it, {name}, scored {cell.score:.2f}."
+        return f"In comparison, {name} scored {cell.score:.2f}."
     mean, (low, high) = versus.mean, versus.ci95
     text = f"It scored {mean:+.2f} points against {name} (95 % interval of the difference {low:+.2f} to {high:+.2f})"
     if low > 0:
-        return text + ": better, beyond what the choice of items explains."
+        return text + ": better, by more than the choice of items explains."
     if high < 0:
-        return text + ": worse, beyond what the choice of items explains."
-    return text + ": the interval holds zero, so they cannot be told apart here."
+        return text + ": worse, by more than the choice of items explains."
+    return text + ": the interval contains zero, so the difference is not significant."
 
 
 def _curse(study: StudyData) -> str:
-    text = "That the best score of the search holds: the best of many noisy scores is partly luck (the winner's curse)."
+    text = (
+        "That the best score of the search is real: the best of many noisy scores is partly luck (the winner's curse)."
+    )
     chosen = None if study.result is None else study.result.selection
     if chosen is None:
-        return text + " The scores over trials are such scores; wait for the held-out ones."
+        return text + " This applies to the scores over trials; wait for the held-out scores."
     return (
         f"{text} The winner, trial {chosen.trial}, scored {chosen.search_score:.2f} on the search items and"
         f" {chosen.choice_score:.2f} on fresh ones ({-chosen.luck:+.2f}). Trust only the held-out table."

@@ -1,4 +1,4 @@
-"""What a study needs of an evaluation. Knows no evaluators."""
+"""The protocol of an evaluation, as a study needs it. Knows no evaluators."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from typing import Protocol
 
 
 class Scored(Protocol):
-    """What the study needs of an evaluation."""
+    """An evaluation, as far as the study needs it."""
 
     @property
     def score(self) -> float:
-        """The mean, higher is better."""
+        """Mean score over items; higher is better."""
 
     @property
     def spread(self) -> float:
-        """Its standard error."""
+        """Standard error of the score."""
 
     @property
     def exact_share(self) -> float:
-        """The share of exact answers."""
+        """Share of exact answers, 0 to 1."""
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds by phase."""
+        """Seconds per phase."""
 
     @property
     def values(self) -> tuple[float, ...]:
-        """All objectives, the score first; empty where the score is the only one."""
+        """All objectives, the score first; empty if the score is the only one."""
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """A score an item."""
+        """One score per item."""
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """An answer an item."""
+        """One answer per item."""

@@ -1,7 +1,7 @@
-"""The study's header: what a study was started with, and whether a command continues the same study.
+"""The study's header: the settings a study was started with, and whether a command continues the same study.
 
-Knows the recipe's schema and the settings of races; no searchers and no models. Recipes are compared as today's schema
-reads them, so that a key that did not exist when a study was started counts as its default.
+Knows the recipe's schema and the settings of races; no searchers and no models. Recipes are compared as the current
+schema reads them, so a key that did not exist when a study was started counts as its default.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evovlm.search.race import RaceSettings
 from evovlm.study import log as study_log
 from evovlm.system.errors import StudyError
 
-# Entries that must not change under a study's feet; the rest is shown, not enforced.
+# Entries that must not change during a study; the others are informative only.
 BINDING = ("recipe", "genes", "search", "items", "race", "eight_bit")
 LONG = 60  # characters of a value that an error shows
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 def refuse_changes(folder: Path, header: dict[str, Any]) -> None:
     """Compare the header of the study in `folder` with the one that a command would write.
 
-    Raises StudyError with the first key that differs and both values, or where today's schema cannot read the header.
+    Raises StudyError with the first key that differs and both values, or if the current schema cannot read the header.
     """
     known = study_log.read_header(folder)
     for key in BINDING:
@@ -39,15 +39,15 @@ def refuse_changes(folder: Path, header: dict[str, Any]) -> None:
             where, was, is_now = _first_difference(key, then, now)
             raise StudyError(
                 f"{folder / study_log.HEADER}: this study was started with another `{where}` ({was}; now {is_now});"
-                " resume with the same command, or give a new folder with --out"
+                " resume with the original command, or choose a new folder with --out"
             )
 
 
 def recipe_of(folder: Path, header: dict[str, Any]) -> Recipe:
     """The recipe that the study in `folder` searches.
 
-    Its number of trials, which the header leaves open, is the schema's default. Raises StudyError where today's schema
-    cannot read the recipe.
+    Its number of trials, which the header does not fix, is the schema's default. Raises StudyError if the current
+    schema cannot read the recipe.
     """
     content = dict(header.get("recipe") or {})
     if content.get("search"):
@@ -56,7 +56,7 @@ def recipe_of(folder: Path, header: dict[str, Any]) -> Recipe:
 
 
 def _as_read_today(folder: Path, header: dict[str, Any], key: str) -> Any:
-    """An entry of a header with every key that there is today; other entries than recipes and settings as they are."""
+    """A header entry with all keys of the current schema; entries that are no recipe or settings are unchanged."""
     content = header.get(key)
     if key == "recipe":
         return recipe_of(folder, header).model_dump(mode="json", by_alias=True)
@@ -69,13 +69,13 @@ def _as_read_today(folder: Path, header: dict[str, Any], key: str) -> Any:
 
 
 def _read(folder: Path, header: dict[str, Any], key: str, read: Callable[[], T]) -> T:
-    """What `read` makes of an entry. Raises StudyError with the version that the study was started with."""
+    """Parse an entry with `read`. Raises StudyError with the version that the study was started with."""
     try:
         return read()
     except ValidationError as error:
         first = error.errors()[0]
         text = f"{'.'.join(map(str, (key, *first['loc'])))}: {first['msg'].removeprefix('Value error, ')}"
-    except TypeError as error:  # of a dataclass: an unknown key
+    except TypeError as error:  # a dataclass raises it for an unknown key
         text = f"{key}: {str(error).removeprefix('RaceSettings.__init__() ')}"
     versions = header.get("versions") or {}
     started = f"{versions.get('evovlm', 'unknown')}, commit {versions.get('commit', 'unknown')}"
@@ -86,12 +86,12 @@ def _read(folder: Path, header: dict[str, Any], key: str, read: Callable[[], T])
 
 
 def _without_trials(search: dict[str, Any]) -> dict[str, Any]:
-    """A stored search without the number of trials, which is free: a study may be prolonged."""
+    """A stored search without the number of trials, which may change: a study can be extended."""
     return {key: value for key, value in search.items() if key != "trials"}
 
 
 def _first_difference(where: str, then: Any, now: Any) -> tuple[str, str, str]:
-    """The first place where two entries differ, and what stands there in each."""
+    """The first place where two entries differ, and both values."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in [*then, *now]:
             if then.get(key) != now.get(key):

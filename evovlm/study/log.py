@@ -1,6 +1,6 @@
-"""The study's files: the header, the append-only log of trials, answers, events. Reading and writing.
+"""Read and write the study's files: the header and the append-only logs of trials, answers and events.
 
-Knows file formats; no searchers, models or scores. Every line is flushed and synced before the search goes on.
+Knows file formats; no searchers, models or scores. Every line is flushed and synced before the search continues.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ TRIALS = "trials.jsonl"
 ANSWERS = "answers.jsonl"
 EVENTS = "events.jsonl"
 CACHE = "answers.sqlite"
-ASKS = "asks.jsonl"  # which candidate was asked for when, where several are evaluated at a time
+ASKS = "asks.jsonl"  # the order in which candidates were asked for, if several are evaluated at a time
 BEST = "best.yaml"
 RESULT = "result.json"
-# What a study in stages keeps beside its last stage: the stages before it, and the models that they bred.
+# A study in stages also keeps its earlier stages and the models that they built.
 STAGES = ("stage-1", "pool")
 FRONT = "front"
 ATLAS = "atlas.json"
 ATLAS_RECIPES = "atlas"
-RIVALS = "rivals"  # the searches that are controls of the study's own
+RIVALS = "rivals"  # the baseline searches that the study is compared with
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 
 
 class Trial(BaseModel):
-    """One line of the log: a candidate, what it scored, or why it failed."""
+    """One line of the log: a candidate with its score, or why it failed."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -46,26 +46,26 @@ class Trial(BaseModel):
     exact: float | None
     seconds: dict[str, float]
     error: str | None
-    values: tuple[float, ...] = ()  # all objectives, the score first; empty where the score is the only one
-    # Of trials that several workers made: the number of the question, whether the searcher was told the score (not
-    # where it came too late), and who made it.
+    values: tuple[float, ...] = ()  # all objectives, the score first; empty if the score is the only one
+    # With several workers: the number of the ask, whether the score was passed to the searcher (not if it came too
+    # late), and which worker evaluated the candidate.
     ask: int | None = None
     told: bool = True
     worker: str | None = None
-    items: int | None = None  # how many items a raced candidate saw; its center is not told to the searcher
-    # Where candidates are asked with less effort first: that score, and whether it was asked in full afterwards.
+    items: int | None = None  # number of items a raced candidate was asked; the searcher does not see a center's score
+    # With a lower fidelity first: the score at that fidelity, and whether the candidate was then evaluated in full.
     cheap: float | None = None
     promoted: bool = True
 
     def line(self) -> dict[str, Any]:
-        """The trial as its line of the log; what only a pool of workers knows is left out where there was none."""
+        """The trial as a JSON object for the log, without optional fields that have their default value."""
         row = self.model_dump(mode="json")
         absent = {"ask": None, "told": True, "worker": None, "items": None, "cheap": None, "promoted": True}
         return {key: value for key, value in row.items() if key not in absent or value != absent[key]}
 
 
 def read_header(folder: Path) -> dict[str, Any]:
-    """The study's header. Raises StudyError where there is none or it is damaged."""
+    """The study's header. Raises StudyError if it is missing or damaged."""
     path = folder / HEADER
     if not path.exists():
         raise StudyError(f"{folder}: not a study folder ({HEADER} is missing)")
@@ -73,7 +73,7 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raises StudyError where a folder holds something else than a study or its stages; hidden files are nobody's."""
+    """Raises StudyError if a folder contains anything other than a study or its stages; hidden files are ignored."""
     if (folder / HEADER).exists() or not folder.exists():
         return
     if not folder.is_dir() or any(
@@ -92,21 +92,21 @@ def read_trials(folder: Path) -> list[Trial]:
         except ValidationError as error:
             raise StudyError(f"{path}:{number + 1}: not a trial ({error.errors()[0]['msg']})") from None
         if trial.trial != number:
-            raise StudyError(f"{path}:{number + 1}: trial {trial.trial} stands where {number} belongs")
+            raise StudyError(f"{path}:{number + 1}: found trial {trial.trial}, expected trial {number}")
         trials.append(trial)
     return trials
 
 
 def log_event(folder: Path, event: str, **details: Any) -> None:
-    """Note what happened to the study itself: started, resumed, a smaller batch."""
+    """Log an event of the study itself, such as a start, a resume or a smaller batch."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     append_rows(folder / EVENTS, [{"time": now, "event": event, **details}])
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The trial with the highest score, the earliest of equals; None where none has a score.
+    """The trial with the highest score, the earliest of ties; None if no trial has a score.
 
-    Scores at a lower fidelity alone do not count.
+    Trials scored only at a lower fidelity do not count.
     """
     scored = [trial for trial in trials if trial.score is not None and trial.promoted]
     return max(scored, key=lambda trial: (trial.score, -trial.trial), default=None)

@@ -1,8 +1,8 @@
-"""What all searches of a study share: replay the log, ask, evaluate, log, tell, stop at so many trials.
+"""The loop that all searches share: replay the log, ask, evaluate, log, tell, stop after a number of trials.
 
 Knows a searcher and the study; not how candidates are evaluated. `run_generations` is the loop of searches that wait
 for a whole generation: `sequential` evaluates one candidate after another, `raced` races a generation's candidates.
-`steady` takes the same steps in the order in which workers answer.
+`steady` takes the same steps in the order in which workers finish.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def _nothing_to_confirm(trial: Trial) -> None:
 class Candidate:
     """One candidate of a generation.
 
-    log: evaluates it and logs it, where the log has no trial of it yet. confirm: raises StudyError where its trial in
-    the log cannot be this search's. told: whether the searcher learns its score.
+    log: evaluates and logs it, if the log has no trial of it yet. confirm: raises StudyError if its trial in the log
+    cannot be from this search. told: whether its score is passed to the searcher.
     """
 
     genome: Genome
@@ -39,16 +39,16 @@ class Candidate:
     told: bool = True
 
 
-# (generation, genomes, whether the log holds its first trial already) -> its candidates in the order of the log.
+# (generation, genomes, whether the log already has its first trial) -> its candidates in log order.
 Candidates = Callable[[int, list[Genome], bool], Iterable[Candidate]]
 
 
 def run_generations(study: Study, searcher: Searcher, candidates: Candidates, trials: int, on_trial: OnTrial) -> None:
-    """Search until the log holds `trials` trials; `on_trial` hears each new one.
+    """Search until the log has `trials` trials; `on_trial` is called with each new one.
 
-    Trials that the log holds already are told to the searcher and not logged again. Raises StudyError for a genome that
-    differs from the log's, for then the same command no longer means the same search, and where every candidate of the
-    first generation fails.
+    Trials already in the log are passed to the searcher and not logged again. Raises StudyError if a genome differs
+    from the log's, because then the command no longer runs the same search, and if every candidate of the first
+    generation fails.
     """
     generation = done = 0
     while done < trials:
@@ -56,7 +56,7 @@ def run_generations(study: Study, searcher: Searcher, candidates: Candidates, tr
         told: list[Trial] = []
         for candidate in candidates(generation, genomes, done < len(study.trials)):
             if done == trials:
-                return  # the last generation is cut short; more trials would go on inside it
+                return  # in the middle of a generation; a run with more trials continues there
             if done < len(study.trials):
                 trial = study.trials[done]
                 study.refuse_other_genome(trial, candidate.genome)
@@ -73,7 +73,7 @@ def run_generations(study: Study, searcher: Searcher, candidates: Candidates, tr
 
 
 def outcome_of(evaluate: Evaluate, recipe: Recipe) -> Scored | str:
-    """A candidate's evaluation, or its fault in words. Anything else that goes wrong is raised as it is."""
+    """A candidate's evaluation, or an error text if the candidate is at fault. Other errors are raised unchanged."""
     try:
         return evaluate(recipe)
     except CANDIDATE_FAULTS as fault:
@@ -81,11 +81,11 @@ def outcome_of(evaluate: Evaluate, recipe: Recipe) -> Scored | str:
 
 
 def score_of(trial: Trial) -> Score:
-    """What a searcher is told of a trial: all objectives where there are several, None where it failed."""
+    """A trial's score as passed to the searcher: all objectives if there are several, None if the trial failed."""
     return trial.values or trial.score
 
 
 def refuse_hopeless(first: Sequence[Trial]) -> None:
-    """Raises StudyError where every trial of the first generation failed."""
+    """Raises StudyError if every trial of the first generation failed."""
     if first and all(trial.score is None for trial in first):
         raise StudyError(f"every candidate of the first generation failed: {first[0].error}")

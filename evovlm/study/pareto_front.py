@@ -1,4 +1,4 @@
-"""The Pareto front of a study with several objectives: a recipe a point, and how the front grew.
+"""The Pareto front of a study with several objectives: one recipe per point, and the growth of the front.
 
 Knows a study's trials and files; no models.
 """
@@ -16,10 +16,10 @@ from evovlm.study.study import Study
 
 
 def write_front(study: Study, objectives: Sequence[str]) -> Front:
-    """Write `front/point-NN.yaml`, best score first, and return what `result.json` tells of them.
+    """Write `front/point-NN.yaml`, best score first, and return the front for `result.json`.
 
     Every objective is higher-is-better: layers and milliseconds are negative. `hypervolume`: after each generation,
-    against the worst value that the study saw of each objective.
+    relative to the worst value of each objective in the study.
     """
     folder = study.folder / study_log.FRONT
     folder.mkdir(exist_ok=True)
@@ -31,12 +31,12 @@ def write_front(study: Study, objectives: Sequence[str]) -> Front:
         values = dict(zip(objectives, trial.values, strict=True))
         points.append(FrontPoint(trial=trial.trial, recipe=str(path.relative_to(study.folder)), values=values))
     for stale in sorted(folder.glob("point-*.yaml"))[len(points) :]:
-        stale.unlink()  # a study that was prolonged may have a shorter front
+        stale.unlink()  # after an extension of the study the front may be shorter
     return Front(objectives=tuple(objectives), points=tuple(points), hypervolume=tuple(growth(study.trials)))
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that no other beats in everything."""
+    """The trials on the Pareto front: no other trial dominates them."""
     scored = [trial for trial in trials if trial.values]
     return [scored[index] for index in front([trial.values for trial in scored])] if scored else []
 

@@ -1,9 +1,9 @@
-"""The raced study: a generation at a time, its candidates raced against each other.
+"""The raced study: one generation at a time, its candidates raced against each other.
 
-Knows a rank-based searcher, a racer and the study's files; no models. Where few items are asked (`centers`), each
-generation's center is evaluated beside it and logged (`told` false): where scores are noisy, the center of a search is
-a better bet than its luckiest candidate (Hansen et al., 2009, on CMA-ES under uncertainty). After a restart the
-generations are raced again; the cache holds their answers.
+Knows a rank-based searcher, a racer and the study's files; no models. With `centers` (few items per candidate), each
+generation's center is also evaluated and logged (`told` false): with noisy scores, the center of a search is
+a better choice than its best-scoring candidate (Hansen et al., 2009, on CMA-ES under uncertainty). After a restart the
+generations are raced again, with answers from the cache.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ RaceGeneration = Callable[[int, Sequence[Recipe], Recipe | None], Sequence[Raced
 def run_raced(
     study: Study, searcher: Searcher, race: RaceGeneration, trials: int, on_trial: OnTrial, *, centers: bool = True
 ) -> None:
-    """Search until the log holds `trials` trials, centers included; the last generation is raced whole.
+    """Search until the log has `trials` trials, including centers; the last generation is raced completely.
 
-    How well cheap answers ranked a generation all of which was asked in full too is an event of the study. Raises
-    StudyError where the log has other genomes or scores than this search makes.
+    If all of a generation was evaluated cheaply and in full, the rank agreement of both is logged as an event. Raises
+    StudyError if the log has other genomes or scores than this search produces.
     """
 
     def candidates(generation: int, genomes: list[Genome], known: bool) -> Iterator[Candidate]:
@@ -39,7 +39,7 @@ def run_raced(
         outcomes = race(generation, [study.candidate(genome) for genome in genomes], middle)
         if not known:
             _tell_agreement(study, generation, outcomes[: len(genomes)])
-        # Without a center there is one genome more than there are outcomes.
+        # Without a center there is one more genome than outcomes.
         for place, (genome, outcome) in enumerate(zip([*genomes, center], outcomes, strict=False)):
             told = place < len(genomes)
             log = partial(_add, study, generation, genome, outcome, told=told)
@@ -63,7 +63,7 @@ def _add(study: Study, generation: int, genome: Genome, outcome: RacedEvaluation
 
 
 def _tell_agreement(study: Study, generation: int, outcomes: Sequence[RacedEvaluation | str]) -> None:
-    """Log how well cheap answers ranked a generation all of which was asked in full too."""
+    """Log the rank agreement of cheap and full scores (Kendall's tau), if the whole generation has both."""
     scored = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     pairs = [(outcome.cheap, outcome.score) for outcome in scored if outcome.cheap is not None and outcome.promoted]
     if len(pairs) < 2 or len(pairs) < len(scored):
@@ -76,6 +76,6 @@ def _refuse_other_score(study: Study, outcome: RacedEvaluation | str, trial: Tri
     known = trial.score
     if not isinstance(outcome, str) and known is not None and abs(known - outcome.score) > 1e-9:
         raise StudyError(
-            f"{study.folder}: trial {trial.trial} scored {known} and now {outcome.score}: its cached answers are gone"
-            " and this machine answers otherwise; start a new study in another folder"
+            f"{study.folder}: trial {trial.trial} scored {known}, but now {outcome.score}: its cached answers are"
+            " missing and this machine gives other answers; start a new study in another folder"
         )

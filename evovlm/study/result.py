@@ -1,7 +1,7 @@
-"""What a finished study found: the held-out table, how its winner was chosen, and what was measured on the way.
+"""The result of a finished study: the held-out table, how its winner was chosen, and measurements.
 
-Knows the shape of `result.json`; no models, searches or reports. Files of older versions are read: what they lack has
-a default, and what this version does not know is kept.
+Knows the schema of `result.json`; no models, searches or reports. Reads files of older versions: missing keys have
+defaults, and unknown keys are kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evovlm.system.errors import StudyError
 
 
 class _Part(BaseModel):
-    """A mapping in `result.json`; keys that this version does not know are kept, so that writing loses nothing."""
+    """A mapping in `result.json`; unknown keys are kept, so that reading and writing a file loses nothing."""
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
 
@@ -31,7 +31,7 @@ class Difference(_Part):
 
     @property
     def certain(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         low, high = self.ci95
         return low > 0 or high < 0
 
@@ -39,7 +39,7 @@ class Difference(_Part):
 class Cell(_Part):
     """One model of the held-out table: its mean score (0 to 100), the 95 % interval, the share of exact answers.
 
-    What follows `versus_evolved` says which model it is, and differs from row to row.
+    The fields after `versus_evolved` identify the model and differ between rows.
     """
 
     score: float
@@ -47,19 +47,19 @@ class Cell(_Part):
     ci95: tuple[float, float]
     items: int | None = None
     versus_evolved: Difference | None = None
-    model: str | None = None  # of a source: its folder's name
-    digest: str | None = None  # of the recipe that was judged
-    trials: int | None = None  # of a search that is a control: its length
+    model: str | None = None  # for a source: the name of its folder
+    digest: str | None = None  # of the recipe that was tested
+    trials: int | None = None  # for a baseline search: its number of trials
     source: str | None = None
     weight: float | None = None
-    of: str | None = None  # what `weight` is the weight of
+    of: str | None = None  # what `weight` applies to
     source_and_weight: str | None = None
-    chosen_on: str | None = None  # validation or search; None where there was nothing to choose, as for a source
-    tries: int | None = None  # among how many candidates it was chosen
+    chosen_on: str | None = None  # validation or search; None if there was nothing to choose, as for a source
+    tries: int | None = None  # number of candidates it was chosen from
 
 
 class HeldOut(_Part):
-    """The held-out table: sources as they are, controls, and the evolved model."""
+    """The held-out table: unmerged sources, controls, and the evolved model."""
 
     sources: dict[str, Cell] = {}
     controls: dict[str, Cell] = {}
@@ -67,7 +67,7 @@ class HeldOut(_Part):
 
 
 class Finalist(_Part):
-    """A candidate that was scored again to choose the winner."""
+    """A candidate that was scored again to choose the winner. Scores are 0 to 100."""
 
     trial: int
     search_score: float
@@ -75,7 +75,7 @@ class Finalist(_Part):
 
 
 class Selection(_Part):
-    """How the winner was chosen. `luck`: its score in the search minus its score on the items of the choice."""
+    """How the winner was chosen. `luck` (selection bias): its search score minus its score on the choice items."""
 
     trial: int
     search_score: float
@@ -86,7 +86,10 @@ class Selection(_Part):
 
 
 class JudgedData(_Part):
-    """The recipe's data, TASK:SPLIT each, with the number of search items and of those left out as too like others."""
+    """The recipe's data as TASK:SPLIT, the number of search items, and how many were left out as too similar to others.
+
+    Too similar means: to a validation or test item.
+    """
 
     search: str | None = None
     validation: str | None = None
@@ -94,11 +97,11 @@ class JudgedData(_Part):
     preset: str | None = None
     search_items: int | None = None
     left_out: int | None = None
-    test_task: str | None = None  # by whose rules the held-out table is marked
+    test_task: str | None = None  # the task whose rules score the held-out table
 
 
 class FrontPoint(_Part):
-    """A point of the Pareto front: the trial, its recipe's place in the study, its value for each objective."""
+    """A point of the Pareto front: the trial, its recipe's path in the study's folder, its value per objective."""
 
     trial: int
     recipe: str
@@ -114,17 +117,17 @@ class Front(_Part):
 
 
 class MachineRates(_Part):
-    """What the machine was measured to do: bytes a second, operations a second in `dtype`."""
+    """Measured rates of the machine: bytes per second, and operations per second in `dtype`."""
 
     device: str
-    copied: float = Field(alias="copy")  # read and written bytes both counted; `copy` is a method of pydantic's models
+    copied: float = Field(alias="copy")  # counts bytes read and bytes written; `copy` is a method of pydantic's models
     matrix: float
     dtype: str
-    upload: float | None = None  # bytes a second from pinned host memory to the GPU
+    upload: float | None = None  # bytes per second from pinned host memory to the GPU
 
 
 class Phase(_Part):
-    """The median seconds of one phase of a candidate, and of the least that the machine's rates allow."""
+    """Median seconds of one phase of a candidate, the hardware limit (`floor`, seconds), and their ratio."""
 
     seconds: float
     floor: float | None = None
@@ -132,7 +135,7 @@ class Phase(_Part):
 
 
 class Profile(_Part):
-    """Seconds by phase over the trials that were timed, with the machine's rates."""
+    """Seconds per phase over the timed trials, with the machine's rates."""
 
     trials: int
     rates: MachineRates
@@ -140,7 +143,7 @@ class Profile(_Part):
 
 
 class AtlasSummary(_Part):
-    """The atlas without its cells, which stand in `atlas.json`."""
+    """The atlas without its cells, which are in `atlas.json`."""
 
     axes: tuple[str, ...]
     steps: int
@@ -152,7 +155,7 @@ class AtlasSummary(_Part):
 
 
 class Result(_Part):
-    """What stands in a study's `result.json`."""
+    """The contents of a study's `result.json`."""
 
     digest: str = ""  # the winner's
     task: str = ""  # of the search
@@ -170,12 +173,12 @@ class Result(_Part):
     checkpoint: str | None = None  # the folder of the winner's checkpoint
 
     def content(self) -> dict[str, Any]:
-        """The result as JSON has it: only what was set, so that a file that is read and written again is the same."""
+        """The result as a JSON object. Only keys that were set, so a file read and written again is unchanged."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result of a study's folder; None where it has none yet. Raises StudyError where the file is damaged."""
+    """Read a study's `result.json`; None if it does not exist yet. Raises StudyError if the file is damaged."""
     path = folder / study_log.RESULT
     if not path.exists():
         return None
@@ -191,5 +194,5 @@ def read_result(folder: Path) -> Result | None:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Write `result.json` into a study's folder, whole or not at all."""
+    """Write `result.json` into a study's folder, atomically."""
     files.write_json(folder / study_log.RESULT, result.content())

@@ -15,9 +15,9 @@ from evovlm.study.study import Study
 
 
 def run_sequential(study: Study, searcher: Searcher, evaluate: Evaluate, trials: int, on_trial: OnTrial) -> None:
-    """Search until the log holds `trials` trials, each synced to disk before the next.
+    """Search until the log has `trials` trials, each synced to disk before the next starts.
 
-    Raises what `run_generations` raises.
+    Raises the errors of `run_generations`.
     """
 
     def log(generation: int, genome: Genome) -> Trial:

@@ -1,9 +1,9 @@
-"""The steady study: several candidates at a time, told as they come; resume by replay of both logs.
+"""The steady study: several candidates at a time, told to the searcher as they finish. Resumes by replaying both logs.
 
-Knows a stream of candidates, a pool of workers and the study's files; no models and no cluster. Questions are logged
-when asked (`asks.jsonl`), trials in the order in which they are told; both orders together give the searcher's state.
-A question without a trial was in flight when the search stopped: it is asked again, so that no trial is lost and none
-is counted twice.
+Knows a stream of candidates, a pool of workers and the study's files; no models and no cluster. Each ask is logged in
+`asks.jsonl`, and trials in the order in which the searcher gets their scores; both orders together give the searcher's
+state. An ask without a trial was in flight when the search stopped: it is submitted again, so that no trial is lost or
+counted twice.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class SteadyRun:
         self._open: dict[int, _Ask] = {}  # asked, not yet logged as a trial
         self._path = study.folder / study_log.ASKS
         self._replay()
-        self._waiting = sorted(self._open)  # to be given out again
+        self._waiting = sorted(self._open)  # to be submitted again
 
     def run(self, trials: int, on_trial: OnTrial) -> None:
-        """Search until the log holds `trials` trials."""
+        """Search until the log has `trials` trials."""
         while len(self._study.trials) < trials:
             self._give_out(trials)
             outcomes = self._pool.wait()
-            # What came together is synced together, trials before the questions that follow from them: a driver that
-            # is behind catches up, and after a power cut no question stands in the log without its trials.
+            # Outcomes that arrive together are synced together, so a driver that is behind catches up. Trials are
+            # synced before the asks that depend on them, so after a power cut no ask is logged without its trials.
             with self._study.together():
                 for outcome in outcomes:
                     if len(self._study.trials) < trials:
@@ -67,14 +67,14 @@ class SteadyRun:
             files.sync(self._path)
 
     def _ask(self, trials: int) -> int | None:
-        """Ask the stream and log the question before anybody works on it; None where there is nothing to ask."""
+        """Ask the stream and log the ask before a worker gets it; None if there is nothing to ask."""
         if len(self._study.trials) + len(self._open) >= trials:
             return None
         generation = self._stream.generation
         genome = self._stream.ask()
         if genome is None:
             return None
-        # A stream that turned the generation while it was asked counts the question to the new one.
+        # If the stream started a new generation during the ask, the ask belongs to the new one.
         ask = _Ask(genome, max(generation, self._stream.generation))
         number = len(self._asks)
         row = {"ask": number, "after": len(self._study.trials), "generation": ask.generation, "genome": list(genome)}
@@ -98,17 +98,17 @@ class SteadyRun:
         self._stream.tell(trial.ask, score_of(trial))
 
     def _refuse_hopeless(self) -> None:
-        """Raises StudyError where a whole first population failed."""
+        """Raises StudyError if the whole first population failed."""
         first = self._study.trials[: self._stream.population or 1]
         if len(first) == self._stream.population:
             refuse_hopeless(first)
 
     def _replay(self) -> None:
-        """Ask and tell what the logs say, in their order."""
+        """Repeat the asks and tells of both logs, in their order."""
         files.mend_tail(self._path)
         rows = list(files.read_rows(self._path))
         known = {row["ask"] for row in rows}
-        # A study that began with one evaluator asked for each trial when the trial before was told.
+        # A study started with one evaluator asked for each trial after the previous one was told.
         rows += [
             {"ask": trial.trial, "after": trial.trial, "generation": trial.generation, "genome": list(trial.genome)}
             for trial in self._study.trials
@@ -128,7 +128,7 @@ class SteadyRun:
         genome = self._stream.ask()
         if genome is None or row["ask"] != number or not same_genome(row["genome"], genome):
             raise StudyError(
-                f"{self._path}: question {number} has another genome than this search makes"
+                f"{self._path}: ask {number} has another genome than this search produces"
                 " (another version of a library, or an edited log?); start a new study in another folder"
             )
         self._remember(number, _Ask(genome, row["generation"]))
@@ -136,7 +136,7 @@ class SteadyRun:
     def _replay_trial(self, trial: Trial) -> None:
         assert trial.ask is not None
         if trial.ask not in self._open:
-            raise StudyError(f"{self._study.folder}: trial {trial.trial} answers a question that was not asked")
+            raise StudyError(f"{self._study.folder}: trial {trial.trial} belongs to an ask that was not logged")
         self._study.refuse_other_genome(trial, self._open.pop(trial.ask).genome)
         if trial.told:
             self._tell(trial)
@@ -151,7 +151,7 @@ def _with_ask(trial: Trial) -> Trial:
 
 
 class Inline:
-    """A pool of one worker, this process: for a study that a pool began and that goes on without one."""
+    """A pool of one worker, this process: for a study that was started with a pool and continues without one."""
 
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
@@ -159,15 +159,15 @@ class Inline:
         self.size = 1
 
     def free(self) -> int:
-        """One, or none while a candidate waits."""
+        """1, or 0 while a candidate is waiting."""
         return int(self._job is None)
 
     def submit(self, ticket: int, recipe: Recipe) -> None:
-        """Take a candidate; it is evaluated when waited for."""
+        """Accept a candidate; `wait` evaluates it."""
         self._job = (ticket, recipe)
 
     def wait(self) -> Sequence[Outcome]:
-        """Evaluate it."""
+        """Evaluate the waiting candidate and return its outcome."""
         assert self._job is not None
         ticket, recipe = self._job
         self._job = None

@@ -1,4 +1,4 @@
-"""The study: an append-only log of candidates, its best recipe, and what a resumed search must not change.
+"""The study: an append-only log of candidates, its best recipe, and the settings that a resumed search must not change.
 
 Knows recipes, evaluations and the study's files; no searchers (`loop` runs them), models or tasks.
 """
@@ -24,22 +24,22 @@ from evovlm.system import files
 from evovlm.system.errors import StudyError
 
 ANSWERS_KEPT = 24
-ROUNDING = 1e-6  # how far a gene, from 0 to 1, may be off on another machine
+ROUNDING = 1e-6  # tolerance per gene (range 0 to 1), for rounding on another machine
 
 Express = Callable[[Recipe, Sequence[Gene], Sequence[float]], Recipe]
 
 
 @dataclass
 class Study:
-    """A search that can be killed at any moment and goes on where it was."""
+    """A search that can be killed at any time and resumed where it stopped."""
 
     folder: Path
     recipe: Recipe
     genes: tuple[Gene, ...]
     trials: list[Trial]
     item_ids: tuple[str, ...]
-    express: Express = express  # which recipe a genome stands for
-    root: Path = Path()  # what the recipe's relative model folders count from
+    express: Express = express  # maps a genome to its recipe
+    root: Path = Path()  # the recipe's model folders are relative to it
     _leader: Trial | None = None  # the best trial so far
     _synced: bool = True  # whether each trial is synced to disk by itself
 
@@ -53,10 +53,10 @@ class Study:
         express: Express = express,
         root: Path | None = None,
     ) -> Study:
-        """Start a study in a new folder, or take up the one that is there.
+        """Start a study in a new folder, or resume the one in an existing folder.
 
-        `header` must hold the entries that `header.BINDING` names and `item_ids` under `items`. Raises StudyError where
-        the folder holds something else, or a study of another recipe.
+        `header` must have the entries named in `header.BINDING`, with the item ids in `items`. Raises StudyError if
+        the folder contains something else, or a study of another recipe.
         """
         if (folder / study_log.HEADER).exists():
             refuse_changes(folder, header)
@@ -75,21 +75,21 @@ class Study:
         return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]), express, root or Path())
 
     def candidate(self, genome: Sequence[float]) -> Recipe:
-        """The recipe that a genome stands for."""
+        """The recipe of a genome."""
         return self.express(self.recipe, self.genes, genome)
 
     def best(self) -> Trial:
-        """The best trial so far. Raises StudyError where no candidate has a score."""
+        """The best trial so far. Raises StudyError if no candidate has a score."""
         best = best_trial(self.trials)
         if best is None:
-            failed = self.trials[0].error if self.trials else "no trial was made"
+            failed = self.trials[0].error if self.trials else "no trial was run"
             raise StudyError(f"{self.folder}: no candidate has a score ({failed})")
         return best
 
     def finalists(self, count: int) -> Iterator[Trial]:
-        """The best trials with different genomes, best first; of a raced study the centers, the last first.
+        """Up to `count` best trials with different genomes, best first; in a raced study the last centers come first.
 
-        What was asked with less effort alone is no finalist.
+        Trials scored only at a lower fidelity are excluded.
         """
         seen: set[tuple[float, ...]] = set()
         scored = [trial for trial in self.trials if trial.score is not None and trial.promoted]
@@ -115,9 +115,11 @@ class Study:
         cheap: float | None = None,
         promoted: bool = True,
     ) -> Trial:
-        """Log a candidate's outcome, its evaluation or why it failed (a score that is not finite), as the next trial.
+        """Log a candidate's outcome as the next trial: its evaluation, or an error text.
 
-        `ask`, `told`, `worker`, `cheap`, `promoted`: see `Trial`; `seen`: which of the study's items it was asked.
+        A score that is not finite is logged as an error.
+
+        `ask`, `told`, `worker`, `cheap`, `promoted`: see `Trial`. `seen`: indices of the study's items it was asked.
         """
         recipe = self.candidate(genome)
         if not isinstance(outcome, str) and not math.isfinite(outcome.score):
@@ -145,8 +147,8 @@ class Study:
         return trial
 
     def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None, seen: Sequence[int] | None) -> None:
-        """The trial's line last: a crash before it means the trial is made again, never half known."""
-        # Looked for once, then kept: among thousands of trials the search for the best would be the loop's cost.
+        """Write the trial's line last: after a crash before it, the trial is run again and is never half logged."""
+        # Found once, then kept: with thousands of trials, finding the best each time would dominate the loop.
         if self._leader is None:
             self._leader = best_trial(self.trials)
         able = trial.score is not None and trial.promoted
@@ -167,7 +169,7 @@ class Study:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Trials that are logged in the block wait for the disk once, at its end; a killed process loses none."""
+        """Sync the trials logged in the block to disk once, at its end; a killed process loses none of them."""
         self._synced = False
         try:
             yield
@@ -176,19 +178,19 @@ class Study:
             files.sync(self.folder / study_log.TRIALS)
 
     def refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
-        """Raises StudyError where the searcher makes another genome than the log has."""
+        """Raises StudyError if the searcher produces another genome than the log has."""
         if not same_genome(trial.genome, genome):
             raise StudyError(
-                f"{self.folder / study_log.TRIALS}: trial {trial.trial} has another genome than this search makes"
+                f"{self.folder / study_log.TRIALS}: trial {trial.trial} has another genome than this search produces"
                 " (another version of a library, or an edited log?); start a new study in another folder"
             )
 
 
 def same_genome(logged: Sequence[float], made: Sequence[float]) -> bool:
-    """Whether a searcher makes a genome of the log again.
+    """Whether a searcher reproduces a genome of the log, within ROUNDING per gene.
 
-    Not to the last bit, for linear algebra rounds otherwise on another processor: after two generations of CMA-ES genes
-    differ by about 1e-11.
+    Not bit for bit, because linear algebra rounds differently on another processor: after two generations of CMA-ES,
+    genes differ by about 1e-11.
     """
     return len(logged) == len(made) and all(abs(a - b) <= ROUNDING for a, b in zip(logged, made, strict=True))
 

@@ -164,7 +164,7 @@ def test_a_raced_study_goes_on_after_a_restart_without_asking_anything_twice(
 
 def test_races_refuse_what_they_do_not_serve():
     recipe = read_recipe(RECIPES / "zoo-dfs.yaml")
-    with pytest.raises(RecipeError, match="--race: races serve"):
+    with pytest.raises(RecipeError, match="--race: needs"):
         plan_evolution(recipe, RECIPES, EvolveSettings(trials=4, items=8, race=RACE))
 
 

@@ -179,5 +179,5 @@ def test_a_fidelity_that_saves_nothing_or_serves_several_objectives_is_refused()
     assert recipe.search is not None
     search = recipe.search.model_copy(update={"fidelity": FIDELITY, "objectives": ("layers",), "algorithm": "nsga2"})
     several = recipe.model_copy(update={"search": search})
-    with pytest.raises(RecipeError, match=r"search\.fidelity: serves one score"):
+    with pytest.raises(RecipeError, match=r"search\.fidelity: works with one score only"):
         plan_evolution(several, RECIPES, EvolveSettings(trials=2, items=4, judged=2))

@@ -24,7 +24,7 @@ def test_a_held_out_table_is_shown_with_the_luck_of_the_search():
     assert "| source ja | 12.00 |" in text
     assert "| control sweep | 50.00 |" in text
     assert "`zoo-vqa:test` that no search has seen (600 items, seed 3, commit unknown, a laptop, 2 cores)" in text
-    assert "scored 55.50, on fresh items 52.20" in text
+    assert "scored 55.50 on the search items and 52.20 on fresh items" in text
 
 
 def test_what_an_older_study_did_not_note_is_called_unknown():

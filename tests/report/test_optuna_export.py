@@ -62,5 +62,5 @@ def test_a_log_is_the_same_study_in_optuna(tmp_path: Path):
     assert found.trials[-1].state == optuna.trial.TrialState.PRUNED, "asked with less effort alone"
     assert found.trials[-1].intermediate_values == {0: study.best().score}
     assert failed[0].user_attrs["error"] == "FloatingPointError: the score is nan"
-    with pytest.raises(StudyError, match="already; give another name"):
+    with pytest.raises(StudyError, match="already has a study"):
         export_optuna(tmp_path / "s", storage, "ours")

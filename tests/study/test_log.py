@@ -52,7 +52,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path):
 
 def test_a_missing_trial_is_noticed(tmp_path: Path):
     write(tmp_path, trial(0), trial(2))
-    with pytest.raises(StudyError, match="trial 2 stands where 1 belongs"):
+    with pytest.raises(StudyError, match="found trial 2, expected trial 1"):
         study_log.read_trials(tmp_path)
 
 

@@ -237,5 +237,5 @@ def test_an_edited_log_of_questions_is_refused(tmp_path: Path):
     run(tmp_path, OutOfStep(2, 0), 10)
     path = tmp_path / study_log.ASKS
     path.write_text(path.read_text().replace("0.", "0.1", 1))
-    with pytest.raises(StudyError, match="question 0 has another genome"):
+    with pytest.raises(StudyError, match="ask 0 has another genome"):
         run(tmp_path, OutOfStep(2, 0), 12)

@@ -241,7 +241,7 @@ def test_a_generation_in_which_all_fail_ends_the_study_with_the_reason(tmp_path:
 )
 def test_a_study_of_something_else_is_not_resumed(tmp_path: Path, key: str, other: Any, told: str):
     run(tmp_path / "s", 4)
-    with pytest.raises(StudyError, match=rf"{re.escape(told)}.*; resume with the same command"):
+    with pytest.raises(StudyError, match=rf"{re.escape(told)}.*; resume with the original command"):
         Study.open(tmp_path / "s", RECIPE, GENES, header(**{key: other}))
 
 

@@ -1,1 +1,1 @@
-"""Which of many candidate models are worth merging for a task."""
+"""Find out which of many candidate models are worth merging for a task."""

@@ -1,9 +1,9 @@
 """Small searches: what a source adds to others at one strength, and without the layers in which it does harm.
 
-Knows an evaluator, recipes and layer groups; no kinship and no ranking. A merge adds task vectors times a strength; the
-newcomer's layer groups are left out one after another, the last first, where the merge scores better without
-(backward elimination, from the head down, for over-tuned layers are mostly the last). That is decided on every other
-item; what is told of a merge are its scores on the rest.
+Knows an evaluator, recipes and layer groups; no kinship and no ranking. A merge adds task vectors times a strength. The
+newcomer's layer groups are tried one by one, the last first, and left out if the merge scores better without them
+(backward elimination from the head down, because over-tuned layers are mostly the last ones). These decisions use
+every other item; the reported scores of a merge come from the remaining items.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from evovlm.recipe.schema import Recipe, SourceParameters
 from evovlm.system.errors import CANDIDATE_FAULTS
 from evovlm.tasks.item_sets import ItemSet
 
-# Multiples of 1 / sqrt(number of sources), which keeps the length of orthogonal task vectors; the better one counts.
+# Multiples of 1 / sqrt(number of sources), which keeps the norm of orthogonal task vectors; the better one is used.
 STRENGTHS = (0.6, 1.0)
 
-Kept = Mapping[str, tuple[str, ...]]  # source -> the layer groups of it that are in the merge
+Kept = Mapping[str, tuple[str, ...]]  # source -> its layer groups that are in the merge
 
 
 class MergeSearch:
-    """Merges of subsets of the sources, each made once. `answers`: how many answers they took."""
+    """Merges of subsets of the sources, each evaluated once. `answers`: number of answers used so far."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class MergeSearch:
         self.answers = 0
         for part in (self._deciding, self._judging):
             evaluator.prepare(part)
-        # A base that cannot answer is no bad candidate: nothing can be said then, and its fault is told.
+        # If the base itself fails, no ranking is possible, so its error is raised instead of counting as a low score.
         self.base = evaluator.evaluate(self._recipe_of({}, 0.0), self._judging)
         self.answers += len(self._judging)
         step("base")
 
     def of(self, chosen: Sequence[str], newcomer: str, *, small: bool) -> Evaluation:
-        """The merge of those chosen, in their order, with one more; `small`: with layer groups left out."""
+        """The merge of the `chosen` sources, in order, with one more. `small`: also try to leave layer groups out."""
         key = (*chosen, newcomer) if small else ("", *chosen, newcomer)
         if key not in self._found:
             whole = {name: self._kept(chosen, name) for name in chosen} | {newcomer: self._groups}
@@ -58,13 +58,13 @@ class MergeSearch:
         return self._found[key][1]
 
     def made(self, chosen: Sequence[str]) -> Evaluation:
-        """The merge of those chosen, by a small search where there was one; the base where there are none."""
+        """The merge of the `chosen` sources, from a small search if there was one; the base if none is chosen."""
         if not chosen:
             return self.base
         return (self._found.get(tuple(chosen)) or self._found["", *chosen])[1]
 
     def left_out(self, chosen: Sequence[str], source: str) -> tuple[str, ...]:
-        """The layer groups of a source that the merge of those chosen is better without."""
+        """The layer groups of a source that were left out of the merge of the `chosen` sources."""
         kept = self._kept(chosen, source)
         return tuple(group for group in self._groups if group not in kept)
 
@@ -86,7 +86,7 @@ class MergeSearch:
         return kept, strength
 
     def _ask(self, kept: Kept, strength: float, items: ItemSet) -> Evaluation:
-        """A merge's answers; nothing but zeros where it fails."""
+        """Evaluate a merge; all scores are zero if it fails."""
         self.answers += len(items)
         try:
             return self._evaluator.evaluate(self._recipe_of(kept, strength), items)

@@ -1,10 +1,10 @@
-"""Spectra of task vectors: does a difference of weights have directions of its own, or is it noise?
+"""Spectra of task vectors: does a difference of weights have dominant directions, or is it noise?
 
-Knows assemblies and tensors; no tasks, engines or scores. What a tune learns lies in few directions, so that the
-largest singular value of its task vector stands out; in a matrix of independent noise of the same length it is
+Knows assemblies and tensors; no tasks, engines or scores. Fine-tuning changes weights in a few directions, so the
+largest singular value of a task vector stands out; in a matrix of independent noise of the same norm it is
 sqrt(rows) + sqrt(columns) times the noise's standard deviation (Marchenko and Pastur, 1967; Geman, 1980). Their ratio
-is `prominence`: about 1 for noise, 1.5 and more for tunes. A copy with noise is known by what it has beside the
-original: take the projection on the original away, and noise is left.
+is `prominence`: about 1 for noise, 1.5 and more for fine-tuned models. A noisy copy is detected by its difference from
+the original: without its projection on the original, only noise is left.
 """
 
 from __future__ import annotations
@@ -21,27 +21,30 @@ from evovlm.merging.assembly import Assembly
 
 Pair = tuple[str, str]
 NOISE = 1.15  # a prominence up to which a difference counts as noise
-SURE = 0.02  # prominences of two differences that lie nearer than this tell nothing about who copied whom
-NARROW = 32  # matrices with fewer rows or columns tell little
-ROUNDS = 16  # of power iteration; noise has no gap, so its largest value comes out a few per cent low
+SURE = 0.02  # if two prominences differ by less than this, they do not show which source is the copy
+NARROW = 32  # matrices with fewer rows or columns carry too little information
+ROUNDS = 16  # of power iteration; noise has no spectral gap, so its largest value comes out a few per cent low
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """The median prominence over a source's matrices; `beside`: of what (one, other)'s first has beside the second."""
+    """Median prominences over a source's matrices.
+
+    own: of each source's task vector; beside: (one, other) -> of the part of one's task vector orthogonal to other's.
+    """
 
     own: Mapping[str, float]
     beside: Mapping[Pair, float]
 
     def is_noise(self, source: str) -> bool:
-        """Whether a source's task vector has no direction that stands out."""
+        """Whether a source's task vector has no dominant direction."""
         return self.own[source] <= NOISE
 
     def original(self, source: str) -> str | None:
-        """Which source this one is a copy of, with nothing but noise beside it; None where it is no copy.
+        """The source that this one is a noisy copy of; None if it is not a copy.
 
-        Where either could be the copy, the one whose rest is more like noise is, and of twins the one named later. A
-        copy of a copy is the first one's.
+        If either of two could be the copy, it is the one whose difference is more like noise; if both are equally
+        so, the one named later. A copy of a copy counts as a copy of the first original.
         """
         chain = [source]
         while (model := self._copied(chain[-1])) is not None and model not in chain:
@@ -64,7 +67,10 @@ class Spectra:
 
 
 def spectra(assembly: Assembly, kin: Iterable[Pair]) -> Spectra:
-    """Prominences of an assembly's sources, and of `kin` pairs both ways; one tensor of each is in memory at a time."""
+    """Prominences of an assembly's sources and, in both directions, of the `kin` pairs; the recipe needs a base.
+
+    Holds one tensor of each source in memory at a time.
+    """
     pairs = [pair for one, other in kin for pair in ((one, other), (other, one))]
     own: dict[str, list[float]] = {name: [] for name in assembly.sources}
     beside: dict[Pair, list[float]] = {pair: [] for pair in pairs}
@@ -88,7 +94,7 @@ def spectra(assembly: Assembly, kin: Iterable[Pair]) -> Spectra:
 
 
 def prominence(matrix: Tensor) -> float:
-    """The largest singular value [rows, columns], in units of what noise of the same length would have; 0 for zeros."""
+    """The largest singular value of `matrix` [rows, columns], relative to noise of the same norm; 0 for all zeros."""
     rows, columns = matrix.shape
     length = float(matrix.norm())
     if length == 0.0:
@@ -105,7 +111,7 @@ def prominence(matrix: Tensor) -> float:
 
 
 def _without(one: Tensor, other: Tensor) -> Tensor:
-    """The part of `one` that is orthogonal to `other`; nothing where only rounding is left."""
+    """The part of `one` that is orthogonal to `other`; zeros if only rounding error is left."""
     square = other.square().sum()
     rest = one - (one * other).sum() / square * other if float(square) > 0 else one
     return rest if float(rest.norm()) > 1e-6 * float(one.norm()) else torch.zeros_like(rest)

@@ -1,10 +1,10 @@
-"""Which sources? Candidate models of one family ranked for a task by cheap means, with reasons.
+"""Rank candidate models of one family for a task with cheap tests, and explain each rank.
 
-Knows assemblies, an evaluator, kinship and spectra; no command line. First the task vectors are looked at: noise, and
-copies with noise, are put behind everything else, however they score. Then greedy forward selection: a source's worth
-is what it adds to those chosen before it, in merges found by a small search, for a source that is over-tuned in some
-layers can be useless at one weight and the best of all without them (`merge_search`). A small search sees one half of
-the items, and its merge is judged on the other.
+Knows assemblies, an evaluator, kinship and spectra; no command line. First the task vectors are examined: noise and
+noisy copies are ranked last, whatever their scores. Then greedy forward selection: a source is worth what it adds to
+those chosen before it, in merges found by a small search, because a source that is over-tuned in some layers can be
+useless at one weight and the best of all without those layers (`merge_search`). A small search uses one half of the
+items, and its merge is scored on the other half.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from evovlm.system.statistics import paired_difference
 from evovlm.tasks import parse_split
 from evovlm.tasks.item_sets import read_item_set
 
-ALIKE = 0.5  # a cosine above which two sources count as kin
-GROUPS = 4  # blocks of layers that a small search may leave out; embeddings and head are two more
+ALIKE = 0.5  # two sources with a cosine above this are tested for being copies
+GROUPS = 4  # blocks of layers that a small search may leave out, in addition to embeddings and head
 
 Step = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A source in its place: what it scores alone, with those before it, and what it adds, in points."""
+    """A ranked source: its score alone and with those before it (0 to 100), and the points it adds."""
 
     source: str
     alone: float
@@ -44,13 +44,13 @@ class Suggestion:
     high: float
     norm: float
     prominence: float  # of its task vector: about 1 for noise
-    without: tuple[str, ...]  # the layer groups that it is better without
+    without: tuple[str, ...]  # the layer groups that are better left out
     reason: str
 
 
 @dataclass(frozen=True)
 class Advice:
-    """The ranking, the base's own score, the task vectors' kinship, and how many answers it took."""
+    """The ranking, the base's own score, the kinship of the task vectors, and the number of answers used."""
 
     base_score: float
     ranking: tuple[Suggestion, ...]
@@ -63,13 +63,14 @@ def suggest(
 ) -> Advice:
     """Rank language models that were tuned from one base, for a task (TASK:SPLIT).
 
-    Raises RecipeError for fewer than two models or a test split, and whatever opening the models raises.
+    `step` is called with a short text after each step. Raises RecipeError for fewer than two models or a test split,
+    and the errors of opening the models.
     """
     task, split = parse_split(data)
     if split in task.test_splits:
         raise RecipeError(f"--data {data}: a test set; choose sources on another split")
     recipe = _recipe(base, models, seed)
-    # How many blocks there can be is known once the models are open.
+    # The maximum number of blocks is known only once the models are open.
     recipe = recipe.model_copy(update={"groups": min(GROUPS, assemble(recipe, root).layers)})
     assembly = assemble(recipe, root)
     step("task vectors")
@@ -82,7 +83,7 @@ def suggest(
 
 
 class Ranking:
-    """Greedy forward selection, what is noise or a copy last."""
+    """Greedy forward selection; noise and copies come last."""
 
     def __init__(self, search: MergeSearch, kin: Kinship, shapes: Spectra, seed: int) -> None:
         self._search, self._kin, self._shapes, self._seed = search, kin, shapes, seed
@@ -102,10 +103,10 @@ class Ranking:
         return ranking
 
     def _next(self, left: Sequence[str], chosen: Sequence[str], group: Sequence[str], small: bool) -> str:
-        """The source of most worth; of those within one standard error of it, the one that scores most alone.
+        """The best next source: of those within one standard error of the best, the one with the best score alone.
 
-        When what is chosen scores well, all that is left adds little, and chance alone would put a decoy first. The
-        one-standard-error rule: Breiman et al., Classification and Regression Trees (1984), 3.4.3.
+        When the chosen sources already score well, the others add little, and chance could put a useless source first.
+        The one-standard-error rule: Breiman et al., Classification and Regression Trees (1984), 3.4.3.
         """
         best = max(left, key=lambda name: self._worth(name, chosen, group, small))
         if not chosen:
@@ -119,9 +120,9 @@ class Ranking:
         return max(even, key=lambda name: self._search.of([], name, small=small).score)
 
     def _worth(self, name: str, chosen: Sequence[str], group: Sequence[str], small: bool) -> float:
-        """The score with those chosen; for the first place a Shapley value cut off at pairs.
+        """The score together with the chosen sources; for the first place, a Shapley value truncated at pairs.
 
-        That is what a source adds to nothing, and on average to one other source.
+        That value is the mean of what a source adds to the base and what it adds, on average, to one other source.
         """
         score = self._search.of(chosen, name, small=small).score
         others = [other for other in group if other != name]
@@ -152,21 +153,21 @@ class Ranking:
         )
 
     def _reason(self, name: str, chosen: tuple[str, ...], low: float, high: float, without: Sequence[str]) -> str:
-        """Why a source stands where it stands, in a sentence."""
+        """The reason for a source's rank, in one sentence."""
         original = self._shapes.original(name)
         if self._shapes.is_noise(name):
-            return f"its task vector is like noise: no direction stands out ({self._shapes.own[name]:.2f} of noise's)"
+            return f"its task vector looks like noise: no dominant direction (prominence {self._shapes.own[name]:.2f})"
         if original is not None:
             rest = self._shapes.beside[name, original]
             return (
-                f"a copy of {original} (cosine {self._kin.cosine(name, original):.2f}) with noise: what it has beside"
-                f" it has no direction of its own ({rest:.2f} of noise's)"
+                f"a copy of {original} (cosine {self._kin.cosine(name, original):.2f}) with noise: the difference"
+                f" has no dominant direction (prominence {rest:.2f})"
             )
-        words = "adds nothing certain"
+        words = "no significant gain"
         if not chosen:
-            words = "adds most, to the base and to the others"
+            words = "adds most to the base and to the other sources"
         elif low > 0 or high < 0:
-            words = "adds to those above" if low > 0 else "takes away from those above"
+            words = "improves on those above" if low > 0 else "makes those above worse"
         if without:
             words += f"; better without its {' and '.join(without)}"
         closest = self._kin.closest(name, chosen)
@@ -174,12 +175,12 @@ class Ranking:
             return words
         pair = closest[0], name
         conflict = self._kin.conflicts.get(pair, self._kin.conflicts.get((pair[1], pair[0]), 0.0))
-        return f"{words}; cosine {closest[1]:.2f} and {conflict:.0%} of signs against {closest[0]}"
+        return f"{words}; cosine {closest[1]:.2f} and {conflict:.0%} sign conflicts with {closest[0]}"
 
 
 def _recipe(base: str, models: Sequence[str], seed: int) -> Recipe:
     if len(models) < 2:
-        raise RecipeError("give two models or more, or a folder that holds them")
+        raise RecipeError("give two or more models, or a folder that contains them")
     named: dict[str, str] = {}
     for model in models:
         name = model.removeprefix("zoo:").rstrip("/").rsplit("/", 1)[-1]

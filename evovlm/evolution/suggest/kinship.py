@@ -1,4 +1,4 @@
-"""Kinship of task vectors: norms, cosines and sign conflicts between sources, by layer and over all.
+"""Kinship of task vectors: norms, cosines and sign conflicts between sources, per layer and overall.
 
 Knows assemblies and tensors; no tasks, engines or scores. One tensor of each source is in memory at a time.
 """
@@ -20,10 +20,10 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Kinship:
-    """What task vectors have in common. Layers are numbered; -1 is what lies outside them (embeddings, norm, head).
+    """Similarity of task vectors. Layers are numbered; -1 stands for everything outside them (embeddings, norm, head).
 
-    norms: source -> length of its task vector (Ilharco et al., arXiv:2212.04089); cosines: pair -> their cosine;
-    conflicts: pair -> the share of elements, moved by both, that they move in opposite directions (what TIES trims,
+    norms: source -> norm of its task vector (Ilharco et al., arXiv:2212.04089); cosines: pair -> their cosine;
+    conflicts: pair -> of the elements changed by both, the share changed in opposite directions (what TIES trims,
     arXiv:2306.01708); by_layer: pair -> layer -> cosine.
     """
 
@@ -33,7 +33,7 @@ class Kinship:
     by_layer: Mapping[Pair, Mapping[int, float]]
 
     def closest(self, source: str, others: tuple[str, ...]) -> tuple[str, float] | None:
-        """Which of the others a source is most alike, and the cosine."""
+        """The most similar of the other sources, and the cosine; None if there are no others."""
         found = [(other, self.cosine(source, other)) for other in others if other != source]
         return max(found, key=lambda one: one[1], default=None)
 
@@ -79,7 +79,7 @@ def kinship(assembly: Assembly) -> Kinship:
 
 
 def draw_kinship(found: Kinship) -> str:
-    """An SVG: a row a pair of sources, a column a layer; orange where alike, blue where opposed."""
+    """An SVG with one row per pair of sources and one column per layer; orange: positive cosine, blue: negative."""
     pairs = list(found.by_layer)
     layers = sorted({layer for parts in found.by_layer.values() for layer in parts})
     left, top, side = 190, 50, 34
@@ -88,7 +88,7 @@ def draw_kinship(found: Kinship) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
         ' font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        '<text x="8" y="18">Cosine of task vectors by layer (out: embeddings, norm, head)</text>',
+        '<text x="8" y="18">Cosine of task vectors per layer (out: embeddings, norm, head)</text>',
     ]
     for column, layer in enumerate(layers):
         x = left + side * column + side / 2

@@ -66,7 +66,7 @@ def test_useful_sources_come_before_decoys(advised: tuple[Advice, list[str]]):
 def test_decoys_are_told_for_what_they_are(advised: tuple[Advice, list[str]]):
     advice, _ = advised
     ranking = {one.source: one for one in advice.ranking}
-    assert ranking["unrelated"].reason.startswith("its task vector is like noise")
+    assert ranking["unrelated"].reason.startswith("its task vector looks like noise")
     assert ranking["noisy-copy"].reason.startswith("a copy of math (cosine 0.7")
     assert "noise" not in ranking["math"].reason + ranking["ja"].reason
     assert ranking["unrelated"].prominence < 1.1 < 1.3 < ranking["ja"].prominence
@@ -199,7 +199,7 @@ def test_task_vectors_by_hand(decoys: list[str]):
 
 
 def test_too_little_to_choose_from_and_test_sets_are_refused():
-    with pytest.raises(RecipeError, match="two models or more"):
+    with pytest.raises(RecipeError, match="two or more models"):
         suggest("zoo:base", ["zoo:ja"], "zoo-maths:search", items=4, seed=0, root=Path(), device="cpu", step=print)
     with pytest.raises(RecipeError, match="a test set"):
         suggest("zoo:base", ["zoo:ja"], "zoo-maths:test", items=4, seed=0, root=Path(), device="cpu", step=print)
