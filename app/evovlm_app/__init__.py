@@ -1,1 +1,1 @@
-"""The Gradio app: people look at sources and merged models side by side. Imports evovlm, never the reverse."""
+"""The Gradio app, which shows sources and merged models side by side. Imports evovlm, never the reverse."""

@@ -1,4 +1,4 @@
-"""Start the app: `python -m evovlm_app`, or `evovlm app`. Binds to loopback unless told."""
+"""Start the app: `python -m evovlm_app`, or `evovlm app`. Binds to loopback by default."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from evovlm.system.errors import UserError
 
 Models = Annotated[
     list[str] | None,
-    typer.Option("--models", help="A recipe (its sources and merge) or a checkpoint folder; may be repeated."),
+    typer.Option("--models", help="A recipe (its sources and merge) or a checkpoint folder; repeatable."),
 ]
 
 
 def start(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
-    host: Annotated[str, typer.Option(help="Address to bind to; 0.0.0.0 for all.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to bind to; 0.0.0.0 for all addresses.")] = "127.0.0.1",
     models: Models = None,
-    studies: Annotated[Path, typer.Option(help="The folder whose studies are shown, and where searches go.")] = Path(
+    studies: Annotated[Path, typer.Option(help="Folder of studies to show; searches are written there.")] = Path(
         "runs"
     ),
-    photos: Annotated[Path | None, typer.Option(help="A folder of photographs to choose from.")] = None,
-    device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1.")] = "cpu",
+    photos: Annotated[Path | None, typer.Option(help="Folder of photographs that visitors can choose from.")] = None,
+    device: Annotated[str, typer.Option(help="Device for the models: cpu, cuda, cuda:1.")] = "cpu",
     memory_gb: Annotated[
-        float | None, typer.Option(min=0.05, help="Memory for models, in GB; half of what is free otherwise.")
+        float | None, typer.Option(min=0.05, help="Memory for models, in GB; default: half of the free memory.")
     ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             envvar="EVOVLM_ALLOW_HOST",
-            help="A name that visitors reach the app by, besides this machine's own; may stand several times.",
+            help="Host name that the app also answers to, besides this machine's own names; repeatable.",
         ),
     ] = None,
     auth: Annotated[
-        str | None, typer.Option(envvar="EVOVLM_AUTH", help="NAME:PASSWORD that visitors must give.")
+        str | None, typer.Option(envvar="EVOVLM_AUTH", help="NAME:PASSWORD for visitors to log in with.")
     ] = None,
-    searches: Annotated[bool, typer.Option(help="Whether visitors may start and stop searches.")] = True,
-    download: Annotated[bool, typer.Option("--download", help="Fetch hub models that are not in the cache.")] = False,
+    searches: Annotated[bool, typer.Option(help="Let visitors start and stop searches.")] = True,
+    download: Annotated[bool, typer.Option("--download", help="Download hub models that are not cached.")] = False,
 ) -> None:
-    """Open the app on the zoo, or on your own models, at http://127.0.0.1:7860.
+    """Start the app with the zoo models, or with your own, at http://127.0.0.1:7860.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def start(
     share_heaps()
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    # As the command line sets it, before torch loads: spinning threads starve where other work shares the cores.
+    # As in the command line, and before torch loads: spinning threads waste cores that other work needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with tempfile.TemporaryDirectory(prefix="evovlm-app-") as pictures:
         stay_at_home(pictures)
@@ -86,14 +86,14 @@ def start(
         secret, names = _name_and_password(auth), allow_host or []
         server = build_server(page, cache, running, auth=secret, where=host, names=names, pictures=pictures)
         print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
-        # A stop waits for no open stream: whoever looks on would keep the server up.
-        # Who asks is known by the connection: a header that says so is believed where the operator names the proxy.
+        # Shutdown does not wait for open streams: an open page would keep the server up.
+        # The client is taken from the connection; forwarding headers are trusted only if the operator names the proxy.
         proxied = bool(os.environ.get("FORWARDED_ALLOW_IPS"))
         uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3, proxy_headers=proxied)
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises UserError where the address cannot be listened on: better known before models are opened."""
+    """Raises UserError if the address cannot be bound; checked early, before models are opened."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -104,16 +104,16 @@ def check_port(host: str, port: int) -> None:
 
 
 def _name_and_password(auth: str | None) -> tuple[str, str] | None:
-    if not auth:  # a container gives an empty variable where there is none
+    if not auth:  # a container sets the variable to "" if there is no password
         return None
     name, _, password = auth.partition(":")
     if not name or not password:
-        raise UserError("--auth: give NAME:PASSWORD, both not empty")
+        raise UserError("--auth: give NAME:PASSWORD; neither may be empty")
     return name, password
 
 
 def main() -> None:
-    """Run the command; a user's mistake is a sentence and exit code 2."""
+    """Run the command. A user error prints one sentence and exits with code 2."""
     try:
         command = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
         command.command()(start)

@@ -1,6 +1,6 @@
-"""The board of answers beside a question: where they appear, and the button that stops them.
+"""The answer board beside a question: the area where answers appear, and its stop button.
 
-Knows gradio and the cards; asks no model.
+Knows gradio and the cards; runs no model.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from evovlm_app.words import Language
 
 
 def answer_board(context: Context, name: str) -> tuple[Any, Any]:
-    """The field of answers and the button that stops them. `name`: prefix of the elements' ids."""
+    """Build the answer area and its stop button, and return both. `name`: prefix of the element ids."""
     with gr.Row(elem_classes="board-head"):
         context.speak(gr.Markdown(elem_classes="board-title"), value="answers_title")
         stop = context.speak(gr.Button(size="sm", elem_id=f"{name}-stop", min_width=0), value="stop")
     answers = gr.HTML(cards([], context.speak.language), elem_id=f"{name}-answers", elem_classes="answers-box")
 
     def respeak(shown: str | None, language: Language) -> Any:
-        """The hint in another language; answers stay as they are."""
+        """Show the hint in the new language; leave answers unchanged."""
         return cards([], language) if HINT in (shown or "") else gr.skip()
 
     context.speak.also(respeak, [answers, context.language], [answers])
@@ -38,14 +38,14 @@ def watch(
     answers: Any,
     stop: Any,
 ) -> None:
-    """Bring the answers into a phone's view when they are asked for, and let the button stop what runs."""
+    """On each trigger, scroll the answers into view on a phone; connect the stop button to the `running` events."""
     for trigger in triggers:
         trigger(None, js=f"() => {{ window.evovlm.reveal('{name}-answers'); }}", **PRIVATE)
 
     def settle(shown: str, language: Language) -> str:
         return stopped(shown, language)
 
-    # Without the queue: the line to the models may be long, and who stops does not want to wait in it.
+    # Without the queue: the models' queue may be long, and stopping must not wait in it.
     stop.click(None, cancels=running, **PRIVATE).then(
         settle, [answers, context.language], answers, queue=False, show_progress="hidden", **PRIVATE
     )

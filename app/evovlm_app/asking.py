@@ -1,4 +1,4 @@
-"""Asking: a visitor's question checked, answered by the chosen models, and turned into rows. One job for page and API.
+"""Check a visitor's question, have the chosen models answer it, and return rows; used by the page and the API.
 
 Knows offers, limits, samples and streaming; no components.
 """
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Asker:
-    """Answers questions with what is offered, on what the cache holds."""
+    """Answers questions with the offered models, loaded through the cache."""
 
     def __init__(self, offering: Offering, cache: ModelCache) -> None:
         self.offering = offering
@@ -32,7 +32,11 @@ class Asker:
         self.problems = Samples.of(offering.tasks["llm"])
 
     def see(self, picture: Image.Image | Refusal | None, question: str | None, names: Sequence[str]) -> Iterator[Rows]:
-        """Rows of answers about a picture as they grow. Raises Refusal."""
+        """Yield the rows of answers about an image as the answers grow.
+
+        Raises Refusal for an unusable image or question, an unknown model or none, and a model beyond the memory
+        budget.
+        """
         picture, question = checked(picture), read_question(question)
         offers = self.offering.choose("vlm", names)
         references = self.scenes.references(picture, question)
@@ -42,7 +46,10 @@ class Asker:
             yield seen_rows(replies, references)
 
     def solve(self, problem: str | None, names: Sequence[str], expected: str | None) -> Iterator[Rows]:
-        """Rows of answers to a word problem as they grow; `expected` is the right number, if known."""
+        """Yield the rows of answers to a word problem as the answers grow; `expected` is the correct number, if known.
+
+        Raises Refusal for an unusable problem, an unknown model or none, and a model beyond the memory budget.
+        """
         problem = read_question(problem)
         offers = self.offering.choose("llm", names)
         known = self.problems.references(None, problem)
@@ -54,7 +61,7 @@ class Asker:
 
 
 def checked(picture: Image.Image | Refusal | None) -> Image.Image:
-    """The picture. Raises the Refusal that stands in its place, or that there is none."""
+    """Return the image. Raises the Refusal passed in its place, or Refusal("no_picture") if it is None."""
     if picture is None:
         raise Refusal("no_picture")
     if isinstance(picture, Refusal):
@@ -63,7 +70,7 @@ def checked(picture: Image.Image | Refusal | None) -> Image.Image:
 
 
 def note(where: str, replies: Sequence[Reply]) -> None:
-    """Log what was answered, or how far it came before the visitor left."""
+    """Log the token count per model and the total seconds: `answered` if all replies finished, otherwise `left`."""
     whole = bool(replies) and all(reply.state in ("done", "failed") for reply in replies)
     facts = {
         "where": where,

@@ -1,4 +1,4 @@
-"""Answers as cards: what each model said, and what can be said about it. Everything a model wrote is escaped.
+"""Answers as HTML cards: each model's text with its scores and timing. All model output is escaped.
 
 Knows replies, scores and words; no components and no models.
 """
@@ -24,7 +24,10 @@ UNBEGUN = re.compile(r'(<article class="answer \w+ )(?:waiting|loading)("[^>]*>.
 
 
 def seen_rows(replies: Sequence[Reply], references: Sequence[str]) -> list[dict[str, Any]]:
-    """The replies with language and, against known references, ROUGE-L and exactness: JSON for the API."""
+    """The replies as JSON rows, with their language.
+
+    If references are known, also ROUGE-L (0 to 100) and whether the answer is an exact match.
+    """
     rows = []
     for reply in replies:
         row: dict[str, Any] = {**_base(reply), "sees": not reply.blind}
@@ -39,7 +42,10 @@ def seen_rows(replies: Sequence[Reply], references: Sequence[str]) -> list[dict[
 
 
 def solved_rows(replies: Sequence[Reply], expected: str | None) -> list[dict[str, Any]]:
-    """The replies with language, the extracted number and, where the right one is known, right or wrong."""
+    """The replies as JSON rows, with their language and extracted number.
+
+    If the correct number is known, also whether the answer is right.
+    """
     rows = []
     for reply in replies:
         row = _base(reply)
@@ -53,7 +59,7 @@ def solved_rows(replies: Sequence[Reply], expected: str | None) -> list[dict[str
 
 
 def cards(rows: Sequence[dict[str, Any]], language: Language) -> str:
-    """The rows as HTML, an article a model."""
+    """The rows as HTML, one article per model; a hint if there are no rows."""
     if not rows:
         return f'<p class="{HINT}">{escape(say("answers_hint", language))}</p>'
     known = next((row["reference"] for row in rows if "reference" in row), None)
@@ -66,7 +72,7 @@ def cards(rows: Sequence[dict[str, Any]], language: Language) -> str:
 
 
 def stopped(shown: str, language: Language) -> str:
-    """Cards as they stood when they were stopped: what had begun stays, and every unfinished one says so."""
+    """Mark the unfinished cards in the shown HTML as stopped; text written so far stays."""
     said = escape(say("stopped", language))
     shown = shown.replace(CARET, f' <span class="quiet">({said})</span>').replace(' writing"', ' stopped"')
     return UNBEGUN.sub(rf"\1stopped\2{said}", shown).replace('aria-busy="true"', 'aria-busy="false"')
@@ -96,7 +102,7 @@ def _card(row: dict[str, Any], language: Language) -> str:
     if row.get("sees") is False:
         hint = escape(say("blind_hint", language))
         badge = f'<span class="badge" title="{hint}">{escape(say("blind", language))}</span>'
-    # How near the reference the answer is; the number stands among the facts.
+    # A bar for ROUGE-L; the number itself is listed among the facts.
     width = row.get("rouge_l", 0)
     meter = f'<span class="meter" aria-hidden="true"><i style="width:{width:.0f}%"></i></span>'
     name = escape(row["model"])

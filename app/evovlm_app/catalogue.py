@@ -1,4 +1,4 @@
-"""What the operator offers: models and recipes by name. A visitor chooses names, never paths.
+"""The models and recipes that the operator offers, by name. A visitor chooses names, never paths.
 
 Knows recipes, folders and studies; loads no weights and shows nothing.
 """
@@ -29,7 +29,7 @@ ZOO_RECIPES = ("zoo-vlm", "zoo-llm")
 
 @dataclass(frozen=True)
 class Offer:
-    """One model: a checkpoint's folder, or with a recipe a merge made in memory in the owner's folder."""
+    """One model: a checkpoint folder, or, if `recipe` is set, a merge made in memory on the owner's checkpoint."""
 
     name: str
     kinds: frozenset[Kind]
@@ -38,32 +38,32 @@ class Offer:
 
     @property
     def key(self) -> str:
-        """What the memory knows it by: another winner is another model."""
+        """The cache key. It includes the recipe's digest, so that a new winner counts as a new model."""
         return self.name if self.recipe is None else f"{self.name} {self.recipe.digest()}"
 
 
 @dataclass(frozen=True)
 class MixableRecipe:
-    """A recipe that visitors may mix themselves, its model folders counted from the working folder."""
+    """A recipe that visitors can change themselves; its model folders are relative to the working directory."""
 
     name: str
     recipe: Recipe
-    folder: Path  # the owner's
+    folder: Path  # the owner's checkpoint
 
     @property
     def kind(self) -> Kind:
-        """What it merges: the tower of a VLM, or a language model."""
+        """What it merges: "vlm" for the language tower of a VLM, "llm" for a language model."""
         return self.recipe.kind
 
     @cached_property
     def groups(self) -> list[str]:
-        """Layer groups in model order."""
+        """The layer groups, in model order."""
         return group_names(self.recipe.groups, assemble(self.recipe, Path()).layers)
 
 
 @dataclass(frozen=True)
 class Offering:
-    """Everything that the pages may show."""
+    """Everything that the pages can show."""
 
     folders: tuple[Offer, ...]
     mixables: tuple[MixableRecipe, ...]
@@ -71,7 +71,7 @@ class Offering:
     tasks: dict[Kind, Task] = field(default_factory=dict)
 
     def models(self, kind: Kind) -> dict[str, Offer]:
-        """The models of one tab by name, in the order shown: folders, then the merges."""
+        """The models of one tab by name, in display order: checkpoint folders, then merges."""
         offers = [offer for offer in self.folders if kind in offer.kinds]
         for mixable in self.mixables:
             if mixable.kind != kind:
@@ -84,7 +84,7 @@ class Offering:
         return {offer.name: offer for offer in offers}
 
     def choose(self, kind: Kind, names: Sequence[str]) -> list[Offer]:
-        """The offers of those names. Raises Refusal for a name that is not offered, and for none."""
+        """The offers with these names, without duplicates. Raises Refusal for an unknown name or an empty list."""
         offered = self.models(kind)
         unknown = [name for name in names if name not in offered]
         if unknown:
@@ -94,14 +94,14 @@ class Offering:
         return [offered[name] for name in dict.fromkeys(names)]
 
     def mixable(self, name: str) -> MixableRecipe:
-        """The recipe of that name. Raises Refusal with the choices."""
+        """The recipe with this name. Raises Refusal, listing the choices, if there is none."""
         for mixable in self.mixables:
             if mixable.name == name:
                 return mixable
         raise Refusal("unknown_recipe", choices=", ".join(k.name for k in self.mixables))
 
     def evolved(self, mixable: MixableRecipe) -> Recipe | None:
-        """The winner of the newest study of the same models, or None."""
+        """The winning recipe of the newest study of the same models, or None."""
         for study in reversed(self.study_names()):
             try:
                 winner = moved(read_recipe(self.studies / study / study_log.BEST), self.studies / study, Path())
@@ -112,14 +112,14 @@ class Offering:
         return None
 
     def study_names(self) -> list[str]:
-        """The studies by name, the newest last."""
+        """The names of the studies, newest last."""
         if not self.studies.is_dir():
             return []
         headers = [path for path in self.studies.glob(f"*/{study_log.HEADER}") if not path.parent.name.startswith(".")]
         return [path.parent.name for path in sorted(headers, key=lambda path: path.stat().st_mtime)]
 
     def study(self, name: str) -> Path:
-        """The folder of a study by name. Raises Refusal where there is none of that name."""
+        """The folder of a study. Raises Refusal if there is no study with this name."""
         if name not in self.study_names():
             raise Refusal("unknown_study")
         return self.studies / name
@@ -129,9 +129,9 @@ class Offering:
 
 
 def offer(named: Sequence[str], studies: Path, *, download: bool = False) -> Offering:
-    """What the command line names: recipes (their models and merges) and checkpoint folders; the zoo without any.
+    """The offering for the `--models` of the command line: recipes (sources and merge) and checkpoint folders.
 
-    Raises UserError for what cannot be read, naming the next step.
+    Without any, the zoo is offered. Raises UserError, with the next step, if something cannot be read.
     """
     recipes = [name for name in named or ZOO_RECIPES if means_recipe(name)]
     folders = [name for name in named if not means_recipe(name)]
@@ -150,7 +150,7 @@ def offer(named: Sequence[str], studies: Path, *, download: bool = False) -> Off
 def _mixable(name: str, *, download: bool) -> MixableRecipe:
     found = named_recipe(name)
     recipe = moved(found, found.root, Path())
-    # Opening fetches what is missing (where that is allowed) and tells every misfit before the page opens.
+    # Assembling downloads missing models (if allowed) and reports incompatible sources before the page opens.
     assembly = assemble(recipe, Path(), download=download)
     return MixableRecipe(Path(name).stem, recipe, assembly.owner.folder)
 
@@ -163,7 +163,7 @@ def _add(offers: dict[str, Offer], name: str, folder: Path, kinds: set[Kind]) ->
 
 
 def _task(kind: Kind, mixables: Sequence[MixableRecipe]) -> Task:
-    """How models of a kind are asked: as the recipe's own data say, the zoo's way where they say nothing."""
+    """The task that defines prompts for models of a kind: the recipe's own test data, or the zoo's task otherwise."""
     for mixable in mixables:
         if mixable.kind == kind and mixable.recipe.data is not None:
             try:

@@ -1,4 +1,4 @@
-"""The tab Compare: a picture, a question in Japanese, and what each model answers, token by token.
+"""The Compare tab: an image, a question in Japanese, and each model's answer, streamed token by token.
 
 Knows gradio and the asker; loads nothing itself.
 """
@@ -20,7 +20,7 @@ from evovlm_app.words import Language
 
 
 def build_compare(context: Context, asker: Asker) -> None:
-    """The tab's components and what they do."""
+    """Build the tab: its components, their events, and the endpoint /compare."""
     speak = context.speak
     names = list(context.offering.models("vlm"))
     speak(gr.Markdown(elem_classes="intro"), value="compare_intro")
@@ -46,7 +46,7 @@ def build_compare(context: Context, asker: Asker) -> None:
 
 
 def default_models(context: Context) -> list[str]:
-    """What is chosen at first: every model of the first recipe and its merges, three at most."""
+    """The models selected at first: the first sources and the last merge or evolved model, three at most."""
     names = list(context.offering.models("vlm"))
     merges = [name for name in names if name.startswith(("merged", "evolved"))]
     plain = [name for name in names if name not in merges]
@@ -54,7 +54,7 @@ def default_models(context: Context) -> list[str]:
 
 
 def _add_api(asker: Asker, picture: Any, question: Any, models: Any, context: Context) -> None:
-    """The endpoint /compare: picture, question and model names in; a list of rows out, the last one whole."""
+    """Add the endpoint /compare: takes image, question and model names; returns the finished rows."""
     rows = gr.JSON(visible=False)
     button = gr.Button(visible=False)
 
@@ -68,6 +68,6 @@ def _add_api(asker: Asker, picture: Any, question: Any, models: Any, context: Co
         [picture, question, models, context.language],
         rows,
         api_name="compare",
-        api_description="What each chosen model answers to a question about a picture.",
+        api_description="Ask each chosen model a question about an image.",
         **MODELS_QUEUE,
     )

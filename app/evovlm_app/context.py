@@ -1,4 +1,4 @@
-"""What every tab is given: the offer, the memory, the words. Knows no tab."""
+"""The context that every tab receives: offering, model cache, searches, translations. Knows no tab."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from evovlm_app.model_cache import ModelCache
 from evovlm_app.searches import Searches
 from evovlm_app.translations import Translator
 
-# Everything that runs a model waits in one line and runs alone: nobody starves, memory is known.
+# All events that run a model share one queue and run one at a time: no visitor starves, and memory use is predictable.
 MODELS_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "models"}
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 
 @dataclass(frozen=True)
 class Context:
-    """`language` is a visitor's own state; the rest is shared."""
+    """`language` is the gr.State of each visitor; everything else is shared."""
 
     offering: Offering
     cache: ModelCache

@@ -1,6 +1,6 @@
-"""The guard: what goes wrong is told to people as a sentence, and to the log with all that is known.
+"""Error guard: visitors see a sentence; the log gets the details.
 
-Knows gradio's errors and the words; no models.
+Knows gradio's errors and the texts; no models.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 class Told(gr.Error):  # type: ignore[misc]  # gradio is untyped here
-    """A sentence of ours, which may be shown. Gradio's own errors name paths and repeat values."""
+    """An error with a sentence of ours, which is safe to show. Gradio's own errors contain paths and values."""
 
 
 @contextmanager
 def guarded(where: str, language: Language) -> Iterator[None]:
-    """Refusals become sentences in the visitor's language; anything else a number that the log knows.
+    """Turn a Refusal into a sentence in the visitor's language, and other errors into a reference number.
 
-    A path of the host or a traceback never reaches the visitor.
+    The traceback is logged with the same number. Visitors never see host paths or tracebacks. Raises Told.
     """
     try:
         yield
@@ -44,5 +44,5 @@ def guarded(where: str, language: Language) -> Iterator[None]:
 
 
 def told(key: str, language: Language, **facts: object) -> Told:
-    """The error that shows the sentence of that key."""
+    """The error that shows the sentence of a key in `words`."""
     return Told(say(key, language, **facts), duration=8, print_exception=False)

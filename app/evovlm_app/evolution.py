@@ -1,4 +1,4 @@
-"""The tab Evolution: a study as its log tells it, live while a search runs; start, stop, go on.
+"""The Evolution tab: a study read from its log, live while a search runs, with buttons to start, stop and resume.
 
 Knows gradio, searches and studies; runs no search itself.
 """
@@ -25,9 +25,9 @@ from evovlm_app.studyview import changed_answers, held_out_table, stamp, startin
 from evovlm_app.theme import JAPANESE
 from evovlm_app.words import Language, say
 
-EVERY = 2.0  # seconds between looks at the log
+EVERY = 2.0  # seconds between reads of the log
 PLOTS = ("scores_plot", "pareto_plot", "weights_plot", "densities_plot", "history_plot")
-# Legible on dark and light alike; the page's colours shine through.
+# Readable in both light and dark mode; transparent, so that the page's background shows.
 LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
@@ -38,14 +38,14 @@ LAYOUT = {
     },
     "autosize": True,
 }
-# The field's name stands over the plot's upper left corner, a legend below it.
+# Top margin in pixels: the field's label is above the plot's upper left corner, and a legend is below the label.
 TOP = {"heatmap": 62, "scatter": 84}
-HEIGHT = 420  # of what has a legend, so that plots side by side are as high
+HEIGHT = 420  # pixels, for plots with a legend, so that plots side by side have the same height
 GRID = {"gridcolor": "rgba(128,136,149,0.25)", "zerolinecolor": "rgba(128,136,149,0.4)", "automargin": True}
 
 
 def build_evolution(context: Context, *, may_search: bool) -> Any:
-    """The tab's components and what they do. Returns the event that shows the newest study, to run on load."""
+    """Build the tab. Returns a function that attaches "show the newest study" to an event, such as the page load."""
     speak, names = context.speak, context.offering.study_names()
     speak(gr.Markdown(elem_classes="intro"), value="evolution_intro")
     newest = names[-1] if names else None
@@ -88,18 +88,18 @@ def _plot(context: Context, key: str) -> Any:
 
 
 def _list(context: Context, chosen: str | None, known: list[str]) -> list[Any]:
-    """The studies to choose from, where one has come or gone since; the newest is chosen where none was."""
+    """Updates of the study list if studies were added or removed; selects the newest if none was selected."""
     names = context.offering.study_names()
     if names == known and (chosen or not names):
         return [gr.skip(), gr.skip()]
     choices = names[::-1]
     if chosen and chosen not in names:
-        choices.insert(0, chosen)  # a search that has just been started has no log yet
+        choices.insert(0, chosen)  # a search that has just started has no log yet
     return [gr.update(choices=choices, value=chosen or (choices[0] if choices else None)), names]
 
 
 def _look(context: Context, name: str | None, before: Any, language: Language) -> list[Any]:
-    """What to show of a study; nothing changes where its log has not."""
+    """Updates that show a study; all are skipped if its log has not changed."""
     skipped = [gr.skip() for _ in range(4 + len(PLOTS))]
     running = context.searches.running
     able = [gr.update(interactive=running is not None), gr.update(interactive=running is None and bool(name))]
@@ -108,7 +108,7 @@ def _look(context: Context, name: str | None, before: Any, language: Language) -
         return [None, empty, *skipped[2:], *able]
     with guarded("evolution", language):
         if name not in context.offering.study_names():
-            # A search that starts has no log yet.
+            # A search that has just started has no log yet.
             starting = starting_line(name, context.searches, language)
             return [None, starting, *skipped[2:], *able] if starting else skipped
         folder = context.offering.study(name)
@@ -118,7 +118,7 @@ def _look(context: Context, name: str | None, before: Any, language: Language) -
         try:
             study = read_study(folder)
         except StudyError:
-            return skipped  # half written: the next look finds it whole
+            return skipped  # the log is half written; the next read will be complete
         figures = [figure and in_language(figure, study, language) for figure in _figures(study)]
         alts = "".join(f'<p class="sr-only">{escape(figure.alt)}</p>' for figure in figures if figure is not None)
         words = held_out_table(study, language) + changed_answers(study, language) + alts
@@ -149,7 +149,7 @@ def _drawn(figure: Figure | None) -> Any:
 
 
 def _buttons(context: Context) -> list[Any]:
-    """Stop and Go on, each to be pressed only while it means something."""
+    """The Stop and Resume buttons; `_look` enables each only while it applies."""
     return [
         context.speak(
             gr.Button(size="sm", elem_id=f"evolution-{name}", scale=1, min_width=90, interactive=False), value=key
@@ -159,7 +159,7 @@ def _buttons(context: Context) -> list[Any]:
 
 
 def _controls(context: Context, *, open_now: bool) -> dict[str, Any]:
-    """The fields of a new search, and the button that starts it."""
+    """The fields of a new search and its start button."""
     speak, mixables = context.speak, [mixable for mixable in context.offering.mixables if mixable.recipe.search]
     names = [mixable.name for mixable in mixables]
     with speak(gr.Accordion(open=open_now, elem_id="evolution-controls"), label="start"):

@@ -1,6 +1,6 @@
-"""Picking what to ask: galleries of pictures, an upload, a question with examples. Tabs that look at pictures share it.
+"""Input fields shared by the image tabs: galleries of images, an upload, a question with examples.
 
-Knows gradio and samples; asks no model.
+Knows gradio and samples; runs no model.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from evovlm_app.words import Language, say
 def pick_picture(
     context: Context, asker: Asker, name: str, *, height: int, button: str | None = None
 ) -> tuple[Any, ...]:
-    """A picture field, a question field and, with the words of one, a button beside the question (None without).
+    """Return an image field, a question field, and a button beside the question.
 
-    A sample's picture brings its own question along. `name`: prefix of the elements' ids.
+    `button`: the key of the button's text; without it the returned button is None. Choosing a sample image also fills
+    in its question. `name`: prefix of the element ids.
     """
     speak, scenes = context.speak, asker.scenes
     samples = _gallery(context, scenes.pictures, scenes.captions("en"), name, "samples")
@@ -58,7 +59,7 @@ def pick_picture(
         try:
             return checked(image)
         except Refusal as refusal:
-            # The field is emptied: a picture that cannot be asked about must not look as if it could.
+            # Clear the field: a refused image must not look as if it were accepted.
             gr.Warning(say(refusal.key, language, **refusal.facts), duration=8)
             return None
 
@@ -66,13 +67,13 @@ def pick_picture(
         samples.select(choose_sample, None, [picture, question], queue=False, **PRIVATE)
     if photographs is not None:
         photographs.select(choose_photograph, None, picture, queue=False, **PRIVATE)
-    # What is shown from here on is the picture made anew, not the visitor's file.
+    # From here on the page shows the re-encoded image, not the visitor's file.
     picture.upload(check, [picture, context.language], picture, **PRIVATE)
     return picture, question, asked
 
 
 def example_texts(context: Context, rows: list[list[str]], targets: list[Any], name: str, key: str) -> None:
-    """Texts that fill the targets in one click; the first of each row is what is shown."""
+    """Example texts that fill the targets in one click; the first entry of each row is shown."""
     examples = gr.Dataset(
         components=[gr.Textbox(visible=False, render=False)],
         samples=[row[:1] for row in rows],
@@ -89,7 +90,7 @@ def example_texts(context: Context, rows: list[list[str]], targets: list[Any], n
 
 
 def _place(event: gr.SelectData, shown: Sequence[Any]) -> int:
-    """Which of the pictures shown was chosen. Raises Refusal for a number that none of them has."""
+    """The index of the chosen image. Raises Refusal if it is out of range."""
     place: int = event.index
     if place >= len(shown):
         raise Refusal("bad_choice")
@@ -118,7 +119,7 @@ def _question(context: Context, asker: Asker, name: str, words: str | None) -> t
 
 
 def _gallery(context: Context, pictures: list[Any], captions: list[str], name: str, key: str) -> Any:
-    """A gallery whose captions are the pictures' alternative texts, or None without pictures."""
+    """A gallery whose captions serve as alternative texts, or None if there are no images."""
     if not pictures:
         return None
     gallery = gr.Gallery(

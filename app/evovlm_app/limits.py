@@ -1,6 +1,6 @@
-"""What a visitor may send: sizes and formats of pictures, lengths of questions. Pictures are made anew before use.
+"""Limits on visitors' input: size and format of images, length of questions. Images are re-encoded before use.
 
-Knows Pillow; no models and no pages. What is refused is a `Refusal`: a key of `words`, said in the visitor's language.
+Knows Pillow; no models and no pages. Bad input raises `Refusal`: a key in `words`, shown in the visitor's language.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from evovlm.system.errors import UserError
 MOST_BYTES = 8_000_000
 MOST_MEGABYTES = f"{MOST_BYTES // 1_000_000} MB"
 MOST_PIXELS = 16_000_000
-LONGEST_SIDE = 1024  # of what is kept: more than any tower looks at
-LONGEST_QUESTION = 300
+LONGEST_SIDE = 1024  # pixels kept, more than any vision tower uses
+LONGEST_QUESTION = 300  # characters
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
 
 class Refusal(UserError):
-    """Something a visitor may not do. `key` names the sentence in `words`, `facts` fill it."""
+    """A request that the app refuses. `key` names the sentence in `words`; `facts` fill its placeholders."""
 
     def __init__(self, key: str, **facts: object) -> None:
         super().__init__(key)
@@ -30,15 +30,15 @@ class Refusal(UserError):
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A visitor's picture as fresh RGB pixels: upright, no metadata, at most LONGEST_SIDE a side.
+    """Decode a visitor's image to new RGB pixels: upright, without metadata, at most LONGEST_SIDE pixels per side.
 
-    Raises Refusal: too many bytes, too many pixels, no picture, damaged, another format.
+    Raises Refusal if it has too many bytes or pixels, is not an image, is damaged, or has an unsupported format.
     """
     if path.stat().st_size > MOST_BYTES:
         raise Refusal("too_many_bytes", most=MOST_MEGABYTES)
     try:
         with warnings.catch_warnings():
-            # Pillow warns of bombs from a size on that is already beyond the limit below.
+            # Pillow warns about decompression bombs only at sizes beyond the limit below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as opened:
                 if opened.width * opened.height > MOST_PIXELS:
@@ -47,7 +47,7 @@ def read_picture(path: Path) -> Image.Image:
                 upright = ImageOps.exif_transpose(opened)
                 return _fresh(upright)
     except Refusal:
-        raise  # it is a ValueError too, as all errors of the user's are
+        raise  # a Refusal, like every UserError, is also a ValueError, which is caught below
     except Image.DecompressionBombError:
         raise Refusal("too_many_pixels", most=f"{MOST_PIXELS // 1_000_000}") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
@@ -55,13 +55,16 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def read_question(text: str | None) -> str:
-    """A visitor's question without space around it. Raises Refusal: none, too long."""
+    """A visitor's question, stripped. Raises Refusal if it is empty or longer than LONGEST_QUESTION.
+
+    Control characters and `<image>` become spaces.
+    """
     question = (text or "").strip()
     if not question:
         raise Refusal("no_question")
     if len(question) > LONGEST_QUESTION:
         raise Refusal("long_question", most=LONGEST_QUESTION, length=len(question))
-    # A control character is nothing that a person typed; a placeholder would add a picture that is not there.
+    # People do not type control characters, and an <image> placeholder would refer to an image that does not exist.
     return "".join(c if c.isprintable() else " " for c in question).replace("<image>", " ").strip() or "?"
 
 

@@ -1,6 +1,6 @@
-"""Structured logs: one JSON object a line on standard error. Knows the standard library's logging alone.
+"""Structured logs: one JSON object per line on standard error. Knows only the standard library's logging.
 
-Visitors' questions and pictures are never written, only how long they were and how long they took.
+Visitors' questions and images are never logged, only their lengths and the time they took.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON: time, level, where, event, and the facts given with it."""
+    """Formats a record as one line of JSON: time, level, where, event, and the facts passed with it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The record as one JSON line."""
         row = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -29,12 +29,12 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_json(level: int = logging.INFO) -> None:
-    """Send everything that is logged, uvicorn's lines too, to standard error as JSON."""
+    """Send all logging, including uvicorn's, to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
-        logger.propagate = name != "uvicorn.access"  # a line a polled file would drown the rest
+        logger.propagate = name != "uvicorn.access"  # one line per polled file would drown out the rest
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,6 +1,6 @@
-"""The C library's heap, kept small: threads that answer leave freed memory behind that it would keep.
+"""Keeps the C heap small: glibc otherwise holds on to memory that the answering threads have freed.
 
-Knows glibc alone, and does nothing where there is another.
+Knows only glibc; does nothing with another C library.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import sys
 from typing import Any
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
-EVERY = 20.0  # seconds between returns of what is free
+EVERY = 20.0  # seconds between calls of malloc_trim
 
 
 def share_heaps() -> None:
-    """Let all threads share two heaps. Otherwise each has its own, and the server grows with every request."""
+    """Limit malloc to two arenas. With one arena per thread, the server grows with every request."""
     library = _glibc()
     if library is not None:
         library.mallopt(M_ARENA_MAX, 2)
 
 
 async def give_back() -> None:
-    """Give what is free back to the system from time to time, until cancelled."""
+    """Return free memory to the system every EVERY seconds, until cancelled."""
     library = _glibc()
     while library is not None:
         await asyncio.sleep(EVERY)

@@ -1,4 +1,4 @@
-"""The tab Maths: a word problem, what each language model makes of it, and whether its number is right.
+"""The Maths tab: a word problem, each language model's answer, and whether its number is right.
 
 Knows gradio and the asker; loads nothing itself.
 """
@@ -24,7 +24,7 @@ ENGLISH_SHOWN = 4
 
 
 def build_maths(context: Context, asker: Asker) -> None:
-    """The tab's components and what they do."""
+    """Build the tab: its components, their events, and the endpoint /maths."""
     speak = context.speak
     names = list(context.offering.models("llm"))
     samples = sample_table(context, asker)
@@ -68,7 +68,7 @@ def build_maths(context: Context, asker: Asker) -> None:
 
 
 def sample_table(context: Context, asker: Asker) -> list[list[str]]:
-    """Problems with their right numbers: the task's Japanese ones, and for the zoo English ones too."""
+    """Rows of problem and correct number: the task's own, in Japanese; for the zoo also English ones."""
     rows = [[item.question, item.references[0]] for item in asker.problems.items[:ENGLISH_SHOWN]]
     if context.offering.tasks["llm"].name == "zoo-maths":
         rows += [[found.question, found.answer] for found in sample_problems("test", ENGLISH_SHOWN, 1, "en")]
@@ -76,7 +76,7 @@ def sample_table(context: Context, asker: Asker) -> list[list[str]]:
 
 
 def _add_api(asker: Asker, problem: Any, models: Any, expected: Any, context: Context) -> None:
-    """The endpoint /maths: problem, model names and the right number (or "") in; a list of rows out."""
+    """Add the endpoint /maths: takes problem, model names and the correct number (or ""); returns the finished rows."""
     rows = gr.JSON(visible=False)
     button = gr.Button(visible=False)
 
@@ -90,6 +90,6 @@ def _add_api(asker: Asker, problem: Any, models: Any, expected: Any, context: Co
         [problem, models, expected, context.language],
         rows,
         api_name="maths",
-        api_description="What each chosen model answers to a word problem, and whether its number is right.",
+        api_description="Ask each chosen model a word problem, and check its number.",
         **MODELS_QUEUE,
     )

@@ -1,4 +1,4 @@
-"""The tab Mix it yourself: sliders, a merge in memory when one is let go, and the answer anew.
+"""The Mix it yourself tab: releasing a slider merges the model again in memory and answers again.
 
 Knows gradio, the cache and a visitor's recipe; the merge itself is evovlm's.
 """
@@ -28,7 +28,7 @@ from evovlm_app.words import Language
 
 
 class Mixer:
-    """Merges what a visitor chose, in memory, and lets the merge answer."""
+    """Merges a visitor's recipe in memory, and answers with the merged model."""
 
     def __init__(self, context: Context, asker: Asker) -> None:
         self._context = context
@@ -37,7 +37,11 @@ class Mixer:
     def ask(
         self, name: str, parameters: Any, method: str, seed: float, picture: Any, question: str | None
     ) -> Iterator[Rows]:
-        """One row, as the answer grows; `merged` is the seconds that the merge took. Raises Refusal."""
+        """Yield one row as the answer grows; its `merged` is the merge time in seconds.
+
+        Raises Refusal for an unknown recipe, unusable parameters, image or question, and a model beyond the memory
+        budget.
+        """
         mixable = self._context.offering.mixable(name)
         recipe = candidate(mixable, parameters, method, seed)
         task = self._context.offering.tasks[mixable.kind]
@@ -60,7 +64,7 @@ class Mixer:
 
 
 def build_mix(context: Context, asker: Asker) -> None:
-    """The tab's components and what they do."""
+    """Build the tab: its components, their events, and the endpoint /mix."""
     if not context.offering.mixables:
         return
     mixer = Mixer(context, asker)
@@ -92,7 +96,7 @@ def build_mix(context: Context, asker: Asker) -> None:
 
 
 def _question_fields(context: Context, asker: Asker, board: Board) -> tuple[Any, Any, Any]:
-    """Picture and question for a VLM, a problem for a language model: what the chosen recipe needs is seen."""
+    """Image and question for a VLM, a problem for a language model; only those of the chosen recipe are visible."""
     kind = context.offering.mixables[0].kind
     with gr.Column(visible=kind == "vlm", elem_id="mix-picture-panel") as seeing:
         picture, question, _ = pick_picture(context, asker, "mix", height=170)
@@ -122,7 +126,7 @@ def _add_saving(context: Context, board: Board, saved: Any) -> None:
 
 
 def _add_api(context: Context, mixer: Mixer, shared: list[Any]) -> None:
-    """The endpoint /mix: recipe, parameters, method, seed, picture and question in; the row and the recipe out."""
+    """Add the endpoint /mix: takes recipe, parameters, method, seed, image and question; returns the row and recipe."""
     parameters, row = gr.JSON(visible=False, label="parameters"), gr.JSON(visible=False)
     button = gr.Button(visible=False)
 
@@ -143,6 +147,6 @@ def _add_api(context: Context, mixer: Mixer, shared: list[Any]) -> None:
         row,
         api_name="mix",
         api_description="Merge with the given weights and densities, and answer. Parameters: source -> "
-        "{weight, density}, a number each or a number a layer group.",
+        "{weight, density}, each one number or one number per layer group.",
         **MODELS_QUEUE,
     )

@@ -1,6 +1,6 @@
-"""The mixing board: recipe, method, seed, layer group, and two sliders a source, kept in step with the parameters.
+"""The mixing board: recipe, method, seed, layer group, and two sliders per source, in sync with the parameters.
 
-Knows gradio and a visitor's recipe; merges and asks nothing.
+Knows gradio and a visitor's recipe; merges nothing and runs no model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMED: dict[str, Any] = {"queue": False, **PRIVATE}
 
 @dataclass
 class Board:
-    """The board's components; `moved` are the events after which the model is to be merged anew."""
+    """The board's components; `moved`: the events after which the model must be merged again."""
 
     recipe: Any
     method: Any
@@ -43,12 +43,12 @@ class Board:
 
     @property
     def slots(self) -> int:
-        """For how many sources there are sliders."""
+        """The number of sources with sliders."""
         return len(self.sliders) // len(NAMES)
 
 
 def build_board(context: Context) -> Board:
-    """Lay out the board for the first recipe, and keep its parts in step."""
+    """Build the board for the first recipe, and connect its components to each other."""
     board = _parts(context)
     _connect_laying(context, board)
     _connect_moving(context, board)
@@ -84,7 +84,7 @@ def _parts(context: Context) -> Board:
 
 
 def _connect_laying(context: Context, board: Board) -> None:
-    """Another recipe, the evolved one, or the recipe as it was is put on the board."""
+    """Connect what loads a recipe onto the board: choosing another, the evolved one, or a reset."""
     lay = _layer(context, board.slots)
 
     def lay_plain(name: str, language: Language) -> list[Any]:
@@ -105,13 +105,13 @@ def _connect_laying(context: Context, board: Board) -> None:
     chosen = board.recipe.change(lay_plain, inputs, laid, **NAMED)
     chosen.success(values_table, [board.parameters, context.language], board.values, show_progress="hidden", **NAMED)
     board.moved += [
-        board.evolved.click(lay_evolved, inputs, laid, **PRIVATE),  # a refusal is told through the queue alone
+        board.evolved.click(lay_evolved, inputs, laid, **PRIVATE),  # only queued events can show a refusal
         board.reset.click(lay_plain, inputs, laid, **NAMED),
     ]
 
 
 def _connect_moving(context: Context, board: Board) -> None:
-    """A slider, the method or the seed is moved; the sliders show another group or speak another language."""
+    """Connect changes of a slider, method or seed, and of the group or language that the sliders show."""
 
     def place(name: str, values: Any, where: str) -> list[Any]:
         return _positions(context.offering.mixable(name), values, where, board.slots)
@@ -128,7 +128,7 @@ def _connect_moving(context: Context, board: Board) -> None:
     for index, slider in enumerate(board.sliders):
         move = _mover(context, index // len(NAMES), NAMES[index % len(NAMES)])
         board.moved.append(slider.release(move, [*where, slider], board.parameters, **NAMED))
-    # The table follows at once, whether or not the answer has to wait.
+    # The table updates at once, even if the answer has to wait in the queue.
     told = [board.parameters, context.language]
     context.speak.also(values_table, told, [board.values])
     for changed in board.moved:
@@ -136,7 +136,7 @@ def _connect_moving(context: Context, board: Board) -> None:
 
 
 def values_table(parameters: Any, language: Language) -> str:
-    """All weights and densities as a small table, a weight's cell the fuller the higher it is."""
+    """All weights and densities as an HTML table; a higher weight shades its cell more."""
     groups = list(next(iter(parameters.values()))["weight"])
     head = "".join(f"<th scope=col>{escape(source)}</th>" for source in parameters)
     rows = ""
@@ -148,7 +148,7 @@ def values_table(parameters: Any, language: Language) -> str:
 
 
 def _cell(weight: float, density: float) -> str:
-    share = 40 * min(1.0, abs(weight) / HIGHEST_WEIGHT)  # of the accent: the number stays legible on it
+    share = 40 * min(1.0, abs(weight) / HIGHEST_WEIGHT)  # % of the accent colour; the number stays readable
     return f'<td style="--share:{share:.0f}%">{weight:.2f} <small>× {density:.2f}</small></td>'
 
 
@@ -178,7 +178,7 @@ def _mover(context: Context, slot: int, name: str) -> Callable[..., Any]:
 
 
 def _layer(context: Context, slots: int) -> Callable[[MixableRecipe, Recipe, Language], list[Any]]:
-    """Puts a recipe on the board: parameters, method, seed, groups, and every slider."""
+    """Return a function that loads a recipe onto the board: parameters, method, seed, groups, and every slider."""
 
     def lay(mixable: MixableRecipe, recipe: Recipe, language: Language) -> list[Any]:
         values = parameters_of(recipe, mixable.groups)
@@ -196,7 +196,7 @@ def _layer(context: Context, slots: int) -> Callable[[MixableRecipe, Recipe, Lan
 def _positions(
     mixable: MixableRecipe, parameters: Any, group: str, slots: int, language: Language | None = None
 ) -> list[Any]:
-    """Where every slider stands, and what it is called where a language is given."""
+    """Updates of every slider: its value and, if a language is given, its label."""
     updates = []
     for slot in range(slots):
         for name in NAMES:

@@ -1,4 +1,4 @@
-"""A visitor's own recipe: weights and densities by source and layer group, changed one slider at a time.
+"""A visitor's own recipe: weights and densities per source and layer group, changed one slider at a time.
 
 Knows recipes; no models and no components.
 """
@@ -24,7 +24,7 @@ MOST_SEED = 2**31 - 1
 
 
 def methods_for(mixable: MixableRecipe) -> list[str]:
-    """The methods that the recipe's models allow: slerp takes two sources, some methods a base."""
+    """The methods that fit the recipe's models: slerp takes two sources, some methods need a base."""
     recipe = mixable.recipe
     fits = []
     for name, method in METHODS.items():
@@ -36,7 +36,7 @@ def methods_for(mixable: MixableRecipe) -> list[str]:
 
 
 def parameters_of(recipe: Recipe, groups: Sequence[str]) -> Parameters:
-    """A recipe's weights and densities, written out for every layer group."""
+    """A recipe's weights and densities, expanded to every layer group."""
     return {
         source: {
             name: {group: value_at(getattr(recipe.of(source), name), group, 1.0) for group in groups}
@@ -47,7 +47,7 @@ def parameters_of(recipe: Recipe, groups: Sequence[str]) -> Parameters:
 
 
 def with_value(parameters: Parameters, source: str, name: str, group: str, value: float) -> Parameters:
-    """The parameters with one value changed, in one layer group or in ALL."""
+    """A copy of the parameters with one value changed, in one layer group or in ALL."""
     changed = {own: {key: dict(values) for key, values in by_name.items()} for own, by_name in parameters.items()}
     groups = list(changed[source][name]) if group == ALL else [group]
     changed[source][name].update(dict.fromkeys(groups, round(float(value), 4)))
@@ -55,14 +55,14 @@ def with_value(parameters: Parameters, source: str, name: str, group: str, value
 
 
 def shown_value(parameters: Parameters, source: str, name: str, group: str) -> float:
-    """Where a slider stands: the group's value, or the mean over ALL."""
+    """The value a slider shows: the group's value, or the mean over groups for ALL."""
     values = parameters[source][name]
     chosen = list(values.values()) if group == ALL else [values[group]]
     return round(math.fsum(chosen) / len(chosen), 4)
 
 
 def candidate(mixable: MixableRecipe, parameters: Any, method: str, seed: float) -> Recipe:
-    """The recipe that a visitor's choices make. Raises Refusal for values that cannot be merged with."""
+    """The recipe from a visitor's choices. Raises Refusal for an unknown method or unusable parameters or seed."""
     recipe = mixable.recipe
     allowed = methods_for(mixable)
     if method not in allowed:
@@ -80,17 +80,20 @@ def candidate(mixable: MixableRecipe, parameters: Any, method: str, seed: float)
 
 
 def _checked(given: dict[str, Any], groups: Sequence[str]) -> SourceParameters:
-    """Parameters of one source, from one number each or a number a layer group; smaller where groups agree."""
+    """Parameters of one source, given as one number each or one number per layer group.
+
+    Equal values in all groups are reduced to one number. Raises ValueError or a ValidationError for unusable ones.
+    """
     plain: dict[str, Any] = {}
     for name in ("weight", "density"):
         value = given[name]
         if isinstance(value, dict):
             if set(value) != set(groups):
-                raise ValueError(f"{name}: not the recipe's groups")
+                raise ValueError(f"{name}: the keys are not the recipe's layer groups")
             same = len(set(value.values())) == 1 and list(groups) != [WHOLE]
             value = next(iter(value.values())) if same or list(groups) == [WHOLE] else value
         plain[name] = value
     parameters = SourceParameters.model_validate(plain)
     if any(abs(value_at(parameters.weight, group, 1.0)) > 10 for group in groups):
-        raise ValueError("weight: beyond 10")
+        raise ValueError("weight: must be between -10 and 10")
     return parameters

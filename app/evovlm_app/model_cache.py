@@ -1,6 +1,6 @@
-"""The cache: models in memory, loaded when asked, the longest unused put back where the budget would be passed.
+"""The model cache: models are loaded on demand; the least recently used are evicted to stay within the budget.
 
-Knows offers and engines; no pages. Whoever takes a model uses it alone: the queue lets one question run at a time.
+Knows offers and engines; no pages. A model is never used twice at once: the queue runs one question at a time.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from evovlm.recipe.schema import Recipe
 from evovlm_app.catalogue import Offer
 from evovlm_app.limits import Refusal
 
-# Rounded up for what a forward pass needs besides the weights.
+# Factor on the weights' size, for the memory that a forward pass needs besides them.
 HEADROOM = 1.2
-SOURCES_KEPT = 3  # a merge of more sources is rare, and reckoned too small
+SOURCES_KEPT = 3  # merges of more sources are rare, and are underestimated
 
 
 @dataclass
 class Resident:
-    """A model in memory; `merger` where its weights may be merged anew."""
+    """A model in memory; `merger` is set if its weights can be merged again."""
 
     engine: Engine
     merger: ResidentMerger | None
@@ -38,7 +38,7 @@ class Resident:
 
 
 class ModelCache:
-    """At most `budget` bytes of models in memory."""
+    """Keeps at most `budget` bytes of models in memory, by estimate."""
 
     def __init__(self, budget: int, *, device: str = "cpu") -> None:
         self.budget = budget
@@ -48,20 +48,20 @@ class ModelCache:
 
     @property
     def loaded(self) -> list[str]:
-        """What is in memory, the longest unused first."""
+        """The keys of the models in memory, least recently used first."""
         return list(self._loaded)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the models in memory, as reckoned."""
+        """Estimated bytes of the models in memory."""
         return sum(resident.nbytes for resident in list(self._loaded.values()))
 
     def holds(self, offer: Offer) -> bool:
-        """Whether a model is in memory already, so that nobody waits for it."""
+        """Whether a model is already in memory, so that it need not be loaded."""
         return offer.key in self._loaded
 
     def waves(self, offers: Sequence[Offer]) -> list[list[Offer]]:
-        """The offers in runs that fit into the budget together."""
+        """The offers, in order, split into groups that fit into the budget together."""
         runs: list[list[Offer]] = []
         room = 0
         for offer in offers:
@@ -74,15 +74,15 @@ class ModelCache:
         return runs
 
     def take(self, offer: Offer) -> Engine:
-        """A model, loaded if it is not. Raises Refusal where it alone is beyond the budget."""
+        """The engine of a model, loaded if necessary. Raises Refusal if the model alone exceeds the budget."""
         return self._take(offer, mixing=False).engine
 
     @contextmanager
     def mix(self, offer: Offer, recipe: Recipe) -> Iterator[Engine]:
-        """The owner's model with the recipe merged into it, in memory; another recipe overwrites it.
+        """The owner's model with the recipe merged into it, in memory; the next recipe overwrites it.
 
-        Raises RecipeError where method and sources do not go together, FloatingPointError for weights that are
-        not finite.
+        Raises RecipeError if method and sources do not fit, FloatingPointError for weights that are not finite, and
+        Refusal if the model alone exceeds the budget.
         """
         mixed = Offer(f"mix {offer.name}", offer.kinds, offer.folder, None)
         with self._lock:
@@ -115,23 +115,26 @@ class ModelCache:
         if chosen is not None:
             _merge(resident, chosen)
             if not mixing:
-                resident.merger = None  # what it keeps for the next candidate is not wanted here
+                resident.merger = None  # its buffers for further merges are not needed here
         return resident
 
     def _need(self, offer: Offer, *, mixing: bool) -> int:
-        """Bytes in memory: the files', doubled where 16-bit weights are computed in float32, and a merger's own."""
+        """Estimated bytes: the files' size (doubled on a CPU, for float32 instead of 16 bits) and the merger's buffers.
+
+        HEADROOM is included.
+        """
         stored = sum(path.stat().st_size for path in offer.folder.glob("*.safetensors"))
         if self._device != "cpu":
             return int(stored * HEADROOM)
         kept = stored // 2 * SOURCES_KEPT * KEPT_BYTES if mixing else 0
-        # Where that is too much for the machine, the merger keeps nothing.
+        # If that is too much for the machine, the merger keeps nothing.
         if kept > psutil.virtual_memory().available // 2:
             kept = 0
         return int(stored * 2 * HEADROOM) + kept
 
 
 def free_memory(device: str) -> int:
-    """Bytes that are free where models are to run."""
+    """Free bytes on the device: GPU memory for cuda, available RAM otherwise."""
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
     return int(psutil.virtual_memory().available)
@@ -145,7 +148,7 @@ def _merge(resident: Resident, recipe: Recipe) -> None:
     same = known is not None and _frame(known) == _frame(recipe)
     if resident.merger is None or not same:
         resident.merger = ResidentMerger(assemble(recipe, Path()), resident.engine.tower)
-    resident.recipe = None  # half merged is nothing that may be taken for a whole
+    resident.recipe = None  # a half-merged model must not be taken for a finished one
     resident.merger.merge(recipe)
     resident.recipe = recipe
 

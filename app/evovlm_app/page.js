@@ -1,5 +1,5 @@
-// What the page does in the browser besides gradio: remembers dark or light, names what gradio leaves nameless or in
-// English, and lets keys do what a pointer does. `WORDS` is put in by the server: gradio's English -> by language.
+// Additions to gradio in the browser: remembers light or dark mode, labels elements that gradio leaves without a label
+// or in English, and adds keyboard control. The server fills in `WORDS`: gradio's English -> text by language.
 (() => {
   const WORDS = {};
   const KEY = "evovlm-theme";
@@ -7,7 +7,7 @@
   const show = (theme) => document.body?.classList.toggle("dark", theme === "dark");
   const said = (english) => WORDS.exact[english]?.[document.documentElement.lang];
 
-  // Gradio names thumbnails by their number, and the picture asked about not at all.
+  // Gradio labels thumbnails with their number, and the chosen image not at all.
   const pictures = () => {
     const samples = [...document.querySelectorAll(".samples button")];
     for (const button of samples) {
@@ -35,7 +35,7 @@
     for (const box of document.querySelectorAll(".answers-box:not([aria-live])")) box.setAttribute("aria-live", "polite");
   };
 
-  // Some refusals are gradio's own, made before anything reaches our handlers.
+  // Some refusals come from gradio itself, before our handlers run.
   const toasts = () => {
     for (const title of document.querySelectorAll(".toast-title")) {
       const text = title.firstChild;
@@ -53,10 +53,10 @@
     theme() { const known = remembered(); if (known) show(known); },
     flip() {
       const theme = document.body.classList.contains("dark") ? "light" : "dark";
-      try { localStorage.setItem(KEY, theme); } catch { /* a browser that forbids storage forgets it */ }
+      try { localStorage.setItem(KEY, theme); } catch { /* storage is blocked: the choice is not remembered */ }
       show(theme);
     },
-    // On a phone the answers lie below the question.
+    // On a phone the answers are below the question.
     reveal(id) {
       if (window.innerWidth > 820) return;
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -65,7 +65,7 @@
     speak(language) { document.documentElement.lang = language; name(); return language; },
   };
 
-  // The page that asks for a password says nothing by itself after too many tries.
+  // The login page itself shows no message after too many attempts.
   const ask = window.fetch;
   window.fetch = async (...given) => {
     const reply = await ask(...given);
@@ -76,7 +76,7 @@
 
   const name = () => { pictures(); labels(); toasts(); };
   let waiting = 0;
-  // By the clock, not by frames: those stop in a window that nobody sees.
+  // A timer, not animation frames, which stop in a hidden window.
   const soon = () => { waiting ||= setTimeout(() => { waiting = 0; name(); }, 40); };
   const watch = () => {
     const what = { childList: true, subtree: true, characterData: true, attributeFilter: ["alt", "src", "aria-label"] };
@@ -85,16 +85,16 @@
   };
   if (document.body) watch(); else document.addEventListener("DOMContentLoaded", watch);
 
-  // Gradio hears of a slider that was moved only from a pointer that is lifted.
+  // Gradio handles the release of a slider only on pointerup, so keys send one.
   const MOVES = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
-  const RESTS = 300;  // milliseconds without a key: the slider has been let go
+  const RESTS = 300;  // milliseconds without a key press after which the slider counts as released
   let resting = 0;
   document.addEventListener("keyup", (event) => {
     if (event.target.type !== "range" || !MOVES.includes(event.key)) return;
     clearTimeout(resting);
     resting = setTimeout(() => event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true })), RESTS);
   });
-  // Arrows walk along the tabs, as they do elsewhere.
+  // Arrow keys move between tabs, as is usual for tab lists.
   document.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!step || event.target.getAttribute?.("role") !== "tab") return;

@@ -1,4 +1,4 @@
-"""The page: four tabs in two languages, dark and light. Knows the tabs and their words; no models."""
+"""The page: four tabs in two languages, in light and dark mode. Knows the tabs and their texts; no models."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from evovlm_app.theme import brand
 from evovlm_app.translations import Translator
 from evovlm_app.words import LANGUAGES, Language, preferred
 
-QUEUED = 128  # questions that may wait; the next is told to come back
-# Pictures that visitors sent are deleted: looked for every ten minutes, when they are an hour old.
+QUEUED = 128  # questions that may wait; further ones are refused
+# Seconds: every ten minutes, visitors' images older than an hour are deleted.
 KEPT = (600, 3600)
 DARK = "() => { window.evovlm.flip(); }"
 REMEMBERED = "() => { window.evovlm.theme(); }"
@@ -36,7 +36,7 @@ def build_page(
     photographs: tuple[Any, ...] = (),
     may_search: bool = True,
 ) -> SafePage:
-    """The app for what is offered, its queue in place, ready to be served."""
+    """Build the page for an offering, with its queue, ready to be served."""
     speak = Translator("en")
     page = SafePage(title="evovlm", analytics_enabled=False, delete_cache=KEPT)
     with page:
@@ -62,7 +62,7 @@ def build_page(
 
 
 def _head(speak: Translator) -> Any:
-    """The mark, the language and the colours. Returns the switch of language."""
+    """Build the header: logo, tagline, language switch, light/dark button. Returns the language switch."""
     with gr.Row(elem_id="head"):
         gr.HTML(brand(), elem_id="brand")
         speak(gr.Markdown(elem_id="tagline"), value="tagline")
@@ -77,7 +77,10 @@ def _head(speak: Translator) -> Any:
 
 
 def _connect(page: gr.Blocks, speak: Translator, language: Any, switch: Any) -> None:
-    """On load the browser's language is spoken; then the one that was switched to, remembered in the browser."""
+    """Set the language on load, and on a switch.
+
+    On load it is the last choice stored in the browser, or else the browser's own language.
+    """
     chosen = gr.BrowserState("", storage_key="evovlm-language")
 
     def arrive(remembered: Any, request: gr.Request) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The Pareto front of a study's candidates: score against exact answers. Knows trials and plotly's JSON alone."""
+"""The Pareto front of a study's candidates: score against exact answers. Knows only trials and plotly's JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evovlm.study.log import Trial
 
 
 def front_figure(trials: Sequence[Trial]) -> Figure:
-    """Every candidate by score and share of exact answers, the front joined."""
+    """All candidates by score and percentage of exact answers, with a line through the Pareto front."""
     scored = [trial for trial in trials if trial.score is not None and trial.exact is not None]
     points = [(trial.score or 0.0, 100 * (trial.exact or 0.0)) for trial in scored]
     best = front(points)[::-1]  # from left to right

@@ -1,4 +1,4 @@
-"""The picture field: gradio's, but what comes in is read by our own rules, and nothing is ever fetched.
+"""The image field: gradio's, except that uploads are read by our own rules and no URL is ever fetched.
 
 Knows gradio's image component and the limits; no models.
 """
@@ -17,19 +17,19 @@ from evovlm_app.uploads import uploaded
 
 
 class _WithoutStub(type(gr.Image)):  # type: ignore[misc]  # gradio is untyped here
-    """Gradio writes a type stub beside every new kind of component; this one leaves the source folder alone."""
+    """Keeps gradio from writing a type stub into the source folder, which it does for every new component class."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
         return ABCMeta.__new__(cls, name, bases, attrs)
 
 
 class Picture(gr.Image, metaclass=_WithoutStub):  # type: ignore[misc]  # gradio is untyped here
-    """An image that reaches handlers as fresh RGB pixels, or as the Refusal that says why it does not."""
+    """An image field whose handlers receive newly decoded RGB pixels, or the Refusal if the image was refused."""
 
-    is_template = True  # gradio looks for its parent's page code
+    is_template = True  # gradio then uses the parent's frontend code
 
     def preprocess(self, payload: Any) -> Image.Image | Refusal | None:
-        """The uploaded file, read anew. A data URL, which passes no limit on bytes, is refused."""
+        """The uploaded file, decoded again. A data URL is refused, since no size limit applies to it."""
         if payload is None:
             return None
         if payload.path is None:
@@ -40,5 +40,8 @@ class Picture(gr.Image, metaclass=_WithoutStub):  # type: ignore[misc]  # gradio
             return refusal
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """The file, where it lies in the upload folder already: nothing is copied there, and no address is fetched."""
+        """The path of a file that is already in the upload folder: nothing is copied, and no URL is fetched.
+
+        Raises Refusal for any other path.
+        """
         return None if url_or_file_path is None else str(uploaded(str(url_or_file_path), Path(self.GRADIO_CACHE)))

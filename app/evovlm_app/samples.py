@@ -1,6 +1,6 @@
-"""Sample questions of a task, and what is known about a visitor's own: references by picture and question.
+"""Sample questions of a task, and the references for a visitor's question if it matches a sample.
 
-Knows tasks and pictures; no pages.
+Knows tasks and images; no pages.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MOST_PHOTOGRAPHS = 24
 
 @dataclass(frozen=True)
 class Samples:
-    """Held-out items of one task, the first as they come."""
+    """The first held-out items of one task."""
 
     task: Task
     items: tuple[Item, ...] = field(default=())
 
     @classmethod
     def of(cls, task: Task, count: int = SHOWN) -> Samples:
-        """The first items of the task's test split; none where its data are not on this machine."""
+        """The first `count` items of the task's test split; none if its data are not on this machine."""
         try:
             return cls(task, tuple(task.items(task.test_splits[0], count, 0)))
         except (UserError, OSError):
@@ -41,21 +41,21 @@ class Samples:
 
     @cached_property
     def pictures(self) -> list[Image.Image]:
-        """The items' pictures, in order."""
+        """The items' images, in order."""
         return [item.image().convert("RGB") for item in self.items if item.image is not None]
 
     @property
     def questions_by_picture(self) -> list[str]:
-        """The question of each of the pictures."""
+        """The question of each image, in the order of `pictures`."""
         return [item.question for item in self.items if item.image is not None]
 
     @property
     def questions(self) -> list[str]:
-        """Different questions, in order."""
+        """The questions without duplicates, in order."""
         return list(dict.fromkeys(item.question for item in self.items))
 
     def captions(self, language: Language) -> list[str]:
-        """What each picture shows, in words, for those who do not see it; the question where nothing tells."""
+        """A description of each image as alternative text; its question if there is no description."""
         told: dict[str, str] = {}
         if self.task.name == ZOO_VQA:
             asked = sample_questions("test", len(self.items), 0)
@@ -63,7 +63,7 @@ class Samples:
         return [told.get(item.id, item.question) for item in self.items if item.image is not None]
 
     def references(self, picture: Image.Image | None, question: str) -> tuple[str, ...]:
-        """The references of a sample's picture and question; none for anything else."""
+        """The references of a sample's image and question; empty for anything else."""
         return self._known.get((_digest(picture), question), ())
 
     @cached_property
@@ -76,14 +76,14 @@ class Samples:
 
 
 def read_photographs(folder: Path | None) -> tuple[tuple[Image.Image, str], ...]:
-    """The first photographs of a folder that the operator named, made anew, with their names.
+    """The first MOST_PHOTOGRAPHS images of the operator's folder, re-encoded, with their file names.
 
-    Raises DataError where there is no such folder, or no picture in it.
+    Raises DataError if the folder does not exist or has no readable image.
     """
     if folder is None:
         return ()
     if not folder.is_dir():
-        raise DataError(f"--photos: {folder} is no folder; give one with pictures")
+        raise DataError(f"--photos: {folder} is not a folder; give a folder of images")
     found: list[tuple[Image.Image, str]] = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and len(found) < MOST_PHOTOGRAPHS:
@@ -92,12 +92,12 @@ def read_photographs(folder: Path | None) -> tuple[tuple[Image.Image, str], ...]
             except Refusal:
                 continue
     if not found:
-        raise DataError(f"--photos: no picture in {folder} can be read; PNG, JPEG and WebP can")
+        raise DataError(f"--photos: found no readable image in {folder}; use PNG, JPEG or WebP files")
     return tuple(found)
 
 
 def visitor_item(question: str, picture: Image.Image | None, references: Sequence[str] = ()) -> Item:
-    """A visitor's question as an item."""
+    """A visitor's question as a task item."""
     return Item("visitor", question, tuple(references), None if picture is None else lambda: picture)
 
 

@@ -1,7 +1,7 @@
-"""Searches started from the page: one at a time, each `evovlm evolve` in a process of its own.
+"""Searches started from the page: one at a time, each a separate `evovlm evolve` process.
 
-Knows the command line and study folders; shows nothing. What a search did is read from its log; stopping is an
-interrupt, and the same command goes on.
+Knows the command line and study folders; shows nothing. Results are read from the study's log. A search is stopped by
+an interrupt (SIGINT), and resumed by running the same command again.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from evovlm_app.limits import Refusal
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}")
 MOST_TRIALS, MOST_ITEMS = 200, 300
-PATIENCE = 10.0  # seconds that an interrupted search has to write its last line
-# The command line asks for the default handling; a server started in the background hands down "ignore".
+PATIENCE = 10.0  # seconds for an interrupted search to write its last line
+# Restore the default SIGINT handler: a server started in the background passes "ignore" on to its children.
 COMMAND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from evovlm.cli import main; main()"
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Running:
-    """A search in progress: its process, its last phase, and how many trials it is to make."""
+    """A search in progress: its process, its latest phase, and its planned number of trials."""
 
     name: str
     trials: int
@@ -47,7 +47,7 @@ class Running:
 
 
 class Searches:
-    """Starts, stops and watches searches in `studies`. `nice`: how far they step back behind answering."""
+    """Starts, stops and watches searches in `studies`. `nice`: their niceness; answers to visitors go first."""
 
     def __init__(self, studies: Path, *, device: str = "cpu", nice: int = 10) -> None:
         self._studies = studies
@@ -66,18 +66,21 @@ class Searches:
         return current if current is not None and current.process.poll() is None else None
 
     def failure(self, name: str) -> str | None:
-        """The number under which the log knows why a search ended in an error, or None.
+        """The reference number of a failed search, or None. The server log has the error under this number.
 
-        The command's own words name folders of this machine.
+        The command's own message is not shown, since it contains folders of this machine.
         """
         return self._failures.get(name)
 
     def wanted(self, name: str) -> int | None:
-        """How many trials a search of this server was asked for."""
+        """The number of trials requested for a search since this server started, or None."""
         return self._trials.get(name)
 
     def start(self, name: str, mixable: MixableRecipe, trials: int, items: int, seed: int) -> None:
-        """Start a new search. Raises Refusal: a bad or taken name, another search in progress."""
+        """Start a new search; trials, items and seed are clamped to their limits.
+
+        Raises Refusal if the name is bad or taken, or another search is in progress.
+        """
         if not NAME.fullmatch(name):
             raise Refusal("bad_name")
         if (self._studies / name).exists():
@@ -87,13 +90,13 @@ class Searches:
         self._run(name, mixable.recipe, trials, count, size)
 
     def go_on(self, name: str, folder: Path, trials: int) -> None:
-        """Take up a study where it is, with the recipe of its own header."""
+        """Resume a study, with the recipe in its header. Raises Refusal if another search is in progress."""
         header = study_log.read_header(folder)
         done = len(study_log.read_trials(folder))
         self._run(name, recipe_of(folder, header), max(trials, done), len(header["items"]["ids"]), [])
 
     def stop(self) -> None:
-        """Interrupt the search in progress. Raises Refusal where there is none."""
+        """Interrupt the search in progress; terminate it after PATIENCE seconds. Raises Refusal if there is none."""
         current = self.running
         if current is None:
             raise Refusal("not_searching")
@@ -102,17 +105,17 @@ class Searches:
         try:
             current.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            current.process.terminate()  # a study survives being killed
+            current.process.terminate()  # studies are crash-safe
             current.process.wait()
 
     def close(self) -> None:
-        """Stop what runs, as the server goes."""
+        """Stop the search in progress, if any, when the server shuts down."""
         if self.running is not None:
             self.stop()
         self._scratch.cleanup()
 
     def _run(self, name: str, recipe: Recipe, trials: int, judged: int, more: list[str]) -> None:
-        """Start the process. A small search is judged on as few items as it searches on: in seconds."""
+        """Start the process. It is judged on as many items as it searches on, so a small search takes seconds."""
         trials = _within(trials, 1, MOST_TRIALS)
         with self._lock:
             if self.running is not None:
@@ -131,7 +134,7 @@ class Searches:
                     stdout=subprocess.PIPE,
                     stderr=sink,
                     text=True,
-                    start_new_session=True,  # a Ctrl-C at the server is passed on by `close`, once
+                    start_new_session=True,  # on Ctrl-C at the server, only `close` interrupts it
                 )
             psutil.Process(process.pid).nice(self._nice)
             self._failures.pop(name, None)
@@ -141,7 +144,7 @@ class Searches:
             threading.Thread(target=self._watch, args=(self._current,), daemon=True).start()
 
     def _watch(self, current: Running) -> None:
-        """Read the search's progress until it ends; keep its last words where it failed."""
+        """Read the search's progress until it ends; if it failed, log the end of its error output."""
         assert current.process.stdout is not None
         for line in current.process.stdout:
             try:

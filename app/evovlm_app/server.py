@@ -1,4 +1,4 @@
-"""The server: the page, /healthz, and what every reply carries. Knows FastAPI and uvicorn; no tabs and no models."""
+"""The server: the page, /healthz, and the headers of every reply. Knows FastAPI and uvicorn; no tabs, no models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from evovlm_app.protection.safe_page import SafePage
 from evovlm_app.searches import Searches
 from evovlm_app.theme import CSS, ICON, head, theme
 
-# The browser itself refuses to fetch anything from elsewhere. Gradio's own page needs inline scripts and styles.
+# Makes the browser refuse to load anything from other sites. Gradio's own page needs inline scripts and styles.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:;"
@@ -40,12 +40,12 @@ HEADERS = {
 
 
 def stay_at_home(pictures: str) -> None:
-    """No analytics, whatever the environment says, and visitors' pictures in a folder of this server's own.
+    """Turn analytics off, whatever the environment says, and set `pictures` as the folder of visitors' images.
 
-    To be called before gradio is first used.
+    Call this before gradio is first used.
     """
     os.environ["GRADIO_TEMP_DIR"] = pictures
-    # Its files would be served too, and it lies in the working folder otherwise.
+    # Gradio serves the files in this folder too; by default it is in the working directory.
     os.environ["GRADIO_EXAMPLES_CACHE"] = pictures
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -68,9 +68,10 @@ def build_server(
     where: str = "127.0.0.1",
     names: Sequence[str] = (),
 ) -> FastAPI:
-    """The page at /, its health at /healthz (which asks for no password and tells nothing of the host).
+    """Build the server: the page at /, and its health at /healthz (without a password and without host details).
 
-    `pictures`: visitors' pictures, a folder that goes with the server. `names`: what it is called besides `where`.
+    `pictures`: the folder of visitors' images, deleted on shutdown. `auth`: name and password, or None. `where`: the
+    address the server is bound to. `names`: host names that it also answers to.
     """
 
     @asynccontextmanager
@@ -80,7 +81,7 @@ def build_server(
         for task in tidying:
             task.cancel()
         searches.close()
-        shutil.rmtree(pictures, ignore_errors=True)  # here, for a signal ends the process right after
+        shutil.rmtree(pictures, ignore_errors=True)  # here, since a signal ends the process right after
 
     server = FastAPI(lifespan=alive, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -118,7 +119,7 @@ def build_server(
     )
     load = Load(server, page, Path(pictures))
     page.shut()
-    inner = next(route.app for route in server.routes if isinstance(route, Mount))  # page.app is another
+    inner = next(route.app for route in server.routes if isinstance(route, Mount))  # page.app is a different app
     say_little(inner)
     lock = PasswordLock(inner) if auth else None
     server.add_middleware(RequestChecks, page=page, uploads=Path(pictures), hosts=Hosts(where, names), lock=lock)

@@ -1,4 +1,4 @@
-"""A recipe as visitors see it: YAML that names no folder of this machine. Knows recipes; no components."""
+"""A recipe as shown to visitors: YAML without folders of this machine. Knows recipes; no components."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evovlm.recipe.yaml_file import recipe_text
 
 
 def shown_recipe(recipe: Recipe) -> str:
-    """The recipe's YAML; models that lie in folders here stand by their folders' last names, data by their tasks."""
+    """The recipe's YAML; a local model is shown as its folder's name, and `data` is omitted if it has local paths."""
     sources = tuple(source.model_copy(update={"model": _named(source.model)}) for source in recipe.sources)
     base = recipe.base and recipe.base.model_copy(update={"model": _named(recipe.base.model)})
     data = recipe.data

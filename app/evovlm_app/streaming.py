@@ -1,6 +1,6 @@
-"""Streaming: several models answer one question at once, a token each in turn.
+"""Streaming: several models answer one question at once, taking turns token by token.
 
-Knows cache, engines and items; no pages. Closing the generator, as happens when a visitor leaves, stops the work.
+Knows cache, engines and items; no pages. Closing the generator, as when a visitor leaves, stops the work.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Reply:
-    """One model's answer as far as it has come. `seconds`: its own share of the time, loading not counted."""
+    """One model's answer so far. `seconds`: the time spent on this model alone, without loading."""
 
     model: str
     state: State = "waiting"
     text: str = ""
     tokens: int = 0
     seconds: float = 0.0
-    blind: bool = False  # it had to answer without the picture
-    merged: bool = False  # made in memory from others
+    blind: bool = False  # answered without the image
+    merged: bool = False  # a merge made in memory
 
 
 def compare(cache: ModelCache, offers: Sequence[Offer], generation: Generation, item: Item) -> Iterator[list[Reply]]:
-    """The replies of all models after each round of tokens, and after each change of state.
+    """Yield the replies of all models after each round of tokens, and after each change of state.
 
-    Models that do not fit into memory together answer one run after another.
+    Models that do not fit into memory together answer in groups, one group after another. Raises Refusal if one model
+    alone exceeds the memory budget.
     """
     replies = {offer.name: Reply(offer.name, merged=offer.recipe is not None) for offer in offers}
     yield list(replies.values())
@@ -56,7 +57,10 @@ def compare(cache: ModelCache, offers: Sequence[Offer], generation: Generation, 
 
 
 def answer(engine: Engine, generation: Generation, item: Item, reply: Reply) -> Iterator[Reply]:
-    """One model's reply, updated in place and yielded after each token."""
+    """Update one model's reply in place, and yield it after each token.
+
+    On non-finite values or lack of memory its state becomes "failed", and the error is logged.
+    """
     reply.state = "writing"
     started = time.perf_counter()
     items, asked = [item], generation
@@ -76,7 +80,7 @@ def answer(engine: Engine, generation: Generation, item: Item, reply: Reply) -> 
 
 
 def gathered(steps: Iterator[list[Reply]], done: Callable[[list[Reply]], None]) -> Iterator[list[Reply]]:
-    """The same steps; `done` hears of the last, or of where a visitor left."""
+    """Yield copies of the steps; at the end, or when the visitor leaves, call `done` with the latest replies."""
     last: list[Reply] = []
     try:
         for last in steps:
@@ -86,7 +90,7 @@ def gathered(steps: Iterator[list[Reply]], done: Callable[[list[Reply]], None]) 
 
 
 def _timed(pieces: Iterator[tuple[str, int]], reply: Reply, started: float) -> Iterator[tuple[str, int]]:
-    """The pieces; the time between them, in which other models have their turn, is not counted."""
+    """Yield the pieces and add their time to `reply.seconds`, without the other models' turns in between."""
     while True:
         try:
             piece = next(pieces)

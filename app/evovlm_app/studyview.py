@@ -1,6 +1,6 @@
-"""What the Evolution tab says of a study: its state, its held-out table, answers of generation 0 against the last.
+"""A study as HTML for the Evolution tab: its state, held-out table, and answers of generation 0 against the last.
 
-Knows a study's data and words; no components. HTML with everything from files escaped.
+Knows a study's data and the texts; no components. Everything that comes from files is escaped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WATCHED = (study_log.TRIALS, study_log.RESULT, study_log.BEST, study_log.ANSWERS
 
 
 def stamp(folder: Path, searches: Searches) -> tuple[Any, ...]:
-    """What changes when there is something new to show."""
+    """A value that changes whenever there is something new to show."""
     running = searches.running
     mine = running is not None and running.name == folder.name
     sizes = tuple(path.stat().st_size if (path := folder / name).exists() else -1 for name in WATCHED)
@@ -42,7 +42,7 @@ def stamp(folder: Path, searches: Searches) -> tuple[Any, ...]:
 
 
 def state_line(study: StudyData, searches: Searches, language: Language) -> str:
-    """One line: searching, judging, stopped, finished or failed, and the best score."""
+    """One line of HTML: searching, evaluating, stopped, finished or failed, and the best score."""
     done, running = len(study.trials), searches.running
     failure = searches.failure(study.folder.name)
     share = 100.0
@@ -68,7 +68,7 @@ def state_line(study: StudyData, searches: Searches, language: Language) -> str:
 
 
 def starting_line(name: str, searches: Searches, language: Language) -> str | None:
-    """One line for a search that has no log yet: it starts, or it has failed before it began. None for no search."""
+    """One line of HTML for a search without a log: it is starting, or it failed early. None if there is no search."""
     running, failure = searches.running, searches.failure(name)
     if running is not None and running.name == name:
         return f'<p class="state running" role="status" data-state="starting">{escape(say("starting", language))}</p>'
@@ -79,7 +79,7 @@ def starting_line(name: str, searches: Searches, language: Language) -> str | No
 
 
 def held_out_table(study: StudyData, language: Language) -> str:
-    """Sources, evolved and controls on the held-out items; nothing before the search has ended."""
+    """HTML table of sources, evolved merge and controls on the held-out items; empty until the search has ended."""
     if study.result is None:
         return ""
     held = study.result.held_out
@@ -101,7 +101,7 @@ def held_out_table(study: StudyData, language: Language) -> str:
 
 
 def changed_answers(study: StudyData, language: Language) -> str:
-    """The same search items answered by the best of generation 0 and by the best at the end."""
+    """HTML of search items as answered by the best of generation 0 and by the final best."""
     generation = {trial.trial: trial.generation for trial in study.trials}
     first: dict[str, Any] = {}
     last: dict[str, Any] = {}
@@ -110,7 +110,7 @@ def changed_answers(study: StudyData, language: Language) -> str:
             first[row["id"]] = row
         last[row["id"]] = row
     items = _items(study.header.get("data", {}).get("search", ""), tuple(study.header["items"]["ids"]))
-    # Those that differ say more than those that were right from the start.
+    # Answers that changed come first: they are more informative.
     shown = sorted(first, key=lambda key: first[key]["answer"] == last[key]["answer"])[:ANSWERS_SHOWN]
     cards = "".join(_changed(first[key], last[key], items.get(key), language) for key in shown)
     if not cards:
@@ -120,7 +120,7 @@ def changed_answers(study: StudyData, language: Language) -> str:
 
 
 def phase_name(phase: str, language: Language) -> str:
-    """A search's phase in the page's language, as the search calls it where nobody has translated it."""
+    """A search's phase in the page's language; the search's own name for it if there is no translation."""
     key = f"phase_{phase.replace(' ', '_')}"
     return say(key, language) if key in WORDS else phase
 
@@ -151,10 +151,10 @@ def _changed(first: Any, last: Any, item: Item | None, language: Language) -> st
 
 @lru_cache(maxsize=8)
 def _items(where: str, ids: tuple[str, ...]) -> dict[str, Item]:
-    """The search's items by id, as its task gives them; none where the task's data are not on this machine."""
+    """The search's items by id, from its task; empty if the task's data are not on this machine."""
     try:
         task, split = parse_split(where)
-        for seed in range(3):  # the header names the items, not the seed that chose them
+        for seed in range(3):  # the header has the item ids, but not the seed that drew them
             found = {item.id: item for item in task.items(split, len(ids), seed)}
             if set(ids) <= set(found):
                 return found

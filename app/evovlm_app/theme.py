@@ -1,6 +1,6 @@
-"""How the page looks: colours, type, the mark, and the small script of the page. Knows gradio's themes; no tabs.
+"""The page's appearance: colours, fonts, logo, and the page's small script. Knows gradio's themes; no tabs.
 
-Everything comes from this server: the Latin font is gradio's own copy, Japanese ones are the visitor's.
+Everything comes from this server: the Latin font is gradio's bundled copy; Japanese fonts are the visitor's own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 CSS = HERE / "style.css"
 ICON = HERE / "mark.svg"
 
-# Vermilion for what the page does, a warm grey for the rest; 600 carries white text at 5:1.
+# Vermilion for actions, a warm grey for the rest; white text on shade 600 has a contrast of 5:1.
 VERMILION = gr.themes.Color(
     name="vermilion",
     c50="#fdf3ef",
@@ -47,10 +47,10 @@ STONE = gr.themes.Color(
     c900="#1e1c1a",
     c950="#151412",
 )
-# Named in the order of machines: gradio's copy for Latin, then macOS, Windows, Linux and Android for Japanese.
+# Japanese fonts of macOS, Windows, Linux and Android; they follow gradio's bundled Latin font.
 JAPANESE = ("Hiragino Sans", "Yu Gothic UI", "Noto Sans JP", "Noto Sans CJK JP", "Meiryo")
 
-# The page that asks for a password is served without the style sheet.
+# The login page is served without the style sheet.
 DOOR = (
     ".wrap.min-h-screen { background: transparent }"
     " .wrap.min-h-screen .column.panel { background: var(--block-background-fill); border-radius: 16px; padding: 24px;"
@@ -60,7 +60,7 @@ DOOR = (
 
 
 def theme() -> Any:
-    """Plain labels, one accent, hairline borders instead of shadows."""
+    """The gradio theme: plain labels, one accent colour, thin borders instead of shadows."""
     look = gr.themes.Base(
         primary_hue=VERMILION,
         secondary_hue=VERMILION,
@@ -73,7 +73,7 @@ def theme() -> Any:
 
 
 def head() -> str:
-    """What stands in the page's head: colours of a phone's bars, and the script."""
+    """HTML for the page's <head>: theme colours for a phone's bars, the login page's style, and the script."""
     bars = [("light", STONE.c50), ("dark", STONE.c950)]
     metas = "".join(
         f'<meta name="theme-color" media="(prefers-color-scheme: {scheme})" content="{colour}">'
@@ -85,7 +85,7 @@ def head() -> str:
 
 
 def brand() -> str:
-    """The mark and the name: two round parents, and what they have in common."""
+    """HTML of the logo (two circles for the parents, and their overlap) and the name."""
     return f'<div class="brand">{ICON.read_text(encoding="utf-8")}<h1>evovlm</h1></div>'
 
 
@@ -113,7 +113,7 @@ def _surfaces() -> dict[str, str]:
 
 
 def _labels() -> dict[str, str]:
-    """A field's name is small plain text, not a badge."""
+    """Field labels as small plain text instead of badges."""
     plain: dict[str, str] = {}
     for part in ("block_label", "block_title"):
         plain |= {

@@ -1,4 +1,4 @@
-"""Which files a visitor may name: those that this server took or made itself, in its upload folder. Knows paths."""
+"""Checks that a file named by a visitor was uploaded to, or made by, this server. Knows paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evovlm_app.limits import Refusal
 
 
 def uploaded(path: object, uploads: Path) -> Path:
-    """The path of a regular file that lies in the upload folder itself, by no link. Raises Refusal for any other."""
+    """The real path of a regular file (not a link) inside the upload folder. Raises Refusal for any other path."""
     if not isinstance(path, str) or not os.path.isabs(path):
         raise Refusal("not_uploaded")
     try:

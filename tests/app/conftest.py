@@ -104,7 +104,7 @@ class Visitor:
         self.page.on("request", lambda request: self._note(request.url, url))
         self.page.goto(url)
         self.page.wait_for_selector("#compare-ask")
-        language = "くらべる" if locale.startswith("ja") else "Compare"
+        language = "比較" if locale.startswith("ja") else "Compare"
         self.page.get_by_role("tab", name=language).wait_for()
 
     def _note(self, asked: str, url: str) -> None:

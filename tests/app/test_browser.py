@@ -53,7 +53,7 @@ def test_an_uploaded_image_and_a_japanese_question_get_three_answers(visitor: Vi
     assert all(answers.values())
     # The reference of this scene is known, so every card tells its ROUGE-L.
     assert visitor.page.locator("#compare-answers li", has_text="ROUGE-L").count() == 3
-    assert visitor.page.locator('#compare-answers [data-model="ja"] .badge').inner_text() == "絵を見ない"
+    assert visitor.page.locator('#compare-answers [data-model="ja"] .badge').inner_text() == "画像なしで回答"
     assert reference
     assert visitor.strays == []
 
@@ -96,7 +96,7 @@ def test_a_slider_changes_the_answer_and_the_merge_takes_less_than_a_second(visi
 
 
 def test_the_language_follows_the_browser_and_the_switch(visitor: Visitor):
-    assert visitor.page.locator("#compare-ask").inner_text() == "聞く"
+    assert visitor.page.locator("#compare-ask").inner_text() == "質問する"
     visitor.page.locator("#language").get_by_text("English").click()
     visitor.page.wait_for_function("document.querySelector('#compare-ask').innerText === 'Ask'")
     assert visitor.page.evaluate("document.documentElement.lang") == "en"
@@ -140,11 +140,11 @@ def test_too_large_and_no_image_are_refused_in_a_sentence(visitor: Visitor, tmp_
     fake = tmp_path / "fake.png"
     fake.write_bytes(b"this is no picture")
     upload(visitor, fake)
-    visitor.page.get_by_text("絵として読めません").first.wait_for()
+    visitor.page.get_by_text("画像として読めません").first.wait_for()
     many = tmp_path / "many.png"
     Image.new("1", (5000, 4000)).save(many)
     upload(visitor, many)
-    visitor.page.get_by_text("絵の画素が多すぎます").first.wait_for()
+    visitor.page.get_by_text("画像の画素数が多すぎます").first.wait_for()
     big = tmp_path / "big.png"
     big.write_bytes(b"\x89PNG" + bytes(9_000_000))
     upload(visitor, big)

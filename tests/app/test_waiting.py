@@ -47,7 +47,7 @@ def test_a_second_visitor_sees_the_line_and_the_first_may_stop(chromium: Any, sl
     two.page.locator("#maths-answers .progress-text, #maths-answers .meta-text").first.wait_for()
     one.page.locator("#maths-stop").click()
     one.page.locator("#maths-answers .answer.stopped").first.wait_for()
-    assert "止めました" in one.page.locator("#maths-answers").inner_text()
+    assert "停止しました" in one.page.locator("#maths-answers").inner_text()
     two.page.locator("#maths-answers .answer.writing").first.wait_for()
     assert ended(slow)[before:] == ["left"]
     for person in (one, two):

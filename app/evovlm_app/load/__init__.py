@@ -1,1 +1,1 @@
-"""What bounds the load on a server: a fair queue, sessions, uploads and open connections."""
+"""Limits on the server's load: a fair queue, sessions, uploads and open connections."""

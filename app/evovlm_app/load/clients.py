@@ -1,6 +1,6 @@
-"""Who asks: the client behind a request, as far as load is shared out.
+"""Identifies the client behind a request, for sharing the load fairly.
 
-A client is a remote address, and the name that it logged in with. Sessions are free to make and identify nobody.
+A client is a remote address plus, if logged in, a user name. Sessions do not count: anyone can create any number.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
-NOBODY = "nobody"  # a request without an address, through a socket file
-# Whose request is being handled, for code of gradio's that is not given the request.
+NOBODY = "nobody"  # a request without an address, such as through a Unix socket
+# The client of the current request, for code called by gradio without the request.
 CURRENT: ContextVar[str] = ContextVar("client", default=NOBODY)
 
 
 def identify(scope: Any, gradio_app: Any) -> str:
-    """The client of a request. `gradio_app` knows who is logged in."""
+    """The client of a request: `address`, or `user@address` if logged in (according to `gradio_app`)."""
     given = scope.get("client")
     address = network(given[0]) if given else NOBODY
     cookies = HTTPConnection(scope).cookies
@@ -29,7 +29,7 @@ def identify(scope: Any, gradio_app: Any) -> str:
 
 
 def network(address: str) -> str:
-    """The address, of IPv6 the first 64 bits: whoever has one such address has all that share them."""
+    """The address; for IPv6 its first 64 bits, since one client usually has that whole network."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,7 +1,8 @@
-"""The line to the models: gradio's queue, shared out fairly between clients and kept for those who listen.
+"""The models' queue: gradio's queue, made fair between clients and limited to events with a listener.
 
-Knows gradio's queue, and who listens; no models and no pages. Three things differ from gradio's: a client has a bounded
-number of places; clients take turns, however many places each has; and nothing runs that nobody would hear.
+Knows gradio's queue and the open streams; no models and no pages. It differs from gradio's in three ways: the number of
+places per client is limited; clients take turns, however many places each has; and an event without a listener never
+runs.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from evovlm_app.load.allowance import Allowance
 from evovlm_app.load.open_streams import OpenStreams
 from evovlm_app.words import say
 
-SWEEP_EVERY = 0.25  # seconds between looks for questions that nobody listens to
+SWEEP_EVERY = 0.25  # seconds between searches for events without a listener
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
-    """Takes the place of a page's queue. `session_joined` is called with the session of each event that is let in."""
+    """Replaces a page's queue. `session_joined` is called with the session of each accepted event."""
 
     def __init__(
         self, page: gr.Blocks, open_streams: OpenStreams, allowance: Allowance, session_joined: Callable[[str], object]
@@ -41,7 +42,7 @@ class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
             blocks=page,
             default_concurrency_limit=before.default_concurrency_limit,
         )
-        # Gradio's forgets the oldest of 2,000 sessions, and stops for good where that one still waits.
+        # Gradio's queue drops the oldest of 2,000 sessions, and stops for good if that one is still waiting.
         self.pending_messages_per_session: dict[str, Any] = {}
         self.ANALYTICS_MAX_EVENTS = 0
         self._open_streams = open_streams
@@ -50,7 +51,7 @@ class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
         self._swept = 0.0
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
-        """As gradio's, for a client that has a place left. Raises HTTPException (429) for one that has none."""
+        """Like gradio's, but raises HTTPException (429) if the client has no place left."""
         if self.waiting(client_of(request)) >= self._allowance.waiting:
             raise HTTPException(429, say("too_many_waiting", "en"))
         pushed = await super().push(body=body, request=request, username=username)
@@ -59,9 +60,9 @@ class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
         return pushed
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
-        """The next event to run: the first in turn that is listened to and whose client has none of the kind running.
+        """The next event to run: the first that has a listener and whose client has no event of this kind running.
 
-        Gradio's takes the first of all. No event of this app runs in batches.
+        Gradio's takes the first of all events. No event of this app runs in batches.
         """
         self._sweep()
         with_room = [
@@ -77,9 +78,9 @@ class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
         return None
 
     def broadcast_estimations(self, concurrency_id: str, after: int | None = None) -> None:
-        """Put the line in order, and tell all their places. Gradio calls it whenever somebody joins or is served.
+        """Reorder the queue, and send every client its place. Gradio calls this whenever an event joins or is served.
 
-        `after` is not heeded: who joins may overtake others, who are to know.
+        `after` is ignored: a new event may overtake others, and their clients need their new places.
         """
         queue = self.event_queue_per_concurrency_id[concurrency_id]
         heard = [event for event in queue.queue if self._open_streams.listens(event.session_hash)]
@@ -89,16 +90,16 @@ class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
         super().broadcast_estimations(concurrency_id)
 
     def send_message(self, event: Event, event_message: Any) -> None:
-        """As gradio's; what is meant for a session that is gone is dropped, where gradio's stops for good."""
+        """Like gradio's, but drops messages for a deleted session; gradio's queue would stop for good."""
         if event.session_hash in self.pending_messages_per_session:
             super().send_message(event, event_message)
 
     def compute_analytics_summary(self, records: Any) -> Any:
-        """Nothing: gradio sums up its last 10,000 events after each, for a page of figures that is closed here."""
+        """Do nothing. Gradio's sums up 10,000 events after every event, for a monitoring page that is disabled here."""
         return self.cached_event_analytics_summary
 
     def waiting(self, client: str) -> int:
-        """How many events of a client wait."""
+        """The number of a client's waiting events."""
         return sum(
             client_of(event.request) == client
             for queue in self.event_queue_per_concurrency_id.values()
@@ -106,22 +107,22 @@ class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
         )
 
     def listened(self, session: str) -> None:
-        """Somebody has begun to listen: that session's events are in turn from now on."""
+        """A stream for this session was opened: reorder the queues, so that its events take their turns."""
         for queue in list(self.event_queue_per_concurrency_id.values()):
             if any(event.session_hash == session for event in queue.queue):
                 self.broadcast_estimations(queue.concurrency_id)
 
     def session_of(self, event_id: str) -> str:
-        """The session of an event, which is named after the event where a program gave none."""
+        """The session of an event. If the client gave no session, it has the event's own id."""
         event = self.event_ids_to_events.get(event_id)
         return event_id if event is None else event.session_hash
 
     def is_busy(self, session: str) -> bool:
-        """Whether an event of the session waits or runs."""
+        """Whether an event of the session is waiting or running."""
         return any(event in self.event_ids_to_events for event in self.pending_event_ids_session.get(session, ()))
 
     def forget(self, session: str) -> None:
-        """Delete what is kept for a session that is not busy."""
+        """Delete the queue's data of a session that is not busy."""
         self.pending_messages_per_session.pop(session, None)
         self.pending_event_ids_session.pop(session, None)
         self.blocks.pending_streams.pop(session, None)
@@ -133,7 +134,7 @@ class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
         return {client_of(event.request) for event in events if event.concurrency_id == concurrency_id}
 
     def _sweep(self) -> None:
-        """Drop events whose session nobody has listened to in time, or listens to no more."""
+        """Drop events that have waited for `heard_within` seconds and have no listener."""
         now = time.monotonic()
         if now - self._swept < SWEEP_EVERY:
             return
@@ -155,9 +156,10 @@ class FairQueue(Queue):  # type: ignore[misc]  # gradio is untyped here
 
 
 def in_turns(items: Sequence[T], clients: Sequence[str], running: Collection[str]) -> list[T]:
-    """Items in the order in which clients take turns: first one of each, then a second of each, and so on.
+    """Items in the order in which clients take turns: first one per client, then a second per client, and so on.
 
-    `clients` are the items' own; who is served just now has had a first already. Within a turn the order stays.
+    `clients[i]` is the client of `items[i]`. Clients in `running` have had their first turn. Within a turn the order
+    is kept.
     """
     seen: Counter[str] = Counter(running)
     turns = []
@@ -169,7 +171,7 @@ def in_turns(items: Sequence[T], clients: Sequence[str], running: Collection[str
 
 
 def client_of(request: Any) -> str:
-    """Whom a request comes from, as the gate has noted."""
+    """The client of a request, as set by RequestLimits."""
     client: str = request.state.client
     return client
 

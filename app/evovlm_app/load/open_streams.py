@@ -1,4 +1,4 @@
-"""Who is there: the streams that are open, by session and by client. Knows no queue and no pages."""
+"""Counts open streams, by session and by client. Knows no queue and no pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class OpenStreams:
-    """Counts open streams: those that answers come through, and heartbeats, which only say that a page is open."""
+    """Counts open streams: those that carry answers, and heartbeats, which only show that a page is open."""
 
     def __init__(self) -> None:
         self._listening: Counter[str] = Counter()
@@ -16,25 +16,25 @@ class OpenStreams:
         self._by_client: Counter[str] = Counter()
 
     def listens(self, session: str) -> bool:
-        """Whether somebody would hear an answer of this session."""
+        """Whether the session has an open stream for answers."""
         return self._listening[session] > 0
 
     def is_open(self, session: str) -> bool:
-        """Whether the session has a stream of either kind."""
+        """Whether the session has an open stream of either kind."""
         return self._open[session] > 0
 
     def streams(self, client: str) -> int:
-        """How many streams a client has open."""
+        """The number of a client's open streams."""
         return self._by_client[client]
 
     @property
     def total(self) -> int:
-        """How many streams are open."""
+        """The number of open streams of all clients."""
         return self._by_client.total()
 
     @contextmanager
     def stream(self, client: str, session: str, *, listening: bool) -> Iterator[None]:
-        """One open stream, while it lasts."""
+        """Count one stream as open inside the `with` block."""
         counted = [(self._open, session), (self._by_client, client)]
         if listening:
             counted.append((self._listening, session))
@@ -46,4 +46,4 @@ class OpenStreams:
             for counter, key in counted:
                 counter[key] -= 1
                 if not counter[key]:
-                    del counter[key]  # a name that is gone leaves nothing behind
+                    del counter[key]  # keep no entries for closed sessions and clients

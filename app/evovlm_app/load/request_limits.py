@@ -1,7 +1,7 @@
-"""The gate: what every request passes before gradio sees it, as far as load goes.
+"""Load limits that every request passes before gradio sees it.
 
-Knows HTTP, uploads and who is there; no models and no pages. It notes whose request it is, counts open streams, ends
-an upload that passes what is allowed while it still comes in, and answers with a sentence.
+Knows HTTP, uploads and open streams; no models and no pages. It identifies the client, counts open streams, cuts off an
+upload as soon as it exceeds a limit, and answers refused requests with a sentence.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ UPLOAD = f"{API}/upload"
 ANSWERS = f"{API}/queue/data"
 ANSWER = re.compile(rf"{API}/call/(?:v2/)?[^/]+/(?P<event>[^/]+)")
 HEARTBEAT = re.compile(rf"{API}/heartbeat/(?P<session>[^/]+)")
-DISCARDING = 10.0  # seconds at most, for a sender that takes its time
+DISCARDING = 10.0  # seconds for which the rest of a refused upload is read, at most
 
 
 class Denial(NamedTuple):
-    """A status and the sentence that goes with it, a key of `words`."""
+    """An HTTP status and its sentence, as a key in `words`."""
 
     status: int
     key: str
@@ -44,7 +44,7 @@ class Denial(NamedTuple):
 
 @dataclass
 class RequestLimits:
-    """Wraps the app; `gradio_app` is gradio's own part of it."""
+    """ASGI middleware around `app`; `gradio_app` is the mounted gradio app."""
 
     app: ASGIApp
     gradio_app: Any
@@ -54,7 +54,7 @@ class RequestLimits:
     allowance: Allowance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI has it."""
+        """Handle one ASGI request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -70,7 +70,7 @@ class RequestLimits:
             await self.app(scope, receive, send)
 
     def _stream(self, scope: Scope, path: str) -> tuple[str, bool] | None:
-        """The session of a request for a stream, and whether answers come through it; None for other requests."""
+        """For a request that opens a stream: its session, and whether it carries answers. None for other requests."""
         if path == ANSWERS:
             return QueryParams(scope["query_string"]).get("session_hash", ""), True
         if found := ANSWER.fullmatch(path):
@@ -92,7 +92,7 @@ class RequestLimits:
             await self.app(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on an upload, unless or until it passes what is allowed."""
+        """Pass an upload on to the app; refuse it, or cut it off, if it exceeds a limit."""
         body = Body(receive)
         denial = await self._meter(body, scope)
         if denial is None:
@@ -112,7 +112,7 @@ class RequestLimits:
             await _deny(denial, scope, receive, send)
 
     async def _meter(self, body: Body, scope: Scope) -> Denial | None:
-        """Set what the body is checked by as it comes in; the denial if it is one by what its headers say."""
+        """Install the check that runs as the body arrives. Returns a denial if the headers already exceed a limit."""
         headers, client = Headers(scope=scope), scope["state"]["client"]
         declared = int(length) if (length := headers.get("content-length", "")).isdecimal() else 0
         if declared > self.allowance.upload_bytes:
@@ -136,9 +136,9 @@ class RequestLimits:
 
 
 class Body:
-    """An upload's body as it comes in, counted. `check` says after each piece whether it is too much.
+    """An upload's body, counted as it arrives. `check` runs after each piece and returns a denial if it is too much.
 
-    Whoever reads it is told by starlette's MultiPartException, after which gradio deletes what it has written.
+    The reader then gets starlette's MultiPartException, after which gradio deletes what it has written.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -152,13 +152,13 @@ class Body:
         self.check: Callable[[], Denial | None] = lambda: None
 
     def count_parts(self, content_type: str) -> None:
-        """Count the parts of a multipart body, by the library that gradio reads them with."""
+        """Count the parts of a multipart body, with the same library that gradio uses."""
         _, options = parse_options_header(content_type)
         if b"boundary" in options:
             self._parser = MultipartParser(options[b"boundary"], {"on_part_begin": self._part})
 
     async def receive(self) -> Message:
-        """The next message. Raises MultiPartException where it is too much, or where the sender has gone."""
+        """The next message. Raises MultiPartException if a limit is exceeded or the sender has disconnected."""
         message = await self._receive()
         if self._whole:
             return message
@@ -172,14 +172,14 @@ class Body:
             try:
                 self._parser.write(piece)
             except FormParserError:
-                self._parser = None  # gradio's own stumbles at the same place, and says so
+                self._parser = None  # gradio's parser fails at the same place, and reports it
         self.denial = self.check()
         if self.denial is not None:
             raise MultiPartException("The request is larger than allowed.")
         return message
 
     async def discard(self, most: int) -> None:
-        """Read on, for a while, and keep nothing: many senders listen only when they have sent all."""
+        """Read and drop up to `most` more bytes: many senders read the reply only after sending everything."""
         read = 0
         try:
             async with asyncio.timeout(DISCARDING):

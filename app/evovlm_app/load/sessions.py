@@ -1,4 +1,4 @@
-"""Sessions: what gradio keeps of each visitor, made small and bounded in number.
+"""Sessions: gradio's data per visitor, made small and limited in number.
 
 Knows gradio's sessions; no queue and no pages.
 """
@@ -19,13 +19,13 @@ from evovlm_app.load.clients import CURRENT, NOBODY
 
 
 class LeanSession(SessionState):  # type: ignore[misc]  # gradio is untyped here
-    """A session without its copy of the whole page's configuration, which took 0.2 MB and 50 ms of each.
+    """A session without a copy of the whole page's configuration, which took 0.2 MB and 50 ms per session.
 
-    Gradio keeps that for links to a page's state (`/deep_link`), which this app does not give.
+    Gradio keeps that copy for links to a page's state (`/deep_link`), which this app does not offer.
     """
 
     def __init__(self, blocks: gr.Blocks) -> None:
-        # Gradio's copies the configuration of those blocks that it finds in `blocks`.
+        # Gradio's constructor copies the configuration of the blocks in `blocks`, so pass none.
         super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks={}))
 
     def __setitem__(self, key: int, value: Any) -> None:
@@ -40,10 +40,10 @@ class LeanSession(SessionState):  # type: ignore[misc]  # gradio is untyped here
 
 
 class Sessions(StateHolder):  # type: ignore[misc]  # gradio is untyped here
-    """Sessions by name. Those that live stay; of the others the longest unused of the client with the most goes.
+    """Sessions by name. Live sessions stay; of the others, the client with the most loses its least recently used one.
 
-    So a client that makes many loses its own alone. A session lives while a stream of it is open or an event of it
-    waits or runs: `lives` tells. `forget` deletes what others keep for a session.
+    So a client that creates many sessions loses only its own. A session is live, according to `lives`, while it has an
+    open stream or a waiting or running event. `forget` deletes a session's data elsewhere.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Sessions(StateHolder):  # type: ignore[misc]  # gradio is untyped here
         return len(self.session_data)
 
     def delete_all_expired_state(self) -> None:
-        """As gradio's, which calls it every second; and sessions that nobody has used for long go altogether."""
+        """Like gradio's, which is called every second; also deletes sessions unused for `session_age` seconds."""
         super().delete_all_expired_state()
         oldest = datetime.datetime.now() - datetime.timedelta(seconds=self._allowance.session_age)
         for session, used in list(self.time_last_used.items()):
@@ -75,7 +75,7 @@ class Sessions(StateHolder):  # type: ignore[misc]  # gradio is untyped here
                 self.drop(session)
 
     def drop(self, session: str) -> None:
-        """Delete a session with all its traces."""
+        """Delete a session and all its data."""
         self.delete_state(session)
         self.session_data.pop(session, None)
         self.time_last_used.pop(session, None)

@@ -1,4 +1,4 @@
-"""Load: puts the line, the sessions and the gate that bound it in the place of gradio's own."""
+"""Replaces gradio's queue and sessions with the limited ones, and adds the request limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIDY_EVERY = 60.0  # seconds
 
 
 class Load:
-    """What bounds the load on one server. To be made once gradio's page is mounted, before the server starts."""
+    """The load limits of one server. Create it after gradio's page is mounted and before the server starts."""
 
     def __init__(self, server: FastAPI, page: gr.Blocks, pictures: Path, allowance: Allowance = ALLOWANCE) -> None:
         gradio_app = _mounted(server)
@@ -38,7 +38,7 @@ class Load:
         )
         page._queue = self.line
         gradio_app.state_holder = self.sessions
-        # Innermost: whom others turn away never gets here, and what is said here gets the headers of every reply.
+        # Innermost: requests refused by other middleware never get here, and replies from here get all the headers.
         server.user_middleware.append(
             Middleware(
                 RequestLimits,
@@ -51,7 +51,7 @@ class Load:
         )
 
     async def tidy(self) -> None:
-        """Delete from time to time what uploads have left behind, until cancelled."""
+        """Every TIDY_EVERY seconds, delete what uploads have left behind, until cancelled."""
         while True:
             await asyncio.sleep(TIDY_EVERY)
             forget_uploads()
@@ -59,9 +59,9 @@ class Load:
 
 
 def forget_uploads() -> None:
-    """Forget the progress of uploads that are done, and of those that were asked about and never came.
+    """Delete the progress data of finished uploads, and of uploads that were queried but never started.
 
-    Gradio keeps both for good where nobody has listened to the end.
+    Gradio keeps both forever unless a client listens to the end.
     """
     known = file_upload_statuses._statuses
     for name in list(file_upload_statuses._signals):
@@ -71,6 +71,6 @@ def forget_uploads() -> None:
 
 
 def _mounted(server: FastAPI) -> GradioApp:
-    """Gradio's own part of the server, which `mount_gradio_app` keeps to itself."""
+    """The mounted gradio app, which `mount_gradio_app` does not return."""
     [found] = [route.app for route in server.routes if isinstance(route, Mount) and isinstance(route.app, GradioApp)]
     return found

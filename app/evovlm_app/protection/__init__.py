@@ -1,1 +1,1 @@
-"""What every request passes: its host, route, login, body and inputs, checked before Gradio reads them."""
+"""Checks on every request: its host, route, login, body and inputs, before gradio reads them."""

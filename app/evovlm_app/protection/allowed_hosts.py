@@ -1,7 +1,7 @@
-"""Which names this server answers to, and from which pages it may be asked: Host, Origin and Sec-Fetch-Site.
+"""Which host names this server answers to, and whose pages may send requests: Host, Origin and Sec-Fetch-Site.
 
-A page of a stranger whose name is made to point at this machine (DNS rebinding) asks with its own name as Host. Knows
-headers and addresses; no routes and no pages.
+Guards against DNS rebinding: an attacker's page whose name is made to point at this machine sends that name as Host.
+Knows headers and addresses; no routes and no pages.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PORTS = {"http": 80, "https": 443}
 
 
 class Hosts:
-    """The names of this server: loopback, what it was bound to, and what the operator named.
+    """The names of this server: loopback, the address it is bound to, and the names given by the operator.
 
-    Bound to every address, it also has the addresses and the name of its machine.
+    If it is bound to all addresses, also the addresses and host name of its machine.
     """
 
     def __init__(self, bound: str = "127.0.0.1", named: Iterable[str] = ()) -> None:
@@ -30,10 +30,10 @@ class Hosts:
         self._names = frozenset(_plain(name) for name in names) | {"localhost"}
 
     def refused(self, headers: Mapping[str, str], *, changes: bool) -> str | None:
-        """The key of the sentence for a request that does not come from a page of this server; None for one that does.
+        """The key in `words` if a request must be refused because of its host or origin; None if it may pass.
 
-        `changes`: whether the request may change something, as a POST does. Then the browser's word on where it comes
-        from counts even where it tells no origin.
+        `changes`: whether the request may change something, as a POST does. Then Sec-Fetch-Site is checked too, even
+        without an Origin header.
         """
         host = headers.get("host", "")
         forwarded = headers.get("x-forwarded-host", "").split(",")[0].strip()
@@ -48,7 +48,7 @@ class Hosts:
         return None
 
     def knows(self, host: str) -> bool:
-        """Whether a Host header names this server, with whatever port."""
+        """Whether a Host header names this server, with any port."""
         name = _place(f"//{host}")[0]
         if name in self._names:
             return bool(name)
@@ -59,7 +59,7 @@ class Hosts:
 
 
 def _place(address: str) -> tuple[str, int | None]:
-    """Name and port of an address; no port where it is the usual one."""
+    """Host name and port of an address; the port is None if it is the default one."""
     try:
         parts = urlsplit(address.strip())
         name, port = parts.hostname or "", parts.port

@@ -1,7 +1,7 @@
-"""What an event's inputs may be: each kind of component takes its own kind of value, a picture field alone a file.
+"""Checks the inputs of an event: each kind of component takes its own kind of value, and only an image field a file.
 
-A file is one that this server took as an upload or made itself; nothing else on the machine can be named. Knows
-gradio's components and the upload folder; no routes and no handlers.
+A file must have been uploaded to, or made by, this server; no other file on the machine can be named. Knows gradio's
+components and the upload folder; no routes and no handlers.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ from evovlm_app.limits import Refusal
 from evovlm_app.picture import Picture
 from evovlm_app.uploads import uploaded
 
-LONGEST_TEXT = 10_000  # characters; the fields' own limits are lower, and told in their own words
-LONGEST_CHOICE = 200
+LONGEST_TEXT = 10_000  # characters; the fields' own limits are lower, and have their own messages
+LONGEST_CHOICE = 200  # characters
 MOST_CHOICES = 100
 HIGHEST = 2**53
-LARGEST = 1e300  # inside data, of which the handlers know what they can use
+LARGEST = 1e300  # for numbers inside JSON data, whose ranges the handlers check themselves
 DEEPEST = 12
 FILE = {"_type": "gradio.FileData"}
 
 
 def check_inputs(components: Sequence[Any], values: Sequence[Any], uploads: Path) -> list[Any]:
-    """The values, files reduced to their path. Raises Refusal for a value that the component there does not take."""
+    """The checked values, with files reduced to their path.
+
+    Raises Refusal for a value that its component does not accept, or if the number of values is wrong.
+    """
     if len(components) != len(values):
         raise Refusal("bad_request")
     return [_rule(component)(component, value, uploads) for component, value in zip(components, values, strict=True)]
 
 
 def _nothing(_: Any, value: Any, __: Path) -> None:
-    """What the server keeps itself is taken from nobody."""
+    """State is kept on the server, and never accepted from a client."""
     if value is not None:
         raise Refusal("bad_value")
 
@@ -47,7 +50,7 @@ def _picture(_: Any, value: Any, uploads: Path) -> dict[str, Any] | None:
         raise Refusal("bad_value")
     path, url = value.get("path"), value.get("url")
     real = uploaded(path, uploads)
-    # The browser sends back where it shows the file. It is not needed, and an address of anything else is an attack.
+    # The browser sends back the URL that shows the file. It is not needed, and any other URL is an attack.
     own = f"/gradio_api/file={path}"
     if url is not None and not (isinstance(url, str) and (url.endswith(own) or unquote(url).endswith(own))):
         raise Refusal("not_uploaded")
@@ -75,7 +78,7 @@ def _slider(_: Any, value: Any, __: Path) -> Any:
 
 
 def _choice(_: Any, value: Any, __: Path) -> Any:
-    """Whether it is one of the choices is gradio's to find out: a visitor's choices change."""
+    """Checks only the type and length: gradio checks the choices, since a visitor's choices change."""
     if value is not None and not (isinstance(value, str) and len(value) <= LONGEST_CHOICE):
         raise Refusal("bad_choice")
     return value
@@ -99,7 +102,7 @@ def _data(_: Any, value: Any, __: Path) -> Any:
 
 
 def check_plain(value: Any, depth: int = 0) -> None:
-    """Raises Refusal for what gradio would take for a file or for a change of a component, and for deep nesting."""
+    """Raises Refusal for data that gradio would treat as a file or component update, deep nesting, or huge numbers."""
     if depth > DEEPEST:
         raise Refusal("bad_value")
     if isinstance(value, dict):
@@ -117,7 +120,7 @@ def check_plain(value: Any, depth: int = 0) -> None:
 def _finite(value: Any, most: float = HIGHEST) -> Any:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise Refusal("bad_value")
-    # In this order: a whole number may be too large for a float.
+    # In this order: an int may be too large to convert to a float.
     if abs(value) > most or not math.isfinite(value):
         raise Refusal("bad_value")
     return value
@@ -140,5 +143,5 @@ RULES: dict[type, Callable[[Any, Any, Path], Any]] = {
 
 
 def _rule(component: Any) -> Callable[[Any, Any, Path], Any]:
-    """A kind that nobody has thought about takes nothing."""
+    """The rule for a component; a kind without a rule accepts only None."""
     return next((rule for kind, rule in RULES.items() if isinstance(component, kind)), _nothing)

@@ -1,6 +1,6 @@
-"""What is asked of the server as JSON: read, checked against the page's events, and written anew without the rest.
+"""JSON requests to the server: parsed, checked against the page's events, and rewritten with the checked parts only.
 
-Knows the page's events and their inputs; no routes and no models. What cannot be is a Refusal.
+Knows the page's events and their inputs; no routes and no models. Raises Refusal for invalid requests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_EVENTS = 2**31
 
 
 class EventRequests:
-    """Checks requests to the events of a page. `uploads`: the folder of the files that may be named."""
+    """Checks requests to the events of a page. `uploads`: the only folder whose files may be named."""
 
     def __init__(self, page: Any, uploads: Path) -> None:
         self._page = page
@@ -28,19 +28,19 @@ class EventRequests:
         self._named: dict[str, dict[str, Any]] = {}
 
     def join(self, raw: bytes) -> bytes:
-        """A place in the line for an event by number."""
+        """The body of a request to queue an event, given by number."""
         return self._event(_read(raw), None)
 
     def run(self, raw: bytes, name: str) -> bytes:
-        """An event that waits in no line, by number or name."""
+        """The body of a request to run an unqueued event, given by number or name."""
         return self._event(_read(raw), name)
 
     def call(self, raw: bytes, name: str) -> bytes:
-        """A named event with a list of what it takes; a visitor's own states may be left out."""
+        """The body of a call of a named event, with a list of inputs; the visitor's own states may be omitted."""
         return self._call(_read(raw), name)
 
     def call_by_name(self, raw: bytes, name: str) -> bytes:
-        """A named event with each input by its name, as a body of `call`."""
+        """The body of a call of a named event with inputs given by name, converted to a body of `call`."""
         given = _read(raw)
         session = given.pop("session_hash", None)
         inputs = self._parameters(name)
@@ -54,7 +54,7 @@ class EventRequests:
         return self._call({"data": values, "session_hash": session}, name)
 
     def cancel(self, raw: bytes) -> bytes:
-        """The end of an event that was asked for."""
+        """The body of a request to cancel an event."""
         given = _read(raw)
         event = given.get("event_id")
         return _written(
@@ -64,7 +64,7 @@ class EventRequests:
         )
 
     def reset(self, raw: bytes) -> bytes:
-        """What clients of old send; it does nothing."""
+        """The body of a request that old clients send; it has no effect."""
         return _written(event_id=checked_session(_read(raw).get("event_id")))
 
     def _event(self, given: dict[str, Any], name: str | None) -> bytes:
@@ -72,13 +72,13 @@ class EventRequests:
         if index is None and name is not None:
             index = self._of_name(name, lambda event: not event.queue)
         event = self._page.fns[self._number(index, self._page.fns, "no_event")]
-        # What waits in a line is joined; what does not is run.
+        # Queued events must be joined, unqueued ones run directly.
         if event.fn is None or event.queue != (name is None):
             raise Refusal("no_event")
         if name is None or session is not None:
             checked_session(session)
         trigger = given.get("trigger_id")
-        if trigger is not None and trigger != 0:  # 0 stands for the page itself
+        if trigger is not None and trigger != 0:  # 0 is the page itself
             self._number(trigger, self._page.blocks, "bad_request")
         return _written(
             data=self._data(event.inputs, given),
@@ -128,14 +128,14 @@ class EventRequests:
 
 
 def checked_session(value: Any) -> str:
-    """A session's or an event's name. Raises Refusal for what no client of ours makes up."""
+    """A session or event id. Raises Refusal if it does not have the format that clients use."""
     if not isinstance(value, str) or not SESSION.fullmatch(value):
         raise Refusal("bad_request")
     return value
 
 
 def _selected(value: Any) -> dict[str, Any]:
-    """What was selected, by its number alone: the browser sends the picture along, which nobody needs."""
+    """The selection, reduced to its index: the browser also sends the image, which is not needed."""
     index = value.get("index") if isinstance(value, dict) else None
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < MOST_EVENTS:
         raise Refusal("bad_request")
@@ -143,7 +143,7 @@ def _selected(value: Any) -> dict[str, Any]:
 
 
 def _read(raw: bytes) -> dict[str, Any]:
-    """The body as an object. Raises Refusal for what is no JSON, or not an object, or no text of Unicode."""
+    """The body as a dict. Raises Refusal if it is not JSON, not an object, or not valid Unicode."""
     try:
         text = raw.decode("utf-8")
         found = json.loads(text, parse_constant=_no_number)
@@ -155,7 +155,7 @@ def _read(raw: bytes) -> dict[str, Any]:
 
 
 def _no_number(_: str) -> float:
-    raise ValueError("NaN and Infinity are no JSON")
+    raise ValueError("NaN and Infinity are not valid JSON")
 
 
 def _written(**body: Any) -> bytes:

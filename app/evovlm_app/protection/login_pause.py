@@ -1,4 +1,4 @@
-"""The pause after wrong passwords: each client by itself, longer with each mistake. Knows clocks and addresses."""
+"""The pause after wrong passwords, per client and longer after each mistake. Knows clocks and addresses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FREE = 3  # mistakes that anybody makes
-LONGEST = 60.0  # seconds: whoever shares an address with a guesser still gets in
+FREE = 3  # attempts without a pause
+LONGEST = 60.0  # seconds; short enough that users who share an address with an attacker can still log in
 FORGOTTEN = 3600.0  # seconds after which mistakes no longer count
-REMEMBERED = 4096  # clients, the oldest mistakes are forgotten first
+REMEMBERED = 4096  # clients; those with the oldest mistakes are forgotten first
 
 
 @dataclass
@@ -23,14 +23,14 @@ class _Mistakes:
 
 
 class LoginPause:
-    """Counts a client's mistakes. A try counts as one as soon as it begins, so that many at once count too."""
+    """Counts mistakes per client. An attempt counts as soon as it begins, so that parallel attempts count too."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._clients: OrderedDict[str, _Mistakes] = OrderedDict()
 
     def wait(self, client: str) -> int:
-        """Seconds for which the client must wait before it may try; 0 counts the try as a mistake until `forgive`."""
+        """Seconds until the client may try again. If 0, this attempt counts as a mistake unless `forgive` follows."""
         now, name = self._clock(), network(client)
         known = self._clients.get(name)
         if known is not None and now - known.last > FORGOTTEN:
@@ -46,12 +46,12 @@ class LoginPause:
         return 0
 
     def forgive(self, client: str) -> None:
-        """Forget a client's mistakes: it knew the password."""
+        """Forget a client's mistakes, after a correct password."""
         self._clients.pop(network(client), None)
 
 
 def network(client: str) -> str:
-    """What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a household is given."""
+    """The unit that counts as one client: an IPv4 address, or an IPv6 /64 network, which is what a household gets."""
     try:
         address = ipaddress.ip_address(client.partition("%")[0])
     except ValueError:

@@ -1,6 +1,6 @@
-"""The password, and how gradio's own answers are put before strangers. Knows gradio's app; no tabs.
+"""The password check, the login page, and safe versions of gradio's error replies. Knows gradio's app; no tabs.
 
-The door of a page that asks for a password shows nothing of the page behind it.
+The login page reveals nothing about the page behind it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from evovlm_app.limits import Refusal
 from evovlm_app.protection.request_checks import turned_away
 
 log = logging.getLogger(__name__)
-# Sentences that tell whoever waits in a line what to do; they hold nothing of a request.
+# Statuses whose messages are kept: they tell waiting visitors what to do, and repeat nothing of a request.
 KEPT = (429, 503)
 KEYS = {401: "log_in", 403: "no_page", 404: "no_page", 405: "no_method", 413: "long_body"}
 
 
 def checker(auth: tuple[str, str]) -> Callable[[str, str], bool]:
-    """Whether a name and a password are right, found out in the same time whichever of them is wrong."""
+    """Return a function that checks a name and password in constant time, whichever of them is wrong."""
     right = [word.encode("utf-8", "surrogateescape") for word in auth]
 
     def check(name: str, password: str) -> bool:
@@ -42,17 +42,17 @@ def checker(auth: tuple[str, str]) -> Callable[[str, str], bool]:
 
 @dataclass(frozen=True)
 class PasswordLock:
-    """The lock of gradio's app `inner`: who has its cookie, and the page that asks for the password."""
+    """The login of gradio's app `inner`: the users by cookie, and the login page."""
 
     inner: Any
 
     def user(self, request: Request) -> str | None:
-        """The name of who is logged in, or None."""
+        """The name of the logged-in user, or None."""
         names: list[str] = [self.inner.tokens[token] for token in self._tokens(request)]
         return names[0] if names else None
 
     def leave(self, request: Request) -> None:
-        """Forget who is logged in, there and nowhere else."""
+        """Log the user out in this browser only."""
         for token in self._tokens(request):
             self.inner.tokens.pop(token, None)
 
@@ -62,7 +62,7 @@ class PasswordLock:
         return [token for token in given if token is not None and token in self.inner.tokens]
 
     def door(self, request: Request) -> Response:
-        """The page that asks for the password. Gradio's own has the names of all models in it."""
+        """The login page. It replaces gradio's own, which contains the names of all models."""
         page = self.inner.get_blocks()
         config = {
             "auth_required": True,
@@ -83,7 +83,7 @@ class PasswordLock:
 
 
 def say_little(inner: Any) -> None:
-    """Have gradio's app `inner` answer errors with our sentences: its own repeat paths and values."""
+    """Make gradio's app `inner` answer errors with our sentences; its own repeat paths and values."""
 
     async def refused(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 400
@@ -95,7 +95,7 @@ def say_little(inner: Any) -> None:
         return answer
 
     async def failed(request: Request, error: Exception) -> Response:
-        # A multipart body may be broken in more ways than its parser tells apart.
+        # A malformed multipart body can raise many kinds of exceptions in its parser.
         if request.url.path == "/gradio_api/upload":
             log.info("refused", extra={"facts": {"where": "upload", "why": type(error).__name__}})
             return turned_away(request.scope, Refusal("bad_request"))

@@ -1,7 +1,7 @@
-"""The doors: what reaches gradio at all. Each request is looked at once, by its names, route, login and body.
+"""Decides which requests reach gradio: each is checked once, by its host, route, login and body.
 
-Whoever is turned away reads a sentence in the language of their browser, which repeats nothing of what they sent. Knows
-HTTP, the routes and the checks; no tabs and no models.
+A refused request gets a sentence in the browser's language, which repeats nothing of the request. Knows HTTP, the
+routes and the checks; no tabs and no models.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from evovlm_app.protection.routes import Body, Route, find
 from evovlm_app.uploads import uploaded
 from evovlm_app.words import preferred, say
 
-MOST_JSON = 256_000  # bytes of a request that is no file
-MOST_LOGIN = 4_000
-PATIENCE = 15.0  # seconds for such a body to arrive
+MOST_JSON = 256_000  # bytes of a JSON body
+MOST_LOGIN = 4_000  # bytes of a login form
+PATIENCE = 15.0  # seconds for either body to arrive
 FORM = re.compile(r"multipart/form-data;.*boundary=[^;\s]")
 WORD = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 STATUS = {
@@ -43,29 +43,29 @@ STATUS = {
     "no_json": 415,
     "log_in_later": 429,
 }
-# Headers that gradio believes, though nobody but a proxy of its own makers' sends them, and one that it fails to read.
+# Removed headers: one that gradio trusts, though only its makers' own proxy sends it, and one that it fails to parse.
 UNHEARD = (b"x-gradio-server", b"range")
-# A visitor's picture that is opened by itself: nothing in it runs.
+# The policy for a visitor's file opened on its own: no script in it runs.
 PICTURE = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; sandbox"
 
 
 class Lock(Protocol):
-    """Who has given the password, and the page that asks for it."""
+    """The logged-in users and the login page."""
 
     def user(self, request: Request) -> str | None:
-        """The name of who is logged in, or None."""
+        """The name of the logged-in user, or None."""
 
     def leave(self, request: Request) -> None:
-        """Forget who is logged in."""
+        """Log the user out."""
 
     def door(self, request: Request) -> Response:
-        """The page that asks for the password."""
+        """The login page."""
 
 
 class RequestChecks:
     """ASGI middleware. `page` is gradio's Blocks, `uploads` its upload folder.
 
-    `lock`: who is logged in, and what the others are shown in the page's place; None where no password is asked for.
+    `lock`: the logged-in users, and the page shown to everyone else; None if there is no password.
     """
 
     def __init__(self, app: ASGIApp, *, page: Any, uploads: Path, hosts: Hosts, lock: Lock | None = None) -> None:
@@ -78,7 +78,7 @@ class RequestChecks:
         self._events = EventRequests(page, uploads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request in as far as it is asked for by the page or the API, and turn it away otherwise."""
+        """Pass on a request that the page or the API needs, and refuse any other."""
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
@@ -97,7 +97,10 @@ class RequestChecks:
         await self._pass(scope, receive, send, route)
 
     def _enter(self, scope: Scope) -> tuple[Route, dict[str, str]]:
-        """The route of a request that may take it, its headers and its query rid of what the route does not need."""
+        """The route of a request and the parts of its path. Raises Refusal if it is not allowed.
+
+        Headers that gradio must not see, and query parameters that the route does not use, are removed from `scope`.
+        """
         headers = Headers(scope=scope)
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
         found = find(scope["path"], scope["method"])
@@ -119,12 +122,12 @@ class RequestChecks:
         leaves = route.path == "/logout"
         if leaves and self._lock is not None:
             self._lock.leave(request)
-        # Gradio would log out all who came with the same name.
+        # Otherwise gradio would log out everyone with the same name.
         scope["query_string"] = b"all_session=false" if leaves else _query(query, asked=route.asks_query)
         return route, match.groupdict()
 
     async def _checked(self, scope: Scope, receive: Receive, route: Route, parts: dict[str, str]) -> Receive:
-        """What the request brings along, checked. Raises Refusal."""
+        """Check the request's body and path parts, and return a `receive` for the checked body. Raises Refusal."""
         if "upload" in parts:
             try:
                 uploaded(parts["upload"], self._uploads)
@@ -147,7 +150,7 @@ class RequestChecks:
         if not Headers(scope=scope).get("content-type", "").startswith("application/json"):
             raise Refusal("no_json")
         raw = self._rewritten(route.body, await _body(receive, MOST_JSON), parts.get("name", ""))
-        # The list of inputs is all that is left of a body that named them.
+        # A body with named inputs has been rewritten as a list of inputs, so it goes to the other route.
         if route.body == "call_by_name":
             scope["path"] = scope["path"].replace("/call/v2/", "/call/")
             scope["raw_path"] = scope["path"].encode()
@@ -168,7 +171,7 @@ class RequestChecks:
         return events.call(raw, name) if body == "call" else events.call_by_name(raw, name)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
-        """On to gradio; what it answers gets the headers and the status that we want."""
+        """Pass the request on to gradio, and correct the headers and status of its reply."""
         started = False
 
         async def sent(message: Message) -> None:
@@ -176,7 +179,7 @@ class RequestChecks:
             if message["type"] == "http.response.start":
                 started = True
                 if route.body == "run" and message["status"] == 500:
-                    message["status"] = 400  # gradio's status for every refusal; what is unexpected is in the log
+                    message["status"] = 400  # gradio's status for every refusal; unexpected errors are in the log
                 if route.body == "login" and message["status"] == 200:
                     self._pause.forgive(_client(scope))
                 if "file=" in route.path:
@@ -185,7 +188,7 @@ class RequestChecks:
 
         try:
             await self._app(scope, receive, sent)
-        except Exception:  # logged where it was answered
+        except Exception:  # already logged by the exception handler
             if not started:
                 raise
             with suppress(Exception):
@@ -201,7 +204,7 @@ class RequestChecks:
 
 
 def turned_away(scope: Scope, refusal: Refusal) -> Response:
-    """The answer to a request that is refused: a sentence, in the fields where gradio's clients look for one."""
+    """The reply to a refused request: a sentence, in the fields where gradio's clients look for it."""
     language = preferred(Headers(scope=scope).get("accept-language"))
     sentence = say(refusal.key, language, **refusal.facts)
     status = STATUS.get(refusal.key, 400)
@@ -212,7 +215,7 @@ def turned_away(scope: Scope, refusal: Refusal) -> Response:
 
 
 def _no_session(scope: Scope) -> Response:
-    """What gradio says of a session that it does not know, in its own form: the page then begins a new one."""
+    """Gradio's own reply for an unknown session, in its format: the page then starts a new session."""
     sentence = say("no_event", preferred(Headers(scope=scope).get("accept-language")))
     told = {"msg": "unexpected_error", "message": sentence, "session_not_found": True, "success": False}
     return Response(f"data: {json.dumps(told, ensure_ascii=False)}\n\n", media_type="text/event-stream")
@@ -223,7 +226,7 @@ def _client(scope: Scope) -> str:
 
 
 def _query(query: dict[str, str | None], *, asked: bool) -> bytes:
-    """The query of what a route takes. Raises Refusal for a value that no client sends, or a missing one."""
+    """The query string with a route's parameters. Raises Refusal for a malformed value, or a missing one if `asked`."""
     given = {name: value for name, value in query.items() if value is not None}
     if not all(WORD.fullmatch(value) for value in given.values()) or (asked and len(given) < len(query)):
         raise Refusal("bad_request")
@@ -231,7 +234,7 @@ def _query(query: dict[str, str | None], *, asked: bool) -> bytes:
 
 
 async def _body(receive: Receive, most: int) -> bytes:
-    """The whole body. Raises Refusal where it is too long or too slow."""
+    """The whole body. Raises Refusal if it is longer than `most` bytes, too slow, or cut off."""
     raw = bytearray()
     try:
         async with asyncio.timeout(PATIENCE):
@@ -249,7 +252,7 @@ async def _body(receive: Receive, most: int) -> bytes:
 
 
 def _replayed(raw: bytes, receive: Receive) -> Receive:
-    """A body that has been read, once more; then whatever else comes."""
+    """A `receive` that first returns an already read body, then further messages."""
     first: Iterable[Message] = iter([{"type": "http.request", "body": raw, "more_body": False}])
 
     async def again() -> Message:

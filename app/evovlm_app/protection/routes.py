@@ -1,4 +1,4 @@
-"""The routes that visitors need. Gradio has many more: everything that is not listed here does not exist for them."""
+"""The routes that visitors need. Gradio has many more; a route that is not listed here does not exist for visitors."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from typing import Literal
 Body = Literal["none", "join", "run", "call", "call_by_name", "cancel", "reset", "login", "files"]
 READ = ("GET", "HEAD")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-LONGEST_NAME = 255  # of a file, in bytes
+LONGEST_NAME = 255  # bytes per path component
 NAME = r"(?P<name>[A-Za-z0-9_-]{1,64})"
 SESSION = r"(?P<session>[A-Za-z0-9_-]{1,64})"
 
 
 @dataclass(frozen=True)
 class Route:
-    """One path: how it may be asked, what its body and its query may hold, and whether it is there before a login."""
+    """One path: its methods, body and query parameters, and whether it is available before login.
+
+    `changes`: whether a request may change something.
+    """
 
     path: str
     methods: tuple[str, ...] = READ
     body: Body = "none"
     query: tuple[str, ...] = ()
-    asks_query: bool = False  # whether that query must be there
+    asks_query: bool = False  # whether the query is required
     public: bool = False
     changes: bool = False
 
     def matches(self, path: str) -> re.Match[str] | None:
-        """The parts of the path, or None."""
+        """The match with the parts of the path, or None."""
         return re.fullmatch(self.path, path)
 
 
@@ -63,7 +66,7 @@ ROUTES = (
 
 
 def find(path: str, method: str) -> tuple[Route, re.Match[str]] | Literal["no_page", "no_method"]:
-    """The route of a request and the parts of its path, or the key of why there is none."""
+    """The route of a request and the parts of its path, or the key in `words` of the refusal."""
     if CONTROL.search(path) or any(len(part.encode()) > LONGEST_NAME for part in path.split("/")):
         return "no_page"
     found = [(route, parts) for route in ROUTES if (parts := route.matches(path))]

@@ -1,7 +1,7 @@
-"""Gradio's page, made safe to show to strangers: inputs are checked before gradio reads them, and errors say nothing.
+"""Gradio's page, made safe for strangers: inputs are checked before gradio reads them, and errors reveal nothing.
 
-Whatever goes wrong becomes one of our own sentences; what gradio says of it, with paths and values, goes to the log at
-most. Knows gradio's Blocks and the guard; no tabs.
+Every error becomes one of our own sentences; gradio's own messages, with paths and values, go at most to the log. Knows
+gradio's Blocks and the error guard; no tabs.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from evovlm_app.words import Language
 
 
 class SafePage(gr.Blocks):  # type: ignore[misc]  # gradio is untyped here
-    """Blocks whose events take only what their inputs are for. `language`: the state that holds a visitor's."""
+    """Blocks whose events accept only checked inputs. `language`: the gr.State with the visitor's language."""
 
     language: Any = None
 
     def shut(self) -> None:
-        """Have gradio check paths by its own rules too; it does so only after a launch, which mounting leaves out."""
+        """Enable gradio's own path checks too, which otherwise start with `launch`; a mounted app is not launched."""
         self.has_launched = True
         self.is_running = True
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
-        """As gradio's, for values that have been checked."""
+        """Like gradio's, with the inputs checked first. Raises Told."""
         language = self._spoken(state)
         with guarded("inputs", language):
             checked = check_inputs(block_fn.inputs, inputs, Path(get_upload_folder()))
@@ -38,12 +38,12 @@ class SafePage(gr.Blocks):  # type: ignore[misc]  # gradio is untyped here
             taken: list[Any] = await super().preprocess_data(block_fn, checked, state, explicit_call)
         except Told:
             raise
-        except Exception:  # gradio's own refusals repeat the value
+        except Exception:  # gradio's own messages repeat the value
             raise told("bad_choice", language) from None
         return taken
 
     async def process_api(self, *given: Any, **named: Any) -> dict[str, Any]:
-        """As gradio's; what goes wrong is a sentence with a number that the log knows."""
+        """Like gradio's, but an error becomes a sentence with a reference number for the log. Raises Told."""
         with guarded("event", self._spoken(named.get("state"))):
             done: dict[str, Any] = await super().process_api(*given, **named)
         return done
