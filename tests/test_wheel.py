@@ -49,7 +49,7 @@ def test_the_wheel_holds_three_packages_whole_and_the_recipes(wheel: Path):
     # What is not Python and would be missed late: weights, presets, suites, styles, scripts.
     for ending in (".safetensors", ".yaml", ".css", ".js", "py.typed"):
         assert any(name.endswith(ending) for name in wanted), ending
-    assert {"evovlm/tasks/presets.yaml", "evovlm_benchmarks/suites/zoo.yaml"} <= held
+    assert {"evovlm/zoo/weights/manifest.json", "evovlm_benchmarks/suites/zoo.yaml"} <= held
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,22 @@
 """Merge methods: tensors in, one tensor out; computed in float32.
 
-Knows no files, models or configuration.
+Knows no files, models or configuration. Names are loaded when they are first used (PEP 562), so that a recipe, which
+needs the options alone, is read without torch.
 """
 
-from evovlm.methods._result import as_float32
-from evovlm.methods._task_vectors import LEAST_DIVISOR, TaskVectorSum
-from evovlm.methods.merge import merge_tensor
-from evovlm.methods.method import MergeOptions, Method, Rule
-from evovlm.methods.operand import CHUNK, Operand, Tables
-from evovlm.methods.table import METHODS, method, register, resolve_options
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evovlm.methods._result import as_float32
+    from evovlm.methods._task_vectors import LEAST_DIVISOR, TaskVectorSum
+    from evovlm.methods.definition import Method, Rule
+    from evovlm.methods.merge import merge_tensor
+    from evovlm.methods.operand import CHUNK, Operand, Tables
+    from evovlm.methods.options import MergeOptions
+    from evovlm.methods.table import METHODS, method, register, resolve_options
 
 __all__ = [
     "CHUNK",
@@ -26,3 +34,21 @@ __all__ = [
     "register",
     "resolve_options",
 ]
+
+MODULES = {
+    "_result": ("as_float32",),
+    "_task_vectors": ("LEAST_DIVISOR", "TaskVectorSum"),
+    "merge": ("merge_tensor",),
+    "definition": ("Method", "Rule"),
+    "operand": ("CHUNK", "Operand", "Tables"),
+    "options": ("MergeOptions",),
+    "table": ("METHODS", "method", "register", "resolve_options"),
+}
+WHERE = {name: module for module, names in MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, looked up when it is first used. Raises AttributeError for any other."""
+    if name not in WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{WHERE[name]}"), name)

@@ -15,8 +15,8 @@ from torch import Tensor
 from evovlm.methods._result import Result, as_float32
 from evovlm.methods._scratch_buffers import SCRATCH
 from evovlm.methods.drop import keep_mask, rescale_factor
-from evovlm.methods.method import Drop, MergeOptions
 from evovlm.methods.operand import Operand, TaskVector, shortened, spans
+from evovlm.methods.options import Drop, MergeOptions
 
 # Without sign election, a sum of weights below this in magnitude counts as 1 (as in mergekit).
 LEAST_DIVISOR = 1e-8

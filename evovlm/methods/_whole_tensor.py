@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from evovlm.methods._result import Result
-from evovlm.methods.method import MergeOptions
 from evovlm.methods.operand import Operand, spans
+from evovlm.methods.options import MergeOptions
 from evovlm.system.errors import RecipeError
 
 Function = Callable[[Tensor | None, Sequence[Operand], MergeOptions], Tensor]

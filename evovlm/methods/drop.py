@@ -18,8 +18,8 @@ from torch import Tensor
 from evovlm.methods._fixed_point import exponent, fixed_point, integer_sums, largest_magnitude, largest_of
 from evovlm.methods._order_statistics import Statistic, order_statistics, row_ranks
 from evovlm.methods.draws import BLOCK, LANES, LEVELS, Draws, threshold
-from evovlm.methods.method import Drop, MergeOptions
 from evovlm.methods.operand import CHUNK, Magnitudes, Mask, Tables, TaskVector, spans
+from evovlm.methods.options import Drop, MergeOptions
 
 
 def keep_mask(vector: TaskVector, drop: Drop | None, options: MergeOptions) -> Mask | None:

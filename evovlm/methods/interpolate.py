@@ -14,8 +14,8 @@ from torch import Tensor
 from evovlm.methods._fixed_point import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
 from evovlm.methods._result import Result, as_float32
 from evovlm.methods._scratch_buffers import SCRATCH
-from evovlm.methods.method import MergeOptions
 from evovlm.methods.operand import Operand, spans
+from evovlm.methods.options import MergeOptions
 from evovlm.system.errors import RecipeError
 
 # mergekit's conventions: above this |cosine| slerp is linear; norms and determinants below these count as zero.

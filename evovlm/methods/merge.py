@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from evovlm.methods._result import Result
-from evovlm.methods.method import MergeOptions
 from evovlm.methods.operand import CHUNK, Operand
+from evovlm.methods.options import MergeOptions
 from evovlm.methods.table import find_method
 from evovlm.system.errors import RecipeError
 

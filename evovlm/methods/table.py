@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from evovlm.methods._task_vectors import TaskVectorSum
 from evovlm.methods._whole_tensor import Function, WholeTensor
+from evovlm.methods.definition import Method
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
-from evovlm.methods.method import Drop, MergeOptions, Method, Rescale
+from evovlm.methods.options import Drop, MergeOptions, Rescale
 from evovlm.system.errors import RecipeError
 
 

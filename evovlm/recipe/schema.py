@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from evovlm.methods.method import Rescale
+from evovlm.methods.options import Rescale
 from evovlm.recipe._frozen import FOR_DIGEST, LATER, Frozen
 from evovlm.recipe.route import Route, refuse_long
 from evovlm.system.errors import RecipeError

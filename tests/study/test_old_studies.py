@@ -75,9 +75,9 @@ def test_an_old_study_reads_as_it_was_written(name: str, part: str, expected: di
     assert (content["parameters"], content["route"]) == (winner["parameters"], winner["route"])
     assert (study.result is not None) == ("result" in expected)
     if study.result is not None:
-        assert study.result["digest"] == expected["result"]["digest"]
+        assert study.result.digest == expected["result"]["digest"]
         evolved = next(row for row in expected["result"]["held_out"] if row["kind"] == "evolved")
-        assert study.result["held_out"]["evolved"]["score"] == evolved["score"]
+        assert study.result.held_out.evolved.score == evolved["score"]
 
 
 @pytest.mark.parametrize("name", ["one-stage", "two-stage", "raced-stopped", "atlas"])
