@@ -59,7 +59,7 @@ def leaderboard(
 
 
 def ranking(task: str, rows: list[Row], paper: bool) -> list[Row]:
-    """One task's rows, best first. `source`: "ours" or the paper; the paper's rows have no interval and no item count."""
+    """One task's rows, best first. `source`: "ours" or the paper, whose rows have no interval and no item count."""
     if paper:
         text = files("evovlm_benchmarks").joinpath("paper.yaml").read_text(encoding="utf-8")
         figures: dict[str, dict[str, float]] = yaml.safe_load(text)
