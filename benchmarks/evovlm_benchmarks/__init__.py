@@ -1,1 +1,1 @@
-"""Benchmarks: what models are worth, and how fast evovlm is. Nothing in evovlm imports them."""
+"""Benchmarks: the quality of models and the speed of evovlm. Nothing in evovlm imports them."""

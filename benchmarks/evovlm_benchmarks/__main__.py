@@ -1,4 +1,4 @@
-"""The benchmark command line: `evovlm bench`. Each command lives in a module of its own."""
+"""The benchmark command line: `evovlm bench`. Each command is in its own module."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from evovlm_benchmarks.speed.command import speed
 from evovlm_benchmarks.studies.command import study
 
 app = typer.Typer(
-    help="Benchmarks: models on tasks, results beside each other, answers scored, searches studied.",
+    help="Benchmarks: run models on tasks, compare results, score answers, study searches, measure speed.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -35,7 +35,7 @@ for command in (run, compare, show, score, leaderboard, overlap, tasks, lmeh, st
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, on the process's arguments unless given; a mistake is a sentence and exit code 2."""
+    """Run the command line (default: the process's arguments). A user error prints one sentence and exits with 2."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == 130:
-            errors.print("interrupted; the same command goes on", style="yellow")
+            errors.print("interrupted; run the same command again to resume", style="yellow")
         raise
 
 

@@ -1,11 +1,11 @@
-"""Make the figures that the merge methods are compared with: mergekit's results and masks on small tensors.
+"""Generate reference figures for the merge methods: mergekit's results and masks on small tensors.
 
-Run with this project's Python and the path of another that has mergekit 0.1.x:
+Run with this project's Python, giving the path of another Python that has mergekit 0.1.x:
 
     python -m evovlm_benchmarks.make_mergekit_figures --python MERGEKIT_VENV/bin/python
 
-It writes `tests/fixtures/mergekit/figures.safetensors` and `figures.json`. mergekit is only called, through its
-public `merge_tensors`; the masks that it draws are recorded where it applies them.
+It writes `tests/fixtures/mergekit/figures.safetensors` and `figures.json`. mergekit is only called through its public
+`merge_tensors`; the masks it draws are recorded when it applies them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SPARSE = {
 
 
 def make_inputs() -> dict[str, Tensor]:
-    """Random models: `INPUT/base` and `INPUT/source0` ...; `coarse` has values that bfloat16 holds."""
+    """Random models: `INPUT/base` and `INPUT/source0` ...; `coarse` has values that bfloat16 represents exactly."""
     generator = torch.Generator().manual_seed(20240313)
     inputs = {}
     for name, shape in SHAPES.items():
@@ -55,7 +55,7 @@ def make_inputs() -> dict[str, Tensor]:
 
 
 def make_cases() -> Iterator[dict[str, Any]]:
-    """Every method that both have, with its defaults and with the options changed."""
+    """Every method that both tools have, with default and with changed options."""
     for name in SHAPES:
         for count in (2, 3):
             plain = {"input": name, "weights": WEIGHTS[count], "densities": [1.0] * count}
@@ -82,7 +82,7 @@ def sparse_cases(name: str) -> Iterator[dict[str, Any]]:
 
 
 def record_masks(masks: list[Tensor]) -> None:
-    """Let mergekit's sparsification append every mask that it applies."""
+    """Patch mergekit's sparsification to append every mask it applies to `masks`."""
     sparsify = importlib.import_module("mergekit.sparsify")
     apply = sparsify.rescaled_masked_tensor
 
@@ -134,7 +134,7 @@ def make_figures(out: Path) -> None:
 
 
 def main() -> None:
-    """Parse arguments; hand over to mergekit's interpreter, or work if this is it."""
+    """Parse arguments; rerun under mergekit's interpreter if `--python` is given, else do the work here."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--python", type=Path, help="an interpreter with mergekit 0.1.x; default: this one")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -1,11 +1,11 @@
-"""Time and memory of one merge: evovlm beside mergekit, the same recipe file, the same checkpoints, in one run.
+"""Time and memory of one merge: evovlm against mergekit, with the same recipe file and checkpoints, in one run.
 
     python -m evovlm_benchmarks.merge_speed --mergekit PATH/bin/mergekit-yaml --json speed.json
     python -m evovlm_benchmarks.merge_speed --scale small          # a smoke test, seconds
 
-Makes random bf16 checkpoints in Mistral's layout, then runs each tool as its own process, in alternating order, and
-polls the anonymous memory of the process and its children. Without mergekit: evovlm and the copy floor alone.
-Knows the two command lines; imports neither tool's merging code.
+Creates random bf16 checkpoints in Mistral's layout, then runs each tool in its own process, in alternating order, and
+polls the anonymous memory of the process and its children. Without mergekit, only evovlm and the copy floor are
+measured. Knows the two command lines; imports neither tool's merging code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OUT = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Scale:
-    """A Mistral's size."""
+    """The size of a Mistral model."""
 
     hidden: int
     intermediate: int
@@ -97,9 +97,9 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Run:
-    """One merge by one tool. Bytes; `anonymous`: what no file backs, the process and its children together.
+    """One merge by one tool: peak memory in bytes, of the process and its children. `anonymous`: not backed by a file.
 
-    Watching memory takes time of its own, so a run is either timed (no bytes) or watched (no seconds).
+    Polling memory takes time itself, so a run is either timed (bytes are 0) or watched (`seconds` is None).
     """
 
     tool: str
@@ -109,10 +109,13 @@ class Run:
 
 
 def make_checkpoints(folder: Path, scale: Scale, sources: int) -> dict[str, Path]:
-    """A base, and sources that differ from it by a little noise; tensor by tensor, so that any size fits memory."""
+    """Write a base and sources that differ from it by a little noise; one tensor at a time, so that any size fits.
+
+    Returns the folders by model name.
+    """
     names = ["base", *(f"source{number}" for number in range(1, sources + 1))]
     infos = [TensorInfo(name, shape, torch.bfloat16) for name, shape in scale.tensors()]
-    # Drawn once, then used from many places: a merge does not care, and drawing billions takes long.
+    # Random values are drawn once and reused: the merge does not care, and drawing billions takes long.
     common, own = (torch.randn(POOL, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     for number, model in enumerate(names):
         with CheckpointWriter(folder / model, infos) as writer:
@@ -132,7 +135,7 @@ def _drawn(pool: torch.Tensor, place: int, shape: tuple[int, ...]) -> torch.Tens
 
 
 def write_recipe(path: Path, models: dict[str, Path], method: str, density: float) -> Path:
-    """One file in mergekit's YAML, which both tools read."""
+    """Write one recipe in mergekit's YAML, which both tools read."""
     lines = [f"merge_method: {method}", f"base_model: {models['base']}", "models:"]
     for name, folder in models.items():
         if name != "base":
@@ -142,7 +145,7 @@ def write_recipe(path: Path, models: dict[str, Path], method: str, density: floa
 
 
 def commands(recipe: Path, mergekit: Path | None) -> dict[str, list[str]]:
-    """The command line of each tool, but for the output folder at the end."""
+    """The command line of each tool, without the output folder at the end."""
     found = {"evovlm": [sys.executable, "-P", "-m", "evovlm", "merge", str(recipe)]}
     if mergekit is not None:
         found["mergekit"] = [str(mergekit), str(recipe)]
@@ -153,9 +156,9 @@ MERGEKIT_OPTIONS = ["--no-copy-tokenizer", "--allow-crimes", "--random-seed", "4
 
 
 def measure(tool: str, command: list[str], out: Path, *, watched: bool) -> Run:
-    """Run a merge into a fresh folder, timed or watched. Exits with the tool's own words where it fails."""
+    """Run a merge into a fresh folder, timed or watched. If it fails, print the tool's output and exit with code 2."""
     shutil.rmtree(out, ignore_errors=True)
-    os.sync()  # what an earlier run left to be written is not charged to this one
+    os.sync()  # so that an earlier run's pending writes are not charged to this one
     extra = MERGEKIT_OPTIONS if tool == "mergekit" else []
     with tempfile.TemporaryFile("w+") as said:
         started = time.perf_counter()
@@ -175,7 +178,7 @@ def measure(tool: str, command: list[str], out: Path, *, watched: bool) -> Run:
 
 
 def copy_floor(models: dict[str, Path], out: Path) -> float:
-    """Seconds to read every input byte and write as many as the output has: no merge is faster."""
+    """Seconds to read all input bytes and write as many as the output has: a lower bound for any merge."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     os.sync()
@@ -191,7 +194,7 @@ def copy_floor(models: dict[str, Path], out: Path) -> float:
 
 
 def same_tensors(one: Path, other: Path) -> bool:
-    """Whether two checkpoints have the same names, shapes and dtypes: both tools did the same work."""
+    """Whether two checkpoints have the same names, shapes and dtypes, so that both tools did the same work."""
     return _layout(one) == _layout(other)
 
 
@@ -206,9 +209,9 @@ def _layout(folder: Path) -> dict[str, tuple[list[int], str]]:
 
 
 def _memory(process: psutil.Process) -> tuple[int, int]:
-    """(anonymous, resident) bytes of a process and its children; a process that has just ended counts nothing.
+    """(anonymous, resident) bytes of a process and its children; a process that has just ended counts as 0.
 
-    A page that a forked child shares with its parent counts once: in proportional shares, as the kernel tells them.
+    A page that a forked child shares with its parent is counted once, by the kernel's proportional set size.
     """
     anonymous = resident = 0
     try:
@@ -223,7 +226,7 @@ def _memory(process: psutil.Process) -> tuple[int, int]:
 
 
 def _fields(pid: int, account: str) -> dict[str, int]:
-    """The kernel's account of a process's memory, in bytes. `status` is cheap; `smaps_rollup` walks page tables."""
+    """A process's memory from /proc, in bytes by field. `status` is cheap; `smaps_rollup` walks page tables."""
     lines = Path(f"/proc/{pid}/{account}").read_text(encoding="ascii", errors="replace").splitlines()
     return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith(" kB")}
 
@@ -270,18 +273,16 @@ def _summary(runs: list[Run], tool: str) -> dict[str, float]:
 
 
 def main(
-    mergekit: Annotated[Path | None, typer.Option(help="mergekit-yaml of mergekit's own environment.")] = None,
-    scale: Annotated[str, typer.Option(help=f"One of {', '.join(SCALES)}.")] = "0.5b",
+    mergekit: Annotated[Path | None, typer.Option(help="Path of mergekit-yaml, in mergekit's own environment.")] = None,
+    scale: Annotated[str, typer.Option(help=f"Model size, one of {', '.join(SCALES)}.")] = "0.5b",
     sources: Annotated[int, typer.Option(min=1, max=8)] = 2,
-    method: Annotated[str, typer.Option(help="A method that both have.")] = "dare_ties",
+    method: Annotated[str, typer.Option(help="A method that both tools have.")] = "dare_ties",
     density: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.5,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each tool; the order alternates.")] = 3,
-    work: Annotated[
-        Path | None, typer.Option(help="Where checkpoints are made; a temporary folder if not given.")
-    ] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write every figure to this file.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for the checkpoints; default: a temporary one.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
-    """Measure one merge with evovlm and, where it is given, with mergekit."""
+    """Measure one merge with evovlm and, if given, with mergekit."""
     if scale not in SCALES:
         raise typer.BadParameter(f"--scale: choose from {', '.join(SCALES)}")
     with tempfile.TemporaryDirectory(prefix="merge-speed-", dir=work) as name:
@@ -294,7 +295,7 @@ def main(
             runs += [measure(tool, tools[tool], folder / f"out-{tool}", watched=False) for tool in order]
         runs += [measure(tool, tools[tool], folder / f"out-{tool}", watched=True) for tool in tools]
         if mergekit is not None and not same_tensors(folder / "out-evovlm", folder / "out-mergekit"):
-            OUT.print("[red]the outputs differ in tensors, shapes or dtypes: the comparison is void[/red]")
+            OUT.print("[red]the outputs differ in tensors, shapes or dtypes, so the comparison is invalid[/red]")
             raise typer.Exit(1)
         floor = copy_floor(models, folder / "out-copy")
     count = sum(torch.Size(shape).numel() for _, shape in SCALES[scale].tensors())

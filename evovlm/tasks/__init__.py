@@ -1,7 +1,7 @@
-"""The registry of tasks: data sets, prompts and scores by name. They know no models.
+"""The registry of tasks: data sets, prompts and scores by name. Tasks know no models.
 
-To add a task, write the function that makes it and a row here, or decorate the function with `task` in a module of your
-own (docs/extending.md).
+To add a task, write the function that builds it and add a row to `TASKS`, or decorate the function with `task` in a
+module of your own (docs/extending.md).
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ Make = Callable[[Options], Task]
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task: what makes it from a user's options, and its presets, the default first (none: it takes none)."""
+    """One task: `make` builds it from a user's options; `presets` lists the default first (empty: takes no preset)."""
 
     make: Make
     presets: Presets = field(default_factory=dict)
@@ -70,17 +70,17 @@ TASKS: dict[str, TaskRow] = {
 
 
 def register(name: str, row: TaskRow) -> None:
-    """Add a task of your own, which recipes and suites may then name. Raises ValueError where the name is taken."""
+    """Add a task of your own, for use in recipes and suites. Raises ValueError if the name is taken."""
     if name in TASKS:
         raise ValueError(f"there is a task {name!r} already; choose another name than {sorted(TASKS)}")
     TASKS[name] = row
 
 
 def task(name: str, presets: Presets | None = None) -> Callable[[Make], Make]:
-    """Register the decorated function, which makes a task from `Options`, under a name.
+    """Register the decorated function, which builds a task from `Options`, under a name.
 
-    presets: those that `chosen_preset` is given in the function, the default first. Raises ValueError where the name is
-    taken.
+    presets: the same ones that the function passes to `chosen_preset`, the default first. Raises ValueError if the name
+    is taken.
     """
 
     def add(make: Make) -> Make:
@@ -91,26 +91,30 @@ def task(name: str, presets: Presets | None = None) -> Callable[[Make], Make]:
 
 
 def presets_of(name: str) -> list[str]:
-    """The names of a task's presets, the default first; none of a task that takes none, or that there is not."""
+    """The names of a task's presets, the default first; empty if the task has none or does not exist."""
     return list(TASKS[name].presets) if name in TASKS else []
 
 
 def load_preset(name: str, preset: str | None = None) -> Preset:
-    """A task's preset by name, the default for None. Raises DataError with the choices."""
+    """A task's preset by name; None gives the default. Raises DataError, listing the choices, if the name is unknown.
+
+    Raises KeyError if the task itself is unknown.
+    """
     return preset_of(name, TASKS[name].presets, preset)
 
 
 def load_task(name: str, options: Options | None = None) -> Task:
-    """The task of that name. Raises RecipeError with the choices."""
+    """The task of that name. Raises RecipeError, listing the choices, if there is none."""
     if name not in TASKS:
         raise RecipeError(f"data: unknown task {name!r}; choose from {sorted(TASKS)}")
     return TASKS[name].make(options or Options())
 
 
 def parse_split(where: str, options: Options | None = None, root: Path | None = None) -> tuple[Task, str]:
-    """Task and split of `TASK:SPLIT`, or of `TASK@PATH:SPLIT` where its data lies in a local file or folder.
+    """Task and split from `TASK:SPLIT`, or from `TASK@PATH:SPLIT` if the data is in a local file or folder.
 
-    A relative path counts from `root`, the working directory where there is none. Raises RecipeError with the choices.
+    A relative path is resolved against `root` (default: the working directory). Raises RecipeError, listing the
+    choices, for an unknown task or split.
     """
     name, path, split = split_where(where)
     chosen = options or Options()

@@ -1,6 +1,6 @@
-"""Rows of the hub's data sets, read through `datasets`.
+"""Read rows of data sets on the Hugging Face Hub through `datasets`.
 
-Knows the hub's caches and when they may be filled; no tasks. Pictures stay bytes: our own code opens them.
+Knows the hub's caches and when downloads are allowed; no tasks. Images stay bytes: our own code opens them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evovlm.tasks.records import Row
 
 @dataclass(frozen=True)
 class HubSet:
-    """A data set on the hub: its repository, and the configuration where it has several."""
+    """A data set on the hub: its repository, and the configuration if it has several."""
 
     repository: str
     config: str | None = None
@@ -30,10 +30,10 @@ class HubSet:
 
 
 def hub_rows(hub: HubSet, split: str, *, download: bool, columns: Sequence[str] | None = None) -> list[Row]:
-    """The rows of a split of the hub's own, in their order. `columns`: the only ones that are wanted.
+    """The rows of one of the hub's splits, in their order. `columns`: read only these.
 
-    Without `download`, or under HF_HUB_OFFLINE, the local caches alone are read and no connection is opened. Raises
-    DataError that names the next step.
+    Without `download`, or under HF_HUB_OFFLINE, only the local caches are read and no connection is opened. Raises
+    DataError, with the next step, if the data are not cached or cannot be read.
     """
     offline = not download or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     if offline:
@@ -46,7 +46,7 @@ def hub_rows(hub: HubSet, split: str, *, download: bool, columns: Sequence[str] 
 
 
 def _cached(hub: HubSet, split: str) -> Any:
-    """The split from the hub's cache, else from what `datasets` has prepared. Raises DataError without either."""
+    """The split from the hub's cache, else from the cache of `datasets`. Raises DataError if neither has it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -56,7 +56,7 @@ def _cached(hub: HubSet, split: str) -> Any:
         folder = None
     if folder is not None and _holds_data(Path(folder)):
         with _told(hub, split):
-            # Streamed: the files are here, and a second copy of them would only fill the disk.
+            # Streamed, because the files are already on disk and `datasets` would write a second copy.
             return _load(folder, hub, split, streaming=True)
     try:
         with _told(hub, split), _network(allowed=False):
@@ -64,16 +64,16 @@ def _cached(hub: HubSet, split: str) -> Any:
     except _Missing:
         raise DataError(
             f"{hub.name}: not in the local caches ({_caches()}); fetch it with `hf download --repo-type dataset"
-            f" {hub.repository}`, allow it with --download, or name a local copy as TASK@PATH:SPLIT"
+            f" {hub.repository}`, allow the download with --download, or name a local copy as TASK@PATH:SPLIT"
         ) from None
 
 
 class _Missing(DataError):
-    """`datasets` has nothing prepared."""
+    """The cache of `datasets` does not have the split."""
 
 
 def _prepared(hub: HubSet, split: str) -> Any:
-    """What `datasets` made at an earlier load. Raises _Missing where there was none."""
+    """The split as `datasets` cached it at an earlier load. Raises _Missing if there was none."""
     try:
         return _load(hub.repository, hub, split)
     except (ConnectionError, FileNotFoundError) as error:  # offline, it asks the hub only for what it does not have
@@ -98,28 +98,28 @@ def _rows(table: Any, hub: HubSet, split: str, columns: Sequence[str] | None) ->
 
 
 def _holds_data(folder: Path) -> bool:
-    """Whether a snapshot holds more than the card, which is fetched first and may be all that came."""
+    """Whether a snapshot holds more than the card, which is downloaded first and may be all there is."""
     return any(path.is_file() and path.name not in ("README.md", ".gitattributes") for path in folder.rglob("*"))
 
 
 @contextmanager
 def _told(hub: HubSet, split: str) -> Iterator[None]:
-    """What goes wrong inside as a DataError: connections, permissions, layouts and broken files, by one message."""
+    """Turn any failure inside (connection, permission, layout, broken file) into a DataError with one message."""
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # `datasets` and what reads its files raise nearly anything
+    except Exception as error:  # `datasets` and its file readers raise nearly anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
-            f"{hub.name}: its split {split!r} cannot be read through `datasets` ({reason[0]}); see that the hub can be"
-            f" reached and the cache is whole ({_caches()}), or name a local copy as TASK@PATH:SPLIT"
+            f"{hub.name}: its split {split!r} cannot be read through `datasets` ({reason[0]}); check that the hub is"
+            f" reachable and the cache is intact ({_caches()}), or name a local copy as TASK@PATH:SPLIT"
         ) from None
 
 
 @contextmanager
 def _network(*, allowed: bool) -> Iterator[None]:
-    """`datasets` kept to its caches, or to the hub alone: it also counts what is loaded at another host."""
+    """Restrict `datasets` to its caches, or to the hub alone: by default it also counts loads at another host."""
     import datasets
 
     wanted = {"HF_HUB_OFFLINE": not allowed, "HF_UPDATE_DOWNLOAD_COUNTS": False}

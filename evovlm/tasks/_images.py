@@ -1,7 +1,7 @@
-"""Pictures of any kind as RGB: files, bytes and parquet image cells, whatever their mode.
+"""Load images of any mode as RGB, from files, bytes and parquet image cells.
 
-Knows Pillow; no tasks. EXIF rotation is applied, 16 bits become 8, transparency lies on white, of an animation the
-first frame counts. What would unpack to more than `MOST_PIXELS` is refused before it is unpacked.
+Knows Pillow; no tasks. EXIF rotation is applied, 16 bits become 8, transparent pixels are put on white, and only the
+first frame of an animation is used. An image of more than `MOST_PIXELS` is refused before it is decoded.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def picture(cell: Any, folder: Path, where: str) -> Callable[[], Image.Image]:
-    """What opens the picture of a cell when asked: a path (relative to `folder`), bytes, or {bytes, path}.
+    """A function that opens a cell's image as RGB. The cell is a path (relative to `folder`), bytes, or {bytes, path}.
 
-    Raises DataError at once where the cell is none of these or its file is not there.
+    Raises DataError at once if the cell is none of these or its file is missing; the function raises it if the image
+    cannot be decoded.
     """
     if isinstance(cell, dict):
         content, name = cell.get("bytes"), cell.get("path")
@@ -35,21 +36,21 @@ def picture(cell: Any, folder: Path, where: str) -> Callable[[], Image.Image]:
     if isinstance(cell, str | Path) and str(cell):
         path = folder / cell
         if not path.is_file():
-            raise DataError(f"{where}: its image {path} is not there; give paths relative to {folder}")
+            raise DataError(f"{where}: its image {path} does not exist; give paths relative to {folder}")
         return lambda: open_rgb(path, where)
     raise DataError(f"{where}: its image is {type(cell).__name__}; give a path, bytes, or a parquet image column")
 
 
 def open_rgb(source: Path | io.BytesIO, where: str) -> Image.Image:
-    """The picture as RGB, upright. Raises DataError that names it."""
+    """The image as RGB, rotated upright. Raises DataError, naming it, if it is too large or cannot be decoded."""
     try:
         with warnings.catch_warnings():
-            # Pillow's own limit only warns below twice its size; ours follows at once.
+            # Pillow only warns up to twice its own limit; our limit is checked right below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(source)
             width, height = image.size
             if width * height > MOST_PIXELS:
-                raise DataError(f"{where}: {width} x {height} pixels; at most {MOST_PIXELS:,} are taken, scale it down")
+                raise DataError(f"{where}: {width} x {height} pixels; at most {MOST_PIXELS:,} allowed, scale it down")
             image.seek(0)
             return _rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # decoders of broken files raise nearly anything
@@ -72,7 +73,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey picture of 16 or 32 bits or floats in 8: by 256 where it holds 16 bits, else stretched to its range."""
+    """Convert 16- or 32-bit or float grey to 8 bits: 16-bit values are scaled by 1/257, other ranges stretched."""
     values = np.asarray(image, dtype=np.float64)
     if image.mode.startswith("I;16") or (image.mode == "I" and 255 < values.max() <= 65535 and values.min() >= 0):
         return Image.fromarray((values / 257).round().astype(np.uint8))

@@ -1,6 +1,6 @@
 """Parts that the presets of several tasks share. Knows no tasks and no models.
 
-`PAPER` is the setting of arXiv:2403.13187 and of its evaluation code; the others name only what they change of it.
+`*_PAPER` are the settings of arXiv:2403.13187 and its evaluation code; the others list only their differences from it.
 """
 
 from __future__ import annotations

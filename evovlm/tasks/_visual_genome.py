@@ -25,7 +25,7 @@ TEST_IDS = "test_image_ids.txt"
 
 
 def read_test(rows: Sequence[Row], questions: str) -> list[Item]:
-    """The test images with their first question each, or with all."""
+    """The test images, each with its first question (`questions="first"`) or all. Raises DataError for bad rows."""
     items: list[Item] = []
     for row in rows:
         key = row.whole("image_id")
@@ -34,12 +34,15 @@ def read_test(rows: Sequence[Row], questions: str) -> list[Item]:
 
 
 def read_search(folder: Path, questions: str, left_out: Callable[[], set[int]]) -> list[Item]:
-    """Every image of the questions' file that lies in the folder and is not left out."""
+    """Items for every image that is in both the question file and the folder, except the ids in `left_out()`.
+
+    Raises DataError if the folder is missing, has no images or holds malformed rows.
+    """
     if not folder.is_dir():
-        raise DataError(f"{folder}: give the folder of question_answers.json and of Visual Genome's images")
+        raise DataError(f"{folder}: not a folder; give the one with question_answers.json and Visual Genome's images")
     there = {path.stem: path for path in _images(folder)}
     if not there:
-        raise DataError(f"{folder}: no images in it; put Visual Genome's there by id, such as images/2417997.jpg")
+        raise DataError(f"{folder}: no images in it; add Visual Genome's, named by id, such as images/2417997.jpg")
     tests = left_out()
     items: list[Item] = []
     for path in files_at(folder, QUESTION_FILES):
@@ -52,7 +55,10 @@ def read_search(folder: Path, questions: str, left_out: Callable[[], set[int]]) 
 
 
 def test_ids(folder: Path | None, options: Options) -> set[int]:
-    """The ids of the test images: from a list or a copy of the test set in the folder, else from the hub's cache."""
+    """The ids of the test images: from a list or a copy of the test set in the folder, else from the hub's cache.
+
+    Raises DataError if none of these is available.
+    """
     if folder is not None and (folder / TEST_IDS).is_file():
         return _listed_ids(folder / TEST_IDS)
     local = None if folder is None else folder / "JA-VG-VQA-500"
@@ -61,18 +67,18 @@ def test_ids(folder: Path | None, options: Options) -> set[int]:
         rows = source.rows(HUB, "test", TEST_FILES, columns=["image_id"])
     except DataError as error:
         raise DataError(
-            f"the 500 test images must be left out by id: put {TEST_IDS} (an id a line) or a copy of the test set,"
-            f" JA-VG-VQA-500/, into {folder}; {error}"
+            f"the ids of the 500 test images, which must be excluded, are missing: put {TEST_IDS} (one id per line)"
+            f" or a copy of the test set, JA-VG-VQA-500/, into {folder}; {error}"
         ) from None
     return {row.whole("image_id") for row in rows}
 
 
 def _listed_ids(path: Path) -> set[int]:
-    """The ids of a list, an id a line or with commas between."""
+    """The ids in a text file, separated by line breaks or commas."""
     words = re.findall(r"[^\s,]+", path.read_text(encoding="utf-8"))
     wrong = [word for word in words if not word.isdecimal()]
     if wrong or not words:
-        raise DataError(f"{path}: {wrong[0]!r} is no image id; give an id a line" if wrong else f"{path}: no ids in it")
+        raise DataError(f"{path}: {wrong[0]!r} is no image id; give one per line" if wrong else f"{path}: no ids in it")
     return {int(word) for word in words}
 
 
@@ -81,12 +87,12 @@ def _images(folder: Path) -> Iterable[Path]:
 
 
 def _of_image(row: Row, key: int, opens: Callable[[], Image.Image], questions: str) -> list[Item]:
-    """One item a question, named by image and question."""
+    """One item per question; its id combines image id and question id."""
     asked = row.cells.get("qas")
     if isinstance(asked, dict):  # columns of lists, as some versions of `datasets` write lists of records
         asked = [dict(zip(asked, cells, strict=True)) for cells in zip(*asked.values(), strict=True)]
     if not isinstance(asked, list):
-        raise DataError(f"{row.where}: `qas` is no list of questions; its columns are {sorted(row.cells)}")
+        raise DataError(f"{row.where}: `qas` is not a list of questions; its columns are {sorted(row.cells)}")
     rows = [Row(qa, f"{row.where}, question {number}") for number, qa in enumerate(asked, start=1)]
     return [
         Item(f"vg-{key}-{qa.get('qa_id') or number}", qa.text("question"), qa.texts("answers", "answer"), opens)

@@ -1,4 +1,4 @@
-"""A task asked with less effort: one tile of a picture, fewer beams, shorter answers. Knows recipes; no models."""
+"""A task at lower cost: one tile per image, fewer beams, shorter answers. Knows recipes; no models."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from evovlm.tasks.protocol import Generation, Item, ItemScore, Task
 
 @dataclass(frozen=True)
 class Cheaper:
-    """A task whose answers are made at a lower fidelity; its items and their scores are the task's own."""
+    """A task whose answers are generated at a lower fidelity; items and scoring are those of the wrapped task."""
 
     task: Task
     fidelity: Fidelity
 
     @property
     def name(self) -> str:
-        """The task's."""
+        """The wrapped task's name."""
         return self.task.name
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The task's."""
+        """The wrapped task's splits."""
         return self.task.splits
 
     @property
     def test_splits(self) -> tuple[str, ...]:
-        """The task's."""
+        """The wrapped task's test splits."""
         return self.task.test_splits
 
     @property
     def rules(self) -> Mapping[str, Any]:
-        """The task's."""
+        """The wrapped task's rules."""
         return self.task.rules
 
     @property
     def generation(self) -> Generation:
-        """How a model is asked, with the levers moved; never with more effort than the task's own."""
+        """The task's generation settings, reduced as `fidelity` says; never more costly than the task's own."""
         full = self.task.generation
         return replace(
             full,
@@ -49,9 +49,9 @@ class Cheaper:
         )
 
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
-        """The task's."""
+        """The wrapped task's items."""
         return self.task.items(split, count, seed)
 
     def score(self, item: Item, answer: str) -> ItemScore:
-        """The task's."""
+        """The wrapped task's score."""
         return self.task.score(item, answer)

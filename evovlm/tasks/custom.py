@@ -1,7 +1,7 @@
-"""Anybody's questions: a JSON, JSON-lines, CSV, TSV or parquet file, or a folder of images with such a file.
+"""Your own questions: a JSON, JSON-lines, CSV, TSV or parquet file, or a folder of images with such a file.
 
-Knows columns `question`, `reference` or `references`, and optionally `image`, `id`, `split`, `skill`; no models. Rows
-and files that name no split belong to whichever is asked for: their role is then the user's word.
+Knows the columns `question`, `reference` or `references`, and optionally `image`, `id`, `split`, `skill`; no models.
+Rows and files that name no split are used for any split: it is then up to the user to keep splits apart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from evovlm.tasks.protocol import Item, Task
 from evovlm.tasks.records import Row, read_rows
 
 VQA, MATHS = "custom-vqa", "custom-maths"
-# Each split, and what others call it.
+# Each split, and its names in other data sets.
 SPLITS = {"search": ("search", "train"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 PATTERNS = ("*.jsonl", "*.parquet", "*.json", "*.csv", "*.tsv", "data/*.parquet")
@@ -55,7 +55,10 @@ MATHS_PRESETS: Presets = {
 
 
 def custom_vqa(options: Options) -> Task:
-    """Answers in words, with or without images: ROUGE-L with the language rule."""
+    """Free-text answers, with or without images: ROUGE-L with the language rule.
+
+    Raises DataError for an unknown preset; reading items raises it if the data are missing or malformed.
+    """
 
     def marker(preset: Preset) -> Mark:
         return lambda item, answer: mark_words(item, answer, options.japanese)
@@ -64,7 +67,10 @@ def custom_vqa(options: Options) -> Task:
 
 
 def custom_maths(options: Options) -> Task:
-    """Answers in numbers: 100 where the number is right and the reasoning Japanese."""
+    """Numeric answers: 100 if the number is right and the reasoning is in Japanese, else 0.
+
+    Raises DataError for an unknown preset; reading items raises it if the data are missing or malformed.
+    """
 
     def marker(preset: Preset) -> Mark:
         return lambda item, answer: mark_number(item, answer, options.japanese, preset.scoring)
@@ -77,7 +83,7 @@ def _custom(name: str, presets: Presets, options: Options, marker: Callable[[Pre
 
     def read(split: str) -> list[Item]:
         if options.path is None:
-            raise DataError(f"{name}: which file? name it as {name}@FILE:{split}")
+            raise DataError(f"{name}: no data file given; name it as {name}@FILE:{split}")
         if not options.path.exists():
             raise DataError(f"{options.path}: no such file or folder")
         items = read_items(options.path, split, preset.questions)
@@ -90,7 +96,10 @@ def _custom(name: str, presets: Presets, options: Options, marker: Callable[[Pre
 
 
 def read_items(where: Path, split: str, questions: str) -> list[Item]:
-    """The items of a split. `questions: first` keeps the first question about each image."""
+    """The items of a split. `questions="first"` keeps only the first question about each image.
+
+    Raises DataError for malformed rows and duplicate ids.
+    """
     items: list[Item] = []
     seen: set[str | bytes] = set()
     for path in _files_of(where, split):
@@ -103,12 +112,12 @@ def read_items(where: Path, split: str, questions: str) -> list[Item]:
             items.append(_item(row, number))
     twice = len(items) - len({item.id for item in items})
     if twice:
-        raise DataError(f"{where}: {twice} ids stand twice; give each row its own `id`, or none")
+        raise DataError(f"{where}: {twice} ids occur twice; give each row its own `id`, or leave `id` out")
     return items
 
 
 def _files_of(where: Path, split: str) -> list[Path]:
-    """The files of a split: of a folder whose files bear names of splits, such as test.jsonl, those of that name."""
+    """The files of a split. In a folder, a file named after a split, such as test.jsonl, serves only that split."""
     paths = files_at(where, PATTERNS)
     if where.is_file():
         return paths
@@ -116,7 +125,7 @@ def _files_of(where: Path, split: str) -> list[Path]:
 
 
 def _split_of(row: Row) -> str | None:
-    """The split that a row names. Raises DataError for a name that is none, so that no row is lost unseen."""
+    """The split that a row names. Raises DataError for an unknown name, so that no row is dropped silently."""
     name = row.get("split")
     if name is not None and name not in SPLIT_OF:
         raise DataError(f"{row.where}: no split {name!r}; choose from {list(SPLITS)}")
@@ -124,7 +133,7 @@ def _split_of(row: Row) -> str | None:
 
 
 def _image_key(row: Row) -> str | bytes:
-    """What tells a row's image from others: its path or its bytes; nothing without an image."""
+    """A key that identifies a row's image: its path or its bytes; "" without an image."""
     cell = row.get(*IMAGE)
     found = (cell.get("bytes") or cell.get("path")) if isinstance(cell, dict) else cell
     return found if isinstance(found, bytes) else str(found or "")
@@ -134,7 +143,7 @@ def _item(row: Row, number: int) -> Item:
     question, references = row.text(*QUESTION), row.texts(*REFERENCES)
     key = row.get("id")
     if key is None:
-        # A row keeps its id when others are edited, and rows that say the same still differ.
+        # A row keeps its id when other rows are edited, and identical rows still get different ids.
         digest = hashlib.blake2b(f"{question}\n{references}\n{number}".encode(), digest_size=6).hexdigest()
         key = f"{number:05d}-{digest}"
     cell = row.get(*IMAGE)

@@ -1,4 +1,4 @@
-"""A task made of a reader and a marker: what every task on files shares.
+"""A task built from a reader and a scorer: the shared part of all tasks on files.
 
 Knows items, presets and splits; reads no files itself.
 """
@@ -24,7 +24,7 @@ VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class DataTask:
-    """A `Task`: `read` gives a split's items in the order of the file, `mark` scores an answer."""
+    """A `Task`: `read` returns a split's items in file order, `mark` scores an answer."""
 
     name: str
     splits: tuple[str, ...]
@@ -36,17 +36,20 @@ class DataTask:
 
     @property
     def generation(self) -> Generation:
-        """How a model is asked."""
+        """Prompt and generation settings, from the preset."""
         return self.preset.generation
 
     @property
     def rules(self) -> Mapping[str, Any]:
-        """Preset, scoring and language detector."""
+        """Preset, language detector, number scoring, questions per image and number of shots."""
         kept = {"preset": self.preset.name, "language": self.options.detector}
         return kept | self.preset.model_dump(mode="json", include={"scoring", "questions", "shots"})
 
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
-        """All items of a split, or `count` of them drawn by the seed; in the order of the file."""
+        """All items of a split, or a random `count` of them drawn with `seed`; in file order either way.
+
+        Raises RecipeError for an unknown split and DataError if the split is empty or unreadable.
+        """
         if split not in self.splits:
             raise RecipeError(f"data: {self.name} has no split {split!r}; choose from {list(self.splits)}")
         found = self.read(split)
@@ -58,16 +61,16 @@ class DataTask:
         return [found[index] for index in sorted(drawn)]
 
     def score(self, item: Item, answer: str) -> ItemScore:
-        """What an answer is worth."""
+        """The score of an answer."""
         return self.mark(item, answer)
 
 
 def chosen_preset(task: str, presets: Presets, options: Options) -> Preset:
-    """The one of a task's presets that the options ask for."""
+    """The preset selected by the options, with their `scoring` if given. Raises DataError for an unknown preset."""
     preset = preset_of(task, presets, options.preset)
     return preset if options.scoring is None else preset.model_copy(update={"scoring": options.scoring})
 
 
 def is_validation(key: str) -> bool:
-    """Whether an item of a search set is kept for validation: a fifth, by its id, whatever the order of the file."""
+    """Whether a search set's item goes to validation: a fifth do, chosen by id and so independent of file order."""
     return zlib.crc32(key.encode()) % 1000 < VALIDATION_SHARE * 1000

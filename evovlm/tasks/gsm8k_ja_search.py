@@ -1,7 +1,7 @@
 """GSM8K's test problems in Japanese without those of MGSM: the search set of the paper's language models.
 
-Knows the layout of SakanaAI/gsm8k-ja-test_250-1319; no models. MGSM translates rows 0 to 249, so they are left out by
-their row: translation hides the overlap from any comparison of texts.
+Knows the layout of SakanaAI/gsm8k-ja-test_250-1319; no models. MGSM translates rows 0 to 249, so they are excluded by
+row number: because they are translated, comparing texts would not find the overlap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evovlm.tasks.records import Row
 NAME = "gsm8k-ja-search"
 HUB = HubSet("SakanaAI/gsm8k-ja-test_250-1319")
 PATTERNS = ("gsm8k-ja*.jsonl", "test*.jsonl", "*.jsonl", "**/*.parquet")
-# Problems of MGSM and of GSM8K bear one kind of id, so that an overlap shows by id.
+# Problems of MGSM and GSM8K use the same id format, so that an overlap shows up as equal ids.
 GSM8K_ID = "gsm8k-test-{:04d}"
 MGSM_ROWS = 250
 ALL_ROWS = 1319
@@ -38,7 +38,7 @@ PRESETS: Presets = {
 
 
 def gsm8k_ja_search(options: Options) -> Task:
-    """The task: a fifth of the rows, by their id, is the validation split."""
+    """The task; a fifth of the rows, chosen by id, is the validation split. Raises DataError for an unknown preset."""
     preset = chosen_preset(NAME, PRESETS, options)
     return DataTask(
         name=NAME,
@@ -56,26 +56,29 @@ def gsm8k_ja_search(options: Options) -> Task:
 
 
 def read_problems(rows: Sequence[Row], where: str) -> list[Item]:
-    """Rows 250 to 1318 of GSM8K's test split, from these rows or from all. `where` they are, for messages."""
+    """Rows 250 to 1318 of GSM8K's test split, from a file of just these rows or of all. `where`: for messages.
+
+    Raises DataError if the row numbers cannot be inferred or an answer holds no number.
+    """
     first = _first_row(rows, where)
     indices = [first + number if row.get("index") is None else row.whole("index") for number, row in enumerate(rows)]
     return [_item(index, row) for index, row in zip(indices, rows, strict=True) if index >= MGSM_ROWS]
 
 
 def _first_row(rows: Sequence[Row], where: str) -> int:
-    """Which row of GSM8K a file begins with. Raises DataError where that cannot be known."""
+    """The GSM8K row number of a file's first row. Raises DataError if it cannot be inferred."""
     if all(row.get("index") is not None for row in rows) or len(rows) == ALL_ROWS:
         return 0
     if len(rows) == ALL_ROWS - MGSM_ROWS:
         return MGSM_ROWS
     raise DataError(
         f"{where}: {len(rows)} rows; give all {ALL_ROWS} of GSM8K's test split, the {ALL_ROWS - MGSM_ROWS} from row"
-        f" {MGSM_ROWS} on, or rows with a column `index`: rows of MGSM must be left out"
+        f" {MGSM_ROWS} on, or rows with a column `index`, so that MGSM's rows can be excluded"
     )
 
 
 def _item(index: int, row: Row) -> Item:
     answer = extract_number(row.text(*ANSWER))
     if answer is None:
-        raise DataError(f"{row.where}: its answer holds no number")
+        raise DataError(f"{row.where}: its answer contains no number; correct or drop the row")
     return Item(GSM8K_ID.format(index), row.text(*QUESTION), (answer,), None)

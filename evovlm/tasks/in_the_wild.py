@@ -1,4 +1,4 @@
-"""JA-VLM-Bench-In-the-Wild: 50 questions about 42 pictures of Japan, a test set of the paper. Knows no models."""
+"""JA-VLM-Bench-In-the-Wild: 50 questions about 42 images of Japan, a test set of the paper. Knows no models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PRESETS: Presets = {
 
 
 def in_the_wild(options: Options) -> Task:
-    """The task: ROUGE-L with the language rule."""
+    """The task, scored by ROUGE-L with the language rule. Raises DataError for an unknown preset."""
     preset = chosen_preset(NAME, PRESETS, options)
     return DataTask(
         name=NAME,

@@ -1,8 +1,8 @@
-"""The items of a recipe: what its search sees, what chooses the winner, what judges it; and that they stay apart.
+"""A recipe's search, validation and test items, and the checks that they do not overlap.
 
-Knows recipes and tasks; no models. A set carries its own task, so that its items are asked and marked by no other's
-rules. Ids that two sets share refuse the recipe. Search items that look like a validation or test item (`overlap`) are
-left out and told; where they are many, the sets are one and the recipe is refused.
+Knows recipes and tasks; no models. Each set carries its own task, so its items are always prompted and scored by that
+task's rules. A recipe is refused if two sets share an id. Search items that look like a validation or test item
+(`overlap`) are left out and counted; if they are more than `MOST_LEFT_OUT` of the set, the recipe is refused.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from evovlm.system.errors import RecipeError
 from evovlm.tasks import Item, Options, Task, parse_split
 from evovlm.tasks.overlap import find_overlap
 
-# Enough for intervals of a few points; the choice among ten candidates and the sweeps need fewer.
+# Enough for confidence intervals of a few points; the sweeps and the choice among ten candidates need fewer.
 ITEMS = {"validation": 300, "test": 500}
 MOST_LEFT_OUT = 0.05
 
 
 @dataclass(frozen=True)
 class ItemSet(Sequence[Item]):
-    """Items with the task that asks and marks them: its prompt, its generation settings, its score.
+    """Items together with their task, which supplies prompt, generation settings and score.
 
-    `name`: what the set is for (search, validation, test). `where`: TASK:SPLIT or TASK@PATH:SPLIT, where its items
-    come from. A sequence of its items, a slice of which is a set again.
+    `name`: what the set is for (search, validation, test). `where`: the items' origin, TASK:SPLIT or TASK@PATH:SPLIT.
+    Behaves as a sequence of its items; a slice is an ItemSet again.
     """
 
     name: str
@@ -48,7 +48,7 @@ class ItemSet(Sequence[Item]):
         return len(self.items)
 
     def of(self, items: Iterable[Item]) -> ItemSet:
-        """Other items, some of these or changed ones, with the same task."""
+        """A set of the given items with the same task."""
         return replace(self, items=tuple(items))
 
     def at(self, places: Iterable[int]) -> ItemSet:
@@ -58,7 +58,10 @@ class ItemSet(Sequence[Item]):
 
 @dataclass(frozen=True)
 class ItemSets:
-    """A recipe's sets. `validation`: None where the recipe names none. `left_out`: search items too like the others."""
+    """A recipe's sets. `validation`: None if the recipe names none.
+
+    `left_out`: number of search items removed because they are too similar to validation or test items.
+    """
 
     search: ItemSet
     validation: ItemSet | None
@@ -67,12 +70,12 @@ class ItemSets:
 
     @property
     def choice(self) -> ItemSet:
-        """What the winner is chosen on, and the best point of a control: the validation set where there is one."""
+        """The set on which the winner and the best point of a control are chosen: validation if given, else search."""
         return self.search if self.validation is None else self.validation
 
 
 def data_of(recipe: Recipe) -> Data:
-    """The recipe's data. Raises RecipeError where it names none."""
+    """The recipe's data. Raises RecipeError if it has none."""
     if recipe.data is None:
         raise RecipeError("data: the recipe names no data; give `search` and `test`, such as zoo-vqa:search")
     return recipe.data
@@ -81,9 +84,9 @@ def data_of(recipe: Recipe) -> Data:
 def read_item_set(
     name: str, where: str, count: int | None, seed: int, *, options: Options | None = None, root: Path | None = None
 ) -> ItemSet:
-    """At most `count` items of a split, with its task. A path in `where` counts from `root`.
+    """At most `count` items of a split, with its task. A path in `where` is relative to `root`.
 
-    Raises RecipeError for a task or split that there is not, and DataError where its data cannot be read.
+    Raises RecipeError for an unknown task or split, and DataError if the data cannot be read.
     """
     task, split = parse_split(where, options, root)
     return ItemSet(name, where, task, tuple(task.items(split, count, seed)))
@@ -92,7 +95,11 @@ def read_item_set(
 def read_item_sets(
     recipe: Recipe, root: Path, *, count: int | None, seed: int, judged: int | None, download: bool
 ) -> ItemSets:
-    """All sets, clear of each other. Paths of data count from `root`. Raises RecipeError and DataError."""
+    """All sets of a recipe, without overlap. Data paths are relative to `root`.
+
+    `count`: search items at most; `judged`: items at most in validation and test (None: the defaults in `ITEMS`).
+    Raises RecipeError for unknown or overlapping data or a search on a test split, DataError if data cannot be read.
+    """
     data = data_of(recipe)
     options = Options(preset=data.preset, download=download)
     task, split = parse_split(data.search, options, root)
@@ -110,7 +117,7 @@ def read_item_sets(
 
 
 def refuse_shared(named: Mapping[str, Sequence[Item]]) -> None:
-    """Raises RecipeError where two sets of items share one: a search must never see what judges it."""
+    """Raise RecipeError if two sets share an item: a search must never see its validation or test items."""
     names = list(named)
     for index, one in enumerate(names):
         for other in names[index + 1 :]:
@@ -123,7 +130,10 @@ def refuse_shared(named: Mapping[str, Sequence[Item]]) -> None:
 
 
 def clear_of(items: Sequence[Item], judging: Mapping[str, Sequence[Item]]) -> list[Item]:
-    """The items without those that look like one of the judging sets. Raises RecipeError where they are many."""
+    """The items without those that look like an item of a judging set.
+
+    Raises RecipeError if these are more than the share `MOST_LEFT_OUT` of the items.
+    """
     alike: dict[str, str] = {}
     for name, others in judging.items():
         for pair in find_overlap(items, others):
@@ -131,7 +141,7 @@ def clear_of(items: Sequence[Item], judging: Mapping[str, Sequence[Item]]) -> li
     if len(alike) > MOST_LEFT_OUT * len(items):
         item, told = next(iter(alike.items()))
         raise RecipeError(
-            f"data: {len(alike)} of {len(items)} search items look like items that judge them ({item}: {told});"
+            f"data: {len(alike)} of {len(items)} search items look like validation or test items ({item}: {told});"
             " search on other data"
         )
     return [item for item in items if item.id not in alike]

@@ -22,7 +22,10 @@ PRESETS: Presets = {
 
 
 def ja_vg_vqa_500(options: Options) -> Task:
-    """The task: ROUGE-L with the language rule, the first question of each image unless the preset takes all."""
+    """The task, scored by ROUGE-L with the language rule; uses each image's first question unless the preset says all.
+
+    Raises DataError for an unknown preset.
+    """
     preset = chosen_preset(NAME, PRESETS, options)
     return DataTask(
         name=NAME,

@@ -1,7 +1,7 @@
 """The paper's VLM search data: Japanese Visual Genome VQA without the 500 test images. Knows no models.
 
-Not on the hub: a folder holds `question_answers.json` of yahoojapan/ja-vg-vqa, Visual Genome's images by their id, and
-either `test_image_ids.txt` or a copy of the test set, whose images are left out.
+The data are not on the hub. Give a folder with `question_answers.json` of yahoojapan/ja-vg-vqa, Visual Genome's images
+named by id, and either `test_image_ids.txt` or a copy of the test set, whose images are excluded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ PRESETS: Presets = {
 
 
 def ja_vg_vqa_search(options: Options) -> Task:
-    """The task: a fifth of the images, by their id, is the validation split."""
+    """The task; a fifth of the images, chosen by id, is the validation split.
+
+    Raises DataError for an unknown preset; reading items raises it if the folder is missing or incomplete.
+    """
     preset = chosen_preset(NAME, PRESETS, options)
 
     def read(split: str) -> list[Item]:

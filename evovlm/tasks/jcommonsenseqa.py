@@ -1,6 +1,7 @@
 """JCommonsenseQA (JGLUE): questions with five choices, answered by number or by word.
 
-Knows the layout of JGLUE's files; no models. Test is JGLUE's validation file, search its training file.
+Knows the layout of JGLUE's files; no models. The test split is JGLUE's validation file; search and validation are
+parts of its training file.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ PRESETS: Presets = {
 
 
 def jcommonsenseqa(options: Options) -> Task:
-    """The task; shots come from the first questions of the training file."""
+    """The task; few-shot examples are the first search questions of the training file.
+
+    Raises DataError for an unknown preset, or if the preset needs examples and the training file cannot be read.
+    """
     preset = chosen_preset(NAME, PRESETS, options)
     if preset.shots:
         preset = preset.model_copy(update={"template": _few_shot(options, preset)})
@@ -55,7 +59,7 @@ def _rows(options: Options, split: str) -> list[Row]:
     if split == "test":
         return options.rows(HUB, "validation", TEST)
     if options.path is not None and options.path.is_file():
-        raise DataError(f"{NAME}:{split}: {options.path} is one file; give the folder with train*.json beside it")
+        raise DataError(f"{NAME}:{split}: {options.path} is one file; give the folder that also holds train*.json")
     return options.rows(HUB, "train", TRAIN)
 
 
@@ -71,7 +75,7 @@ def _item(row: Row) -> Item:
     listed = "\n".join(f"{number}. {choice}" for number, choice in enumerate(choices))
     label = row.whole("label")
     if not 0 <= label < len(choices):
-        raise DataError(f"{row.where}: label {label}; choices are numbered 0 to {len(choices) - 1}")
+        raise DataError(f"{row.where}: label {label}; labels must be 0 to {len(choices) - 1}")
     question = f"{row.text('question')}\n\n### 選択肢:\n{listed}"
     return Item(f"jcqa-{row.text('q_id')}", question, (choices[label], str(label)), None)
 

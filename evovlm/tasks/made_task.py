@@ -1,6 +1,6 @@
-"""A task that makes its own items, as the zoos do: any number, drawn by a seed, splits disjoint by construction.
+"""A task that generates its own items, as the zoos do: any number, from a seed, with splits disjoint by construction.
 
-Knows items and marks; how items are made it is told.
+Knows items and scorers; a function passed in generates the items.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFAULT_ITEMS = 500
 
 @dataclass(frozen=True)
 class MadeTask:
-    """A `Task`: `make` draws items of a split, `mark` scores an answer, `judged` says by which rules for reports."""
+    """A `Task`: `make` generates a split's items, `mark` scores an answer, `judged` is reported as `rules`."""
 
     name: str
     generation: Generation
@@ -32,22 +32,22 @@ class MadeTask:
 
     @property
     def rules(self) -> Mapping[str, Any]:
-        """How answers are judged."""
+        """How answers are scored, for reports."""
         return dict(self.judged)
 
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
-        """`count` items (default 500); the same for the same seed."""
+        """`count` items (default 500); the same seed gives the same items. Raises RecipeError for an unknown split."""
         if split not in self.splits:
             raise RecipeError(f"data: {self.name} has no split {split!r}; choose from {list(self.splits)}")
         return self.make(split, count or DEFAULT_ITEMS, seed)
 
     def score(self, item: Item, answer: str) -> ItemScore:
-        """What an answer is worth."""
+        """The score of an answer."""
         return self.mark(item, answer)
 
 
 def refuse_choices(task: str, options: Options) -> None:
-    """Raises DataError where a task that makes its own items is given data or a preset."""
+    """Raise DataError if a task that generates its own items is given a data path or a preset."""
     for key, given in (("@PATH", options.path), ("preset", options.preset)):
         if given is not None:
-            raise DataError(f"{task}: makes its own questions and takes no {key}, but {given} was given")
+            raise DataError(f"{task}: generates its own questions and takes no {key}, but got {given}; leave it out")

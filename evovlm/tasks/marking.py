@@ -1,4 +1,4 @@
-"""What an answer is worth: ROUGE-L for words, the last number for sums, the choice for choices.
+"""Score one answer: ROUGE-L for free text, the final number for word problems, the option for multiple choice.
 
 Knows items and metrics; no data sets.
 """
@@ -19,14 +19,21 @@ FULL = 100.0
 
 
 def mark_words(item: Item, answer: str, japanese: Detector) -> ItemScore:
-    """ROUGE-L, F, on MeCab tokens with the language rule; beside it without the rule."""
+    """ROUGE-L F-measure (0 to 100) on MeCab tokens with the language rule.
+
+    `beside`: the score without that rule, and whether the answer is Japanese (100 or 0).
+    """
     beside = {"rougeL": rouge_l(answer, item.references), "japanese": FULL * japanese(answer)}
     score = rouge_l_ja(answer, item.references, japanese=japanese)
     return ItemScore(score, exact_match(answer, item.references), beside)
 
 
 def mark_number(item: Item, answer: str, japanese: Detector, scoring: NumberScoring) -> ItemScore:
-    """100 where the number is right and the answer Japanese; beside it both readings, and without the rule."""
+    """100 if the number is right and the answer is Japanese, else 0.
+
+    `beside`: the scores under both ways of reading numbers, with and without the language rule, and whether the answer
+    is Japanese (100 or 0). Raises DataError if a reference holds no number.
+    """
     is_japanese = japanese(answer)
     right = {rule: _right(item, answer, rule) for rule in ("compatible", "corrected")}
     beside = {f"{rule}_ja": FULL * (found and is_japanese) for rule, found in right.items()}
@@ -36,7 +43,7 @@ def mark_number(item: Item, answer: str, japanese: Detector, scoring: NumberScor
 
 
 def mark_choice(item: Item, answer: str) -> ItemScore:
-    """100 where the answer names the right choice, by its text or by its number; both are references."""
+    """100 if the answer names the right choice by its text or its number (both are references), else 0."""
     said = normalise(answer)
     digits = re.findall(r"\d+", unicodedata.normalize("NFKC", said))
     named = {said.strip("「」。. "), *digits[:1]}
@@ -45,7 +52,7 @@ def mark_choice(item: Item, answer: str) -> ItemScore:
 
 
 def number_of(item: Item, reference: str) -> str:
-    """The number of a reference such as "18" or "1,800円". Raises DataError where it holds none."""
+    """The number in a reference such as "18" or "1,800円". Raises DataError if there is none."""
     found = reference if same_number(reference, reference) else extract_number(reference)
     if found is None:
         raise DataError(f"item {item.id}: its reference {reference!r} holds no number; give one, such as 18")

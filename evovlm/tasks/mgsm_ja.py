@@ -24,7 +24,7 @@ from evovlm.tasks.records import Row, read_rows
 
 NAME = "mgsm-ja"
 HUB = HubSet("juletxara/mgsm", "ja")
-# As files of the source, and as parquet, as on the hub; train holds the exemplars.
+# The source's own files, or the hub's parquet files; there the exemplars are in train.
 EXEMPLARS = ("exemplars*.json", "exemplars.py", "ja/train*.parquet")
 PATTERNS = ("mgsm_ja.tsv", "ja/test*.parquet", "*ja*.jsonl")
 PROBLEMS = 250
@@ -45,7 +45,10 @@ PRESETS: Presets = {
 
 
 def mgsm_ja(options: Options) -> Task:
-    """The task; where `shots` are asked, the exemplars stand in the template."""
+    """The task; if the preset asks for `shots`, the exemplars are put into the template.
+
+    Raises DataError for an unknown preset or missing exemplars.
+    """
     preset = chosen_preset(NAME, PRESETS, options)
     if preset.shots:
         preset = preset.model_copy(update={"template": _few_shot(options, preset)})
@@ -61,9 +64,9 @@ def mgsm_ja(options: Options) -> Task:
 
 
 def read_problems(rows: Sequence[Row], where: str) -> list[Item]:
-    """The problems in their order, by their row in GSM8K. Raises DataError that says `where` some are missing."""
+    """The problems in order, with ids by GSM8K row. Raises DataError, naming `where`, unless there are exactly 250."""
     if len(rows) != PROBLEMS:
-        raise DataError(f"{where}: {len(rows)} problems; MGSM has {PROBLEMS}, fetch it again")
+        raise DataError(f"{where}: {len(rows)} problems, but MGSM has {PROBLEMS}; download it again")
     return [
         Item(GSM8K_ID.format(number), row.text("question", "0"), (row.text("answer_number", "1", "answer"),), None)
         for number, row in enumerate(rows)
@@ -78,15 +81,15 @@ def _few_shot(options: Options, preset: Preset) -> str:
         folder = options.path.parent if options.path.is_file() else options.path
         shots = _exemplars(files_at(folder, EXEMPLARS)[0])
     if len(shots) < preset.shots:
-        raise DataError(f"{options.path or HUB.name}: {len(shots)} Japanese exemplars; {preset.shots} are asked for")
-    # A brace in an exemplar is text: only {question} is ever replaced, so it needs no care.
+        raise DataError(f"{options.path or HUB.name}: {len(shots)} Japanese exemplars, {preset.shots} needed")
+    # Braces in an exemplar need no escaping, because only {question} is ever replaced.
     return "\n\n".join([*(f"{question}\n{answer}" for question, answer in shots[: preset.shots]), preset.template])
 
 
 def _exemplars(path: Path) -> list[tuple[str, str]]:
-    """Questions and answers of the Japanese exemplars, in their order.
+    """Questions and answers of the Japanese exemplars, in order.
 
-    From MGSM's own Python file, which is read as a literal and never run, from its JSON form, or from parquet.
+    Read from MGSM's own Python file (parsed as a literal, never executed), from its JSON form, or from parquet.
     """
     if path.suffix == ".parquet":
         return _solved(read_rows(path))
@@ -102,7 +105,7 @@ def _solved(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _literal(path: Path) -> Any:
-    """What a Python file assigns to MGSM_EXEMPLARS; None where it assigns nothing."""
+    """The value that a Python file assigns to MGSM_EXEMPLARS; None if it assigns none."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MGSM_EXEMPLARS":
             return ast.literal_eval(node.value)
@@ -113,5 +116,5 @@ def _mapping(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or "exemplars" not in content:
-        raise DataError(f"{path}: no exemplars in it")
+        raise DataError(f"{path}: no key `exemplars` in it; give MGSM's exemplars file")
     return content

@@ -1,4 +1,4 @@
-"""What a user may choose about a task beside its name: where its data lies, how it asks, how language is told.
+"""A user's choices for a task: where its data is, its preset, and how numbers and language are judged.
 
 Knows no tasks.
 """
@@ -18,9 +18,9 @@ from evovlm.tasks.records import Row, read_rows
 
 @dataclass(frozen=True)
 class Options:
-    """`path`: a file or folder of the data; None: the hub's caches, filled only with `download`.
+    """`path`: file or folder with the data; None: the hub's caches, which are only filled if `download` is set.
 
-    `scoring` overrides the preset's way to read numbers. `detector` names what tells Japanese, for reports.
+    `scoring` overrides how the preset reads numbers. `japanese` detects Japanese; `detector` is its name in reports.
     """
 
     path: Path | None = None
@@ -33,23 +33,23 @@ class Options:
     def rows(
         self, hub: HubSet, split: str, patterns: tuple[str, ...], columns: Sequence[str] | None = None
     ) -> list[Row]:
-        """The rows of the hub's `split`, or of the files that the first matching pattern finds at `path`.
+        """The rows of the hub's `split`, or of the files at `path` that match the first successful pattern.
 
-        `columns`: the only ones that are wanted. Raises DataError that names the next step.
+        `columns`: read only these. Raises DataError, with the next step, if the data are missing or unreadable.
         """
         if self.path is None:
             return hub_rows(hub, split, download=self.download, columns=columns)
         if not self.path.exists():
-            raise DataError(f"{self.path}: no such file or folder; give where the data of {hub.name} lies")
+            raise DataError(f"{self.path}: no such file or folder; give the path to the data of {hub.name}")
         return [row for path in files_at(self.path, patterns) for row in read_rows(path, columns)]
 
 
 def files_at(where: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """The file itself, or the files of a folder that the first matching pattern finds. Raises DataError."""
+    """The file itself, or a folder's files that match the first successful pattern. Raises DataError if none match."""
     if where.is_file():
         return [where]
     for pattern in patterns:
         found = sorted(where.glob(pattern))
         if found:
             return found
-    raise DataError(f"{where}: none of {list(patterns)} is there; give the folder or file of the data set")
+    raise DataError(f"{where}: no file matches {list(patterns)}; give the data set's folder or file")

@@ -1,11 +1,11 @@
-"""Do two sets of items share questions or pictures? Texts by their n-grams, pictures by a perceptual hash.
+"""Find questions or images that two sets of items share: texts by n-grams, images by a perceptual hash.
 
-Knows items; no models and no studies. A pair of items overlaps where both have pictures and the pictures are near, or
-where neither has one and the texts are near. Questions about pictures are not compared: "what is it?" is asked of many.
+Knows items; no models and no studies. Two items overlap if both have images and the images are similar, or if neither
+has one and the texts are similar. Questions about images are not compared: "what is it?" is asked about many images.
 
-Near texts: most of the character n-grams in common, and the same numbers, for problems of one pattern differ in their
-numbers alone. Near pictures: difference hashes (dHash) that differ in few bits, and small copies of like colours, for
-plain pictures share their hash with others. Translation, cropping and mirroring hide an overlap from both.
+Similar texts share most character n-grams and contain the same numbers, because problems made from one pattern differ
+only in their numbers. Similar images have difference hashes (dHash) that differ in few bits, and thumbnails of similar
+colours, because plain images often share a hash. Neither test finds translated texts or cropped or mirrored images.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from PIL import Image
 from evovlm.tasks import Item
 
 NGRAM = 5
-LIKE_TEXT = 0.8  # share of all n-grams of both that both have (Jaccard)
+LIKE_TEXT = 0.8  # Jaccard similarity of the n-gram sets
 HASH_SIDE = 16
-MOST_BITS = 20  # of 256 that a re-encoded or resized copy may change
+MOST_BITS = 20  # of 256; re-encoding or resizing may change this many
 THUMB_SIDE = 16
-MOST_COLOUR = 6.0  # mean difference of the small copies, of 255
+MOST_COLOUR = 6.0  # mean difference between thumbnails, on a scale of 0 to 255
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """A pair of items that are too alike. `likeness`: 0 to 1."""
+    """A pair of items that are too similar, by id. `likeness`: 0 to 1."""
 
     kind: Literal["id", "text", "picture"]
     one: str
@@ -42,7 +42,7 @@ class Overlap:
 
 
 def find_overlap(one: Sequence[Item], other: Sequence[Item]) -> list[Overlap]:
-    """Every pair of the same id, of near texts or of near pictures, in the order of `one`."""
+    """All pairs with the same id, similar texts or similar images, in the order of `one`."""
     ids = {item.id for item in other}
     found = [Overlap("id", item.id, item.id, 1.0) for item in one if item.id in ids]
     near = _near_texts([i for i in one if i.image is None], [i for i in other if i.image is None])
@@ -73,7 +73,7 @@ def _near_texts(one: Sequence[Item], other: Sequence[Item]) -> list[Overlap]:
 
 
 def _plain(text: str) -> str:
-    """Letters and digits alone, widths unified: punctuation and spacing tell nothing."""
+    """Letters and digits only, lower case, widths unified: punctuation and spacing are ignored in the comparison."""
     return "".join(letter for letter in unicodedata.normalize("NFKC", text).casefold() if letter.isalnum())
 
 
@@ -101,7 +101,7 @@ def _near_pictures(one: Sequence[Item], other: Sequence[Item]) -> list[Overlap]:
 
 
 def _fingerprints(items: Sequence[Item]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Hashes [items, bits] and small copies [items, values]."""
+    """Hashes [items, 256 bits] and thumbnails [items, 16 x 16 x 3 values of 0 to 255]."""
     pairs = [_fingerprint(item.image()) for item in items if item.image is not None]
     return np.stack([bits for bits, _ in pairs]), np.stack([thumb for _, thumb in pairs])
 

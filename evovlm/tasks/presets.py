@@ -1,6 +1,6 @@
-"""Presets: how a task asks and scores, by name, chosen from the task's own or read from a user's file.
+"""Presets: named prompts, generation settings and scoring, from the task's own list or from a user's file.
 
-Knows no data sets and no models. A task's first preset is its default; the others name only what they change of it.
+Knows no data sets and no models. A task's first preset is its default; the others list only their changes to it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from evovlm.system.errors import DataError
 from evovlm.tasks.metrics.numbers import NumberScoring
 from evovlm.tasks.protocol import Generation
 
-Changes = Mapping[str, Any]  # some of a preset's keys
-Presets = Mapping[str, Changes]  # a task's presets by name, the default first and whole
+Changes = Mapping[str, Any]  # a subset of a preset's keys
+Presets = Mapping[str, Changes]  # a task's presets by name, the default first and complete
 
 
 class Preset(BaseModel):
     """A task's prompt, generation settings and scoring.
 
-    template: what the model is given; {question}, and <image> where the picture goes. max_new_tokens, num_beams,
+    template: the prompt; contains {question}, and <image> at the image's position. max_new_tokens, num_beams,
     repetition_penalty, stop, temperature, seed, chat, base_tile: as in `Generation`. scoring: how numbers are read,
-    `compatible` (the paper's code) or `corrected`. questions: `first`, one question an image as in the paper's code, or
-    `all`. shots: solved examples before the question.
+    `compatible` (the paper's code) or `corrected`. questions: `first` (one question per image, as in the paper's code)
+    or `all`. shots: number of solved examples before the question.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,21 +48,21 @@ class Preset(BaseModel):
     @model_validator(mode="after")
     def _sampling_is_plain(self) -> Self:
         if self.temperature > 0 and (self.num_beams > 1 or self.repetition_penalty != 1.0):
-            raise ValueError("temperature goes with num_beams 1 and repetition_penalty 1; set them, or temperature 0")
+            raise ValueError("temperature needs num_beams 1 and repetition_penalty 1; set them, or temperature 0")
         return self
 
     @property
     def generation(self) -> Generation:
-        """The part that a model is asked by."""
+        """The prompt and generation settings."""
         names = Generation.__dataclass_fields__
         return Generation(**{name: getattr(self, name) for name in names})
 
 
 def preset_of(task: str, presets: Presets, name: str | None = None) -> Preset:
-    """One of a task's presets by name; None gives the default. A name that ends in .yaml is a file of a preset's keys.
+    """One of a task's presets by name; None gives the default. A name ending in .yaml or .yml is a file of preset keys.
 
-    `greedy+llava`: both, the later over the earlier. Raises DataError for a name or key that there is not, with the
-    choices.
+    `greedy+llava` combines two presets; the later one wins. Raises DataError, listing the choices, for an unknown name
+    or key.
     """
     default = next(iter(presets))
     chosen = name or default
@@ -71,7 +71,7 @@ def preset_of(task: str, presets: Presets, name: str | None = None) -> Preset:
         if part.endswith((".yaml", ".yml")):
             changes |= _read(Path(part))
         elif part in presets:
-            # The default is what the others change: after another it would only take the changes back.
+            # The others are changes to the default, so applying it after them would only undo those changes.
             changes |= presets[part] if part != default else {}
         else:
             raise DataError(f"preset: {task} has no {part!r}; choose from {list(presets)}, or give a .yaml file")
@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"preset: {path} cannot be read ({error}); give a YAML file of a preset's keys") from None
+        raise DataError(f"preset: {path} cannot be read ({error}); give a YAML file of preset keys") from None
     if not isinstance(content, dict):
-        raise DataError(f"preset: {path} is no mapping; give keys such as `num_beams: 1`")
+        raise DataError(f"preset: {path} is not a mapping; give keys such as `num_beams: 1`")
     return content

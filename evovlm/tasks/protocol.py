@@ -1,4 +1,4 @@
-"""What a task is: items with questions and references, a prompt, and a score for an answer. Knows no models."""
+"""The task interface: items with questions and references, a prompt, and a score for an answer. Knows no models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `image` draws or opens the picture when asked; None where there is none.
+    """One question. `image` draws or opens the image when called; None for a question without an image.
 
-    `skill`: what it asks for (colour, place, sums), where the data tell; items of one skill make a column of a profile.
+    `references`: the accepted answers. `skill`: what the question asks for (colour, place, sums), if the data say so;
+    a skill profile has one column per skill.
     """
 
     id: str
@@ -25,9 +26,9 @@ class Item:
 
 @dataclass(frozen=True)
 class ItemScore:
-    """What an answer is worth: 0 to 100, higher is better, and whether it is exactly right.
+    """The score of one answer: 0 to 100, higher is better; `exact`: whether it is exactly right.
 
-    `beside`: what other rules would give it, by name, 0 to 100 too.
+    `beside`: scores under other rules, by name, also 0 to 100.
     """
 
     score: float
@@ -37,11 +38,11 @@ class ItemScore:
 
 @dataclass(frozen=True)
 class Generation:
-    """How a model is asked. `template` holds {question}, and <image> where a picture goes.
+    """Prompt and generation settings. `template` contains {question}, and <image> at the image's position.
 
-    An answer ends before the first of the `stop` strings that it holds. `temperature` above 0 samples, by `seed`.
-    `chat`: the template is what a user says, and the model's own chat template goes around it. `base_tile`: a model
-    that sees a picture whole and in tiles (LLaVA-NeXT) is shown it whole alone.
+    An answer is cut before the first `stop` string in it. A `temperature` above 0 samples, seeded by `seed`.
+    `chat`: the template is the user's message, and the model's own chat template is applied to it. `base_tile`: a model
+    that sees both the whole image and its tiles (LLaVA-NeXT) is given only the whole image.
     """
 
     template: str
@@ -60,26 +61,26 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that recipes use."""
+        """The task's name in recipes."""
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits, disjoint."""
+        """The names of the splits. No item is in two splits."""
 
     @property
     def test_splits(self) -> tuple[str, ...]:
-        """The splits that no search may see."""
+        """The splits that a search must not use."""
 
     @property
     def generation(self) -> Generation:
-        """How a model is asked."""
+        """Prompt and generation settings."""
 
     @property
     def rules(self) -> Mapping[str, Any]:
-        """What else decides a score: preset, number scoring, language detector, and the like. For reports."""
+        """Everything else that affects a score (preset, number scoring, language detector, ...), for reports."""
 
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
-        """At most `count` items of a split; the same for the same seed."""
+        """At most `count` items of a split (None: all, or the task's default); the same seed gives the same items."""
 
     def score(self, item: Item, answer: str) -> ItemScore:
-        """What an answer is worth."""
+        """The score of an answer."""

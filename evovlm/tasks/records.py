@@ -1,4 +1,4 @@
-"""Rows of data files: JSON, JSON lines, TSV, CSV and parquet as rows that know where they stand.
+"""Read data files (JSON, JSON lines, TSV, CSV, parquet) into rows that remember their file and line.
 
 Knows file formats; no tasks and no images (a parquet image column stays bytes and path).
 """
@@ -15,15 +15,15 @@ from typing import Any
 
 from evovlm.system.errors import DataError
 
-# A TSV has no header (as MGSM's files), unless its first line names this column.
+# A TSV is read as having no header (as MGSM's files), unless its first line contains this column name.
 HEADED = "question"
 
 
 @dataclass(frozen=True)
 class Row:
-    """Cells by column. `where`: FILE:LINE, or the file and the row's number where it has no lines; for messages.
+    """Cells by column. `where`: FILE:LINE, or file and row number if the format has no lines; used in messages.
 
-    A cell that is null, not a number or an empty text is missing. `folder`: what paths in cells count from.
+    A cell that is null, NaN or an empty string counts as missing. `folder`: paths in cells are relative to it.
     """
 
     cells: Mapping[str, Any]
@@ -31,22 +31,25 @@ class Row:
     folder: Path = Path()
 
     def get(self, *names: str) -> Any:
-        """The first of the named cells that is not missing; None where all are."""
+        """The first of the named cells that is not missing; None if all are."""
         return next((cell for cell in map(self.cells.get, names) if not _is_missing(cell)), None)
 
     def value(self, *names: str) -> Any:
-        """As `get`. Raises DataError with the columns that there are where all are missing."""
+        """As `get`. Raises DataError, listing the row's columns, if all are missing."""
         found = self.get(*names)
         if found is None:
-            raise DataError(f"{self.where}: nothing in {' or '.join(names)}; its columns are {sorted(self.cells)}")
+            raise DataError(f"{self.where}: no value for {' or '.join(names)}; its columns are {sorted(self.cells)}")
         return found
 
     def text(self, *names: str) -> str:
-        """A text or number as text. Raises DataError for anything else."""
+        """A string or number as a string. Raises DataError for anything else, or if missing."""
         return self._plain(self.value(*names), names)
 
     def texts(self, *names: str) -> tuple[str, ...]:
-        """One text, or a list of at least one; a list may stand in a cell of a CSV as JSON. Raises DataError."""
+        """One string, or a non-empty list of them; in a CSV or TSV cell, a list may be written as JSON.
+
+        Raises DataError if missing, empty or of another type.
+        """
         found = self.value(*names)
         if isinstance(found, str) and found.startswith("[") and self.where.partition(":")[0].endswith((".csv", ".tsv")):
             found = _json_or_none(found) or found
@@ -57,7 +60,7 @@ class Row:
         return tuple(self._plain(cell, names) for cell in found)
 
     def whole(self, *names: str) -> int:
-        """A whole number. Raises DataError where it is none."""
+        """A whole number. Raises DataError if the cell is not one."""
         found = self.text(*names)
         try:
             return int(found)
@@ -71,9 +74,10 @@ class Row:
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
-    """All rows of a file, by its ending. `columns`: the only ones that are wanted (saves memory for parquet).
+    """All rows of a file; its suffix selects the format. `columns`: load only these (parquet only; saves memory).
 
-    A TSV without a header has columns "0", "1", ... Raises DataError with file and line.
+    A TSV without a header has columns "0", "1", ... Raises DataError, naming file and line, if the file is unreadable
+    or malformed.
     """
     readers: dict[str, Callable[[Path], Iterator[Row]]] = {
         ".jsonl": _json_lines,
@@ -84,11 +88,11 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     }
     ending = path.suffix.lower()
     if ending not in readers:
-        raise DataError(f"{path}: unknown kind of file; give one of {sorted(readers)}")
+        raise DataError(f"{path}: unknown file type; use one of {sorted(readers)}")
     try:
         return [replace(row, folder=path.parent) for row in readers[ending](path)]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); give a file in UTF-8") from None
+        raise DataError(f"{path} cannot be read ({error}); give a UTF-8 file") from None
 
 
 def _is_missing(cell: Any) -> bool:
@@ -96,7 +100,7 @@ def _is_missing(cell: Any) -> bool:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, those of white space alone passed over; a byte-order mark is none of the text."""
+    """Numbered lines; blank ones are skipped and a byte-order mark is dropped."""
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             yield number, line.rstrip("\r")
@@ -111,14 +115,14 @@ def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{where}: no JSON ({error}); give one object a line") from None
+        raise DataError(f"{where}: not valid JSON ({error}); give one object per line") from None
     if not isinstance(row, dict):
-        raise DataError(f'{where}: not an object; give one object a line, such as {{"question": ...}}')
+        raise DataError(f'{where}: not an object; give one object per line, such as {{"question": ...}}')
     return Row(row, where)
 
 
 def _json(path: Path) -> Iterator[Row]:
-    """A list of objects, or lines of them: some data sets name JSON lines .json."""
+    """A list of objects, or one object per line: some data sets name JSON-lines files .json."""
     text = path.read_text(encoding="utf-8-sig")
     if not text.lstrip().startswith("["):
         yield from _json_lines(path)
@@ -126,9 +130,9 @@ def _json(path: Path) -> Iterator[Row]:
     try:
         rows = json.loads(text)
     except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error})") from None
+        raise DataError(f"{path}: not valid JSON ({error}); give a list of objects") from None
     if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path}: not a list of objects")
+        raise DataError(f'{path}: not a list of objects; give rows such as {{"question": ...}}')
     yield from (Row(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))
 
 
@@ -159,7 +163,7 @@ def _csv(path: Path) -> Iterator[Row]:
         for row in reader:
             where = f"{path}:{reader.line_num}"
             if None in row:
-                raise DataError(f'{where}: more cells than column names; put texts with commas into "quotes"')
+                raise DataError(f'{where}: more cells than column names; put "quotes" around text that contains commas')
             yield Row(row, where)
 
 
@@ -173,5 +177,5 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
         wanted = None if columns is None else [name for name in columns if name in there]
         rows: list[dict[str, Any]] = file.read(columns=wanted).to_pylist()
     except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: no whole parquet file ({error}); fetch it again") from None
+        raise DataError(f"{path}: not a complete parquet file ({error}); download it again") from None
     yield from (Row(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))

@@ -1,7 +1,7 @@
-"""Skills: which of a task's items ask for what. Knows items and question words; no models and no scores.
+"""Group a task's items by skill. Knows items and question words; no models and no scores.
 
-Items may name their skill themselves. Where they do not, Japanese question words tell kinds of questions; where those
-do not tell at least two kinds apart, short questions and long ones are the skills.
+Items may name their skill themselves. If they do not, questions are grouped by their Japanese question words; if that
+gives fewer than two groups, the skills are "short questions" and "long questions".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from statistics import median
 from evovlm.tasks.protocol import Item
 
 FEWEST = 0.1  # a skill has at least this share of the items
-# In this order: a question about the colour of a thing somewhere asks for the colour.
+# The first match counts: a question about the colour of a thing somewhere is about colour.
 QUESTION_WORDS = {
     "colour": re.compile(r"何色|なにいろ|どんな色"),
     "count": re.compile(r"いくつ|何[個人匹本枚台頭羽つ杯軒着足番]|どれ(?:くらい|だけ)"),
@@ -27,7 +27,10 @@ QUESTION_WORDS = {
 
 
 def skills_of(items: Sequence[Item]) -> dict[str, tuple[int, ...]]:
-    """Skill -> places of the items that ask for it, the most frequent first; skills with few items are left out."""
+    """Map each skill to the indices of its items, the most frequent skill first.
+
+    Skills with under 10 % of the items are left out; the result is empty if fewer than two skills remain.
+    """
     for names in ([item.skill for item in items], [_kind(item.question) for item in items], _lengths(items)):
         found: dict[str, list[int]] = {}
         for place, name in enumerate(names):

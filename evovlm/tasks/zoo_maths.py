@@ -1,4 +1,4 @@
-"""Japanese word problems: the number right and the reasoning Japanese, as on MGSM-JA. Knows no models."""
+"""Japanese word problems, scored as MGSM-JA: the number right and the reasoning in Japanese. Knows no models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "zoo-maths"
 
 
 def zoo_maths(options: Options) -> Task:
-    """Problems of one or two steps. Raises DataError for choices that it does not have."""
+    """Problems of one or two steps. Raises DataError if given a data path or a preset."""
     refuse_choices(NAME, options)
     scoring = options.scoring or "corrected"
     return MadeTask(

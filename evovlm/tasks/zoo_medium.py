@@ -1,6 +1,6 @@
-"""Japanese questions about the medium zoo's scenes: what every language names, and what Japanese alone names.
+"""Japanese questions about the medium zoo's scenes: things that every language names, and things only Japanese names.
 
-Knows the medium zoo's scenes, no models. An item's id holds its kind, so that scores can be told by kind.
+Knows the medium zoo's scenes, no models. An item's id includes its kind, so that scores can be reported by kind.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from evovlm.zoo.splits import kind_of
 
 
 def zoo_medium_vqa(options: Options) -> Task:
-    """Places, colours, counts to nine, overlaps, written cards. Raises DataError for choices that it does not have."""
+    """Places, colours, counts to nine, overlaps, written cards. Raises DataError if given a data path or a preset."""
     return _task("zoo-medium-vqa", PLAIN, options)
 
 
 def zoo_medium_wild(options: Options) -> Task:
-    """Japanese things by their names and lore. Raises DataError for choices that it does not have."""
+    """Japanese things by their names and lore. Raises DataError if given a data path or a preset."""
     return _task("zoo-medium-wild", WILD, options)
 
 

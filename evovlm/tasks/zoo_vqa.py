@@ -17,7 +17,7 @@ NAME = "zoo-vqa"
 
 
 def zoo_vqa(options: Options) -> Task:
-    """Questions and short polite references. Raises DataError for choices that it does not have."""
+    """Questions and short polite references. Raises DataError if given a data path or a preset."""
     refuse_choices(NAME, options)
     return MadeTask(
         name=NAME,

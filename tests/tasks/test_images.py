@@ -114,7 +114,7 @@ def test_no_broken_file_ends_a_run_with_anything_but_its_name(kind: str):
 
 
 def test_a_missing_file_is_told_at_once(tmp_path: Path):
-    with pytest.raises(DataError, match="not there"):
+    with pytest.raises(DataError, match="does not exist"):
         picture("a.png", tmp_path, "item 1")
     with pytest.raises(DataError, match="NoneType"):
         picture(None, tmp_path, "item 1")

@@ -59,7 +59,7 @@ def test_presets_can_be_joined_and_the_later_goes_over_the_earlier(tmp_path: Pat
 def test_sampled_beams_are_refused_before_any_model_is_loaded(tmp_path: Path):
     path = tmp_path / "hot.yaml"
     path.write_text("temperature: 0.7\n", encoding="utf-8")
-    with pytest.raises(DataError, match="temperature goes with num_beams 1"):
+    with pytest.raises(DataError, match="temperature needs num_beams 1"):
         load_preset("ja-vg-vqa-500", str(path))
     assert load_preset("ja-vg-vqa-500", f"greedy+{path}").temperature == 0.7
 

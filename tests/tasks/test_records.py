@@ -63,11 +63,11 @@ def test_of_parquet_only_the_wanted_columns_are_read(tmp_path: Path):
         ("a.jsonl", b'{"question": "x"}\n{"question"\n', "a.jsonl:2"),
         ("a.jsonl", b"[1]\n", "a.jsonl:1"),
         ("a.json", b"[1]", "list of objects"),
-        ("a.json", b"[", "no JSON"),
+        ("a.json", b"[", "not valid JSON"),
         ("a.jsonl", b"\xff\xfe", "UTF-8"),
         ("a.parquet", b"PAR1 cut off", "parquet"),
         ("a.csv", b"question,reference\nwhat, then?,1\n", r"a\.csv:2: more cells"),
-        ("a.xlsx", b"", "unknown kind"),
+        ("a.xlsx", b"", "unknown file type"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, told: str):

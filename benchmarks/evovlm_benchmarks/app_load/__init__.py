@@ -1,1 +1,1 @@
-"""Load on the app, as many visitors and as one hostile client."""
+"""Load tests of the app: many visitors at once, and hostile clients."""

@@ -1,11 +1,11 @@
-"""Load on the app: many visitors at once ask one running server; none may be lost, and its memory stays flat.
+"""Load test of the app: many visitors at once on one server; no request may be lost, and memory must stay flat.
 
     python -m evovlm_benchmarks.app_load --requests 50 --rounds 20 --out app-load.json
     python -m evovlm_benchmarks.app_load --hostile
 
-Starts a server on the zoo of its own. Without `--hostile`, asks `--requests` questions at once, each in a new session,
-waits for all, and does so again. With it, five hostile clients try to spoil one visitor's answers. Visitors are told
-apart by address, as the server does: the machine must answer for all of 127.0.0.0/8, as Linux does.
+Starts its own server on the zoo. Without `--hostile`, asks `--requests` questions at once, each in a new session, waits
+for all, and repeats this `--rounds` times. With `--hostile`, five hostile clients try to disturb one visitor. The
+server identifies visitors by address, so the machine must answer on all of 127.0.0.0/8, as Linux does.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from evovlm_benchmarks.app_load.crowd import crowd
 from evovlm_benchmarks.app_load.hostile import hostile
 from evovlm_benchmarks.app_load.server import serving
 
-SPOILT = 2.0  # times as long as alone, in the middle, is no longer "as it was"
+SPOILT = 2.0  # a median wait of more than this times the undisturbed one counts as disturbed
 
 
 def main(
     requests: Annotated[int, typer.Option(min=1, max=200, help="Questions asked at once.")] = 50,
-    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 2,
     attacked: Annotated[
-        bool, typer.Option("--hostile", help="Measure one visitor while hostile clients do what they can.")
+        bool, typer.Option("--hostile", help="Measure one visitor while hostile clients attack.")
     ] = False,
-    questions: Annotated[int, typer.Option(min=1, help="Questions of that visitor, at least.")] = 40,
-    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+    questions: Annotated[
+        int, typer.Option(min=1, help="With --hostile: the visitor's minimum number of questions.")
+    ] = 40,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
 ) -> None:
-    """Measure a server of the app under load.
+    """Measure the app's server under load. Exit code 1 if a request is lost or the visitor is disturbed.
 
     \b
     Examples:
@@ -55,7 +57,7 @@ def main(
 
 
 def spoilt(figures: dict[str, Any]) -> bool:
-    """Whether the visitor waited longer under attack than the same machine makes it wait anyway."""
+    """Whether the visitor's median wait under attack exceeds `SPOILT` times the wait without attacks."""
     undisturbed = max(figures[when]["median_wait"] for when in ("alone", "after"))
     return bool(figures["attacked"]["median_wait"] > SPOILT * undisturbed)
 

@@ -1,9 +1,9 @@
-"""Five hostile clients that do what they can to one server at once, and what they are answered with.
+"""Five hostile clients attack one server at once; the replies to them are counted.
 
     python -m evovlm_benchmarks.app_load.attacks http://127.0.0.1:7860
 
-A program of its own, for it stands for other machines: it leaves the processors to whoever else wants them. Each kind
-of attack has an address of its own: where one is turned away, the others are not spared. Knows the app's paths alone.
+A separate program because it stands for other machines: it runs at the lowest CPU priority. Each kind of attack has its
+own address, so that blocking one does not stop the others. Knows only the app's paths.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from PIL import Image
 from evovlm_benchmarks.app_load.visitor import API, MODELS, Lost, Visitor, address, picture
 
 FIRST = 200  # the number of the first attacker's address
-AT_ONCE = 4  # requests of each
+AT_ONCE = 4  # concurrent requests per attack
 JOINS, UPLOADS, BOMBS, STRANGERS = 400, 40, 20, 100
 
 
 def unread_joins(attacker: Visitor) -> Counter[str]:
-    """Questions in new sessions to whose answers nobody listens."""
+    """Questions in new sessions whose answers are never read."""
     solve = attacker.functions()["maths"]
 
     def join(_: int) -> httpx.Response:
@@ -39,12 +39,12 @@ def unread_joins(attacker: Visitor) -> Counter[str]:
 
 
 def uploads(attacker: Visitor) -> Counter[str]:
-    """The largest pictures that a visitor may send, all different."""
+    """Uploads of the largest size that a visitor may send, all different."""
     return _at_once(lambda _: attacker.upload(secrets.token_bytes(8_000_000)), UPLOADS)
 
 
 def bombs(attacker: Visitor) -> Counter[str]:
-    """Small files that are large pictures: some beyond the limit on pixels, some just within it."""
+    """Small files that decode to large images: some over the pixel limit, some within it."""
     compare = attacker.functions()["compare"]
     sizes = [(4000, 4000), (20000, 20000)]
     paths = [picture(attacker.upload(_blank(*size)).json()[0]) for size in sizes]
@@ -60,12 +60,12 @@ def bombs(attacker: Visitor) -> Counter[str]:
 
 
 def strange_hosts(attacker: Visitor) -> Counter[str]:
-    """Requests that name another host than this one."""
+    """Requests whose Host header names another host."""
     return _at_once(lambda _: attacker.http.get("/config", headers={"Host": "attacker.example"}), STRANGERS)
 
 
 def wrong_types(attacker: Visitor) -> Counter[str]:
-    """Requests that are not what they should be."""
+    """Malformed requests: wrong types and unknown functions."""
     compare = attacker.functions()["compare"]
     bodies: list[Any] = [
         {"fn_index": 999, "data": [], "session_hash": "x"},
@@ -81,7 +81,7 @@ ATTACKS = {attack.__name__: attack for attack in (unread_joins, uploads, bombs, 
 
 
 def _at_once(attack: Callable[[int], httpx.Response | str], times: int) -> Counter[str]:
-    """What so many attacks, a few at a time, were answered with."""
+    """Send `times` attacks, `AT_ONCE` at a time; count the replies by kind."""
 
     def answered(number: int) -> str:
         try:
@@ -101,7 +101,7 @@ def _blank(width: int, height: int) -> bytes:
 
 
 def attack(url: str) -> dict[str, dict[str, int]]:
-    """All attacks at once; how often each was answered with what."""
+    """Run all attacks at once; the number of each kind of reply, by attack."""
     with ThreadPoolExecutor(len(ATTACKS)) as threads:
         running = {
             name: threads.submit(one, Visitor(url, address(FIRST + number)))

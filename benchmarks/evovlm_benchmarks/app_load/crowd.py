@@ -1,4 +1,4 @@
-"""Many visitors at once, in rounds: how many are lost, how long they wait, and what each session leaves in memory."""
+"""Many visitors at once, in rounds: lost requests, waiting times, and the server's memory growth."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from evovlm_benchmarks.app_load.scenes import ask, load_scenes
 from evovlm_benchmarks.app_load.server import Server
 from evovlm_benchmarks.app_load.visitor import Visitor, address
 
-ROUNDS_EACH = 30  # after so many pictures a visitor goes and another comes: uploads are bounded by the hour
+ROUNDS_EACH = 30  # uploads per visitor before a new address replaces it: the app limits uploads per hour
 
 
 def crowd(server: Server, requests: int, rounds: int) -> dict[str, Any]:
-    """Figures of `rounds` times `requests` questions at once; every question is a session, every place an address."""
+    """Ask `requests` questions at once, `rounds` times; each question is a session, each place an address.
+
+    Returns the figures: lost requests with reasons, waits in seconds, memory in MB.
+    """
     scenes = load_scenes()
     compare = Visitor(server.url, address(0)).functions()["compare"]
     reasons: Counter[str] = Counter()
@@ -30,7 +33,7 @@ def crowd(server: Server, requests: int, rounds: int) -> dict[str, Any]:
         reason = None
         try:
             ask(Visitor(server.url, address(number)), compare, scenes[place % len(scenes)])
-        except Exception as error:  # one that is lost does not end the measurement; every reason is told
+        except Exception as error:  # a lost request must not end the measurement; every reason is reported
             reason = f"{type(error).__name__}: {error}"
         return reason, time.perf_counter() - started
 

@@ -1,4 +1,4 @@
-"""A visitor's answers and waiting times: alone, while hostile clients do what they can, and alone again."""
+"""A visitor's answers and waiting times: alone, while hostile clients attack, and alone again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from evovlm_benchmarks.app_load.scenes import COUNT, Scene, ask, load_scenes
 from evovlm_benchmarks.app_load.server import Server
 from evovlm_benchmarks.app_load.visitor import Visitor, address
 
-ADDRESS_LASTS = 30  # questions: a visitor may not upload without end
+ADDRESS_LASTS = 30  # questions per address, because the app limits a visitor's uploads
 PAUSE = 0.1  # seconds between questions
 Seen = dict[str, Any]
 
 
 class Guest:
-    """Asks about the scenes in turn, and notes answers and waits; the upload of the picture is waited for too."""
+    """Asks about the scenes in turn and records answers and waits (including the image's upload)."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -32,7 +32,10 @@ class Guest:
         self._known: dict[Scene, list[str]] = {}
 
     def visit(self, questions: int, go_on: Callable[[], bool] = lambda: False) -> Seen:
-        """So many questions one after another, and more while `go_on` says so. Raises Lost."""
+        """Ask `questions` in sequence, and more while `go_on()`; returns the figures, waits in seconds.
+
+        Raises Lost if a question gets no answer.
+        """
         waits: list[float] = []
         while len(waits) < questions or go_on():
             number = next(self._asked)
@@ -51,9 +54,9 @@ class Guest:
 
 
 def hostile(server: Server, questions: int) -> Seen:
-    """What a visitor sees before, during and after the attacks, and what those were answered with."""
+    """A visitor's figures before, during and after the attacks, and the replies to the attacks."""
     guest = Guest(server)
-    guest.visit(COUNT)  # models are loaded, all answers are known
+    guest.visit(COUNT)  # warm-up: models get loaded and the expected answers recorded
     figures: Seen = {"alone": guest.visit(questions), "memory_mb": [server.memory_mb()]}
     started = time.perf_counter()
     command = [sys.executable, "-m", "evovlm_benchmarks.app_load.attacks", server.url]

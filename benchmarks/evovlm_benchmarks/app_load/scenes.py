@@ -1,4 +1,4 @@
-"""What visitors ask: pictures and questions of the zoo, and the models that answer."""
+"""The visitors' questions: images and questions of the zoo, and the models that answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNT = 8
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture as a file, and a question about it."""
+    """A PNG image and a question about it."""
 
     png: bytes
     question: str
@@ -31,7 +31,10 @@ def load_scenes() -> list[Scene]:
 
 
 def ask(visitor: Visitor, compare: int, scene: Scene) -> list[str]:
-    """The models' answers about a scene that is uploaded first. `compare`: number of the function. Raises Lost."""
+    """Upload a scene and return each model's answer. `compare`: number of the page's function.
+
+    Raises Lost if the upload or an answer fails.
+    """
     sent = visitor.upload(scene.png)
     if sent.is_error:
         raise Lost(f"HTTP {sent.status_code}: {sent.text}")

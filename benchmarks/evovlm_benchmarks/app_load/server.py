@@ -1,4 +1,4 @@
-"""A server of the app on the zoo, in a process of its own. Knows its address, its process and its health."""
+"""A server of the app on the zoo, in its own process. Knows its address, process and health endpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-STARTUP = 300  # seconds, for a machine that has much else to do
+STARTUP = 300  # seconds; generous, for a busy machine
 
 
 @dataclass
@@ -28,19 +28,22 @@ class Server:
     process: psutil.Process
 
     def health(self) -> dict[str, Any]:
-        """What /healthz says."""
+        """The JSON reply of /healthz."""
         with urllib.request.urlopen(f"{self.url}/healthz", timeout=30) as reply:
             found: dict[str, Any] = json.load(reply)
         return found
 
     def memory_mb(self) -> float:
-        """Resident memory."""
+        """Resident memory of the process in MB."""
         return round(self.process.memory_info().rss / 1e6, 1)
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    """A server that is up. Its log goes to `folder`: visitors' words stay off our own output."""
+    """A running server. Its log goes to `folder`/log, so that visitors' text stays out of our own output.
+
+    Exits if the server does not start within `STARTUP` seconds.
+    """
     port = _free_port()
     command = [sys.executable, "-P", "-m", "evovlm_app", "--port", str(port), "--studies", str(folder)]
     with (folder / "log").open("w") as sink:
@@ -63,7 +66,7 @@ def _wait_for(server: Server, started: subprocess.Popen[bytes]) -> None:
             time.sleep(0.3)
         else:
             return
-    raise SystemExit("the app did not start")
+    raise SystemExit("the app did not start; try `python -m evovlm_app` to see its error")
 
 
 def _free_port() -> int:

@@ -1,6 +1,6 @@
-"""One visitor over plain HTTP: an address of its own, and a new session for each question.
+"""One visitor over plain HTTP: its own address, and a new session for each question.
 
-Knows the paths that gradio's page uses; gradio's client would keep one session and hide what is refused.
+Knows the paths that gradio's page uses; gradio's client would keep one session and hide refusals.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 import httpx
 
 API = "/gradio_api"
-MODELS = ["vlm", "ja", "merged"]  # of the zoo: those that a picture is shown to
-FIRST = 2  # the last number of the first visitor's address: 127.0.0.1 is the server's
+MODELS = ["vlm", "ja", "merged"]  # the zoo's models that answer about an image
+FIRST = 2  # last number of the first visitor's address; 127.0.0.1 is the server's
 
 
 def address(number: int) -> str:
-    """The loopback address of a visitor by number. Linux answers for all of 127.0.0.0/8."""
+    """The loopback address of a visitor, by number. Linux answers on all of 127.0.0.0/8."""
     return f"127.0.{number // 200}.{FIRST + number % 200}"
 
 
 class Lost(Exception):
-    """A question that got no answer, and why."""
+    """A question got no answer; the message is the reason."""
 
 
 class Visitor:
@@ -35,7 +35,7 @@ class Visitor:
         self.http = httpx.Client(base_url=url, transport=transport, timeout=timeout)
 
     def functions(self) -> dict[str, int]:
-        """Numbers of the page's functions by name."""
+        """The page's function numbers, by name."""
         dependencies = self.http.get("/config").json()["dependencies"]
         return {found["api_name"]: found["id"] for found in dependencies if found["api_name"]}
 
@@ -45,12 +45,12 @@ class Visitor:
         return self.http.post(f"{API}/upload", files=parts)
 
     def join(self, function: int, data: Sequence[Any], session: str) -> httpx.Response:
-        """Put a question in the line."""
+        """Put a question in the queue."""
         body = {"fn_index": function, "data": list(data), "session_hash": session}
         return self.http.post(f"{API}/queue/join", json=body)
 
     def listen(self, session: str) -> Iterator[dict[str, Any]]:
-        """The messages for a session as they come, up to the last."""
+        """Yield a session's messages as they arrive, until the stream ends."""
         with self.http.stream("GET", f"{API}/queue/data", params={"session_hash": session}) as reply:
             reply.raise_for_status()
             for line in reply.iter_lines():
@@ -58,7 +58,7 @@ class Visitor:
                     yield json.loads(line.removeprefix("data:"))
 
     def ask(self, function: int, data: Sequence[Any]) -> list[Any]:
-        """What a function gives, in a session that was never there before. Raises Lost."""
+        """A function's output values, from a new session. Raises Lost if there is no answer."""
         session = secrets.token_hex(6)
         joined = self.join(function, data, session)
         if joined.status_code != httpx.codes.OK:
@@ -73,5 +73,5 @@ class Visitor:
 
 
 def picture(path: str) -> dict[str, Any]:
-    """An uploaded picture as an input."""
+    """An uploaded image as a gradio input value."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}}

@@ -1,1 +1,1 @@
-"""The commands of `evovlm bench`, one a module; each parses its arguments and prints."""
+"""The commands of `evovlm bench`, one per module; each parses its arguments and prints."""

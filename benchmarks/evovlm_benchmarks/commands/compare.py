@@ -1,4 +1,4 @@
-"""`compare`: results beside each other, with what is significant and which answers changed. Knows typer."""
+"""`compare`: results side by side, with significance and the answers that changed most. Knows typer."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Key = tuple[str, ...]
 
 
 def compare(
-    places: Annotated[list[Path], typer.Argument(help="Run folders, or files of results.")],
-    to: Annotated[str | None, typer.Option(help="Model to compare the others with; the best if left out.")] = None,
+    places: Annotated[list[Path], typer.Argument(help="Run folders or result files.")],
+    to: Annotated[str | None, typer.Option(help="Model to compare the others with; default: the best.")] = None,
     changes: Annotated[int, typer.Option(min=0, help="How many changed answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Compare models on the same items: differences with intervals, wins and losses, the answers that changed most.
+    """Compare models on the same items: differences with intervals, wins and losses, most-changed answers.
 
     \b
     Examples:
@@ -37,7 +37,7 @@ def compare(
     groups = {key: group for key, group in by_task(read_entries(places)).items() if len(group) > 1}
     if not groups:
         raise UserError(
-            f"{', '.join(map(str, places))}: no two results on the same items, scored alike; nothing to compare"
+            f"{', '.join(map(str, places))}: no two results on the same items with the same scoring; nothing to compare"
         )
     told: list[dict[str, Any]] = []
     for (task, split, *_), (reference, group) in _referred(groups, to).items():
@@ -55,7 +55,10 @@ def compare(
 
 
 def _referred(groups: Mapping[Key, list[Entry]], name: str | None) -> dict[Key, tuple[Entry, list[Entry]]]:
-    """Each task's entry that the others are compared with: the named one, where it took part, or the best."""
+    """Per task, the reference entry (the named one, or the best) and all entries; tasks without it are left out.
+
+    Raises UserError if no task has the named model.
+    """
     found = {}
     for key, group in groups.items():
         for entry in group:
@@ -82,9 +85,7 @@ def _sheet(title: str, reference: Entry, rows: list[Versus]) -> Sheet:
         )
         for row in rows
     ]
-    note = (
-        f"{reference.result.items} items, paired bootstrap; {CHANCE}: the 95 % interval of the difference holds zero."
-    )
+    note = f"{reference.result.items} items, paired bootstrap; {CHANCE}: the difference's 95 % interval includes zero."
     several = "" if len(rows) < 2 else f" {len(rows)} comparisons: by chance alone, one in twenty looks significant."
     results = [reference.result, *(row.entry.result for row in rows)]
     drawn = f" Items drawn by seed {reference.result.seed}."
@@ -123,5 +124,5 @@ def _row(row: Versus) -> dict[str, Any]:
 
 
 def _made(entry: Entry) -> dict[str, Any]:
-    """On which items, by which code and where an entry's answers were made."""
+    """The items, code versions and hardware behind an entry's answers."""
     return entry.result.model_dump(mode="json", include={"items", "items_digest", "seed", "versions", "hardware"})

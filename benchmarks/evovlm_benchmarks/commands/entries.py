@@ -1,4 +1,4 @@
-"""Results of folders as entries with names that differ. Knows the files of results."""
+"""Read results from folders as entries with unique names. Knows the result files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from evovlm_benchmarks.runner.results import answers_of, find_results
 
 
 def read_entries(places: Sequence[Path]) -> list[Entry]:
-    """All results of run folders or files. One model in two runs is named with its run. Raises UserError."""
+    """All results of run folders or files. A model that occurs in several runs gets the run's name as a prefix.
+
+    Raises UserError if there are no results or a file is broken.
+    """
     found = find_results(places)
     key = [(result.model, result.task, result.split, result.items_digest) for _, result in found]
     often = Counter(key)

@@ -1,4 +1,4 @@
-"""`leaderboard`: every result of a folder, best first, beside the paper's figures. Knows typer."""
+"""`leaderboard`: all results of a folder, best first, with the paper's figures. Knows typer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Row = dict[str, Any]
 
 
 def leaderboard(
-    folder: Annotated[Path, typer.Argument(help="A folder of run folders.")],
-    out: Annotated[Path | None, typer.Option(help="Write it here too, as .md or .html.")] = None,
-    paper: Annotated[bool, typer.Option(help="The paper's own figures beside ours.")] = True,
+    folder: Annotated[Path, typer.Argument(help="A folder that contains run folders.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the leaderboard to this .md or .html file.")] = None,
+    paper: Annotated[bool, typer.Option(help="Include the paper's own figures.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Rank all results of a folder, task by task. Rows of the paper are its own figures and marked so.
+    """Rank all results of a folder, task by task. The paper's own figures are added and marked as such.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def leaderboard(
 
     writers = {".md": markdown, ".html": html}
     if out is not None and (out.suffix not in writers or not out.parent.is_dir()):
-        raise UserError(f"--out: {out} is no .md or .html file in a folder that there is")
+        raise UserError(f"--out: {out} must end in .md or .html and be in an existing folder")
     harness = [_harness_row(row) for row in find_averages(folder)]
     found = [] if harness and not has_results(folder) else [result for _, result in find_results([folder])]
     ranked = {
@@ -59,7 +59,7 @@ def leaderboard(
 
 
 def ranking(task: str, rows: list[Row], paper: bool) -> list[Row]:
-    """One task's rows, the best first. `source`: "ours" or the paper; the paper gives no interval and no items."""
+    """One task's rows, best first. `source`: "ours" or the paper, whose rows have no interval and no item count."""
     if paper:
         text = files("evovlm_benchmarks").joinpath("paper.yaml").read_text(encoding="utf-8")
         figures: dict[str, dict[str, float]] = yaml.safe_load(text)
@@ -105,9 +105,9 @@ def _sheet(task: str, rows: list[Row], own: list[Result]) -> Sheet:
         for row in rows
     )
     ours = [made(own), f"Items drawn by seed {_listed(result.seed for result in own)}."] if own else []
-    notes = ["The paper's rows are its own figures: same task, its own code and machines."]
+    notes = ["The paper's rows are its own figures: the same task, but its own code and machines."]
     if task == JP_LMEH:
-        notes.append("The paper averaged nine tasks of an older harness: near, not the same.")
+        notes.append("The paper averaged nine tasks of an older harness: similar, but not the same.")
     shown = notes if any(row["source"] != "ours" for row in rows) else []
     return Sheet(task, ("model", "asked", "source", "score", "95 %"), lines, (*ours, *shown), words=3)
 

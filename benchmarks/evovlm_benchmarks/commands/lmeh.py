@@ -1,4 +1,4 @@
-"""`lmeh`: a checkpoint on the Japanese tasks of lm-evaluation-harness. Knows typer and the harness's command."""
+"""`lmeh`: score a checkpoint on lm-evaluation-harness's Japanese tasks. Knows typer and the harness's command."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import typer
 
 
 def lmeh(
-    model: Annotated[str, typer.Argument(help="A checkpoint folder, zoo:NAME or a hub id; a language model.")],
-    out: Annotated[Path, typer.Option(help="Folder of the harness's results.")] = Path("runs/lmeh"),
-    task: Annotated[list[str] | None, typer.Option(help="The harness's tasks; its Japanese group if left out.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    batch: Annotated[str, typer.Option(help="Questions at once, or auto.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="What is computed in; auto as stored.")] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task, for a trial run.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch models and data that are not here.")] = False,
+    model: Annotated[str, typer.Argument(help="A language model: checkpoint folder, zoo:NAME or hub id.")],
+    out: Annotated[Path, typer.Option(help="Folder for the harness's results.")] = Path("runs/lmeh"),
+    task: Annotated[list[str] | None, typer.Option(help="The harness's tasks; default: its Japanese group.")] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    batch: Annotated[str, typer.Option(help="Batch size, or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Compute dtype; auto: as stored.")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions per task, for a trial run.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing models and data.")] = False,
     data_code: Annotated[
-        bool, typer.Option("--data-code", help="Let data sets that are programs run, as JGLUE's is.")
+        bool, typer.Option("--data-code", help="Allow data sets to run their own code, as JGLUE's does.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command without running it.")] = False,
 ) -> None:
-    """Score a checkpoint on JP-LMEH, by lm-evaluation-harness from the extra `lmeh`.
+    """Score a checkpoint on JP-LMEH with lm-evaluation-harness; needs the extra `lmeh`.
 
     \b
     Examples:
@@ -55,13 +55,13 @@ def lmeh(
         return
     done = subprocess.run(command, env=harness_environment(download=download, data_code=data_code), check=False)
     if done.returncode != 0:
-        raise UserError(f"the harness ended with exit code {done.returncode}; what it says stands above")
+        raise UserError(f"the harness failed with exit code {done.returncode}; see its output above")
     scores = read_scores(out)
     rows = tuple(
         (found.task, found.metric, f"{found.value:.4f}", "" if found.error is None else f"{found.error:.4f}")
         for found in scores
     )
     average = write_summary(out, model, scores, device)
-    notes = () if average is None else (f"JP-LMEH, the mean of the {len(TASKS)} tasks: {average:.2f}",)
+    notes = () if average is None else (f"JP-LMEH, mean of the {len(TASKS)} tasks: {average:.2f}",)
     columns = ("task", "measure", "value", "standard error")
     print_sheet(OUT, Sheet(f"{model} by lm-evaluation-harness", columns, rows, notes, words=2))

@@ -1,4 +1,4 @@
-"""`overlap`: do two sets of items share questions or pictures? Knows typer and the overlap check."""
+"""`overlap`: find questions or images that two sets of items share. Knows typer and the overlap check."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SHOWN = 20
 
 
 def overlap(
-    one: Annotated[str, typer.Argument(help="TASK:SPLIT or TASK@PATH:SPLIT.")],
-    other: Annotated[str, typer.Argument(help="TASK:SPLIT or TASK@PATH:SPLIT.")],
-    items: Annotated[int | None, typer.Option(min=1, help="Items a set; all if left out.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch data that are not here.")] = False,
+    one: Annotated[str, typer.Argument(help="First set: TASK:SPLIT or TASK@PATH:SPLIT.")],
+    other: Annotated[str, typer.Argument(help="Second set: TASK:SPLIT or TASK@PATH:SPLIT.")],
+    items: Annotated[int | None, typer.Option(min=1, help="Items per set; default: all.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Find items that two sets share: by id, by near text, by near picture. Exit code 1 where there are any.
+    """Find items that two sets share, by id, similar text or similar image. Exit code 1 if there are any.
 
     \b
     Examples:
@@ -44,5 +44,5 @@ def overlap(
         title = f"{len(found)} pairs look alike" + (f", the first {SHOWN}" if len(found) > SHOWN else "")
         print_sheet(OUT, Sheet(title, ("by", one, other, "alike"), rows, words=3))
     else:
-        OUT.print(f"no overlap found between {len(sets[0])} and {len(sets[1])} items")
+        OUT.print(f"no overlap between the {len(sets[0])} and {len(sets[1])} items")
     raise typer.Exit(1 if found else 0)

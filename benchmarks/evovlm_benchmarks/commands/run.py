@@ -1,4 +1,4 @@
-"""`run`: every model of a suite answers every task. Knows typer and the runner, which is loaded when it is needed."""
+"""`run`: every model of a suite answers every task. Knows typer and the runner, which it imports when needed."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ Answer = Callable[..., list[Result]]
 
 def run(
     suite: Annotated[str | None, typer.Argument(help="zoo, zoo-medium, evovlm-jp, evollm-jp, or a .yaml file.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results; the same command goes on.")] = Path("runs/bench"),
-    model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, beside or without a suite.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT, in the suite's place.")] = None,
-    preset: Annotated[str | None, typer.Option(help="How tasks ask and score, in the suite's place.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Questions a task; all if left out.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Which questions are drawn.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Questions at once; found by itself.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results; a rerun resumes.")] = Path("runs/bench"),
+    model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, added to the suite's, if any.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT; replaces the suite's.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Prompt and scoring preset; replaces the suite's.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Questions per task; default: all.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed for the choice of questions.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Batch size; default: by free memory.")] = None,
     scoring: Annotated[str | None, typer.Option(help="How numbers are read: compatible or corrected.")] = None,
-    lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file, to tell Japanese as the paper.")] = None,
+    lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file; detects Japanese as in the paper.")] = None,
     device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1.")] = "cpu",
-    download: Annotated[bool, typer.Option("--download", help="Fetch models and data that are not here.")] = False,
-    ray: Annotated[str | None, typer.Option(help="Answer on a Ray cluster: auto, or its address.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing models and data.")] = False,
+    ray: Annotated[str | None, typer.Option(help="Run on a Ray cluster: auto, or its address.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: workers; one a GPU or core otherwise.")
+        int | None, typer.Option(min=1, help="With --ray: number of workers; default: one per GPU or core.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Run a suite of models and tasks. Killed at any moment, the same command goes on.
+    """Run a suite of models and tasks. After a crash or kill, run the same command again to resume.
 
     \b
     Examples:
@@ -51,10 +51,10 @@ def run(
       evovlm bench run zoo --model mine=runs/vlm/checkpoint --out runs/zoo
       evovlm bench run --model zoo:ja --task mgsm-ja@data/mgsm:test --preset short
       evovlm bench run evovlm-jp --device cuda --download --preset greedy
-      evovlm bench run evovlm-jp --device cuda --download --ray auto     (a worker a GPU)
+      evovlm bench run evovlm-jp --device cuda --download --ray auto     (one worker per GPU)
     """
     if ray is None and workers is not None:
-        raise UserError("--workers belongs to --ray; add `--ray auto`")
+        raise UserError("--workers only works with --ray; add `--ray auto`")
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     chosen = choose_suite(suite, model, task, preset, items, seed, batch)
@@ -81,7 +81,7 @@ def _here(device: str, download: bool) -> Answer:
 def _on_ray(
     address: str, count: int | None, scoring: str | None, lid: Path | None, device: str, download: bool
 ) -> Answer:
-    """Answer by workers on a Ray cluster."""
+    """Answer with workers on a Ray cluster."""
     from evovlm.evolution.search_loop import Workers
     from evovlm_benchmarks.runner.on_ray import Choices, run_suite_on_ray
 
@@ -90,7 +90,7 @@ def _on_ray(
 
 
 def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer) -> list[Result]:
-    """Run the pairs under a bar."""
+    """Run all pairs, showing a progress bar."""
     with bars() as progress:
         whole = progress.add_task("answers", total=sum(len(pair.items) for pair in pairs), figures="")
 
@@ -101,7 +101,7 @@ def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer) 
 
 
 def _write(out: Path, results: Sequence[Result], content: dict[str, Any]) -> list[Sheet]:
-    """The files of the whole run; returns the tables."""
+    """Write results.json, .md and .html of the whole run; return the tables."""
     entries = [
         Entry(result.model, result, {answer.id: answer for answer in read_answers(out / result.answers)})
         for result in results
@@ -122,7 +122,7 @@ def choose_suite(
     seed: int | None,
     batch: int | None,
 ) -> Suite:
-    """The suite that the arguments ask for. Raises UserError where they name no models or no tasks."""
+    """The suite that the arguments describe. Raises UserError if they name no models or no tasks."""
     content = {"models": [], "tasks": []} if suite is None else read_suite(suite).model_dump(mode="json")
     content["models"] += [named_model(text).model_dump(mode="json") for text in models or []]
     if tasks:

@@ -1,4 +1,4 @@
-"""`score`: answers made elsewhere, scored as ours are; no model needed. Knows typer."""
+"""`score`: score answers generated elsewhere by the same rules as ours; no model needed. Knows typer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from evovlm_benchmarks.runner.task_options import task_options
 
 def score(
     task: Annotated[str, typer.Argument(help="TASK, TASK:SPLIT or TASK@PATH:SPLIT; see `evovlm bench tasks`.")],
-    predictions: Annotated[Path, typer.Option(help="Rows with `prediction`, and `id` unless in the task's order.")],
+    predictions: Annotated[Path, typer.Option(help="File of rows with `prediction`; `id` unless in task order.")],
     scoring: Annotated[str | None, typer.Option(help="How numbers are read: compatible or corrected.")] = None,
-    lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file, to tell Japanese as the paper.")] = None,
-    preset: Annotated[str | None, typer.Option(help="The preset whose scoring counts.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="How many items the answers are to.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the items' draw, and of the interval.")] = 0,
-    answers: Annotated[bool, typer.Option("--answers", help="Every answer's score too, with --json.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Fetch data that are not here.")] = False,
+    lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file; detects Japanese as in the paper.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset whose scoring is used.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Number of items answered.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the choice of items and the interval.")] = 0,
+    answers: Annotated[bool, typer.Option("--answers", help="With --json: include each answer's score.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Score a file of answers. Rows that bring `reference` or `references` need no data; others use the task's.
+    """Score a file of answers. Rows with `reference` or `references` need no data; others use the task's references.
 
     \b
     Examples:
@@ -51,7 +51,7 @@ def score(
 
 
 def _named(text: str, options: Options) -> tuple[Task, str]:
-    """Task and split of TASK:SPLIT, or of TASK and TASK@PATH, whose test is meant."""
+    """Task and split of TASK:SPLIT; TASK and TASK@PATH mean the test split (or the first, if there is none)."""
     if ":" in text:
         return parse_split(text, options)
     name, _, path = text.partition("@")
@@ -68,4 +68,4 @@ def _print(name: str, found: Mapping[str, Any]) -> None:
     OUT.print("beside: " + ", ".join(f"{key} {value:.2f}" for key, value in found["beside"].items()))
     OUT.print("rules: " + ", ".join(f"{key} {value}" for key, value in found["rules"].items()))
     if found["missing"]:
-        OUT.print(f"{found['missing']} items have no answer and count as empty")
+        OUT.print(f"{found['missing']} items have no answer and are scored as empty")

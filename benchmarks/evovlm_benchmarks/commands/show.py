@@ -1,4 +1,4 @@
-"""`show`: one item, and what every model answered. Knows typer and the files of results."""
+"""`show`: one item and every model's answer to it. Knows typer and the result files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from evovlm_benchmarks.runner.tables import Sheet, print_sheet
 
 
 def show(
-    place: Annotated[Path, typer.Argument(help="A run folder, or a file of results.")],
+    place: Annotated[Path, typer.Argument(help="A run folder or a result file.")],
     item: Annotated[str, typer.Argument(help="The item's id, or its number among the sorted ids.")],
-    task: Annotated[str | None, typer.Option(help="The task, where several have such an item.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task, if several have such an item.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Show one item: question, references, and every model's answer with its score.
@@ -35,7 +35,7 @@ def show(
             if key is not None:
                 found.append((entry, entry.answers[key]))
     if not found:
-        raise UserError(f"{place}: no item {item!r}; ids stand in the files of answers")
+        raise UserError(f"{place}: no item {item!r}; see the ids in the run's answers/*.jsonl")
     if as_json:
         told = [{"model": e.name, "task": e.result.task} | a.model_dump(mode="json") for e, a in found]
         print(json.dumps(told, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`tasks`: which tasks, presets and suites there are. Knows typer."""
+"""`tasks`: list tasks, presets and suites. Knows typer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def tasks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:
-    """List the tasks with their splits and presets, and the suites that ship.
+    """List the tasks with their splits and presets, and the shipped suites.
 
     Example: evovlm bench tasks
     """

@@ -1,1 +1,1 @@
-"""Races against fixed subsets of items: on models, and on saved tables of scores."""
+"""Racing compared with fixed subsets of items: on models, and on saved score tables."""

@@ -1,4 +1,4 @@
-"""Run by itself: `python -m evovlm_benchmarks.racing runs`, `... summary`, `... agreement`."""
+"""Racing benchmarks: `python -m evovlm_benchmarks.racing runs`, `... summary`, `... agreement`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 
 @app.command("runs")
 def runs_command(
-    out: Annotated[Path, typer.Option(help="JSON lines of runs; runs that are there are not made again.")],
-    recipe: Annotated[str, typer.Option(help="A recipe with a search: a file, or a shipped one's name.")] = "zoo-llm",
+    out: Annotated[Path, typer.Option(help="JSON-lines file; runs already in it are skipped.")],
+    recipe: Annotated[str, typer.Option(help="A recipe with a search: a file or a shipped name.")] = "zoo-llm",
     seeds: Annotated[int, typer.Option(min=1)] = 5,
-    items: Annotated[int, typer.Option(min=16, help="Search items of full evaluation.")] = 256,
+    items: Annotated[int, typer.Option(min=16, help="Search items of a full evaluation.")] = 256,
     judged: Annotated[int, typer.Option(min=2, help="Held-out items.")] = 500,
-    generations: Annotated[int, typer.Option(min=1, help="Generations of the fixed subsets.")] = 8,
-    only: Annotated[str | None, typer.Option(help="One arm alone.")] = None,
+    generations: Annotated[int, typer.Option(min=1, help="Generations with fixed subsets.")] = 8,
+    only: Annotated[str | None, typer.Option(help="Run only this arm.")] = None,
     first: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
 ) -> None:
-    """Search with races and with fixed subsets of the items, several seeds.
+    """Run searches with racing and with fixed subsets of the items, over several seeds.
 
     Example: python -m evovlm_benchmarks.racing runs --out runs/racing.jsonl --seeds 1 --items 64 --generations 3
     """
@@ -48,12 +48,12 @@ def runs_command(
 
 @app.command("summary")
 def summary_command(
-    runs: Annotated[list[Path], typer.Argument(help="JSON lines of runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="JSON-lines files from `runs`.")],
     plot: Annotated[Path | None, typer.Option(help="Write an SVG of the mean curves.")] = None,
 ) -> None:
-    """Answers that each arm needs for the score that full evaluation ends on, less 0, 1 and 2 points; and a plot.
+    """Print the answers that each arm needs to reach full evaluation's final score, minus 0, 1 and 2 points.
 
-    Then, for each fixed subset, what it and the race need for the score on which that subset ends.
+    Then, for each fixed subset, the answers that it and the race need to reach that subset's final score.
 
     Example: python -m evovlm_benchmarks.racing summary runs/racing.jsonl --plot racing.svg
     """
@@ -74,9 +74,9 @@ def summary_command(
 
 @app.command("agreement")
 def agreement_command(
-    tables: Annotated[list[Path], typer.Argument(help="Saved tables: table-SEED.npz of `runs`.")],
+    tables: Annotated[list[Path], typer.Argument(help="Score tables from `runs`: table-SEED.npz.")],
 ) -> None:
-    """How well few items rank the candidates of saved generations, one JSON line each. No model is run.
+    """Measure how well few items rank the candidates of saved generations; one JSON line each. Runs no model.
 
     Example: python -m evovlm_benchmarks.racing agreement benchmarks/evovlm_benchmarks/racing/tables/table-0.npz
     """

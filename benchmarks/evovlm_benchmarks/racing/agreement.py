@@ -1,4 +1,4 @@
-"""Ranking agreement on saved tables of full evaluations: how well few items find the better half of a generation.
+"""Ranking agreement on saved full evaluations: how well few items identify the better half of a generation.
 
 Knows tables of scores [generations, candidates, items]; no models.
 """
@@ -20,7 +20,7 @@ DRAWS = 20
 
 @dataclass(frozen=True)
 class Agreement:
-    """Answers a generation; the share of the true better half found; Kendall's tau with the full ranking."""
+    """`answers` per generation; `found`: share of the true better half; `tau`: Kendall's tau with the full ranking."""
 
     way: str
     answers: float
@@ -29,7 +29,10 @@ class Agreement:
 
 
 def agreement(table: Table, seed: int = 0) -> list[Agreement]:
-    """Fixed subsets, the same number of fresh random items, and races, against the ranking on all items."""
+    """Compare random subsets of the items, and races, with the ranking on all items.
+
+    `table`: scores [generations, candidates, items].
+    """
     rng = np.random.default_rng(seed)
     items = table.shape[2]
     ways = [_sampled(table, share, rng) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2)]
@@ -71,7 +74,7 @@ def _raced(table: Table, name: str, settings: RaceSettings, rng: np.random.Gener
 
 
 def _compare(estimate: Table, scores: Table) -> tuple[float, float]:
-    """The share of the better half that the estimate finds (ties broken at random places alike), and Kendall's tau."""
+    """The share of the better half that the estimate finds (ties broken by position in both), and Kendall's tau."""
     keep = len(scores) // 2
     true = scores.mean(axis=1)
     best, chosen = (set(np.argsort(-values, kind="stable")[:keep]) for values in (true, estimate))

@@ -1,7 +1,7 @@
-"""One search on models, with a fixed subset of the items or with races: held-out score against answers generated.
+"""One search on models, with a fixed subset of the items or with racing: held-out score against answers generated.
 
-Knows plans, evaluators and races. The center of the search stands for what it has found, in every arm alike: it is
-judged on held-out items after each generation (not counted as the search's answers).
+Knows plans, evaluators and races. In every arm, the search's center represents what it has found: it is scored on
+held-out items after each generation (not counted in the search's answers).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ARMS = (*SHARES, "race")
 
 @dataclass(frozen=True)
 class Setting:
-    """What all arms share."""
+    """Settings shared by all arms."""
 
     recipe: str  # a file, or a shipped recipe's name
     items: int
@@ -51,7 +51,7 @@ class Run:
 
 
 def run_arm(setting: Setting, arm: str, seed: int, on_generation: Callable[[Run], None]) -> Run:
-    """Search with one arm and one seed; races end at a quarter of full evaluation's answers."""
+    """Run one arm with one seed; races stop after a quarter of full evaluation's answers."""
     plan = _plan(setting, arm, seed)
     evaluator = LocalEvaluator(plan.assembly, batch=150)
     held_out = read_item_set("test", plan.recipe.data.test, setting.judged, seed)  # type: ignore[union-attr]
@@ -77,7 +77,7 @@ def _plan(setting: Setting, arm: str, seed: int) -> Plan:
 
 
 def _fixed(plan: Plan, evaluator: LocalEvaluator, share: float, seed: int, run: Run) -> Iterator[tuple[int, Genome]]:
-    """Every candidate on the same random share of the items; yields answers so far and the center to come."""
+    """Evaluate every candidate on the same random share of the items; yields answers so far and the current center."""
     chosen = np.random.default_rng(seed).permutation(len(plan.search_items))[: round(len(plan.search_items) * share)]
     items = plan.search_items.at(sorted(chosen))
     evaluator.prepare(items)

@@ -1,4 +1,4 @@
-"""What runs of several seeds show: mean held-out score against answers generated, and answers needed for a score.
+"""Summarise runs of several seeds: mean held-out score against answers generated, and answers needed for a score.
 
 Knows runs as JSON lines; no models.
 """
@@ -20,7 +20,7 @@ WIDTH, HEIGHT, LEFT, TOP, BELOW = 720, 380, 56, 40, 46
 
 
 def mean_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
-    """Arm -> (answers, mean score over the seeds that every arm has), each seed's points joined by lines."""
+    """Map each arm to (answers, mean score), over the seeds that every arm has; points are linearly interpolated."""
     by_arm: dict[str, dict[int, Points]] = {}
     for row in rows:
         by_arm.setdefault(row["arm"], {})[row["seed"]] = [tuple(point) for point in row["points"]]
@@ -36,17 +36,17 @@ def mean_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
 
 
 def answers_to(curve: Curve, score: float) -> float | None:
-    """After how many answers a mean curve first reaches a score; None where it never does."""
+    """The number of answers at which a mean curve first reaches a score; None if it never does."""
     reached = np.flatnonzero(curve[1] >= score)
     return float(curve[0][reached[0]]) if len(reached) else None
 
 
 @dataclass(frozen=True)
 class AtEnd:
-    """What the race needs for the score on which a fixed subset ends, against what that subset needs for it.
+    """Answers that the race and a fixed subset need to reach that subset's final score.
 
-    `ratio`: race over subset, from the mean curves; `low`, `high`: 95 % of ratios over resampled seeds, an arm that
-    never gets there counted as infinite; None where it stays so.
+    `ratio`: race over subset, from the mean curves; `low`, `high`: 95 % interval of the ratio over resampled seeds,
+    where an arm that never reaches the score counts as infinite. None instead of an infinite or unknown value.
     """
 
     arm: str
@@ -59,9 +59,9 @@ class AtEnd:
 
 
 def at_ends(rows: Sequence[Mapping[str, Any]], resamples: int = 500) -> list[AtEnd]:
-    """For each fixed subset: the answers that it and the race need for its own final mean score.
+    """For each fixed subset: the answers that it and the race need to reach the subset's final mean score.
 
-    That is what "the same final held-out score" means here: a subset is taken at its word, where it ends.
+    This defines "the same final held-out score" here.
     """
     curves = mean_curves(rows)
     seeds = sorted({row["seed"] for row in rows})
@@ -69,7 +69,7 @@ def at_ends(rows: Sequence[Mapping[str, Any]], resamples: int = 500) -> list[AtE
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(resamples):
-        # Each draw is a seed of its own, or twins would be one.
+        # Each draw gets its own seed number; otherwise duplicate draws would collapse into one.
         chosen = rng.choice(seeds, len(seeds))
         drawn.append(mean_curves([{**row, "seed": n} for n, seed in enumerate(chosen) for row in by_seed[seed]]))
     return [_at_end(arm, curves, drawn) for arm in curves if arm != "race"]
@@ -86,14 +86,14 @@ def _at_end(arm: str, curves: Mapping[str, Curve], drawn: Sequence[Mapping[str, 
 
 
 def _ratio(subset: Curve, race: Curve) -> float:
-    """Race over subset for the score on which the subset ends; infinite where the race never gets there."""
+    """Race over subset in answers needed for the subset's final score; infinite if the race never reaches it."""
     score = float(subset[1][-1])
     needed, own = answers_to(race, score), answers_to(subset, score)
     return float("inf") if needed is None or not own else needed / own
 
 
 def draw(curves: Mapping[str, Curve]) -> str:
-    """An SVG of the mean curves; answers on a logarithmic scale."""
+    """An SVG of the mean curves, with answers on a logarithmic scale."""
     most = max(float(grid[-1]) for grid, _ in curves.values())
     low = min(float(scores.min()) for _, scores in curves.values()) - 2
     high = max(float(scores.max()) for _, scores in curves.values()) + 2

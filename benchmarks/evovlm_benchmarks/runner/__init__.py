@@ -1,1 +1,1 @@
-"""Runs benchmark suites: models on tasks, results on disk, comparisons."""
+"""Run benchmark suites: models on tasks, results on disk, comparisons."""

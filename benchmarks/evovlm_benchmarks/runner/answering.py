@@ -1,4 +1,4 @@
-"""The answers of one model to one task, batch by batch, as far as memory goes.
+"""Answer one task with one model, batch by batch; batches that do not fit in memory are halved.
 
 Knows the engine and how answers are scored; stores nothing.
 """
@@ -16,24 +16,24 @@ from evovlm.tasks import Generation, Item
 from evovlm_benchmarks.runner.pairs import Pair
 from evovlm_benchmarks.runner.results import Answer, mark
 
-# Prompts and picture features of this many batches are held at a time.
+# Prompts and image features of this many batches are held in memory at a time.
 WINDOW = 4
 
 
 @contextmanager
 def faults_told(pair: Pair, device: str) -> Iterator[None]:
-    """What a model can do wrong, as errors in a sentence; answers that stand already are kept."""
+    """Turn a model's failures (broken weights, out of memory) into UserErrors; stored answers are kept."""
     where = f"{pair.model.name} on {pair.task.name}"
     try:
         yield
     except FloatingPointError as error:
-        raise UserError(f"{where}: {error}; its weights are broken, leave the model out or merge it again") from None
+        raise UserError(f"{where}: {error}; its weights are broken; leave the model out or merge it again") from None
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"{where}: one question alone does not fit into the memory of {device}; free some, choose another --device,"
-            " or a preset of fewer beams or tokens, and run the same command"
+            f"{where}: one question alone does not fit into the memory of {device}; free some memory, choose another"
+            " --device or a preset with fewer beams or tokens, and run the same command again"
         ) from None
 
 
@@ -46,7 +46,10 @@ def answers_of_pair(
     known: set[str],
     halved: list[int],
 ) -> Iterator[list[Answer]]:
-    """Answers batch by batch, those of `known` ids passed over. What was too large is told in `halved`, and kept to."""
+    """Yield answers batch by batch, skipping the ids in `known`.
+
+    A batch size that does not fit in memory is appended to `halved`, and later batches keep to the smaller size.
+    """
     by_id = {item.id: item for item in pair.items}
     start = 0
     while start < len(asked):
@@ -77,7 +80,7 @@ def answers_of_pair(
 
 
 def _prepared_or_none(engine: Engine, window: Sequence[Item], generation: Generation, batch: int) -> Prepared | None:
-    """Prompts and picture features of a window; None where they do not fit into memory and a smaller batch might."""
+    """Prompts and image features of a window; None if they do not fit in memory but a smaller batch might."""
     try:
         return engine.prepare(window, generation, batch)
     except (MemoryError, RuntimeError) as error:

@@ -1,6 +1,6 @@
-"""How many questions a model can answer at once: from the memory that is free and what a row's cache takes.
+"""Estimate the batch size: from the free memory and the KV cache that one row needs.
 
-Knows the engine's model and its device; asks no questions. A guess that proves too large is halved by the engine.
+Knows the engine's model and its device; asks no questions. The engine halves an estimate that proves too large.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from evovlm.engines.hf import Engine
 from evovlm.tasks import Generation
 
 LARGEST = 128
-# Of the free memory: the rest is for activations, vision features and whatever else runs.
+# Share of the free memory to use; the rest is for activations, vision features and other processes.
 SHARE = 0.5
 LIKELY_PROMPT = 512  # tokens
-LIKELY_IMAGE = 2880  # tokens of a LLaVA-NeXT picture, the longest of those that are read
+LIKELY_IMAGE = 2880  # tokens of a LLaVA-NeXT image, the longest of the supported models
 
 
 def fitting_batch(engine: Engine, generation: Generation) -> int:
-    """A power of two, at most 128, that should fit."""
+    """A batch size that should fit: a power of two, 1 to 128."""
     fits = int(_free(engine) * SHARE / row_bytes(engine, generation))
     batch = 1
     while batch * 2 <= min(fits, LARGEST):
@@ -28,14 +28,14 @@ def fitting_batch(engine: Engine, generation: Generation) -> int:
 
 
 def row_bytes(engine: Engine, generation: Generation) -> int:
-    """Bytes that one question takes: keys and values of all layers and beams, and its logits."""
+    """Bytes needed per question: keys and values of all layers and beams, and the logits."""
     config = engine.decoder.config
     heads = config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
     kept = 2 * config.num_hidden_layers * getattr(config, "num_key_value_heads", heads) * head_size
     longest = LIKELY_PROMPT + generation.max_new_tokens
     if engine.sees:
-        # A picture takes what the model's own tiles take; small models have small pictures.
+        # An image needs as many tokens as the model's own tiles; small models have small images.
         vision = engine.model.config.vision_config
         patches = (vision.image_size // vision.patch_size) ** 2
         longest += min(LIKELY_IMAGE, 5 * patches)

@@ -1,4 +1,4 @@
-"""Two or more results side by side: differences on the same items, who wins which, and the answers that changed most.
+"""Compare results on the same items: differences, wins and losses, and the answers that changed most.
 
 Knows results and statistics; draws nothing.
 """
@@ -13,13 +13,16 @@ from evovlm.system.errors import UserError
 from evovlm.system.statistics import Difference, paired_difference
 from evovlm_benchmarks.runner.results import Answer, Result
 
-CHANCE = "n.s."  # marks a difference whose 95 % interval holds zero
-JUDGED = ("scoring", "language")  # rules that decide what an answer is worth; a preset's others decide the answer
+CHANCE = "n.s."  # marks a difference whose 95 % interval includes zero
+JUDGED = (
+    "scoring",
+    "language",
+)  # rules that affect an answer's score; a preset's others affect the answer itself
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A result with its answers, by item id. `name`: the model, with its run where two runs have one of that name."""
+    """A result with its answers by item id. `name`: the model, with its run if several runs have that model."""
 
     name: str
     result: Result
@@ -28,7 +31,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """An item that two models answered with different success."""
+    """An item on which two models' scores differ."""
 
     id: str
     question: str
@@ -44,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Versus:
-    """`entry` against the reference entry: positive differences are its advantage."""
+    """`entry` compared with the reference entry; positive differences favour `entry`."""
 
     entry: Entry
     difference: Difference
@@ -55,18 +58,18 @@ class Versus:
 
     @property
     def marked(self) -> str:
-        """The difference in words; marked where it may be chance."""
+        """The difference as text, marked `n.s.` if it is not significant."""
         return _in_words(self.difference, 2, f", p {self.difference.p_value:.3f}")
 
 
 def _in_words(found: Difference, places: int, more: str = "") -> str:
-    """Mean and interval, marked where it may be chance."""
+    """Mean and interval as text, marked `n.s.` if not significant."""
     mean, low, high = (f"{value:+.{places}f}" for value in (found.mean, found.low, found.high))
     return f"{mean} [{low}, {high}]{more}" + ("" if found.significant else f" {CHANCE}")
 
 
 def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
-    """Compare an entry with the reference, item by item. Raises UserError where the items or rules differ."""
+    """Compare an entry with the reference, item by item. Raises UserError if items or scoring rules differ."""
     _refuse_unlike(reference, entry)
     pairs = [(reference.answers[key], entry.answers[key]) for key in reference.answers]
     difference = paired_difference(
@@ -83,9 +86,9 @@ def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
 
 
 def behind_best(entries: Sequence[Entry]) -> dict[str, str]:
-    """How far each entry lies behind the best that was asked the same way, by its file of answers.
+    """Each entry's difference from the best one of the same task and preset, as text; keyed by answer file.
 
-    Empty for the best itself. One model may stand there by several presets, so names do not tell entries apart.
+    Empty for the best itself. Keyed by file because one model may occur with several presets, so names are not unique.
     """
     told = {}
     by_preset: dict[Any, list[Entry]] = {}
@@ -101,7 +104,7 @@ def behind_best(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def by_task(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[Entry]]:
-    """Entries that answered the same items of one task and split and were scored alike, the best first."""
+    """Group entries with the same task, split, items and scoring rules; each group is sorted, the best first."""
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         result = entry.result
@@ -121,5 +124,5 @@ def _refuse_unlike(one: Entry, other: Entry) -> None:
         if first.rules.get(key) != second.rules.get(key):
             raise UserError(
                 f"{one.name} was scored with {key} {first.rules.get(key)!r}, {other.name} with"
-                f" {second.rules.get(key)!r}; score both alike"
+                f" {second.rules.get(key)!r}; score both the same way"
             )

@@ -1,4 +1,4 @@
-"""Was a model bred on what it is tested on? Its recipe says what its search saw; the overlap is looked for.
+"""Check whether a model's search used the items it is tested on, by the search data in its recipe.
 
 Knows recipes, tasks and the overlap check; no engines.
 """
@@ -20,9 +20,10 @@ TOLD = 5
 
 
 def bred_on(model: SuiteModel, folder: Path, items: Sequence[Item]) -> dict[str, Any] | None:
-    """What of the test items the model's search has seen; None where nothing is known of a search.
+    """Overlap between the test items and the items of the model's search; None if no search is known.
 
-    `search`: TASK:SPLIT; `pairs`: how many overlaps; `examples`: a few; `unknown`: why it could not be looked for.
+    Keys: `search`: TASK:SPLIT; `pairs`: number of overlaps; `examples`: the first few; `unknown`: why the check was
+    impossible, if it was.
     """
     try:
         search, count, seed, root = _search_of(model, folder)
@@ -39,7 +40,7 @@ def bred_on(model: SuiteModel, folder: Path, items: Sequence[Item]) -> dict[str,
 
 
 def _search_of(model: SuiteModel, folder: Path) -> tuple[str | None, int | None, int, Path]:
-    """Search items of a model: where, how many, which seed, and what relative paths count from."""
+    """A model's search items: TASK:SPLIT (None if unknown), count, seed, and the root of relative paths."""
     if model.search is not None:
         return model.search, None, 0, Path()
     path = folder / RECIPE

@@ -1,4 +1,4 @@
-"""JP-LMEH: the command of lm-evaluation-harness that scores a checkpoint, and what it says.
+"""JP-LMEH: build the lm-evaluation-harness command that scores a checkpoint, and read its results.
 
 Knows the harness's command line (version 0.4.5 and later); runs none of its code and copies none of its tasks.
 """
@@ -17,7 +17,7 @@ from evovlm.system.errors import UserError
 from evovlm.system.files import write_json
 from evovlm.system.version import hardware, versions
 
-# The harness's own group of Japanese tasks, and what is in it.
+# The harness's own group of Japanese tasks, and its members.
 GROUP = "japanese_leaderboard"
 NAMES = ("jaqket_v2", "jcommonsenseqa", "jnli", "jsquad", "marc_ja", "mgsm", "xlsum", "xwinograd")
 TASKS = tuple(f"ja_leaderboard_{name}" for name in NAMES)
@@ -26,7 +26,7 @@ SUMMARY, FORMAT = "lmeh.json", 1
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One measure of one task, 0 to 1, with its standard error where there is one."""
+    """One metric of one task, 0 to 1, with its standard error if given."""
 
     task: str
     metric: str
@@ -37,7 +37,7 @@ class TaskScore:
 def harness_command(
     python: str, model: Path, tasks: Sequence[str], *, device: str, batch: str, dtype: str, out: Path, limit: int | None
 ) -> list[str]:
-    """The command line. Raises UserError where the harness is not installed."""
+    """The command line. Raises UserError if the harness is not installed."""
     if find_spec("lm_eval") is None:
         raise UserError("lm-evaluation-harness is not installed; pip install 'evovlm[lmeh]'")
     command = [python, "-P", "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype={dtype}"]
@@ -47,32 +47,33 @@ def harness_command(
 
 
 def refuse_vlm(folder: Path) -> None:
-    """Raises UserError for a model with eyes: the harness's tasks are texts, its `hf` models have none."""
+    """Raise UserError for a vision-language model: the harness's tasks are text only, and so are its `hf` models."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "vision_config" in config:
-        raise UserError(f"{folder}: a vision-language model; JP-LMEH takes language models, such as its source")
+        raise UserError(f"{folder}: a vision-language model; JP-LMEH needs language models, such as one of its sources")
 
 
 def harness_environment(*, download: bool, data_code: bool) -> dict[str, str]:
-    """The process's environment. Without `download` neither models nor data are fetched; `data_code`: whether data sets
-    that are programs may run, as JGLUE's is; a model's own code never does.
+    """The process's environment. Without `download`, no models or data are downloaded.
+
+    `data_code`: whether data sets may run their own code, as JGLUE's does; a model's own code is never run.
     """
     offline = {} if download else {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     return dict(os.environ) | offline | {"HF_DATASETS_TRUST_REMOTE_CODE": str(int(data_code))}
 
 
 def read_scores(out: Path) -> list[TaskScore]:
-    """The newest scores below a folder. Raises UserError where there are none."""
+    """The newest scores below a folder. Raises UserError if there are none."""
     files = sorted(out.rglob("results_*.json"), key=lambda path: path.stat().st_mtime)
     if not files:
-        raise UserError(f"{out}: the harness wrote no results there")
+        raise UserError(f"{out}: no results from the harness in this folder; see its output above")
     content = json.loads(files[-1].read_text(encoding="utf-8"))
     groups = content.get("groups") or {}
     return [found for name, row in content["results"].items() if name not in groups for found in _scores(name, row)]
 
 
 def _scores(task: str, row: Mapping[str, Any]) -> Iterator[TaskScore]:
-    """What a task measured: keys are METRIC,FILTER and METRIC_stderr,FILTER."""
+    """A task's metrics; the row's keys are METRIC,FILTER and METRIC_stderr,FILTER."""
     for key, value in row.items():
         metric, comma, filtered = key.partition(",")
         if comma and not metric.endswith("_stderr") and isinstance(value, int | float):
@@ -81,9 +82,9 @@ def _scores(task: str, row: Mapping[str, Any]) -> Iterator[TaskScore]:
 
 
 def write_summary(out: Path, model: str, scores: Sequence[TaskScore], device: str = "cpu") -> float | None:
-    """Keep the scores for a leaderboard in `lmeh.json`, with the code and the machine that made them.
+    """Write the scores to `lmeh.json` for the leaderboard, with code versions and hardware.
 
-    Returns JP-LMEH, or None where other tasks were asked.
+    Returns JP-LMEH (0 to 100), or None unless all tasks of the group were run.
     """
     average = japanese_average(scores)
     content = {"format": FORMAT, "model": model, "jp-lmeh": average, "tasks": [asdict(found) for found in scores]}
@@ -92,14 +93,14 @@ def write_summary(out: Path, model: str, scores: Sequence[TaskScore], device: st
 
 
 def japanese_average(scores: Sequence[TaskScore]) -> float | None:
-    """The plain mean of the group's tasks, 0 to 100, as the paper averages; None unless all of them are there."""
-    by_task = {found.task: found.value for found in reversed(scores)}  # a task's first measure is its own
+    """The unweighted mean of the group's tasks, 0 to 100, as in the paper; None unless all tasks have a score."""
+    by_task = {found.task: found.value for found in reversed(scores)}  # a task's first metric is its main one
     if not all(task in by_task for task in TASKS):
         return None
     return 100 * sum(by_task[task] for task in TASKS) / len(TASKS)
 
 
 def find_averages(folder: Path) -> list[dict[str, Any]]:
-    """Model and JP-LMEH of the summaries below a folder that have it."""
+    """The summaries below a folder that contain JP-LMEH."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob(SUMMARY))]
     return [row for row in found if row.get("format") == FORMAT and row.get("jp-lmeh") is not None]

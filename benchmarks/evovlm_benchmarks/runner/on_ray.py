@@ -1,8 +1,8 @@
-"""A suite on Ray: the windows of all pairs given out to workers; the driver alone writes the run's files.
+"""Run a suite on Ray: workers answer windows of all pairs; only the driver writes the run's files.
 
-Knows the runner and pools of workers. Each worker resolves models and data where it runs, and refuses weights and items
-that differ from the driver's. A window is what the local runner prepares at a time, so answers are the local run's. A
-killed run goes on: what was written stays, windows that were out are asked again.
+Knows the runner and worker pools. Each worker resolves models and data on its own machine, and refuses weights and
+items that differ from the driver's. Windows are those of the local runner, so the answers are the same as in a local
+run. A killed run can be resumed: written answers are kept, and unfinished windows are asked again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from evovlm_benchmarks.runner.task_options import task_options
 
 @dataclass(frozen=True)
 class Part:
-    """A window of a pair's items, from `start`; `batch` None asks how many questions fit at once, and nothing more."""
+    """A window of a pair's items, from `start`; with `batch` None the worker only estimates the batch size."""
 
     stem: str
     plan: dict[str, Any]
@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Made:
-    """What a worker brings back: rows of answers, the batch, and the sizes that had to be halved."""
+    """A worker's result: answer rows, batch size, the sizes that had to be halved, and seconds."""
 
     rows: list[dict[str, Any]]
     batch: int
@@ -66,9 +66,9 @@ class Made:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the command line chose, as it travels: paths and names."""
+    """The command-line options that workers need, as picklable paths and names."""
 
-    folder: str  # what relative paths count from
+    folder: str  # root of relative paths
     scoring: str | None
     lid: str | None
     device: str
@@ -77,15 +77,15 @@ class Choices:
 
 @dataclass(frozen=True)
 class SuiteJob:
-    """All that a worker needs to answer any pair of a suite."""
+    """Everything a worker needs to answer any pair of a suite."""
 
     suite: Suite
     choices: Choices
 
     def open(self) -> SuiteWorker:
-        """Read the data here."""
+        """Read the data on this machine and return its worker."""
         given = self.choices
-        with suppress(OSError):  # another machine may lack it; then nothing relative is found, and that is told
+        with suppress(OSError):  # another machine may lack the folder; relative paths then fail with their own error
             os.chdir(given.folder)
         lid = None if given.lid is None else Path(given.lid)
         options = task_options(scoring=given.scoring, lid=lid, download=given.download)
@@ -93,21 +93,21 @@ class SuiteJob:
 
 
 class SuiteWorker:
-    """Answers windows; the model that was asked last stays loaded."""
+    """Answers windows; the model used last stays loaded."""
 
     def __init__(self, job: SuiteJob, pairs: dict[str, Pair]) -> None:
         self._job, self._pairs = job, pairs
         self._loaded: tuple[Path, Engine] | None = None
 
     def __call__(self, part: Part) -> Made:
-        """The answers to a window. Raises UserError where the weights or the items are not the driver's."""
+        """The answers to a window. Raises UserError if the weights or items differ from the driver's."""
         started = time.perf_counter()
         pair = self._pairs[part.stem]
         opened = open_pair(pair, self._job.choices.download)
         own = plan_of(opened, pair, self._job.suite)
         other = sorted(key for key in part.plan if own.get(key) != part.plan[key])
         if other:
-            raise UserError(f"{part.stem}: this worker has other {', '.join(other)}; fetch the same on every node")
+            raise UserError(f"{part.stem}: this worker has different {', '.join(other)}; fetch the same on every node")
         engine = self._engine(opened)
         asked, generation = list(pair.items), pair.task.generation
         if not engine.sees:
@@ -131,14 +131,14 @@ class SuiteWorker:
 
 
 def open_pair(pair: Pair, download: bool) -> OpenModel:
-    """A pair's model. Raises what opening raises."""
+    """A pair's model. Raises UserError as `open_model` does."""
     model = pair.model
     return open_model(model.name, model.model, model.revision, Path.cwd(), download=download)
 
 
 @dataclass
 class _Work:
-    """What is left of a pair."""
+    """The remaining work of a pair."""
 
     pair: Pair
     opened: OpenModel
@@ -150,7 +150,7 @@ class _Work:
     seconds: float = 0.0
 
     def windows(self) -> list[Part]:
-        """The windows that lack an answer; before the batch is known, the question for it."""
+        """The windows with missing answers; if the batch size is unknown, one part that asks for it."""
         stem, items = self.pair.stem, self.pair.items
         if self.batch is None:
             return [Part(stem, self.plan, 0, None, self.known)]
@@ -173,7 +173,10 @@ def run_suite_on_ray(
     step: Step,
     workers: Workers,
 ) -> list[Result]:
-    """The result of every pair, as `run_suite` gives it; its `seconds` are the workers' together."""
+    """The result of every pair, as from `run_suite`; `seconds` is the sum over workers.
+
+    Raises UserError if another process uses the folder, or a worker or model fails.
+    """
     opened = {pair.stem: open_pair(pair, choices.download) for pair in pairs}
     with hold(out):
         done: dict[str, Result] = {}
@@ -201,7 +204,7 @@ def _taken_up(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> _Work:
 
 
 class _Driver:
-    """Gives out windows, writes what comes, and each pair's result with its last window."""
+    """Hands out windows, writes the answers, and writes each pair's result after its last window."""
 
     def __init__(self, suite: Suite, out: Path, device: str, work: dict[str, _Work], step: Step) -> None:
         self._suite, self._out, self._device, self._work, self._step = suite, out, device, work, step
@@ -209,7 +212,7 @@ class _Driver:
         self._done: dict[str, Result] = {}
 
     def run(self, job: SuiteJob, workers: Workers) -> dict[str, Result]:
-        """All results, by stem. Raises UserError for what a worker or a model cannot do."""
+        """All results, by stem. Raises UserError if a worker or a model fails."""
         from evovlm.evaluators.ray_pool import RayPool, cluster
 
         for work in list(self._work.values()):
@@ -232,7 +235,7 @@ class _Driver:
         return self._done
 
     def _plan(self, work: _Work) -> None:
-        """Queue what is left of a pair; its plan is on disk before its first answer."""
+        """Queue a pair's remaining windows; its plan is written to disk before its first answer."""
         if work.batch is not None:
             kept_plan(self._out, work.pair, work.plan, work.batch)
         parts = work.windows()
@@ -269,5 +272,5 @@ class _Driver:
         self._done[work.pair.stem] = result
 
     def _hear(self, event: str, **details: object) -> None:
-        """What happens to workers goes to the run's own log of events."""
+        """Write worker events to the run's event log."""
         study_log.log_event(self._out, event, **details)

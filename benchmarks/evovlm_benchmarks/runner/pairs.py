@@ -1,4 +1,4 @@
-"""The pairs of a suite: each model with each task, its items read. Knows tasks; loads no models."""
+"""The pairs of a suite: each model with each task and its items. Knows tasks; loads no models."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Pair:
 
     @property
     def stem(self) -> str:
-        """The name of the pair's files."""
+        """The file name stem of the pair's files."""
         return slug(self.model.name, self.asked.task, str(self.task.rules.get("preset", "")))
 
 
 def plan_pairs(suite: Suite, options: Options) -> list[Pair]:
-    """All pairs, model by model, with their items. Raises UserError before any work where data are missing."""
+    """All pairs, model by model, with their items. Raises UserError, before any work, if data are missing."""
     pairs: list[Pair] = []
     read: dict[tuple[str, str | None, int | None], tuple[Task, str, tuple[Item, ...]]] = {}
     for model in suite.models:
@@ -47,8 +47,8 @@ def plan_pairs(suite: Suite, options: Options) -> list[Pair]:
 
 
 def _refuse_twice(pairs: Sequence[Pair]) -> None:
-    """Raises UserError where two pairs would write one file of answers."""
+    """Raise UserError if two pairs would write the same answer file."""
     for stem, count in Counter(pair.stem for pair in pairs).items():
         if count > 1:
             pair = next(pair for pair in pairs if pair.stem == stem)
-            raise UserError(f"{pair.asked.task} stands twice with one preset; leave one out, or give it another preset")
+            raise UserError(f"{pair.asked.task} is listed twice with the same preset; drop one or change its preset")

@@ -1,4 +1,4 @@
-"""Answers made elsewhere: matched with a task's items by id or position, and scored.
+"""Score answers generated elsewhere, matched with a task's items by id or position.
 
 Knows tasks and files; no models.
 """
@@ -18,18 +18,18 @@ PREDICTION = ("prediction", "answer", "response")
 
 
 def score_predictions(task: Task, split: str, path: Path, *, items: int | None, seed: int) -> dict[str, Any]:
-    """What the answers of a file are worth: `summary` of the answers, how many were missing, and each answer.
+    """Score the answers of a file: `summary` plus `missing` (count), `answers` (each one) and `rules`.
 
-    Rows with `reference` or `references` need no data of the task. Raises DataError that names file and line.
+    Rows with `reference` or `references` need no task data. Raises DataError, naming file and line, for bad rows.
     """
     rows = read_rows(path)
     if not rows:
-        raise DataError(f'{path}: no rows; give one a line, such as {{"id": ..., "prediction": ...}}')
+        raise DataError(f'{path}: no rows; give one per line, such as {{"id": ..., "prediction": ...}}')
     bare = [row for row in rows if row.get(*REFERENCES) is None]
     if not bare:
         asked = [_item(row, number) for number, row in enumerate(rows, start=1)]
     elif len(bare) < len(rows):
-        raise DataError(f"{bare[0].where}: no reference, but other rows have one; give all or none")
+        raise DataError(f"{bare[0].where}: no reference, but other rows have one; give it in all rows or in none")
     else:
         asked = task.items(split, items, seed)
     said = _match(asked, rows, path)
@@ -39,26 +39,26 @@ def score_predictions(task: Task, split: str, path: Path, *, items: int | None, 
 
 
 def _match(asked: list[Item], rows: list[Row], path: Path) -> dict[str, str | None]:
-    """Predictions by item id, None where one is null; rows without `id` answer the items in their order."""
+    """Predictions by item id, None for null; rows without `id` are matched to the items in order."""
     nameless = [row for row in rows if row.get("id") is None]
     if 0 < len(nameless) < len(rows):
-        raise DataError(f"{nameless[0].where}: no `id`, but other rows have one; give all or none")
+        raise DataError(f"{nameless[0].where}: no `id`, but other rows have one; give it in all rows or in none")
     if nameless and len(rows) != len(asked):
-        raise DataError(f"{path}: {len(rows)} rows without `id` for {len(asked)} items; give each its `id`")
+        raise DataError(f"{path}: {len(rows)} rows without `id` for {len(asked)} items; add an `id` to each row")
     known = {item.id for item in asked}
     keys = [item.id for item in asked] if nameless else [str(row.get("id")) for row in rows]
     said: dict[str, str | None] = {}
     for row, key in zip(rows, keys, strict=True):
         if key not in known:
-            raise DataError(f"{row.where}: no item {key!r}; ids are such as {asked[0].id!r}")
+            raise DataError(f"{row.where}: no item {key!r}; ids look like {asked[0].id!r}")
         if key in said:
-            raise DataError(f"{row.where}: item {key!r} is answered twice")
+            raise DataError(f"{row.where}: item {key!r} is answered twice; keep one row per item")
         said[key] = _prediction(row)
     return said
 
 
 def _prediction(row: Row) -> str | None:
-    """What a row answers, which may be nothing; None where it is null. Raises DataError without such a column."""
+    """A row's answer, which may be empty; None for null. Raises DataError if there is no such column."""
     name = next((name for name in PREDICTION if name in row.cells), PREDICTION[0])
     found = row.cells.get(name)
     if name not in row.cells or not isinstance(found, str | int | float | None):

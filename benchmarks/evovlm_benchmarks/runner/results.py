@@ -1,6 +1,6 @@
-"""Results on disk: one JSON file a model and task, and its answers line by line beside it.
+"""Results on disk: one JSON file per model and task, and its answers in a JSON-lines file.
 
-Knows the files; runs and draws nothing. docs/benchmarks.md describes the keys; `format` rises when one changes.
+Knows the files; runs and draws nothing. docs/benchmarks.md describes the keys; `format` is raised when one changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RESULTS, ANSWERS = "results", "answers"
 
 
 class Answer(BaseModel):
-    """One answer and what it is worth."""
+    """One answer and its score."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -38,9 +38,10 @@ class Answer(BaseModel):
 
 
 class Result(BaseModel):
-    """One model on one task. Scores are 0 to 100; `beside` holds the means of what other rules would give.
+    """One model on one task. Scores are 0 to 100; `beside` holds the mean scores under other rules.
 
-    `median` is the median of the bootstrapped means, the paper's own figure; `score` is the plain mean.
+    `score` is the plain mean; `median` is the median of the bootstrapped means, which the paper reports. `exact` is the
+    share of exact answers, 0 to 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -66,20 +67,20 @@ class Result(BaseModel):
     overlap: dict[str, Any] | None
     answers: str  # path, relative to the run's folder
     seconds: float
-    resumed: int = 0  # answers that stood from a run that was killed; `seconds` is without them
+    resumed: int = 0  # answers kept from a killed run; `seconds` excludes them
     versions: dict[str, str]
     hardware: str
 
 
 def slug(*parts: str) -> str:
-    """A file name of names: anything but letters, digits, dot and dash becomes an underscore, and a digest ends it."""
+    """A file name from several names, ending in a digest; characters other than letters, digits, . and - become _."""
     plain = "--".join(re.sub(r"[^\w.-]+", "_", part).strip("_.") for part in parts)
     digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=3).hexdigest()
     return f"{plain[:120]}-{digest}"
 
 
 def digest_of(items: Iterable[Item]) -> str:
-    """A content hash of the questions and references of items, in order."""
+    """A hash over ids, questions and references of the items, in order."""
     content = [[item.id, item.question, item.references] for item in items]
     return hashlib.blake2b(json.dumps(content, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
@@ -99,7 +100,7 @@ def mark(task: Task, item: Item, answer: str) -> Answer:
 
 
 def summary(answers: Sequence[Answer], seed: int) -> dict[str, Any]:
-    """Mean, interval, median of the bootstrap, share of exact answers, and the means of `beside`."""
+    """Count, mean, 95 % bootstrap interval and median, share of exact answers, and the means of `beside`."""
     interval = bootstrap([answer.score for answer in answers], seed=seed)
     names = dict.fromkeys(name for answer in answers for name in answer.beside)
     return {
@@ -113,42 +114,45 @@ def summary(answers: Sequence[Answer], seed: int) -> dict[str, Any]:
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """The whole lines of a file of answers, in the order in which they were made."""
+    """The complete lines of an answer file, in the order in which they were written."""
     return [Answer.model_validate(row) for row in files.read_rows(path)]
 
 
 def read_result(path: Path) -> Result:
-    """One result file. Raises UserError where it is none."""
+    """One result file. Raises UserError if it is not one, or of another format."""
     try:
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.get("format", FORMAT) != FORMAT:
-            raise UserError(f"{path}: result format {content['format']}; this version reads {FORMAT}")
+            raise UserError(f"{path}: result format {content['format']}; this version reads format {FORMAT}")
         return Result.model_validate(content)
     except (OSError, ValueError, AttributeError, ValidationError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: no result of `evovlm bench run` ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: not a result of `evovlm bench run` ({str(error).splitlines()[0]})") from None
 
 
 def has_results(place: Path) -> bool:
-    """Whether a folder holds any result."""
+    """Whether a folder contains any result."""
     return any(place.glob(f"**/{RESULTS}/*.json"))
 
 
 def find_results(places: Iterable[Path]) -> list[tuple[Path, Result]]:
-    """Results (with their files) of run folders, folders of runs, and single files. Raises UserError for none."""
+    """Results (with their files) of run folders, folders of runs, and single files.
+
+    Raises UserError if one of the places has no results.
+    """
     found = []
     for place in places:
         paths = [place] if place.is_file() else sorted(place.glob(f"**/{RESULTS}/*.json"))
         if not paths:
-            raise UserError(f"{place}: no results in it; make some with `evovlm bench run zoo --out {place}`")
+            raise UserError(f"{place}: contains no results; create some with `evovlm bench run zoo --out {place}`")
         found += [(path, read_result(path)) for path in paths]
     return found
 
 
 def answers_of(path: Path, result: Result) -> list[Answer]:
-    """The answers behind a result, in the order in which they were made. Raises UserError where they are gone."""
+    """The answers behind a result, in the order in which they were written. Raises UserError if the file is missing."""
     file = path.parent.parent / result.answers
     if not file.is_file():
-        raise UserError(f"{file}: the answers of {path} are gone; run the suite again")
+        raise UserError(f"{file}: the answers of {path} are missing; run the suite again")
     return read_answers(file)

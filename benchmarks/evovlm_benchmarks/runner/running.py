@@ -1,7 +1,7 @@
-"""Run a suite: every model answers every task; each answer is stored when it is made, and a killed run goes on.
+"""Run a suite: every model answers every task; answers are stored as they are made, and a killed run can be resumed.
 
-Knows engines, tasks and the files of results; prints nothing. The plan of a pair (items, prompt, batch) is written
-before its first answer, and a run that is taken up again keeps to it, so that its result is that of an unbroken run.
+Knows engines, tasks and the result files; prints nothing. A pair's plan (items, prompt, batch) is written before its
+first answer, and a resumed run keeps to it, so that its result equals that of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from evovlm_benchmarks.runner.results import ANSWERS, RESULTS, Result, digest_of
 from evovlm_benchmarks.runner.suite import Suite
 
 PLANS = "plans"
-ENDS = 2**20  # bytes at either end of a weight file that tell it from others
+ENDS = 2**20  # bytes at each end of a weight file that are hashed to identify it
 
 
-Step = Callable[[Pair, int], None]  # hears how many answers were made, or found
+Step = Callable[[Pair, int], None]  # called with the number of answers that were made or found
 
 
 def run_suite(
     suite: Suite, pairs: Sequence[Pair], out: Path, *, device: str, download: bool, step: Step
 ) -> list[Result]:
-    """The result of every pair. Raises UserError where another process works in the folder, or a model cannot run."""
-    # All are opened before any is asked: a name that is none should not be told after hours.
+    """The result of every pair. Raises UserError if another process uses the folder, or a model cannot run."""
+    # All models are opened before the first is run, so that a wrong name fails at once and not after hours.
     opened = [
         open_model(model.name, model.model, model.revision, Path.cwd(), download=download) for model in suite.models
     ]
@@ -56,7 +56,7 @@ def run_suite(
 def _run_model(
     opened: OpenModel, pairs: Sequence[Pair], suite: Suite, out: Path, device: str, step: Step
 ) -> Iterator[Result]:
-    """A model's results; it is loaded only where an answer is missing."""
+    """A model's results; the model is loaded only if an answer is missing."""
     engine: Engine | None = None
     for pair in pairs:
         done = finished(out, pair, opened, suite)
@@ -96,14 +96,14 @@ def _run_pair(
 
 
 def write_result(out: Path, pair: Pair, result: Result) -> None:
-    """Write a pair's result: it has nothing left to do then."""
+    """Write a pair's result, which marks the pair as finished."""
     where = out / RESULTS / f"{pair.stem}.json"
     where.parent.mkdir(exist_ok=True)
     files.write_json(where, result.model_dump(mode="json"))
 
 
 def plan_of(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
-    """What decides a pair's answers and scores, but for the batch and the machine."""
+    """Everything that determines a pair's answers and scores, except batch size and machine."""
     plan = {
         "model": pair.model.model_dump(mode="json"),
         "weights": _weights_of(opened),
@@ -118,7 +118,7 @@ def plan_of(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
 
 
 def _weights_of(opened: OpenModel) -> list[list[Any]]:
-    """Names, sizes and hashes of both ends of the weight files: a model merged anew under one name is another model."""
+    """Names, sizes and end hashes of the weight files, to detect a model that was merged again under the same name."""
     found: list[list[Any]] = []
     for path in sorted(opened.folder.glob("*.safetensors")):
         size = path.stat().st_size
@@ -136,7 +136,7 @@ def planned(out: Path, pair: Pair) -> bool:
 
 
 def kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:
-    """The plan on disk, written if there is none. Raises UserError where it is another."""
+    """The plan on disk, written if missing. Raises UserError if the stored plan differs."""
     path = out / PLANS / f"{pair.stem}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,13 +146,13 @@ def kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[s
     other = sorted(key for key in plan if stored.get(key) != plan[key])
     if other:
         raise UserError(
-            f"{path}: begun with other {', '.join(other)}; give another folder with --out, or delete this one"
+            f"{path}: started with different {', '.join(other)}; choose another folder with --out, or delete this one"
         )
     return stored
 
 
 def finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
-    """The result of a pair that has nothing left to do."""
+    """The stored result of a finished pair, else None. Raises UserError if its plan differs."""
     path = out / RESULTS / f"{pair.stem}.json"
     if not path.exists():
         return None
@@ -163,7 +163,7 @@ def finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result |
 def result_of(
     out: Path, pair: Pair, opened: OpenModel, suite: Suite, sees: bool, device: str, work: dict[str, Any]
 ) -> Result:
-    """The result of the answers on disk. `work`: batch, halved, resumed, seconds."""
+    """The result computed from the answers on disk. `work`: batch, halved, resumed, seconds."""
     made = {answer.id: answer for answer in read_answers(out / ANSWERS / f"{pair.stem}.jsonl")}
     return Result(
         model=pair.model.name,

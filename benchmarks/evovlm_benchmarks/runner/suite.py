@@ -1,6 +1,6 @@
-"""A suite: which models answer which tasks, and how. Read from YAML, or made from the command line's flags.
+"""A suite: which models answer which tasks, and how. Read from YAML or built from command-line flags.
 
-Knows names alone; opens no models and reads no data.
+Knows only names; opens no models and reads no data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SUITES = Path(__file__).parents[1] / "suites"
 
 
 class SuiteModel(BaseModel):
-    """A model under the name that results use. `presets` overrides how tasks with such a preset ask it."""
+    """A model and its name in results. `presets`: a preset to add for this model on tasks that have it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ class SuiteModel(BaseModel):
     model: str
     revision: str | None = None
     presets: str | None = None
-    search: str | None = None  # TASK:SPLIT that it was bred on; found by itself where the folder holds recipe.yaml
+    search: str | None = None  # TASK:SPLIT of its search; read from recipe.yaml if in the folder
 
 
 class SuiteTask(BaseModel):
@@ -40,7 +40,7 @@ class SuiteTask(BaseModel):
 
 
 class Suite(BaseModel):
-    """Models x tasks. `batch` None: found for each pair from the memory that is free."""
+    """Models x tasks. `batch` None: estimated per pair from the free memory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,27 +54,27 @@ class Suite(BaseModel):
         names = [model.name for model in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two models are called {twice[0]!r}; give each its own name, as NAME=MODEL")
+            raise ValueError(f"two models are called {twice[0]!r}; give each a unique name, as NAME=MODEL")
         return self
 
 
 def shipped_suites() -> dict[str, Path]:
-    """The files of the suites that come with evovlm, by name."""
+    """The files of the suites shipped with evovlm, by name."""
     return {path.stem: path for path in sorted(SUITES.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def read_suite(name: str) -> Suite:
-    """A YAML file, or a shipped suite by name. Raises UserError with the choices, or with file and key."""
+    """A suite from a YAML file or, by name, a shipped one. Raises UserError with the choices, or with file and key."""
     path = find_file(name, shipped_suites(), "suite")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{name}: no suite can be read there ({error})") from None
+        raise UserError(f"{name}: cannot be read as a suite ({error}); give a UTF-8 YAML file") from None
     return make_suite(content, where=name)
 
 
 def make_suite(content: Any, where: str) -> Suite:
-    """The suite of a mapping. Raises UserError that names the key."""
+    """A suite from a mapping. Raises UserError, naming the key, if it is invalid."""
     try:
         return Suite.model_validate(content)
     except ValidationError as error:
@@ -84,6 +84,6 @@ def make_suite(content: Any, where: str) -> Suite:
 
 
 def named_model(text: str) -> SuiteModel:
-    """The model of NAME=MODEL, or of MODEL alone."""
+    """A model from NAME=MODEL or MODEL."""
     name, sign, model = text.partition("=")
     return SuiteModel(name=name, model=model) if sign else SuiteModel(name=text.rstrip("/"), model=text)

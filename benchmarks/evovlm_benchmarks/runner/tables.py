@@ -1,6 +1,6 @@
-"""Tables of results: for the terminal, as Markdown, and as one HTML page that asks no host for anything.
+"""Result tables: for the terminal, as Markdown, and as one self-contained HTML page without network requests.
 
-Knows the shape of results; reads no files but the report's style sheet.
+Knows the structure of results; reads no files except the report's style sheet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: title, column names, rows of text, notes below it. The first `words` columns are text."""
+    """A table: title, column names, rows, notes below it. The first `words` columns are text, the others numbers."""
 
     title: str
     columns: Cells
@@ -33,9 +33,9 @@ class Sheet:
 
 
 def run_sheets(results: Sequence[Result], behind: Mapping[str, str]) -> list[Sheet]:
-    """One table a task: every model with score, interval, and what other rules give.
+    """One table per task: every model with score, interval, and scores under other rules.
 
-    `behind`: by file of answers, how far the model lies behind the best, with its interval and `n.s.`.
+    `behind`: each model's difference from the best, with interval and `n.s.`, by answer file.
     """
     sheets = []
     for name in dict.fromkeys(label(result) for result in results):
@@ -58,17 +58,17 @@ def run_sheets(results: Sequence[Result], behind: Mapping[str, str]) -> list[She
 
 
 def _tells(key: str, results: Sequence[Result]) -> bool:
-    """Whether a column says more than the score: of two readings with the language rule, one is the score itself."""
+    """Whether a column adds information: of the two number readings with the language rule, one is the score itself."""
     return not key.endswith("_ja") or any(result.beside.get(key) != result.score for result in results)
 
 
 def own_pictures(results: Sequence[Result]) -> bool:
-    """Whether a task is about pictures: its prompt has a place for one."""
+    """Whether a task is about images: its prompt contains `<image>`."""
     return any("<image>" in result.generation["template"] for result in results)
 
 
 def label(result: Result) -> str:
-    """What a result is about: task, split, items, and the preset where the task has them."""
+    """Title of a result: task, split, item count, and the preset if the task has presets."""
     preset = f", preset {result.rules['preset']}" if "preset" in result.rules else ""
     return f"{result.task}:{result.split}, {result.items} items{preset}"
 
@@ -81,23 +81,23 @@ def _notes(results: Sequence[Result], behind: Mapping[str, str]) -> Cells:
     how = f"sampled at {asked['temperature']} with seed {asked['seed']}" if asked["temperature"] else how
     notes = []
     if any(behind.get(result.answers, "").endswith(CHANCE) for result in results):
-        notes.append(f"{CHANCE}: the 95 % interval of the paired difference holds zero.")
+        notes.append(f"{CHANCE}: the 95 % interval of the paired difference includes zero.")
     notes.append(
         f"Rules: {told}. Answers: {how}, at most {asked['max_new_tokens']} tokens. Items drawn by seed {first.seed}."
     )
     notes += [made(results)]
     for result in results:
         seen = result.overlap or {}
-        bred = f"{result.model} was bred on {seen.get('search')}"
+        bred = f"{result.model} was searched on {seen.get('search')}"
         if seen.get("pairs"):
-            notes.append(f"{bred}: {seen['pairs']} pairs of items look alike, so its score is not fair.")
+            notes.append(f"{bred}: {seen['pairs']} pairs of items are too similar, so its score is not fair.")
         elif "unknown" in seen:
-            notes.append(f"{bred}, which cannot be compared here: {seen['unknown']}")
+            notes.append(f"{bred}, which cannot be checked for overlap here: {seen['unknown']}")
     return tuple(notes)
 
 
 def made(results: Sequence[Result]) -> str:
-    """With which versions and on which machines the answers were made."""
+    """A sentence with the versions and machines that produced the answers."""
     names = ("evovlm", "commit", "torch", "transformers")
     found = dict.fromkeys(
         ", ".join(f"{name} {result.versions.get(name, 'unknown')}" for name in names) + f"; {result.hardware}"
@@ -107,7 +107,7 @@ def made(results: Sequence[Result]) -> str:
 
 
 def print_sheet(console: Console, sheet: Sheet) -> None:
-    """In the terminal; nothing of the texts is taken for markup."""
+    """Print a table to the terminal; cell texts are never interpreted as markup."""
     table = Table(title=Text(sheet.title) if sheet.title else None)
     for number, name in enumerate(sheet.columns):
         table.add_column(name, justify="left" if number < sheet.words else "right", overflow="fold")

@@ -1,4 +1,4 @@
-"""Choices that several commands share: how answers are scored, and how Japanese is told. Knows tasks and metrics."""
+"""Options that several commands share: scoring and Japanese detection. Knows tasks and metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCORINGS = ("compatible", "corrected")
 
 
 def task_options(*, scoring: str | None, lid: Path | None, download: bool = False, path: Path | None = None) -> Options:
-    """The options of tasks. Raises UserError for a scoring that there is not, or a language file that is none."""
+    """Task options. Raises UserError for an unknown scoring or an unusable language file."""
     if scoring is not None and scoring not in SCORINGS:
         raise UserError(f"--scoring: unknown {scoring!r}; choose from {list(SCORINGS)}")
     japanese = is_japanese if lid is None else fasttext_detector(lid)

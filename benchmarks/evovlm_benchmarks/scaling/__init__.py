@@ -1,1 +1,1 @@
-"""How a search scales: the scheduler alone in a simulation, and real workers on this machine."""
+"""How a search scales with workers: the scheduler in a simulation, and real workers on this machine."""

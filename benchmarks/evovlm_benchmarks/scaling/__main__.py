@@ -1,4 +1,4 @@
-"""Run by itself: `python -m evovlm_benchmarks.scaling simulate`, `... throughput`."""
+"""Scaling benchmarks: `python -m evovlm_benchmarks.scaling simulate`, `... throughput`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 
 @app.command("simulate")
 def simulate_command(
-    study: Annotated[Path | None, typer.Option(help="Take the durations from this study's log.")] = None,
-    trials: Annotated[int, typer.Option(min=64, help="Candidates a simulation.")] = 3000,
+    study: Annotated[Path | None, typer.Option(help="Take candidates' durations from this study's log.")] = None,
+    trials: Annotated[int, typer.Option(min=64, help="Candidates per simulation.")] = 3000,
 ) -> None:
-    """The scheduler with 1 to 64 simulated workers, one JSON line each.
+    """Simulate the scheduler with 1 to 64 workers; print one JSON line each.
 
     Example: python -m evovlm_benchmarks.scaling simulate --study runs/llm
     """
@@ -37,12 +37,12 @@ def simulate_command(
 
 @app.command("throughput")
 def throughput_command(
-    recipe: Annotated[str, typer.Option(help="A recipe with a search: a file, or a shipped one's name.")] = "zoo-llm",
-    workers: Annotated[int, typer.Option(min=2, help="Compared with one.")] = 2,
+    recipe: Annotated[str, typer.Option(help="A recipe with a search: a file or a shipped name.")] = "zoo-llm",
+    workers: Annotated[int, typer.Option(min=2, help="Number of workers to compare with one.")] = 2,
     items: Annotated[int, typer.Option(min=1)] = 150,
-    trials: Annotated[int, typer.Option(min=4, help="Candidates timed.")] = 40,
+    trials: Annotated[int, typer.Option(min=4, help="Candidates to time.")] = 40,
 ) -> None:
-    """Candidates a second with one and with several CPU workers on this machine, each with one thread.
+    """Measure candidates per second with one and with several single-threaded CPU workers on this machine.
 
     Example: OMP_NUM_THREADS=1 python -m evovlm_benchmarks.scaling throughput
     """
@@ -58,7 +58,7 @@ def throughput_command(
 
 
 def durations_of(folder: Path) -> list[float]:
-    """Seconds a candidate, from a study's log."""
+    """Seconds per candidate, from a study's log. Raises UserError if no trial has a duration."""
     found = [sum(trial.seconds.values()) for trial in study_log.read_trials(folder) if trial.seconds]
     if not found:
         raise UserError(f"{folder}: no trial with a duration; give a study that has run")

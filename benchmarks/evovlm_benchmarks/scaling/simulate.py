@@ -1,7 +1,7 @@
-"""The scheduler alone: the real steady study with workers whose work is only a duration on a simulated clock.
+"""The scheduler alone: a real steady-state study with simulated workers, whose work is a duration on a simulated clock.
 
-Knows studies and durations; no models and no cluster. What the driver itself needs (asking, logging, telling) is
-measured and added to the clock, so that a driver that cannot keep up shows.
+Knows studies and durations; no models and no cluster. The driver's own time (ask, log, tell) is measured and added to
+the clock, so that a driver that cannot keep up is visible.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ITEMS = tuple(f"item-{number:03d}" for number in range(150))
 
 @dataclass(frozen=True)
 class Scaling:
-    """What a simulation found. `efficiency`: work done over workers times time, while all had work to begin with."""
+    """A simulation's result. `efficiency`: busy seconds over workers times elapsed seconds."""
 
     workers: int
     trials: int
@@ -51,11 +51,11 @@ class Scaling:
     efficiency: float
     speedup: float
     driver_seconds: float
-    untold: int  # results that came too late to be told
+    untold: int  # results that came too late to be passed to the searcher
 
 
 class SimulatedPool:
-    """Workers on a clock that jumps to the next result; the driver's own time passes on it as it is measured."""
+    """Workers on a clock that jumps to the next result; the driver's own time is added as measured."""
 
     def __init__(self, workers: int, durations: Sequence[float], rng: np.random.Generator) -> None:
         self.size = workers
@@ -69,20 +69,20 @@ class SimulatedPool:
         self._entered = time.perf_counter()
 
     def free(self) -> int:
-        """Workers without a candidate."""
+        """The number of idle workers."""
         return self.size - len(self._running)
 
     def submit(self, ticket: int, work: Request) -> None:
-        """A candidate of a duration drawn from the recorded ones."""
+        """Start a candidate with a duration drawn from the recorded ones."""
         duration = float(self._rng.choice(self._durations))
         self._count_driver()
         self.busy += duration
         heapq.heappush(self._running, (self.clock + duration, ticket))
         self._digests[ticket] = Recipe.model_validate_json(work.recipe).digest()
-        self._entered = time.perf_counter()  # the digest is the worker's to know
+        self._entered = time.perf_counter()  # computing the digest is the worker's job, so not driver time
 
     def wait(self) -> Sequence[Outcome]:
-        """The next result, and what else has come by now."""
+        """The next result, and all others that are ready by then."""
         self._count_driver()
         self.clock = max(self.clock, self._running[0][0])
         came = []
@@ -106,7 +106,10 @@ class SimulatedPool:
 
 
 def simulate(folder: Path, workers: int, durations: Sequence[float], trials: int, seed: int = 0) -> Scaling:
-    """Run a study of `trials` candidates in a new folder with so many simulated workers; their answers are kept."""
+    """Run a study of `trials` candidates in a new folder with simulated workers; answers go to its cache.
+
+    `durations`: seconds per candidate, to draw from.
+    """
     genes = genes_of(RECIPE, 8)
     header = {"recipe": {}, "genes": [], "search": {}, "items": {"ids": list(ITEMS)}, "versions": {}}
     study = Study.open(folder, RECIPE, genes, header)

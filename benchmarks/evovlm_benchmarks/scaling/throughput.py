@@ -19,15 +19,15 @@ from evovlm.study.log import Trial
 from evovlm.study.steady import SteadyRun
 from evovlm.study.study import Study
 
-WARMING = 4  # candidates a worker that are not timed
+WARMING = 4  # untimed warm-up candidates per worker
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Candidates a second, loading and the first candidates left out.
+    """Throughput without loading and warm-up.
 
-    `busy`: the share of the workers' time that went into candidates (merge, answer, score); what else the machine does
-    makes candidates slower, but leaves this share as it is.
+    `busy`: the share of the workers' time spent on candidates (merge, answer, score); other load on the machine slows
+    candidates down but does not change this share.
     """
 
     workers: int
@@ -37,12 +37,12 @@ class Throughput:
 
     @property
     def rate(self) -> float:
-        """Candidates a second."""
+        """Candidates per second."""
         return self.trials / self.seconds
 
 
 def measure(recipe_name: str, folder: Path, workers: int, *, items: int, trials: int) -> Throughput:
-    """Time `trials` candidates of a recipe's search on workers that are loaded and warm."""
+    """Time `trials` candidates of a recipe's search on warmed-up workers."""
     settings = EvolveSettings(trials=trials, items=items, judged=2)
     recipe = named_recipe(recipe_name)
     plan = plan_evolution(recipe, recipe.root, settings)
@@ -68,7 +68,7 @@ def measure(recipe_name: str, folder: Path, workers: int, *, items: int, trials:
         pool = CachedPool(own, cache, asked_of(plan.recipe, plan.assembly.root, study.item_ids))
         warm = WARMING * workers
         steady = SteadyRun(study, stream_of(plan.searcher()), pool)
-        # A few more than are timed, so that all workers are busy to the end.
+        # A few more candidates than are timed keep all workers busy to the end.
         steady.run(warm + trials + workers, on_trial)
         own.close()
     seconds = times[warm + trials - 1] - times[warm - 1]

@@ -1,1 +1,1 @@
-"""How fast a candidate is made and answered, beside what the machine's own rates allow."""
+"""Time to merge and evaluate a candidate, against the hardware limit."""

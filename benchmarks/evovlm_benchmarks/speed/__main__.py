@@ -1,4 +1,4 @@
-"""`python -m evovlm_benchmarks.speed`: `speed` alone, for machines without the other benchmarks' packages."""
+"""`python -m evovlm_benchmarks.speed`: only `speed`, for machines without the other benchmarks' packages."""
 
 from __future__ import annotations
 

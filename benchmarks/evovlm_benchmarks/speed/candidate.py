@@ -1,7 +1,7 @@
-"""How fast a candidate is, from its merge to its answers, beside the floors of its phases and plain transformers.
+"""Time of a whole candidate, from merge to answers, against each phase's floor and against plain transformers.
 
-Knows engines of random weights and mergers; the rates of the machine are measured by the caller in the same run.
-Weights are random and no token ends an answer, so every answer is of full length; vision features are made before.
+Knows mergers and engines with random weights; the caller measures the machine's rates in the same run. Because weights
+are random and no token ends an answer, every answer has full length. Vision features are computed before the timing.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from evovlm_benchmarks.speed.towers import BASE, random_tower, recipe_of, stored
 
 QUESTIONS = 64
 NEW_TOKENS = 32
-EACH = (1, 4)  # questions an image
-MOST = 2  # times as many questions are the most that growth is measured to
+EACH = (1, 4)  # questions per image
+MOST = 2  # growth is measured up to this many times the default number of questions
 PLAIN_BATCH = 32
 REPEATS = 3
 METHOD = "dare_ties"
@@ -51,7 +51,7 @@ Row = dict[str, Any]
 
 
 class Bench:
-    """One resident model, one merger, and the clock. On a CPU small: 16 questions, 8 new tokens."""
+    """One resident model, one merger, and the clock. Small on a CPU: 16 questions, 8 new tokens."""
 
     def __init__(self, scale: str, device: torch.device, rates: Rates) -> None:
         self.device, self.rates, self.scale = device, rates, scale
@@ -65,12 +65,12 @@ class Bench:
         self.pixels = random_pixels(MOST * self.questions, self.eyes, device)
         self.merger: Any = None
         self.placed: Place | None = None
-        self.files: TemporaryDirectory[str] | None = None  # where sources are mapped from
-        self.while_read = True  # what is streamed is merged while prompts are read, or before
+        self.files: TemporaryDirectory[str] | None = None  # the memory-mapped sources
+        self.while_read = True  # lazy merge of streamed sources during prefill; False: merge before it
         self.merge_bytes = 4 * sum(parameter.nbytes for parameter in self.engine.tower.values())
 
     def place(self, place: Place, work: Path | None = None) -> None:
-        """Take the sources up: on the GPU, in pinned host memory, or mapped from files in a folder below `work`."""
+        """Load the sources: on the GPU, in pinned host memory, or memory-mapped from files in a folder below `work`."""
         if self.placed == place:
             return
         self.merger, self.placed = None, place
@@ -91,7 +91,7 @@ class Bench:
         self.merger = DeviceMerger(tower, self.engine.tower, places, pending=self.engine.pending)
 
     def free(self) -> None:
-        """Give back the cache of the answers before, and what nothing holds; peaks are counted from here."""
+        """Free the previous answers' KV cache and unused GPU memory, and reset the peak counter."""
         if self.engine.lean is not None:
             self.engine.lean.drop_runner()
         if self.cuda:
@@ -99,16 +99,19 @@ class Bench:
             torch.cuda.reset_peak_memory_stats()
 
     def prompts(self, each: int, questions: int | None = None) -> list[Prompt]:
-        """So many questions (`self.questions`, if not told), `each` about a picture."""
+        """`questions` prompts (default `self.questions`), `each` of them per image."""
         images = {name: value[: (questions or self.questions) // each] for name, value in self.pixels.items()}
         return prompts_of(self.engine, images, each)
 
     def prepared(self, prompts: Sequence[Prompt], batch: int = QUESTIONS) -> Prepared:
-        """With the batch plan."""
+        """The prompts with generation settings and batch plan."""
         return prepared_of(list(prompts), Generation("", self.tokens), batch)
 
     def candidate(self, what: str, prepared: Prepared, repeats: int = REPEATS, **more: Any) -> Row:
-        """One candidate again and again: the first, whose set-up is not counted, then the median of the rest."""
+        """Time a candidate 1 + `repeats` times; reports the first run (with set-up) apart, and the median of the rest.
+
+        Times are in seconds. `more`: further columns of the row.
+        """
         self.free()
         runs = [self._once(prepared, number) for number in range(1 + repeats)]
         first, runs = runs[0], runs[1:]
@@ -140,7 +143,7 @@ class Bench:
         )
 
     def _cache(self) -> Row:
-        """Rows at once, and bytes of their keys and values."""
+        """The KV cache: rows, bytes, and capacity in tokens; None if there is none."""
         runner = self.engine.lean._runner if self.engine.lean is not None else None
         keys = getattr(runner, "_keys", None)
         return {
@@ -150,7 +153,7 @@ class Bench:
         }
 
     def floors(self, spent: Spent) -> dict[str, float]:
-        """Seconds that a phase takes at least, at the rates of this run."""
+        """The minimum seconds of each phase, at the rates measured in this run."""
         return {"merge": self.merge_bytes / self.rates.copy} | spent.floors(self.rates.matrix, self.rates.copy)
 
     def _once(self, prepared: Prepared, number: int) -> tuple[float, float, Spent]:
@@ -159,13 +162,13 @@ class Bench:
         self.merger.merge(recipe)
         if not self.while_read:
             self.engine.pending.finish()
-        merged = time.perf_counter()  # whoever merges waits itself, but for what is merged while prompts are read
+        merged = time.perf_counter()  # mergers synchronise themselves, except for layers merged during prefill
         self.engine.answer(prepared)
         assert self.engine.lean is not None
         return merged - started, self.now() - merged, self.engine.lean.spent
 
     def now(self) -> float:
-        """The host's clock, the device idle."""
+        """The host's clock in seconds, after synchronising the device."""
         if self.cuda:
             torch.cuda.synchronize()
         return time.perf_counter()
@@ -177,12 +180,12 @@ def _bench(scale: str, device: torch.device, rates: Rates) -> Bench:
 
 
 def bench_for(settings: Settings, rates: Rates) -> Bench:
-    """The bench, the same one for all parts of a run."""
+    """The bench; all parts of a run share it."""
     return _bench(settings.scale, settings.device, rates)
 
 
 def candidate_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
-    """A row each: one and four questions an image, with the lean path and plain transformers; reduced fidelity."""
+    """Yield rows for one and four questions per image with our engine, reduced fidelity, and plain transformers."""
     bench = bench_for(settings, rates)
     bench.place("gpu")
     ones = bench.prompts(1)
@@ -207,22 +210,22 @@ def _eight_bit(bench: Bench, prompts: Sequence[Prompt]) -> Row:
     bench.free()
     row = bench.candidate("8-bit products", bench.prepared(prompts))
     lean.use_eight_bit(False)
-    # The floor is that of the plain products, so a ratio to it would say nothing.
+    # The floor assumes 16-bit products, so a ratio to it would be meaningless.
     return row | {"floor_seconds": None, "ratio": None}
 
 
 def _drop(bench: Bench) -> None:
-    """The lean path's cache and the merger's sources make room for plain transformers."""
+    """Free our engine's cache and the merger's sources to make room for plain transformers."""
     bench.merger = bench.placed = None
     bench.free()
 
 
 def _plain(bench: Bench, prompts: Sequence[Prompt], each: int) -> Row:
-    """Merge in torch, then `generate` with the pictures anew, padded to the longest of a batch."""
+    """Merge in torch, then call `generate`, which encodes the images again, padded to the longest prompt of a batch."""
     merge = _torch_merge_of(bench)
     batches = [range(start, min(start + PLAIN_BATCH, len(prompts))) for start in range(0, len(prompts), PLAIN_BATCH)]
     if each == EACH[0]:
-        _generate(bench, prompts, batches[0], each)  # the later ones find everything warm
+        _generate(bench, prompts, batches[0], each)  # warm-up; later calls need none
     started = bench.now()
     merge()
     merged = bench.now()
@@ -261,7 +264,7 @@ def _generate(bench: Bench, prompts: Sequence[Prompt], batch: range, each: int) 
 
 
 def _torch_merge_of(bench: Bench) -> Callable[[], None]:
-    """DARE-TIES in torch, tensor by tensor, over one base and two sources of each shape: the real ones' bytes."""
+    """DARE-TIES in torch, tensor by tensor, over one base and two sources per shape; moves as many bytes as ours."""
     kept: dict[tuple[int, ...], tuple[Tensor, list[Tensor]]] = {}
     live = [parameter.data for parameter in bench.engine.tower.values()]
     for tensor in live:
@@ -279,7 +282,7 @@ def _torch_merge_of(bench: Bench) -> Callable[[], None]:
 
 
 def _varied(recipe: Recipe, number: int) -> Recipe:
-    """Another candidate: weights that no earlier one had."""
+    """A new candidate with weights that no earlier one had."""
     parameters = {
         name: one.model_copy(update={"weight": round(0.4 + 0.05 * number + 0.01 * index, 3)})
         for index, (name, one) in enumerate(recipe.parameters.items())

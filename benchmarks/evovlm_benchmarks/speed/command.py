@@ -1,4 +1,4 @@
-"""`evovlm bench speed`: how fast a candidate is made and answered, beside the machine's floors.
+"""`evovlm bench speed`: time to merge and evaluate a candidate, against the hardware limit.
 
 Knows the parts' names and rows; measures nothing itself.
 """
@@ -25,7 +25,7 @@ from evovlm_benchmarks.speed.plot import DRAWN, draw_growth
 from evovlm_benchmarks.speed.settings import Settings
 
 SHOWN = ("what", "tool", "method", "scale", "sources", "place", "questions", "a_picture")
-RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # of ways of answering, where they are compared
+RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # shown if a part compares ways of answering
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     "milliseconds": lambda row: f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
     "floor": lambda row: f"{row['floor_seconds'] * 1e3:,.2f}" if row.get("floor_seconds") else "",
@@ -35,18 +35,18 @@ FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def speed(
-    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; all if none is named.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Parts: {', '.join(PARTS)}; default: all.")] = None,
+    device: Annotated[str, typer.Option(help="Where to measure: cpu, cuda, cuda:1.")] = "cpu",
     scale: Annotated[
-        str | None, typer.Option(help=f"The tower: {', '.join(SCALES)}; small on a CPU, 7b on a GPU.")
+        str | None, typer.Option(help=f"Model size: {', '.join(SCALES)}; default: small on a CPU, 7b on a GPU.")
     ] = None,
-    quick: Annotated[bool, typer.Option(help="The figures that have targets alone.")] = False,
-    mergekit: Annotated[Path | None, typer.Option(help="mergekit-yaml of mergekit's own environment.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Where checkpoints are made.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write every figure to this file, as parts end.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw growth as SVG: of `merge` and of `questions`.")] = None,
+    quick: Annotated[bool, typer.Option(help="Measure only the figures that have targets.")] = False,
+    mergekit: Annotated[Path | None, typer.Option(help="Path of mergekit-yaml, in mergekit's own environment.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for temporary checkpoints.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file as they are measured.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot growth to this SVG: of `merge` and `questions`.")] = None,
 ) -> None:
-    """Measure the speed of a candidate's phases; each ratio is to a floor measured in the same run.
+    """Report time per phase and candidate, against the hardware limit measured in the same run.
 
     Examples:
       evovlm bench speed merge
@@ -59,9 +59,9 @@ def speed(
         raise UserError(f"unknown part {unknown[0]!r}; choose from {list(PARTS)}")
     for flag, folder in (("--out", out and out.parent), ("--plot", plot and plot.parent), ("--work", work)):
         if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise UserError(f"{flag}: {folder} is no folder that can be written to; make it or choose another")
+            raise UserError(f"{flag}: {folder} is not a writable folder; create it or choose another")
     if plot is not None and not set(chosen) & set(DRAWN):
-        raise UserError(f"--plot: of {chosen} nothing grows; name the part {' or '.join(DRAWN)}, or leave it out")
+        raise UserError(f"--plot: nothing to plot in {chosen}; add the part {' or '.join(DRAWN)}, or omit --plot")
     on = check_device(device)
     scale = scale or ("7b" if on.type == "cuda" else "small")
     if scale not in SCALES:
@@ -74,7 +74,7 @@ def speed(
 
 
 def _measured(chosen: Sequence[str], settings: Settings, out: Path | None) -> dict[str, list[dict[str, Any]]]:
-    """Each part's rows, shown and written as they come."""
+    """Each part's rows, printed and written as they are measured."""
     rates, machine = measure_rates(settings.device), hardware(str(settings.device))
     told = {"hardware": machine, "versions": versions(), "commit": commit(), "rates": rates.as_dict()}
     OUT.print(_rates_in_words(machine, rates))
@@ -100,7 +100,7 @@ def _rates_in_words(machine: str, rates: Rates) -> str:
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    """A part's rows; what is the same in all of them stands in the title."""
+    """A part's rows as a table; values that are the same in all rows go into the title."""
     labels = [label for label in SHOWN if any(label in row for row in rows)]
     same = [label for label in labels[1:] if len({str(row.get(label, "")) for row in rows}) == 1]
     labels = [label for label in labels if label not in same]

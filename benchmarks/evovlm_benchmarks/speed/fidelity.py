@@ -1,7 +1,7 @@
-"""What a search loses where it answers cheaper than the final scoring: how alike candidates are ranked.
+"""The cost of answering more cheaply in the search than in the final scoring: how similarly candidates are ranked.
 
 Knows the zoo's recipe and engines; no clocks. Twenty candidates with random weights answer the same questions in
-float32 and bfloat16, greedily and with five beams, with whole products and with 8-bit ones.
+float32 and bfloat16, greedily and with five beams, with full-precision and with 8-bit products.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from evovlm_benchmarks.speed.watched import watched
 
 CANDIDATES = 20
 ITEMS = 150
-ITEMS_ON_CPU = 50  # 8 bits are played through there, and beams are slow
+ITEMS_ON_CPU = 50  # fewer, because 8-bit products are emulated there and beams are slow
 BEAMS = 5
 RECIPE = "zoo-vlm"
 
@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 
 def fidelity_rows(settings: Settings, _: Rates) -> Iterator[Row]:
-    """All rows, on the zoo's recipe; with `quick` few candidates and few items, which tells that it runs."""
+    """All rows, on the zoo's recipe; `quick` uses few candidates and items, which only shows that it runs."""
     cuda = settings.device.type == "cuda"
     size = (4, 12) if settings.quick else (CANDIDATES, ITEMS if cuda else ITEMS_ON_CPU)
     return compared(settings.device, RECIPE, *size)
@@ -46,7 +46,7 @@ def fidelity_rows(settings: Settings, _: Rates) -> Iterator[Row]:
 def compared(
     device: torch.device, recipe_name: str, candidates: int = CANDIDATES, items: int = ITEMS, seed: int = 0
 ) -> Iterator[Row]:
-    """A row for each way of answering: mean score, agreement with float32's greedy answers, rank agreement."""
+    """Yield a row per way of answering: mean score, agreement with float32's greedy answers, rank agreement."""
     scores: dict[str, list[float]] = {}
     answers: dict[str, list[list[str]]] = {}
     for ways in _answered(device, recipe_name, candidates, items, seed):
@@ -73,7 +73,7 @@ def compared(
 def become(
     merger: ResidentMerger, host: Engine, engines: Sequence[Engine], recipe: Recipe, rng: np.random.Generator
 ) -> None:
-    """Another candidate: a weight a source, drawn; merged on the CPU and copied to all engines."""
+    """Turn the engines into a new candidate: one random weight per source, merged on the CPU and copied to all."""
     merger.merge(uniform(recipe, {name: float(rng.uniform(0.2, 1.2)) for name in recipe.source_names}))
     for engine in engines:
         for key, parameter in engine.tower.items():
@@ -97,7 +97,7 @@ def _answered(
     greedy = replace(task.generation, num_beams=1, repetition_penalty=1.0)
     beams = replace(greedy, num_beams=BEAMS)
     sets = {id(engine): engine.prepare(asked, greedy, items) for engine in (wide, narrow)}
-    # Cheaper answers are a search's, which computes in bfloat16 on a GPU and in float32 on a CPU.
+    # The cheaper ways are those of a search, which computes in bfloat16 on a GPU and in float32 on a CPU.
     searching, name = (narrow, "bfloat16") if device.type == "cuda" else (wide, "float32")
     several = Prepared(sets[id(searching)].prompts, beams, sets[id(searching)].batches)
     rng = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ def _eight_bit(engine: Engine, prepared: Prepared) -> list[str]:
 
 
 def row_of(way: str, found: Sequence[float], reference: Sequence[float]) -> Row:
-    """Candidates' scores by one way of answering, and how they rank them beside the reference's."""
+    """Mean score of one way of answering, and how its ranking of candidates agrees with the reference's."""
     return {
         "what": way,
         "mean_score": float(np.mean(found)),
@@ -151,7 +151,7 @@ def row_of(way: str, found: Sequence[float], reference: Sequence[float]) -> Row:
 
 
 def equal_share(said: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> float:
-    """The share of all candidates' answers that are the reference's."""
+    """The share of all candidates' answers that equal the reference's, 0 to 1."""
     pairs = [
         (one, other)
         for row, others in zip(said, reference, strict=True)

@@ -1,6 +1,6 @@
-"""What a search loses where it looks at the base tile alone: how alike candidates are ranked.
+"""The cost of using only the base tile in a search: how similarly candidates are ranked.
 
-Knows the zoo's VLM as `tiles` teaches it to see, and the zoo's recipe; no clocks.
+Knows the zoo's recipe and its VLM, tuned by `tiles` to see tiles; no clocks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Said = dict[str, tuple[float, list[str]]]
 
 
 def tiles_rows(settings: Settings, _: Rates) -> Iterator[Row]:
-    """A row for all tiles and one for the base tile alone; with `quick` nothing is learnt, which tells that it runs."""
+    """Yield a row for all tiles and one for the base tile; `quick` barely tunes, which only shows that it runs."""
     cuda = settings.device.type == "cuda"
     candidates, items = (3, 8) if settings.quick else (CANDIDATES, ITEMS if cuda else ITEMS_ON_CPU)
     steps, batch = (2, 4) if settings.quick else (STEPS, 64 if cuda else 16)
@@ -55,7 +55,7 @@ def tiles_rows(settings: Settings, _: Rates) -> Iterator[Row]:
 def _said(
     recipe: Recipe, folder: Path, device: torch.device, candidates: int, count: int, seed: int = 0
 ) -> Iterator[Said]:
-    """Each candidate's score and answers, by way of looking."""
+    """Each candidate's score and answers, with all tiles and with the base tile."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     engine, host = Engine.load(folder, device=str(device), dtype=dtype), Engine.load(folder, dtype=torch.float32)
     merger = ResidentMerger(assemble(recipe, recipe.root), host.tower)
@@ -71,12 +71,12 @@ def _said(
 
 
 def _seeing(recipe: Recipe) -> Path:
-    """Folder of the zoo's VLM."""
+    """The folder of the zoo's VLM."""
     return open_model("vlm", next(one.model for one in recipe.sources if one.name == "vlm"), None, recipe.root).folder
 
 
 def _with(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with the VLM of another folder."""
+    """The recipe with its VLM replaced by the one in another folder."""
     sources = tuple(
         one.model_copy(update={"model": str(folder)}) if one.name == "vlm" else one for one in recipe.sources
     )

@@ -1,6 +1,6 @@
-"""The floors that every figure is compared with. Knows the machine's rates; no models.
+"""The floors (hardware limits) that figures are compared with. Knows the machine's rates; no models.
 
-A floor is bytes over the copy rate, or operations over the matrix rate: no version runs much faster.
+A floor is bytes over the copy rate, or operations over the matrix rate: no implementation runs much faster.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Engines of real shapes with random weights, made on the device: nothing is read and nothing is downloaded.
+"""Engines with real shapes and random weights, created on the device; nothing is read or downloaded.
 
 Knows the configuration of LLaVA-1.6-Mistral-7B; measures nothing.
 """
@@ -24,12 +24,12 @@ from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prompt
 from evovlm_benchmarks.merge_speed import Scale
 
-TILES = 5  # a square picture: four tiles, and the whole small
+TILES = 5  # of a square image: four tiles, and the whole image scaled down
 
 
 @dataclass(frozen=True)
 class Eyes:
-    """A CLIP's size; pixels of a tile's side, and of a patch's."""
+    """The size of a CLIP vision tower; `tile` and `patch` are side lengths in pixels."""
 
     hidden: int
     layers: int
@@ -38,16 +38,16 @@ class Eyes:
 
     @property
     def base_tokens(self) -> int:
-        """Tokens of the whole picture made small."""
+        """Tokens of the base tile, which is the whole image scaled down."""
         return (self.tile // self.patch) ** 2
 
 
-FULL_EYES = Eyes(1024, 24, 336)  # CLIP-L/14-336: 576 tokens a tile, 2,928 a square picture
-SMALL_EYES = Eyes(64, 2, 84)  # 36 and 192
+FULL_EYES = Eyes(1024, 24, 336)  # CLIP-L/14-336: 576 tokens per tile, 2,928 per square image
+SMALL_EYES = Eyes(64, 2, 84)  # 36 tokens per tile, 192 per square image
 
 
 def configuration(tower: Scale, eyes: Eyes) -> Any:
-    """LLaVA-1.6 with a Mistral tower of that size; the last two tokens are for pictures and padding."""
+    """A LLaVA-1.6 configuration with a Mistral tower of that size; the last two token ids are image and padding."""
     text = MistralConfig(
         vocab_size=tower.vocabulary, hidden_size=tower.hidden, intermediate_size=tower.intermediate,
         num_hidden_layers=tower.layers, num_attention_heads=tower.heads, num_key_value_heads=tower.key_value_heads,
@@ -66,7 +66,7 @@ def configuration(tower: Scale, eyes: Eyes) -> Any:
 
 
 def random_engine(tower: Scale, eyes: Eyes, device: torch.device, seed: int = 0) -> Engine:
-    """An engine of random bfloat16 weights; no token ends an answer, so that all are of full length."""
+    """An engine with random bfloat16 weights; no token ends an answer, so that all answers have full length."""
     torch.manual_seed(seed)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
@@ -82,7 +82,7 @@ def random_engine(tower: Scale, eyes: Eyes, device: torch.device, seed: int = 0)
 
 
 def random_pixels(images: int, eyes: Eyes, device: torch.device, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What a processor makes of square pictures: pixel_values [images, tiles, 3, side, side], image_sizes."""
+    """A processor's output for square images: pixel_values [images, tiles, 3, side, side], image_sizes [images, 2]."""
     stream = torch.Generator(device).manual_seed(seed)
     shape = (images, TILES, 3, eyes.tile, eyes.tile)
     pixels = torch.randn(shape, generator=stream, device=device, dtype=torch.bfloat16)
@@ -93,7 +93,7 @@ def random_pixels(images: int, eyes: Eyes, device: torch.device, seed: int = 0) 
 def prompts_of(
     engine: Engine, pixels: dict[str, torch.Tensor], each: int, words: int = 40, seed: int = 0
 ) -> list[Prompt]:
-    """`each` questions about each picture: 4 tokens, the picture's, and `words` tokens of question, 36 the least."""
+    """`each` questions per image: 4 tokens, the image's tokens, and about `words` (-4 to +4) tokens of question."""
     stream = torch.Generator().manual_seed(seed)
     image_token = engine.model.config.image_token_id
     prompts = []
@@ -101,7 +101,7 @@ def prompts_of(
         one = {name: value[index : index + 1] for name, value in pixels.items()}
         features = torch.cat(list(engine.model.get_image_features(**one).pooler_output))
         for number in range(each):
-            # Questions differ in length, as people's do.
+            # Questions differ in length, as real ones do.
             length = words - 4 + int(torch.randint(0, 9, (1,), generator=stream))
             begin = torch.tensor([1, 733, 162, 287])
             question = torch.randint(3, image_token, (length,), generator=stream)
@@ -111,7 +111,7 @@ def prompts_of(
 
 
 def base_tile_alone(prompts: Sequence[Prompt], engine: Engine, eyes: Eyes) -> list[Prompt]:
-    """The same questions with the small whole picture alone, whose tokens come first."""
+    """The same questions with only the base tile, whose tokens come first."""
     image_token, kept = engine.model.config.image_token_id, eyes.base_tokens
     fewer: dict[int, torch.Tensor] = {}
     found = []

@@ -1,6 +1,6 @@
-"""A merge to disk on the CPU, beside mergekit's on the same checkpoints in the same run.
+"""A merge to disk on the CPU, compared with mergekit on the same checkpoints in the same run.
 
-Runs `evovlm_benchmarks.merge_speed` as a process of its own, so that nothing of this one's memory counts.
+Runs `evovlm_benchmarks.merge_speed` in its own process, so that this process's memory is not counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ SCALE = {True: "small", False: "0.5b"}
 
 
 def disk_rows(settings: Settings, rates: Rates) -> list[dict[str, Any]]:
-    """A row a tool: median seconds, highest peak of anonymous memory; ours first, the others as multiples of ours."""
+    """A row per tool: median seconds and highest peak of anonymous memory (bytes), also as multiples of ours.
+
+    Raises UserError if mergekit is missing or a merge fails.
+    """
     if settings.mergekit is not None and not settings.mergekit.is_file():
         raise UserError(f"--mergekit {settings.mergekit}: no such file; give the path of mergekit-yaml")
     with tempfile.TemporaryDirectory(dir=settings.work) as folder:
@@ -41,7 +44,7 @@ def disk_rows(settings: Settings, rates: Rates) -> list[dict[str, Any]]:
             command += ["--mergekit", str(settings.mergekit)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UserError(f"merge to disk: {done.stdout[-500:]}{done.stderr[-500:]}")
+            raise UserError(f"merge to disk failed: {done.stdout[-500:]}{done.stderr[-500:]}")
         content = json.loads(told.read_text(encoding="utf-8"))
     ours = [run for run in content["runs"] if run["tool"] == "evovlm"]
     our_seconds = _median_seconds(ours)
@@ -68,6 +71,6 @@ def disk_rows(settings: Settings, rates: Rates) -> list[dict[str, Any]]:
 
 
 def _median_seconds(runs: list[dict[str, Any]]) -> float:
-    """Of the runs that were timed."""
+    """Median over the timed runs."""
     timed: list[float] = [run["seconds"] for run in runs if run["seconds"] is not None]
     return statistics.median(timed)

@@ -1,6 +1,6 @@
-"""How fast a candidate's weights are made on a device, beside the bytes that have to move.
+"""Time to merge a candidate's weights on a device, against the bytes that have to move.
 
-Knows random towers and mergers; nothing of answering. Every ratio is to the copy rate of the same run.
+Knows random towers and mergers; not answering. Every ratio is to the copy rate measured in the same run.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from evovlm_benchmarks.speed.towers import BASE, RandomTower, live_parameters, r
 METHODS = ("linear", "task_arithmetic", "dare_linear", "dare_ties", "ties", "magnitude")
 GROWTH_SOURCES = (2, 3, 4, 5, 6)
 GROWTH_SIZES = ("1b", "7b", "13b")
-SMALL = "1b"  # of which six sources fit every GPU
+SMALL = "1b"  # six sources of this size fit on every GPU
 REPEATS = 10
 
 
 def merge_rows(scale: str, device: torch.device, rates: Rates, *, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """dare_ties of two and three sources, every method, places, 8 bits and growth: a row each, as it is measured."""
+    """Yield a row for each of: dare_ties with two and three sources, every method, 8 bits, growth, host memory.
+
+    On a CPU only the first two groups; with `quick` no growth and no host memory.
+    """
     for count in (2, 3):
         yield _row("sources", scale, count, "dare_ties", device, rates)
     yield from _methods(scale, device, rates)
@@ -49,7 +52,7 @@ def merge_rows(scale: str, device: torch.device, rates: Rates, *, quick: bool = 
 
 
 def _fitting(what: str, size: str, sources: int, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
-    """The row, or where it does not fit this GPU a row that says so, and one of half the layers."""
+    """The row, or, if it does not fit on this GPU, a row that says so and (for sizes) one with half the layers."""
     try:
         yield _row(what, size, sources, "dare_ties", device, rates)
         return
@@ -64,14 +67,14 @@ def _fitting(what: str, size: str, sources: int, device: torch.device, rates: Ra
 
 
 def _methods(scale: str, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
-    """All methods on task vectors by one merger; linear, which has no base, by its own."""
+    """All task-vector methods with one merger, and linear, which has no base, with its own."""
     recipe = recipe_of(2, METHODS[1])
     tower = random_tower(SCALES[scale], recipe, device)
     live = live_parameters(tower, tower.dtype)
     merger = _merger(tower, live, "gpu", eight_bit=False)
     for method in METHODS[1:]:
         candidate = recipe_of(2, method)
-        merger.merge(candidate)  # makes its tables
+        merger.merge(candidate)  # warm-up: builds the method's tables
         yield _timed(merger, candidate, device, rates, REPEATS) | {"what": "method", "scale": scale}
     del merger, live, tower
     _free(device)
@@ -91,7 +94,7 @@ def _row(
     repeats: int = REPEATS,
     tower_scale: Scale | None = None,
 ) -> dict[str, Any]:
-    """One merger, set up, timed and thrown away."""
+    """Set up one merger, time it and discard it."""
     _free(device)
     recipe = recipe_of(sources, method)
     tower = random_tower(tower_scale or SCALES[scale], recipe, device)
@@ -134,7 +137,7 @@ def _timed(merger: Merger, recipe: Recipe, device: torch.device, rates: Rates, r
 
 
 def _plain(scale: str, device: torch.device, rates: Rates) -> dict[str, Any]:
-    """The same merge as people write it in torch, tensor by tensor, its masks from torch's own generator."""
+    """The same merge in ordinary torch code, on the largest tensor, with masks from torch's own generator."""
     recipe = recipe_of(2, "dare_ties")
     tower = random_tower(SCALES[scale], recipe, device)
     job = max(tower.jobs[1:-1], key=lambda job: torch.Size(job.shape).numel())
@@ -156,7 +159,7 @@ def _plain(scale: str, device: torch.device, rates: Rates) -> dict[str, Any]:
 
 
 def _merger(tower: RandomTower, live: Mapping[str, torch.nn.Parameter], place: Place, *, eight_bit: bool) -> Merger:
-    """The fused pass on a GPU, the CPU's merge elsewhere."""
+    """The fused merger on a GPU, the CPU merger otherwise."""
     if tower.device.type != "cuda":
         return ResidentMerger(tower, live)
     from evovlm.merging.live.gpu import DeviceMerger

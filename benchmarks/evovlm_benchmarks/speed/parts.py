@@ -1,4 +1,4 @@
-"""The parts of the speed benchmark by name. A new part is a line here."""
+"""The parts of the speed benchmark by name. To add a part, add a line to `PARTS`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _merge(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
 
 
 def _candidate(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
-    # Here, so that the benchmarks' other commands start without transformers.
+    # Imported late, so that the other benchmark commands start without transformers.
     from evovlm_benchmarks.speed.candidate import candidate_rows
 
     return candidate_rows(settings, rates)

@@ -1,4 +1,4 @@
-"""Growth of a candidate's cost as static pictures: of merges with bytes, of whole candidates with questions.
+"""Plots of how cost grows: merge time with bytes, a whole candidate's time with questions.
 
 Knows rows of `merge_gpu` and `questions`.
 """
@@ -20,13 +20,13 @@ text{font:13px system-ui,"Segoe UI",Roboto,sans-serif;fill:#333}.grid{stroke:#dd
 .floor{fill:none;stroke:#8a8f98;stroke-width:2}.sources,.one{fill:#d55e00}.size,.several{fill:#3a8fd6}
 @media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#444}}"""
 GROWING = ("sources", "size")
-DRAWN = ("merge", "questions")  # the parts that have what grows
+DRAWN = ("merge", "questions")  # the parts that can be plotted
 ONE, SEVERAL = "questions, one a picture", "questions, several a picture"
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A figure at (x, y); `floor`: the least y that the machine allows there."""
+    """A measurement at (x, y); `floor`: the hardware limit of y there."""
 
     x: float
     y: float
@@ -36,9 +36,9 @@ class Dot:
 
 
 def draw_growth(parts: Mapping[str, Sequence[dict[str, Any]]], path: Path) -> list[Path]:
-    """Draw what grows of the parts that were measured: merges to `path`, questions beside it, to `NAME-questions`.
+    """Plot the measured parts: merges to `path`, questions to `NAME-questions` in the same folder; returns the paths.
 
-    Raises UserError where nothing grows.
+    Raises UserError if there is nothing to plot.
     """
     merges = _merges([row for row in parts.get("merge", []) if row["what"] in GROWING])
     asked = _questions([row for row in parts.get("questions", []) if row["what"] in (ONE, SEVERAL)])
@@ -51,7 +51,7 @@ def draw_growth(parts: Mapping[str, Sequence[dict[str, Any]]], path: Path) -> li
         title = f"Seconds a candidate, against questions; in blue {several} questions, several about each picture"
         drawn.append(_draw(title, asked, "floor", path.with_stem(f"{path.stem}-questions")))
     if not drawn:
-        raise UserError("--plot: nothing was measured that grows; name the part `merge` or `questions`")
+        raise UserError("--plot: nothing was measured that can be plotted; name the part `merge` or `questions`")
     return drawn
 
 
@@ -60,7 +60,7 @@ def _merges(rows: Sequence[dict[str, Any]]) -> list[Dot]:
     for _, run in groupby(sorted(rows, key=lambda row: str(row["scale"])), key=lambda row: row["scale"]):
         same = sorted(run, key=lambda row: int(row["sources"]))
         for place, row in enumerate(same):
-            # The outermost of a run of neighbours say whose they are.
+            # Only the first and last of a series get the full label.
             outer = place in (0, len(same) - 1)
             label = f"{row['scale']}, {row['sources']} sources" if outer else str(row["sources"])
             dots.append(Dot(row["bytes"] / 1e9, row["seconds"] * 1e3, row["floor_seconds"] * 1e3, row["what"], label))

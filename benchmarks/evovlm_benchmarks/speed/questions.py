@@ -1,6 +1,6 @@
-"""How a candidate's cost grows with its questions: more of them, and more about each picture.
+"""How a candidate's cost grows with the number of questions, and with the questions per image.
 
-Knows the bench of whole candidates; measures nothing itself. The merge is in each figure, and does not grow.
+Knows the bench of whole candidates; measures nothing itself. Each figure includes the merge, which does not grow.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from evovlm_benchmarks.speed.candidate import MOST, Row, bench_for
 from evovlm_benchmarks.speed.floors import Rates
 from evovlm_benchmarks.speed.settings import Settings
 
-SHARES = (4, 2)  # of the questions of a whole set: a quarter, a half, then the set and twice as many
+SHARES = (4, 2)  # divisors of the full set: a quarter, a half; then the full set and twice as many
 A_PICTURE = (1, 2, 4, 8)
 REPEATS = 1
 
 
 def question_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
-    """A row for each number of questions, one a picture, and for each number of questions a picture."""
+    """Yield a row per number of questions, with one per image, and a row per number of questions per image."""
     bench = bench_for(settings, rates)
     bench.place("gpu")
     whole = bench.questions

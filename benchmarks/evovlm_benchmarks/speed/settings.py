@@ -1,4 +1,4 @@
-"""What every part of the speed benchmark is told. Knows no part."""
+"""Settings shared by all parts of the speed benchmark. Knows no part."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from evovlm_benchmarks.speed.floors import Rates
 
 @dataclass(frozen=True)
 class Settings:
-    """device: where candidates are made and answered. scale: of the tower, in `merge_speed.SCALES`.
+    """device: where candidates are merged and answered. scale: the tower's size, a key of `merge_speed.SCALES`.
 
-    quick: the figures that have targets alone. mergekit: mergekit-yaml of its own environment, for merges to disk.
-    work: where checkpoints are made; None: a temporary folder.
+    quick: only the figures that have targets. mergekit: path of mergekit-yaml, for merges to disk. work: folder for
+    temporary checkpoints; None: the system's.
     """
 
     device: torch.device
@@ -27,5 +27,5 @@ class Settings:
     work: Path | None
 
 
-# A part measures and gives rows as they come; a row's `ratio`, where there is one, is to its floor in the same run.
+# A part yields rows as it measures them; a row's `ratio`, if any, is to its floor in the same run.
 Part = Callable[[Settings, Rates], Iterable[dict[str, Any]]]

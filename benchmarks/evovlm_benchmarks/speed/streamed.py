@@ -1,4 +1,4 @@
-"""What it costs to keep sources in pinned host memory or on disk: a candidate beside one with them on the GPU.
+"""The cost of keeping sources in pinned host memory or on disk, compared with sources on the GPU.
 
 Knows the bench of whole candidates; measures nothing itself. Half of the questions are answered at a time, as on a GPU
 that has no room for the sources.
@@ -22,7 +22,7 @@ WAYS: tuple[tuple[Place, bool, str], ...] = (
 
 
 def streamed_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
-    """A row for each way and number of questions a picture. None with `quick`, nor on a CPU, which maps them."""
+    """Yield a row per placement and number of questions per image; none with `quick` or on a CPU."""
     if settings.device.type != "cuda" or settings.quick:
         return
     bench = bench_for(settings, rates)

@@ -1,7 +1,7 @@
-"""The zoo's VLM with tiles: LLaVA-NeXT's way of looking, for the zoo's pictures have one tile each.
+"""The zoo's VLM converted to tiles, as in LLaVA-NeXT, because the zoo's own images have one tile each.
 
 Knows the zoo's scenes and its VLM; no candidates and no scores. The same weights become a LLaVA-NeXT, which sees a
-scene of twice the side as four tiles and the whole made small, and is then tuned on such pictures, all of it.
+scene of twice the side length as four tiles plus the whole image scaled down; all of it is then tuned on such images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ IGNORED = -100
 
 
 def tiled_items(split: Split, count: int, seed: int) -> list[Item]:
-    """Japanese questions as of the zoo's VQA task, about pictures of twice the side."""
+    """Japanese questions as in the zoo's VQA task, about images of twice the side length."""
     return [
         Item(found.id, found.question, found.references, partial(render, found.scene, SIDE))
         for found in sample_questions(split, count, seed, "ja")
@@ -44,9 +44,9 @@ def tiled_items(split: Split, count: int, seed: int) -> list[Item]:
 
 
 def save_tiled(source: Path, folder: Path, *, steps: int, batch: int, device: torch.device, seed: int = 0) -> float:
-    """Write the VLM of `source` as one with tiles, tuned for so many steps; the mean loss of the last tenth.
+    """Convert the VLM in `source` to tiles, tune it for `steps`, write it; returns the mean loss of the last tenth.
 
-    Questions are English and of the train split, as for the zoo's own VLM.
+    Questions are English and from the train split, as for the zoo's own VLM.
     """
     torch.manual_seed(seed)
     plain = LlavaForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
@@ -101,12 +101,12 @@ def _processor(source: Path) -> LlavaNextProcessor:
 
 
 def _batches(processor: Any, steps: int, batch: int, seed: int) -> Iterator[dict[str, Tensor]]:
-    """Batches of prompts with their answers, drawn with replacement from so many questions as are worth drawing."""
+    """Batches of prompts with answers, drawn with replacement from at most 3,000 questions."""
     asked = sample_questions("train", min(steps * batch, 3000), seed, "en")
     drawn = [render(one.scene, SIDE) for one in asked]
     pictures = processor.image_processor(drawn, return_tensors="pt")
     first = processor(text=processor.image_token, images=drawn[0], return_tensors="pt")["input_ids"]
-    tokens = int((first == processor.image_token_id).sum())  # of every picture, for all are of one size
+    tokens = int((first == processor.image_token_id).sum())  # per image; all have the same size
     rng = random.Random(seed)
     for _ in range(steps):
         chosen = rng.choices(range(len(asked)), k=batch)
@@ -115,7 +115,7 @@ def _batches(processor: Any, steps: int, batch: int, seed: int) -> Iterator[dict
 
 
 def _told(processor: Any, asked: Sequence[SceneQuestion], tokens: int) -> dict[str, Tensor]:
-    """Token ids, mask and labels of prompts with answers, padded on the right; labels are the answers' alone."""
+    """Token ids, mask and labels of prompts with answers, padded on the right; only answer tokens have labels."""
     tokenizer = processor.tokenizer
     picture = processor.image_token * tokens
     rows = []

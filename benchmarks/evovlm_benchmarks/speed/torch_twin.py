@@ -1,4 +1,4 @@
-"""DARE-TIES in plain torch: what the fused pass is compared with, and nothing else uses. Knows tensors."""
+"""DARE-TIES in plain torch, used only as the reference for the fused merger. Knows tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 def torch_merge(
     base: Tensor, sources: Sequence[Tensor], weights: Sequence[float], densities: Sequence[float], out: Tensor
 ) -> None:
-    """`out` becomes base + the sum of the task vectors' random parts that agree in sign; l1 rescaling."""
+    """Write to `out`: base + the sum of the randomly dropped task vectors that agree in sign, with l1 rescaling."""
     origin = base.float()
     terms = []
     for source, weight, density in zip(sources, weights, densities, strict=True):

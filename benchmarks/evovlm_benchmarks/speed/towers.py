@@ -1,6 +1,6 @@
-"""Towers of random weights, made where they are needed: real shapes without a real model's files.
+"""Towers of random weights, drawn on the device that needs them: real shapes without a real model's files.
 
-Knows shapes and assemblies, and files where sources are to be read from them; no kernels and no clocks.
+Knows shapes, assemblies, and files for sources that are read from disk; no kernels and no clocks.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from evovlm.models.checkpoint import Checkpoint
 from evovlm.recipe.schema import Recipe
 from evovlm_benchmarks.merge_speed import Scale
 
-# What tuning moves a weight by, beside the weights' own spread.
+# Standard deviation of the weights, and of the change by fine-tuning.
 SPREAD, STEP = 0.02, 0.002
 BASE = "base"
 
 
 @dataclass(frozen=True)
 class RandomTower(Assembly):
-    """An assembly whose tensors are drawn on a device each time they are read, the same ones each time."""
+    """An assembly whose tensors are drawn on a device each time they are read, always with the same values."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def base_tensor(self, job: Job) -> Tensor:
-        """Normal weights in the recipe's dtype."""
+        """Normally distributed weights in the recipe's dtype."""
         return self._drawn(job, 0, SPREAD).to(self.dtype)
 
     def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
-        """The base and a small step."""
+        """The base plus a small random change."""
         number = 1 + self.recipe.source_names.index(source)
         start = base if base is not None else self.base_tensor(job)
         return self._drawn(job, number, STEP).add_(start).to(self.dtype)
 
     def kept_rows(self, job: Job) -> None:
-        """All models have one vocabulary."""
+        """None: all models have the same vocabulary."""
 
     def _drawn(self, job: Job, number: int, spread: float) -> Tensor:
         seed = self.jobs.index(job) * 64 + number
@@ -52,9 +52,9 @@ class RandomTower(Assembly):
 
 @dataclass(frozen=True)
 class StoredTower(RandomTower):
-    """The same tensors, mapped from files."""
+    """The same tensors, memory-mapped from files."""
 
-    files: Mapping[str, Checkpoint] = field(default_factory=dict)  # by source, and the base's
+    files: Mapping[str, Checkpoint] = field(default_factory=dict)  # by source name, plus `BASE`
 
     def base_tensor(self, job: Job) -> Tensor:
         """Mapped."""
@@ -66,7 +66,7 @@ class StoredTower(RandomTower):
 
 
 def recipe_of(sources: int, method: str, densities: Sequence[float] = (), dtype: str = "bfloat16") -> Recipe:
-    """A recipe of that many sources, weights that differ, and densities (0.5 where none is given)."""
+    """A recipe with `sources` sources, different weights, and the given densities (default 0.5)."""
     names = [f"source{number}" for number in range(1, sources + 1)]
     told = {**dict(enumerate(densities))}
     content: dict[str, Any] = {
@@ -94,7 +94,7 @@ def random_tower(scale: Scale, recipe: Recipe, device: torch.device) -> RandomTo
 
 
 def stored(tower: RandomTower, folder: Path) -> StoredTower:
-    """Write the tower's models to files below `folder`."""
+    """Write the tower's models below `folder`; returns a tower that memory-maps them."""
     files = {}
     for label in (BASE, *tower.recipe.source_names):
         (folder / label).mkdir()
@@ -111,7 +111,7 @@ def stored(tower: RandomTower, folder: Path) -> StoredTower:
 
 
 def live_parameters(tower: RandomTower, dtype: torch.dtype) -> dict[str, torch.nn.Parameter]:
-    """Memory for the merged weights, as a live model has it."""
+    """Uninitialised parameters for the merged weights, as in a live model."""
     return {
         job.name: torch.nn.Parameter(torch.empty(job.shape, dtype=dtype, device=tower.device), requires_grad=False)
         for job in tower.jobs

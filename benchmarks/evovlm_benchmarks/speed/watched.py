@@ -1,4 +1,4 @@
-"""Loops that take longer than a moment, with a bar. Knows the terminal alone."""
+"""A progress bar for long loops. Knows only the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Step = TypeVar("Step")
 
 
 def watched(steps: Iterable[Step], what: str, total: int) -> Iterator[Step]:
-    """The steps; a bar on standard error tells how many are done and the time left."""
+    """Yield the steps while a bar on standard error shows progress and the time left."""
     with bars() as progress:
         task = progress.add_task(what, total=total, figures="")
         for step in steps:

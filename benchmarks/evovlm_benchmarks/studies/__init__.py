@@ -1,6 +1,6 @@
 """Studies on the zoo: questions about evolutionary merging, each answered by one command.
 
-`app` is that command by itself; a larger command line takes the function: `app.command("study")(study)`.
+`app` is that command on its own; a larger command line can add the function with `app.command("study")(study)`.
 """
 
 from evovlm_benchmarks.studies.command import app, study

@@ -1,4 +1,4 @@
-"""Run the studies by themselves: `python -m evovlm_benchmarks.studies NAME`."""
+"""Run only the studies: `python -m evovlm_benchmarks.studies NAME`."""
 
 from evovlm_benchmarks.studies import app
 

@@ -1,7 +1,7 @@
-"""An arm of a study: one recipe, one seed, one budget; searched, its winner chosen and tested, all on disk.
+"""An arm of a study: one recipe, one seed, one budget. It is searched, its winner is chosen and tested, all on disk.
 
-Knows evovlm; no plots. An arm that was killed goes on where it was, and one that is done is read. Arms of one search
-under several names are searched once. Results of another zoo lie in another folder, by the zoo's digest.
+Knows evovlm; no plots. A killed arm is resumed, a finished one is read. Arms that are the same search under several
+names are searched once. Results of another zoo are in another folder, named by the zoo's digest.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ DONE = "arm.json"
 
 @dataclass(frozen=True)
 class Arm:
-    """One search. `study` and `name` say what it is; arms that differ in the seed alone are compared together."""
+    """One search, identified by `study`, `name` and seed; arms that differ only in seed are evaluated together."""
 
     study: str
     name: str
     recipe: Recipe
-    judged: int = 500  # items of the test; half as many choose the winner
+    judged: int = 500  # test items; half as many are used to choose the winner
 
     @property
     def seed(self) -> int:
@@ -53,19 +53,19 @@ class Arm:
 
     @property
     def folder(self) -> str:
-        """Where it lies below the studies' folder."""
+        """The arm's folder, relative to the studies' folder."""
         return f"{self.study}/{self.name.replace(' ', '-')}-{self.seed}"
 
 
 def zoo_digest() -> str:
-    """Twelve digits that name the zoo as it ships: of its manifest, which holds a digest of every file."""
+    """Twelve digits that identify the shipped zoo: a digest of its manifest, which contains a digest of every file."""
     return file_digest(FOLDER / MANIFEST)[:12]
 
 
 def run_arms(arms: Sequence[Arm], out: Path, *, device: str, jobs: int, progress: Any) -> None:
-    """Run the arms in `jobs` processes; `progress` is called with each arm that is done.
+    """Run the arms in `jobs` processes; `progress` is called with each finished arm.
 
-    Seed by seed, so that a run cut short leaves whole comparisons of fewer seeds.
+    Arms run seed by seed, so that a run cut short leaves complete comparisons of fewer seeds.
     """
     same: dict[tuple[str, int], list[Arm]] = {}
     for arm in sorted(arms, key=lambda arm: arm.seed):
@@ -80,7 +80,7 @@ def run_arms(arms: Sequence[Arm], out: Path, *, device: str, jobs: int, progress
 
 
 def run_same(arms: Sequence[Arm], out: Path, device: str) -> None:
-    """Run the first of several arms that are one search; the others get its result under their own names."""
+    """Run the first of several arms that are the same search; the others get its result under their own names."""
     first = run_arm(arms[0], out, device)
     for arm in arms[1:]:
         done = out / arm.folder / DONE
@@ -90,7 +90,7 @@ def run_same(arms: Sequence[Arm], out: Path, device: str) -> None:
 
 
 def run_arm(arm: Arm, out: Path, device: str) -> dict[str, Any]:
-    """Search, choose, test; returns what stands in the arm's `arm.json`."""
+    """Search, choose the winner, test it; returns the content of the arm's `arm.json`."""
     folder = out / arm.folder
     done = folder / DONE
     if done.exists():
@@ -124,7 +124,7 @@ def run_arm(arm: Arm, out: Path, device: str) -> dict[str, Any]:
         "items": len(plan.search_items),
         "judged": arm.judged,
         "tests": _tests(evaluator, plan, winner, arm.judged),
-        "cpu_seconds": round(time.process_time() - started, 1),  # of the last process, where an arm was resumed
+        "cpu_seconds": round(time.process_time() - started, 1),  # of the last process, if the arm was resumed
         "hardware": hardware(device),
         "versions": versions(),
     }
@@ -133,20 +133,20 @@ def run_arm(arm: Arm, out: Path, device: str) -> dict[str, Any]:
 
 
 def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluator, Selection]:
-    """Search and choice of one stage."""
+    """Run one stage's search and choose its winner."""
     study = Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express)
     search = plan.recipe.search
     assert search is not None
     evaluator = LocalEvaluator(plan.assembly, batch=search.batch, device=plan.settings.device, threads=1)
     judge = make_judge(evaluator, plan.recipe, plan.search_items)
-    if len(study.trials) < plan.trials:  # a whole log serves on a machine whose last bits differ, too
+    if len(study.trials) < plan.trials:  # a complete log is used as it is, even on a machine with different rounding
         run_sequential(study, plan.searcher(), judge, plan.trials, lambda trial: None)
     _, selection = choose_winner(study, evaluator, _items(plan, "validation", judged // 2), Quiet())
     return study, evaluator, selection
 
 
 def _tests(evaluator: LocalEvaluator, plan: Plan, winner: Recipe, judged: int) -> dict[str, float]:
-    """Scores on the test items: of the winner, and of its route without scales."""
+    """Test scores of the winner and, if it has a route, of the route without scales and of each source."""
     items = _items(plan, "test", judged)
     scores = {"winner": evaluator.evaluate(winner, items).score}
     if any(step.scale != 1.0 for step in winner.route):
@@ -159,7 +159,7 @@ def _tests(evaluator: LocalEvaluator, plan: Plan, winner: Recipe, judged: int) -
 
 
 def source_scores(recipe: Recipe, judged: int) -> dict[str, float]:
-    """What each source scores on the test items as it is."""
+    """Each unmerged source's score on the test items."""
     assert recipe.data is not None
     return {f"source {source.name}": _source_score(source.model, recipe.data.test, judged) for source in recipe.sources}
 
@@ -170,6 +170,6 @@ def _source_score(model: str, test: str, judged: int) -> float:
 
 
 def _items(plan: Plan, name: str, count: int) -> ItemSet:
-    """The same items for every seed of a study: seeds differ in the search, not in the exam."""
+    """The same items for every seed of a study: the seed changes the search, not the test."""
     assert plan.recipe.data is not None
     return read_item_set(name, getattr(plan.recipe.data, name), count, 0)

@@ -1,4 +1,4 @@
-"""The command of the studies: run the arms, draw the curves, write what was found.
+"""The `study` command: run the arms, draw the curves, write the page.
 
 Knows typer and the studies; no merging.
 """
@@ -17,17 +17,17 @@ app = typer.Typer(help="Studies on the zoo.", add_completion=False)
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="routes, searchers, drop, spaces, or all.")],
-    out: Annotated[Path, typer.Option(help="For the arms, by zoo; the same command resumes them.")] = Path(
+    name: Annotated[str, typer.Argument(help="Study: routes, searchers, drop, spaces, or all.")],
+    out: Annotated[Path, typer.Option(help="Folder for the arms' results; a rerun resumes them.")] = Path(
         "runs/studies"
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds an arm.")] = 5,
-    trials: Annotated[int, typer.Option(min=2, help="Evaluations an arm.")] = 200,
-    items: Annotated[int, typer.Option(min=2, help="Questions an evaluation.")] = 100,
-    judged: Annotated[int, typer.Option(min=4, help="Items of the test.")] = 500,
-    jobs: Annotated[int, typer.Option(min=1, help="Arms at a time.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per arm.")] = 5,
+    trials: Annotated[int, typer.Option(min=2, help="Evaluations per arm.")] = 200,
+    items: Annotated[int, typer.Option(min=2, help="Questions per evaluation.")] = 100,
+    judged: Annotated[int, typer.Option(min=4, help="Test items.")] = 500,
+    jobs: Annotated[int, typer.Option(min=1, help="Arms to run in parallel.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    docs: Annotated[Path | None, typer.Option(help="Page and pictures are written here; none if left out.")] = None,
+    docs: Annotated[Path | None, typer.Option(help="Write the page and its figures to this folder.")] = None,
 ) -> None:
     """Answer one question on the zoo, with seeds and intervals.
 
@@ -35,7 +35,7 @@ def study(
       evovlm bench study searchers --jobs 2
       evovlm bench study all --jobs 16 --docs docs
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # arms run side by side: each on its own core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # arms run in parallel, each on its own core
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from evovlm.cli.console import OUT, bars
     from evovlm_benchmarks.studies.arms import run_arms, zoo_digest

@@ -1,4 +1,4 @@
-"""Pictures of studies: curves with bands, and dots in columns, as SVG that follows dark and light.
+"""Figures of studies: curves with bands, and dots in columns, as SVG with a dark and a light mode.
 
 Knows numbers and SVG; no studies.
 """
@@ -24,22 +24,22 @@ Scale = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Band:
-    """One arm: a curve a seed. Drawn as their mean, with the range from the lowest to the highest seed."""
+    """One arm: one curve per seed, drawn as their mean with the range from lowest to highest."""
 
     name: str
     curves: Sequence[Sequence[float]]
 
     def spread(self) -> tuple[list[float], list[float], list[float]]:
-        """Lowest, mean and highest at each point that all seeds have."""
+        """Lowest, mean and highest value at each point that all seeds have."""
         columns = list(zip(*self.curves, strict=False))
         low, high = [min(column) for column in columns], [max(column) for column in columns]
         return low, [sum(column) / len(column) for column in columns], high
 
 
 def draw_bands(bands: Sequence[Band], path: Path, *, title: str) -> Path:
-    """Draw curves over evaluations."""
+    """Write an SVG of curves over evaluations; returns its path."""
     spreads = {band.name: band.spread() for band in bands}
-    # The first evaluations tell little and would squeeze the rest.
+    # The first evaluations show little and would compress the rest.
     floor = min(mean[min(9, len(mean) - 1)] for _, mean, _ in spreads.values())
     up = ticks(floor, max(max(high) for *_, high in spreads.values()))
     across = ticks(0, max(len(mean) for _, mean, _ in spreads.values()))
@@ -55,7 +55,7 @@ def draw_bands(bands: Sequence[Band], path: Path, *, title: str) -> Path:
 
 
 def draw_points(columns: Mapping[str, Sequence[float]], path: Path, *, title: str) -> Path:
-    """Draw values between 0 and 1 as dots, a column a name; the bar is their mean."""
+    """Write an SVG of values between 0 and 1 as dots, one column per name, with a bar at the mean; returns its path."""
     up = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     y = _scale(0.0, 1.0, HEIGHT - BOTTOM, TOP)
     parts = _frame(title, up, y)
@@ -63,7 +63,7 @@ def draw_points(columns: Mapping[str, Sequence[float]], path: Path, *, title: st
     for place, ((name, values), colour) in enumerate(zip(columns.items(), COLOURS * 2, strict=False)):
         middle = LEFT + width * (place + 0.5)
         for index, value in enumerate(values):
-            shift = (index * 0.618 % 1 - 0.5) * width * 0.6  # spread sideways, the same each time
+            shift = (index * 0.618 % 1 - 0.5) * width * 0.6  # spread sideways, deterministically
             parts.append(f'<circle cx="{middle + shift:.1f}" cy="{y(value):.1f}" r="4" fill="{colour}" opacity="0.6"/>')
         mean = y(sum(values) / len(values))
         ends = f'x1="{middle - width * 0.35:.1f}" x2="{middle + width * 0.35:.1f}"'

@@ -1,6 +1,6 @@
-"""What the studies found, as a page with tables, a sentence each, and pictures.
+"""The studies' results as a page: for each study a table, a generated summary and figures.
 
-Knows the arms' results on disk and Markdown; runs nothing. What is said follows from the figures.
+Knows the arms' results on disk and Markdown; runs nothing. All statements are derived from the figures.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ differences are paired by seed.
 one thread a search, float32; {minutes:.1f} CPU minutes a search on average.
 
 """
-WHOLE, BY_CHANCE = 0.95, 0.05 / 0.9  # a density that drops nearly nothing, and how often one of 0.1 to 1 is so high
-FULL = 97.0  # best score on the search items from which an arm has nothing left to find
+WHOLE, BY_CHANCE = (
+    0.95,
+    0.05 / 0.9,
+)  # a density that drops almost nothing; its chance if uniform in 0.1 to 1
+FULL = 97.0  # from this best score on the search items, an arm has no room to improve
 UNEQUAL = """The run was cut short: some arms have fewer seeds than others, as the tables say, and what rests on two
 seeds has a very wide interval. The command goes on with them.
 
@@ -54,7 +57,7 @@ last tell more. A zoo trained anew makes another page: results lie in a folder n
 
 
 def read_results(out: Path, study: str) -> Results:
-    """All arms of a study that are done."""
+    """All finished arms of a study."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for path in sorted((out / study).glob(f"*/{DONE}")):
         row = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +66,7 @@ def read_results(out: Path, study: str) -> Results:
 
 
 def summary(plan: StudyPlan, out: Path) -> Iterable[str]:
-    """Question, one line an arm, and a sentence."""
+    """Yield the question, one line per arm, and the generated summary."""
     results = read_results(out, plan.name)
     yield f"{plan.name}: {plan.question}"
     for arm, rows in results.items():
@@ -73,7 +76,7 @@ def summary(plan: StudyPlan, out: Path) -> Iterable[str]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval by Student's t over seeds; a single seed has no interval but itself."""
+    """Mean and 95 % interval by Student's t over seeds; for a single seed, the interval is just its value."""
     mean = fmean(values)
     if len(values) < 2:
         return mean, mean, mean
@@ -82,13 +85,13 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def write_page(out: Path, docs: Path) -> Path:
-    """Write `studies.md` and its pictures into `docs`, of all studies that have results.
+    """Write `studies.md` and its figures into `docs`, for all studies with results.
 
-    Raises UserError where there are none.
+    Raises UserError if there are none.
     """
     found = {plan: results for plan in STUDIES.values() if (results := read_results(out, plan.name))}
     if not found:
-        raise UserError(f"{out}: no search is done yet; run `evovlm bench study all`")
+        raise UserError(f"{out}: no finished search; run `evovlm bench study all`")
     rows = [row for results in found.values() for own in results.values() for row in own]
     head = HEAD.format(
         trials=len(rows[0]["curve"]),
@@ -125,7 +128,7 @@ def _section(plan: StudyPlan, results: Results, docs: Path) -> str:
     for arm, own in by_score(results):
         mean, low, high = interval([row["tests"]["winner"] for row in own])
         best = " | ".join(f"{fmean(best_so_far(row['curve'])[look - 1] for row in own):.1f}" for look in looks)
-        # A score lies between 0 and 100, whatever Student's t says of two seeds.
+        # Clipped, because scores are 0 to 100 but Student's t on two seeds can exceed that.
         span = f"{max(low, 0.0):.1f} to {min(high, 100.0):.1f}" if len(own) > 1 else "one seed"
         lines.append(f"| {arm} | {mean:.1f} | {span} | {best} | {len(own)} |")
     lines.append("")
@@ -141,7 +144,7 @@ def by_score(results: Results) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
 
 
 def near_the_top(results: Results) -> str:
-    """Which arms have found all that the search items can show, and what that means; empty where none has."""
+    """A note on the arms that have reached the top score on the search items; empty if none has."""
     full = [arm for arm, rows in by_score(results) if fmean(best_so_far(row["curve"])[-1] for row in rows) >= FULL]
     if not full:
         return ""
@@ -153,12 +156,12 @@ def near_the_top(results: Results) -> str:
 
 
 def thirds(evaluations: int) -> tuple[int, int, int]:
-    """After how many evaluations the tables look."""
+    """The numbers of evaluations that the tables report: one third, two thirds, all."""
     return max(1, evaluations // 3), max(1, evaluations * 2 // 3), evaluations
 
 
 def best_so_far(curve: Sequence[float | None]) -> list[float]:
-    """The best score up to each evaluation; a failed candidate scores nothing."""
+    """The best score up to each evaluation; a failed candidate counts as 0."""
     best, found = 0.0, []
     for score in curve:
         best = max(best, score or 0.0)
@@ -167,7 +170,7 @@ def best_so_far(curve: Sequence[float | None]) -> list[float]:
 
 
 def densities(results: Results) -> dict[str, list[float]]:
-    """The densities that evolution chose, of all sources and layer groups, by arm."""
+    """The winners' densities over all sources and layer groups, by arm."""
     found = {}
     for arm, rows in results.items():
         values = [
@@ -183,7 +186,7 @@ def densities(results: Results) -> dict[str, list[float]]:
 
 
 def difference(results: Results, one: str, other: str, *, key: str = "winner", against: str = "winner") -> str:
-    """`one` minus `other` on the test items, paired by seed, with its interval, in words."""
+    """`one` minus `other` on the test items, paired by seed, with its interval, as text."""
     theirs = {row["seed"]: row["tests"] for row in results.get(other, ())}
     pairs = [
         (row["tests"][key], theirs[row["seed"]][against])
@@ -194,7 +197,7 @@ def difference(results: Results, one: str, other: str, *, key: str = "winner", a
 
 
 def sooner(results: Results, one: str, other: str) -> str:
-    """`one` minus `other` in the mean height of the curves over all evaluations, paired by seed, in words."""
+    """`one` minus `other` in the mean height of the curves over all evaluations, paired by seed, as text."""
     theirs = {row["seed"]: fmean(best_so_far(row["curve"])) for row in results.get(other, ())}
     return in_words(
         [
@@ -206,7 +209,7 @@ def sooner(results: Results, one: str, other: str) -> str:
 
 
 def in_words(differences: Sequence[float]) -> str:
-    """A mean difference, its interval and what follows; two seeds at least."""
+    """A mean difference, its interval and the conclusion, as text; needs at least two seeds."""
     if len(differences) < 2:
         return "not known, for want of seeds"
     mean, low, high = interval(differences)
@@ -266,7 +269,7 @@ def _about_spaces(results: Results) -> str:
 
 
 def whole_wins(chosen: Mapping[str, Sequence[float]]) -> str:
-    """Whether evolution left vectors whole more often than chance would, by method: exact binomial, 95 %."""
+    """Text: which methods kept whole task vectors more often than by chance (exact binomial test, 95 %)."""
     if not chosen:
         return "Whether 1.0 wins: not known, for want of winners."
     often = [

@@ -1,4 +1,4 @@
-"""Which studies there are, and which arms each compares.
+"""The list of studies, and the arms that each compares.
 
 Knows recipes; runs nothing. Every arm of a study has the same number of evaluations of the same items.
 """
@@ -14,14 +14,14 @@ from evovlm_benchmarks.studies.arms import Arm
 
 DATA = {"search": "zoo-maths:search", "validation": "zoo-maths:validation", "test": "zoo-maths:test"}
 MODELS = [{"name": "ja", "model": "zoo:ja"}, {"name": "math", "model": "zoo:math"}]
-# Two tunes for maths beside each other: there is something to clash, for signs and drops to settle.
+# With two maths fine-tunes, task vectors conflict, which sign election and dropping can resolve.
 THREE = [*MODELS, {"name": "math2", "model": "zoo:math2"}]
 ROUTE: dict[str, Any] = {"repeats": 1, "ordered": True}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one arm may spend: candidates, and questions a candidate."""
+    """One arm's budget: candidates, and questions per candidate."""
 
     trials: int = 200
     items: int = 100
@@ -29,7 +29,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """One question, its arms, and in one sentence what is compared."""
+    """One study: its name, its question, and a function that makes its arms."""
 
     name: str
     question: str
@@ -37,7 +37,7 @@ class StudyPlan:
 
 
 def routes(budget: Budget, seeds: Sequence[int]) -> list[Arm]:
-    """DFS of two models: a scale a transition, scales from a network, and none."""
+    """DFS of two models: one scale per transition, scales from a network, and no scales."""
     return [
         Arm("routes", name, routed(budget, seed, scales=scales))
         for name, scales in (("with scales", "matrix"), ("network", "network"), ("no scales", "none"))
@@ -80,7 +80,7 @@ def spaces(budget: Budget, seeds: Sequence[int]) -> list[Arm]:
 
 
 def routed(budget: Budget, seed: int, *, algorithm: str = "hybrid", scales: str = "matrix") -> Recipe:
-    """A search for routes through the Japanese and the maths model, beginning at the Japanese one."""
+    """A search for routes through the Japanese and the maths model, starting with the Japanese one."""
     return Recipe.model_validate(
         {
             "kind": "llm",
@@ -102,7 +102,7 @@ def routed(budget: Budget, seed: int, *, algorithm: str = "hybrid", scales: str 
 
 
 def merged(budget: Budget, seed: int, method: str, models: Sequence[Mapping[str, str]] = MODELS) -> Recipe:
-    """A search for weights and densities, a quarter of the layers each, of the same two models or of three."""
+    """A search for weights and densities, one each per quarter of the layers, of the same two models or of three."""
     return Recipe.model_validate(
         {
             "kind": "llm",

@@ -1,1 +1,1 @@
-"""What the zoo's models can and cannot do: skills, sample answers and their pictures."""
+"""What the zoo's models can and cannot do: skill scores, sample answers and their images."""

@@ -1,4 +1,4 @@
-"""Run by itself: `python -m evovlm_benchmarks.zoo skills`, `... picture`, `... samples`."""
+"""Benchmarks of the zoo's models: `python -m evovlm_benchmarks.zoo skills`, `... picture`, `... samples`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-Models = Annotated[list[str], typer.Argument(help="NAME=FOLDER, or a model of the zoo by name.")]
+Models = Annotated[list[str], typer.Argument(help="NAME=FOLDER, or the name of a zoo model.")]
 
 
 @app.command("skills")
 def skills_command(
     models: Models,
-    out: Annotated[Path, typer.Option(help="JSON: model, skill, per cent right.")],
-    items: Annotated[int, typer.Option(min=1, help="Test items a skill.")] = 300,
+    out: Annotated[Path, typer.Option(help="JSON file to write: per cent correct by model and skill.")],
+    items: Annotated[int, typer.Option(min=1, help="Test items per skill.")] = 300,
 ) -> None:
-    """Measure what small-zoo models can do.
+    """Measure the skills of small-zoo models.
 
     Example: python -m evovlm_benchmarks.zoo skills base ja vlm evolved=runs/demo/checkpoint --out skills.json
     """
@@ -30,10 +30,10 @@ def skills_command(
 
 @app.command("picture")
 def picture_command(
-    skills: Annotated[Path, typer.Argument(help="What `skills` wrote.")],
-    out: Annotated[Path, typer.Option(help="SVG.")],
+    skills: Annotated[Path, typer.Argument(help="JSON file from `skills`.")],
+    out: Annotated[Path, typer.Option(help="SVG file to write.")],
 ) -> None:
-    """Draw skills as bars.
+    """Draw skills as a bar chart.
 
     Example: python -m evovlm_benchmarks.zoo picture skills.json --out docs/images/zoo-skills.svg
     """
@@ -48,7 +48,7 @@ def samples_command(
     data: Annotated[str, typer.Option(help="TASK:SPLIT.")] = "zoo-vqa:test",
     items: Annotated[int, typer.Option(min=1)] = 5,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    picture: Annotated[Path | None, typer.Option(help="PNG of the items' pictures.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Also write the items' images to this PNG file.")] = None,
 ) -> None:
     """Print a table of every model's answers to some items.
 
@@ -65,7 +65,7 @@ def samples_command(
 
 
 def _folders(models: list[str]) -> dict[str, Path]:
-    """NAME=FOLDER as it says; a bare name as the zoo's."""
+    """Folders by name: from NAME=FOLDER, or the zoo model's folder for a bare name."""
     from evovlm.models.zoo_models import zoo_folder
 
     pairs = [given.partition("=") for given in models]

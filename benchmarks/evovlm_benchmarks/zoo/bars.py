@@ -1,4 +1,4 @@
-"""Draws skills as bars, a panel a skill and a bar a model. Knows figures and SVG alone."""
+"""Draw skills as bars: one panel per skill, one bar per model. Knows only figures and SVG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ text{font:13px system-ui,"Segoe UI",Roboto,sans-serif;fill:#333}.name{font-weigh
 
 
 def draw_bars(skills: Skills) -> str:
-    """The SVG's text. Models in the order given; one whose name begins with `evolved` stands out."""
+    """The SVG's text. Models keep their order; those whose names begin with `evolved` are highlighted."""
     models, names = list(skills), list(next(iter(skills.values())))
     height = TOP + BAR * len(models) + 22
     rows = -(-len(names) // COLUMNS)

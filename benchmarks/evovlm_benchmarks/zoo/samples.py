@@ -1,4 +1,4 @@
-"""A few test items with every model's answer: a strip of their pictures, and a table in Markdown.
+"""A few test items with every model's answer: a strip of their images, and a Markdown table.
 
 Knows tasks and the engine; measures nothing.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from evovlm.engines.hf import Engine
 from evovlm.tasks import Item, Task
 
-MARGIN, TIMES = 8, 2  # pixels between pictures; how much larger than the model sees them
+MARGIN, TIMES = 8, 2  # pixels between images; enlargement over the model's input size
 
 
 def answer_all(models: Mapping[str, Path], task: Task, items: Sequence[Item], batch: int = 16) -> dict[str, list[str]]:
@@ -27,7 +27,7 @@ def answer_all(models: Mapping[str, Path], task: Task, items: Sequence[Item], ba
 
 
 def strip(items: Sequence[Item]) -> Image.Image:
-    """The items' pictures side by side, enlarged."""
+    """The items' images side by side, enlarged."""
     pictures = [item.image().convert("RGB") for item in items if item.image is not None]
     side = TIMES * pictures[0].width
     wide = Image.new("RGB", (len(pictures) * (side + MARGIN) - MARGIN, side), "white")
@@ -37,7 +37,7 @@ def strip(items: Sequence[Item]) -> Image.Image:
 
 
 def table(items: Sequence[Item], answers: Mapping[str, Sequence[str]]) -> str:
-    """Markdown: a row a model, a column an item; what is exactly the reference is bold."""
+    """A Markdown table: one row per model, one column per item; answers equal to the reference are bold."""
     lines = ["| | " + " | ".join(_plain(item.question) for item in items) + " |", "|---" * (len(items) + 1) + "|"]
     lines.append("| *reference* | " + " | ".join(_plain(item.references[0]) for item in items) + " |")
     for name, said in answers.items():

@@ -1,6 +1,7 @@
 """The skills of small-zoo models: the share of items of each kind that a model answers exactly right.
 
-Knows the small zoo's world and the engine; draws nothing. Items come from the test split, which no training has seen.
+Knows the small zoo's world and the engine; draws nothing. Items come from the test split, which is not in any training
+data.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Right = Callable[[Item, str], bool]
 
 @dataclass(frozen=True)
 class Skill:
-    """Something to be good at: its items by their number, how they are asked, and when an answer is right."""
+    """One skill: `draw` makes a given number of items, `generation` is how they are asked, `right` checks an answer."""
 
     name: str
     draw: Callable[[int], list[Item]]
@@ -37,7 +38,7 @@ class Skill:
 
 
 def seen(count: int, language: Language) -> list[Item]:
-    """Questions about drawn scenes."""
+    """Questions about scenes shown as images."""
     return [
         Item(found.id, found.question, found.references, partial(render, found.scene, IMAGE_SIZE))
         for found in sample_questions("test", count, 0, language)
@@ -45,7 +46,7 @@ def seen(count: int, language: Language) -> list[Item]:
 
 
 def told(count: int, language: Language) -> list[Item]:
-    """The same kinds of question about scenes told in words."""
+    """The same kinds of question about scenes described in words."""
     rng = random.Random(f"told/{language}")
     items: dict[str, Item] = {}
     while len(items) < count:
@@ -64,12 +65,12 @@ def reckoned(count: int, language: Language) -> list[Item]:
 
 
 def says(item: Item, answer: str) -> bool:
-    """The reference, word for word."""
+    """Whether the answer equals the reference (after normalisation)."""
     return exact_match(answer, item.references)
 
 
 def counts(language: Language, item: Item, answer: str) -> bool:
-    """The right number last, in the language that was asked in."""
+    """Whether the answer's number is right and the answer is in the question's language."""
     right = same_number(extract_number(answer, "corrected"), item.references[0])
     return right and is_japanese(answer) == (language == "ja")
 
@@ -87,7 +88,7 @@ SKILLS = (
 
 
 def measure(folder: Path, count: int, batch: int = 150, skills: Sequence[Skill] = SKILLS) -> dict[str, float]:
-    """The share of right answers, in per cent, by skill. A model without eyes is asked without the picture."""
+    """The share of correct answers, in per cent, by skill. A language model is asked without the image."""
     engine = Engine.load(folder, dtype=torch.float32)
     shares = {}
     for skill in skills:

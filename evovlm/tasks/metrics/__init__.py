@@ -1,4 +1,4 @@
-"""Scores of answers: pure functions on text and numbers.
+"""Metrics for answers: pure functions on text and numbers.
 
 Knows no models, data sets or files.
 """

@@ -1,17 +1,17 @@
-"""One way to write each thing, before numbers are looked for: widths, LaTeX, markdown, minus signs, halves.
+"""Unify notation before numbers are extracted: widths, LaTeX, markdown, minus signs, halves.
 
-Knows characters and units of half ("1時間半") and cents ("18ドル50セント"); which number counts is decided elsewhere.
+Knows characters, halves of units ("1時間半") and cents ("18ドル50セント"); which number counts is decided elsewhere.
 """
 
 import re
 import unicodedata
 
-# No answer has more digits; a model that repeats one digit for ever makes numbers that Python refuses to convert.
+# No answer has more digits, and Python refuses to convert the huge numbers of a model that repeats one digit.
 MOST_DIGITS = 100
 
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|(\d)\s*(\d))")
 _LATEX_TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}")
-# A long-vowel mark stands for a minus only where no word goes before, or after the particle that leads to an answer.
+# A long-vowel mark means minus only if no word precedes it, or after the particle that introduces an answer.
 _LONG_VOWEL_MINUS = re.compile(r"(?:(?<![ぁ-ヿ一-鿿A-Za-z\d])|(?<=[はが]))ー(?=\d)")
 _NUMERAL = "〇零一二三四五六七八九十百千"
 _WRITTEN_MINUS = re.compile(rf"(?:マイナス|[△▲])\s*(?=[\d{_NUMERAL}])")
@@ -20,7 +20,7 @@ _HALF = re.compile(r"(\d+)(?:時間|[かヶカヵケ]月|週間|ダース|[時�
 
 
 def unify(text: str) -> str:
-    """The text with one way to write each number; positions change, order does not."""
+    """The text with each number in one notation; positions change, order does not."""
     spaced = "".join(_letter(character) for character in text)
     unified = unicodedata.normalize("NFKC", spaced).replace("⁄", "/")
     unified = re.sub(rf"(\d{{{MOST_DIGITS}}})\d+", r"\1", unified)
@@ -42,14 +42,18 @@ def _latex(text: str) -> str:
 
 
 def _old_numerals(text: str) -> str:
-    """Numerals of cheques, and ゼロ: 参 and 拾 are words of their own too, so only beside other numerals."""
+    """Replace ゼロ and the formal numerals of cheques; 参 and 拾 are also words, so only beside other numerals."""
     text = text.replace("ゼロ", "零").replace("壱", "一").replace("弐", "二")
     text = re.sub(r"参(?=[拾百千万])", "三", text)
     return re.sub(rf"(?<=[{_NUMERAL}])拾", "十", text)
 
 
 def _letter(character: str) -> str:
-    """A superscript is a power; list numbers would turn into digits, and "3½" would become "31/2"."""
+    """Replace characters that NFKC would distort.
+
+    Superscript digits become powers, list numbers are dropped so as not to become digits, and a fraction gets a space
+    before it, so that "3½" does not become "31/2".
+    """
     form = unicodedata.decomposition(character).partition(" ")[0]
     if form == "<fraction>":
         return f" {character}"

@@ -1,4 +1,4 @@
-"""Japanese numerals to values: kanji ("二千五百", "二〇二六") and digits with myriads ("2万5千", "1.5億").
+"""Convert Japanese numerals to values: kanji ("二千五百", "二〇二六") and digits with myriads ("2万5千", "1.5億").
 
 Knows no sentences: which numeral of a text counts is decided elsewhere.
 """
@@ -15,7 +15,7 @@ _PIECE = re.compile(r"[\d,]*\.?\d+|[十百千万億兆]")
 
 
 def kanji_value(text: str) -> int:
-    """The value of a numeral in kanji, by units or by places."""
+    """The value of a kanji numeral, written with units ("二千五百") or digit by digit ("二〇二六")."""
     places = "".join(str(DIGITS.get(character, character)) for character in text)
     value = mixed_value(places)
     assert value.denominator == 1, "kanji numerals have no decimals"
@@ -23,7 +23,7 @@ def kanji_value(text: str) -> int:
 
 
 def mixed_value(text: str) -> Fraction:
-    """The value of digits with units among them: thousands separators and decimals allowed."""
+    """The value of digits mixed with units ("2万5千"); thousands separators and decimals are allowed."""
     total = section = Fraction(0)
     number: Fraction | None = None
     for piece in _PIECE.findall(text):
@@ -32,7 +32,7 @@ def mixed_value(text: str) -> Fraction:
             number = None
         elif piece in LARGE:
             section += Fraction(0) if number is None else number
-            # A unit alone counts once: 万 is 10,000.
+            # A unit without a number counts once: 万 is 10,000.
             total += LARGE[piece] * (section or Fraction(0 if number == 0 else 1))
             section, number = Fraction(0), None
         else:

@@ -1,4 +1,4 @@
-"""Is a text Japanese, by fastText's language identification (lid.176), as the paper's code tells it.
+"""Detect Japanese with fastText's language identification (lid.176), as the paper's code does.
 
 Knows the optional package fasttext and its model file; no scores.
 """
@@ -15,20 +15,20 @@ JAPANESE = "__label__ja"
 
 
 def fasttext_detector(path: Path) -> Detector:
-    """A detector from a file such as lid.176.ftz: P(ja) of at least 0.5 over all labels, line breaks dropped.
+    """A detector from a model file such as lid.176.ftz: Japanese means P(ja) >= 0.5 over all labels.
 
-    Raises DataError where the file or the package is missing.
+    Line breaks in the text are dropped. Raises DataError if the file or the package is missing, or the file is broken.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; fetch fastText's lid.176.ftz, or leave it out for the script rule")
+        raise DataError(f"{path}: no such file; download fastText's lid.176.ftz, or omit it for the script rule")
     try:
         import fasttext
     except ImportError:
-        raise DataError("telling Japanese by fastText needs a package; pip install 'evovlm[lid]'") from None
+        raise DataError("detecting Japanese with fastText needs a package; pip install 'evovlm[lid]'") from None
     try:
         model: Any = fasttext.load_model(str(path))
     except (ValueError, RuntimeError) as error:
-        raise DataError(f"{path}: no fastText model ({error})") from None
+        raise DataError(f"{path}: not a fastText model ({error}); download lid.176.ftz again") from None
 
     def japanese(text: str) -> bool:
         labels, shares = model.predict(text.replace("\n", ""), k=-1)

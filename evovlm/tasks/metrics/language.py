@@ -1,13 +1,13 @@
-"""Is a text Japanese? A rule by script that needs no model file.
+"""Detect Japanese text by its scripts; needs no model file.
 
-Knows no scores. Latin, Hangul, Cyrillic and other scripts speak against Japanese, kana and kanji for it. A text in
-kanji alone may be Chinese: characters outside JIS X 0208 (most simplified forms), a few Chinese function words
-and sheer length without kana speak against it. Digits, punctuation and symbols are neutral, so that a text without
-any letter ("18") is not Japanese, nor is a name in Latin letters.
+Knows no scores. Kana and kanji count for Japanese; Latin, Hangul, Cyrillic and other scripts count against it. A text
+in kanji alone may be Chinese: characters outside JIS X 0208 (most simplified forms), a few Chinese function words and
+sheer length without kana count against it. Digits, punctuation and symbols are neutral, so a text without any letter
+("18") is not Japanese, and neither is a name in Latin letters.
 
-Measured (`tests/tasks/metrics/test_language.py` holds the rule to it): of 1,050 sentences of UD Japanese-GSD all but
-one ("Ciao!") read as Japanese, of 1,319 English problems of GSM8K none, of 4,811 Japanese answers of LookVQA 99.1 %;
-the rest are numbers, names in Latin letters and one character outside JIS X 0208.
+Measured (and checked in `tests/tasks/metrics/test_language.py`): of 1,050 sentences of UD Japanese-GSD all but one
+("Ciao!") are detected as Japanese, of 1,319 English problems of GSM8K none, of 4,811 Japanese answers of LookVQA
+99.1 %; the rest are numbers, names in Latin letters and one character outside JIS X 0208.
 """
 
 import unicodedata
@@ -15,9 +15,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 Detector = Callable[[str], bool]
-DETECTOR_NAME = "script rule"  # for reports, which must say how language was told
+DETECTOR_NAME = "script rule"  # for reports, which must say how language was detected
 
-# A Latin word has about four times the letters that a Japanese word has characters.
+# A Latin word has about four times as many letters as a Japanese word has characters.
 LATIN_WEIGHT = 0.25
 # Words that are frequent in Chinese and nearly absent from Japanese text without kana.
 CHINESE_WORDS = frozenset("你她它们這这哪們嗎吗呢很还个")
@@ -27,7 +27,7 @@ LONGEST_COMPOUND = 12
 
 @lru_cache(maxsize=65536)
 def japanese_probability(text: str) -> float:
-    """How Japanese a text is, 0 to 1; 0 where it has no letters. At least 0.5 reads as Japanese."""
+    """How likely a text is Japanese, 0 to 1; 0 if it has no letters. At least 0.5 counts as Japanese."""
     kana = han = foreign_han = latin = other = 0
     for character in unicodedata.normalize("NFKC", text):
         if _is_kana(character):
@@ -46,19 +46,19 @@ def japanese_probability(text: str) -> float:
 
 
 def is_japanese(text: str) -> bool:
-    """Whether a text reads as Japanese: probability at least 0.5, the paper's threshold."""
+    """Whether a text counts as Japanese: probability at least 0.5, the paper's threshold."""
     return japanese_probability(text) >= 0.5
 
 
 def _not_chinese(kana: int, han: int, foreign_han: int) -> float:
-    """The share of belief that text in kana and kanji is Japanese rather than Chinese."""
+    """How likely the kana and kanji are Japanese rather than Chinese, 0 to 1."""
     if han == 0:
         return 1.0
     if kana == 0:
         if foreign_han:
             return 0.1
         return 0.9 if han <= LONGEST_COMPOUND else 0.9 * LONGEST_COMPOUND / han
-    # Kana in a Chinese text are a quoted name; Japanese of any kind has them throughout.
+    # In Chinese text, kana only occur in quoted names; in Japanese they occur throughout.
     return kana / (kana + foreign_han)
 
 

@@ -1,7 +1,7 @@
-"""Text normalisation before comparison: emoji dropped, neologdn, white space folded.
+"""Normalise text before comparison: drop emoji, apply neologdn, collapse white space.
 
-Knows no tokens and no scores. The order and the sets of characters are those of the paper's evaluation code
-(arXiv:2403.13187), so that figures can be compared.
+Knows no tokens and no scores. The steps, their order and the character sets are those of the paper's evaluation code
+(arXiv:2403.13187), so that scores are comparable.
 """
 
 import re
@@ -10,16 +10,16 @@ from functools import lru_cache
 import emoji
 import neologdn
 
-# Blocks dropped whole, beside what the emoji package knows: emoticons, pictographs, transport, flags, dingbats.
+# Blocks dropped in addition to what the emoji package knows: emoticons, pictographs, transport, flags, dingbats.
 _PICTURES = re.compile("[\U0001f600-\U0001f64f\U0001f300-\U0001f5ff\U0001f680-\U0001f6ff\U0001f1e0-\U0001f1ff✂-➰]")
 
 
 @lru_cache(maxsize=65536)
 def normalise(text: str) -> str:
-    """Drop emoji, unify widths and repeated marks (neologdn), fold white space to single spaces.
+    """Drop emoji, unify widths and repeated marks (neologdn), collapse white space to single spaces.
 
     neologdn makes letters and digits half-width, kana full-width, and removes spaces beside Japanese characters.
-    Characters are judged one by one: joiners and variation selectors of an emoji sequence stay.
+    Characters are checked one by one, so joiners and variation selectors of an emoji sequence stay.
     """
     kept = "".join(character for character in text if not emoji.is_emoji(character))
     unified = neologdn.normalize(_PICTURES.sub("", kept))

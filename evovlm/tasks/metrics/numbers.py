@@ -1,18 +1,18 @@
-"""The number that an answer gives: `compatible` as the paper's code read it, `corrected` as people write it.
+"""Extract an answer's number: `compatible` as the paper's code does, `corrected` as people write numbers.
 
-Knows no tasks. `compatible` takes the last match of the reference's regular expression: a thousands separator cuts
-a number ("1,000" reads as 0) and minus signs are lost. `corrected`, in this order:
+Knows no tasks. `compatible` takes the last match of the paper's regular expression: a thousands separator splits a
+number ("1,000" reads as 0) and minus signs are lost. `corrected` works in these steps:
 
-1. Notation is unified, as `_notation.py` says: widths, LaTeX, markdown, minus signs, 半.
-2. The last boxed number wins; else the sentence after the last marker that gives a number ("答え:", "答えは",
-   "【答え】", "Answer:", "The answer is", "####"); else the whole text. MGSM's lead-in "ステップごとの答え" is
-   no marker.
-3. Of that text the last number counts (after an English marker without "=", the first: there the number leads).
-   Brackets after a marker are asides. Kanji numerals are read only where the text holds no other digits, for
-   words are full of them.
-4. Thousands separators, signs (also マイナス, △ and ▲ of Japanese accounts), decimals, fractions ("3/4", "4分の3",
-   "1 1/2", "½"), powers of ten ("1.2×10^5", "1e3"), myriads ("8万", "2万5千") and million and the like are read; units
-   are not: "50%" is 50.
+1. Unify notation (`_notation.py`): widths, LaTeX, markdown, minus signs, 半.
+2. Choose the text to search: the last boxed number; else the sentence after the last marker that gives a number
+   ("答え:", "答えは", "【答え】", "Answer:", "The answer is", "####"); else the whole text. MGSM's lead-in
+   "ステップごとの答え" is not a marker.
+3. Take the last number of that text (after an English marker, the first, because there the number comes first; with
+   an "=", of the part after the last "="). Text in brackets after a marker is ignored. Kanji numerals are read only if
+   the text has no digits, because many words contain them.
+4. Thousands separators, signs (also マイナス, and △ and ▲ of Japanese accounts), decimals, fractions ("3/4", "4分の3",
+   "1 1/2", "½"), powers of ten ("1.2×10^5", "1e3"), myriads ("8万", "2万5千") and words such as "million" are read;
+   units are not: "50%" is 50.
 """
 
 import re
@@ -24,13 +24,13 @@ from evovlm.tasks.metrics._numerals import KANJI_NUMERAL, kanji_value, mixed_val
 
 NumberScoring = Literal["compatible", "corrected"]
 
-MOST_MARKERS = 50  # a model that repeats itself for ever is not read for ever
+MOST_MARKERS = 50  # bounds the work on an answer that repeats itself endlessly
 
 _COMPATIBLE = re.compile(r"\d*\.?\d+")
 
 _PLAIN = r"(?:\d{1,3}(?:,\d{3}){1,30}(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _MYRIADS = rf"(?:{_PLAIN})(?:[十百千万億兆](?:{_PLAIN})?)*"
-# A sign follows no operand ("10-3" subtracts); a number follows no letter, power or index ("m2", "10^3", "x_1").
+# A sign cannot follow an operand ("10-3" subtracts), nor a number a letter, power or index ("m2", "10^3", "x_1").
 _SIGN = r"(?<![\d)\]}.,%])[-+]"
 _START = r"(?<![A-Za-z^_\d])(?<!\d\.)"
 _POWER = r"(?: ?[×x*] ?10\^\{?(?P<power>-?\d{1,2})\}?|[eE](?P<exponent>[-+]?\d{1,2})(?![A-Za-z\d]))"
@@ -50,9 +50,10 @@ _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|「[^」]*」")
 
 
 def extract_number(text: str, scoring: NumberScoring = "corrected") -> str | None:
-    """The answer's number as text, or None where it gives none.
+    """The answer's number as text, or None if there is none.
 
-    `corrected` returns a plain decimal ("1000", "-3.5") or, where none is exact, a fraction ("1/3").
+    `corrected` returns a plain decimal ("1000", "-3.5") or, if no decimal is exact, a fraction ("1/3"). Raises
+    ValueError for an unknown `scoring`.
     """
     if scoring == "compatible":
         found = _COMPATIBLE.findall(text)
@@ -64,7 +65,10 @@ def extract_number(text: str, scoring: NumberScoring = "corrected") -> str | Non
 
 
 def same_number(a: str | None, b: str | None) -> bool:
-    """Whether two texts, each a number alone, name one value: "18" and "18.00", "2,125" and "2125"."""
+    """Whether two strings that are just numbers have the same value: "18" and "18.00", "2,125" and "2125".
+
+    False if either is None or not a number.
+    """
     first, second = _value(a), _value(b)
     return first is not None and first == second
 
@@ -77,7 +81,7 @@ def _value(text: str | None) -> Fraction | None:
 
 
 def _plain(value: Fraction) -> str:
-    """A decimal where it is exact, else a fraction."""
+    """A decimal if that is exact, else a fraction."""
     under, places = value.denominator, 0
     for prime in (2, 5):
         power = 0
@@ -106,7 +110,7 @@ def _corrected(text: str) -> Fraction | None:
 
 
 def _boxed(text: str) -> list[str]:
-    r"""What stands in \boxed{...}, braces balanced."""
+    r"""The contents of each \boxed{...}, with balanced braces."""
     found = []
     for match in re.finditer(r"\\boxed\s*\{", text):
         depth, start = 1, match.end()
@@ -119,7 +123,7 @@ def _boxed(text: str) -> list[str]:
 
 
 def _marked(rest: str, english: bool) -> Fraction | None:
-    """The number of the sentence that follows a marker."""
+    """The number in the sentence after a marker; None if it has none."""
     end = _SENTENCE_END.search(rest)
     sentence = _BRACKETS.sub(" ", rest[: end.start()] if end else rest)
     numbers = _numbers(sentence.rpartition("=")[2])
@@ -134,7 +138,7 @@ def _last(text: str) -> Fraction | None:
 
 
 def _numbers(text: str) -> list[Fraction]:
-    """Every number of a text in order; kanji numerals only where there are no others."""
+    """All numbers of a text in order; kanji numerals only if there are no digits."""
     digits = [_read(match) for match in _NUMBER.finditer(text)]
     if digits:
         return digits

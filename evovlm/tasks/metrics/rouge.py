@@ -1,7 +1,7 @@
-"""ROUGE-L of Japanese text: F-measure on MeCab tokens, best of the references, with the language rule.
+"""ROUGE-L for Japanese text: F-measure on MeCab tokens, best over the references, with the language rule.
 
-Knows no data sets. The overlap is google's `rouge_score`, the tokens fugashi's with unidic-lite, as in the paper's
-evaluation code; a sentence's tokens are those of its normalised text.
+Knows no data sets. As in the paper's evaluation code, the score is google's `rouge_score` and the tokens are fugashi's
+with unidic-lite; text is normalised before it is tokenised.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from evovlm.tasks.metrics.normalise import normalise
 
 
 class MecabTokenizer:
-    """What `rouge_score` asks of a tokenizer, over MeCab. Its default knows Latin letters alone."""
+    """A MeCab tokenizer for `rouge_score`, whose default one handles only Latin letters."""
 
     def __init__(self) -> None:
-        # Named in full: fugashi would take a larger unidic where one is installed, and the scores would move.
+        # The dictionary is named explicitly: fugashi would use a larger unidic if installed, and scores would change.
         folder = unidic_lite.DICDIR
         self._tagger = fugashi.Tagger(f'-Owakati -r "{folder}/mecabrc" -d "{folder}"')
 
-    @lru_cache(maxsize=65536)  # noqa: B019 - one instance a process, and references come back with each candidate
+    @lru_cache(maxsize=65536)  # noqa: B019 - one instance per process, and references recur with each candidate
     def tokenize(self, text: str) -> list[str]:
         """Tokens of the normalised text."""
         tokens: list[str] = self._tagger.parse(normalise(text)).split()
@@ -32,7 +32,7 @@ class MecabTokenizer:
 
 @cache
 def _scorer() -> Any:
-    # Drags in nltk and scipy, two seconds that a command which scores nothing should not wait for.
+    # Imported late: it loads nltk and scipy, which costs two seconds that commands without scoring should not pay.
     from rouge_score import rouge_scorer
 
     return rouge_scorer.RougeScorer(["rougeL"], tokenizer=MecabTokenizer())
@@ -44,7 +44,7 @@ def _rouge_l(prediction: str, reference: str) -> float:
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
-    """ROUGE-L F-measure, 0 to 100, against the reference that fits best.
+    """ROUGE-L F-measure, 0 to 100, against the best-matching reference.
 
     Raises ValueError without references.
     """
@@ -54,14 +54,14 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
 
 
 def rouge_l_ja(prediction: str, references: Sequence[str], *, japanese: Detector = is_japanese) -> float:
-    """`rouge_l` where an answer that is not Japanese counts as empty against a Japanese reference.
+    """`rouge_l` with the language rule: a non-Japanese answer counts as empty against a Japanese reference.
 
-    `japanese` tells the language; the default needs no download. Raises ValueError without references.
+    `japanese` detects the language; the default needs no download. Raises ValueError without references.
     """
     raw = rouge_l(prediction, references)
     if raw == 0 or japanese(prediction):
         return raw
-    # An empty answer scores nothing, so only references of other languages can still be met.
+    # An empty answer scores 0, so only references in other languages can still score.
     return max((_rouge_l(prediction, reference) for reference in references if not japanese(reference)), default=0.0)
 
 

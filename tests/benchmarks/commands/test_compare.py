@@ -65,7 +65,7 @@ def test_results_on_other_items_or_by_other_rules_are_not_compared(entries: list
     with pytest.raises(UserError, match="not the same"):
         against(vqa, maths)
     other = vqa.result.model_copy(update={"rules": {**vqa.result.rules, "language": "fastText lid.176.ftz"}})
-    with pytest.raises(UserError, match="score both alike"):
+    with pytest.raises(UserError, match="score both the same way"):
         against(vqa, Entry("other", other, vqa.answers))
 
 

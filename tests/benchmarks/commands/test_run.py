@@ -92,7 +92,7 @@ def test_a_finished_run_is_read_not_run_again(run_folder: Path):
 def test_another_seed_does_not_go_on_in_the_same_folder(run_folder: Path):
     done = bench("run", "suite.yaml", "--out", "whole", "--seed", "3", folder=run_folder)
     assert done.returncode == 2
-    assert "begun with other items, seed" in done.stderr
+    assert "started with different items, seed" in done.stderr
 
 
 def test_a_model_that_was_made_anew_under_its_name_is_refused(run_folder: Path):
@@ -104,7 +104,7 @@ def test_a_model_that_was_made_anew_under_its_name_is_refused(run_folder: Path):
             (folder / path.name).write_bytes(path.read_bytes())
         done = bench(*words, folder=run_folder)
         assert done.returncode == code, done.stderr
-    assert "begun with other weights" in done.stderr
+    assert "started with different weights" in done.stderr
 
 
 def test_flags_make_a_suite_and_the_whole_of_mgsm_runs_through_it(run_folder: Path, shared_data: Path):
@@ -132,7 +132,7 @@ def test_a_model_whose_recipe_searched_on_the_test_is_told(run_folder: Path):
     words = ("run", "--model", "cheat", "--task", "zoo-maths:test", "--items", "8", "--out", "caught")
     done = bench(*words, folder=run_folder)
     assert done.returncode == 0, done.stderr
-    assert "bred on zoo-maths:test: 8 pairs" in done.stdout.replace("\n", " ")
+    assert "searched on zoo-maths:test: 8 pairs" in done.stdout.replace("\n", " ")
     (row,) = results(run_folder / "caught")
     assert row["overlap"]["pairs"] >= 8
 
@@ -145,7 +145,7 @@ def test_a_model_whose_recipe_searched_on_the_test_is_told(run_folder: Path):
         (("run", "zoo", "--scoring", "strict"), "compatible"),
         (("run", "zoo", "--task", "zoo-vqa:train"), "no split 'train'"),
         (("run", "zoo", "--preset", "greedy"), "takes no preset"),
-        (("run", "zoo", "--task", "zoo-vqa:test", "--task", "zoo-vqa:test"), "zoo-vqa:test stands twice"),
+        (("run", "zoo", "--task", "zoo-vqa:test", "--task", "zoo-vqa:test"), "zoo-vqa:test is listed twice"),
         (("run", "zoo", "--model", "nowhere/here"), "not in the local hub cache"),
         (("run", "zoo", "--model", "ja=zoo:ja"), "two models are called 'ja'"),
         (("run", "--model", "zoo:ja", "--task", "mgsm-ja:test"), "not in the local caches"),
@@ -207,5 +207,5 @@ def test_a_worker_with_other_weights_is_refused(run_folder: Path):
     suite = read_suite(str(run_folder / "suite.yaml"))
     worker = SuiteJob(suite, Choices(str(run_folder), None, None, "cpu", False)).open()
     stem = Path(results(run_folder / "whole")[0]["answers"]).stem
-    with pytest.raises(UserError, match="this worker has other items, weights; fetch the same on every node"):
+    with pytest.raises(UserError, match="this worker has different items, weights; fetch the same on every node"):
         worker(Part(stem, {"weights": [], "items": "0", "seed": 0}, 0, 8, frozenset()))

@@ -27,7 +27,7 @@ def test_a_missing_file_is_told(tmp_path: Path):
 def test_a_file_of_another_kind_is_told(tmp_path: Path):
     path = tmp_path / "lid.176.ftz"
     path.write_bytes(b"no model at all")
-    with pytest.raises(DataError, match="no fastText model"):
+    with pytest.raises(DataError, match="not a fastText model"):
         fasttext_detector(path)
 
 
