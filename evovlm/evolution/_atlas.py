@@ -103,7 +103,7 @@ def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced: bool) -> None:
     if raced:
         raise RecipeError("--keep-diverse: a race asks few items, too few for a profile; leave out --race")
     if recipe.timed:
-        raise RecipeError("--keep-diverse: answers are not kept where latency is measured; leave out that objective")
+        raise RecipeError("--keep-diverse: answers are not kept if latency is measured; leave out that objective")
     axes_of(recipe, items)
 
 

@@ -239,7 +239,7 @@ def _models(assembly: Assembly) -> list[OpenModel]:
 
 
 def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Contestant:
-    """A source as it is: the owner with its eyes, a language model without."""
+    """The row of an unmerged source: the owner sees the images, a language model does not."""
     engine = evaluator.engine
 
     def answer() -> Evaluation:
