@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evovlm.recipe.yaml_file import read_recipe
-from evovlm_app.catalogue import MixableRecipe, offer, recipe_folder
+from evovlm.recipe.schema import Recipe
+from evovlm_app.catalogue import MixableRecipe, offer
 from evovlm_app.limits import Refusal
 from evovlm_app.mixing import ALL, candidate, methods_for, parameters_of, shown_value, with_value
 from evovlm_app.shown_recipe import shown_recipe
@@ -55,7 +55,7 @@ def test_parameters_that_are_none_are_refused(mixables: tuple[MixableRecipe, ...
 
 
 def test_a_recipe_that_visitors_see_names_no_folder(tmp_path: Path):
-    recipe = read_recipe(recipe_folder() / "zoo-vlm.yaml")
+    recipe = Recipe.read("zoo-vlm")
     assert "zoo:vlm" in shown_recipe(recipe)
     local = recipe.sources[0].model_copy(update={"model": str(tmp_path / "private" / "my-model")})
     data = recipe.data and recipe.data.model_copy(update={"test": f"vqa@{tmp_path}/items.jsonl:test"})
