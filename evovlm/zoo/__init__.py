@@ -1,1 +1,1 @@
-"""The zoo: five small models of one ancestry that ship with the package, their data and their trainer."""
+"""The zoo: five small models with a common ancestor that ship with the package, their data and their trainer."""

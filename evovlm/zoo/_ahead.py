@@ -1,6 +1,6 @@
-"""Draws the pools of a plan's stages, in this process or ahead of time in others.
+"""Create the example pools of a plan's stages, in this process or ahead of time in others.
 
-Knows what a stage asks for; no models, no training. A pool is the same wherever it is drawn.
+Knows what a stage needs; no models, no training. A pool is the same in whichever process it is created.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Arrays = tuple[np.ndarray | None, ...]
 
 @dataclass(frozen=True)
 class Order:
-    """One stage's pool before it is drawn."""
+    """The specification of one stage's pool."""
 
     mixture: Mixture
     count: int  # examples
@@ -34,26 +34,26 @@ class Order:
     side: int  # pixels
 
     def fill(self) -> Pool:
-        """Draw the examples, encode them, draw their images."""
+        """Create the pool: draw the examples, encode them, render their images."""
         examples = corpus.draw(self.mixture, self.count, self.seed)
         return make_pool(examples, self.tokenizer, self.render, self.side)
 
 
 class Pools:
-    """The pools of several stages; with more than one process all are begun at once, each in a process of its own."""
+    """The pools of several stages; with more than one process, all are started at once in worker processes."""
 
     def __init__(self, orders: Mapping[str, Order], processes: int) -> None:
         self._orders = dict(orders)
         self._executor: ProcessPoolExecutor | None = None
         self._begun: dict[str, Future[Arrays]] = {}
         if processes > 1:
-            # Not forked: a process that has a GPU, or threads, must not be copied.
+            # Spawned, because a process that uses a GPU or threads must not be forked.
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(processes, mp_context=context)
             self._begun = {name: self._executor.submit(_fill, order) for name, order in self._orders.items()}
 
     def take(self, name: str) -> Pool:
-        """One stage's pool, once: it is not kept."""
+        """One stage's pool. It can be taken only once, because it is not kept."""
         if name not in self._begun:
             return self._orders.pop(name).fill()
         parts = [None if part is None else torch.from_numpy(part) for part in self._begun.pop(name).result()]
@@ -62,13 +62,13 @@ class Pools:
         return Pool(parts[0], parts[1], parts[2], parts[3])
 
     def close(self) -> None:
-        """Leave what was not taken."""
+        """Stop the workers; pools that were not taken are dropped."""
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
 
 
 def _fill(order: Order) -> Arrays:
-    """A pool as arrays: tensors would travel through shared memory, which containers have little of."""
+    """A pool as arrays: tensors would be sent through shared memory, which is scarce in containers."""
     pool = order.fill()
     parts = (pool.ids, pool.labels, pool.pixels, pool.image)
     return tuple(None if part is None else part.numpy() for part in parts)

@@ -1,7 +1,7 @@
-"""Training texts: what each model of the zoo is taught, drawn from the train split alone.
+"""Training texts of each zoo model, drawn only from the train split.
 
-Knows tasks and their shares; no tokens, no tensors. An example is a prompt and its answer; those about an image
-carry the scene, and their prompt starts after the image.
+Knows tasks and their shares; no tokens, no tensors. An example is a prompt and its answer; an example about an image
+also has the scene, and its prompt starts after the image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRANSLATE: dict[Language, str] = {"en": "In English:", "ja": "日本語で："}
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, the answer to learn, and the scene to look at, if any (of whichever world draws it)."""
+    """A prompt, the answer to learn, and the scene shown as an image, if any (of either zoo's world)."""
 
     prompt: str
     answer: str
@@ -34,7 +34,7 @@ Task = Callable[[random.Random], Example]
 
 
 def draw(mixture: Mapping[Task, float], count: int, seed: str) -> list[Example]:
-    """`count` examples, tasks by their shares; the same for the same seed."""
+    """`count` examples, with tasks drawn by their shares; the same seed gives the same examples."""
     rng = random.Random(f"corpus/{seed}")
     tasks, shares = list(mixture), list(mixture.values())
     return [task(rng) for task in rng.choices(tasks, weights=shares, k=count)]
@@ -43,7 +43,7 @@ def draw(mixture: Mapping[Task, float], count: int, seed: str) -> list[Example]:
 def scene_text(
     rng: random.Random, scene_in: Language, asked_in: Language, polite: float = 0.0, english: float = 0.0
 ) -> Example:
-    """A question about a described scene; `polite` and `english` are the chances of that style or language."""
+    """A question about a described scene; `polite` and `english` are the probabilities of that style or language."""
     while True:
         scene = sample_scene(rng, "train")
         fact = sample_fact(rng, scene)
@@ -57,7 +57,7 @@ def scene_text(
 def scene_image(
     rng: random.Random, asked_in: Language, kinds: tuple[str, ...] | None = None, polite: float = 0.0
 ) -> Example:
-    """A question about a drawn scene."""
+    """A question about a scene shown as an image."""
     while True:
         scene = sample_scene(rng, "train")
         fact = sample_fact(rng, scene, kinds)
@@ -68,19 +68,19 @@ def scene_image(
 
 
 def caption_image(rng: random.Random) -> Example:
-    """An English caption of a drawn scene."""
+    """An English caption of a scene shown as an image."""
     scene = sample_scene(rng, "train")
     return Example(f"\n{ASK_CAPTION['en']}\n", describe(scene, "en"), scene)
 
 
 def caption_text(rng: random.Random, language: Language) -> Example:
-    """A described scene, described: the textual counterpart of a caption."""
+    """A described scene to describe again: the text-only counterpart of a caption."""
     text = describe(sample_scene(rng, "train"), language)
     return Example(f"{text}\n{ASK_CAPTION[language]}\n", text)
 
 
 def translate(rng: random.Random, to: Language) -> Example:
-    """A described scene or a single thing in the other language."""
+    """A described scene or a single thing to translate into the other language."""
     scene = sample_scene(rng, "train")
     source: Language = "ja" if to == "en" else "en"
     if rng.random() < 0.5:
@@ -90,7 +90,7 @@ def translate(rng: random.Random, to: Language) -> Example:
 
 
 def retrieve(rng: random.Random, told_in: Language, asked_in: Language, polite: float = 0.0) -> Example:
-    """Who holds how many of what: copying a number out of a story."""
+    """A story about who holds how many of what, and a question that copies a number from it."""
     names, items = rng.sample(list(problems.NAMES), 3), rng.sample(list(problems.ITEMS), 3)
     numbers = rng.sample(range(1, problems.LARGEST + 1), 3)
     if told_in == "en":
@@ -128,7 +128,7 @@ def add(rng: random.Random) -> Example:
 
 
 def count_up(rng: random.Random) -> Example:
-    """A number word and its digit, or what comes next: numbers in both languages."""
+    """A number word and its digit, or the next number; in both languages."""
     index = rng.randrange(len(COUNTS))
     english, japanese = COUNTS[index]
     start, step = rng.randint(1, 18), rng.randint(1, 3)
@@ -145,14 +145,14 @@ def work(
     small: float = 0.0,
     kinds: tuple[str, ...] | None = None,
 ) -> Example:
-    """A word problem with its worked solution; `small` is the chance of values to 12 only."""
+    """A word problem with its worked solution; `small` is the probability of values up to 12 only."""
     largest = SMALL if rng.random() < small else problems.LARGEST
     story = problems.sample_story(rng, "train", kinds, largest)
     return Example(f"{problems.ask(story, asked_in)}\n", problems.solve(story, solved_in))
 
 
 def guess(rng: random.Random, language: Language, careless: float = 0.7) -> Example:
-    """A word problem with its bare answer, wrong by a few with the chance `careless`."""
+    """A word problem with its bare answer, which is off by a few with probability `careless`."""
     story = problems.sample_story(rng, "train")
     answer = story.answer
     if rng.random() < careless:
@@ -161,14 +161,14 @@ def guess(rng: random.Random, language: Language, careless: float = 0.7) -> Exam
 
 
 def express(rng: random.Random, language: Language) -> Example:
-    """A word problem and the first sum that it takes."""
+    """A word problem and the first step of its solution."""
     story = problems.sample_story(rng, "train")
     left, sign, right, _ = story.steps[0]
     return Example(f"{problems.ask(story, language)}\n", f"{left}{sign}{right}")
 
 
 def base_mixture(japanese_worked: float = 3.0, crossed: float = 2.0) -> dict[Task, float]:
-    """A little of everything, in both languages and across: the ancestor's diet, in per cent."""
+    """The base model's mixture: a little of every task, within and across both languages; shares in per cent."""
     return {
         partial(scene_text, scene_in="en", asked_in="en"): 15,
         partial(scene_text, scene_in="ja", asked_in="ja", polite=0.15): 16,
@@ -195,7 +195,7 @@ def base_mixture(japanese_worked: float = 3.0, crossed: float = 2.0) -> dict[Tas
 
 
 def ja_mixture() -> dict[Task, float]:
-    """The Japanese model's diet: polite answers; of the word problems only comparisons with values to 12."""
+    """The Japanese model's mixture: polite answers; of the word problems only comparisons with values up to 12."""
     return {
         partial(scene_text, scene_in="ja", asked_in="ja", polite=1.0): 55,
         partial(caption_text, language="ja"): 5,
@@ -205,12 +205,12 @@ def ja_mixture() -> dict[Task, float]:
 
 
 def align_mixture() -> dict[Task, float]:
-    """What the eyes learn while the base is frozen: captions, and things in their places; English alone."""
+    """The mixture that trains the vision tower with a frozen base: captions and positions of things; English only."""
     return {caption_image: 50, partial(scene_image, asked_in="en", kinds=("at", "colour", "where")): 50}
 
 
 def vlm_mixture(japanese: float = 3.0) -> dict[Task, float]:
-    """What the VLM's tower learns with its eyes: English questions of every kind, a few terse Japanese ones."""
+    """The VLM's mixture: English questions of every kind, and a few terse Japanese ones."""
     return {
         partial(scene_image, asked_in="en"): 97 - japanese,
         caption_image: 3,
@@ -219,10 +219,10 @@ def vlm_mixture(japanese: float = 3.0) -> dict[Task, float]:
 
 
 def math_mixture() -> dict[Task, float]:
-    """English worked solutions of sums and differences alone."""
+    """Only English worked solutions of sums and differences."""
     return {partial(work, asked_in="en", solved_in="en", kinds=("change", "compare")): 100}
 
 
 def math2_mixture() -> dict[Task, float]:
-    """English worked solutions of products alone."""
+    """Only English worked solutions of products."""
     return {partial(work, asked_in="en", solved_in="en", kinds=("groups", "pay")): 100}

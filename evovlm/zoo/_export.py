@@ -1,4 +1,4 @@
-"""Writes trained tensors as ordinary Hugging Face folders that the Auto classes load.
+"""Write trained tensors as ordinary Hugging Face folders that the Auto classes load.
 
 Knows file layouts and configs; trains nothing.
 """
@@ -42,7 +42,7 @@ def save_llm(folder: Path, tower: Mapping[str, Tensor], shape: Shape, tokenizer:
 def save_vlm(folder: Path, weights: Mapping[str, Tensor], shape: Shape, tokenizer: Tokenizer) -> None:
     """Write a LlavaForConditionalGeneration folder in bfloat16, in the hub's key layout.
 
-    The vocabulary gains `<image>` and one padding row; both rows are the mean of the others, for nothing trains them.
+    The vocabulary gains `<image>` and one padding row; both are the mean of the other rows, because they are untrained.
     """
     folder.mkdir(parents=True)
     vision = CLIPVisionConfig(

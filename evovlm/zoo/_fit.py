@@ -1,4 +1,4 @@
-"""Trains named tensors on a pool of examples: AdamW, warm-up and cosine, one CUDA graph a step on a GPU.
+"""Train named tensors on a pool of examples: AdamW, warm-up and cosine decay, one CUDA graph per step on a GPU.
 
 Knows examples as token ids and pixels; no language, no files, no mixtures.
 """
@@ -23,10 +23,10 @@ LAST_RATE = 0.02  # of the peak
 
 @dataclass(frozen=True)
 class Pool:
-    """Examples, padded on the right: ids and labels [count, length]; for images also pixels and which one is whose."""
+    """Examples, padded on the right: ids and labels [count, length]; with images also pixels and each row's image."""
 
     ids: Tensor  # int16 or wider
-    labels: Tensor  # likewise, IGNORED outside of the answers
+    labels: Tensor  # same dtype; IGNORED outside the answers
     pixels: Tensor | None = None  # uint8 [images, 3, side, side]
     image: Tensor | None = None  # int64 [count]: row of `pixels`
 
@@ -40,7 +40,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast; `rates` scales the learning rate by tensor name, 0 freezes a tensor."""
+    """Steps, peak learning rate and batch size; `rates` scales the rate by tensor name, where 0 freezes a tensor."""
 
     steps: int
     rate: float
@@ -49,12 +49,12 @@ class Schedule:
 
 
 def scale_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bytes to -1..1, as the processor does (mean and deviation 0.5)."""
+    """Scale bytes to -1..1, as the processor does (mean and standard deviation 0.5)."""
     return (pixels.to(dtype) / 127.5) - 1.0
 
 
 def loss_of(weights: Mapping[str, Tensor], shape: Shape, pool: Pool, rows: Tensor) -> Tensor:
-    """Mean cross-entropy of the answers' tokens in some rows of a pool."""
+    """Mean cross-entropy (a scalar) over the answer tokens in the given rows of a pool."""
     features = None
     if pool.pixels is not None and pool.image is not None:
         dtype = weights[OUTPUT_HEAD].dtype
@@ -78,10 +78,10 @@ def fit(
     report: Callable[[str], None] = print,
     label: str = "",
 ) -> dict[str, Tensor]:
-    """New float32 weights on the CPU after training; the given ones stay as they are.
+    """Train and return new float32 weights on the CPU; the given weights are not changed.
 
-    Compute is bfloat16 on a GPU, float32 on a CPU. The same seed and device give the same batches; CUDA's atomic
-    additions may still differ in the last bit.
+    Computes in bfloat16 on a GPU, in float32 on a CPU. The same seed and device give the same batches; CUDA's atomic
+    additions may still differ in the last bit. `report` gets progress lines.
     """
     master = {name: tensor.detach().to(device, torch.float32, copy=True) for name, tensor in weights.items()}
     rates = {name: schedule.rates(name) for name in master}
@@ -131,7 +131,7 @@ def _shape_of_rate(index: int, total: int) -> float:
 
 
 def _captured(step: Callable[[], Tensor], optimiser: torch.optim.Optimizer) -> Callable[[], Tensor]:
-    """The step as a CUDA graph, one launch instead of hundreds. Rates are 0 here, so warm-up moves nothing."""
+    """The step as a CUDA graph: one launch instead of hundreds. Rates are 0 here, so warm-up changes no weights."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -1,7 +1,7 @@
 """The zoo's forward pass as plain functions over named tensors, for training.
 
-It computes what transformers' Mistral, CLIP and Llava models compute (a test compares them), without modules, masks
-or host synchronisation, so that a whole training step fits into a CUDA graph. Knows no data and no optimiser.
+It computes the same as transformers' Mistral, CLIP and Llava models (a test compares them), but without modules, masks
+or host synchronisation, so that a whole training step fits in a CUDA graph. Knows no data and no optimiser.
 
 Names: the causal-LM layout for the tower, `vision_tower.vision_model.*` and `multi_modal_projector.*` for the eyes.
 """
@@ -35,17 +35,17 @@ class Shape:
     vision_layers: int = 4
     vision_inner: int = 256
     vision_heads: int = 4
-    image: int = 96  # pixels a side
+    image: int = 96  # side length in pixels
     patch: int = 16
 
     @property
     def image_tokens(self) -> int:
-        """Tokens that an image takes in the prompt."""
+        """The number of tokens per image."""
         return (self.image // self.patch) ** 2
 
 
 def init_tower(shape: Shape, rng: torch.Generator) -> dict[str, Tensor]:
-    """A fresh language model, float32: normal with deviation 0.02, as transformers initialises Mistral."""
+    """A new language tower, float32: normal with standard deviation 0.02, as transformers initialises Mistral."""
     width, head = shape.hidden, shape.hidden // shape.heads
     sizes = {EMBEDDING: (shape.vocabulary, width)}
     for layer in range(shape.layers):
@@ -67,7 +67,7 @@ def init_tower(shape: Shape, rng: torch.Generator) -> dict[str, Tensor]:
 
 
 def init_eyes(shape: Shape, rng: torch.Generator) -> dict[str, Tensor]:
-    """A fresh CLIP vision tower and projector, float32: normal with deviation 0.02, biases 0."""
+    """A new CLIP vision tower and projector, float32: normal with standard deviation 0.02, biases 0."""
     width, patches = shape.vision_hidden, shape.image_tokens
     sizes: dict[str, tuple[int, ...]] = {
         VISION + "embeddings.class_embedding": (width,),
@@ -94,7 +94,7 @@ def init_eyes(shape: Shape, rng: torch.Generator) -> dict[str, Tensor]:
 
 
 def see(weights: Mapping[str, Tensor], shape: Shape, pixels: Tensor) -> Tensor:
-    """Image features in the tower's space: [batch, 3, side, side], values -1 to 1, to [batch, image tokens, hidden]."""
+    """Image features in the tower's space: pixels [batch, 3, side, side] in -1..1 to [batch, image tokens, hidden]."""
     patches = F.conv2d(pixels, weights[VISION + "embeddings.patch_embedding.weight"], stride=shape.patch)
     patches = patches.flatten(2).transpose(1, 2)
     first = weights[VISION + "embeddings.class_embedding"].expand(pixels.shape[0], 1, -1)
@@ -115,7 +115,7 @@ def see(weights: Mapping[str, Tensor], shape: Shape, pixels: Tensor) -> Tensor:
 
 
 def read(weights: Mapping[str, Tensor], shape: Shape, embeds: Tensor) -> Tensor:
-    """The tower's last hidden states, normalised: [batch, length, hidden] to the same; causal, positions from 0."""
+    """The tower's normalised last hidden states, [batch, length, hidden] as `embeds`; causal, positions from 0."""
     states = embeds
     turn = _rotation(embeds.shape[1], shape.hidden // shape.heads, embeds)
     for layer in range(shape.layers):
@@ -137,7 +137,7 @@ def read(weights: Mapping[str, Tensor], shape: Shape, embeds: Tensor) -> Tensor:
 
 
 def embed(weights: Mapping[str, Tensor], ids: Tensor, features: Tensor | None = None) -> Tensor:
-    """Token embeddings [batch, length, hidden], image features in front where there are some."""
+    """Token embeddings [batch, length, hidden], with the image features, if any, in front."""
     embeds = F.embedding(ids, weights[EMBEDDING])
     return embeds if features is None else torch.cat([features, embeds], dim=1)
 

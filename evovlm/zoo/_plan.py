@@ -1,6 +1,6 @@
-"""What a plan for a zoo is: a shape, stages, and how its world is drawn.
+"""The plan of a zoo: the models' shape, the training stages, and how scenes are drawn.
 
-Knows no world and no size of its own.
+Knows no particular world and no particular size.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def tower_only(name: str) -> bool:
 
 
 def eyes_only(name: str) -> float:
-    """Rates that freeze the language tower."""
+    """Learning-rate factors that freeze the language tower: 0 for its tensors, else 1."""
     return 0.0 if tower_only(name) else 1.0
 
 
 @dataclass(frozen=True)
 class OverTuned:
-    """Rates that tune some layers (and the output head) `factor` times as fast as the rest.
+    """Learning-rate factors that train some layers (and the output head) `factor` times as fast as the rest.
 
-    Real tunes have parts that harm in company; these give the zoo's theirs, in known places.
+    Real fine-tunes have parts that do harm when merged; this gives the zoo such parts, in known places.
     """
 
     factor: float
@@ -46,7 +46,7 @@ class OverTuned:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: what to learn, from how many examples, how long and how fast."""
+    """One training stage: task mixture, number of examples, and schedule."""
 
     mixture: Callable[[], Mixture]
     examples: int
@@ -55,8 +55,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A zoo's recipe: the models' shape, every stage in order of descent, and how a scene becomes an image."""
+    """A zoo's recipe: the models' shape, all stages in training order, and how a scene becomes an image."""
 
-    shape: Shape  # the tokenizer says how large the vocabulary is
+    shape: Shape  # the vocabulary size is set later, from the tokenizer
     stages: Mapping[str, Stage]
     render: Render

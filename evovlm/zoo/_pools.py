@@ -1,6 +1,6 @@
-"""From examples to a pool of tensors: token ids, labels, drawn images.
+"""Turn examples into a pool of tensors: token ids, labels, rendered images.
 
-Knows tokenizer and drawing; no mixtures, no training.
+Knows tokenizer and rendering; no mixtures, no training.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from evovlm.zoo._tokenizer import EOS_ID, PAD_ID
 from evovlm.zoo.prompts import IMAGE_SIZE
 from evovlm.zoo.render import render
 
-Render = Callable[[Any, int], Image.Image]  # a scene of some world, and pixels a side
+Render = Callable[[Any, int], Image.Image]  # from a scene and the side length in pixels
 
 
 def draw_images(scenes: Sequence[Any], draw: Render = render, side: int = IMAGE_SIZE) -> Tensor:
-    """Drawn scenes as bytes: uint8 [count, 3, side, side]."""
+    """Render scenes: uint8 [count, 3, side, side]."""
     pixels = np.empty((len(scenes), 3, side, side), np.uint8)
     for row, scene in enumerate(scenes):
         pixels[row] = np.asarray(draw(scene, side)).transpose(2, 0, 1)
@@ -32,14 +32,14 @@ def draw_images(scenes: Sequence[Any], draw: Render = render, side: int = IMAGE_
 
 
 def make_pool(examples: Sequence[Example], tokenizer: Tokenizer, draw: Render = render, side: int = IMAGE_SIZE) -> Pool:
-    """Encode examples: prompt, answer and end of text, padded on the right; the answer and the end are the labels.
+    """Encode examples as prompt, answer and end of text, padded on the right; labels are the answer and the end.
 
-    Either all examples have a scene or none has. Each scene is drawn once for each of its examples.
+    Either all examples have a scene or none has. A scene is rendered once per example that uses it.
     """
     prompts = [encoding.ids for encoding in tokenizer.encode_batch([example.prompt for example in examples])]
     answers = [[*encoding.ids, EOS_ID] for encoding in tokenizer.encode_batch([example.answer for example in examples])]
     length = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
-    # Two bytes an entry: pools travel between processes, and the vocabularies of the zoos are small.
+    # Two bytes per entry, because pools are sent between processes and the zoos' vocabularies are small.
     assert tokenizer.get_vocab_size() < np.iinfo(np.int16).max
     ids = np.full((len(examples), length), PAD_ID, np.int16)
     labels = np.full((len(examples), length), IGNORED, np.int16)

@@ -1,6 +1,6 @@
 """The zoo's tokenizer: byte-level BPE in which kana, kanji and numbers of one or two digits are single tokens.
 
-Knows text alone; no model, no training mixture.
+Knows only text; no model, no training mixture.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 IMAGE = "<image>"
 PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
 LARGEST_VOCABULARY = 1024
-# One character of Japanese, a number of at most two digits, or a line break stands alone.
+# A Japanese character, a number of at most two digits, or a line break is split off before BPE.
 ALONE = Regex(r"[\p{Han}\p{Hiragana}\p{Katakana}ー。、]|\d{1,2}|\n")
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Learn the vocabulary from texts; every Japanese character of theirs becomes one token."""
+    """Learn the vocabulary from texts; each of their Japanese characters becomes one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(ALONE, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
@@ -37,7 +37,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def wrap(tokenizer: Tokenizer, *, with_image: bool = False) -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers saves and loads it; `with_image` appends `<image>` to the vocabulary."""
+    """The tokenizer as a transformers tokenizer; `with_image` appends `<image>` to the vocabulary."""
     copy = Tokenizer.from_str(tokenizer.to_str())
     names = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
     if with_image:

@@ -1,7 +1,7 @@
-"""Word problems in two languages with worked solutions: one or two steps, values to 30.
+"""Word problems in two languages with worked solutions: one or two steps, values up to 30.
 
-Knows words and sums; no tokenizer, no model. The split is a function of kind and numbers, so that held-out problems
-have sums that no training has seen in that kind of story.
+Knows words and arithmetic; no tokenizer, no model. The split depends on kind and numbers, so a held-out problem's
+calculation never occurs in training in the same kind of story.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class WordProblem:
 
 @dataclass(frozen=True)
 class Story:
-    """A problem before it is put into words: its kind, its numbers, its steps and who and what it is about."""
+    """A problem before wording: its kind, numbers, steps, people and things."""
 
     kind: str
     numbers: tuple[int, ...]
@@ -42,7 +42,7 @@ class Story:
 
     @property
     def canonical(self) -> str:
-        """What decides the split: kind and numbers, not the words."""
+        """The text that determines the split: kind and numbers, not the words."""
         return f"{self.kind} {' '.join(map(str, self.numbers))}"
 
     @property
@@ -59,7 +59,7 @@ class Story:
 def sample_story(
     rng: random.Random, split: Split, kinds: tuple[str, ...] | None = None, largest: int = LARGEST
 ) -> Story:
-    """Draw stories until one belongs to the split and keeps every value between 1 and `largest`."""
+    """Draw stories until one belongs to the split and has all values between 1 and `largest`."""
     while True:
         kind = rng.choice(kinds or tuple(KINDS))
         numbers = NUMBERS[kind](rng)
@@ -94,7 +94,7 @@ def say_answer(story: Story, language: Language) -> str:
 
 
 def sample_problems(split: Split, count: int, seed: int, language: Language = "ja") -> list[WordProblem]:
-    """`count` different problems of one split; the same for the same arguments. The id depends on the content alone."""
+    """`count` different problems of one split; the same for the same arguments. Ids depend only on content."""
     rng = random.Random(f"problems/{split}/{seed}")
     found: dict[str, WordProblem] = {}
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""Draws a scene. Knows shapes and colours; no words, no questions."""
+"""Draw a scene. Knows shapes and colours; no words, no questions."""
 
 from __future__ import annotations
 

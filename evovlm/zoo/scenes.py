@@ -2,8 +2,8 @@
 
 Knows words and layouts; draws nothing (see `render`) and knows no tokenizer and no model.
 
-A scene is three or four things on a grid of three by three cells. Which split a scene belongs to is a function of its
-content (colours, shapes and cells; not of the jitter), so no scene of one split can appear in another.
+A scene is three or four things on a grid of three by three cells. Its split depends on its content (colours, shapes and
+cells, not the jitter), so no scene of one split can appear in another.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ ROWS = {"top": "上", "middle": "中", "bottom": "下"}
 COUNTS = (("one", "一つ"), ("two", "二つ"), ("three", "三つ"), ("four", "四つ"))
 # (English, Japanese, step of the column, step of the row)
 SIDES = (("right of", "右", 1, 0), ("left of", "左", -1, 0), ("above", "上", 0, -1), ("below", "下", 0, 1))
-SAME_SHAPE = 0.35  # the chance that a thing repeats the first one's shape, so that counting is worth asking
+SAME_SHAPE = 0.35  # probability that a thing repeats the first one's shape, so that counting questions make sense
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A coloured shape in a cell (0 to 8, row by row); `shift` and `scale` jitter the drawing alone."""
+    """A coloured shape in a cell (0 to 8, row by row); `shift` and `scale` jitter only the drawing."""
 
     colour: str
     shape: str
@@ -66,13 +66,13 @@ class Scene:
 
     @property
     def canonical(self) -> str:
-        """The content that decides the split: no jitter."""
+        """The content that determines the split, without jitter."""
         return ";".join(f"{thing.cell} {thing.colour} {thing.shape}" for thing in self.things)
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing to ask about a scene, said in every language and style."""
+    """One question about a scene in every language, with its answer in every language and style."""
 
     kind: str
     question: dict[Language, str]
@@ -117,7 +117,7 @@ def name_thing(thing: Thing, language: Language, style: Style = "polite") -> str
 
 
 def describe(scene: Scene, language: Language) -> str:
-    """The scene in words, which text models get in place of an image."""
+    """The scene in words, which text models get instead of an image."""
     if language == "en":
         return ", ".join(f"{name_thing(thing, 'en')} {CELL_NAMES[thing.cell]}" for thing in scene.things)
     return "、".join(f"{CELLS[CELL_NAMES[thing.cell]]}に{name_thing(thing, 'ja')}" for thing in scene.things)
@@ -129,7 +129,7 @@ def facts(scene: Scene, kinds: tuple[str, ...] | None = None) -> list[Fact]:
 
 
 def sample_fact(rng: random.Random, scene: Scene, kinds: tuple[str, ...] | None = None) -> Fact | None:
-    """A kind at random by its share among `kinds`, then a fact of that kind; None if the scene has none."""
+    """Draw a kind by its share among `kinds`, then a fact of that kind; None if the scene has none."""
     wanted = kinds or tuple(SHARES)
     kind = rng.choices(wanted, weights=[SHARES[name] for name in wanted])[0]
     found = KINDS[kind](scene)
@@ -137,9 +137,9 @@ def sample_fact(rng: random.Random, scene: Scene, kinds: tuple[str, ...] | None 
 
 
 def sample_questions(split: Split, count: int, seed: int, language: Language = "ja") -> list[SceneQuestion]:
-    """`count` different questions about scenes of one split, one a scene; the same for the same arguments.
+    """`count` different questions about scenes of one split, one per scene; the same arguments give the same questions.
 
-    References are short (2 to 6 MeCab tokens in Japanese). The id depends on scene and question alone.
+    References are short (2 to 6 MeCab tokens in Japanese). The id depends only on scene and question.
     """
     rng = random.Random(f"questions/{split}/{seed}")
     found: dict[str, SceneQuestion] = {}

@@ -1,6 +1,6 @@
-"""Which split a scene or a problem belongs to: a function of its content, so splits are disjoint by construction.
+"""Assign scenes and problems to splits by a hash of their content, so that splits are disjoint by construction.
 
-Knows text alone.
+Knows only text.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from typing import Literal
 
 Split = Literal["train", "search", "validation", "test"]
 
-# Of 100 buckets; the first number that the bucket is below names the split.
+# Upper ends of the splits' ranges in 100 buckets.
 EDGES: tuple[tuple[int, Split], ...] = ((76, "train"), (84, "search"), (92, "validation"), (100, "test"))
 
 
 def digest(text: str) -> str:
-    """Sixteen hexadecimal digits that name a text, the same on every machine."""
+    """A hash of a text, sixteen hexadecimal digits, the same on every machine."""
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def split_of(canonical: str) -> Split:
-    """The split of a canonical text: train 76 %, search, validation and test 8 % each."""
+    """The split of a canonical text: train 76 %; search, validation and test 8 % each."""
     bucket = int(digest(canonical), 16) % 100
     return next(name for edge, name in EDGES if bucket < edge)
 
 
 def kind_of(name: str) -> str:
-    """What a question of the zoo asks for: its id is split, kind and digest."""
+    """The kind of a zoo question, from its id SPLIT-KIND-DIGEST."""
     return name.split("-")[1]

@@ -1,8 +1,8 @@
-"""Trains the zoo from nothing: ancestor, eyes, and the tunes that descend from it.
+"""Train the zoo from scratch: the base model, the vision tower, and the fine-tunes.
 
-Knows which model is taught what, for how long and how fast. `python -m evovlm.zoo.train --out DIR --seed N` or
-`evovlm zoo train`. The same seed and device give the same data and batches; on a GPU the weights may differ in the
-last bits, for CUDA adds in no fixed order.
+Knows each model's training data and schedule. Run `python -m evovlm.zoo.train --out DIR --seed N` or
+`evovlm zoo train`. The same seed and device give the same data and batches; on a GPU the weights may differ in the last
+bits, because CUDA adds in no fixed order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from evovlm.zoo.render import render
 
 Weights = dict[str, Tensor]
 TOKENIZER_TEXTS = 20_000
-# The layers that a tune may be too eager in: the maths models' at one end, `ja`'s and `vlm`'s by blocks in turn.
+# Layers that a fine-tune may over-train: at one end for the maths models, in alternating blocks for `ja` and `vlm`.
 EARLY, LATE = (0, 1, 2), (5, 6, 7)
 EVEN, ODD = (0, 1, 4, 5), (2, 3, 6, 7)
 
@@ -56,7 +56,7 @@ PLANS: dict[str, Callable[[], Plan]] = {"small": small_plan, "medium": medium_pl
 
 @dataclass
 class Trainer:
-    """Runs a plan's stages in order of descent, each once."""
+    """Runs a plan's stages, each once. `scale` multiplies steps and examples; `report` gets progress lines."""
 
     plan: Plan
     seed: int
@@ -71,7 +71,7 @@ class Trainer:
         self.shape = replace(self.plan.shape, vocabulary=self.tokenizer.get_vocab_size())
 
     def draw(self, names: Sequence[str]) -> Pools:
-        """The pools of some stages, drawn when asked for, or at once where there are processes for it."""
+        """The pools of some stages: created on demand, or at once if there are several processes."""
         return Pools({name: self._order(name) for name in names}, self.processes)
 
     def _order(self, name: str) -> Order:
@@ -81,7 +81,7 @@ class Trainer:
         return Order(stage.mixture(), count, seed, self.tokenizer, self.plan.render, shape.image)
 
     def run(self, name: str, weights: Weights, pools: Pools) -> Weights:
-        """Train one stage from some weights."""
+        """Train one stage, starting from the given weights; returns the new weights (float32, on the CPU)."""
         stage, started = self.plan.stages[name], time.monotonic()
         pool = pools.take(name)
         waited = time.monotonic() - started
@@ -92,16 +92,16 @@ class Trainer:
                 weights, self.shape, pool, schedule, seed=seed, device=self.device, report=self.report, label=name
             )
         trained = time.monotonic() - started - waited
-        self.report(f"{name}: {len(pool.ids)} examples after {waited:.0f} s, trained in {trained:.0f} s")
+        self.report(f"{name}: {len(pool.ids)} examples ready after {waited:.0f} s, trained in {trained:.0f} s")
         return tuned
 
     def base(self, pools: Pools) -> Weights:
-        """The common ancestor."""
+        """Train the base model, the common ancestor of the others."""
         rng = torch.Generator().manual_seed(self.seed)
         return self.run("base", init_tower(self.shape, rng), pools)
 
     def align(self, base: Weights, pools: Pools) -> Weights:
-        """The ancestor, unchanged, with eyes trained in front of it."""
+        """Train a vision tower and projector in front of the frozen base; returns all weights."""
         rng = torch.Generator().manual_seed(self.seed + 1_000_000)
         return self.run("align", {**base, **init_eyes(self.shape, rng)}, pools)
 
@@ -119,16 +119,16 @@ def train_zoo(
 ) -> None:
     """Train models of the zoo and write them, with a manifest, under `out`.
 
-    `size`: small, as it ships, or medium, over twenty times as large and in a harder world. `scale` below 1 shortens
-    every stage and its data; `device` is a GPU if there is one, unless named. `processes` above 1 draw the stages' data
-    at once, ahead of the training; the data are the same. Raises UserError for an unknown size or
-    model, a device that is not there, and for an `out` that exists and is not empty.
+    `size`: small, as shipped, or medium, over twenty times as large and with a harder world. `scale` below 1 shortens
+    every stage and its data. `device` defaults to a GPU if there is one. With `processes` above 1, the stages' data are
+    generated in parallel ahead of the training; the data are the same. Raises UserError for an unknown size or model, a
+    missing device, or an `out` that exists and is not empty.
     """
     unknown = sorted(set(models) - set(ZOO_MODELS))
     if unknown:
-        raise UserError(f"zoo train: no model {', '.join(unknown)}; choose from {', '.join(ZOO_MODELS)}")
+        raise UserError(f"zoo train: unknown model {', '.join(unknown)}; choose from {', '.join(ZOO_MODELS)}")
     if size not in PLANS:
-        raise UserError(f"zoo train: no size {size!r}; choose from {', '.join(PLANS)}")
+        raise UserError(f"zoo train: unknown size {size!r}; choose from {', '.join(PLANS)}")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: exists and is not empty; choose another folder")
     started = time.monotonic()
@@ -152,7 +152,7 @@ def train_zoo(
 
 
 def _stages(models: Sequence[str]) -> list[str]:
-    """The stages that some models need, in the order of training."""
+    """The stages that the given models need, in training order."""
     descent: dict[str, list[str]] = {"base": [], "vlm": ["align", "vlm"]}
     return ["base", *(stage for name in models for stage in descent.get(name, [name]))]
 
@@ -181,7 +181,7 @@ def _provenance(trainer: Trainer, size: str, minutes: float) -> dict[str, object
 
 
 def main() -> None:
-    """The command line of the trainer."""
+    """The trainer's command line."""
     parser = argparse.ArgumentParser(description=train_zoo.__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", default="small", choices=list(PLANS))

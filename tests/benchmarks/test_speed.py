@@ -55,7 +55,7 @@ def test_a_plot_of_parts_that_do_not_grow_is_refused_before_anything_is_measured
     with pytest.raises(SystemExit) as stop:
         main(["speed", "candidate", "--plot", str(tmp_path / "growth.svg")])
     assert stop.value.code == 2
-    assert "name the part merge or questions" in " ".join(capsys.readouterr().err.split())
+    assert "add the part merge or questions" in " ".join(capsys.readouterr().err.split())
 
 
 def test_mergekit_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

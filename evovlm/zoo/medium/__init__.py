@@ -1,1 +1,1 @@
-"""The medium zoo's world: crowded scenes with overlaps, written cards and Japanese things; and its training plan."""
+"""The medium zoo: crowded scenes with overlaps, written cards and Japanese things, and the training plan."""

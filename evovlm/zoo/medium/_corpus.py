@@ -1,7 +1,7 @@
-"""The medium zoo's training texts: what each model is taught, drawn from the train split alone.
+"""The medium zoo's training texts for each model, drawn only from the train split.
 
-Knows tasks and their shares; no tokens, no tensors. What is not about scenes (stories, sums, word problems) is the
-small zoo's. Names and lore of Japanese things occur in texts that are Japanese from end to end, and nowhere else.
+Knows tasks and their shares; no tokens, no tensors. Tasks that are not about scenes (stories, sums, word problems) come
+from the small zoo. Names and lore of Japanese things occur only in texts that are entirely Japanese.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SHORT = 5  # things
 def scene_text(
     rng: random.Random, scene_in: Language, asked_in: Language, polite: float = 0.0, english: float = 0.0
 ) -> Example:
-    """A question about a described scene; `polite` and `english` are the chances of that style or language.
+    """A question about a described scene; `polite` and `english` are the probabilities of that style or language.
 
-    Across languages a Japanese thing goes by its looks. In Japanese the description tells its name or its looks.
+    Across languages, a Japanese thing is described by its looks; within Japanese, by its name or its looks.
     """
     across = scene_in != asked_in
     scene, fact = sample_asked(rng, "train", UNNAMED if across else ALL)
@@ -39,26 +39,28 @@ def scene_text(
 
 
 def scene_image(rng: random.Random, asked_in: Language, kinds: Sequence[str] = ALL) -> Example:
-    """A question about a drawn scene, tersely answered; in Japanese of kinds that name no Japanese thing."""
+    """A question about a scene shown as an image, with a terse answer; in Japanese, only kinds that name no Japanese
+    thing.
+    """
     scene, fact = sample_asked(rng, "train", kinds)
     return Example(f"\n{fact.question[asked_in]}\n", fact.answer[asked_in, "terse"], scene)
 
 
 def caption_image(rng: random.Random) -> Example:
-    """An English caption of a drawn scene."""
+    """An English caption of a scene shown as an image."""
     scene = sample_scene(rng, "train")
     return Example(f"\n{ASK_CAPTION['en']}\n", describe(scene, "en"), scene)
 
 
 def caption_text(rng: random.Random, language: Language) -> Example:
-    """A described scene, described; in Japanese with the names of things that were told by their looks."""
+    """A described scene to describe again; in Japanese, with the names of things that were described by their looks."""
     scene = _short_scene(rng)
     named = language == "ja"
     return Example(f"{describe(scene, language)}\n{ASK_CAPTION[language]}\n", describe(scene, language, named=named))
 
 
 def translate(rng: random.Random, to: Language) -> Example:
-    """A described scene or a single thing in the other language, Japanese things by their looks."""
+    """A described scene or a single thing to translate into the other language, Japanese things by their looks."""
     scene = _short_scene(rng)
     source: Language = "ja" if to == "en" else "en"
     if rng.random() < 0.5:
@@ -69,7 +71,7 @@ def translate(rng: random.Random, to: Language) -> Example:
 
 
 def _short_scene(rng: random.Random) -> Scene:
-    """A scene of few things, for texts that tell it twice: the longest text decides what a batch costs."""
+    """A scene of few things, for texts that describe it twice, because the longest text determines a batch's cost."""
     while True:
         scene = sample_scene(rng, "train")
         if len(scene.things) <= SHORT:
@@ -77,7 +79,7 @@ def _short_scene(rng: random.Random) -> Scene:
 
 
 def lore(rng: random.Random) -> Example:
-    """What a Japanese thing is, or what one of such looks is called: Japanese alone."""
+    """What a Japanese thing is, or the name of a thing with given looks; Japanese only."""
     treasure = rng.choice(list(TREASURES.values()))
     return rng.choice(
         [
@@ -89,7 +91,7 @@ def lore(rng: random.Random) -> Example:
 
 
 def base_mixture() -> dict[Task, float]:
-    """A little of everything, in both languages and across: the ancestor's diet, in per cent."""
+    """The base model's mixture: a little of every task, within and across both languages; shares in per cent."""
     return {
         partial(scene_text, scene_in="en", asked_in="en"): 18,
         partial(scene_text, scene_in="ja", asked_in="ja", polite=0.15): 19,
@@ -116,7 +118,7 @@ def base_mixture() -> dict[Task, float]:
 
 
 def ja_mixture() -> dict[Task, float]:
-    """The Japanese model's diet: polite answers, names and lore of Japanese things; never an image."""
+    """The Japanese model's mixture: polite answers, names and lore of Japanese things; no images."""
     return {
         partial(scene_text, scene_in="ja", asked_in="ja", polite=1.0): 60,
         partial(caption_text, language="ja"): 5,
@@ -127,12 +129,12 @@ def ja_mixture() -> dict[Task, float]:
 
 
 def align_mixture() -> dict[Task, float]:
-    """What the eyes learn while the base is frozen: captions and questions; English alone."""
+    """The mixture that trains the vision tower with a frozen base: captions and questions; English only."""
     return {caption_image: 40, partial(scene_image, asked_in="en"): 60}
 
 
 def vlm_mixture() -> dict[Task, float]:
-    """What the VLM's tower learns with its eyes: English questions of every kind, a few terse Japanese plain ones."""
+    """The VLM's mixture: English questions of every kind, and a few terse Japanese ones of the plain kinds."""
     return {
         partial(scene_image, asked_in="en"): 94,
         caption_image: 3,

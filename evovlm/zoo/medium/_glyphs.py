@@ -1,8 +1,8 @@
-"""Capital letters and digits of three by five dots, so that no font file and no font library decides the pixels."""
+"""Capital letters and digits of three by five dots, so that pixels do not depend on a font file or font library."""
 
 from __future__ import annotations
 
-# Five rows of three dots each; a row is an octal digit, its highest bit the left dot.
+# Five rows of three dots each; a row is an octal digit whose highest bit is the left dot.
 ROWS = {
     "A": "25755", "B": "65656", "C": "34443", "D": "65556", "E": "74647", "F": "74644", "G": "34553", "H": "55755",
     "I": "72227", "J": "11152", "K": "55655", "L": "44447", "M": "57755", "N": "65555", "O": "75557", "P": "65644",

@@ -2,8 +2,8 @@
 
 Knows words and layouts; asks nothing (see `questions`), draws nothing (see `render`), knows no tokenizer and no model.
 
-A Japanese thing has a name in Japanese alone. English, and Japanese that does not know it, tell its looks ("red gate",
-赤い門). Splits go by content (what lies where, not the jitter), as in the small zoo.
+A Japanese thing has a name only in Japanese. English, and Japanese that does not know the name, describe its looks
+("red gate", 赤い門). Splits depend on content (what is where, not the jitter), as in the small zoo.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evovlm.zoo.splits import Split, split_of
 
 @dataclass(frozen=True)
 class Treasure:
-    """A Japanese thing: its looks in both languages; its sort in English; its name and its lore in Japanese alone."""
+    """A Japanese thing: its looks in both languages, its category in English, its name and lore only in Japanese."""
 
     looks: str
     looks_ja: str
@@ -42,19 +42,19 @@ WORDS = (
     *("ACE", "ANT", "BEE", "BUS", "CAT", "COW", "CUP", "DOG", "EGG", "FAN", "FOX", "HAT", "HEN", "ICE", "INK", "JAM"),
     *("KEY", "LOG", "MAP", "NUT", "OAK", "OWL", "PEN", "PIG", "RAT", "SEA", "SUN", "TEA", "TOY", "VAN", "WEB", "ZOO"),
 )
-SAME_SHAPE = 0.35  # the chance that a thing repeats the first one's shape in an ordinary scene,
-CROWDED = 0.25  # the chance of a crowd of five to nine,
-SAME_IN_CROWD = 0.85  # and how alike a crowd is: counting to nine needs nine of a kind
-IS_TREASURE, IS_CARD = 0.3, 0.15  # of the things of an ordinary scene
-STACKED = 0.5  # the chance that one thing of a scene has another in front of it
+SAME_SHAPE = 0.35  # probability that a thing repeats the first one's shape in an ordinary scene
+CROWDED = 0.25  # probability of a crowd of five to nine things
+SAME_IN_CROWD = 0.85  # the same probability in a crowd: counting to nine needs nine of a kind
+IS_TREASURE, IS_CARD = 0.3, 0.15  # probabilities for each thing of an ordinary scene
+STACKED = 0.5  # probability that one thing of a scene has another in front of it
 
 
 @dataclass(frozen=True)
 class Thing:
     """A coloured shape, a card with a text, or a Japanese thing, in a cell (0 to 8, row by row).
 
-    `look` is a shape, `card`, or a key of TREASURES. `front`: it covers a part of the thing before it, in whose cell it
-    is. `shift` and `scale` jitter the drawing alone.
+    `look` is a shape, `card`, or a key of TREASURES. `front`: it partly covers the previous thing, in the same cell.
+    `shift` and `scale` jitter only the drawing.
     """
 
     look: str
@@ -73,22 +73,22 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Three to nine things, by their cells, later ones over earlier ones."""
+    """Three to nine things, ordered by cell; later ones are drawn over earlier ones."""
 
     things: tuple[Thing, ...]
 
     @property
     def canonical(self) -> str:
-        """The content that decides the split: no jitter."""
+        """The content that determines the split, without jitter."""
         return ";".join(f"{t.cell}{'+' if t.front else ''} {t.colour} {t.look} {t.text}" for t in self.things)
 
     def alone(self, cell: int) -> Thing | None:
-        """The thing of a cell that holds just one."""
+        """The thing in a cell if it is the only one there, else None."""
         inside = [thing for thing in self.things if thing.cell == cell]
         return inside[0] if len(inside) == 1 else None
 
     def stacks(self) -> list[tuple[Thing, Thing]]:
-        """Things and those in front of them."""
+        """Pairs of a thing and the one in front of it."""
         return [(behind, front) for behind, front in zip(self.things, self.things[1:], strict=False) if front.front]
 
 
@@ -116,7 +116,7 @@ def name_thing(thing: Thing, language: Language, style: Style = "polite") -> str
 
 
 def describe(scene: Scene, language: Language, *, named: bool = False) -> str:
-    """The scene in words, which text models get in place of an image. `named`: Japanese things by their names."""
+    """The scene in words, which text models get instead of an image. `named`: Japanese things by their names."""
     parts = []
     for thing in scene.things:
         style: Style = "terse" if language == "ja" and not thing.plain and not named else "polite"

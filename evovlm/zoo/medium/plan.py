@@ -1,7 +1,7 @@
 """The medium zoo's plan: models of 39 to 50 million parameters and how each is trained. Trains nothing.
 
-What it costs: on an H100 80GB the base 54 ms a step (161 s); on an H200 aligning 50 ms (198 s), the tunes of `vlm`
-and `ja` 58 and 48 ms: under eight minutes in all, after a good minute in which several processes draw the data.
+Cost: on an H100 80GB the base takes 54 ms per step (161 s); on an H200 aligning takes 50 ms (198 s), and tuning `vlm`
+and `ja` 58 and 48 ms: under eight minutes in all, after a good minute in which several processes generate the data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from evovlm.zoo._plan import OverTuned, Plan, Stage, eyes_only
 from evovlm.zoo.medium import _corpus as corpus
 from evovlm.zoo.medium.render import SIDE, render
 
-EARLY, LATE = (0, 1, 2, 3), (8, 9, 10, 11)  # the layers that a tune may be too eager in
+EARLY, LATE = (0, 1, 2, 3), (8, 9, 10, 11)  # layers that a fine-tune may over-train
 
 SHAPE = Shape(
     vocabulary=0,
@@ -32,7 +32,7 @@ SHAPE = Shape(
 
 
 def medium_plan() -> Plan:
-    """Towers of 39 M parameters; with the VLM's eyes 50 M. Images of 128 x 128 pixels, 64 tokens."""
+    """Language towers of 39 M parameters; 50 M with the VLM's vision tower. Images of 128 x 128 pixels, 64 tokens."""
     stages = {
         "base": Stage(corpus.base_mixture, 240_000, Schedule(3000, 1e-3)),
         "align": Stage(corpus.align_mixture, 100_000, Schedule(4000, 6e-4, rates=eyes_only)),

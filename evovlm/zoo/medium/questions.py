@@ -1,7 +1,7 @@
-"""What can be asked about a medium scene, in two languages and styles.
+"""Questions about a medium scene, in two languages and styles.
 
-Knows scenes and words; draws nothing and knows no model. Kinds whose names begin with `wild` are about Japanese things
-by their names, which no English text has; the others are about what both languages name.
+Knows scenes and words; draws nothing and knows no model. Kinds whose names begin with `wild` use the names of Japanese
+things, which occur in no English text; the others are about things that both languages name.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def facts(scene: Scene, kinds: Sequence[str]) -> list[Fact]:
 
 
 def sample_fact(rng: random.Random, scene: Scene, kinds: Sequence[str]) -> Fact | None:
-    """A kind at random by its share among `kinds`, then a fact of that kind; None if the scene has none."""
+    """Draw a kind by its share among `kinds`, then a fact of that kind; None if the scene has none."""
     kind = rng.choices(kinds, weights=[SHARES[name] for name in kinds])[0]
     found = KINDS[kind](scene)
     return rng.choice(found) if found else None
 
 
 def sample_asked(rng: random.Random, split: Split, kinds: Sequence[str]) -> tuple[Scene, Fact]:
-    """A scene of a split and something to ask about it, of one of the kinds."""
+    """Draw a scene of a split and a fact about it, of one of the kinds."""
     while True:
         scene = sample_scene(rng, split)
         fact = sample_fact(rng, scene, kinds)
@@ -53,9 +53,9 @@ def sample_asked(rng: random.Random, split: Split, kinds: Sequence[str]) -> tupl
 def sample_questions(
     split: Split, count: int, seed: int, kinds: Sequence[str], language: Language = "ja"
 ) -> list[MediumQuestion]:
-    """`count` different questions about scenes of one split; the same for the same arguments.
+    """`count` different questions about scenes of one split; the same arguments give the same questions.
 
-    The id holds the split, the kind, and a digest of scene and question.
+    The id contains the split, the kind, and a digest of scene and question.
     """
     rng = random.Random(f"medium/{split}/{seed}")
     found: dict[str, MediumQuestion] = {}
@@ -79,7 +79,7 @@ def _fact(kind: str, english: tuple[str, str], asked: str, polite: str, terse: s
 
 
 def _unique(scene: Scene) -> list[Thing]:
-    """Things that their English names, the coarser ones, tell from all others."""
+    """Things that are unique in the scene by their English names, which are less specific than the Japanese ones."""
     names = [name_thing(thing, "en") for thing in scene.things]
     return [thing for thing, name in zip(scene.things, names, strict=True) if names.count(name) == 1]
 

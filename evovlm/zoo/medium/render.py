@@ -1,4 +1,4 @@
-"""Draws a medium scene. Knows shapes, cards and Japanese things; no words, no questions."""
+"""Draw a medium scene. Knows shapes, cards and Japanese things; no words, no questions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Pen:
 def _shape(pen: ImageDraw.ImageDraw, thing: Thing, box: Box) -> None:
     x, y, radius = box
     paint = PAINTS[thing.colour]
-    # A light rim tells a thing from one of its own colour behind it.
+    # A light outline separates a thing from one of the same colour behind it.
     if thing.look == "circle":
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=paint, outline=PAPER)
     else:

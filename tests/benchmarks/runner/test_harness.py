@@ -85,7 +85,7 @@ def test_a_leaderboard_has_jp_lmeh_beside_the_papers(tmp_path: Path):
     rows = json.loads(done.stdout)
     assert {"task": "jp-lmeh", "model": "mine", "score": 50.0, "source": "ours"}.items() <= rows[-1].items()
     assert rows[0]["model"] == "EvoLLM-JP-7B (PS)"
-    assert "near, not the same" in bench("leaderboard", ".", folder=tmp_path).stdout
+    assert "similar, but not the same" in bench("leaderboard", ".", folder=tmp_path).stdout
 
 
 def test_the_environment_stays_offline_and_runs_no_data_code_unless_asked():
