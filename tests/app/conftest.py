@@ -44,7 +44,7 @@ stream = Engine.stream
 
 def slowly(self, *given):
     for piece in stream(self, *given):
-        time.sleep(0.2)
+        time.sleep({pause})
         yield piece
 
 
@@ -127,11 +127,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(folder: Path, *more: str, slowly: bool = False, limits: dict[str, float] | None = None) -> Iterator[Served]:
-    """The app, `slowly` or not, with its own `limits` on load or others."""
+def serve(folder: Path, *more: str, pause: float = 0.0, limits: dict[str, float] | None = None) -> Iterator[Served]:
+    """The app, with its own `limits` on load or others; `pause`: seconds that each token takes longer."""
     port = free_port()
     served = Served(f"http://127.0.0.1:{port}", folder / "studies", folder / "log")
-    before = (SLOWLY if slowly else "") + (LIMITED.format(limits=limits) if limits else "")
+    before = (SLOWLY.format(pause=pause) if pause else "") + (LIMITED.format(limits=limits) if limits else "")
     started = ["-c", before + START] if before else ["-m", "evovlm_app"]
     command = [sys.executable, "-P", *started, "--port", str(port), "--studies", str(served.studies), *more]
     scratch = folder / "scratch"
@@ -184,7 +184,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The app with low limits on load, on a machine that takes its time."""
-    yield from serve(tmp_path_factory.mktemp("small"), slowly=True, limits=LIMITS)
+    yield from serve(tmp_path_factory.mktemp("small"), pause=0.6, limits=LIMITS)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tests.app.conftest import Served, Visitor, serve
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    yield from serve(tmp_path_factory.mktemp("slow"), slowly=True)
+    yield from serve(tmp_path_factory.mktemp("slow"), pause=0.2)
 
 
 def solving(chromium: Any, slow: Served) -> Visitor:

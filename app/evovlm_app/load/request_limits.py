@@ -86,10 +86,22 @@ class RequestLimits:
             denial = Denial(429, "too_many_streams") if too_many else Denial(503, "too_busy")
             await _deny(denial, scope, receive, send)
             return
-        with self.open_streams.stream(client, session, listening=listening):
-            if listening:
-                self.line.listened(session)
-            await self.app(scope, receive, send)
+        ended = False
+
+        async def note_end(message: Message) -> None:
+            nonlocal ended
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        try:
+            with self.open_streams.stream(client, session, listening=listening):
+                if listening:
+                    self.line.listened(session)
+                await self.app(scope, receive, note_end)
+        finally:
+            # Gradio stops the session's events itself, unless its stream is cancelled before it notices.
+            if listening and not ended and not self.open_streams.listens(session):
+                await self.line.clean_events(session_hash=session)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass an upload on to the app; refuse it, or cut it off, if it exceeds a limit."""
