@@ -30,9 +30,7 @@ def evolve(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search. Default: the recipe's.")] = None,
     judged: Annotated[
         int | None,
-        typer.Option(
-            min=2, help="Questions used to pick the winner, and as many for the final test. Default: 300 and 500."
-        ),
+        typer.Option(min=2, help="Questions used to pick the winner, and for the final test. Default: 300 and 500."),
     ] = None,
     device: Device = "cpu",
     checkpoint: Annotated[
@@ -49,7 +47,9 @@ def evolve(
     ] = False,
     keep_diverse: Annotated[
         bool,
-        typer.Option("--keep-diverse", help="Also keep the best recipe for each skill profile (an atlas)."),
+        typer.Option(
+            "--keep-diverse", help="Also keep an atlas: the best recipe for each profile of scores on two skills."
+        ),
     ] = False,
     ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: its address, or auto.")] = None,
     workers: Annotated[
