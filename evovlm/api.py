@@ -83,12 +83,11 @@ def evolve(
     ('ja', 'math', 'math2')
 
     Returns a `Result`, the contents of `result.json` in the study's folder `out`: the winner, and its score (0 to 100)
-    on the test items next to its sources and the controls. Call it again with the same arguments to resume where it
-    stopped; a larger `trials` extends a study.
+    on the test items next to its sources and the controls. The same call resumes; a larger `trials` extends a study.
 
     recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe; it needs `search` and `data`.
     trials, items, seed: total candidates, questions per candidate, and seed of the search; by default the recipe's.
-    judged: questions used to pick the winner, and as many for the final test; 300 and 500 by default.
+    judged: questions used to pick the winner, and for the final test; 300 and 500 by default.
     device: where models run: `cpu`, `cuda`, `cuda:1`.
     checkpoint: also write the winner as a checkpoint.
     rivals: also run two baseline searches (random; one weight per source). Three times the cost.
@@ -98,7 +97,6 @@ def evolve(
 
     Raises RecipeError and CheckpointError as `merge` does, DataError if items cannot be read, and StudyError if
     `out` holds a different study or another process is using it. All are `ValueError`s.
-
     The search follows arXiv:2403.13187, sections 3.1 and 3.2: CMA-ES by default; a recipe may choose another.
     """
     from evovlm.evolution.plan import EvolveSettings

@@ -7,11 +7,14 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evovlm.system.errors import UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 Models = Annotated[
     list[str] | None,
@@ -58,14 +61,9 @@ def start(
     from evovlm_app.server import stay_at_home
 
     share_heaps()
-    if not download:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    # As in the command line, and before torch loads: spinning threads waste cores that other work needs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _set_environment(download=download)
     with tempfile.TemporaryDirectory(prefix="evovlm-app-") as pictures:
         stay_at_home(pictures)
-        import uvicorn
-
         from evovlm.system.device import check_device
         from evovlm.system.plugins import load_plugins
         from evovlm_app.catalogue import offer
@@ -84,12 +82,25 @@ def start(
         running = Searches(studies, device=device)
         page = build_page(offering, cache, running, photographs=read_photographs(photos), may_search=searches)
         secret, names = _name_and_password(auth), allow_host or []
-        server = build_server(page, cache, running, auth=secret, where=host, names=names, pictures=pictures)
-        print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
-        # Shutdown does not wait for open streams: an open page would keep the server up.
-        # The client is taken from the connection; forwarding headers are trusted only if the operator names the proxy.
-        proxied = bool(os.environ.get("FORWARDED_ALLOW_IPS"))
-        uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3, proxy_headers=proxied)
+        _serve(build_server(page, cache, running, auth=secret, where=host, names=names, pictures=pictures), host, port)
+
+
+def _serve(server: FastAPI, host: str, port: int) -> None:
+    import uvicorn
+
+    print(f"evovlm app: http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", flush=True)
+    # Shutdown does not wait for open streams: an open page would keep the server up.
+    # The client is taken from the connection; forwarding headers are trusted only if the operator names the proxy.
+    proxied = bool(os.environ.get("FORWARDED_ALLOW_IPS"))
+    uvicorn.run(server, host=host, port=port, log_config=None, timeout_graceful_shutdown=3, proxy_headers=proxied)
+
+
+def _set_environment(*, download: bool) -> None:
+    """What must be set before torch and the hub's library load."""
+    if not download:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    # As in the command line: spinning threads waste cores that other work needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def check_port(host: str, port: int) -> None:

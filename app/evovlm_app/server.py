@@ -98,6 +98,19 @@ def build_server(
         }
 
     server.add_api_route("/healthz", healthz, methods=["GET"])
+    _mount(server, page, auth, where)
+    load = Load(server, page, Path(pictures))
+    page.shut()
+    inner = next(route.app for route in server.routes if isinstance(route, Mount))  # page.app is a different app
+    say_little(inner)
+    lock = PasswordLock(inner) if auth else None
+    server.add_middleware(RequestChecks, page=page, uploads=Path(pictures), hosts=Hosts(where, names), lock=lock)
+    server.middleware("http")(_with_headers)
+    return server
+
+
+def _mount(server: FastAPI, page: SafePage, auth: tuple[str, str] | None, where: str) -> None:
+    """Put Gradio's page at /, without the parts of Gradio that the app does not need."""
     gr.mount_gradio_app(
         server,
         page,
@@ -117,11 +130,3 @@ def build_server(
         head=head(),
         favicon_path=str(ICON),
     )
-    load = Load(server, page, Path(pictures))
-    page.shut()
-    inner = next(route.app for route in server.routes if isinstance(route, Mount))  # page.app is a different app
-    say_little(inner)
-    lock = PasswordLock(inner) if auth else None
-    server.add_middleware(RequestChecks, page=page, uploads=Path(pictures), hosts=Hosts(where, names), lock=lock)
-    server.middleware("http")(_with_headers)
-    return server

@@ -1,4 +1,4 @@
-"""`evolve`: search, pick the winner, test it; print the results. Knows typer."""
+"""`evolve`: search, pick the winner, test it; print the results. Knows no options' texts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from evovlm.cli import _evolve_options as option
 from evovlm.cli._options import AsJson, Device, Download, DryRun, RecipeArgument
 from evovlm.system.errors import UserError
 
 if TYPE_CHECKING:
-    from evovlm.evolution.plan import Plan
+    from evovlm.evolution.plan import EvolveSettings, Plan
+    from evovlm.evolution.search_loop import Workers
     from evovlm.recipe.schema import Stage
     from evovlm.study.result import Result
     from evovlm.system.progress import Watch
@@ -24,51 +24,22 @@ GENES_SHOWN = 60
 
 def evolve(
     recipe: RecipeArgument,
-    out: Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")],
-    trials: Annotated[int | None, typer.Option(min=1, help="Total candidates. Default: the recipe's.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Questions per candidate. Default: the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search. Default: the recipe's.")] = None,
-    judged: Annotated[
-        int | None,
-        typer.Option(min=2, help="Questions used to pick the winner, and for the final test. Default: 300 and 500."),
-    ] = None,
+    out: option.Out,
+    trials: option.Trials = None,
+    items: option.Items = None,
+    seed: option.Seed = None,
+    judged: option.Judged = None,
     device: Device = "cpu",
-    checkpoint: Annotated[
-        bool, typer.Option("--checkpoint", help="Also write the winner as a checkpoint, in --out.")
-    ] = False,
-    rivals: Annotated[
-        bool,
-        typer.Option(
-            "--rivals", help="Also run two baseline searches (random; one weight per source). Three times the cost."
-        ),
-    ] = False,
-    race: Annotated[
-        bool, typer.Option("--race", help="Drop a candidate as soon as a test on few items shows that it is worse.")
-    ] = False,
-    keep_diverse: Annotated[
-        bool,
-        typer.Option(
-            "--keep-diverse", help="Also keep an atlas: the best recipe for each profile of scores on two skills."
-        ),
-    ] = False,
-    ray: Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: its address, or auto.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: number of workers. Default: one per GPU or core.")
-    ] = None,
-    time_limit: Annotated[
-        float | None, typer.Option(min=0.1, help="With --ray: time limit per candidate, in seconds.")
-    ] = None,
-    sources_in: Annotated[
-        str, typer.Option(help="On a GPU, where to keep sources: auto, gpu, host (pinned, streamed) or disk (mapped).")
-    ] = "auto",
-    eight_bit: Annotated[
-        bool,
-        typer.Option("--eight-bit", help="On a GPU, keep task vectors in 8 bits. The quantisation error is logged."),
-    ] = False,
-    profile: Annotated[
-        bool,
-        typer.Option("--profile", help="Report time per phase and candidate, against the hardware limit."),
-    ] = False,
+    checkpoint: option.Checkpoint = False,
+    rivals: option.Rivals = False,
+    race: option.Race = False,
+    keep_diverse: option.KeepDiverse = False,
+    ray: option.RayAddress = None,
+    workers: option.WorkerCount = None,
+    time_limit: option.TimeLimit = None,
+    sources_in: option.SourcesIn = "auto",
+    eight_bit: option.EightBit = False,
+    profile: option.Profile = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     download: Download = False,
@@ -89,20 +60,9 @@ def evolve(
       evovlm evolve zoo-vlm --out runs/atlas --keep-diverse
     """
     from evovlm.evolution.plan import EvolveSettings
-    from evovlm.evolution.search_loop import Workers
-    from evovlm.evolution.stages import evolve_stages, plan_first
-    from evovlm.merging.live.choose import Keeping, refuse_cpu
-    from evovlm.recipe.shipped import named_recipe
-    from evovlm.report import write_report
+    from evovlm.merging.live.choose import Keeping
     from evovlm.search.race import RaceSettings
-    from evovlm.system.device import check_device, device_named
 
-    if ray is None and (workers is not None or time_limit is not None):
-        raise UserError("--workers and --time-limit need --ray; add `--ray auto`")
-    pool = Workers(ray, workers, time_limit) if ray is not None else None
-    racing = RaceSettings() if race else None
-    keeping = Keeping(sources_in, eight_bit)
-    refuse_cpu(keeping, device)
     settings = EvolveSettings(
         trials=trials,
         items=items,
@@ -112,20 +72,39 @@ def evolve(
         checkpoint=checkpoint,
         download=download,
         rivals=rivals,
-        workers=pool,
-        race=racing,
+        workers=_workers(ray, workers, time_limit),
+        race=RaceSettings() if race else None,
         keep_diverse=keep_diverse,
-        keeping=keeping,
+        keeping=Keeping(sources_in, eight_bit),
         profile=profile,
     )
+    _evolve(recipe, out, settings, dry_run=dry_run, as_json=as_json)
+
+
+def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> Workers | None:
+    from evovlm.evolution.search_loop import Workers
+
+    if ray is None and (workers is not None or time_limit is not None):
+        raise UserError("--workers and --time-limit need --ray; add `--ray auto`")
+    return Workers(ray, workers, time_limit) if ray is not None else None
+
+
+def _evolve(recipe: Path, out: Path, settings: EvolveSettings, *, dry_run: bool, as_json: bool) -> None:
+    from evovlm.evolution.stages import evolve_stages, plan_first
+    from evovlm.merging.live.choose import refuse_cpu
+    from evovlm.recipe.shipped import named_recipe
+    from evovlm.report import write_report
+    from evovlm.system.device import check_device, device_named
+
+    refuse_cpu(settings.keeping, settings.device)
     loaded = named_recipe(recipe)
-    device_named(device)
+    device_named(settings.device)
     if dry_run:
         _print_plan(plan_first(loaded, loaded.root, settings))
         if loaded.then is not None:
-            _print_second_stage(loaded.then, trials)
+            _print_second_stage(loaded.then, settings.trials)
         return
-    check_device(device)
+    check_device(settings.device)
     with _watch(as_json=as_json) as watch:
         result = evolve_stages(loaded, loaded.root, settings, out, watch)
     report = write_report(out)

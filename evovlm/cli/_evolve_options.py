@@ -1,0 +1,47 @@
+"""The options of `evolve`, one per line of its --help. Knows typer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Total candidates. Default: the recipe's.")]
+Items = Annotated[int | None, typer.Option(min=1, help="Questions per candidate. Default: the recipe's.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the search. Default: the recipe's.")]
+Judged = Annotated[
+    int | None,
+    typer.Option(min=2, help="Questions used to pick the winner, and for the final test. Default: 300 and 500."),
+]
+Checkpoint = Annotated[bool, typer.Option("--checkpoint", help="Also write the winner as a checkpoint, in --out.")]
+Rivals = Annotated[
+    bool,
+    typer.Option(
+        "--rivals", help="Also run two baseline searches (random; one weight per source). Three times the cost."
+    ),
+]
+Race = Annotated[
+    bool, typer.Option("--race", help="Drop a candidate as soon as a test on few items shows that it is worse.")
+]
+KeepDiverse = Annotated[
+    bool,
+    typer.Option(
+        "--keep-diverse", help="Also keep an atlas: the best recipe for each profile of scores on two skills."
+    ),
+]
+RayAddress = Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: its address, or auto.")]
+WorkerCount = Annotated[
+    int | None, typer.Option(min=1, help="With --ray: number of workers. Default: one per GPU or core.")
+]
+TimeLimit = Annotated[float | None, typer.Option(min=0.1, help="With --ray: time limit per candidate, in seconds.")]
+SourcesIn = Annotated[
+    str, typer.Option(help="On a GPU, where to keep sources: auto, gpu, host (pinned, streamed) or disk (mapped).")
+]
+EightBit = Annotated[
+    bool, typer.Option("--eight-bit", help="On a GPU, keep task vectors in 8 bits. The quantisation error is logged.")
+]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Report time per phase and candidate, against the hardware limit.")
+]
