@@ -64,7 +64,7 @@ def test_an_upload_holds_a_bounded_number_of_files(small: Served, stranger: Call
     one = stranger()
     before = weight(pictures(small))
     refused = one.upload(*(noise(0.001) for _ in range(9)))
-    assert (refused.status_code, refused.text) == (413, "One upload holds too many files.")
+    assert (refused.status_code, refused.text) == (413, "There are too many files in this upload.")
     assert weight(pictures(small)) == before
     assert stranger().upload(*(noise(0.001) for _ in range(8))).status_code == 200
 

@@ -173,7 +173,7 @@ def test_a_cheaper_task_takes_never_more_effort_than_its_own():
 
 
 def test_a_fidelity_that_saves_nothing_or_serves_several_objectives_is_refused():
-    with pytest.raises(ValidationError, match="nothing is cheaper"):
+    with pytest.raises(ValidationError, match="nothing makes it cheaper"):
         Fidelity(promote=0.25)
     recipe = read_recipe(RECIPES / "zoo-vlm.yaml")
     assert recipe.search is not None

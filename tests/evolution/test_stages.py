@@ -209,7 +209,7 @@ def test_latency_is_measured_anew_for_each_candidate_and_goes_on_after_a_stop(tm
     ("change", "told"),
     [
         ({"objectives": ["layers"]}, "hybrid supports one score, not 2; use `nsga2`"),
-        ({"objectives": ["depth"], "algorithm": "nsga2"}, r"unknown 'depth'; choose from \['latency', 'layers'\]"),
+        ({"objectives": ["depth"], "algorithm": "nsga2"}, r"objective 'depth'; choose from \['latency', 'layers'\]"),
         ({"objectives": ["zoo-vqa:test"], "algorithm": "nsga2"}, "zoo-vqa:test is a test set"),
         ({"route": {"prefix": {"source": "ja", "layers": 9}}}, "9 layers of ja, which has 8"),
     ],
