@@ -6,6 +6,7 @@ gradio's Blocks and the error guard; no tabs.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from gradio.utils import get_upload_folder
 from evovlm_app.error_messages import Told, guarded, told
 from evovlm_app.protection.event_inputs import check_inputs
 from evovlm_app.words import Language
+
+log = logging.getLogger(__name__)
 
 
 class SafePage(gr.Blocks):  # type: ignore[misc]  # gradio is untyped here
@@ -38,7 +41,8 @@ class SafePage(gr.Blocks):  # type: ignore[misc]  # gradio is untyped here
             taken: list[Any] = await super().preprocess_data(block_fn, checked, state, explicit_call)
         except Told:
             raise
-        except Exception:  # gradio's own messages repeat the value
+        except Exception as error:  # gradio's own messages repeat the value: neither visitors nor the log get them
+            log.info("refused", extra={"facts": {"where": "inputs", "why": type(error).__name__}})
             raise told("bad_choice", language) from None
         return taken
 
