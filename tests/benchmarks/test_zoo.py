@@ -43,6 +43,7 @@ def test_the_table_of_samples_marks_what_is_exactly_right():
     assert lines[-1] == f"| `ja` | **{items[0].references[0]}** | 赤 |"
 
 
+@pytest.mark.slow
 def test_the_command_prints_answers_and_saves_their_pictures(tmp_path: Path):
     command = [
         sys.executable,
