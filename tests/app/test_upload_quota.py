@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from gradio.routes import file_upload_statuses
 
 from evovlm_app.load.setup import forget_uploads

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from evovlm.models.zoo_models import zoo_folder
 from evovlm.tasks import load_task
 from evovlm_benchmarks.zoo.bars import draw_bars

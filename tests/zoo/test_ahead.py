@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from evovlm.zoo import _corpus as corpus
