@@ -36,7 +36,7 @@ def merge(
         ERR.print(findings_table(told))
     if dry_run:
         count = len(output_tensors(assembly))
-        OUT.print(f"would write {count} tensors to {out} ({assembly.recipe.method}, {assembly.recipe.digest()})")
+        OUT.print(f"would write {count} tensors to {out} ({assembly.recipe.method}, {assembly.pinned.digest()})")
         return
     with bars() as progress:
         task = progress.add_task("merge", total=None, figures="")
@@ -47,6 +47,6 @@ def merge(
         report = build_checkpoint(
             assembly, out, progress=show, threads=threads, max_shard_bytes=int(max_shard_gb * 1e9)
         )
-    OUT.print(f"{report.folder}: {report.tensors} tensors, {size(report.nbytes)}, recipe {assembly.recipe.digest()}")
+    OUT.print(f"{report.folder}: {report.tensors} tensors, {size(report.nbytes)}, recipe {assembly.pinned.digest()}")
     if report.folding is not None:
         OUT.print(report.folding)

@@ -1,8 +1,9 @@
-"""`recipe`: list, show, check and convert recipes. Knows typer."""
+"""`recipe`: list, show, check, convert and pin recipes. Knows typer."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from evovlm.cli._options import AsJson, Download, RecipeArgument
 from evovlm.system.errors import UserError
 
-recipe_app = typer.Typer(help="List, show, check and convert recipes.", no_args_is_help=True)
+recipe_app = typer.Typer(help="List, show, check, convert and pin recipes.", no_args_is_help=True)
 
 
 @recipe_app.command("list")
@@ -93,3 +94,39 @@ def recipe_convert(
     if to not in writers:
         raise UserError(f"--to: unknown format {to!r}; choose from {sorted(writers)}")
     print(writers[to](named_recipe(recipe)), end="")
+
+
+@recipe_app.command("pin")
+def recipe_pin(
+    recipe: RecipeArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write. Default: print it; relative paths are kept.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Fix the revision of every model and data set from the hub to the commit that the local cache holds.
+
+    Nothing is downloaded. What could not be pinned is reported on standard error.
+
+    \b
+    Examples:
+      evovlm recipe pin evovlm-jp --out pinned.yaml
+      evovlm recipe pin mine.yaml --out mine.yaml --force
+    """
+    from evovlm.cli.console import ERR
+    from evovlm.evolution.pin import pin_to_cache
+    from evovlm.recipe.shipped import named_recipe
+    from evovlm.recipe.yaml_file import moved, recipe_text, write_recipe
+
+    loaded = named_recipe(recipe)
+    if out is not None and out.exists() and not (force and out.is_file()):
+        what = "exists; overwrite it with --force, or" if out.is_file() else "is not a file;"
+        raise UserError(f"{out}: {what} choose another file with --out")
+    exact, pins = pin_to_cache(loaded, loaded.root)
+    if out is None:
+        print(recipe_text(exact), end="")
+    else:
+        write_recipe(moved(exact, loaded.root, out.absolute().parent), out)
+    told = [f"pinned: {key}: {commit}" for key, commit in pins.commits.items()]
+    for line in [*told, *(f"not pinned: {key}: {reason}" for key, reason in pins.left.items())]:
+        ERR.print(line, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
-from evovlm.tasks import parse_split
+from evovlm.tasks import Options, parse_split
 from evovlm.tasks.item_sets import ItemSet, read_item_set
 
 Objective = Callable[[Recipe, Evaluation], float]
@@ -62,5 +62,7 @@ def objective_of(name: str, evaluator: LocalEvaluator, count: int, seed: int) ->
         return lambda recipe, found: -float(len(recipe.route) or evaluator.assembly.layers)
     if name == "latency":  # milliseconds per answer, on this machine
         return lambda recipe, found: -1000 * found.answering / len(found.scores)
-    items = read_item_set("objective", name, count, seed, root=evaluator.assembly.root)
+    data = evaluator.assembly.recipe.data
+    options = Options(revisions={} if data is None else data.revisions)
+    items = read_item_set("objective", name, count, seed, options=options, root=evaluator.assembly.root)
     return lambda recipe, found: evaluator.evaluate(recipe, items).score

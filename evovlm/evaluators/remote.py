@@ -53,7 +53,7 @@ class RemoteJob:
         assembly = assemble(recipe, Path(self.root), download=self.download)
         refuse_other_models(self.hashes, hashes_of(assembly))
         assert recipe.data is not None
-        options = Options(preset=recipe.data.preset, download=self.download)
+        options = Options(preset=recipe.data.preset, download=self.download, revisions=recipe.data.revisions)
         whole = read_item_set(
             "search", recipe.data.search, search.items, search.seed, options=options, root=Path(self.root)
         )

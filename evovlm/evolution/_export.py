@@ -26,8 +26,10 @@ def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) ->
     folder = out / "checkpoint"
     if folder.exists():
         known = folder / "recipe.yaml"
-        digest = moved(assembly.recipe, assembly.root, folder).digest()
-        if known.exists() and digest in known.read_text(encoding="utf-8").split("\n", 1)[0]:
+        # Earlier versions wrote the recipe without the commits of models from the hub.
+        recipes = (assembly.pinned, assembly.recipe)
+        digests = {moved(recipe, assembly.root, folder).digest() for recipe in recipes}
+        if known.exists() and any(one in known.read_text(encoding="utf-8").split("\n", 1)[0] for one in digests):
             return folder.resolve()
         folder = out / f"checkpoint-{assembly.recipe.digest()[:8]}"
         if folder.exists():

@@ -17,9 +17,10 @@ from evovlm.evolution.search_loop import (
     raced_recipe,
     refuse_fidelity,
 )
-from evovlm.merging.assembly import Assembly, assemble
+from evovlm.merging.assembly import Assembly, assemble, with_recipe
 from evovlm.merging.check.route import depth_of
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
+from evovlm.recipe.pinning import pinned
 from evovlm.recipe.schema import Recipe
 from evovlm.search import Searcher, make_searcher
 from evovlm.search.race import RaceSettings
@@ -78,6 +79,15 @@ class Plan:
         return make_searcher(search.algorithm, search_settings(search, self.genes, self.space))
 
     @property
+    def revisions(self) -> dict[str, dict[str, str]]:
+        """The commits of the models (by key in the recipe) and data sets (by repository) that came from the hub."""
+        return {"models": self.assembly.commits, "data": dict(self.sets.commits)}
+
+    def winning(self, winner: Recipe) -> Assembly:
+        """The assembly of a winner, whose recipe names the commits of the data sets that chose it."""
+        return with_recipe(self.assembly, pinned(winner, {}, self.sets.commits))
+
+    @property
     def express(self) -> Express:
         """The function that maps a genome to its recipe."""
         space = self.space
@@ -97,6 +107,7 @@ class Plan:
             "data": content["data"],
             "generation": vars(self.task.generation),
             "rules": dict(self.task.rules),
+            "revisions": self.revisions,
             "versions": versions(),
             "hardware": hardware(self.settings.device),
         }

@@ -27,14 +27,13 @@ from evovlm.evolution.search_loop import (
     search_raced,
 )
 from evovlm.evolution.selection import choose_winner
-from evovlm.merging.assembly import with_recipe
 from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import genes_of, search_of
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
 from evovlm.study.pareto_front import write_front
-from evovlm.study.result import AtlasSummary, JudgedData, Result, read_result, write_result
+from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, read_result, write_result
 from evovlm.study.study import Study
 from evovlm.system.folder_lock import hold
 from evovlm.system.progress import Watch
@@ -64,7 +63,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     evaluator = _search(plan, study, watch)
     choice, test = plan.sets.choice, plan.sets.test
     winner, selection = choose_winner(study, evaluator, choice, watch)
-    write_recipe(moved(winner, plan.assembly.root, out), out / study_log.BEST)
+    write_recipe(moved(plan.winning(winner).pinned, plan.assembly.root, out), out / study_log.BEST)
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     atlas = make_atlas(study, evaluator, plan.search_items, choice, watch) if plan.settings.keep_diverse else None
     watch.phase("held out", 1)
@@ -81,6 +80,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
         selection=selection,
         held_out=table,
         seed=search.seed,
+        revisions=Revisions.model_validate(plan.revisions),
         versions=versions(),
         hardware=hardware(plan.settings.device),
         seconds=round(time.perf_counter() - started, 1),
@@ -94,7 +94,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     if atlas is not None:
         more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
     if plan.settings.checkpoint:
-        more["checkpoint"] = str(write_winner(with_recipe(plan.assembly, winner), out, result, watch))
+        more["checkpoint"] = str(write_winner(plan.winning(winner), out, result, watch))
     result = result.model_copy(update=more)
     write_result(out, result)
     return result

@@ -20,9 +20,10 @@ from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
 from evovlm.methods.draws import Draws
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS
-from evovlm.models.open_model import OpenModel, open_model
+from evovlm.models.open_model import HUB_ID, OpenModel, open_model
 from evovlm.models.vocabulary import RowMatch, match_rows
 from evovlm.recipe.layer_groups import layer_of
+from evovlm.recipe.pinning import models_of, pinned
 from evovlm.recipe.schema import Recipe, value_at
 from evovlm.system.errors import CheckpointError, RecipeError
 
@@ -47,6 +48,20 @@ class Assembly:
     def layers(self) -> int:
         """Number of layers in the output's language tower."""
         return count_layers(job.name for job in self.jobs)
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """The commit of each model that was opened from the hub's cache, by its key in the recipe (`sources.ja`)."""
+        opened = {} if self.base is None else {"base": self.base}
+        opened |= {f"sources.{name}": model for name, model in self.sources.items()}
+        return {key: model.commit for key, model in opened.items() if model.commit is not None}
+
+    @property
+    def pinned(self) -> Recipe:
+        """The recipe with the opened commit as the revision of each model from the hub."""
+        named = dict(models_of(self.recipe))
+        found = {named[key]: commit for key, commit in self.commits.items() if HUB_ID.fullmatch(named[key][0])}
+        return pinned(self.recipe, found, {})
 
     @cached_property
     def options(self) -> MergeOptions:

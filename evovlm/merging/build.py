@@ -79,11 +79,11 @@ def build_checkpoint(
         _write_tensors(assembly, writer, account, _members(assembly, threads, min(max_shard_bytes, total)))
         carry_over(assembly.owner, writer.folder)
         _adapt_configs(assembly, writer.folder)
-        write_recipe(moved(assembly.recipe, assembly.root, out), writer.folder / "recipe.yaml")
+        write_recipe(moved(assembly.pinned, assembly.root, out), writer.folder / "recipe.yaml")
         facts = facts if facts is not None else card_facts(assembly)
         if folding is not None:
             facts = replace(facts, warnings=(*facts.warnings, f"route: {folding}"))
-        card = model_card(assembly.recipe, facts)
+        card = model_card(assembly.pinned, facts)
         (writer.folder / "README.md").write_text(card, encoding="utf-8")
     return BuildReport(out, len(infos), total, folding)
 
@@ -104,7 +104,7 @@ def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
     models |= dict(assembly.sources)
     return CardFacts(
         version=VERSION,
-        digest=assembly.recipe.digest(),
+        digest=assembly.pinned.digest(),
         licences={name: licence_of(model.folder) for name, model in models.items()},
         warnings=tuple(f"{f.key}: {f.text}" for f in assembly.findings if f.level == "warning"),
         evaluation=evaluation,

@@ -17,6 +17,7 @@ from evovlm.models.layouts import Layout, detect_layout
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
 from evovlm.system.files import counted_from
+from evovlm.system.hub_cache import commit_of
 
 ZOO = "zoo:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -36,6 +37,7 @@ class OpenModel:
     layout: Layout
     tokens: dict[str, int] | None  # token to id; None: no tokenizer in the folder
     tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
+    commit: str | None = None  # the hub's commit, if the folder is a snapshot in the hub's cache
 
 
 def resolve_folder(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:
@@ -78,6 +80,7 @@ def open_model(label: str, model: str, revision: str | None, root: Path, *, down
         layout=layout,
         tokens=read_vocabulary(folder),
         tower={name: key for name, key in named if name is not None},
+        commit=commit_of(folder),
     )
 
 
@@ -97,15 +100,16 @@ def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool)
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     at = f"{model}@{revision}" if revision else model
+    named = f"{model} --revision {revision}" if revision else model
     try:
         found = snapshot_download(model, revision=revision, local_files_only=not download, allow_patterns=list(WANTED))
     except LocalEntryNotFoundError as error:
         way_out = (
             "check the network"
             if download
-            else f"fetch it first with `hf download {model}`, or allow it with --download"
+            else f"fetch it first with `hf download {named}`, or allow it with --download"
         )
         raise CheckpointError(f"{at}: no such folder ({folder}) and not in the local hub cache; {way_out}") from error
     except (OSError, ValueError) as error:  # the hub client's own errors: not found, gated, offline
         raise CheckpointError(f"{at} cannot be fetched from the hub: {error}") from error
-    return Path(found)
+    return counted_from(Path(), found)

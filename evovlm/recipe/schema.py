@@ -23,6 +23,7 @@ from evovlm.system.errors import RecipeError
 Vocab = Literal["match", "shared", "tower", "position"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Revision = Annotated[str, Field(min_length=1)]  # of a repository on the hub: a branch, a tag or a commit
 Density = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 # A parameter is one number for the whole model, or one number per layer group.
 Weights = Finite | dict[str, Finite]
@@ -39,7 +40,7 @@ class Base(Frozen):
     """The common ancestor of the sources: task vectors are the differences from it."""
 
     model: str
-    revision: str | None = None  # give a full commit hash for an exact rebuild
+    revision: Revision | None = None  # give a full commit hash for an exact rebuild
 
 
 class Source(Frozen):
@@ -47,7 +48,7 @@ class Source(Frozen):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: str
-    revision: str | None = None
+    revision: Revision | None = None
 
 
 class SourceParameters(Frozen):
@@ -166,13 +167,16 @@ class Search(Frozen):
 class Data(Frozen):
     """The items for the search (`search`), for choosing the winner (`validation`), and for the final `test`.
 
-    Each is TASK:SPLIT, or TASK@PATH:SPLIT for data in a local file or folder. `preset`: how models are prompted.
+    Each is TASK:SPLIT, or TASK@PATH:SPLIT for data in a local file or folder. `preset`: how models are prompted, by
+    names or files that are joined by `+`.
+    `revisions`: of data sets that come from the hub, by repository; a full commit hash gives the same items again.
     """
 
     search: str
     validation: str | None = None
     test: str
     preset: str | None = None
+    revisions: Annotated[dict[str, Revision], LATER] = Field(default={})
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
@@ -333,3 +337,8 @@ def split_where(where: str) -> tuple[str, str | None, str]:
     named, _, split = where.rpartition(":") if ":" in where else (where, "", "")
     name, _, path = named.partition("@")
     return name, path or None, split
+
+
+def is_preset_file(name: str) -> bool:
+    """Whether a preset's name (or one of several that are joined by `+`) means a file of the user's."""
+    return name.endswith((".yaml", ".yml"))

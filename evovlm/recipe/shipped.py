@@ -11,6 +11,7 @@ from pathlib import Path
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.system.errors import RecipeError
+from evovlm.system.files import counted_from
 
 # A shipped recipe's relative paths start here, as if the recipe were in this folder of the user's working directory.
 AS_IF_IN = Path("recipes")
@@ -59,4 +60,4 @@ def named_recipe(named: str | Path) -> Recipe:
     """
     path = find_file(named, shipped_recipes(), "recipe")
     recipe = read_recipe(path)
-    return recipe if path == Path(named) else recipe.counted_from(AS_IF_IN)
+    return recipe if path == Path(named) else recipe.counted_from(counted_from(Path(), AS_IF_IN))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from evovlm.recipe.mergekit import looks_like_mergekit, read_mergekit
 from evovlm.recipe.route import Step
-from evovlm.recipe.schema import FROM_FILE, Data, Recipe, split_where
+from evovlm.recipe.schema import FROM_FILE, Recipe, Search, is_preset_file, split_where
 from evovlm.system.errors import RecipeError
 from evovlm.system.files import counted_from, write_text
 
@@ -35,7 +35,7 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: no such recipe file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text ({error})") from None
-    return parse_recipe(text, path).counted_from(path.parent)
+    return parse_recipe(text, path).counted_from(counted_from(Path(), path.parent))
 
 
 def parse_recipe(text: str, path: Path) -> Recipe:
@@ -81,20 +81,39 @@ def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
 
     sources = tuple(source.model_copy(update={"model": move(source.model)}) for source in recipe.sources)
     base = recipe.base and recipe.base.model_copy(update={"model": move(recipe.base.model)})
-    data = recipe.data and recipe.data.model_copy(update=_moved_data(recipe.data, root, folder))
-    return recipe.model_copy(update={"sources": sources, "base": base, "data": data, "root": folder})
+    update = {"sources": sources, "base": base, "root": counted_from(Path(), folder)}
+    return recipe.model_copy(update=update | _moved_data(recipe, root, folder))
 
 
-def _moved_data(data: Data, root: Path, folder: Path) -> dict[str, str]:
-    """The data keys with relative paths, rewritten for another folder."""
-    found = {}
-    for name in ("search", "validation", "test"):
-        task, path, split = split_where(getattr(data, name) or "")
-        if path is not None and not Path(path).is_absolute() and not path.startswith("~"):
-            # As for models, resolve symbolic links first.
-            there = os.path.relpath(os.path.realpath(counted_from(root, path)), os.path.realpath(folder))
-            found[name] = f"{task}@{Path(there).as_posix()}:{split}"
-    return found
+def _moved_data(recipe: Recipe, root: Path, folder: Path) -> dict[str, Any]:
+    """The recipe's parts that name data, with their paths rewritten for another folder."""
+
+    def move(path: str) -> str:
+        if Path(path).is_absolute() or path.startswith("~"):
+            return path
+        there = counted_from(root, path)
+        # As for models, resolve symbolic links first; but a file that is a link may point to one without a suffix.
+        real = os.path.join(os.path.realpath(there.parent), there.name)
+        return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
+
+    def items(where: str) -> str:
+        task, path, split = split_where(where)
+        return where if path is None else f"{task}@{move(path)}:{split}"
+
+    def preset(name: str) -> str:
+        return "+".join(move(part) if is_preset_file(part) else part for part in name.split("+"))
+
+    def search(found: Search | None) -> Search | None:
+        return found and found.model_copy(update={"objectives": tuple(items(name) for name in found.objectives)})
+
+    data, then = recipe.data, recipe.then
+    if data is not None:
+        named = {name: getattr(data, name) for name in ("search", "validation", "test")}
+        moved_to = {name: where and items(where) for name, where in named.items()}
+        data = data.model_copy(update=moved_to | {"preset": data.preset and preset(data.preset)})
+    if then is not None:
+        then = then.model_copy(update={"search": search(then.search)})
+    return {"data": data, "search": search(recipe.search), "then": then}
 
 
 def recipe_text(recipe: Recipe) -> str:

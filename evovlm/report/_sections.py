@@ -101,6 +101,8 @@ def searched(study: StudyData) -> str:
         "start, sigma": f"{search.get('start')}, {search.get('sigma'):.3f} of the range",
         "recipe before the search": study.recipe.digest(),
     }
+    revisions = study.header.get("revisions") or {}  # earlier versions did not record them
+    facts |= {f"commit of {key}": commit for part in revisions.values() for key, commit in part.items()}
     parts = [_facts(facts)]
     if study.winner is not None:
         facts = {"digest of the winner": study.winner.digest()}

@@ -100,6 +100,13 @@ class JudgedData(_Part):
     test_task: str | None = None  # the task whose rules score the held-out table
 
 
+class Revisions(_Part):
+    """The commits of what came from the hub: models by key in the recipe (`sources.ja`), data sets by repository."""
+
+    models: dict[str, str] = {}
+    data: dict[str, str] = {}
+
+
 class FrontPoint(_Part):
     """A point of the Pareto front: the trial, its recipe's path in the study's folder, its value per objective."""
 
@@ -164,6 +171,7 @@ class Result(_Part):
     selection: Selection | None = None
     held_out: HeldOut
     seed: int | None = None
+    revisions: Revisions = Revisions()
     versions: dict[str, str] = {}
     hardware: str | None = None
     seconds: float | None = None

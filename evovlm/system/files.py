@@ -15,12 +15,16 @@ from evovlm.system.errors import StudyError
 
 
 def counted_from(root: Path, path: str | Path) -> Path:
-    """Resolve a path relative to the folder `root`; absolute paths and paths in a home folder (`~`) are kept.
+    """The absolute path, without `.` and `..`, of a path that is relative to the folder `root`; `~` is a home folder.
 
-    If the folder `root` does not exist, `..` is resolved textually, because the file system could not resolve it.
+    Paths that a user names pass through here once, and are absolute from then on: a path that is still relative could
+    be joined to its folder a second time. Links are kept, because a file in the hub's cache is a link to one without a
+    suffix; `..` after a link leads to the parent of the link's target, as in the file system.
     """
-    own = Path(path).expanduser()
-    return root / own if own.is_absolute() or root.is_dir() else Path(os.path.normpath(root / own))
+    found = Path()
+    for part in (root / os.path.expanduser(path)).absolute().parts:
+        found = Path(os.path.realpath(found)).parent if part == ".." else found / part
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evovlm.system.errors import DataError
+from evovlm.system.hub_cache import COMMIT
 from evovlm.tasks.records import Row
 
 
@@ -29,43 +30,90 @@ class HubSet:
         return self.repository if self.config is None else f"{self.repository} ({self.config})"
 
 
-def hub_rows(hub: HubSet, split: str, *, download: bool, columns: Sequence[str] | None = None) -> list[Row]:
-    """The rows of one of the hub's splits, in their order. `columns`: read only these.
+@dataclass(frozen=True)
+class HubRows:
+    """The rows of a split, and the commit of the repository that they come from (None if it cannot be known)."""
+
+    rows: list[Row]
+    commit: str | None
+
+
+def hub_rows(
+    hub: HubSet, split: str, *, download: bool, columns: Sequence[str] | None = None, revision: str | None = None
+) -> HubRows:
+    """The rows of one of the hub's splits, in their order. `columns`: read only these. `revision`: None is main.
 
     Without `download`, or under HF_HUB_OFFLINE, only the local caches are read and no connection is opened. Raises
-    DataError, with the next step, if the data are not cached or cannot be read.
+    DataError, with the next step, if the data are not cached in this revision or cannot be read.
     """
-    offline = not download or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    if offline:
-        table = _cached(hub, split)
+    if not download or _offline():
+        table, folder = _cached(hub, split, revision)
     else:
         with _told(hub, split), _network(allowed=True):
-            table = _load(hub.repository, hub, split)
+            table, folder = _load(hub.repository, hub, split, revision=revision), None
     with _told(hub, split):
-        return list(_rows(table, hub, split, columns))
+        rows = list(_rows(table, hub, split, columns, folder or Path()))
+        return HubRows(rows, _prepared_commit(table) if folder is None else folder.name)
 
 
-def _cached(hub: HubSet, split: str) -> Any:
-    """The split from the hub's cache, else from the cache of `datasets`. Raises DataError if neither has it."""
+def cached_commit(hub: HubSet, revision: str | None) -> str | None:
+    """The commit at which the local caches would be read; None if they do not have the data set in this revision."""
+    import datasets
+
+    folder = _snapshot(hub.repository, revision)
+    if folder is not None and _holds_data(folder):
+        return folder.name
+    try:
+        with _network(allowed=False):
+            found = str(datasets.load_dataset_builder(hub.repository, name=hub.config).hash)
+    except Exception:  # `datasets` raises nearly anything for what it does not have
+        return None
+    wanted = folder.name if folder is not None else revision
+    return found if COMMIT.fullmatch(found) and (revision is None or found == wanted) else None
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _snapshot(repository: str, revision: str | None) -> Path | None:
+    """The folder of a revision in the hub's cache, named by its commit; None if it is not there."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = snapshot_download(hub.repository, repo_type="dataset", local_files_only=True)
-    except LocalEntryNotFoundError:
-        folder = None
-    if folder is not None and _holds_data(Path(folder)):
+        return Path(snapshot_download(repository, repo_type="dataset", revision=revision, local_files_only=True))
+    except OSError:  # not cached, not complete, or a revision that is no name
+        return None
+
+
+def _cached(hub: HubSet, split: str, revision: str | None) -> tuple[Any, Path | None]:
+    """The split from the hub's cache, with its folder, else from the cache of `datasets`.
+
+    Raises DataError if neither has it in this revision.
+    """
+    folder = _snapshot(hub.repository, revision)
+    if folder is not None and _holds_data(folder):
         with _told(hub, split):
             # Streamed, because the files are already on disk and `datasets` would write a second copy.
-            return _load(folder, hub, split, streaming=True)
+            return _load(str(folder), hub, split, streaming=True), folder
     try:
         with _told(hub, split), _network(allowed=False):
-            return _prepared(hub, split)
+            table = _prepared(hub, split)
     except _Missing:
+        at = f" --revision {revision}" if revision else ""
         raise DataError(
-            f"{hub.name}: not in the local caches ({_caches()}); fetch it with `hf download --repo-type dataset"
-            f" {hub.repository}`, allow the download with --download, or name a local copy as TASK@PATH:SPLIT"
+            f"{hub.name}: {f'revision {revision} is ' if revision else ''}not in the local caches ({_caches()}); fetch"
+            f" it with `hf download --repo-type dataset {hub.repository}{at}`, allow the download with --download, or"
+            " name a local copy as TASK@PATH:SPLIT"
         ) from None
+    wanted, found = folder.name if folder is not None else revision, _prepared_commit(table)
+    if revision is not None and found != wanted:
+        # `datasets` has no way to ask its cache for a revision: it always gives what it prepared last.
+        raise DataError(
+            f"{hub.name}: revision {revision} is wanted, but the cache of `datasets` holds {found or 'another one'};"
+            f" fetch it with `hf download --repo-type dataset {hub.repository} --revision {revision}`"
+        )
+    return table, None
 
 
 class _Missing(DataError):
@@ -80,21 +128,29 @@ def _prepared(hub: HubSet, split: str) -> Any:
         raise _Missing(str(error)) from error
 
 
-def _load(where: str, hub: HubSet, split: str, *, streaming: bool = False) -> Any:
+def _prepared_commit(table: Any) -> str | None:
+    """The commit of a prepared table: `datasets` keeps it in a folder of that name. None if the name is no commit."""
+    files = getattr(table, "cache_files", None)
+    name = Path(files[0]["filename"]).parent.name if files else ""
+    return name if COMMIT.fullmatch(name) else None
+
+
+def _load(where: str, hub: HubSet, split: str, *, streaming: bool = False, revision: str | None = None) -> Any:
     import datasets
 
-    table = datasets.load_dataset(where, name=hub.config, split=split, streaming=streaming)
+    table = datasets.load_dataset(where, name=hub.config, split=split, streaming=streaming, revision=revision)
     for name, feature in (table.features or {}).items():
         if isinstance(feature, datasets.Image):
             table = table.cast_column(name, datasets.Image(decode=False))
     return table
 
 
-def _rows(table: Any, hub: HubSet, split: str, columns: Sequence[str] | None) -> Iterator[Row]:
+def _rows(table: Any, hub: HubSet, split: str, columns: Sequence[str] | None, folder: Path) -> Iterator[Row]:
+    """The rows; a path in a cell counts from `folder`."""
     if columns is not None:
         table = table.select_columns(list(columns))
     for number, row in enumerate(table, start=1):
-        yield Row(row, f"{hub.name}, {split}: row {number}")
+        yield Row(row, f"{hub.name}, {split}: row {number}", folder)
 
 
 def _holds_data(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -50,7 +51,7 @@ def read_search(folder: Path, questions: str, left_out: Callable[[], set[int]]) 
             key = row.whole("image_id", "id")
             if key in tests or str(key) not in there:
                 continue
-            items += _of_image(row, key, picture(there[str(key)], folder, f"image {key}"), questions)
+            items += _of_image(row, key, picture(there[str(key)], row.folder, f"image {key}"), questions)
     return items
 
 
@@ -62,7 +63,7 @@ def test_ids(folder: Path | None, options: Options) -> set[int]:
     if folder is not None and (folder / TEST_IDS).is_file():
         return _listed_ids(folder / TEST_IDS)
     local = None if folder is None else folder / "JA-VG-VQA-500"
-    source = Options(path=local if local is not None and local.is_dir() else None, download=options.download)
+    source = replace(options, path=local if local is not None and local.is_dir() else None)
     try:
         rows = source.rows(HUB, "test", TEST_FILES, columns=["image_id"])
     except DataError as error:

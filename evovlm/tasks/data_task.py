@@ -67,7 +67,7 @@ class DataTask:
 
 def chosen_preset(task: str, presets: Presets, options: Options) -> Preset:
     """The preset selected by the options, with their `scoring` if given. Raises DataError for an unknown preset."""
-    preset = preset_of(task, presets, options.preset)
+    preset = preset_of(task, presets, options.preset, options.root)
     return preset if options.scoring is None else preset.model_copy(update={"scoring": options.scoring})
 
 

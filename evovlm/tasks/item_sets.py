@@ -8,13 +8,13 @@ task's rules. A recipe is refused if two sets share an id. Search items that loo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
 
 from evovlm.recipe.schema import Data, Recipe
 from evovlm.system.errors import RecipeError
-from evovlm.tasks import Item, Options, Task, parse_split
+from evovlm.tasks import HubSet, Item, Options, Task, hub_set_of, parse_split
 from evovlm.tasks.overlap import find_overlap
 
 # Enough for confidence intervals of a few points; the sweeps and the choice among ten candidates need fewer.
@@ -60,13 +60,15 @@ class ItemSet(Sequence[Item]):
 class ItemSets:
     """A recipe's sets. `validation`: None if the recipe names none.
 
-    `left_out`: number of search items removed because they are too similar to validation or test items.
+    `left_out`: number of search items removed because they are too similar to validation or test items. `commits`: of
+    the data sets that came from the hub, by repository.
     """
 
     search: ItemSet
     validation: ItemSet | None
     test: ItemSet
     left_out: int
+    commits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def choice(self) -> ItemSet:
@@ -79,6 +81,23 @@ def data_of(recipe: Recipe) -> Data:
     if recipe.data is None:
         raise RecipeError("data: the recipe names no data; give `search` and `test`, such as zoo-vqa:search")
     return recipe.data
+
+
+def hub_sets(recipe: Recipe) -> dict[str, HubSet]:
+    """The data sets on the hub that a recipe's items come from, by repository."""
+    data, searches = recipe.data, [recipe.search, None if recipe.then is None else recipe.then.search]
+    named = [] if data is None else [where for where in (data.search, data.validation, data.test) if where is not None]
+    named += [where for search in searches if search is not None for where in search.objectives]
+    return {found.repository: found for found in map(hub_set_of, named) if found is not None}
+
+
+def refuse_unread(recipe: Recipe) -> None:
+    """Raise RecipeError if `data.revisions` names a data set that none of the recipe's tasks reads from the hub."""
+    read = hub_sets(recipe)
+    for repository in recipe.data.revisions if recipe.data is not None else ():
+        if repository not in read:
+            choices = f"choose from {sorted(read)}" if read else "leave `revisions` out"
+            raise RecipeError(f"data.revisions: no task of this recipe reads {repository!r} from the hub; {choices}")
 
 
 def read_item_set(
@@ -101,7 +120,8 @@ def read_item_sets(
     Raises RecipeError for unknown or overlapping data or a search on a test split, DataError if data cannot be read.
     """
     data = data_of(recipe)
-    options = Options(preset=data.preset, download=download)
+    refuse_unread(recipe)
+    options = Options(preset=data.preset, download=download, revisions=data.revisions)
     task, split = parse_split(data.search, options, root)
     if split in task.test_splits:
         raise RecipeError(f"data.search: {data.search} is a test set; search on another split")
@@ -113,7 +133,7 @@ def read_item_sets(
     }
     refuse_shared({"search": search, **judging})
     kept = search.of(clear_of(search, judging))
-    return ItemSets(kept, judging.get("validation"), judging["test"], len(search) - len(kept))
+    return ItemSets(kept, judging.get("validation"), judging["test"], len(search) - len(kept), options.commits)
 
 
 def refuse_shared(named: Mapping[str, Sequence[Item]]) -> None:

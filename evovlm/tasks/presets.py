@@ -12,7 +12,9 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from evovlm.recipe.schema import is_preset_file
 from evovlm.system.errors import DataError
+from evovlm.system.files import counted_from
 from evovlm.tasks.metrics.numbers import NumberScoring
 from evovlm.tasks.protocol import Generation
 
@@ -58,18 +60,18 @@ class Preset(BaseModel):
         return Generation(**{name: getattr(self, name) for name in names})
 
 
-def preset_of(task: str, presets: Presets, name: str | None = None) -> Preset:
+def preset_of(task: str, presets: Presets, name: str | None = None, root: Path | None = None) -> Preset:
     """One of a task's presets by name; None gives the default. A name ending in .yaml or .yml is a file of preset keys.
 
-    `greedy+llava` combines two presets; the later one wins. Raises DataError, listing the choices, for an unknown name
-    or key.
+    `greedy+llava` combines two presets; the later one wins. `root`: files count from it; None: the working directory.
+    Raises DataError, listing the choices, for an unknown name or key.
     """
     default = next(iter(presets))
     chosen = name or default
     changes: dict[str, Any] = {}
     for part in chosen.split("+"):
-        if part.endswith((".yaml", ".yml")):
-            changes |= _read(Path(part))
+        if is_preset_file(part):
+            changes |= _read(counted_from(root or Path(), part))
         elif part in presets:
             # The others are changes to the default, so applying it after them would only undo those changes.
             changes |= presets[part] if part != default else {}

@@ -129,7 +129,7 @@ def test_a_file_of_the_users_comes_before_a_shipped_recipe_and_a_folder_does_not
     text = (RECIPES / "zoo-llm.yaml").read_text(encoding="utf-8").replace("dare_ties", "ties")
     (place / "zoo-llm").write_text(text, encoding="utf-8")
     assert named_recipe("zoo-llm").method == "ties"
-    assert named_recipe("zoo-llm").root == Path()
+    assert named_recipe("zoo-llm").root == place
 
 
 def test_what_is_no_recipe_is_told_with_the_names(place: Path):
@@ -173,7 +173,7 @@ def test_a_recipe_by_name_counts_its_data_from_the_working_directory(place: Path
 def test_what_a_recipe_counts_from_is_no_part_of_it(place: Path):
     recipe = named_recipe("zoo-vlm")
     other = recipe.counted_from(place)
-    assert (recipe.root, other.root) == (Path("recipes"), place)
+    assert (recipe.root, other.root) == (place / "recipes", place)
     assert other.model_copy(update={"seed": 1}).root == place
     assert other == recipe
     assert other.digest() == recipe.digest()

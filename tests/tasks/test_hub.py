@@ -17,27 +17,15 @@ from PIL import Image
 
 from evovlm.system.errors import DataError
 from evovlm.tasks import Options, load_task
-from evovlm.tasks._hub import HubSet, hub_rows
+from evovlm.tasks._hub import HubSet, cached_commit, hub_rows
 from tests.command import bench
+from tests.hub_cache import data_repository
 from tests.tasks.hub_server import COMMIT, hub_of
 
-CARD = "---\nconfigs:\n- config_name: {config}\n  data_files:\n{files}---\n# {name}\n"
 # A list of one feature, as every version of datasets from 3 on reads it.
 QUESTIONS = [
     {"qa_id": datasets.Value("int64"), "question": datasets.Value("string"), "answer": datasets.Value("string")}
 ]
-
-
-def repository(root: Path, name: str, splits: dict[str, Any], config: str = "default", under: str = "data") -> Path:
-    """A data set in the hub's layout: a card that names configuration and splits, and parquet shards."""
-    folder = root / name
-    (folder / under).mkdir(parents=True)
-    for split, (rows, features) in splits.items():
-        table = datasets.Dataset.from_list(rows, features=features)
-        table.to_parquet(folder / under / f"{split}-00000-of-00001.parquet")
-    files = "".join(f"  - split: {split}\n    path: {under}/{split}-*\n" for split in splits)
-    (folder / "README.md").write_text(CARD.format(config=config, files=files, name=name), encoding="utf-8")
-    return folder
 
 
 def picture(mode: str, kind: str) -> dict[str, Any]:
@@ -57,14 +45,16 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = [picture("CMYK", "JPEG"), picture("I;16", "PNG")]
     rows = [{"image_id": key, "qas": asked[key - 7], "image": pictures[key - 7]} for key in (7, 8)]
     shape = datasets.Features({"image_id": number, "qas": QUESTIONS, "image": image})
-    repository(root, "SakanaAI/JA-VG-VQA-500", {"test": (rows, shape)})
+    data_repository(root, "SakanaAI/JA-VG-VQA-500", {"test": (rows, shape)})
     wild = [{"question": "これは？", "answer": "寺", "image": pictures[0]}]
     shape = datasets.Features({"question": text, "answer": text, "image": image})
-    repository(root, "SakanaAI/JA-VLM-Bench-In-the-Wild", {"test": (wild, shape)})
+    data_repository(root, "SakanaAI/JA-VLM-Bench-In-the-Wild", {"test": (wild, shape)})
     problems = [{"question": f"問題{n}", "answer": None, "answer_number": n} for n in range(250)]
     solved = [{"question": f"問題：{n}は？", "answer": f"答えは{n}です。", "answer_number": n} for n in range(8)]
     shape = datasets.Features({"question": text, "answer": text, "answer_number": number})
-    repository(root, "juletxara/mgsm", {"test": (problems, shape), "train": (solved, shape)}, config="ja", under="ja")
+    data_repository(
+        root, "juletxara/mgsm", {"test": (problems, shape), "train": (solved, shape)}, config="ja", under="ja"
+    )
     rest = [{"question": f"問題{n}", "answer": f"{n}"} for n in range(250, 1319)]
     (root / "SakanaAI/gsm8k-ja-test_250-1319").mkdir()
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rest)
@@ -72,7 +62,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     choices = {f"choice{n}": f"語{n}" for n in range(5)}
     common = [{"q_id": n, "question": "何？", "label": n % 5} | choices for n in range(20)]
     shape = datasets.Features({"q_id": number, "question": text, "label": number} | dict.fromkeys(choices, text))
-    repository(root, "sbintuitions/JCommonsenseQA", {"train": (common, shape), "validation": (common[:3], shape)})
+    data_repository(root, "sbintuitions/JCommonsenseQA", {"train": (common, shape), "validation": (common[:3], shape)})
     return root
 
 
@@ -144,13 +134,30 @@ def test_pictures_come_as_bytes_and_are_opened_by_our_rules(cached: Path):
 def test_what_datasets_has_prepared_stands_in_for_a_lost_hub_cache(cached: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cached / "none"))
     before = datasets.config.HF_HUB_OFFLINE
-    assert len(hub_rows(HubSet("juletxara/mgsm", "ja"), "test", download=False)) == 250
+    found = hub_rows(HubSet("juletxara/mgsm", "ja"), "test", download=False)
+    assert (len(found.rows), found.commit) == (250, COMMIT)
     assert before == datasets.config.HF_HUB_OFFLINE
+
+
+def test_a_prepared_table_is_read_only_in_its_own_revision(cached: Path, monkeypatch: pytest.MonkeyPatch):
+    mgsm = HubSet("juletxara/mgsm", "ja")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cached / "none"))
+    assert len(hub_rows(mgsm, "test", download=False, revision=COMMIT).rows) == 250
+    with pytest.raises(DataError, match=rf"revision {'f' * 40} is wanted, but the cache of `datasets` holds {COMMIT}"):
+        hub_rows(mgsm, "test", download=False, revision="f" * 40)
+    assert cached_commit(mgsm, None) == cached_commit(mgsm, COMMIT) == COMMIT
+    assert cached_commit(mgsm, "f" * 40) is None
+    assert cached_commit(HubSet("owner/none"), None) is None
+
+
+def test_a_download_says_which_commit_it_fetched(fetched: tuple[Path, list[str]], cached: Path):
+    found = hub_rows(HubSet("juletxara/mgsm", "ja"), "test", download=False, revision="main")
+    assert found.commit == COMMIT
 
 
 def test_the_hubs_own_switch_goes_before_a_wish_to_download(cached: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    rows = hub_rows(HubSet("SakanaAI/JA-VG-VQA-500"), "test", download=True, columns=["image_id"])
+    rows = hub_rows(HubSet("SakanaAI/JA-VG-VQA-500"), "test", download=True, columns=["image_id"]).rows
     assert [row.cells for row in rows] == [{"image_id": 7}, {"image_id": 8}]
     assert rows[1].where == "SakanaAI/JA-VG-VQA-500, test: row 2"
 

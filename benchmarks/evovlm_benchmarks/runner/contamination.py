@@ -26,27 +26,28 @@ def bred_on(model: SuiteModel, folder: Path, items: Sequence[Item]) -> dict[str,
     impossible, if it was.
     """
     try:
-        search, count, seed, root = _search_of(model, folder)
+        search, count, seed, root, options = _search_of(model, folder)
     except UserError as error:
         return {"search": RECIPE, "unknown": str(error)}
     if search is None:
         return None
     try:
-        task, split = parse_split(search, Options(), root)
+        task, split = parse_split(search, options, root)
         found = find_overlap(task.items(split, count, seed), items)
     except UserError as error:
         return {"search": search, "unknown": str(error)}
     return {"search": search, "pairs": len(found), "examples": [vars(pair) for pair in found[:TOLD]]}
 
 
-def _search_of(model: SuiteModel, folder: Path) -> tuple[str | None, int | None, int, Path]:
-    """A model's search items: TASK:SPLIT (None if unknown), count, seed, and the root of relative paths."""
+def _search_of(model: SuiteModel, folder: Path) -> tuple[str | None, int | None, int, Path, Options]:
+    """A model's search items: TASK:SPLIT (None if unknown), count, seed, root of relative paths, and the revisions."""
     if model.search is not None:
-        return model.search, None, 0, Path()
+        return model.search, None, 0, Path(), Options()
     path = folder / RECIPE
     if not path.exists():
-        return None, None, 0, folder
+        return None, None, 0, folder, Options()
     recipe = read_recipe(path)
     if recipe.data is None or recipe.search is None:
-        return None, None, 0, folder
-    return recipe.data.search, recipe.search.items, recipe.search.seed, folder
+        return None, None, 0, folder, Options()
+    options = Options(revisions=recipe.data.revisions)
+    return recipe.data.search, recipe.search.items, recipe.search.seed, folder, options
