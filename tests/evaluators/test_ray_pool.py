@@ -29,7 +29,7 @@ from evovlm.search.stream import stream_of
 from evovlm.study import log as study_log
 from evovlm.study.steady import SteadyRun
 from evovlm.study.study import Study
-from evovlm.system.errors import StudyError, UserError
+from evovlm.system.errors import MachineFault, StudyError, UserError
 
 pytest.importorskip("ray", reason="the extra evovlm[ray] is not installed")
 import ray
@@ -189,8 +189,43 @@ def test_a_candidate_that_kills_every_worker_comes_back_as_failed(connected: Clu
         return lambda recipe: os.kill(os.getpid(), 9)
 
     run = Run(tmp_path / "study", opener, workers=1)
-    with pytest.raises(StudyError, match="every candidate of the first generation failed: worker lost, 3 times"):
+    run.go(2, population=2)
+    assert all((trial.error or "").startswith("worker lost, 3 times") for trial in run.study.trials)
+
+
+@pytest.mark.slow
+def test_a_machine_that_lacks_memory_stops_the_search_and_logs_no_trial(connected: Cluster, tmp_path: Path):
+    tries = tmp_path / "tries"
+
+    def opener() -> Callable[[Recipe], Any]:
+        def judge(recipe: Recipe) -> Any:
+            with tries.open("a") as file:
+                file.write("x")
+            raise MemoryError("4 GB could not be allocated")
+
+        return judge
+
+    run = Run(tmp_path / "study", opener, workers=1)
+    with pytest.raises(MachineFault, match=r":\d+: not enough memory .4 GB could not be allocated.*tried 3 times"):
         run.go(4, population=2)
+    assert not run.study.trials
+    assert tries.read_text() == "xxx"
+    assert len(run.named("worker stopped")) == 3
+
+
+def test_a_users_error_on_a_worker_stops_the_search_and_logs_no_trial(connected: Cluster, tmp_path: Path):
+    def opener() -> Callable[[Recipe], Any]:
+        def judge(recipe: Recipe) -> Any:
+            from evovlm.system.errors import DataError
+
+            raise DataError("item 3: its image cannot be read")
+
+        return judge
+
+    run = Run(tmp_path / "study", opener, workers=1)
+    with pytest.raises(UserError, match=r":\d+: item 3: its image cannot be read"):
+        run.go(4, population=2)
+    assert not run.study.trials
 
 
 @pytest.mark.slow
