@@ -11,7 +11,7 @@ the batch size changed no answer (tested at 1 and 16), in bfloat16 it may change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from inspect import signature
@@ -148,7 +148,7 @@ class Engine:
         """The loop's logits after each prompt and after one more token: [2, prompts, vocabulary], on the CPU."""
         steps: list[Tensor] = []
         ids, mask = self._pad(prompts)
-        self._one_by_one(self._embed(prompts, ids, mask), mask, STEPS, forced(tokens, steps), types=self._types(ids))
+        self._one_by_one(self._embed(prompts, ids, mask), mask, STEPS, forced(tokens, steps), **self._types(ids))
         return torch.stack(steps)
 
     def _fast_path(self) -> Lean | None:
@@ -272,7 +272,7 @@ class Engine:
         choose = sampler(generation, [prompt.key for prompt in prompts])
         if generation.num_beams == 1 and generation.repetition_penalty == 1.0:
             most, stop = generation.max_new_tokens, generation.stop
-            tokens = self._one_by_one(embeddings, mask, most, choose, stop, types=self._types(ids))
+            tokens = self._one_by_one(embeddings, mask, most, choose, stop, **self._types(ids))
         else:
             # Pass the ids too, because the penalty also applies to the prompt's tokens.
             whole = self.model.generate(
@@ -329,7 +329,7 @@ class Engine:
         most: int,
         choose: Choose,
         stop: Sequence[str] = (),
-        types: Mapping[str, Tensor] | None = None,
+        **types: Tensor,
     ) -> Tensor:
         """Tokens int64 [batch, steps], greedy or sampled, padded with the first end token.
 
@@ -340,7 +340,7 @@ class Engine:
         alive = torch.arange(rows, device=embeddings.device)  # which row of `made` each row of the cache is
         cache = DynamicCache(config=self.decoder.config)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        step_input: dict[str, Tensor] = {"inputs_embeds": embeddings, **(types or {})}
+        step_input: dict[str, Tensor] = {"inputs_embeds": embeddings, **types}
         for step in range(most):
             logits = self._next_logits(step_input, cache, attention_mask=mask, position_ids=positions)
             best, chosen = choose(logits, alive)

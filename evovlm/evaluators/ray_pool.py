@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from evovlm.evaluators._ray_guard import guarded_folder
 from evovlm.evaluators.pool import Outcome
 from evovlm.system.errors import MachineFault, UserError
 from evovlm.system.faults import Unforeseen, failure_of
@@ -31,6 +32,7 @@ FAILED_OPENINGS = 5
 LOOK_AROUND = 2.0  # seconds between checks of the cluster's size and of the time limits
 LATE = "time limit"
 PATIENCE = 10.0  # seconds within which a cluster's address must answer
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 LOCAL_STORE = 200 * 2**20  # bytes of Ray's object store on our own cluster: it holds only recipes and answers
 
 OnEvent = Callable[..., None]
@@ -88,23 +90,36 @@ class _Slot:
 def cluster(address: str) -> Iterator[None]:
     """Context manager: connect to a Ray cluster.
 
-    `address`: `local` starts our own cluster, which ends with this process; `auto` uses the one running on this
-    machine, else starts our own; otherwise a cluster's address. Raises UserError if no cluster answers there.
+    `address`: `local` starts our own cluster, which ends with this process, however it ends; `auto` uses the one
+    running on this machine, else starts our own; otherwise a cluster's address. Raises UserError if no cluster answers
+    there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    own = {"address": "local", "include_dashboard": False, "object_store_memory": LOCAL_STORE}
     _refuse_silent(address)
+    if address != "local" and _joined(address):
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    own: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": LOCAL_STORE}
+    with guarded_folder() as folder:
+        ray.init(**own, **QUIET, _temp_dir=str(folder))
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _joined(address: str) -> bool:
+    """Whether there was a cluster to connect to; only `auto` may find none. Raises UserError for another address."""
     try:
-        ray.init(**(own if address == "local" else {"address": address}), **quiet)
+        ray.init(address=address, **QUIET)
     except ConnectionError:
         if address != "auto":
             raise UserError(_nobody(address)) from None
-        ray.init(**own, **quiet)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        return False
+    return True
 
 
 def _refuse_silent(address: str) -> None:

@@ -139,7 +139,7 @@ def test_gemma_3_sees_as_transformers_sees(gemma3: Path):
     assert len(set(said)) > 1, "the pictures make no difference: nothing was shown"
     streamed = [list(engine.stream(engine.prepare([item], ASK, 1)))[-1][0] for item in asked]
     assert streamed == said
-    with pytest.raises(DataError, match="Gemma3ForConditionalGeneration: .* set `num_beams: 1`"):
+    with pytest.raises(DataError, match=r"Gemma3ForConditionalGeneration: .* set `num_beams: 1`"):
         engine.prepare(asked, replace(ASK, num_beams=2), 3)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from evovlm.evaluators.cache import AnswerCache
@@ -267,6 +268,30 @@ def test_the_driver_killed_and_started_again(nodes: Cluster, tmp_path: Path):
     trials = study_log.read_trials(tmp_path / "s")
     assert log.read_bytes().startswith(told[: told.rfind(b"\n") + 1])
     assert sorted(trial.ask for trial in trials if trial.ask is not None) == list(range(20))
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_our_own_cluster_when_its_driver_is_killed(tmp_path: Path):
+    """Not even Ray's agents, which outlive it by a minute."""
+    root = str(Path(__file__).parent.parent.parent)
+    shared, folders = set(os.listdir("/dev/shm")), set(Path("/tmp").glob("evovlm-ray-*"))
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "s"), "local", root, RECIPE.model_dump_json()]
+    driver = subprocess.Popen(command, start_new_session=True)
+    log = tmp_path / "s" / study_log.TRIALS
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not log.exists():
+        time.sleep(0.05)
+    started = psutil.Process(driver.pid).children(recursive=True)
+    names = " ".join(process.name() for process in started)
+    assert "raylet" in names, names
+    assert "Agent" in names, names
+    assert set(Path("/tmp").glob("evovlm-ray-*")) - folders
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    _, alive = psutil.wait_procs(started, timeout=15)
+    assert not alive
+    assert set(Path("/tmp").glob("evovlm-ray-*")) <= folders
+    assert set(os.listdir("/dev/shm")) <= shared
 
 
 @pytest.fixture(scope="module")
