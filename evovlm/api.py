@@ -73,6 +73,7 @@ def evolve(
     race: bool = False,
     keep_diverse: bool = False,
     download: bool = False,
+    self_check: bool = True,
     watch: Watch | None = None,
 ) -> Result:
     """Search a recipe's parameters, pick the winner on fresh items, and test it on held-out ones.
@@ -93,6 +94,7 @@ def evolve(
     rivals: also run two baseline searches (random; one weight per source). Three times the cost.
     race: drop a candidate as soon as a test on few items shows that it is worse.
     keep_diverse: also keep the best recipe for each skill profile.
+    self_check: when a model is loaded, compare its logits with those of transformers' own forward pass.
     watch: an object with the methods `phase` and `step` of `evovlm.system.progress.Watch`; by default nothing is shown.
 
     Raises RecipeError and CheckpointError as `merge` does, DataError if items cannot be read, and StudyError if
@@ -117,6 +119,7 @@ def evolve(
         rivals=rivals,
         race=RaceSettings() if race else None,
         keep_diverse=keep_diverse,
+        self_check=self_check,
     )
     found = _recipe(recipe)
     return evolve_stages(found, found.root, settings, Path(out), watch or Quiet())
@@ -132,6 +135,7 @@ def evaluate(
     preset: str | None = None,
     device: str = "cpu",
     download: bool = False,
+    self_check: bool = True,
 ) -> Evaluation:
     """Score a model, or the merge that a recipe describes, on one task.
 
@@ -149,7 +153,7 @@ def evaluate(
     items, seed: number of items to draw (None: all of them), and the seed that selects them.
     batch: questions answered at once.
     preset: how the task asks and scores; by default the task's own preset.
-    device, download: as in `evolve` and `merge`.
+    device, download, self_check: as in `evolve` and `merge`.
 
     Raises CheckpointError, RecipeError or DataError (`ValueError`s) if something cannot be opened or does not fit, and
     FloatingPointError if a merge gives logits that are not finite.
@@ -159,11 +163,19 @@ def evaluate(
     from evovlm.recipe.shipped import means_recipe
 
     if isinstance(model, Recipe) or means_recipe(model):
-        return _evaluate_recipe(_recipe(model), data, items, seed, batch, preset, device, download)
+        return _evaluate_recipe(_recipe(model), data, items, seed, batch, preset, device, download, self_check)
     from evovlm.evaluators.single_model import evaluate_model
 
     return evaluate_model(
-        str(model), data, items, seed=seed, batch=batch, device=device, download=download, preset=preset
+        str(model),
+        data,
+        items,
+        seed=seed,
+        batch=batch,
+        device=device,
+        download=download,
+        preset=preset,
+        self_check=self_check,
     )
 
 
@@ -223,6 +235,7 @@ def _evaluate_recipe(
     preset: str | None,
     device: str,
     download: bool,
+    self_check: bool,
 ) -> Evaluation:
     """Score one candidate in a resident model, or along its route if it has one."""
     from evovlm.evaluators.local import LocalEvaluator
@@ -234,4 +247,4 @@ def _evaluate_recipe(
     alone = recipe.model_copy(update={"search": None, "then": None})
     items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     assembly = assemble(alone, alone.root, download=download)
-    return LocalEvaluator(assembly, batch=batch, device=device).evaluate(alone, items)
+    return LocalEvaluator(assembly, batch=batch, device=device, self_check=self_check).evaluate(alone, items)

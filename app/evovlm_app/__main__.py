@@ -46,6 +46,10 @@ def start(
     ] = None,
     searches: Annotated[bool, typer.Option(help="Let visitors start and stop searches.")] = True,
     download: Annotated[bool, typer.Option("--download", help="Download hub models that are not cached.")] = False,
+    self_check: Annotated[
+        bool,
+        typer.Option("--self-check/--no-self-check", help="Compare each model's logits with transformers' first."),
+    ] = True,
 ) -> None:
     """Start the app with the zoo models, or with your own, at http://127.0.0.1:7860.
 
@@ -78,8 +82,9 @@ def start(
         load_plugins()
         check_device(device)
         offering = offer(models or [], studies, download=download)
-        cache = ModelCache(int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2, device=device)
-        running = Searches(studies, device=device)
+        budget = int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2
+        cache = ModelCache(budget, device=device, self_check=self_check)
+        running = Searches(studies, device=device, self_check=self_check)
         page = build_page(offering, cache, running, photographs=read_photographs(photos), may_search=searches)
         secret, names = _name_and_password(auth), allow_host or []
         _serve(build_server(page, cache, running, auth=secret, where=host, names=names, pictures=pictures), host, port)

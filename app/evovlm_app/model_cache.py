@@ -38,11 +38,12 @@ class Resident:
 
 
 class ModelCache:
-    """Keeps at most `budget` bytes of models in memory, by estimate."""
+    """Keeps at most `budget` bytes of models in memory, by estimate. `self_check`: see `Engine.check`."""
 
-    def __init__(self, budget: int, *, device: str = "cpu") -> None:
+    def __init__(self, budget: int, *, device: str = "cpu", self_check: bool = True) -> None:
         self.budget = budget
         self._device = device
+        self._self_check = self_check
         self._loaded: OrderedDict[str, Resident] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -108,9 +109,8 @@ class ModelCache:
 
     def _load(self, offer: Offer, recipe: Recipe | None, *, mixing: bool) -> Resident:
         dtype = torch.float32 if self._device == "cpu" else None
-        resident = Resident(
-            Engine.load(offer.folder, device=self._device, dtype=dtype), None, None, self._need(offer, mixing=mixing)
-        )
+        engine = Engine.load(offer.folder, device=self._device, dtype=dtype, self_check=self._self_check)
+        resident = Resident(engine, None, None, self._need(offer, mixing=mixing))
         chosen = recipe or offer.recipe
         if chosen is not None:
             _merge(resident, chosen)

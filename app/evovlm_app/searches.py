@@ -47,11 +47,15 @@ class Running:
 
 
 class Searches:
-    """Starts, stops and watches searches in `studies`. `nice`: their niceness; answers to visitors go first."""
+    """Starts, stops and watches searches in `studies`. `nice`: their niceness; answers to visitors go first.
 
-    def __init__(self, studies: Path, *, device: str = "cpu", nice: int = 10) -> None:
+    `self_check`: whether searches compare their engines' logits with those of transformers.
+    """
+
+    def __init__(self, studies: Path, *, device: str = "cpu", nice: int = 10, self_check: bool = True) -> None:
         self._studies = studies
         self._device = device
+        self._self_check = self_check
         self._nice = nice
         self._lock = threading.Lock()
         self._scratch = tempfile.TemporaryDirectory(prefix="evovlm-app-")
@@ -126,6 +130,7 @@ class Searches:
             command = [sys.executable, "-P", "-c", COMMAND, "evolve", str(scratch / f"{name}.yaml")]
             command += ["--out", str(self._studies / name), "--trials", str(trials), "--judged", str(judged)]
             command += [*more, "--device", self._device, "--json"]
+            command += [] if self._self_check else ["--no-self-check"]
             errors = scratch / f"{name}.log"
             with errors.open("w", encoding="utf-8") as sink:
                 process = subprocess.Popen(

@@ -17,6 +17,7 @@ from PIL import Image
 from evovlm.report.data import StudyData
 from evovlm.report.words import control_name
 from evovlm.study import log as study_log
+from evovlm.study.result import Cell, FailedRow
 from evovlm.system.errors import UserError
 from evovlm.tasks import Item, parse_split
 from evovlm_app.searches import Searches
@@ -83,10 +84,13 @@ def held_out_table(study: StudyData, language: Language) -> str:
     if study.result is None:
         return ""
     held = study.result.held_out
-    cells = [*held.sources.items(), (say("evolved", language), held.evolved)]
+    cells: list[tuple[str, Cell | FailedRow]] = [*held.sources.items(), (say("evolved", language), held.evolved)]
     cells += [(_control(name, language), cell) for name, cell in held.controls.items()]
     rows = ""
     for name, cell in cells:
+        if isinstance(cell, FailedRow):
+            rows += f"<tr><th scope=row>{escape(name)}</th><td colspan=3>{escape(cell.error)}</td></tr>"
+            continue
         low, high = cell.ci95
         style = ' class="evolved"' if cell is held.evolved else ""
         rows += (

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from evovlm.study.result import Cell, Profile, Result
+    from evovlm.study.result import Cell, FailedRow, Profile, Result
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -218,7 +218,14 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.1f} GB"
 
 
-def _row(table: Table, name: str, cell: Cell, *, last: bool = False) -> None:
+def _row(table: Table, name: str, cell: Cell | FailedRow, *, last: bool = False) -> None:
+    from rich.text import Text
+
+    from evovlm.study.result import FailedRow
+
+    if isinstance(cell, FailedRow):
+        table.add_row(Text.assemble(name, "\n", (cell.error, "red")))
+        return
     low, high = cell.ci95
     difference, versus = "", cell.versus_evolved
     if versus is not None and not last:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli._options import AsJson, Device, Download
+from evovlm.cli._options import AsJson, Device, Download, SelfCheck
 
 
 def evaluate(
@@ -20,6 +20,7 @@ def evaluate(
     device: Device = "cpu",
     as_json: AsJson = False,
     download: Download = False,
+    self_check: SelfCheck = True,
 ) -> None:
     """Score one model, or the merge that a recipe describes, on one task.
 
@@ -36,7 +37,15 @@ def evaluate(
     from evovlm.tasks import Options, parse_split
 
     evaluation = api.evaluate(
-        model, data, items=items, seed=seed, batch=batch, preset=preset, device=device, download=download
+        model,
+        data,
+        items=items,
+        seed=seed,
+        batch=batch,
+        preset=preset,
+        device=device,
+        download=download,
+        self_check=self_check,
     )
     interval = evaluation.interval(seed)
     task, _ = parse_split(data, Options(preset=preset))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evovlm.cli import _evolve_options as option
-from evovlm.cli._options import AsJson, Device, Download, DryRun, RecipeArgument
+from evovlm.cli._options import AsJson, Device, Download, DryRun, RecipeArgument, SelfCheck
 from evovlm.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def evolve(
     sources_in: option.SourcesIn = "auto",
     eight_bit: option.EightBit = False,
     profile: option.Profile = False,
+    self_check: SelfCheck = True,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     download: Download = False,
@@ -77,6 +78,7 @@ def evolve(
         keep_diverse=keep_diverse,
         keeping=Keeping(sources_in, eight_bit),
         profile=profile,
+        self_check=self_check,
     )
     _evolve(recipe, out, settings, dry_run=dry_run, as_json=as_json)
 

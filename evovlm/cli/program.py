@@ -21,7 +21,8 @@ from evovlm.cli.recipe import recipe_app
 from evovlm.cli.study import export, report
 from evovlm.cli.suggest import suggest
 from evovlm.cli.zoo import zoo_app
-from evovlm.system.errors import UserError
+from evovlm.system.errors import CandidateFault, UserError
+from evovlm.system.faults import machine_fault
 from evovlm.system.plugins import load_plugins
 
 app = typer.Typer(
@@ -60,10 +61,12 @@ passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 for name, program in (("app", open_app), ("bench", open_bench)):
     app.command(name, add_help_option=False, context_settings=passed_on)(program)
 
-# Disk errors that are not bugs: disk full, over quota, read-only, permission denied, or a wrong path.
+# Disk errors that are not bugs: disk full, over quota, read-only, permission denied, a wrong path, or a limit of the
+# system on files.
 DISK_FAULTS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.EFBIG, errno.EMFILE, errno.ENFILE),
 )
 
 
@@ -85,13 +88,17 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         errors.print(Text.assemble(("error: ", "red"), str(error)))
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in DISK_FAULTS:
-            raise
-        errors.print(Text.assemble(("error: ", "red"), f"{error.filename or 'disk'}: {error.strerror}"))
+    except (CandidateFault, FloatingPointError) as error:
+        errors.print(Text.assemble(("error: ", "red"), str(error)))
         sys.exit(2)
-    except (FloatingPointError, MemoryError) as error:
-        errors.print(Text.assemble(("error: ", "red"), str(error) or "not enough memory; lower --batch or --items"))
+    except Exception as error:
+        lacking = machine_fault(error)
+        if lacking is not None:
+            errors.print(Text.assemble(("error: ", "red"), str(lacking)))
+        elif isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            errors.print(Text.assemble(("error: ", "red"), f"{error.filename or 'disk'}: {error.strerror}"))
+        else:
+            raise
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

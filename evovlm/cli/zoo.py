@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import AsJson
-from evovlm.system.errors import UserError
 
 zoo_app = typer.Typer(help="The small models that come with evovlm.", no_args_is_help=True)
 
@@ -47,6 +46,8 @@ def zoo_train(
 ) -> None:
     """Train the zoo from scratch, on data that it generates itself.
 
+    It can be stopped at any time; run the same command again to continue after the last finished stage.
+
     Examples:
       evovlm zoo train --out my-zoo --seed 1 --device cuda --processes 6
       evovlm zoo train --out my-zoo --scale 0.01     (a try-out: one minute on a CPU)
@@ -55,6 +56,4 @@ def zoo_train(
     from evovlm.cli.console import ERR
     from evovlm.zoo.train import train_zoo
 
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: exists and is not empty; choose another folder with --out")
     train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, processes=processes, report=ERR.print)

@@ -17,11 +17,13 @@ from evovlm.engines._eight_bit import follow_weights, in_eight_bits
 from evovlm.engines._grouping import group_prompts
 from evovlm.engines._runner import Runner
 from evovlm.engines._sampling import sampler
+from evovlm.engines._self_check import STEPS, forced
 from evovlm.engines._tower_view import Tower
-from evovlm.engines.memory import chunk_tokens, is_out_of_memory, new_runner
-from evovlm.engines.prompts import Prepared, cut
+from evovlm.engines.memory import chunk_tokens, new_runner
+from evovlm.engines.prompts import Prepared, Prompt, cut
 from evovlm.engines.schedule import Rules, Schedule, Spent
 from evovlm.system.device import current_gpu
+from evovlm.system.faults import is_out_of_memory
 
 
 class Lean:
@@ -50,11 +52,14 @@ class Lean:
         generation = prepared.generation
         if generation.num_beams > 1 or generation.repetition_penalty != 1.0:
             return False
-        longest = max((len(prompt.ids) for prompt in prepared.prompts), default=0) + generation.max_new_tokens
-        if self.tower.window is not None and longest > self.tower.window:
+        return all(self.takes(prompt, generation.max_new_tokens) for prompt in prepared.prompts)
+
+    def takes(self, prompt: Prompt, most: int) -> bool:
+        """Whether this path can read a prompt and `most` more tokens: its window is no shorter."""
+        if self.tower.window is not None and len(prompt.ids) + most > self.tower.window:
             return False
         # The last token is read by its id, so it cannot be an image token.
-        return all(prompt.features is None or prompt.last != self._image_token for prompt in prepared.prompts)
+        return prompt.features is None or prompt.last != self._image_token
 
     def answer(self, prepared: Prepared, progress: Callable[[int], None] | None = None) -> list[str]:
         """Return one answer per prompt, in item order, stripped. `progress` is called with 1 for each.
@@ -99,6 +104,19 @@ class Lean:
             return True
         self.drop_runner()
         return False
+
+    def logits(self, prompts: Sequence[Prompt], tokens: Sequence[int]) -> Tensor:
+        """Return the logits after each prompt and after one more token: [2, prompts, vocabulary], on the CPU.
+
+        `tokens`: the token that each prompt reads next, whatever the model would choose.
+        """
+        steps: list[Tensor] = []
+        with current_gpu(self.tower.embed.device):
+            groups = group_prompts(prompts, range(len(prompts)), self._image_token, len(prompts))
+            runner = new_runner(self.tower, groups, len(prompts), STEPS, None)
+            schedule = Schedule(self.tower, runner, chunk_tokens(self.tower))
+            schedule.run(groups, Rules(STEPS, frozenset()), forced(tokens, steps), lambda prompt, made: None)
+        return torch.stack(steps)
 
     def drop_runner(self) -> None:
         """Free the runner and its cache; the next call of `answer` makes a new one."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from evovlm.system.errors import DataError
+from evovlm.system.errors import DataError, NotFinite
 from evovlm.tasks.protocol import Generation
 
 # (logits [rows, vocabulary], index of each row's prompt [rows]) -> (largest logit, chosen token), both [rows].
@@ -52,11 +52,11 @@ def after_end(tokens: Tensor, ends: Tensor) -> Tensor:
 
 
 def refuse_nan(_: Tensor, logits: Tensor) -> Tensor:
-    """Return the logits unchanged; raises FloatingPointError if they are not finite.
+    """Return the logits unchanged; raises NotFinite if they are not finite.
 
     In a search, a broken candidate must fail instead of answering.
     """
     # Beams may set single logits to -inf, so only a row's maximum is checked: it is NaN if any logit is.
     if not bool(torch.isfinite(logits if logits.ndim == 1 else logits.amax(dim=-1)).all()):
-        raise FloatingPointError("the logits are not finite")
+        raise NotFinite("the logits are not finite")
     return logits

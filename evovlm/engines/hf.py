@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    Cache,
     DynamicCache,
     LogitsProcessorList,
 )
@@ -34,13 +36,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines._lean import Lean
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
+from evovlm.engines._self_check import STEPS, forced, probes_of, tolerance, verify
 from evovlm.engines._tower_view import view_of
-from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
 from evovlm.system.device import check_device
-from evovlm.system.errors import CheckpointError
+from evovlm.system.errors import CheckpointError, DataError
+from evovlm.system.faults import is_out_of_memory, machine_fault
 from evovlm.tasks.protocol import Generation, Item
 
 # Callers show their own progress; loading a model should not.
@@ -92,10 +95,14 @@ class Engine:
         self.lean: Lean | None = self._fast_path() if lean else None
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Engine:
+    def load(
+        cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None, *, self_check: bool = True
+    ) -> Engine:
         """Load a checkpoint folder; `dtype` None keeps the stored dtype. Remote code is never run.
 
-        Raises CheckpointError if transformers cannot load the folder, UserError if the device is not available.
+        self_check: compare the engine's logits with those of the model's own forward pass (see `check`). Raises
+        CheckpointError if transformers cannot load the folder or the check fails, MachineFault if the machine lacks
+        memory, UserError if the device is not available.
         """
         try:
             config = AutoConfig.from_pretrained(folder)
@@ -104,9 +111,10 @@ class Engine:
             model = kind.from_pretrained(folder, dtype=dtype if dtype is not None else "auto", use_safetensors=True)
             reader: Any = AutoProcessor if sees else AutoTokenizer
             processor = reader.from_pretrained(folder)
-        except torch.OutOfMemoryError:
-            raise
         except LOADING_FAULTS as error:
+            lacking = machine_fault(error)
+            if lacking is not None:
+                raise lacking from error
             raise CheckpointError(
                 f"{folder}: transformers cannot load it ({error}); complete the folder or download it again"
             ) from error
@@ -114,7 +122,34 @@ class Engine:
         model = model.to(device).eval().requires_grad_(False)
         if sees:
             complete_processor(processor, model)
-        return cls(model, processor, sees=sees)
+        engine = cls(model, processor, sees=sees)
+        if self_check:
+            engine.check(str(folder))
+        return engine
+
+    def check(self, name: str, ready: Callable[[], None] | None = None) -> None:
+        """Compare logits with those of the model's own forward pass, with and without a picture.
+
+        If the fast path differs by more than rounding, it is switched off with a warning. `ready` is called after the
+        own forward pass, to change the model in a way that must not change its logits. Raises CheckpointError, which
+        names the model as `name`, if the loop over transformers' layers differs as well.
+        """
+        probes = probes_of(self.model, self.processor, frozenset(self._ends.tolist()), sees=self.sees)
+        limit = tolerance(self.dtype, len(self.decoder.layers))
+        served = [probe for probe in probes if self.lean is None or self.lean.takes(probe.prompt, STEPS)]
+        lean = None if self.lean is None else self.lean.logits
+        if ready is not None:
+            ready()
+        if not verify(name, served, limit, lean, self._loop_logits):
+            self.lean = None
+
+    @torch.inference_mode()
+    def _loop_logits(self, prompts: Sequence[Prompt], tokens: Sequence[int]) -> Tensor:
+        """The loop's logits after each prompt and after one more token: [2, prompts, vocabulary], on the CPU."""
+        steps: list[Tensor] = []
+        ids, mask = self._pad(prompts)
+        self._one_by_one(self._embed(prompts, ids, mask), mask, STEPS, forced(tokens, steps), **self._types(ids))
+        return torch.stack(steps)
 
     def _fast_path(self) -> Lean | None:
         view = view_of(self.model, self.decoder)
@@ -137,9 +172,15 @@ class Engine:
     def prepare(self, items: Sequence[Item], generation: Generation, batch: int) -> Prepared:
         """Compute tokens, vision features and the batch plan for a set of items. `batch`: the most items per batch.
 
-        Equal images are encoded once. Raises DataError if an image cannot be read, a prompt does not fit its image, or
-        a chat template is missing.
+        Equal images are encoded once. Raises DataError if an image cannot be read, a prompt does not fit its image, a
+        chat template is missing, or transformers has no beams or penalties for this kind of model.
         """
+        plain = generation.num_beams == 1 and generation.repetition_penalty == 1.0
+        if not plain and "inputs_embeds" not in signature(self.model.prepare_inputs_for_generation).parameters:
+            raise DataError(
+                f"{type(self.model).__name__}: transformers cannot search with beams or penalties from image features"
+                " in this kind of model; set `num_beams: 1` and `repetition_penalty: 1.0`, or choose another preset"
+            )
         if self.sees:
             prompts = see(self.model, self.processor, items, generation)
         else:
@@ -196,13 +237,12 @@ class Engine:
             return
         self.pending.finish()
         ids, mask = self._pad([prompt])
-        step_input: dict[str, Tensor] = {"inputs_embeds": self._embed([prompt], ids, mask)}
+        step_input: dict[str, Tensor] = {"inputs_embeds": self._embed([prompt], ids, mask), **self._types(ids)}
         cache = DynamicCache(config=self.decoder.config)
         made: list[int] = []
         choose = sampler(generation, [prompt.key])
         while len(made) < generation.max_new_tokens:
-            hidden = self.decoder(**step_input, past_key_values=cache, use_cache=True).last_hidden_state
-            best, chosen = choose(self.model.lm_head(hidden[:, -1]).float(), torch.zeros(1, dtype=torch.int64))
+            best, chosen = choose(self._next_logits(step_input, cache), torch.zeros(1, dtype=torch.int64))
             refuse_nan(chosen, best)
             if bool(torch.isin(chosen, self._ends)):
                 break
@@ -231,7 +271,8 @@ class Engine:
         embeddings = self._embed(prompts, ids, mask)
         choose = sampler(generation, [prompt.key for prompt in prompts])
         if generation.num_beams == 1 and generation.repetition_penalty == 1.0:
-            tokens = self._one_by_one(embeddings, mask, generation.max_new_tokens, choose, generation.stop)
+            most, stop = generation.max_new_tokens, generation.stop
+            tokens = self._one_by_one(embeddings, mask, most, choose, stop, **self._types(ids))
         else:
             # Pass the ids too, because the penalty also applies to the prompt's tokens.
             whole = self.model.generate(
@@ -243,6 +284,7 @@ class Engine:
                 repetition_penalty=generation.repetition_penalty,
                 max_new_tokens=generation.max_new_tokens,
                 logits_processor=LogitsProcessorList([refuse_nan]),
+                **self._types(ids),
             )
             tokens = whole[:, ids.shape[1] :]
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
@@ -268,24 +310,39 @@ class Engine:
             embeddings[places] = torch.cat(features).to(embeddings.dtype)
         return embeddings
 
+    def _types(self, ids: Tensor) -> dict[str, Tensor]:
+        """Which tokens are of an image, for models in which these see each other (Gemma 3): int64 [batch, length]."""
+        if not self.sees or "token_type_ids" not in signature(self.model.forward).parameters:
+            return {}
+        return {"token_type_ids": (ids == self.model.config.image_token_id).long()}
+
+    def _next_logits(self, step_input: dict[str, Tensor], cache: Cache, **more: Tensor) -> Tensor:
+        """The model's own logits after its last token: float32 [batch, vocabulary]."""
+        made = self.model(**step_input, **more, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits: Tensor = made.logits[:, -1].float()
+        return logits
+
     def _one_by_one(
-        self, embeddings: Tensor, mask: Tensor, most: int, choose: Choose, stop: Sequence[str] = ()
+        self,
+        embeddings: Tensor,
+        mask: Tensor,
+        most: int,
+        choose: Choose,
+        stop: Sequence[str] = (),
+        **types: Tensor,
     ) -> Tensor:
         """Tokens int64 [batch, steps], greedy or sampled, padded with the first end token.
 
-        A row that contains a stop string may end early: the text after it is cut off anyway.
+        A row that contains a stop string may end early: the text after it is cut off anyway. types: see `_types`.
         """
         rows = len(embeddings)
         made = torch.full((rows, most), int(self._ends[0]), dtype=torch.int64, device=embeddings.device)
         alive = torch.arange(rows, device=embeddings.device)  # which row of `made` each row of the cache is
         cache = DynamicCache(config=self.decoder.config)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        step_input: dict[str, Tensor] = {"inputs_embeds": embeddings}
+        step_input: dict[str, Tensor] = {"inputs_embeds": embeddings, **types}
         for step in range(most):
-            hidden = self.decoder(
-                **step_input, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-            ).last_hidden_state
-            logits = self.model.lm_head(hidden[:, -1]).float()
+            logits = self._next_logits(step_input, cache, attention_mask=mask, position_ids=positions)
             best, chosen = choose(logits, alive)
             refuse_nan(chosen, best)
             made[alive, step] = chosen

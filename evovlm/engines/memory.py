@@ -22,11 +22,6 @@ CHUNK_ON_CPU = 8192
 CAPACITY_STEP = 64  # lengths are rounded up to it, so that item sets of similar lengths share a cache
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means out of memory; the CPU allocator raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def chunk_bytes(tower: Tower) -> int:
     """Return the bytes of activations per token of a chunk, at the widest point of a layer."""
     layer = tower.layers[0]

@@ -139,7 +139,7 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
             ) from None
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
-            seen[key] = _look(model, inputs)
+            seen[key] = image_features(model, inputs)
         prompt = Prompt(inputs["input_ids"][0], seen[key], item.id)
         places = int((prompt.ids == model.config.image_token_id).sum())
         if places != len(seen[key]):
@@ -200,8 +200,8 @@ def _base_tile(model: Any, prompt: Prompt) -> Prompt:
     return Prompt(prompt.ids[kept], features, prompt.key)
 
 
-def _look(model: Any, inputs: Any) -> Tensor:
-    """One image's features [image tokens, hidden], as the model's own forward pass would insert them."""
+def image_features(model: Any, inputs: Any) -> Tensor:
+    """Return one image's features [image tokens, hidden], as the model's own forward pass would insert them."""
     more = {"image_sizes": inputs["image_sizes"]} if "image_sizes" in inputs else {}
     features = model.get_image_features(pixel_values=inputs["pixel_values"].to(model.dtype), **more)
     return torch.cat(list(features.pooler_output), dim=0)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from evovlm.engines._prefix import PrefixMemory
 from evovlm.engines.hf import Engine
-from evovlm.recipe.route import Step
+from evovlm.recipe.route import Step, identity
+from evovlm.system.errors import UnfitValues
 
 Pool = Mapping[tuple[str, int], nn.Module]  # the layers of all sources, by source and index
 
@@ -62,10 +63,10 @@ def lay_route(text: Any, pool: Pool, route: Sequence[Step], memory: PrefixMemory
     """Make a language tower's decoder run its layers in the order of the route, and update its configuration.
 
     `text`: the decoder, which keeps its own embeddings, norm and rotary table. `memory`: reuses common first steps.
-    Raises ValueError, naming the step, if the route is empty or the pool lacks a layer.
+    Raises UnfitValues if the route is empty, and ValueError, naming the step, if the pool lacks a layer.
     """
     if not route:
-        raise ValueError("the route is empty: step 0 is missing")
+        raise UnfitValues("the route is empty: step 0 is missing")
     for index, step in enumerate(route):
         if (step.source, step.layer) not in pool:
             raise ValueError(f"step {index}: no layer {step.layer} of {step.source!r} in the pool")
@@ -102,19 +103,25 @@ class RoutedEngine:
         dtype: torch.dtype | None = None,
         *,
         remember: bool = True,
+        self_check: bool = True,
     ) -> RoutedEngine:
         """Load the owner's whole model, and the layers of the other sources.
 
         `owner`: its source name. `folders`: checkpoint folders by source name. `remember`: reuse the first steps that a
-        route shares with the previous one, using up to a quarter of the free memory. Raises what `Engine.load` raises.
+        route shares with the previous one, using up to a quarter of the free memory. `self_check`: see `Engine.check`;
+        the route of the owner's own layers is compared. Raises what `Engine.load` raises.
         """
-        host = Engine.load(folders[owner], device=device, dtype=dtype)
+        host = Engine.load(folders[owner], device=device, dtype=dtype, self_check=False)
         pool: dict[tuple[str, int], nn.Module] = {}
         for name, folder in folders.items():
-            source = host if name == owner else Engine.load(folder, device=device, dtype=dtype)
+            source = host if name == owner else Engine.load(folder, device=device, dtype=dtype, self_check=False)
             pool |= {(name, index): layer for index, layer in enumerate(source.decoder.layers)}
         room = _room(device) if remember else 0
-        return cls(host, pool, remember=room)
+        depth = len(host.decoder.layers)
+        routed = cls(host, pool, remember=room)
+        if self_check:
+            routed.engine.check(str(folders[owner]), ready=lambda: routed.follow(identity(owner, depth)))
+        return routed
 
     def follow(self, route: Sequence[Step]) -> None:
         """Make the model run its layers in the order of the route. Raises ValueError as `lay_route` does."""

@@ -20,6 +20,7 @@ from evovlm.engines._grouping import Group
 from evovlm.engines._runner import Runner
 from evovlm.engines._sampling import Choose
 from evovlm.engines._tower_view import Tower
+from evovlm.system.errors import NotFinite
 
 # Waiting prompts are read once this share of the slots is free: prefilling too few rows at a time is inefficient.
 REFILL = 0.25
@@ -77,7 +78,7 @@ class Schedule:
         """Answer all questions of the groups.
 
         `done(prompt index, tokens)` is called for each finished prompt; tokens include the end token. Raises
-        FloatingPointError if logits are not finite.
+        NotFinite if logits are not finite.
         """
         waiting = deque(groups)
         rows: list[_Row] = []
@@ -132,7 +133,7 @@ class Schedule:
         best, chosen = choose(logits, torch.tensor([row.prompt for row in rows]))
         values, tokens = torch.stack([best.double(), chosen.double()]).tolist()
         if not all(math.isfinite(value) for value in values):
-            raise FloatingPointError("the logits are not finite")
+            raise NotFinite("the logits are not finite")
         for row, token in zip(rows, tokens, strict=True):
             row.next = int(token)
             row.made.append(int(token))

@@ -74,12 +74,12 @@ class RoutedResident:
 
 
 def open_resident(
-    assembly: Assembly, device: str, keeping: Keeping, tell: Callable[[str], None] | None
+    assembly: Assembly, device: str, keeping: Keeping, tell: Callable[[str], None] | None, *, self_check: bool = True
 ) -> MergedResident | RoutedResident:
     """Load the resident model for a recipe's candidates: routed if the recipe has or searches a route, else merged.
 
-    keeping: where merges on a GPU keep the sources; `tell` is called with a sentence about it. Raises what engines and
-    mergers raise.
+    keeping: where merges on a GPU keep the sources; `tell` is called with a sentence about it. self_check: see
+    `Engine.check`. Raises what engines and mergers raise.
     """
     recipe = assembly.recipe
     # On a CPU the merged weights are rounded to the recipe's dtype, but computed with in float32.
@@ -89,9 +89,11 @@ def open_resident(
         # Reused steps take no time, so reuse is off when latency is measured.
         remember = not recipe.timed
         return RoutedResident(
-            RoutedEngine.load_pool(assembly.owner.label, folders, device=device, dtype=dtype, remember=remember)
+            RoutedEngine.load_pool(
+                assembly.owner.label, folders, device=device, dtype=dtype, remember=remember, self_check=self_check
+            )
         )
-    engine = Engine.load(assembly.owner.folder, device=device, dtype=dtype)
+    engine = Engine.load(assembly.owner.folder, device=device, dtype=dtype, self_check=self_check)
     # An overlapped merge would count as latency, so it is off when latency is measured.
     pending = None if recipe.timed else engine.pending
     return MergedResident(engine, merger_for(assembly, engine.tower, keeping, tell, pending))

@@ -19,6 +19,7 @@ from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import CandidateFault
 from evovlm.system.roofline import Rates
 from evovlm.tasks import Generation, Item, Task
 from evovlm.tasks.item_sets import ItemSet
@@ -57,7 +58,8 @@ class LocalEvaluator:
 
     `batch`: the most items per batch. `threads`: for torch; None keeps its setting. `on_halved` is called with the size
     of each batch that did not fit into memory and was halved. `cache`: its answers are not generated again. `tell` is
-    called with a sentence: where sources are kept, or why the CPU merges.
+    called with a sentence: where sources are kept, or why the CPU merges. `self_check`: compare the engine's logits
+    with those of the model's own forward pass.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class LocalEvaluator:
         cache: Answers | None = None,
         keeping: Keeping = AUTOMATIC,
         tell: Callable[[str], None] | None = None,
+        self_check: bool = True,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -78,7 +81,8 @@ class LocalEvaluator:
         self.batch = batch
         self.on_halved = on_halved
         self.cache = cache
-        self.resident = open_resident(assembly, device, keeping, tell)
+        self.self_check = self_check
+        self.resident = open_resident(assembly, device, keeping, tell, self_check=self_check)
         self.engine = self.resident.engine
         # A prompt depends only on the item and on how it is asked, not on the set.
         self._sets: dict[tuple[Generation, tuple[Item, ...]], Prepared] = {}
@@ -116,8 +120,8 @@ class LocalEvaluator:
     def evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
         """Merge, answer and score with the items' own task; only items whose answers are not in the cache are asked.
 
-        Raises FloatingPointError if weights or logits are not finite, ValueError if every answer is empty, MemoryError
-        or torch.OutOfMemoryError if even the smallest batch does not fit.
+        Raises NotFinite if weights or logits are not finite, CandidateFault if every answer is empty, MemoryError or
+        torch.OutOfMemoryError if even the smallest batch does not fit.
         """
         if self.cache is None:
             return self._evaluate(recipe, items)
@@ -139,7 +143,7 @@ class LocalEvaluator:
         answers = answer_telling(self.engine, prepared, self.on_halved)
         answered = time.perf_counter()
         if not any(answers):
-            raise ValueError("every answer is empty")
+            raise CandidateFault("every answer is empty")
         evaluation = score_answers(items.task, items, answers)
         seconds = {
             "merge": round(merged - started, 4),

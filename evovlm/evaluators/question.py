@@ -12,7 +12,7 @@ from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import Judge, make_judge
 from evovlm.recipe.schema import Recipe
-from evovlm.system.errors import CANDIDATE_FAULTS, told_fault
+from evovlm.system.faults import failure_of
 from evovlm.tasks.cheaper import Cheaper
 from evovlm.tasks.item_sets import ItemSet
 
@@ -56,11 +56,11 @@ class LocalAnswers:
         return self._evaluator.evaluate(question.recipe, asked)
 
     def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
-        """Return all evaluations; if a candidate fails, its error as text."""
+        """Return all evaluations; if a candidate fails, its failure as text. Raises what `failure_of` raises."""
         found: list[Evaluation | str] = []
         for question in questions:
             try:
                 found.append(self.answer(question))
-            except CANDIDATE_FAULTS as fault:
-                found.append(told_fault(fault))
+            except Exception as fault:
+                found.append(failure_of(fault))
         return found

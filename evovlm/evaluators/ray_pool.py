@@ -15,12 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from evovlm.evaluators._ray_guard import guarded_folder
 from evovlm.evaluators.pool import Outcome
-from evovlm.system.errors import CANDIDATE_FAULTS, UserError, told_fault
+from evovlm.system.errors import MachineFault, UserError
+from evovlm.system.faults import Unforeseen, failure_of
 
 try:
     import ray
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 except ImportError as error:  # pragma: no cover - depends on what is installed
     raise UserError("Ray is not installed; install it with: pip install 'evovlm[ray]'") from error
 
@@ -28,11 +30,21 @@ ATTEMPTS = 3
 # The pool gives up after this many workers in a row died before they were ready.
 FAILED_OPENINGS = 5
 LOOK_AROUND = 2.0  # seconds between checks of the cluster's size and of the time limits
+LATE = "time limit"
 PATIENCE = 10.0  # seconds within which a cluster's address must answer
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 LOCAL_STORE = 200 * 2**20  # bytes of Ray's object store on our own cluster: it holds only recipes and answers
 
 OnEvent = Callable[..., None]
 Opener = Callable[[], Callable[[Any], Any]]
+
+
+@dataclass(frozen=True)
+class _Stopped:
+    """Why a worker could not evaluate a candidate that is not at fault. `retry`: another worker may succeed."""
+
+    reason: str
+    retry: bool
 
 
 class _Worker:
@@ -51,11 +63,16 @@ class _Worker:
         return name, None
 
     def judge(self, work: Any) -> Any:
-        """Return the evaluation, or the candidate's error as text."""
+        """Return the evaluation, the candidate's failure as text, or a `_Stopped`."""
         try:
             return self._judge(work)
-        except CANDIDATE_FAULTS as fault:
-            return told_fault(fault)
+        except Exception as fault:
+            try:
+                return failure_of(fault)
+            except UserError as stop:
+                return _Stopped(str(stop), retry=isinstance(stop, MachineFault))
+            except OSError as stop:
+                return _Stopped(str(stop), retry=True)
 
 
 @dataclass
@@ -73,23 +90,36 @@ class _Slot:
 def cluster(address: str) -> Iterator[None]:
     """Context manager: connect to a Ray cluster.
 
-    `address`: `local` starts our own cluster, which ends with this process; `auto` uses the one running on this
-    machine, else starts our own; otherwise a cluster's address. Raises UserError if no cluster answers there.
+    `address`: `local` starts our own cluster, which ends with this process, however it ends; `auto` uses the one
+    running on this machine, else starts our own; otherwise a cluster's address. Raises UserError if no cluster answers
+    there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    own = {"address": "local", "include_dashboard": False, "object_store_memory": LOCAL_STORE}
     _refuse_silent(address)
+    if address != "local" and _joined(address):
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    own: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": LOCAL_STORE}
+    with guarded_folder() as folder:
+        ray.init(**own, **QUIET, _temp_dir=str(folder))
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _joined(address: str) -> bool:
+    """Whether there was a cluster to connect to; only `auto` may find none. Raises UserError for another address."""
     try:
-        ray.init(**(own if address == "local" else {"address": address}), **quiet)
+        ray.init(address=address, **QUIET)
     except ConnectionError:
         if address != "auto":
             raise UserError(_nobody(address)) from None
-        ray.init(**own, **quiet)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        return False
+    return True
 
 
 def _refuse_silent(address: str) -> None:
@@ -149,7 +179,8 @@ class RayPool:
     def wait(self) -> Sequence[Outcome]:
         """Wait for outcomes and return them; empty if a worker became free without an outcome.
 
-        Raises UserError if a worker cannot open its evaluator, or if too many workers in a row die while loading.
+        Raises MachineFault if what a machine lacks stopped one candidate ATTEMPTS times, and UserError if a worker
+        cannot open its evaluator or too many workers in a row die while loading.
         """
         while True:
             refs = [slot.ref for slot in self._slots if slot.ref is not None]
@@ -189,7 +220,12 @@ class RayPool:
         except RayTaskError as error:  # neither a candidate's error nor a lost worker but a bug: raise it unchanged
             raise error.as_instanceof_cause() from None
         except RayError as error:
-            self._lose(slot, "worker lost", _reason(error))
+            self._lose(slot, "worker lost", _reason(error), lacking=isinstance(error, OutOfMemoryError))
+            return
+        if isinstance(said, _Stopped):
+            if not said.retry:
+                raise UserError(f"{slot.name}: {said.reason}")
+            self._lose(slot, "worker stopped", said.reason, lacking=True)
             return
         slot.ref = slot.work = None
         if isinstance(work, int):
@@ -202,8 +238,11 @@ class RayPool:
         self._failed_openings = 0
         self._on_event("worker joined", worker=slot.name)
 
-    def _lose(self, slot: _Slot, event: str, reason: str) -> None:
-        """Replace a worker; its candidate is tried again, or returned as failed."""
+    def _lose(self, slot: _Slot, event: str, reason: str, *, lacking: bool = False) -> None:
+        """Replace a worker; its candidate is tried again, or returned as failed.
+
+        lacking: its machine lacks something, so that the candidate cannot be blamed.
+        """
         _end(slot.actor)
         self._slots.remove(slot)
         ticket = slot.work if isinstance(slot.work, int) else None
@@ -214,9 +253,12 @@ class RayPool:
                 raise UserError(f"{FAILED_OPENINGS} workers in a row died while loading: {reason}")
         elif self._jobs[ticket][1] < ATTEMPTS:
             self._again.append(ticket)
+        elif lacking:
+            raise MachineFault(f"{slot.name}: {reason} (tried {ATTEMPTS} times)")
         else:
             self._jobs.pop(ticket)
-            self._given_up.append(Outcome(ticket, f"{event}, {ATTEMPTS} times: {reason}", slot.name))
+            text = f"{event}, {ATTEMPTS} times: {reason}"
+            self._given_up.append(Outcome(ticket, text if event == LATE else Unforeseen(text), slot.name))
         self._grow()
 
     def _stop_hanging(self) -> None:
@@ -224,7 +266,7 @@ class RayPool:
             return
         late = time.monotonic() - self._limit
         for slot in [slot for slot in self._slots if isinstance(slot.work, int) and slot.since < late]:
-            self._lose(slot, "time limit", f"no answer in {self._limit:g} seconds")
+            self._lose(slot, LATE, f"no answer in {self._limit:g} seconds")
 
     def _grow(self) -> None:
         """Start the missing workers, up to the requested number or the cluster's size; the rest wait for a node."""

@@ -43,6 +43,7 @@ class RemoteJob:
     caching: bool = True  # whether the driver keeps answers
     sources_in: str = AUTO
     eight_bit: bool = False
+    self_check: bool = True
 
     def open(self) -> RemoteJudge:
         """Load the models and prepare the items on this machine. Raises StudyError if they differ from the study's."""
@@ -73,6 +74,7 @@ class RemoteJob:
             threads=self.threads or None,
             keeping=Keeping(self.sources_in, self.eight_bit),
             cache=carried if self.caching else None,
+            self_check=self.self_check,
         )
         return RemoteJudge(LocalAnswers(evaluator, recipe, items), carried)
 

@@ -28,6 +28,7 @@ def evaluate_model(
     device: str = "cpu",
     download: bool = False,
     preset: str | None = None,
+    self_check: bool = True,
 ) -> Evaluation:
     """Score one unmerged model on `count` items of one split (`TASK:SPLIT`), or on all of them if None.
 
@@ -37,7 +38,7 @@ def evaluate_model(
     items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     opened = open_model(model, model, None, Path.cwd(), download=download)
     dtype = torch.float32 if device == "cpu" else None
-    return answer_as_is(opened, items, batch=batch, device=device, dtype=dtype)
+    return answer_as_is(opened, items, batch=batch, device=device, dtype=dtype, self_check=self_check)
 
 
 def answer_as_is(
@@ -48,12 +49,13 @@ def answer_as_is(
     device: str,
     dtype: torch.dtype | None,
     on_halved: OnHalved | None = None,
+    self_check: bool = True,
 ) -> Evaluation:
     """Ask an opened model and score its answers with the items' task.
 
-    `on_halved` is called with the size of each batch that did not fit into memory.
+    `on_halved` is called with the size of each batch that did not fit into memory. `self_check`: see `Engine.check`.
     """
-    engine = Engine.load(model.folder, device=device, dtype=dtype)
+    engine = Engine.load(model.folder, device=device, dtype=dtype, self_check=self_check)
     asked, generation = list(items), items.task.generation
     if model.layout.kind == "llm":
         asked, generation = without_image(items, generation)

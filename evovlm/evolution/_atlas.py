@@ -20,7 +20,8 @@ from evovlm.study import log as study_log
 from evovlm.study.log import Trial
 from evovlm.study.study import Study
 from evovlm.system import files
-from evovlm.system.errors import CANDIDATE_FAULTS, RecipeError
+from evovlm.system.errors import RecipeError
+from evovlm.system.faults import failure_of
 from evovlm.system.progress import Watch
 from evovlm.tasks import Item
 from evovlm.tasks.item_sets import ItemSet
@@ -138,8 +139,8 @@ def _fresh(study: Study, evaluator: LocalEvaluator, trial: Trial, fresh: ItemSet
     """An elite's score on items that the search has not seen; None if it fails on them."""
     try:
         score = evaluator.evaluate(study.candidate(trial.genome), fresh).score
-    except CANDIDATE_FAULTS as fault:
-        watch.step(f"trial {trial.trial}: {fault}")
+    except Exception as fault:
+        watch.step(f"trial {trial.trial}: {failure_of(fault)}")
         return None
     watch.step(f"trial {trial.trial}", score=score)
     return score

@@ -18,6 +18,8 @@ from evovlm.models.open_model import OpenModel
 from evovlm.recipe.route import identity
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import uniform
+from evovlm.system.errors import CandidateFault
+from evovlm.system.faults import failure_of
 from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
@@ -194,6 +196,15 @@ def searched(
     )
 
 
+def failed(name: str, reason: str) -> Contestant:
+    """The row of a baseline search that found no winner."""
+
+    def fail() -> Evaluation:
+        raise CandidateFault(reason)
+
+    return Contestant(name, "controls", fail, {})
+
+
 def _rows(
     control: Control,
     evaluator: LocalEvaluator,
@@ -229,7 +240,8 @@ def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, progre
         progress(f"{label} {name}")
         try:
             scores[name] = evaluator.evaluate(recipe, items).score
-        except (ArithmeticError, ValueError):
+        except Exception as fault:
+            progress(f"{label} {name}: {failure_of(fault)}")
             scores[name] = float("-inf")
     return max(scores, key=lambda name: scores[name])
 
@@ -250,6 +262,7 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Conte
             device=engine.device,
             dtype=engine.dtype,
             on_halved=evaluator.on_halved,
+            self_check=evaluator.self_check,
         )
 
     return Contestant(model.label, "sources", answer, {"model": model.folder.name})

@@ -53,8 +53,8 @@ def evaluation_text(result: Result) -> str:
         "|---|---|---|---|",
     ]
     named = [
-        *((f"source {name}", cell) for name, cell in held_out.sources.items()),
-        *((f"control {name}", cell) for name, cell in held_out.controls.items()),
+        *((f"source {name}", cell) for name, cell in held_out.scored_sources.items()),
+        *((f"control {name}", cell) for name, cell in held_out.scored_controls.items()),
         ("**this model**", evolved),
     ]
     for name, cell in named:

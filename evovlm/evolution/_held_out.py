@@ -13,8 +13,10 @@ from typing import Any
 
 from evovlm.evaluators.local import Evaluation
 from evovlm.study import log as study_log
-from evovlm.study.result import Cell, Difference, HeldOut
+from evovlm.study.result import Cell, Difference, FailedRow, HeldOut
 from evovlm.system import files
+from evovlm.system.errors import StudyError
+from evovlm.system.faults import failure_of
 from evovlm.system.statistics import bootstrap, paired_difference
 from evovlm.tasks import Item
 from evovlm.tasks.item_sets import ItemSet
@@ -45,27 +47,48 @@ def judge(
 
     Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not evaluated
     again. `searched`: the name of the search's task. `versus_evolved` is the paired difference evolved minus row with
-    its interval.
+    its interval. A source or control that fails is a row that says so. Raises StudyError if the evolved model fails,
+    and what `failure_of` raises.
     """
     # Earlier versions used the search task's prompts and scoring for every set; the suffix keeps those rows apart.
     other = "" if items.task.name == searched else f" task={items.task.name}"
     path = folder / study_log.HELD_OUT_ANSWERS
     files.mend_tail(path)
     known = _stored(path, items)
-    done: list[Evaluation] = []
+    done: list[Evaluation | str] = []
     for row in rows:
         key = _key(row) + other
         if key not in known:
             progress(row.name)
-            evaluation = row.evaluate()
+            evaluation = _evaluated(row)
+            if isinstance(evaluation, str):
+                done.append(evaluation)
+                continue
             files.append_rows(path, _answer_rows(row.name, key, items, evaluation))
             known[key] = evaluation
         done.append(known[key])
     evolved = next(found for row, found in zip(rows, done, strict=True) if row.section == "evolved")
-    sections: dict[str, dict[str, Cell]] = {"sources": {}, "controls": {}, "evolved": {}}
+    if isinstance(evolved, str):
+        raise StudyError(
+            f"{folder}: the winner cannot be scored on the test items ({evolved}); choose other test items"
+        )
+    sections: dict[str, dict[str, Cell | FailedRow]] = {"sources": {}, "controls": {}}
     for row, found in zip(rows, done, strict=True):
-        sections[row.section][row.name] = _cell(row, found, evolved, seed)
-    return HeldOut(sources=sections["sources"], controls=sections["controls"], evolved=sections["evolved"]["evolved"])
+        if row.section == "evolved":
+            best = _cell(row, evolved, evolved, seed)
+        elif isinstance(found, str):
+            sections[row.section][row.name] = FailedRow(error=f"failed: {found}")
+        else:
+            sections[row.section][row.name] = _cell(row, found, evolved, seed)
+    return HeldOut(sources=sections["sources"], controls=sections["controls"], evolved=best)
+
+
+def _evaluated(row: Contestant) -> Evaluation | str:
+    """A row's evaluation, or the text of its failure."""
+    try:
+        return row.evaluate()
+    except Exception as fault:
+        return failure_of(fault)
 
 
 def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int) -> Cell:

@@ -48,6 +48,7 @@ class EvolveSettings:
     race: RaceSettings | None = None  # None: every candidate is asked all search items
     keep_diverse: bool = False  # write an atlas: the best merge for each skill profile
     keeping: Keeping = AUTOMATIC  # where a merge on a GPU keeps its sources
+    self_check: bool = True  # compare each engine's logits with those of the model's own forward pass
     profile: bool = False  # measure the machine's rates, and report seconds per phase against them
 
 

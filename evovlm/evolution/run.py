@@ -15,7 +15,7 @@ from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
 from evovlm.evolution._atlas import finished_atlas, make_atlas
-from evovlm.evolution._controls import contestants, searched
+from evovlm.evolution._controls import contestants, failed, searched
 from evovlm.evolution._export import save_pictures, write_winner
 from evovlm.evolution._held_out import Contestant, judge
 from evovlm.evolution._profile import profile_of
@@ -35,6 +35,7 @@ from evovlm.study.log import Trial
 from evovlm.study.pareto_front import write_front
 from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, read_result, write_result
 from evovlm.study.study import Study
+from evovlm.system.errors import NoScoreError
 from evovlm.system.folder_lock import hold
 from evovlm.system.progress import Watch
 from evovlm.system.roofline import measure_rates
@@ -118,11 +119,15 @@ def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: ItemSet, w
         watch.phase(name.replace("_", " "), plan.trials)
         for trial in study.trials[: plan.trials]:
             _tell(watch, trial)
-        search_here(
-            study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
-        )
-        winner, _ = choose_winner(study, evaluator, choice, watch)
-        rows.append(searched(evaluator, name, winner, plan.sets.test, choice, trials=plan.trials))
+        try:
+            search_here(
+                study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
+            )
+            winner, _ = choose_winner(study, evaluator, choice, watch)
+        except NoScoreError as error:
+            rows.append(failed(name, str(error)))
+        else:
+            rows.append(searched(evaluator, name, winner, plan.sets.test, choice, trials=plan.trials))
     return rows
 
 
@@ -135,7 +140,15 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
     cache = None if recipe.timed else AnswerCache(study.folder / study_log.CACHE)
     if settings.workers is not None and len(study.trials) < plan.trials:
-        job = remote_job(recipe, plan.assembly, items, settings.device, settings.download, settings.keeping)
+        job = remote_job(
+            recipe,
+            plan.assembly,
+            items,
+            settings.device,
+            settings.download,
+            settings.keeping,
+            self_check=settings.self_check,
+        )
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
     evaluator = LocalEvaluator(
         plan.assembly,
@@ -147,6 +160,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         keeping=settings.keeping,
         tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
         cache=cache,
+        self_check=settings.self_check,
     )
     if settings.workers is not None:
         return evaluator

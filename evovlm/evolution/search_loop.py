@@ -166,6 +166,8 @@ def remote_job(
     device: str,
     download: bool,
     keeping: Keeping = AUTOMATIC,
+    *,
+    self_check: bool = True,
 ) -> RemoteJob:
     """The job description for the workers. Reads every model file once, for its hash."""
     return RemoteJob(
@@ -180,4 +182,5 @@ def remote_job(
         sources_in=keeping.place,
         eight_bit=keeping.eight_bit,
         caching=not recipe.timed,
+        self_check=self_check,
     )

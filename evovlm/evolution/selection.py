@@ -10,7 +10,8 @@ from evovlm.recipe.schema import Recipe
 from evovlm.study import log as study_log
 from evovlm.study.result import Finalist, Selection
 from evovlm.study.study import Study
-from evovlm.system.errors import CANDIDATE_FAULTS, UserError
+from evovlm.system.errors import NoScoreError
+from evovlm.system.faults import failure_of
 from evovlm.system.progress import Watch
 from evovlm.tasks.item_sets import ItemSet
 
@@ -21,21 +22,22 @@ def choose_winner(study: Study, evaluator: LocalEvaluator, items: ItemSet, watch
     """Score the best candidates again on items that the search has not seen; the best one there wins.
 
     The best of many noisy scores is biased upwards (the winner's curse): `luck` is the drop of the winner's score from
-    search to fresh items. Raises UserError if every finalist fails.
+    search to fresh items. Raises NoScoreError if no trial has a score or every finalist fails.
     """
+    study.best()
     finalists = list(study.finalists(FINALISTS))
     watch.phase("choice", len(finalists))
     rescored = []
     for trial in finalists:
         try:
             score = evaluator.evaluate(study.candidate(trial.genome), items).score
-        except CANDIDATE_FAULTS as fault:
-            watch.step(f"trial {trial.trial}: {fault}")
+        except Exception as fault:
+            watch.step(f"trial {trial.trial}: {failure_of(fault)}")
             continue
         rescored.append((score, trial))
         watch.step(f"trial {trial.trial}", score=score)
     if not rescored:
-        raise UserError(f"{study.folder}: all finalists failed on fresh items; see {study_log.TRIALS}")
+        raise NoScoreError(f"{study.folder}: all finalists failed on fresh items; see {study_log.TRIALS}")
     score, trial = max(rescored, key=lambda pair: (pair[0], -pair[1].trial))
     selection = Selection(
         trial=trial.trial,

@@ -16,7 +16,7 @@ from evovlm.methods._result import Result, as_float32
 from evovlm.methods._scratch_buffers import SCRATCH
 from evovlm.methods.operand import Operand, spans
 from evovlm.methods.options import MergeOptions
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import UnfitValues
 
 # mergekit's conventions: above this |cosine| slerp is linear; norms and determinants below these count as zero.
 COLLINEAR = 0.9995
@@ -28,24 +28,24 @@ SINGULAR = 1e-6
 def linear(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
     """Weighted sum of the sources; with `normalize`, divided by the sum of the weights (arXiv:2203.05482).
 
-    Raises RecipeError if `normalize` is set and the weights sum to 0.
+    Raises UnfitValues if `normalize` is set and the weights sum to 0.
     """
     weights = [as_float32(operand.weight) for operand in operands]
     divisor = as_float32(sum(weights)) if options.normalize else 1.0
     if divisor == 0.0:
-        raise RecipeError("weight: linear's weights sum to 0; change one, or set `normalize: false`")
+        raise UnfitValues("weight: linear's weights sum to 0; change one, or set `normalize: false`")
     _blend([operand.tensor for operand in operands], weights, divisor, result, chunk)
 
 
 def slerp(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
     """Spherical interpolation from the first source to the second, t = w2 / (w1 + w2).
 
-    Linear if the tensors are nearly parallel or opposite. Raises RecipeError if the weights sum to 0.
+    Linear if the tensors are nearly parallel or opposite. Raises UnfitValues if the weights sum to 0.
     """
     first, second = operands
     weights = first.weight + second.weight
     if weights == 0.0:
-        raise RecipeError("weight: slerp's weights sum to 0, but t = w2 / (w1 + w2); change one weight")
+        raise UnfitValues("weight: slerp's weights sum to 0, but t = w2 / (w1 + w2); change one weight")
     t = second.weight / weights
     products = _dot_products([first.tensor, second.tensor], None, chunk)
     norms = [math.sqrt(products[index, index]) for index in (0, 1)]

@@ -14,7 +14,7 @@ from evovlm.report.data import StudyData
 from evovlm.report.figures import Figure
 from evovlm.report.words import control_name, does_not_show, shows
 from evovlm.study.log import best_trial
-from evovlm.study.result import Cell, Result
+from evovlm.study.result import Cell, FailedRow, Result
 
 FAILURES_SHOWN = 20
 
@@ -42,18 +42,21 @@ def headline(study: StudyData) -> str:
 def held_out_table(result: Result) -> str:
     """Sources, controls and the evolved model with score, interval, exact share and difference."""
     held_out = result.held_out
-    rows = [
+    rows: list[tuple[str, Cell | FailedRow, str]] = [
         *((f"source {name}", cell, "") for name, cell in held_out.sources.items()),
         *((control_name(name), cell, "") for name, cell in held_out.controls.items()),
         ("evolved", held_out.evolved, "evolved"),
     ]
-    top = max(cell.ci95[1] for _, cell, _ in rows) or 1.0
+    top = max(cell.ci95[1] for _, cell, _ in rows if isinstance(cell, Cell)) or 1.0
     lines = [
         "<thead><tr><th scope=col>model</th><th scope=col class=num>score</th><th scope=col>95 % interval</th>"
         "<th scope=col class=num>exact</th><th scope=col class=num>evolved minus this</th>"
         "<th scope=col class=num>best of</th></tr></thead><tbody>",
     ]
     for name, cell, style in rows:
+        if isinstance(cell, FailedRow):
+            lines.append(f"<tr><th scope=row>{escape(name)}</th><td colspan=5>{escape(cell.error)}</td></tr>")
+            continue
         low, high = cell.ci95
         left, width = max(0.0, 100 * low / top), max(0.5, 100 * (high - max(low, 0)) / top)
         bar = f'<span class="bar" aria-hidden="true"><i style="left:{left:.1f}%;width:{width:.1f}%"></i></span>'

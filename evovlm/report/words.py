@@ -45,15 +45,15 @@ def shows(study: StudyData) -> list[str]:
         f" merge scored {evolved.score:.2f} (95 % interval {low:.2f} to {high:.2f}), with {evolved.exact:.1%} of the"
         " answers exact."
     ]
-    sources = held_out.sources
+    sources = held_out.scored_sources
     if sources:
         name = max(sources, key=lambda key: sources[key].score)
         sentences.append(_against(f"the best source, {name}", sources[name]))
-    rivals = {key: cell for key, cell in held_out.controls.items() if key != "shuffled_images"}
+    rivals = {key: cell for key, cell in held_out.scored_controls.items() if key != "shuffled_images"}
     if rivals:
         name = max(rivals, key=lambda key: rivals[key].score)
         sentences.append(_against(f"the best control ({control_name(name)})", rivals[name]))
-    shuffled = held_out.controls.get("shuffled_images")
+    shuffled = held_out.scored_controls.get("shuffled_images")
     if shuffled is not None:
         sentences.append(
             f"With another question's image next to each question it scores {shuffled.score:.2f}: the rest of its"

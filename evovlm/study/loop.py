@@ -7,7 +7,7 @@ for a whole generation: `sequential` evaluates one candidate after another, `rac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from evovlm.recipe.schema import Recipe
@@ -15,7 +15,7 @@ from evovlm.search import Genome, Score, Searcher
 from evovlm.study._scored import Scored
 from evovlm.study.log import Trial
 from evovlm.study.study import Study
-from evovlm.system.errors import CANDIDATE_FAULTS, StudyError, told_fault
+from evovlm.system.faults import failure_of
 
 Evaluate = Callable[[Recipe], Scored]
 OnTrial = Callable[[Trial], None]
@@ -47,8 +47,7 @@ def run_generations(study: Study, searcher: Searcher, candidates: Candidates, tr
     """Search until the log has `trials` trials; `on_trial` is called with each new one.
 
     Trials already in the log are passed to the searcher and not logged again. Raises StudyError if a genome differs
-    from the log's, because then the command no longer runs the same search, and if every candidate of the first
-    generation fails.
+    from the log's, because then the command no longer runs the same search, and what `Study.refuse_hopeless` raises.
     """
     generation = done = 0
     while done < trials:
@@ -65,27 +64,20 @@ def run_generations(study: Study, searcher: Searcher, candidates: Candidates, tr
                 trial = candidate.log()
                 on_trial(trial)
             done += 1
+            study.refuse_hopeless(done, len(genomes))
             told += [trial] if candidate.told else []
-        if generation == 0:
-            refuse_hopeless(told)
         searcher.tell(genomes, [score_of(trial) for trial in told])
         generation += 1
 
 
 def outcome_of(evaluate: Evaluate, recipe: Recipe) -> Scored | str:
-    """A candidate's evaluation, or an error text if the candidate is at fault. Other errors are raised unchanged."""
+    """A candidate's evaluation, or the text of its failure. Raises what is not a candidate's: see `failure_of`."""
     try:
         return evaluate(recipe)
-    except CANDIDATE_FAULTS as fault:
-        return told_fault(fault)
+    except Exception as fault:
+        return failure_of(fault)
 
 
 def score_of(trial: Trial) -> Score:
     """A trial's score as passed to the searcher: all objectives if there are several, None if the trial failed."""
     return trial.values or trial.score
-
-
-def refuse_hopeless(first: Sequence[Trial]) -> None:
-    """Raises StudyError if every trial of the first generation failed."""
-    if first and all(trial.score is None for trial in first):
-        raise StudyError(f"every candidate of the first generation failed: {first[0].error}")

@@ -58,12 +58,32 @@ class Cell(_Part):
     tries: int | None = None  # number of candidates it was chosen from
 
 
+class FailedRow(_Part):
+    """A source or control of the held-out table that could not be scored; `error`: "failed: " and the reason."""
+
+    error: str
+
+
 class HeldOut(_Part):
     """The held-out table: unmerged sources, controls, and the evolved model."""
 
-    sources: dict[str, Cell] = {}
-    controls: dict[str, Cell] = {}
+    sources: dict[str, Cell | FailedRow] = {}
+    controls: dict[str, Cell | FailedRow] = {}
     evolved: Cell
+
+    @property
+    def scored_sources(self) -> dict[str, Cell]:
+        """The sources that have a score."""
+        return _scored(self.sources)
+
+    @property
+    def scored_controls(self) -> dict[str, Cell]:
+        """The controls that have a score."""
+        return _scored(self.controls)
+
+
+def _scored(rows: dict[str, Cell | FailedRow]) -> dict[str, Cell]:
+    return {name: row for name, row in rows.items() if isinstance(row, Cell)}
 
 
 class Finalist(_Part):

@@ -18,7 +18,7 @@ from evovlm.search import Genome
 from evovlm.search.stream import Stream, most_stale
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
-from evovlm.study.loop import Evaluate, OnTrial, outcome_of, refuse_hopeless, score_of
+from evovlm.study.loop import Evaluate, OnTrial, outcome_of, score_of
 from evovlm.study.study import Study, same_genome
 from evovlm.system import files
 from evovlm.system.errors import StudyError
@@ -46,6 +46,7 @@ class SteadyRun:
     def run(self, trials: int, on_trial: OnTrial) -> None:
         """Search until the log has `trials` trials."""
         while len(self._study.trials) < trials:
+            self._study.refuse_hopeless(len(self._study.trials), self._stream.population or 1)
             self._give_out(trials)
             outcomes = self._pool.wait()
             # Outcomes that arrive together are synced together, so a driver that is behind catches up. Trials are
@@ -54,7 +55,6 @@ class SteadyRun:
                 for outcome in outcomes:
                     if len(self._study.trials) < trials:
                         on_trial(self._take(outcome))
-            self._refuse_hopeless()
 
     def _give_out(self, trials: int) -> None:
         before = len(self._asks)
@@ -96,12 +96,6 @@ class SteadyRun:
     def _tell(self, trial: Trial) -> None:
         assert trial.ask is not None
         self._stream.tell(trial.ask, score_of(trial))
-
-    def _refuse_hopeless(self) -> None:
-        """Raises StudyError if the whole first population failed."""
-        first = self._study.trials[: self._stream.population or 1]
-        if len(first) == self._stream.population:
-            refuse_hopeless(first)
 
     def _replay(self) -> None:
         """Repeat the asks and tells of both logs, in their order."""

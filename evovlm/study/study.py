@@ -21,9 +21,14 @@ from evovlm.study._scored import Scored
 from evovlm.study.header import refuse_changes
 from evovlm.study.log import Trial, best_trial
 from evovlm.system import files
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import NoScoreError, StudyError
+from evovlm.system.faults import Unforeseen
 
 ANSWERS_KEPT = 24
+# Failures that no candidate is known to cause: after so many in a row, the program or the machine is at fault.
+UNFORESEEN_IN_A_ROW = 5
+# A search in which none of the first candidates has a score has nothing to learn from.
+HOPELESS = 20
 ROUNDING = 1e-6  # tolerance per gene (range 0 to 1), for rounding on another machine
 
 Express = Callable[[Recipe, Sequence[Gene], Sequence[float]], Recipe]
@@ -42,6 +47,7 @@ class Study:
     root: Path = Path()  # the recipe's model folders are relative to it
     _leader: Trial | None = None  # the best trial so far
     _synced: bool = True  # whether each trial is synced to disk by itself
+    _unforeseen: int = 0  # failures in a row, in this process, that were not known to be the candidates'
 
     @classmethod
     def open(
@@ -79,11 +85,11 @@ class Study:
         return self.express(self.recipe, self.genes, genome)
 
     def best(self) -> Trial:
-        """The best trial so far. Raises StudyError if no candidate has a score."""
+        """The best trial so far. Raises NoScoreError if no candidate has a score."""
         best = best_trial(self.trials)
         if best is None:
             failed = self.trials[0].error if self.trials else "no trial was run"
-            raise StudyError(f"{self.folder}: no candidate has a score ({failed})")
+            raise NoScoreError(f"{self.folder}: no candidate has a score ({failed})")
         return best
 
     def finalists(self, count: int) -> Iterator[Trial]:
@@ -117,7 +123,8 @@ class Study:
     ) -> Trial:
         """Log a candidate's outcome as the next trial: its evaluation, or an error text.
 
-        A score that is not finite is logged as an error.
+        A score that is not finite is logged as an error. Raises StudyError after UNFORESEEN_IN_A_ROW failures in a row
+        that are not known to be the candidates' own.
 
         `ask`, `told`, `worker`, `cheap`, `promoted`: see `Trial`. `seen`: indices of the study's items it was asked.
         """
@@ -134,7 +141,7 @@ class Study:
             spread=evaluation.spread if evaluation else None,
             exact=evaluation.exact_share if evaluation else None,
             seconds=evaluation.seconds if evaluation else {},
-            error=error,
+            error=None if error is None else str(error),
             values=evaluation.values if evaluation else (),
             ask=ask,
             told=told,
@@ -144,7 +151,23 @@ class Study:
             promoted=promoted,
         )
         self._record(trial, recipe, evaluation, seen)
+        self._unforeseen = self._unforeseen + 1 if isinstance(outcome, Unforeseen) else 0
+        if self._unforeseen >= UNFORESEEN_IN_A_ROW:
+            raise StudyError(
+                f"{self.folder}: {self._unforeseen} candidates in a row failed ({error}), which says more about the"
+                " program or the machine than about them; mend that and run the same command to go on"
+            )
         return trial
+
+    def refuse_hopeless(self, done: int, population: int) -> None:
+        """Raises NoScoreError if none of the first max(HOPELESS, population) trials has a score and all are `done`."""
+        count = max(HOPELESS, population)
+        first = self.trials[:count]
+        if min(done, len(first)) == count and all(trial.score is None for trial in first):
+            raise NoScoreError(
+                f"{self.folder}: none of the first {count} candidates has a score (the last one: {first[-1].error});"
+                " mend the recipe or the data and start a new study in another folder"
+            )
 
     def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None, seen: Sequence[int] | None) -> None:
         """Write the trial's line last: after a crash before it, the trial is run again and is never half logged."""

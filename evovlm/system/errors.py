@@ -20,12 +20,28 @@ class StudyError(UserError):
     """A study folder that cannot be resumed as asked."""
 
 
+class NoScoreError(StudyError):
+    """A search in which no candidate can be scored."""
+
+
 class DataError(UserError):
     """A data set or an image that cannot be read."""
 
 
-# What a bad candidate may raise: non-finite weights or logits, no answer, out of memory, a kernel error.
-CANDIDATE_FAULTS = (ArithmeticError, ValueError, RuntimeError, MemoryError)
+class MachineFault(UserError):
+    """Something that the machine lacks: memory, a dictionary, a GPU in a good state. No candidate is to blame."""
+
+
+class CandidateFault(Exception):
+    """A candidate that cannot be scored because of its own values; a search logs it as failed and goes on."""
+
+
+class NotFinite(CandidateFault, FloatingPointError):
+    """Merged weights or logits that are not finite."""
+
+
+class UnfitValues(CandidateFault, RecipeError):
+    """Values for which a merge method is undefined: a candidate's fault in a search, otherwise the recipe's."""
 
 
 def told_fault(fault: BaseException) -> str:

@@ -6,6 +6,7 @@ Knows what a stage needs; no models, no training. A pool is the same in whicheve
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from evovlm.system.parent_death import end_with_parent
 from evovlm.zoo import _corpus as corpus
 from evovlm.zoo._fit import Pool
 from evovlm.zoo._plan import Mixture
@@ -49,7 +51,9 @@ class Pools:
         if processes > 1:
             # Spawned, because a process that uses a GPU or threads must not be forked.
             context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(processes, mp_context=context)
+            self._executor = ProcessPoolExecutor(
+                processes, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),)
+            )
             self._begun = {name: self._executor.submit(_fill, order) for name, order in self._orders.items()}
 
     def take(self, name: str) -> Pool:

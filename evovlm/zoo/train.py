@@ -28,6 +28,7 @@ from evovlm.zoo._fit import Schedule, fit
 from evovlm.zoo._network import Shape, init_eyes, init_tower
 from evovlm.zoo._plan import OverTuned, Plan, Stage, eyes_only
 from evovlm.zoo._tokenizer import train_tokenizer
+from evovlm.zoo._unfinished import Unfinished, clear, finish, is_finished, unfinished
 from evovlm.zoo.medium.plan import medium_plan
 from evovlm.zoo.render import render
 
@@ -64,6 +65,8 @@ class Trainer:
     scale: float = 1.0
     report: Callable[[str], None] = print
     processes: int = 1
+    kept: Unfinished | None = None  # keeps finished stages
+    seconds: float = 0.0  # that the stages took, those of earlier runs included
 
     def __post_init__(self) -> None:
         texts = corpus.draw(self.plan.stages["base"].mixture(), TOKENIZER_TEXTS, "tokenizer")
@@ -71,8 +74,9 @@ class Trainer:
         self.shape = replace(self.plan.shape, vocabulary=self.tokenizer.get_vocab_size())
 
     def draw(self, names: Sequence[str]) -> Pools:
-        """The pools of some stages: created on demand, or at once if there are several processes."""
-        return Pools({name: self._order(name) for name in names}, self.processes)
+        """The pools of those stages that are not finished: created on demand, or at once with several processes."""
+        missing = [name for name in names if self.kept is None or not self.kept.has(name)]
+        return Pools({name: self._order(name) for name in missing}, self.processes)
 
     def _order(self, name: str) -> Order:
         stage = self.plan.stages[name]
@@ -81,7 +85,15 @@ class Trainer:
         return Order(stage.mixture(), count, seed, self.tokenizer, self.plan.render, shape.image)
 
     def run(self, name: str, weights: Weights, pools: Pools) -> Weights:
-        """Train one stage, starting from the given weights; returns the new weights (float32, on the CPU)."""
+        """Train one stage, starting from the given weights; returns the new weights (float32, on the CPU).
+
+        A stage that an earlier run finished is read instead.
+        """
+        known = None if self.kept is None else self.kept.stage(name)
+        if known is not None:
+            self.seconds += known[1]
+            self.report(f"{name}: trained before, in {known[1]:.0f} s")
+            return dict(known[0])
         stage, started = self.plan.stages[name], time.monotonic()
         pool = pools.take(name)
         waited = time.monotonic() - started
@@ -92,6 +104,9 @@ class Trainer:
                 weights, self.shape, pool, schedule, seed=seed, device=self.device, report=self.report, label=name
             )
         trained = time.monotonic() - started - waited
+        self.seconds += waited + trained
+        if self.kept is not None:
+            self.kept.keep(name, tuned, waited + trained)
         self.report(f"{name}: {len(pool.ids)} examples ready after {waited:.0f} s, trained in {trained:.0f} s")
         return tuned
 
@@ -117,38 +132,61 @@ def train_zoo(
     processes: int = 1,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train models of the zoo and write them, with a manifest, under `out`.
+    """Train models of the zoo and write them, with a manifest, under `out`, which appears complete or not at all.
+
+    Call it again to continue after the last finished stage; nothing is done if `out` is complete.
 
     `size`: small, as shipped, or medium, over twenty times as large and with a harder world. `scale` below 1 shortens
     every stage and its data. `device` defaults to a GPU if there is one. With `processes` above 1, the stages' data are
     generated in parallel ahead of the training; the data are the same. Raises UserError for an unknown size or model, a
-    missing device, or an `out` that exists and is not empty.
+    missing device, an `out` that is something else, or training with other settings that was left unfinished.
     """
     unknown = sorted(set(models) - set(ZOO_MODELS))
     if unknown:
         raise UserError(f"zoo train: unknown model {', '.join(unknown)}; choose from {', '.join(ZOO_MODELS)}")
     if size not in PLANS:
         raise UserError(f"zoo train: unknown size {size!r}; choose from {', '.join(PLANS)}")
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: exists and is not empty; choose another folder")
-    started = time.monotonic()
+    command = _command(size, seed, scale)
+    if is_finished(out, command, tuple(models)):
+        clear(out)
+        report(f"{out}: these models are there already")
+        return
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out}: exists and is not the zoo that this command makes; choose another folder with --out")
     chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trainer = Trainer(PLANS[size](), seed, chosen, scale, report, processes)
+    settings = {"command": command, "models": list(models), "device": chosen.type, "torch": torch.__version__}
+    with unfinished(out, settings) as work:
+        trainer = Trainer(PLANS[size](), seed, chosen, scale, report, processes, work)
+        trained = _train(trainer, models)
+
+        def fill(folder: Path) -> None:
+            for name, weights in trained.items():
+                save = save_vlm if name == "vlm" else save_llm
+                save(folder / name, weights, trainer.shape, trainer.tokenizer)
+            write_manifest(folder, tuple(models), _provenance(trainer, size))
+
+        finish(work, out, fill)
+    report(f"{len(models)} models in {out}, {trainer.seconds / 60:.1f} minutes")
+
+
+def _train(trainer: Trainer, models: Sequence[str]) -> dict[str, Weights]:
+    """The weights of the given models, by name."""
     pools = trainer.draw(_stages(models))
     try:
         base = trainer.base(pools)
+        trained = {}
         for name in models:
             if name == "vlm":
-                tuned = trainer.run("vlm", trainer.align(base, pools), pools)
-                save_vlm(out / name, tuned, trainer.shape, trainer.tokenizer)
+                trained[name] = trainer.run(name, trainer.align(base, pools), pools)
             else:
-                weights = base if name == "base" else trainer.run(name, base, pools)
-                save_llm(out / name, weights, trainer.shape, trainer.tokenizer)
+                trained[name] = base if name == "base" else trainer.run(name, base, pools)
+        return trained
     finally:
         pools.close()
-    minutes = (time.monotonic() - started) / 60
-    write_manifest(out, tuple(models), _provenance(trainer, size, minutes))
-    report(f"{len(models)} models in {out}, {minutes:.1f} minutes")
+
+
+def _command(size: str, seed: int, scale: float) -> str:
+    return f"evovlm zoo train --out DIR --size {size} --seed {seed} --scale {scale:g}"
 
 
 def _stages(models: Sequence[str]) -> list[str]:
@@ -157,10 +195,10 @@ def _stages(models: Sequence[str]) -> list[str]:
     return ["base", *(stage for name in models for stage in descent.get(name, [name]))]
 
 
-def _provenance(trainer: Trainer, size: str, minutes: float) -> dict[str, object]:
+def _provenance(trainer: Trainer, size: str) -> dict[str, object]:
     on_gpu = trainer.device.type == "cuda"
     return {
-        "command": f"evovlm zoo train --out DIR --size {size} --seed {trainer.seed} --scale {trainer.scale:g}",
+        "command": _command(size, trainer.seed, trainer.scale),
         "size": size,
         "seed": trainer.seed,
         "stages": {
@@ -176,7 +214,7 @@ def _provenance(trainer: Trainer, size: str, minutes: float) -> dict[str, object
         "scale": trainer.scale,
         "hardware": torch.cuda.get_device_name(trainer.device) if on_gpu else platform.machine(),
         "torch": torch.__version__,
-        "minutes": round(minutes, 1),
+        "minutes": round(trainer.seconds / 60, 1),
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from evovlm.evaluators.cache import AnswerCache
@@ -29,7 +30,7 @@ from evovlm.search.stream import stream_of
 from evovlm.study import log as study_log
 from evovlm.study.steady import SteadyRun
 from evovlm.study.study import Study
-from evovlm.system.errors import StudyError, UserError
+from evovlm.system.errors import MachineFault, StudyError, UserError
 
 pytest.importorskip("ray", reason="the extra evovlm[ray] is not installed")
 import ray
@@ -189,8 +190,43 @@ def test_a_candidate_that_kills_every_worker_comes_back_as_failed(connected: Clu
         return lambda recipe: os.kill(os.getpid(), 9)
 
     run = Run(tmp_path / "study", opener, workers=1)
-    with pytest.raises(StudyError, match="every candidate of the first generation failed: worker lost, 3 times"):
+    run.go(2, population=2)
+    assert all((trial.error or "").startswith("worker lost, 3 times") for trial in run.study.trials)
+
+
+@pytest.mark.slow
+def test_a_machine_that_lacks_memory_stops_the_search_and_logs_no_trial(connected: Cluster, tmp_path: Path):
+    tries = tmp_path / "tries"
+
+    def opener() -> Callable[[Recipe], Any]:
+        def judge(recipe: Recipe) -> Any:
+            with tries.open("a") as file:
+                file.write("x")
+            raise MemoryError("4 GB could not be allocated")
+
+        return judge
+
+    run = Run(tmp_path / "study", opener, workers=1)
+    with pytest.raises(MachineFault, match=r":\d+: not enough memory .4 GB could not be allocated.*tried 3 times"):
         run.go(4, population=2)
+    assert not run.study.trials
+    assert tries.read_text() == "xxx"
+    assert len(run.named("worker stopped")) == 3
+
+
+def test_a_users_error_on_a_worker_stops_the_search_and_logs_no_trial(connected: Cluster, tmp_path: Path):
+    def opener() -> Callable[[Recipe], Any]:
+        def judge(recipe: Recipe) -> Any:
+            from evovlm.system.errors import DataError
+
+            raise DataError("item 3: its image cannot be read")
+
+        return judge
+
+    run = Run(tmp_path / "study", opener, workers=1)
+    with pytest.raises(UserError, match=r":\d+: item 3: its image cannot be read"):
+        run.go(4, population=2)
+    assert not run.study.trials
 
 
 @pytest.mark.slow
@@ -232,6 +268,30 @@ def test_the_driver_killed_and_started_again(nodes: Cluster, tmp_path: Path):
     trials = study_log.read_trials(tmp_path / "s")
     assert log.read_bytes().startswith(told[: told.rfind(b"\n") + 1])
     assert sorted(trial.ask for trial in trials if trial.ask is not None) == list(range(20))
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_our_own_cluster_when_its_driver_is_killed(tmp_path: Path):
+    """Not even Ray's agents, which outlive it by a minute."""
+    root = str(Path(__file__).parent.parent.parent)
+    shared, folders = set(os.listdir("/dev/shm")), set(Path("/tmp").glob("evovlm-ray-*"))
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "s"), "local", root, RECIPE.model_dump_json()]
+    driver = subprocess.Popen(command, start_new_session=True)
+    log = tmp_path / "s" / study_log.TRIALS
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not log.exists():
+        time.sleep(0.05)
+    started = psutil.Process(driver.pid).children(recursive=True)
+    names = " ".join(process.name() for process in started)
+    assert "raylet" in names, names
+    assert "Agent" in names, names
+    assert set(Path("/tmp").glob("evovlm-ray-*")) - folders
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    _, alive = psutil.wait_procs(started, timeout=15)
+    assert not alive
+    assert set(Path("/tmp").glob("evovlm-ray-*")) <= folders
+    assert set(os.listdir("/dev/shm")) <= shared
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,48 @@ def test_a_study_killed_with_sigkill_ends_with_the_same_log_and_table(
     assert tables[0]["selection"] == tables[1]["selection"]
 
 
+# The line of progress after which the study is killed, and how many times it is printed before: none, or some.
+PHASES = {
+    "while the winner is chosen": ({"phase": "choice"}, 2),
+    "while the controls are chosen": ({"step": "sweep 0.3"}, 0),
+    "while the test items are judged": ({"step": "evolved"}, 0),
+    "before the checkpoint": ({"phase": "checkpoint"}, 0),
+    "in the middle of the checkpoint": ({"phase": "checkpoint"}, 1),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", PHASES)
+def test_a_study_killed_in_any_later_phase_ends_with_the_same_result(whole: Path, tmp_path: Path, moment: str):
+    """Killed `more` lines after the line, which the study has printed before it goes on."""
+    out = tmp_path / "killed"
+    wanted, more = PHASES[moment]
+    again = words("zoo-vlm.yaml", out, "--checkpoint", "--json")
+    running = subprocess.Popen([sys.executable, "-P", "-m", "evovlm", *again], stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    for line in running.stdout:
+        if wanted.items() <= json.loads(line).items():
+            break
+    for _ in range(more):
+        running.stdout.readline()
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    running.stdout.close()
+    assert not (out / study_log.RESULT).exists()
+    assert not (out / "checkpoint").exists()
+    done = evovlm_here(*again, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert rows(out) == rows(whole)
+    results = [json.loads((folder / study_log.RESULT).read_text(encoding="utf-8")) for folder in (out, whole)]
+    for result in results:
+        result["checkpoint"] = Path(result["checkpoint"]).name
+        del result["seconds"]
+    assert results[0] == results[1]
+    weights = [(folder / "checkpoint" / "model.safetensors").read_bytes() for folder in (out, whole)]
+    assert weights[0] == weights[1]
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+
+
 @pytest.mark.slow
 def test_interrupting_a_study_exits_with_130_and_a_sentence(tmp_path: Path):
     out = tmp_path / "interrupted"

@@ -19,7 +19,8 @@ from evovlm.study.sequential import run_sequential
 from evovlm.study.steady import Inline, SteadyRun
 from evovlm.study.study import Study
 from evovlm.system import files
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import MachineFault, StudyError
+from evovlm.system.faults import Unforeseen
 from tests.known import Known
 
 RECIPE = Recipe.model_validate(
@@ -220,8 +221,31 @@ def test_failures_everywhere_end_the_search_with_a_reason(tmp_path: Path):
     def broken(recipe: Recipe) -> Known:
         return Known(math.nan)
 
-    with pytest.raises(StudyError, match="every candidate of the first generation failed: FloatingPointError"):
+    with pytest.raises(StudyError, match=r"none of the first 20 candidates has a score .*FloatingPointError"):
         run(tmp_path, OutOfStep(3, 0, evaluate=broken), 50)
+
+
+def test_a_search_without_a_score_stays_stopped_when_it_is_resumed(tmp_path: Path):
+    for _ in range(2):
+        with pytest.raises(StudyError, match="none of the first 20 candidates has a score"):
+            run(tmp_path, OutOfStep(3, 0, evaluate=lambda recipe: Known(math.nan)), 50)
+    assert len(study_log.read_trials(tmp_path)) == 20
+
+
+def test_unforeseen_failures_in_a_row_stop_a_search_with_workers(tmp_path: Path):
+    with pytest.raises(StudyError, match=r"5 candidates in a row failed \(worker lost, 3 times"):
+        run(tmp_path, OutOfStep(3, 0, evaluate=lambda recipe: Unforeseen("worker lost, 3 times: it died")), 50)
+    assert len(study_log.read_trials(tmp_path)) == 5
+    assert len(run(tmp_path, OutOfStep(3, 0), 30).trials) == 30
+
+
+def test_what_the_machine_lacks_stops_a_search_with_one_worker_and_logs_no_trial(tmp_path: Path):
+    def lacking(recipe: Recipe) -> Known:
+        raise MemoryError("none left")
+
+    with pytest.raises(MachineFault, match="none left"):
+        run(tmp_path, Inline(lacking), 20)
+    assert not study_log.read_trials(tmp_path)
 
 
 def test_questions_are_known_again_where_another_processor_rounds_otherwise(tmp_path: Path):

@@ -41,6 +41,10 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --ray: number of workers; default: one per GPU or core.")
     ] = None,
+    self_check: Annotated[
+        bool,
+        typer.Option("--self-check/--no-self-check", help="Compare each model's logits with transformers' first."),
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Run a suite of models and tasks. After a crash or kill, run the same command again to resume.
@@ -59,7 +63,10 @@ def run(
         os.environ["HF_HUB_OFFLINE"] = "1"
     chosen = choose_suite(suite, model, task, preset, items, seed, batch)
     pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
-    answer = _here(device, download) if ray is None else _on_ray(ray, workers, scoring, lid, device, download)
+    if ray is None:
+        answer = _here(device, download, self_check)
+    else:
+        answer = _on_ray(ray, workers, scoring, lid, device=device, download=download, self_check=self_check)
     results = _answer_all(chosen, pairs, out, answer)
     content = {"format": FORMAT, "results": [result.model_dump(mode="json") for result in results]}
     sheets = _write(out, results, content)
@@ -71,21 +78,29 @@ def run(
     OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
 
 
-def _here(device: str, download: bool) -> Answer:
+def _here(device: str, download: bool, self_check: bool) -> Answer:
     """Answer in this process."""
     from evovlm_benchmarks.runner.running import run_suite
 
-    return partial(run_suite, device=device, download=download)
+    return partial(run_suite, device=device, download=download, self_check=self_check)
 
 
 def _on_ray(
-    address: str, count: int | None, scoring: str | None, lid: Path | None, device: str, download: bool
+    address: str,
+    count: int | None,
+    scoring: str | None,
+    lid: Path | None,
+    *,
+    device: str,
+    download: bool,
+    self_check: bool,
 ) -> Answer:
     """Answer with workers on a Ray cluster."""
     from evovlm.evolution.search_loop import Workers
     from evovlm_benchmarks.runner.on_ray import Choices, run_suite_on_ray
 
-    choices = Choices(str(Path.cwd()), scoring, None if lid is None else str(lid.resolve()), device, download)
+    file = None if lid is None else str(lid.resolve())
+    choices = Choices(str(Path.cwd()), scoring, file, device, download, self_check)
     return partial(run_suite_on_ray, choices=choices, workers=Workers(address, count))
 
 

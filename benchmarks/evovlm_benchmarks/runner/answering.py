@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from evovlm.engines.hf import Engine
-from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared
 from evovlm.system.errors import UserError
+from evovlm.system.faults import is_out_of_memory
 from evovlm.tasks import Generation, Item
 from evovlm_benchmarks.runner.pairs import Pair
 from evovlm_benchmarks.runner.results import Answer, mark

@@ -73,6 +73,7 @@ class Choices:
     lid: str | None
     device: str
     download: bool
+    self_check: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class SuiteWorker:
             self._loaded = None  # freed before the next is loaded
             device = self._job.choices.device
             dtype = torch.float32 if device == "cpu" else None
-            self._loaded = opened.folder, Engine.load(opened.folder, device=device, dtype=dtype)
+            self_check = self._job.choices.self_check
+            self._loaded = opened.folder, Engine.load(opened.folder, device=device, dtype=dtype, self_check=self_check)
         return self._loaded[1]
 
 

@@ -38,7 +38,14 @@ Step = Callable[[Pair, int], None]  # called with the number of answers that wer
 
 
 def run_suite(
-    suite: Suite, pairs: Sequence[Pair], out: Path, *, device: str, download: bool, step: Step
+    suite: Suite,
+    pairs: Sequence[Pair],
+    out: Path,
+    *,
+    device: str,
+    download: bool,
+    step: Step,
+    self_check: bool = True,
 ) -> list[Result]:
     """The result of every pair. Raises UserError if another process uses the folder, or a model cannot run."""
     # All models are opened before the first is run, so that a wrong name fails at once and not after hours.
@@ -49,12 +56,27 @@ def run_suite(
         return [
             result
             for model, found in zip(suite.models, opened, strict=True)
-            for result in _run_model(found, [pair for pair in pairs if pair.model == model], suite, out, device, step)
+            for result in _run_model(
+                found,
+                [pair for pair in pairs if pair.model == model],
+                suite,
+                out,
+                device,
+                step,
+                self_check=self_check,
+            )
         ]
 
 
 def _run_model(
-    opened: OpenModel, pairs: Sequence[Pair], suite: Suite, out: Path, device: str, step: Step
+    opened: OpenModel,
+    pairs: Sequence[Pair],
+    suite: Suite,
+    out: Path,
+    device: str,
+    step: Step,
+    *,
+    self_check: bool,
 ) -> Iterator[Result]:
     """A model's results; the model is loaded only if an answer is missing."""
     engine: Engine | None = None
@@ -62,7 +84,8 @@ def _run_model(
         done = finished(out, pair, opened, suite)
         if done is None:
             if engine is None:
-                engine = Engine.load(opened.folder, device=device, dtype=torch.float32 if device == "cpu" else None)
+                dtype = torch.float32 if device == "cpu" else None
+                engine = Engine.load(opened.folder, device=device, dtype=dtype, self_check=self_check)
             done = _run_pair(engine, opened, pair, suite, out, device, step)
         else:
             step(pair, done.items)

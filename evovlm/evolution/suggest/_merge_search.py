@@ -15,7 +15,7 @@ from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.recipe.layer_groups import group_names
 from evovlm.recipe.schema import Recipe, SourceParameters
-from evovlm.system.errors import CANDIDATE_FAULTS
+from evovlm.system.faults import failure_of
 from evovlm.tasks.item_sets import ItemSet
 
 # Multiples of 1 / sqrt(number of sources), which keeps the norm of orthogonal task vectors; the better one is used.
@@ -90,7 +90,8 @@ class MergeSearch:
         self.answers += len(items)
         try:
             return self._evaluator.evaluate(self._recipe_of(kept, strength), items)
-        except CANDIDATE_FAULTS:
+        except Exception as fault:
+            failure_of(fault)  # raises unless the merge is at fault
             count = len(items)
             return Evaluation((0.0,) * count, (False,) * count, ("",) * count)
 

@@ -19,6 +19,7 @@ from evovlm.merging.tensor_jobs import Job
 from evovlm.methods import METHODS, Tables, merge_tensor
 from evovlm.methods.draws import Draws
 from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import NotFinite
 
 # Bytes cached per source and element: float32 task vector, int32 draws, and tables of the same order.
 KEPT_BYTES = 16
@@ -63,7 +64,7 @@ class ResidentMerger:
     def merge(self, recipe: Recipe) -> None:
         """Overwrite the live tower with a candidate of the same models, method and seed, with other parameters.
 
-        Raises FloatingPointError if the merged weights are not finite.
+        Raises NotFinite if the merged weights are not finite.
         """
         candidate = with_recipe(self._assembly, recipe)
         jobs = [job for job in candidate.jobs if job.name in self._tower]
@@ -84,7 +85,7 @@ class ResidentMerger:
         merged = merge_tensor(candidate.recipe.method, base, operands, candidate.options, dtype=candidate.dtype)
         merged = candidate.keep_rows(job, merged)
         if not bool(torch.isfinite(merged.sum(dtype=torch.float32))):
-            raise FloatingPointError(f"{job.name}: the merged weights are not finite")
+            raise NotFinite(f"{job.name}: the merged weights are not finite")
         self._tower[job.name].data.copy_(merged)
 
     def _base(self, candidate: Assembly, job: Job) -> Tensor | None:

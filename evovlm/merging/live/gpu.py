@@ -31,7 +31,7 @@ from evovlm.methods.kernels.numbers import divisors_of, rows_of
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe
 from evovlm.system.device import current_gpu
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import NotFinite, RecipeError
 
 # Elements per part: few launches if everything is on the GPU, small blocks in flight if sources are streamed.
 RESIDENT_PART = 512 << 20
@@ -122,7 +122,7 @@ class DeviceMerger:
         """Overwrite the live tower with a candidate of the same models, with other parameters and maybe another method.
 
         A method that the fused pass cannot apply to the kept sources (no kernel, or it needs a base that is not kept)
-        is merged on the CPU. Raises FloatingPointError if the merged weights are not finite; if merging overlaps with
+        is merged on the CPU. Raises NotFinite if the merged weights are not finite; if merging overlaps with
         reading, the error is raised from `Pending` in the reading engine instead.
         """
         candidate = with_recipe(self._assembly, recipe)
@@ -166,7 +166,7 @@ class DeviceMerger:
         faults = torch.cat([launch.batch.faults for launch in launched]).cpu()  # waits for the whole merge
         if bool(faults.any()):
             names = [job.name for launch in launched for job in launch.jobs]
-            raise FloatingPointError(f"{names[int(faults.argmax())]}: the merged weights are not finite")
+            raise NotFinite(f"{names[int(faults.argmax())]}: the merged weights are not finite")
 
     def _fuses(self, method: str) -> bool:
         """Whether the fused pass can apply this method to the sources as they are kept."""

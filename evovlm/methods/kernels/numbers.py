@@ -16,7 +16,7 @@ from evovlm.methods import LEAST_DIVISOR, METHODS, MergeOptions, as_float32
 from evovlm.methods.draws import LEVELS, threshold
 from evovlm.methods.kernels.layout import WIDTH
 from evovlm.methods.kernels.tables import DrawSums, Magnitudes
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import UnfitValues
 
 ALWAYS = 0xFFFFFFFF  # a limit that keeps every draw
 
@@ -64,14 +64,14 @@ def rows_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]
 def divisors_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]]) -> NDArray[np.float32]:
     """float32 [tensors]: what tau is divided by if weights are normalised and signs are not elected; otherwise 1.
 
-    Raises RecipeError if the weights of `linear` sum to 0.
+    Raises UnfitValues if the weights of `linear` sum to 0.
     """
     if not options.normalize or METHODS[method].elect:
         return np.ones(len(shares), dtype=np.float32)
     totals = [as_float32(sum(as_float32(share.weight) for share in sources)) for sources in shares]
     if method == "linear":
         if 0.0 in totals:
-            raise RecipeError("weight: linear's weights sum to 0; change one, or set `normalize: false`")
+            raise UnfitValues("weight: linear's weights sum to 0; change one, or set `normalize: false`")
     else:
         totals = [total if abs(total) >= LEAST_DIVISOR else 1.0 for total in totals]
     return np.array(totals, dtype=np.float32)

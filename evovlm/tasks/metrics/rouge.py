@@ -11,17 +11,27 @@ from typing import Any
 import fugashi
 import unidic_lite
 
+from evovlm.system.errors import MachineFault
 from evovlm.tasks.metrics.language import Detector, is_japanese
 from evovlm.tasks.metrics.normalise import normalise
 
 
 class MecabTokenizer:
-    """A MeCab tokenizer for `rouge_score`, whose default one handles only Latin letters."""
+    """A MeCab tokenizer for `rouge_score`, whose default one handles only Latin letters.
+
+    Raises MachineFault if MeCab cannot start.
+    """
 
     def __init__(self) -> None:
         # The dictionary is named explicitly: fugashi would use a larger unidic if installed, and scores would change.
         folder = unidic_lite.DICDIR
-        self._tagger = fugashi.Tagger(f'-Owakati -r "{folder}/mecabrc" -d "{folder}"')
+        try:
+            self._tagger = fugashi.Tagger(f'-Owakati -r "{folder}/mecabrc" -d "{folder}"')
+        except RuntimeError as error:
+            raise MachineFault(
+                f"{folder}: MeCab cannot open this dictionary, which ROUGE-L needs; free memory, or install it again"
+                " with `pip install --force-reinstall unidic-lite`"
+            ) from error
 
     @lru_cache(maxsize=65536)  # noqa: B019 - one instance per process, and references recur with each candidate
     def tokenize(self, text: str) -> list[str]:

@@ -1,0 +1,272 @@
+"""An engine that would not answer as transformers does notices it when it is loaded."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from PIL import Image
+from torch import Tensor, nn
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessorPil,
+    Gemma3Processor,
+    PreTrainedTokenizerFast,
+)
+
+from evovlm.engines import _lean, _self_check, hf, routed
+from evovlm.engines._self_check import deviation, tolerance
+from evovlm.engines.hf import Engine
+from evovlm.engines.routed import RoutedEngine
+from evovlm.system.errors import CheckpointError, DataError, MachineFault
+from evovlm.tasks import Generation, Item
+from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
+
+ASK = Generation("<start_of_image>\n{question}", max_new_tokens=10)
+TALK = Generation("{question}", max_new_tokens=10)
+SMALL = {
+    "vocab_size": 32064,
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 4096,
+    "pad_token_id": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+# Further settings by family: what tells them apart (windows, soft caps, scales) is on.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "Llama": {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+                                  "high_freq_factor": 4.0, "original_max_position_embeddings": 512}},
+    "Mistral": {"sliding_window": 4096},
+    "Qwen2": {},
+    "Qwen3": {},
+    "Gemma": {},
+    "Gemma2": {"sliding_window": 16, "final_logit_softcapping": 0.2, "attn_logit_softcapping": 5.0},
+    "Gemma3Text": {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "Phi3": {"sliding_window": 16},
+    "Granite": {"logits_scaling": 8.0, "residual_multiplier": 0.2, "embedding_multiplier": 12.0},
+}  # fmt: skip
+
+
+def gemma_tokenizer() -> PreTrainedTokenizerFast:
+    named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    plain = make_tokenizer(added=tuple(named.values()))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain.backend_tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
+        padding_side="left",
+        extra_special_tokens=named,
+    )
+
+
+def save_gemma3(folder: Path) -> Path:
+    """A Gemma 3 with SigLIP eyes: two by two image tokens that see each other, windows and two rotary tables."""
+    torch.manual_seed(0)
+    tokenizer = gemma_tokenizer()
+    vision = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "image_size": 28, "patch_size": 7, "vision_use_head": False,
+    }  # fmt: skip
+    config = Gemma3Config(
+        text_config=SMALL | FAMILIES["Gemma3Text"],
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        image_token_index=tokenizer.image_token_id,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
+        eos_token_id=2,
+    )
+    model = Gemma3ForConditionalGeneration(config)
+    with torch.no_grad():  # its initial weights are so small that pictures would hardly matter
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0 if "vision" in name or "projector" in name else 2.0)
+        model.model.multi_modal_projector.mm_input_projection_weight.normal_()
+    model.save_pretrained(folder)
+    images = Gemma3ImageProcessorPil(size={"height": 28, "width": 28})
+    Gemma3Processor(images, tokenizer, image_seq_length=4).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_gemma3(tmp_path_factory.mktemp("gemma3") / "vlm")
+
+
+@pytest.fixture(scope="module")
+def vlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_vlm(tmp_path_factory.mktemp("vlm") / "vlm")
+
+
+def items(seeing: bool) -> list[Item]:
+    words = ["what is this", "how many red things are there in it", "a"]
+    colours = ["red", "blue", "green"]
+    return [
+        Item(
+            id=word,
+            question=word,
+            references=("x",),
+            image=(lambda colour=colour: Image.new("RGB", (50, 40), colour)) if seeing else None,
+        )
+        for word, colour in zip(words, colours, strict=True)
+    ]
+
+
+def test_gemma_3_sees_as_transformers_sees(gemma3: Path):
+    """Its image tokens see each other; without that, logits are off by a hundredth of their spread."""
+    engine = Engine.load(gemma3)
+    asked = items(seeing=True)
+    said = []
+    for item in asked:
+        assert item.image is not None
+        text = ASK.template.replace("{question}", item.question)
+        inputs = engine.processor(text=text, images=item.image(), return_tensors="pt")
+        made = engine.model.generate(**inputs, max_new_tokens=10, do_sample=False)
+        made = made[0, inputs["input_ids"].shape[1] :]
+        said.append(engine.tokenizer.decode(made, skip_special_tokens=True).strip())
+    assert engine.answer(engine.prepare(asked, ASK, 3)) == said
+    assert len(set(said)) > 1, "the pictures make no difference: nothing was shown"
+    streamed = [list(engine.stream(engine.prepare([item], ASK, 1)))[-1][0] for item in asked]
+    assert streamed == said
+    with pytest.raises(DataError, match=r"Gemma3ForConditionalGeneration: .* set `num_beams: 1`"):
+        engine.prepare(asked, replace(ASK, num_beams=2), 3)
+
+
+def test_the_check_notices_image_tokens_that_do_not_see_each_other(gemma3: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Engine, "_types", lambda self, ids: {})
+    with pytest.raises(CheckpointError, match=r"vlm: its answers here would differ .* of the logits' spread"):
+        Engine.load(gemma3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_passes_and_answers_as_transformers_does(family: str, tmp_path: Path):
+    torch.manual_seed(0)
+    name = family.removesuffix("Text")
+    config = getattr(transformers, f"{family}Config" if family == "Gemma3Text" else f"{name}Config")
+    model = getattr(transformers, f"{name}ForCausalLM")(config(**{**SMALL, **FAMILIES[family]}))
+    model.save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    engine = Engine.load(tmp_path)
+    assert (engine.lean is not None) == (family in ("Llama", "Mistral", "Qwen2"))
+    asked = items(seeing=False)
+    said = []
+    for item in asked:
+        inputs = engine.tokenizer(item.question, return_tensors="pt")
+        made = engine.model.generate(**inputs, max_new_tokens=10, do_sample=False)
+        made = made[0, inputs["input_ids"].shape[1] :]
+        said.append(engine.tokenizer.decode(made, skip_special_tokens=True).strip())
+    assert engine.answer(engine.prepare(asked, TALK, 3)) == said
+
+
+def test_a_fast_path_with_another_epsilon_gives_way_to_transformers_layers(
+    vlm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    right = Engine.load(vlm, dtype=torch.float32)
+    assert right.lean is not None
+    view = hf.view_of
+    monkeypatch.setattr(hf, "view_of", lambda model, decoder: replace(view(model, decoder), eps=1e-3))
+    with caplog.at_level(logging.WARNING):
+        wrong = Engine.load(vlm, dtype=torch.float32)
+    assert wrong.lean is None
+    assert "the fast path differs from transformers' own forward pass (by" in caplog.text
+    asked = [replace(item, image=None) for item in items(seeing=False)]
+    assert wrong.answer(wrong.prepare(asked, TALK, 3)) == right.answer(right.prepare(asked, TALK, 3))
+
+
+def test_a_fast_path_with_wrong_positions_gives_way(vlm: Path, monkeypatch: pytest.MonkeyPatch):
+    """Only tokens that are read from the cache are wrong."""
+    step = _lean.Schedule._step
+
+    def late(self: Any, rows: Any, choose: Any) -> None:
+        self._runner._lengths += 1
+        step(self, rows, choose)
+        self._runner._lengths -= 1
+
+    monkeypatch.setattr(_lean.Schedule, "_step", late)
+    assert Engine.load(vlm, dtype=torch.float32).lean is None
+
+
+def test_a_fast_path_that_is_wrong_on_pictures_only_gives_way(vlm: Path, monkeypatch: pytest.MonkeyPatch):
+    embed = _lean.Schedule._embed
+
+    def blurred(self: Any, chunk: Any) -> Tensor:
+        if chunk.features is not None:
+            chunk = replace(chunk, features=chunk.features.flip(0))
+        return embed(self, chunk)
+
+    monkeypatch.setattr(_lean.Schedule, "_embed", blurred)
+    assert Engine.load(vlm, dtype=torch.float32).lean is None
+
+
+def test_a_fast_path_that_cannot_run_gives_way(vlm: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*given: Any) -> None:
+        raise RuntimeError("no kernel for this device")
+
+    monkeypatch.setattr(_lean, "new_runner", broken)
+    assert Engine.load(vlm, dtype=torch.float32).lean is None
+
+
+def test_a_gpu_in_a_bad_state_is_no_reason_for_another_path(vlm: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*given: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(_lean, "new_runner", broken)
+    with pytest.raises(MachineFault, match="illegal memory access"):
+        Engine.load(vlm, dtype=torch.float32)
+
+
+def test_a_model_that_is_wrong_on_both_paths_is_refused_unless_the_check_is_off(
+    vlm: Path, monkeypatch: pytest.MonkeyPatch
+):
+    features = _self_check.image_features
+    monkeypatch.setattr(_self_check, "image_features", lambda model, inputs: features(model, inputs).flip(0))
+    with pytest.raises(CheckpointError, match=r"use --no-self-check"):
+        Engine.load(vlm, dtype=torch.float32)
+    assert Engine.load(vlm, dtype=torch.float32, self_check=False).lean is not None
+
+
+def test_a_route_whose_steps_are_not_the_models_layers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folders = {name: save_llm(tmp_path / name, seed=seed) for seed, name in enumerate(("a", "b"))}
+    assert RoutedEngine.load_pool("a", folders, dtype=torch.float32).engine.lean is None
+    monkeypatch.setattr(
+        routed.RoutedStep, "_compute", lambda self, hidden, context: self.layer(hidden * 1.1, **context)
+    )
+    with pytest.raises(CheckpointError, match="a: its answers here would differ"):
+        RoutedEngine.load_pool("a", folders, dtype=torch.float32)
+    RoutedEngine.load_pool("a", folders, dtype=torch.float32, self_check=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("next_", [True, False])
+def test_rounding_alone_is_far_from_the_tolerance(
+    dtype: torch.dtype, next_: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    apart: list[float] = []
+
+    def noted(made: Tensor, own: Tensor) -> float:
+        apart.append(deviation(made, own))
+        return apart[-1]
+
+    monkeypatch.setattr(_self_check, "deviation", noted)
+    engine = Engine.load(save_vlm(tmp_path / "vlm", next_=next_), dtype=dtype)
+    assert engine.lean is not None
+    assert len(apart) == 2  # with and without a picture
+    assert max(apart) < tolerance(dtype, 2) / 2
+
+
+def test_a_model_whose_own_logits_are_no_numbers_is_not_blamed_on_the_engine(tmp_path: Path):
+    engine = Engine.load(save_llm(tmp_path / "llm"), dtype=torch.float32)
+    nn.init.constant_(engine.tower["model.norm.weight"], torch.nan)
+    engine.check("llm")
+    assert engine.lean is not None
