@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from evovlm.system.parent_death import end_with_parent
+from evovlm.system.child import die_with_parent
 
 T = TypeVar("T")
 Crew = dict[Connection, BaseProcess]
@@ -116,7 +116,7 @@ def _crew(do: Callable[[int], Any], members: int) -> Iterator[Crew]:
 def _serve(pipe: Connection, do: Callable[[int], Any], parent: int) -> None:
     """A worker's loop: receive tasks, send results, until it is killed."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent(parent)
+    die_with_parent(parent)
     gc.freeze()  # otherwise the collector's marks would copy every memory page that holds an object
     while True:
         task = pipe.recv()

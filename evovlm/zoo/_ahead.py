@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from evovlm.system.parent_death import end_with_parent
+from evovlm.system.child import die_with_parent
 from evovlm.zoo import _corpus as corpus
 from evovlm.zoo._fit import Pool
 from evovlm.zoo._plan import Mixture
@@ -52,7 +52,7 @@ class Pools:
             # Spawned, because a process that uses a GPU or threads must not be forked.
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(
-                processes, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),)
+                processes, mp_context=context, initializer=die_with_parent, initargs=(os.getpid(),)
             )
             self._begun = {name: self._executor.submit(_fill, order) for name, order in self._orders.items()}
 
