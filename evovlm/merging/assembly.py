@@ -183,7 +183,9 @@ def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[
     base = None
     if recipe.base is not None:
         with _key_named("base"):
-            base = open_model("base", recipe.base.model, recipe.base.revision, root, download=download)
+            base = open_model(
+                recipe.base_label, recipe.base.model, recipe.base.revision, root, download=download, is_base=True
+            )
     sources = {}
     for source in recipe.sources:
         with _key_named(f"source {source.name}"):
@@ -247,7 +249,7 @@ def _match(recipe: Recipe, owner: OpenModel, model: OpenModel) -> RowMatch:
     rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
     if model is owner:
         return RowMatch(rows=torch.arange(rows), missing=(), extra=(), identity=True)
-    return match_rows(owner.tokens, owner_rows, model.tokens, rows, recipe.vocab, model.label)
+    return match_rows(owner.tokens, owner_rows, model.tokens, rows, recipe.vocab, model.place)
 
 
 def _align(tensor: Tensor, match: RowMatch, fill: Callable[[], Tensor]) -> Tensor:

@@ -62,9 +62,14 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
 def _told(path: Path, read: Callable[[Path], dict[str, int]]) -> dict[str, int]:
     """Read a tokenizer file. Raises CheckpointError, which names the file, if it cannot be read."""
     try:
-        return read(path)
+        tokens = read(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be read as a tokenizer file ({error!r}); fetch it again") from error
+    # As an index, a negative id would be a row counted from the end.
+    for token, row in tokens.items():
+        if row < 0:
+            raise CheckpointError(f"{path}: the token {token!r} has the id {row}, but ids start at 0; fetch it again")
+    return tokens
 
 
 def match_rows(
@@ -73,9 +78,9 @@ def match_rows(
     tokens: Mapping[str, int] | None,
     rows: int,
     policy: Literal["match", "shared", "tower", "position"],
-    label: str,
+    place: str,
 ) -> RowMatch:
-    """Match a model's vocabulary rows to the owner's under a recipe's policy; `label` names the model in errors.
+    """Match a model's vocabulary rows to the owner's under a recipe's policy; `place` names the model in errors.
 
     `owner_rows`, `rows`: number of rows in the embedding tables. Raises RecipeError if the policy refuses the model.
     """
@@ -84,16 +89,16 @@ def match_rows(
     if policy == "position" or (owner_rows == rows and (owner_tokens is None or tokens is None)):
         return _by_position(owner_rows, rows)
     if owner_tokens is None or tokens is None:
-        who = label if tokens is None else "the owner"
+        who = "it" if tokens is None else "the owner"
         raise RecipeError(
-            f"sources.{label}: {rows} vocabulary rows against the owner's {owner_rows}, and {who} has no tokenizer"
+            f"{place}: {rows} vocabulary rows against the owner's {owner_rows}, and {who} has no tokenizer"
             " files to match them by; set `vocab: position` if row i is row i, or `vocab: tower` to keep the owner's"
         )
     match = _by_token(owner_tokens, owner_rows, tokens, rows)
     if policy == "match":
-        _refuse_strangers(owner_tokens, tokens, match, label)
+        _refuse_strangers(owner_tokens, tokens, match, place)
     elif bool((match.rows < 0).all()):
-        raise RecipeError(f"sources.{label}: no token is shared with the owner; set `vocab: tower`")
+        raise RecipeError(f"{place}: no token is shared with the owner; set `vocab: tower`")
     return match
 
 
@@ -128,13 +133,13 @@ def _without(tokens: Mapping[str, int], rows: int, others: Mapping[str, int], ot
     return tuple(sorted(lacking, key=tokens.__getitem__))
 
 
-def _refuse_strangers(owner_tokens: Mapping[str, int], tokens: Mapping[str, int], match: RowMatch, label: str) -> None:
+def _refuse_strangers(owner_tokens: Mapping[str, int], tokens: Mapping[str, int], match: RowMatch, place: str) -> None:
     known_by_model = 1 - _share(match.missing, owner_tokens)
     known_by_owner = 1 - _share(match.extra, tokens)
     if known_by_model >= LEAST_OF_OWNER and known_by_owner >= LEAST_OF_MODEL:
         return
     raise RecipeError(
-        f"sources.{label}: vocabularies differ: it has {known_by_model:.1%} of the owner's ordinary tokens (at least"
+        f"{place}: vocabularies differ: it has {known_by_model:.1%} of the owner's ordinary tokens (at least"
         f" {LEAST_OF_OWNER:.0%} needed; it lacks {name_some(match.missing)}) and the owner has {known_by_owner:.1%} of"
         f" its {len(tokens)} (at least {LEAST_OF_MODEL:.0%} needed; {name_some(match.extra)} would be dropped). Set"
         " `vocab: tower` to keep the owner's embeddings and head, `vocab: shared` to merge the tokens that both have,"

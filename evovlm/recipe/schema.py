@@ -185,7 +185,10 @@ class Data(Frozen):
 
 
 class Stage(Frozen):
-    """A second stage in data-flow space, over the sources and the first stage's winners (`ps1`, `ps2`, ...)."""
+    """A second stage in data-flow space, over the sources and the first stage's winners.
+
+    These are called `ps1`, `ps2`, ..., leaving out names that sources have.
+    """
 
     winners: int = Field(default=1, ge=1)
     keep: tuple[str, ...] | None = None  # sources that stay in the pool besides the owner; None: all
@@ -305,6 +308,14 @@ class Recipe(Frozen):
     def source_names(self) -> tuple[str, ...]:
         """The sources' names, in the order in which the merge adds their terms."""
         return tuple(source.name for source in self.sources)
+
+    @property
+    def base_label(self) -> str:
+        """The base's label beside the sources' names: `base`, or `the base` if a source is called `base`.
+
+        No source name has a space, so labels are unique, and a source may have any name.
+        """
+        return "the base" if "base" in self.source_names else "base"
 
     def of(self, source: str) -> SourceParameters:
         """The parameters of one source, or the defaults if the recipe gives none."""
