@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from evovlm.merging._folding import fold
+from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.check import Finding, check_recipe
 from evovlm.merging.check.configuration import layer_kinds
 from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
@@ -103,7 +105,7 @@ class Assembly:
             return self.keep_rows(job, merged)
         # Multiply before rounding, so that folding adds no second rounding.
         whole = merge_tensor(self.recipe.method, base, operands, self.options, dtype=torch.float32)
-        scaled = (whole * job.factor).to(self.dtype)
+        scaled = fold(whole, job.factor, norm_offset(self.owner.folder, job.name)).to(self.dtype)
         return scaled if out is None else out.copy_(scaled)
 
     def keep_rows(self, job: Job, merged: Tensor) -> Tensor:

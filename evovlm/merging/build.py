@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from evovlm.merging._copy_assets import carry_over
-from evovlm.merging._folding_error import fold_error, has_scales
+from evovlm.merging._folding_error import fold_error, has_scales, refuse_error, refuse_unfoldable
 from evovlm.merging._model_card import CardFacts, model_card
 from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
@@ -62,7 +62,8 @@ def build_checkpoint(
     one per CPU core. facts: for the model card; None takes them from the assembly.
     Peak memory does not grow with the model: it stays below its largest tensor in float32 times (sources + 3), plus
     one shard.
-    Raises CheckpointError if `out` exists, the disk is full, a merged tensor is not finite, or a process is lost.
+    Raises CheckpointError if `out` exists, the disk is full, a merged tensor is not finite, or a process is lost;
+    RecipeError if a route's scales cannot be folded into the weights.
     """
     infos = output_tensors(assembly)
     folding = _folding(assembly)
@@ -112,10 +113,16 @@ def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
 
 
 def _folding(assembly: Assembly) -> str | None:
-    """The measured error of folding, as a sentence; None if the route has no scales."""
+    """The measured error of folding, as a sentence; None if the route has no scales.
+
+    Raises RecipeError if the scales cannot be folded into this family's weights, or the error is too large.
+    """
     if not has_scales(assembly.recipe.route):
         return None
-    return fold_error(assembly).in_words(assembly.recipe.dtype)
+    refuse_unfoldable(assembly)
+    error = fold_error(assembly)
+    refuse_error(error)
+    return error.in_words(assembly.recipe.dtype)
 
 
 def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int) -> None:

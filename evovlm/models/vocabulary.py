@@ -12,6 +12,8 @@ rows without a token (padding up to a round size) stay the owner's. The policies
 - `shared`: shared tokens are merged, however few; the other rows are the owner's.
 - `tower`: embeddings and head are the owner's, unmerged.
 - `position`: row i is merged with row i, regardless of tokens.
+- `same`: row i is merged with row i, and refused if they are not the same token; only padding may differ. What
+  mergekit's files mean that name no tokenizer.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def match_rows(
     owner_rows: int,
     tokens: Mapping[str, int] | None,
     rows: int,
-    policy: Literal["match", "shared", "tower", "position"],
+    policy: Literal["match", "shared", "tower", "position", "same"],
     place: str,
 ) -> RowMatch:
     """Match a model's vocabulary rows to the owner's under a recipe's policy; `place` names the model in errors.
@@ -94,6 +96,9 @@ def match_rows(
             f"{place}: {rows} vocabulary rows against the owner's {owner_rows}, and {who} has no tokenizer"
             " files to match them by; set `vocab: position` if row i is row i, or `vocab: tower` to keep the owner's"
         )
+    if policy == "same":
+        _refuse_other_rows(owner_tokens, owner_rows, tokens, rows, place)
+        return _by_position(owner_rows, rows)
     match = _by_token(owner_tokens, owner_rows, tokens, rows)
     if policy == "match":
         _refuse_strangers(owner_tokens, tokens, match, place)
@@ -106,6 +111,26 @@ def _by_position(owner_rows: int, rows: int) -> RowMatch:
     matched = torch.arange(owner_rows)
     matched[rows:] = -1
     return RowMatch(matched, missing=(), extra=(), identity=owner_rows == rows)
+
+
+def _refuse_other_rows(
+    owner_tokens: Mapping[str, int], owner_rows: int, tokens: Mapping[str, int], rows: int, place: str
+) -> None:
+    """Raise RecipeError, naming the first of them, if a row is not the same token in both (or in neither)."""
+    here, there = (
+        {row: token for token, row in table.items() if row < most}
+        for table, most in ((owner_tokens, owner_rows), (tokens, rows))
+    )
+    differing = sorted(row for row in here.keys() | there.keys() if here.get(row) != there.get(row))
+    if not differing:
+        return
+    row = differing[0]
+    a, b = (repr(table[row]) if row in table else "no token" for table in (here, there))
+    raise RecipeError(
+        f"{place}: vocabularies differ in {len(differing)} rows, the first is row {row}: {a} in the owner, {b} in it."
+        " Set `vocab: match` to match rows by token, in mergekit's YAML `tokenizer_source: base` or a model; or choose"
+        " another source"
+    )
 
 
 def _by_token(owner_tokens: Mapping[str, int], owner_rows: int, tokens: Mapping[str, int], rows: int) -> RowMatch:

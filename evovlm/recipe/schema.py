@@ -20,7 +20,7 @@ from evovlm.recipe._frozen import FOR_DIGEST, LATER, Frozen
 from evovlm.recipe.route import Route, refuse_long
 from evovlm.system.errors import RecipeError
 
-Vocab = Literal["match", "shared", "tower", "position"]
+Vocab = Literal["match", "shared", "tower", "position", "same"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Density = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]

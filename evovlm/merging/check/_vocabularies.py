@@ -30,6 +30,11 @@ def check_vocabulary(model: OpenModel, owner: OpenModel, policy: Vocab) -> Itera
     if policy == "tower":
         yield Finding("note", key, f"embeddings and head are {owner.label}'s, unmerged")
         return
+    if policy == "same" and owner.tokens is not None and model.tokens is not None:
+        if not match.identity:
+            text = f"{min(rows, owner_rows)} of {owner_rows} rows are matched by position; the others are padding"
+            yield Finding("note", key, text)
+        return
     if policy == "position" or owner.tokens is None or model.tokens is None:
         counts = f"{min(rows, owner_rows)} of {owner_rows} rows are matched by position"
         if policy == "position":
