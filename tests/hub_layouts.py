@@ -44,8 +44,6 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
 }
 LLAVA_ROWS = 32064  # 32000 tokens, <image>, <pad>, and 62 rows of padding
 MISTRAL_ROWS = 32000
-IMAGE_TOKEN = 32000
-PAD_TOKEN = 32001
 IMAGE_SIZE = 28
 PATCH = 14
 CHAT_TEMPLATE = (
@@ -166,6 +164,7 @@ def save_vlm(
     **config: Any,
 ) -> Path:
     """LlavaNext (or Llava) with its processor, in the hub's layout or in that of memory (`original_format=False`)."""
+    tokenizer = tokenizer or make_tokenizer(added=("<image>", "<pad>"))
     torch.manual_seed(seed)
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
@@ -174,7 +173,7 @@ def save_vlm(
     shared = {
         "vision_config": vision,
         "text_config": text_config(family, rows, **config),
-        "image_token_index": IMAGE_TOKEN,
+        "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
         "tie_word_embeddings": bool(config.get("tie_word_embeddings", False)),
     }
     pinpoints = [[IMAGE_SIZE, 2 * IMAGE_SIZE], [2 * IMAGE_SIZE, IMAGE_SIZE], [2 * IMAGE_SIZE, 2 * IMAGE_SIZE]]
@@ -189,7 +188,7 @@ def save_vlm(
     _descend(tower | {"lm_head.weight": model.lm_head.weight}, ancestor, seed)
     model.save_pretrained(folder, save_original_format=original_format)
     reshard(folder, shards, {"vision_tower.": "vision_tower.vision_model."} if original_format else {})
-    save_processor(folder, tokenizer or make_tokenizer(added=("<image>", "<pad>")), pinpoints if next_ else None)
+    save_processor(folder, tokenizer, pinpoints if next_ else None)
     return folder
 
 

@@ -11,6 +11,7 @@ the batch size changed no answer (tested at 1 and 16), in bfloat16 it may change
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -19,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -37,23 +36,21 @@ from transformers.utils.logging import disable_progress_bar
 from evovlm.engines._lean import Lean
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import STEPS, forced, probes_of, tolerance, verify
+from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
+from evovlm.models.loading import LOADING_FAULTS, load_reporting, refuse_incomplete
 from evovlm.system.device import check_device
 from evovlm.system.errors import CheckpointError, DataError
 from evovlm.system.faults import is_out_of_memory, machine_fault
 from evovlm.tasks.protocol import Generation, Item
 
+log = logging.getLogger(__name__)
+
 # Callers show their own progress; loading a model should not.
 disable_progress_bar()
-
-# What transformers raises for a folder that is incomplete, damaged or holds an unknown kind of model.
-LOADING_FAULTS = (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
-    *(SafetensorError, StrictDataclassError),
-)
 
 # If at most this share of rows is unfinished, the finished ones are removed from the cache.
 WORTH_DROPPING = 0.75
@@ -85,11 +82,8 @@ class Engine:
         self.tower = {f"model.{name}": parameter for name, parameter in text.named_parameters()}
         if model.lm_head.weight is not text.embed_tokens.weight:
             self.tower["lm_head.weight"] = model.lm_head.weight
-        ends = model.generation_config.eos_token_id
-        ends = self.tokenizer.eos_token_id if ends is None else ends
-        if ends is None:
-            raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
-        self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=model.device)
+        self._rows = len(text.embed_tokens.weight)
+        self._ends = torch.tensor(ends_of(model, self.tokenizer, self._rows), device=model.device)
         self.pending = Pending()
         self._around = around
         self.lean: Lean | None = self._fast_path() if lean else None
@@ -101,14 +95,15 @@ class Engine:
         """Load a checkpoint folder; `dtype` None keeps the stored dtype. Remote code is never run.
 
         self_check: compare the engine's logits with those of the model's own forward pass (see `check`). Raises
-        CheckpointError if transformers cannot load the folder or the check fails, MachineFault if the machine lacks
-        memory, UserError if the device is not available.
+        CheckpointError if transformers cannot load the folder, the check fails, weights are missing, of another shape
+        or not finite, or token ids do not fit the embedding table; MachineFault if the machine lacks memory; UserError
+        if the device is not available.
         """
         try:
             config = AutoConfig.from_pretrained(folder)
             sees = hasattr(config, "vision_config")
             kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-            model = kind.from_pretrained(folder, dtype=dtype if dtype is not None else "auto", use_safetensors=True)
+            model, report = load_reporting(kind, folder, dtype=dtype if dtype is not None else "auto")
             reader: Any = AutoProcessor if sees else AutoTokenizer
             processor = reader.from_pretrained(folder)
         except LOADING_FAULTS as error:
@@ -118,6 +113,10 @@ class Engine:
             raise CheckpointError(
                 f"{folder}: transformers cannot load it ({error}); complete the folder or download it again"
             ) from error
+        refuse_incomplete(folder, report)
+        if report.unexpected:
+            log.warning("%s: %d weights are not part of its architecture", folder, len(report.unexpected))
+        refuse_unsound(folder, model, processor, sees=sees)
         check_device(str(device))
         model = model.to(device).eval().requires_grad_(False)
         if sees:
@@ -187,6 +186,7 @@ class Engine:
             prompts = [
                 Prompt(blind(self.tokenizer, item, generation).to(self.model.device), None, item.id) for item in items
             ]
+        refuse_foreign(prompts, self.tokenizer, self._rows)
         return prepared_of(prompts, generation, batch)
 
     @torch.inference_mode()
@@ -293,7 +293,8 @@ class Engine:
     def _pad(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """Token ids and attention mask int64 [batch, length], padded on the left."""
         longest = max(len(prompt.ids) for prompt in prompts)
-        padding = self.tokenizer.pad_token_id or 0
+        pad = self.tokenizer.pad_token_id
+        padding = pad if pad is not None and 0 <= pad < self._rows else 0  # masked, but it has to be a row
         ids = torch.full((len(prompts), longest), padding, dtype=torch.int64, device=self.model.device)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):

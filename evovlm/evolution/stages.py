@@ -6,6 +6,7 @@ report are the result of the whole study; the first stage is in `stage-1`, the m
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ def plan_first(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
         raise RecipeError("then.search.route: the second stage searches routes; give at least `route: {}`")
     # The first stage's merges will have the owner's shape, so the owner serves as a placeholder for them.
     first = next((source for source in recipe.sources if source.name == recipe.owner), recipe.sources[0])
-    bred = [first.model_copy(update={"name": f"ps{number + 1}"}) for number in range(recipe.then.winners)]
+    bred = [first.model_copy(update={"name": name}) for name in bred_names(recipe, recipe.then.winners)]
     plan_evolution(second_stage(recipe, bred), root, settings)
     return plan_evolution(recipe.model_copy(update={"then": None}), root, replace(settings, checkpoint=False))
 
@@ -52,6 +53,12 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
     bred = breed(plan, out, result.selection.finalists, recipe.then.winners, watch)
     second = plan_evolution(second_stage(recipe, bred), root, settings)
     return evolve(second, out, watch)
+
+
+def bred_names(recipe: Recipe, count: int) -> list[str]:
+    """Names for the first stage's `count` best merges: `ps1`, `ps2`, ..., leaving out names that sources have."""
+    free = (name for number in itertools.count(1) if (name := f"ps{number}") not in recipe.source_names)
+    return list(itertools.islice(free, count))
 
 
 def second_stage(recipe: Recipe, bred: Sequence[Source]) -> Recipe:
@@ -81,12 +88,12 @@ def breed(plan: Plan, out: Path, finalists: Sequence[Finalist], winners: int, wa
     finalists = sorted(finalists, key=lambda finalist: (-finalist.choice_score, finalist.trial))
     watch.phase("pool", min(winners, len(finalists)))
     bred = []
-    for number, finalist in enumerate(finalists[:winners], start=1):
+    for name, finalist in zip(bred_names(plan.recipe, winners), finalists, strict=False):
         winner = plan.express(plan.recipe, plan.genes, trials[finalist.trial].genome)
         # Named by its digest: if the first stage is extended, it may choose another winner.
         folder = out / POOL / winner.digest()[:12]
         if not folder.exists():
             build_checkpoint(with_recipe(plan.assembly, winner), folder)
-        bred.append(Source(name=f"ps{number}", model=os.path.relpath(folder.resolve(), plan.assembly.root.resolve())))
+        bred.append(Source(name=name, model=os.path.relpath(folder.resolve(), plan.assembly.root.resolve())))
         watch.step(f"trial {finalist.trial}", score=finalist.choice_score)
     return bred

@@ -1,27 +1,39 @@
 """Measures the error of folding a route's scales into plain weights: the plain model's logits against the routed ones.
 
-Knows assemblies and transformers' decoder layers; writes nothing. Only one layer is in memory at a time, so a large
-model can be measured on the machine that merges it. Both models read the same random tokens.
+Knows assemblies and transformers' models; writes nothing. Only one layer is in memory at a time, so a large model can
+be measured on the machine that merges it. Everything else (embeddings, masks, final norm, head) is transformers' own
+forward pass, so that no family's habits are left out. Both models read the same random tokens.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from evovlm.merging._folding import fold
+from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.assembly import Assembly, stacked_kinds, tower_tensor
-from evovlm.merging.tensor_jobs import Job
+from evovlm.merging.tensor_jobs import Job, route_jobs
 from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.route import Step
+from evovlm.system.errors import RecipeError
 
 TOKENS = 32
+# With the norms' epsilon left out, folding is exact but for float32 rounding, if it is right for the family at all.
+LARGEST_INEXACTNESS = 1e-2
+# Beyond this share of the logits' spread, the plain model is another model than the route.
+LARGEST_ERROR = 1.0
+# The scales of the trial: either sign, and the stream larger and smaller than it was.
+TRIAL_SCALES = (-1.5, 0.4)
+WAY_OUT = "search with `scales: none`, or keep the route and build no checkpoint (`--no-checkpoint`)"
 Weights = dict[str, Tensor]
 
 
@@ -48,29 +60,55 @@ class FoldError:
 
 @torch.inference_mode()
 def fold_error(assembly: Assembly) -> FoldError:
-    """Run the routed and the folded model side by side in float32, layer by layer, and compare their logits."""
-    rows = assembly.owner.checkpoint.shape(assembly.owner.tower[EMBEDDING])[0]
-    tokens = torch.randint(rows, (1, TOKENS), generator=torch.Generator().manual_seed(0))
+    """Run the routed and the folded model in float32, a layer at a time, and compare their logits.
+
+    Raises RecipeError if transformers cannot run the family's layers one by one.
+    """
     probe = _Probe(assembly)
-    start = tower_tensor(assembly.owner, EMBEDDING)[tokens].float()
-    routed, exact, rounded = start, start.clone(), start.clone()
-    kinds: Sequence[str | None] = stacked_kinds(assembly) or [None] * len(assembly.recipe.route)
-    for step, kind, jobs in zip(assembly.recipe.route, kinds, _by_layer(assembly), strict=True):
-        sources = {job.name: probe.source(job) for job in jobs}
-        routed = probe.layer(sources, routed * step.scale, kind)
-        folded = {job.name: sources[job.name] * job.factor for job in jobs}
-        exact = probe.layer(folded, exact, kind)
-        stored = {name: tensor.to(assembly.dtype).float() for name, tensor in folded.items()}
-        rounded = probe.layer(stored, rounded, kind)
-    head = assembly.owner
-    norm, table = tower_tensor(head, FINAL_NORM).float(), tower_tensor(head, OUTPUT_HEAD).float()
-    sign = next((job.factor for job in assembly.jobs if job.name == FINAL_NORM), 1.0)
-    truth = probe.logits(routed, norm, table)
+    truth = probe.routed()
+    exact = probe.folded(lambda tensor: tensor)
+    rounded = probe.folded(lambda tensor: tensor.to(assembly.dtype).float())
     return FoldError(
-        epsilon=float((probe.logits(exact, norm * sign, table) - truth).abs().max()),
-        rounded=float((probe.logits(rounded, norm * sign, table) - truth).abs().max()),
+        epsilon=float((exact - truth).abs().max()),
+        rounded=float((rounded - truth).abs().max()),
         spread=float(truth.std()),
     )
+
+
+@torch.inference_mode()
+def refuse_unfoldable(assembly: Assembly) -> None:
+    """Raise RecipeError if scales cannot be folded into weights of the owner's family: tried on its first layers.
+
+    The norms' epsilon is left out, so that what remains is either rounding or a family that computes otherwise.
+    """
+    owner = next(name for name, model in assembly.sources.items() if model is assembly.owner)
+    depth = 1 + max(layer for name in assembly.owner.tower if (layer := layer_of(name)) is not None)
+    steps = tuple(
+        Step(source=owner, layer=layer, scale=scale) for layer, scale in zip(range(depth), TRIAL_SCALES, strict=False)
+    )
+    recipe = assembly.recipe.model_copy(update={"route": steps, "slices": ()})
+    trial = replace(assembly, recipe=recipe, jobs=tuple(route_jobs(steps, assembly.owner, assembly.sources)))
+    probe = _Probe(trial, epsilon=False)
+    truth = probe.routed()
+    error = float((probe.folded(lambda tensor: tensor) - truth).abs().max()) / float(truth.std())
+    if not error <= LARGEST_INEXACTNESS:
+        kind = assembly.owner.text_config.get("model_type")
+        raise RecipeError(
+            f"route: scales cannot be folded into the weights of this architecture ({kind}): logits would differ by"
+            f" {error:.2g} of their standard deviation; {WAY_OUT}"
+        )
+
+
+def refuse_error(error: FoldError) -> None:
+    """Raise RecipeError if the plain model would not be the routed one."""
+    if not math.isfinite(error.epsilon):
+        raise RecipeError("route: weights with the scales folded in are not finite; choose scales closer to 1")
+    if error.epsilon > LARGEST_ERROR * error.spread:
+        raise RecipeError(
+            f"route: with the scales folded in, logits would differ by {error.epsilon:.2g} from the route's (standard"
+            f" deviation {error.spread:.2g}), because the stream becomes so small beside the norms' epsilon; choose"
+            f" scales whose product is closer to 1, or {WAY_OUT}"
+        )
 
 
 def has_scales(route: tuple[Step, ...]) -> bool:
@@ -78,51 +116,135 @@ def has_scales(route: tuple[Step, ...]) -> bool:
     return any(step.scale != 1.0 for step in route)
 
 
+class _Lent(nn.Module):
+    """One step: a shared layer that takes this step's weights when it is reached, and the scale before it."""
+
+    def __init__(self, shell: nn.Module, weights: Callable[[], Weights], scale: float) -> None:
+        super().__init__()
+        self.shell, self._weights, self._scale = shell, weights, scale
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever decoders ask of their layers, such as the kind of attention."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("shell"), name)
+
+    def forward(self, hidden: Tensor, *more: Any, **context: Any) -> Any:
+        self.shell.load_state_dict(self._weights(), assign=True)
+        return self.shell(hidden * self._scale, *more, **context)
+
+
 class _Probe:
-    """One decoder layer of the owner's architecture, whose weights are replaced for each layer measured."""
+    """The owner's architecture with one layer per kind of attention, whose weights are lent to it layer by layer."""
 
-    def __init__(self, assembly: Assembly) -> None:
-        from transformers import AutoConfig
-
+    def __init__(self, assembly: Assembly, *, epsilon: bool = True) -> None:
         self._assembly = assembly
-        self._config = AutoConfig.from_pretrained(assembly.owner.folder).get_text_config()
-        self._config.num_hidden_layers = 1
-        self._decoders: dict[str | None, Any] = {}
-        self._epsilon = float(self._config.rms_norm_eps)
+        self._jobs = list(_by_layer(assembly))
+        route = assembly.recipe.route
+        kinds: Sequence[str | None] = stacked_kinds(assembly) or [None] * len(route)
+        tokens = torch.randint(
+            len(tower_tensor(assembly.owner, EMBEDDING)), (TOKENS,), generator=torch.Generator().manual_seed(0)
+        )
+        with self._told(), torch.random.fork_rng(devices=()):
+            self._model, self._shells = _hollow(assembly, kinds)
+        self._kinds = kinds
+        # Only the rows of the random tokens are needed, and the model calls them 0, 1, 2, ...
+        table = tower_tensor(assembly.owner, EMBEDDING)[tokens].float()
+        self._model.get_input_embeddings().weight = nn.Parameter(table, requires_grad=False)
+        head = tower_tensor(assembly.owner, OUTPUT_HEAD).float()
+        self._model.get_output_embeddings().weight = nn.Parameter(head, requires_grad=False)
+        if not epsilon:
+            _drop_epsilons([self._model.model.norm, *self._shells.values()])
 
-    def _decoder(self, kind: str | None) -> Any:
-        """A one-layer decoder with that kind of attention, without weights."""
-        from transformers import AutoModelForCausalLM
+    def routed(self) -> Tensor:
+        """The route's own logits: float32 [1, tokens, vocabulary]."""
+        route = self._assembly.recipe.route
+        layers = [
+            _Lent(self._shells[kind], lambda jobs=jobs: self._weights(jobs, folded=False), step.scale)  # type: ignore[misc]
+            for step, kind, jobs in zip(route, self._kinds, self._jobs, strict=True)
+        ]
+        return self._logits(layers, tower_tensor(self._assembly.owner, FINAL_NORM).float())
 
-        if kind not in self._decoders:
-            config = copy.deepcopy(self._config)
-            if kind is not None:
-                config.layer_types = [kind]
-            with torch.device("meta"):
-                skeleton: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-            decoder = skeleton.model
-            decoder.rotary_emb = type(decoder.rotary_emb)(config=config)
-            decoder.embed_tokens, decoder.norm = None, torch.nn.Identity()
-            self._decoders[kind] = decoder.eval().requires_grad_(False)
-        return self._decoders[kind]
+    def folded(self, stored: Callable[[Tensor], Tensor]) -> Tensor:
+        """The folded model's logits; `stored`: what storing does to a tensor."""
+        layers = [
+            _Lent(self._shells[kind], lambda jobs=jobs: self._weights(jobs, stored), 1.0)  # type: ignore[misc]
+            for kind, jobs in zip(self._kinds, self._jobs, strict=True)
+        ]
+        job = next((job for job in self._assembly.jobs if job.name == FINAL_NORM), None)
+        norm = tower_tensor(self._assembly.owner, FINAL_NORM).float() if job is None else self._folded(job)
+        return self._logits(layers, norm)
 
-    def source(self, job: Job) -> Tensor:
-        """The source tensor of a job, in float32."""
+    def _logits(self, layers: list[_Lent], norm: Tensor) -> Tensor:
+        decoder = self._model.model
+        decoder.layers = nn.ModuleList(layers)
+        decoder.norm.weight = nn.Parameter(norm, requires_grad=False)
+        with self._told():
+            logits: Tensor = self._model(input_ids=torch.arange(TOKENS)[None], use_cache=False).logits
+        return logits.float()
+
+    def _weights(
+        self, jobs: Sequence[Job], stored: Callable[[Tensor], Tensor] = lambda tensor: tensor, *, folded: bool = True
+    ) -> Weights:
+        """A layer's weights by their names within it."""
+        return {job.name.split(".", 3)[3]: stored(self._folded(job)) if folded else self._source(job) for job in jobs}
+
+    def _source(self, job: Job) -> Tensor:
         (source, name), *_ = job.parts
         return tower_tensor(self._assembly.sources[source], name).float()
 
-    def layer(self, weights: Weights, stream: Tensor, kind: str | None) -> Tensor:
-        """Return the stream [1, tokens, hidden] after a layer with these weights (canonical names of any layer)."""
-        named = {name.split(".", 3)[3]: tensor for name, tensor in weights.items()}
-        decoder = self._decoder(kind)
-        decoder.layers[0].load_state_dict(named, assign=True)
-        out: Tensor = decoder(inputs_embeds=stream, use_cache=False).last_hidden_state
-        return out
+    def _folded(self, job: Job) -> Tensor:
+        offset = 0.0 if job.factor == 1.0 else norm_offset(self._assembly.owner.folder, job.name)
+        return fold(self._source(job), job.factor, offset)
 
-    def logits(self, stream: Tensor, norm: Tensor, table: Tensor) -> Tensor:
-        """Apply final norm and head; returns logits [1, tokens, vocabulary]."""
-        scale = torch.rsqrt(stream.pow(2).mean(-1, keepdim=True) + self._epsilon)
-        return torch.nn.functional.linear(stream * scale * norm, table)
+    def _told(self) -> _Told:
+        return _Told(str(self._assembly.owner.text_config.get("model_type")))
+
+
+class _Told:
+    """Turns transformers' faults at a family whose layers it cannot run one by one into a sentence."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, fault: BaseException | None, __: object) -> None:
+        if isinstance(fault, ValueError | KeyError | TypeError | AttributeError | RuntimeError | ImportError):
+            if "can't allocate memory" not in str(fault) and not isinstance(fault, RecipeError):
+                first = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+                raise RecipeError(
+                    f"route: whether scales can be folded into the weights of this architecture ({self._kind}) cannot"
+                    f" be tried ({first}); {WAY_OUT}"
+                ) from fault
+
+
+def _hollow(assembly: Assembly, kinds: Sequence[str | None]) -> tuple[Any, dict[str | None, nn.Module]]:
+    """The owner's language model with few rows, and one layer per kind of attention."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = copy.deepcopy(AutoConfig.from_pretrained(assembly.owner.folder).get_text_config())
+    different = list(dict.fromkeys(kinds))
+    config.num_hidden_layers, config.vocab_size, config.pad_token_id = len(different), TOKENS, None
+    if different != [None]:
+        config.layer_types = different
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = model.eval().requires_grad_(False)
+    shells = dict(zip(different, model.model.layers, strict=True))
+    model.config.num_hidden_layers = len(kinds)
+    if different != [None]:
+        model.config.layer_types = list(kinds)
+    return model, shells
+
+
+def _drop_epsilons(parts: Sequence[nn.Module]) -> None:
+    for part in parts:
+        for module in part.modules():
+            for name in ("variance_epsilon", "eps"):
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, 0.0)
 
 
 def _by_layer(assembly: Assembly) -> Iterator[list[Job]]:

@@ -45,7 +45,7 @@ A merge inherits the weaknesses of its sources along with their strengths:
 class CardFacts:
     """What the card reports beyond the recipe.
 
-    `digest`: the recipe's. `version`: evovlm's. `licences`: by model label (`base` or a source's name); None if
+    `digest`: the recipe's. `version`: evovlm's. `licences`: by model label (the base's, or a source's name); None if
     unknown. `warnings`: findings of the check. `evaluation`: measurements, in Markdown; empty if there are none.
     """
 
@@ -111,7 +111,7 @@ def _opening(recipe: Recipe, facts: CardFacts) -> str:
 def _sources(recipe: Recipe, facts: CardFacts) -> str:
     lines = ["| name | model | revision | licence |", "|---|---|---|---|"]
     for label, model, revision in _models(recipe):
-        name = "base of the task vectors" if label == "base" and recipe.base is not None else f"`{label}`"
+        name = "base of the task vectors" if label == recipe.base_label and recipe.base is not None else f"`{label}`"
         shown = f"[{model}](https://huggingface.co/{model})" if HUB_ID.fullmatch(model) else f"`{_short(model)}`"
         lines.append(f"| {name} | {shown} | {revision or 'not pinned'} | {facts.licences.get(label) or 'unknown'} |")
     licence = shared_licence(recipe, facts.licences)
@@ -136,7 +136,7 @@ def _rebuild(recipe: Recipe) -> str:
 def _models(recipe: Recipe) -> Iterator[tuple[str, str, str | None]]:
     """Yield (label, model, revision), the base first."""
     if recipe.base is not None:
-        yield "base", recipe.base.model, recipe.base.revision
+        yield recipe.base_label, recipe.base.model, recipe.base.revision
     for source in recipe.sources:
         yield source.name, source.model, source.revision
 

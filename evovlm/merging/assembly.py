@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from evovlm.merging._folding import fold
+from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.check import Finding, check_recipe
 from evovlm.merging.check.configuration import layer_kinds
 from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
@@ -117,7 +119,7 @@ class Assembly:
             return self.keep_rows(job, merged)
         # Multiply before rounding, so that folding adds no second rounding.
         whole = merge_tensor(self.recipe.method, base, operands, self.options, dtype=torch.float32)
-        scaled = (whole * job.factor).to(self.dtype)
+        scaled = fold(whole, job.factor, norm_offset(self.owner.folder, job.name)).to(self.dtype)
         return scaled if out is None else out.copy_(scaled)
 
     def keep_rows(self, job: Job, merged: Tensor) -> Tensor:
@@ -197,13 +199,14 @@ def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[
     refused: list[str] = []
 
     def opened(key: str, label: str, one: Base | Source) -> OpenModel | None:
+        is_base = isinstance(one, Base)
         try:
-            return open_model(label, one.model, one.revision, root, download=download)
+            return open_model(label, one.model, one.revision, root, download=download, is_base=is_base)
         except CheckpointError as error:
             refused.append(f"{key}: {error}")
             return None
 
-    base = None if recipe.base is None else opened("base", "base", recipe.base)
+    base = None if recipe.base is None else opened("base", recipe.base_label, recipe.base)
     sources = {source.name: opened(f"source {source.name}", source.name, source) for source in recipe.sources}
     if refused:
         raise CheckpointError(told_together(refused, "models cannot be opened"))
@@ -257,7 +260,7 @@ def _match(recipe: Recipe, owner: OpenModel, model: OpenModel) -> RowMatch:
     rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
     if model is owner:
         return RowMatch(rows=torch.arange(rows), missing=(), extra=(), identity=True)
-    return match_rows(owner.tokens, owner_rows, model.tokens, rows, recipe.vocab, model.label)
+    return match_rows(owner.tokens, owner_rows, model.tokens, rows, recipe.vocab, model.place)
 
 
 def _align(tensor: Tensor, match: RowMatch, fill: Callable[[], Tensor]) -> Tensor:

@@ -15,14 +15,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evovlm.merging._folding_error import fold_error, has_scales
+from evovlm.merging._folding_error import fold_error, has_scales, refuse_error, refuse_unfoldable
 from evovlm.merging._model_card import CardFacts, model_card
 from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
 from evovlm.merging.tensor_jobs import Job
 from evovlm.models.assets import copy_assets
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
-from evovlm.models.layouts import VOCABULARY_TENSORS
+from evovlm.models.finite import is_finite
+from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.system.errors import CheckpointError
 from evovlm.system.fork_pool import MemberLost, share_out
@@ -34,7 +35,6 @@ MOST_MEMBERS = 16
 # Bytes that a forked process takes besides its tensor: scratch of a few chunks, and the parent's pages it writes to.
 MEMBER_BYTES = 2**24
 LEAST_SHARED = 2**24  # elements of a merge below which forking takes longer than it saves
-PIECE = 2**18  # elements checked at a time
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def build_checkpoint(
     one per CPU core. facts: for the model card; None takes them from the assembly.
     Peak memory does not grow with the model: it stays below its largest tensor in float32 times (sources + 3), plus
     one shard.
-    Raises CheckpointError if `out` exists, the disk is full, a merged tensor is not finite, or a process is lost.
+    Raises CheckpointError if `out` exists, the disk is full, a merged tensor is not finite, or a process is lost;
+    RecipeError if a route's scales cannot be folded into the weights.
     """
     infos = output_tensors(assembly)
     folding = _folding(assembly)
@@ -100,7 +101,7 @@ def output_tensors(assembly: Assembly) -> list[TensorInfo]:
 
 def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
     """Return what the model card reports beyond the recipe; `evaluation`: measurements, in Markdown."""
-    models = {"base": assembly.base} if assembly.base is not None else {}
+    models = {assembly.base.label: assembly.base} if assembly.base is not None else {}
     models |= dict(assembly.sources)
     return CardFacts(
         version=VERSION,
@@ -112,10 +113,16 @@ def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
 
 
 def _folding(assembly: Assembly) -> str | None:
-    """The measured error of folding, as a sentence; None if the route has no scales."""
+    """The measured error of folding, as a sentence; None if the route has no scales.
+
+    Raises RecipeError if the scales cannot be folded into this family's weights, or the error is too large.
+    """
     if not has_scales(assembly.recipe.route):
         return None
-    return fold_error(assembly).in_words(assembly.recipe.dtype)
+    refuse_unfoldable(assembly)
+    error = fold_error(assembly)
+    refuse_error(error)
+    return error.in_words(assembly.recipe.dtype)
 
 
 def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int) -> None:
@@ -126,8 +133,13 @@ def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callab
     def do(number: int) -> None:
         item = work[number]
         if isinstance(item, str):
-            tensor = assembly.owner.checkpoint.tensor(item)
-            writer.write(item, tensor.to(copied[item].dtype))
+            tensor = assembly.owner.checkpoint.tensor(item).to(copied[item].dtype)
+            if not is_finite(tensor):
+                raise CheckpointError(
+                    f"{item}: the owner's values are not finite in {assembly.recipe.dtype}, and would be copied;"
+                    " download the checkpoint again, or set `dtype: bfloat16` or `float32`"
+                )
+            writer.write(item, tensor)
         else:
             merged = assembly.merge(item)
             _refuse_non_finite(merged, item)
@@ -172,11 +184,7 @@ def _in_flight(assembly: Assembly, job: Job) -> int:
 
 
 def _refuse_non_finite(tensor: Tensor, job: Job) -> None:
-    # A sum is finite if all elements are (it overflows only if the weights are useless anyway). Summed in pieces
-    # because torch converts its whole input to the wider dtype first.
-    flat = tensor.reshape(-1)
-    pieces = (flat[start : start + PIECE] for start in range(0, flat.numel(), PIECE))
-    if not all(bool(torch.isfinite(piece.sum(dtype=torch.float32))) for piece in pieces):
+    if not is_finite(tensor):
         raise CheckpointError(
             f"{job.key}: the merged values are not finite; lower the weights of group {job.group!r}"
             " or check the sources for NaN"
@@ -184,7 +192,7 @@ def _refuse_non_finite(tensor: Tensor, job: Job) -> None:
 
 
 def _adapt_configs(assembly: Assembly, folder: Path) -> None:
-    """Make config.json match the merged weights: dtype, layer count, and attention kinds of a stacked model."""
+    """Make config.json match the merged weights: dtype, layer count, tied head, and attention kinds of a stack."""
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     text = config.get("text_config", config)
@@ -200,6 +208,9 @@ def _adapt_configs(assembly: Assembly, folder: Path) -> None:
         if "max_window_layers" in text:
             text["max_window_layers"] = assembly.layers  # older readers do not know `layer_types`
     text["num_hidden_layers"] = assembly.layers
+    if text is not config and OUTPUT_HEAD not in (job.name for job in assembly.jobs):
+        # Some classes of transformers read the flag at the top and some in text_config; without a head both must say it.
+        config["tie_word_embeddings"] = text["tie_word_embeddings"] = True
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evovlm.merging._folding import factor_of
+from evovlm.merging._folding import factor_of, has_sandwich
 from evovlm.models.layouts import EMBEDDING, VOCABULARY_TENSORS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import GroupOf, grouping, layer_of
@@ -42,11 +42,13 @@ def route_jobs(route: Route, owner: OpenModel, sources: Mapping[str, OpenModel])
     """
     whole = next(name for name, model in sources.items() if model is owner)
     products = cumulative_scales(route)
+    sandwich = has_sandwich(owner.tower)
 
     def job(name: str, source: str, origin: str, product: float) -> Job:
         model = sources[source]
         shape = model.checkpoint.shape(model.tower[origin])
-        return Job(name, owner.layout.in_file(name), WHOLE, shape, ((source, origin),), factor_of(name, product))
+        factor = factor_of(name, product, sandwich=sandwich)
+        return Job(name, owner.layout.in_file(name), WHOLE, shape, ((source, origin),), factor)
 
     for name in owner.tower:
         if layer_of(name) is None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
-from evovlm.models.layouts import Layout, detect_layout
+from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, Layout, detect_layout
 from evovlm.models.pickled import WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
@@ -33,7 +35,7 @@ WANTED_PICKLED = (*WEIGHTS, *(pattern for pattern in WANTED if pattern != "*.saf
 class OpenModel:
     """One model of a recipe, opened lazily."""
 
-    label: str  # the source's name in the recipe, or "base"
+    label: str  # the source's name in the recipe, or the recipe's `base_label`; unique among a recipe's models
     folder: Path
     config: dict[str, Any]  # the content of config.json
     text_config: dict[str, Any]  # its `text_config` for a VLM, otherwise all of it
@@ -42,6 +44,12 @@ class OpenModel:
     tokens: dict[str, int] | None  # token to id; None: no tokenizer in the folder
     tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
     commit: str | None = None  # the hub's commit, if the folder is a snapshot in the hub's cache
+    is_base: bool = False  # whether it is the recipe's base; a source may be called `base` too
+
+    @property
+    def place(self) -> str:
+        """Its place in the recipe, as messages name it: `base`, or `sources.NAME`."""
+        return "base" if self.is_base else f"sources.{self.label}"
 
 
 def resolve_folder(
@@ -66,11 +74,14 @@ def resolve_folder(
     return _from_hub(model, revision, folder, download=download, wanted=wanted)
 
 
-def open_model(label: str, model: str, revision: str | None, root: Path, *, download: bool = False) -> OpenModel:
+def open_model(
+    label: str, model: str, revision: str | None, root: Path, *, download: bool = False, is_base: bool = False
+) -> OpenModel:
     """Open a model that a recipe names: verify its files, find its language tower, read its vocabulary.
 
-    `label`: the source's name, or "base"; the other arguments as for `resolve_folder`. Raises CheckpointError if the
-    model is not found, damaged, in an unsafe format, or of an unknown layout.
+    `label`: the source's name, or the base's label; `is_base`: whether it is the base; the other arguments as for
+    `resolve_folder`. Raises CheckpointError if the model is not found, damaged, in an unsafe format, or of an unknown
+    layout.
     """
     folder = resolve_folder(model, revision, root, download=download)
     checkpoint = open_weights(folder, model, revision)
@@ -78,16 +89,20 @@ def open_model(label: str, model: str, revision: str | None, root: Path, *, down
     keys = checkpoint.keys()
     layout = detect_layout(keys, folder)
     named = ((layout.canonical(key), key) for key in keys)
+    tower = {name: key for name, key in named if name is not None}
+    text_config = config.get("text_config") or config
+    _drop_copied_head(tower, checkpoint, config, text_config)
     return OpenModel(
         label=label,
         folder=folder,
         config=config,
-        text_config=config.get("text_config") or config,
+        text_config=text_config,
         checkpoint=checkpoint,
         layout=layout,
         tokens=read_vocabulary(folder),
-        tower={name: key for name, key in named if name is not None},
+        tower=tower,
         commit=commit_of(folder),
+        is_base=is_base,
     )
 
 
@@ -113,6 +128,25 @@ def open_weights(folder: Path, model: str, revision: str | None) -> Checkpoint:
     """The weights in the folder that `resolve_folder` found for a model. Raises as `Checkpoint.open` does."""
     from_hub = HUB_ID.fullmatch(model) and folder.parent.name == "snapshots"
     return Checkpoint.open(folder, model if from_hub else None, revision)
+
+
+def ties_head(config: Mapping[str, Any], text_config: Mapping[str, Any]) -> bool:
+    """Whether config.json ties the head to the embeddings, at its top or in `text_config`.
+
+    Checkpoints say it in either place, and transformers' classes differ in where they look.
+    """
+    return bool(config.get("tie_word_embeddings") or text_config.get("tie_word_embeddings"))
+
+
+def _drop_copied_head(
+    tower: dict[str, str], checkpoint: Checkpoint, config: Mapping[str, Any], text_config: Mapping[str, Any]
+) -> None:
+    """Remove a tied head's copy of the embeddings from the tower: every loader ties it, so it must not be merged."""
+    if OUTPUT_HEAD not in tower or EMBEDDING not in tower or not ties_head(config, text_config):
+        return
+    head, table = (checkpoint.tensor(tower[name]) for name in (OUTPUT_HEAD, EMBEDDING))
+    if head.dtype == table.dtype and torch.equal(head, table):
+        del tower[OUTPUT_HEAD]
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ rows without a token (padding up to a round size) stay the owner's. The policies
 - `shared`: shared tokens are merged, however few; the other rows are the owner's.
 - `tower`: embeddings and head are the owner's, unmerged.
 - `position`: row i is merged with row i, regardless of tokens.
+- `same`: row i is merged with row i, and refused if they are not the same token; only padding may differ. What
+  mergekit's files mean that name no tokenizer.
 """
 
 from __future__ import annotations
@@ -62,9 +64,14 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
 def _told(path: Path, read: Callable[[Path], dict[str, int]]) -> dict[str, int]:
     """Read a tokenizer file. Raises CheckpointError, which names the file, if it cannot be read."""
     try:
-        return read(path)
+        tokens = read(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be read as a tokenizer file ({error!r}); fetch it again") from error
+    # As an index, a negative id would be a row counted from the end.
+    for token, row in tokens.items():
+        if row < 0:
+            raise CheckpointError(f"{path}: the token {token!r} has the id {row}, but ids start at 0; fetch it again")
+    return tokens
 
 
 def match_rows(
@@ -72,10 +79,10 @@ def match_rows(
     owner_rows: int,
     tokens: Mapping[str, int] | None,
     rows: int,
-    policy: Literal["match", "shared", "tower", "position"],
-    label: str,
+    policy: Literal["match", "shared", "tower", "position", "same"],
+    place: str,
 ) -> RowMatch:
-    """Match a model's vocabulary rows to the owner's under a recipe's policy; `label` names the model in errors.
+    """Match a model's vocabulary rows to the owner's under a recipe's policy; `place` names the model in errors.
 
     `owner_rows`, `rows`: number of rows in the embedding tables. Raises RecipeError if the policy refuses the model.
     """
@@ -84,16 +91,19 @@ def match_rows(
     if policy == "position" or (owner_rows == rows and (owner_tokens is None or tokens is None)):
         return _by_position(owner_rows, rows)
     if owner_tokens is None or tokens is None:
-        who = label if tokens is None else "the owner"
+        who = "it" if tokens is None else "the owner"
         raise RecipeError(
-            f"sources.{label}: {rows} vocabulary rows against the owner's {owner_rows}, and {who} has no tokenizer"
+            f"{place}: {rows} vocabulary rows against the owner's {owner_rows}, and {who} has no tokenizer"
             " files to match them by; set `vocab: position` if row i is row i, or `vocab: tower` to keep the owner's"
         )
+    if policy == "same":
+        _refuse_other_rows(owner_tokens, owner_rows, tokens, rows, place)
+        return _by_position(owner_rows, rows)
     match = _by_token(owner_tokens, owner_rows, tokens, rows)
     if policy == "match":
-        _refuse_strangers(owner_tokens, tokens, match, label)
+        _refuse_strangers(owner_tokens, tokens, match, place)
     elif bool((match.rows < 0).all()):
-        raise RecipeError(f"sources.{label}: no token is shared with the owner; set `vocab: tower`")
+        raise RecipeError(f"{place}: no token is shared with the owner; set `vocab: tower`")
     return match
 
 
@@ -101,6 +111,26 @@ def _by_position(owner_rows: int, rows: int) -> RowMatch:
     matched = torch.arange(owner_rows)
     matched[rows:] = -1
     return RowMatch(matched, missing=(), extra=(), identity=owner_rows == rows)
+
+
+def _refuse_other_rows(
+    owner_tokens: Mapping[str, int], owner_rows: int, tokens: Mapping[str, int], rows: int, place: str
+) -> None:
+    """Raise RecipeError, naming the first of them, if a row is not the same token in both (or in neither)."""
+    here, there = (
+        {row: token for token, row in table.items() if row < most}
+        for table, most in ((owner_tokens, owner_rows), (tokens, rows))
+    )
+    differing = sorted(row for row in here.keys() | there.keys() if here.get(row) != there.get(row))
+    if not differing:
+        return
+    row = differing[0]
+    a, b = (repr(table[row]) if row in table else "no token" for table in (here, there))
+    raise RecipeError(
+        f"{place}: vocabularies differ in {len(differing)} rows, the first is row {row}: {a} in the owner, {b} in it."
+        " Set `vocab: match` to match rows by token, in mergekit's YAML `tokenizer_source: base` or a model; or choose"
+        " another source"
+    )
 
 
 def _by_token(owner_tokens: Mapping[str, int], owner_rows: int, tokens: Mapping[str, int], rows: int) -> RowMatch:
@@ -128,13 +158,13 @@ def _without(tokens: Mapping[str, int], rows: int, others: Mapping[str, int], ot
     return tuple(sorted(lacking, key=tokens.__getitem__))
 
 
-def _refuse_strangers(owner_tokens: Mapping[str, int], tokens: Mapping[str, int], match: RowMatch, label: str) -> None:
+def _refuse_strangers(owner_tokens: Mapping[str, int], tokens: Mapping[str, int], match: RowMatch, place: str) -> None:
     known_by_model = 1 - _share(match.missing, owner_tokens)
     known_by_owner = 1 - _share(match.extra, tokens)
     if known_by_model >= LEAST_OF_OWNER and known_by_owner >= LEAST_OF_MODEL:
         return
     raise RecipeError(
-        f"sources.{label}: vocabularies differ: it has {known_by_model:.1%} of the owner's ordinary tokens (at least"
+        f"{place}: vocabularies differ: it has {known_by_model:.1%} of the owner's ordinary tokens (at least"
         f" {LEAST_OF_OWNER:.0%} needed; it lacks {name_some(match.missing)}) and the owner has {known_by_owner:.1%} of"
         f" its {len(tokens)} (at least {LEAST_OF_MODEL:.0%} needed; {name_some(match.extra)} would be dropped). Set"
         " `vocab: tower` to keep the owner's embeddings and head, `vocab: shared` to merge the tokens that both have,"

@@ -20,7 +20,7 @@ from evovlm.recipe._frozen import FOR_DIGEST, LATER, Frozen
 from evovlm.recipe.route import Route, refuse_long
 from evovlm.system.errors import RecipeError
 
-Vocab = Literal["match", "shared", "tower", "position"]
+Vocab = Literal["match", "shared", "tower", "position", "same"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Revision = Annotated[str, Field(min_length=1)]  # of a repository on the hub: a branch, a tag or a commit
@@ -189,7 +189,10 @@ class Data(Frozen):
 
 
 class Stage(Frozen):
-    """A second stage in data-flow space, over the sources and the first stage's winners (`ps1`, `ps2`, ...)."""
+    """A second stage in data-flow space, over the sources and the first stage's winners.
+
+    These are called `ps1`, `ps2`, ..., leaving out names that sources have.
+    """
 
     winners: int = Field(default=1, ge=1)
     keep: tuple[str, ...] | None = None  # sources that stay in the pool besides the owner; None: all
@@ -309,6 +312,14 @@ class Recipe(Frozen):
     def source_names(self) -> tuple[str, ...]:
         """The sources' names, in the order in which the merge adds their terms."""
         return tuple(source.name for source in self.sources)
+
+    @property
+    def base_label(self) -> str:
+        """The base's label beside the sources' names: `base`, or `the base` if a source is called `base`.
+
+        No source name has a space, so labels are unique, and a source may have any name.
+        """
+        return "the base" if "base" in self.source_names else "base"
 
     def of(self, source: str) -> SourceParameters:
         """The parameters of one source, or the defaults if the recipe gives none."""

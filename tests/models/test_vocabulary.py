@@ -60,8 +60,8 @@ def test_one_token_more_passes_and_is_named_as_dropped(vocabularies: dict[str, d
 def test_another_vocabulary_is_refused_with_the_ways_out(vocabularies: dict[str, dict[str, int]], name: str):
     tokens = vocabularies[name]
     with pytest.raises(RecipeError, match=r"sources\.shisa: vocabularies differ.*vocab: tower.*vocab: shared"):
-        match_rows(vocabularies["llava"], 32064, tokens, len(tokens), "match", "shisa")
-    shared = match_rows(vocabularies["llava"], 32064, tokens, len(tokens), "shared", "shisa")
+        match_rows(vocabularies["llava"], 32064, tokens, len(tokens), "match", "sources.shisa")
+    shared = match_rows(vocabularies["llava"], 32064, tokens, len(tokens), "shared", "sources.shisa")
     assert 0 < int((shared.rows >= 0).sum()) <= 32000
 
 
@@ -73,67 +73,67 @@ def test_permuted_ids_are_matched_by_token(vocabularies: dict[str, dict[str, int
 
 
 def test_the_least_that_passes_is_98_percent_of_the_owner_and_95_of_the_model():
-    assert match_rows(words(1000), 1000, words(980), 980, "match", "m").missing[0] == "w980"
+    assert match_rows(words(1000), 1000, words(980), 980, "match", "sources.m").missing[0] == "w980"
     with pytest.raises(RecipeError, match=r"it has 97\.9%"):
-        match_rows(words(1000), 1000, words(979), 979, "match", "m")
-    assert len(match_rows(words(950), 950, words(1000), 1000, "match", "m").extra) == 50
+        match_rows(words(1000), 1000, words(979), 979, "match", "sources.m")
+    assert len(match_rows(words(950), 950, words(1000), 1000, "match", "sources.m").extra) == 50
     with pytest.raises(RecipeError, match=r"the owner has 94\.9%"):
-        match_rows(words(949), 949, words(1000), 1000, "match", "m")
+        match_rows(words(949), 949, words(1000), 1000, "match", "sources.m")
 
 
 def test_control_tokens_do_not_count_as_strangers():
     control = {f"<extra_{index}>": 10 + index for index in range(30)} | {"[PAD]": 40}
-    match = match_rows(words(10) | control, 41, words(10), 10, "match", "m")
+    match = match_rows(words(10) | control, 41, words(10), 10, "match", "sources.m")
     assert len(match.missing) == 31
 
 
 def test_rows_beyond_the_tokenizer_never_match():
-    match = match_rows(words(100), 128, words(100), 128, "match", "m")
+    match = match_rows(words(100), 128, words(100), 128, "match", "sources.m")
     assert match.rows[100:].tolist() == [-1] * 28
     assert not match.identity
 
 
 def test_a_token_whose_row_does_not_exist_is_missing():
-    match = match_rows(words(100), 100, words(100), 99, "match", "m")
+    match = match_rows(words(100), 100, words(100), 99, "match", "sources.m")
     assert match.missing == ("w99",)
     assert match.rows[99] == -1
-    assert match_rows(words(100), 99, words(100), 100, "match", "m").extra == ("w99",)
+    assert match_rows(words(100), 99, words(100), 100, "match", "sources.m").extra == ("w99",)
 
 
 def test_shared_refuses_only_when_nothing_is_shared():
-    match = match_rows(words(10), 10, words(10, start=9), 10, "shared", "m")
+    match = match_rows(words(10), 10, words(10, start=9), 10, "shared", "sources.m")
     assert match.rows.tolist() == [-1] * 9 + [0]
     with pytest.raises(RecipeError, match="no token is shared"):
-        match_rows(words(10), 10, words(10, start=50), 10, "shared", "m")
+        match_rows(words(10), 10, words(10, start=50), 10, "shared", "sources.m")
 
 
 def test_tower_takes_no_row_of_the_model():
-    assert match_rows(WORDS, 1003, WORDS, 1000, "tower", "m").rows.tolist() == [-1] * 1003
+    assert match_rows(WORDS, 1003, WORDS, 1000, "tower", "sources.m").rows.tolist() == [-1] * 1003
 
 
 def test_position_matches_as_many_rows_as_both_have():
-    longer = match_rows(None, 5, None, 3, "position", "m")
+    longer = match_rows(None, 5, None, 3, "position", "sources.m")
     assert longer.rows.tolist() == [0, 1, 2, -1, -1]
     assert not longer.identity
-    shorter = match_rows(words(3), 3, words(5, start=7), 5, "position", "m")
+    shorter = match_rows(words(3), 3, words(5, start=7), 5, "position", "sources.m")
     assert shorter.rows.tolist() == [0, 1, 2]
     assert not shorter.identity
-    assert match_rows(None, 3, None, 3, "position", "m").identity
+    assert match_rows(None, 3, None, 3, "position", "sources.m").identity
 
 
 @pytest.mark.parametrize("policy", ["match", "shared"])
 def test_without_a_tokenizer_equal_tables_are_matched_by_position_and_others_refused(policy: str):
-    assert match_rows(words(5), 5, None, 5, policy, "m").identity  # type: ignore[arg-type]
-    with pytest.raises(RecipeError, match=r"sources\.m: 6 vocabulary rows.*m has no tokenizer.*vocab: position"):
-        match_rows(words(5), 5, None, 6, policy, "m")  # type: ignore[arg-type]
+    assert match_rows(words(5), 5, None, 5, policy, "sources.m").identity  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match=r"sources\.m: 6 vocabulary rows.*it has no tokenizer.*vocab: position"):
+        match_rows(words(5), 5, None, 6, policy, "sources.m")  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="the owner has no tokenizer"):
-        match_rows(None, 5, words(6), 6, policy, "m")  # type: ignore[arg-type]
+        match_rows(None, 5, words(6), 6, policy, "sources.m")  # type: ignore[arg-type]
 
 
 @given(st.permutations(range(40)), st.integers(0, 8), st.integers(0, 8))
 def test_every_matched_row_carries_the_same_token(order: list[int], padding: int, more: int):
     tokens = {f"w{word}": row for row, word in enumerate(order)}
-    match = match_rows(words(40), 40 + padding, tokens, 40 + more, "match", "m")
+    match = match_rows(words(40), 40 + padding, tokens, 40 + more, "match", "sources.m")
     texts = {row: token for token, row in tokens.items()}
     assert [texts[row] for row in match.rows[:40].tolist()] == [f"w{word}" for word in range(40)]
     assert match.rows[40:].tolist() == [-1] * padding

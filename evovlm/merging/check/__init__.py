@@ -1,7 +1,7 @@
 """The check: whether a recipe fits its models, before any work is done.
 
-Knows recipes and opened models (headers and configurations only: no tensor is read); merges nothing. It collects all
-problems, so that one run reports every one of them.
+Knows recipes and opened models; merges nothing. It reads headers and configurations, and of the tensors only those that
+the output takes from its owner unchanged. It collects all problems, so that one run reports every one of them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from pathlib import Path
 
 from evovlm.merging.check._finding import Finding
 from evovlm.merging.check._licence import check_licence, licence_of
+from evovlm.merging.check._parameters import check_parameters
 from evovlm.merging.check._resources import check_disk, check_memory
 from evovlm.merging.check._structure import check_structure
 from evovlm.merging.check._tensors import check_head, check_stored, check_tower
 from evovlm.merging.check._vocabularies import check_vocabulary
+from evovlm.merging.check._weights import check_complete, check_copied, check_ids
 from evovlm.merging.check.configuration import check_configuration, check_own_configuration
 from evovlm.merging.check.route import check_route
 from evovlm.models.open_model import OpenModel
@@ -28,7 +30,7 @@ _ORDER = {"error": 0, "warning": 1, "note": 2}
 def check_recipe(
     recipe: Recipe, base: OpenModel | None, sources: Sequence[OpenModel], *, out: Path | None = None
 ) -> list[Finding]:
-    """Check a merge from headers and configurations; returns the findings, errors first.
+    """Check a merge before anything is merged; returns the findings, errors first.
 
     `sources`: in the recipe's order, labelled with their names in the recipe. `out`: where the checkpoint will be
     written, to check its free disk space; None skips that check. Problems are returned as findings, never raised.
@@ -37,11 +39,13 @@ def check_recipe(
     owner = by_name[recipe.owner] if recipe.owner is not None else base or sources[0]
     models = [*([base] if base is not None else []), *sources]
     findings = [*check_structure(recipe, owner, by_name, base), *check_route(recipe, owner, by_name)]
+    findings += check_parameters(recipe)
     routed = bool(recipe.route) or (recipe.search is not None and recipe.search.route is not None)
     stacked = bool(recipe.slices) or routed
     for model in models:
         findings += check_stored(model, recipe.dtype)
         findings += check_own_configuration(model)
+        findings += check_ids(model, owner=model is owner)
         findings += check_head(model, owner)
         findings += check_licence(model)
         if model is not owner:
@@ -49,6 +53,9 @@ def check_recipe(
             if not routed:  # check_route has already reported values that may not differ
                 findings += check_configuration(model, owner, stacked=stacked)
             findings += check_vocabulary(model, owner, recipe.vocab)
+        if not any(finding.key == f"{model.place}.tower" and finding.level == "error" for finding in findings):
+            findings += check_complete(model)
+    findings += check_copied(owner)
     findings += check_memory(owner, len(sources))
     if out is not None:
         findings += check_disk(recipe, owner, by_name, out)

@@ -1,10 +1,12 @@
 """A finding: one result of checking a recipe against its models.
 
-Knows nothing else.
+Knows a model's place in the recipe; checks nothing.
 """
 
 from dataclasses import dataclass
 from typing import Literal
+
+from evovlm.models.open_model import OpenModel
 
 Level = Literal["error", "warning", "note"]
 
@@ -18,7 +20,6 @@ class Finding:
     text: str
 
 
-def model_key(label: str, quantity: str = "") -> str:
+def model_key(model: OpenModel, quantity: str = "") -> str:
     """Return the key of a model's setting in findings: `base.rope_theta`, `sources.ja.rope_theta`."""
-    place = label if label == "base" else f"sources.{label}"
-    return f"{place}.{quantity}" if quantity else place
+    return f"{model.place}.{quantity}" if quantity else model.place

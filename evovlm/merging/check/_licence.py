@@ -37,4 +37,4 @@ def check_licence(model: OpenModel) -> Iterator[Finding]:
     """Report the licence found; the merge inherits the terms of all models."""
     licence = licence_of(model.folder)
     text = licence or "not found in README.md; look it up before you share the merge"
-    yield Finding("note", model_key(model.label, "licence"), text)
+    yield Finding("note", model_key(model, "licence"), text)

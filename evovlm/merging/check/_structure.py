@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from evovlm.merging.check._finding import Finding, model_key
+from evovlm.merging.check._finding import Finding
 from evovlm.methods import METHODS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import group_names, grouping, layer_of
@@ -94,4 +94,4 @@ def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
                 yield Finding("error", f"parameters.{source}.{quantity}", text)
     for name in () if recipe.method == "passthrough" else recipe.source_names:
         if name not in recipe.parameters and recipe.search is None and METHODS.get(recipe.method) is not None:
-            yield Finding("note", model_key(name), "no parameters in the recipe: weight 1 and density 1 are used")
+            yield Finding("note", f"sources.{name}", "no parameters in the recipe: weight 1 and density 1 are used")

@@ -17,18 +17,23 @@ from evovlm.system.errors import RecipeError
 
 def check_vocabulary(model: OpenModel, owner: OpenModel, policy: Vocab) -> Iterator[Finding]:
     """Report vocabularies that cannot be matched, dropped and missing tokens, and matching by position."""
-    key = model_key(model.label, "vocab")
+    key = model_key(model, "vocab")
     if EMBEDDING not in model.tower or EMBEDDING not in owner.tower:
         return
     owner_rows = owner.checkpoint.shape(owner.tower[EMBEDDING])[0]
     rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
     try:
-        match = match_rows(owner.tokens, owner_rows, model.tokens, rows, policy, model.label)
+        match = match_rows(owner.tokens, owner_rows, model.tokens, rows, policy, model.place)
     except RecipeError as error:
-        yield Finding("error", key, str(error).removeprefix(f"sources.{model.label}: "))
+        yield Finding("error", key, str(error).removeprefix(f"{model.place}: "))
         return
     if policy == "tower":
         yield Finding("note", key, f"embeddings and head are {owner.label}'s, unmerged")
+        return
+    if policy == "same" and owner.tokens is not None and model.tokens is not None:
+        if not match.identity:
+            text = f"{min(rows, owner_rows)} of {owner_rows} rows are matched by position; the others are padding"
+            yield Finding("note", key, text)
         return
     if policy == "position" or owner.tokens is None or model.tokens is None:
         counts = f"{min(rows, owner_rows)} of {owner_rows} rows are matched by position"

@@ -15,15 +15,37 @@ from evovlm.models.open_model import OpenModel
 # Errors: with another value the same numbers mean something else (tensors of equal shape would be split into
 # different heads).
 SHAPING = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size")
+# Errors too: shapes agree, but the weights were trained for another function.
+FUNCTION = (
+    *("hidden_act", "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"),
+    *("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale"),
+    *("partial_rotary_factor", "use_bidirectional_attention", "num_experts_per_tok", "norm_topk_prob"),
+)
 # Warnings: another value changes the function only gradually, and the owner's value is used.
-BENDING = ("rope_theta", "rope_type", "rope_scaling", "sliding_window", "rms_norm_eps", "hidden_act", "model_type")
+BENDING = ("rope_theta", "rope_type", "rope_scaling", "sliding_window", "rms_norm_eps")
+# Architectures that compute the same function from the same weights. (Multimodal rope reduces to plain rope for text.)
+ALIKE = (
+    {"llama", "mistral"},
+    {"qwen2", "qwen2_vl_text", "qwen2_5_vl_text"},
+    {"qwen3", "qwen3_vl_text"},
+    {"qwen3_moe", "qwen3_vl_moe_text"},
+)
+# Names of one and the same activation.
+ACTIVATIONS = {"swish": "silu", "gelu_new": "gelu_pytorch_tanh", "gelu_fast": "gelu_pytorch_tanh"}
+# Settings that do not change what a model computes, or that are compared elsewhere: as tensors, rows or rope.
+ELSEWHERE = {
+    *("tie_word_embeddings", "vocab_size", "max_position_embeddings", "original_max_position_embeddings"),
+    *("rope_parameters", "layer_types", "max_window_layers", "use_sliding_window", "attention_bias", "mlp_bias"),
+    *("hidden_activation", "num_hidden_layers", "initializer_range", "use_cache", "pretraining_tp"),
+    *("output_router_logits", "router_aux_loss_coef", "router_jitter_noise"),
+}
 # Where a file comes from and how its weights are stored, not what they compute.
 PROVENANCE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = False) -> Iterator[Finding]:
-    """Report differing head counts and sizes (errors), rope_theta, sliding window etc. (warnings) and special tokens.
+    """Report other sizes, architectures and activations (errors), rope, epsilon etc. (warnings), special tokens.
 
     `stacked`: layers are stacked by slices or a route, so layer counts may differ.
     """
@@ -34,33 +56,70 @@ def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = F
     for name in (*SHAPING, *(() if stacked else ("num_hidden_layers",))):
         if mine.get(name) != theirs.get(name):
             text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; choose another source"
-            yield Finding("error", model_key(model.label, name), text)
-    for name in BENDING:
+            yield Finding("error", model_key(model, name), text)
+    yield from _architecture(model, owner, mine.get("model_type"), theirs.get("model_type"))
+    for name in FUNCTION:
+        if mine.get(name) != theirs.get(name):
+            text = (
+                f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}: its weights were trained for"
+                " another function; choose another source"
+            )
+            yield Finding("error", model_key(model, name), text)
+    for name in (*BENDING, *_other_settings(mine, theirs)):
         if mine.get(name) != theirs.get(name):
             text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's value is used"
-            yield Finding("warning", model_key(model.label, name), text)
+            yield Finding("warning", model_key(model, name), text)
     name = "max_position_embeddings"
     if mine.get(name) != theirs.get(name):
         text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's value is used"
-        yield Finding("note", model_key(model.label, name), text)
+        yield Finding("note", model_key(model, name), text)
     for name in TOKENS:
         a, b = _token(model, mine.get(name)), _token(owner, theirs.get(name))
         if a != b:
             # A different end token shows in the answers (they may never stop); a different padding token does not.
             level: Any = "warning" if name == "eos_token_id" else "note"
-            yield Finding(
-                level, model_key(model.label, name), f"{a} in {model.label}, {b} in {owner.label}, which is used"
-            )
+            yield Finding(level, model_key(model, name), f"{a} in {model.label}, {b} in {owner.label}, which is used")
     if model.layout.kind == "vlm":
         text = f"only its language tower is merged; vision tower and projector come from {owner.label}"
-        yield Finding("note", model_key(model.label), text)
+        yield Finding("note", model_key(model), text)
+
+
+def _architecture(model: OpenModel, owner: OpenModel, mine: Any, theirs: Any) -> Iterator[Finding]:
+    """Report another architecture: an error unless it computes the same function, or transformers does not know it."""
+    if mine == theirs:
+        return
+    key, differ = model_key(model, "model_type"), f"{mine} in {model.label}, {theirs} in {owner.label}"
+    if any({mine, theirs} <= family for family in ALIKE):
+        yield Finding("warning", key, f"{differ}; both compute the same function")
+    elif _is_known(mine) and _is_known(theirs):
+        text = f"{differ}: the same weights mean something else in another architecture; choose another source"
+        yield Finding("error", key, text)
+    else:
+        yield Finding("warning", key, f"{differ}; make sure that both compute the same function")
+
+
+def _is_known(kind: Any) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return kind in CONFIG_MAPPING
+
+
+def _other_settings(*configs: dict[str, Any]) -> list[str]:
+    """The settings that the configurations' classes declare and that no list above names."""
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    kinds = [CONFIG_MAPPING[kind] for config in configs if (kind := config.get("model_type")) in CONFIG_MAPPING]
+    declared = {name for kind in kinds for name in getattr(kind, "__dataclass_fields__", {})}
+    known = {*SHAPING, *FUNCTION, *BENDING, *TOKENS, *PROVENANCE, *ELSEWHERE, "model_type"}
+    general = set(getattr(PreTrainedConfig, "__dataclass_fields__", {}))
+    return sorted(name for name in declared - known - general if "drop" not in name)
 
 
 def check_own_configuration(model: OpenModel) -> Iterator[Finding]:
     """Report what the user should know about a single model's configuration."""
     if "auto_map" in model.config or "auto_map" in model.text_config:
         text = "config.json refers to code in its repository (auto_map); it is never run, only the tensors are read"
-        yield Finding("warning", model_key(model.label, "auto_map"), text)
+        yield Finding("warning", model_key(model, "auto_map"), text)
 
 
 def _same(model: OpenModel, owner: OpenModel) -> bool:
@@ -87,6 +146,8 @@ def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
         except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError):
             config = given  # a configuration that its own class rejects is compared without defaults
     config = {**config, "model_type": kind}
+    activation = config.get("hidden_activation") or config.get("hidden_act")
+    config["hidden_act"] = ACTIVATIONS.get(activation, activation) if isinstance(activation, str) else activation
     rope = config.get("rope_parameters") or {}
     config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta"))
     config["rope_type"] = rope.get("rope_type", "default")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from evovlm.merging.check._finding import Finding
-from evovlm.merging.check.configuration import BENDING, SHAPING, complete_config
+from evovlm.merging.check.configuration import BENDING, FUNCTION, SHAPING, complete_config
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe
@@ -70,7 +70,7 @@ def _misfits(model: OpenModel, owner: OpenModel) -> Iterator[str]:
                 f"{name} is {mine.get(name)} in {model.label} and {theirs.get(name)} in {owner.label}:"
                 " their layers cannot share a residual stream; choose another source"
             )
-    for name in BENDING:
+    for name in (*BENDING, *FUNCTION, "model_type"):
         if mine.get(name) != theirs.get(name):
             yield (
                 f"{name} is {mine.get(name)} in {model.label} and {theirs.get(name)} in {owner.label}, and"

@@ -61,7 +61,8 @@ class DeviceSources:
         dtype = self._dtype(job)
         found = []
         if self.needs_base:
-            found.append(Wanted((job.name, BASE), count, dtype, self._places[BASE], partial(self._base, job)))
+            place = self._places[self._assembly.recipe.base_label]
+            found.append(Wanted((job.name, BASE), count, dtype, place, partial(self._base, job)))
         for source, name in job.parts:
             key = (job.name, _label(source))
             if not self.eight_bit:
@@ -69,11 +70,11 @@ class DeviceSources:
                 found.append(Wanted(key, count, dtype, self._places[source], read))
                 continue
             # Computed tensors cannot be memory-mapped.
-            place: Place = "host" if self._places[source] == "disk" else self._places[source]
-            found.append(Wanted(key, count, torch.int8, place, partial(self._values, job, source, name)))
+            at: Place = "host" if self._places[source] == "disk" else self._places[source]
+            found.append(Wanted(key, count, torch.int8, at, partial(self._values, job, source, name)))
             blocks = -(-count // SHARED)
             scales = partial(self._scales, job, source)
-            found.append(Wanted((job.name, _label(source, _SCALES)), blocks, torch.float32, place, scales))
+            found.append(Wanted((job.name, _label(source, _SCALES)), blocks, torch.float32, at, scales))
         return found
 
     def operands(self, job: Job, tensors: dict[Name, Tensor], out: Tensor, *, base: bool) -> Operands:

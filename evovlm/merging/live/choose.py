@@ -127,7 +127,7 @@ def _nbytes(assembly: Assembly, keeping: Keeping) -> dict[str, int]:
     elements = sum(math.prod(job.shape) for job in assembly.jobs)
     whole = elements * assembly.dtype.itemsize
     source = round(elements * EIGHT_BIT) if keeping.eight_bit else whole
-    found = {"base": whole} if METHODS[assembly.recipe.method].needs_base else {}
+    found = {assembly.recipe.base_label: whole} if METHODS[assembly.recipe.method].needs_base else {}
     return found | dict.fromkeys(assembly.recipe.source_names, source)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from evovlm.merging.assembly import Assembly, with_recipe
 from evovlm.merging.tensor_jobs import Job
+from evovlm.merging.unfit_weights import refuse_unfit_weights
 from evovlm.methods import METHODS, Tables, merge_tensor
 from evovlm.methods.draws import Draws
 from evovlm.recipe.schema import Recipe
@@ -64,8 +65,10 @@ class ResidentMerger:
     def merge(self, recipe: Recipe) -> None:
         """Overwrite the live tower with a candidate of the same models, method and seed, with other parameters.
 
-        Raises NotFinite if the merged weights are not finite.
+        Raises UnfitValues if weights that the method divides by all but cancel, NotFinite if the merged weights are
+        not finite.
         """
+        refuse_unfit_weights(recipe)
         candidate = with_recipe(self._assembly, recipe)
         jobs = [job for job in candidate.jobs if job.name in self._tower]
         if self._threads == 1:

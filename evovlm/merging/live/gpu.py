@@ -23,6 +23,7 @@ from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.merging.live.lazy import Pending
 from evovlm.merging.live.placement import Placement
 from evovlm.merging.tensor_jobs import Job
+from evovlm.merging.unfit_weights import refuse_unfit_weights
 from evovlm.methods import METHODS
 from evovlm.methods.kernels import fused_methods, is_fused
 from evovlm.methods.kernels.launch import Shape, merge_batch, shape_for
@@ -58,7 +59,7 @@ class _Launch:
 class DeviceMerger:
     """Merges candidates of one recipe into live parameters on their device.
 
-    tower: canonical name -> parameter, all on one device, each contiguous. placement: where the base (label `base`) and
+    tower: canonical name -> parameter, all on one device, each contiguous. placement: where the base (the recipe's `base_label`) and
     the sources are kept. eight_bit: keep task vectors in 8 bits; `errors` then gives each source's quantisation error.
     pending: shared with an engine that requests each layer before using it; streamed sources are then merged lazily.
     Raises RecipeError if the method has no fused kernel.
@@ -122,9 +123,11 @@ class DeviceMerger:
         """Overwrite the live tower with a candidate of the same models, with other parameters and maybe another method.
 
         A method that the fused pass cannot apply to the kept sources (no kernel, or it needs a base that is not kept)
-        is merged on the CPU. Raises NotFinite if the merged weights are not finite; if merging overlaps with
-        reading, the error is raised from `Pending` in the reading engine instead.
+        is merged on the CPU. Raises UnfitValues if weights that the method divides by all but cancel, NotFinite if
+        the merged weights are not finite; if merging overlaps with reading, the latter is raised from `Pending` in
+        the reading engine instead.
         """
+        refuse_unfit_weights(recipe)
         candidate = with_recipe(self._assembly, recipe)
         if self._pending is not None and self._pending.drop() and self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # the pinned memory written next may still be being copied from

@@ -1,15 +1,17 @@
 """From values per tensor to named layer groups: converts mergekit's conditions to a recipe's `groups`.
 
-Knows tensor names of Mistral, Llama and Qwen2 towers; no configuration files.
+Knows the tensor names that Mistral, Llama and Qwen2 towers have, and is given those of others; no files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
+from evovlm.recipe.layer_groups import LAYER
 
 # Modules of one layer; each may have a weight and a bias. The first part of a name is the module's block.
 STEMS = (
@@ -24,6 +26,7 @@ STEMS = (
     "post_attention_layernorm",
 )
 BLOCKS = ("self_attn", "mlp")
+USUAL = tuple(f"{stem}.{kind}" for stem in STEMS for kind in ("weight", "bias"))
 ANY_LAYER = "*"
 
 Values = tuple[float, ...]  # one number per (source, parameter)
@@ -38,7 +41,38 @@ class Grouped:
     values: dict[str, Values]
 
 
-def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt) -> Grouped:
+@dataclass(frozen=True)
+class Names:
+    """The tensors to put into groups: `modules` of a layer (`self_attn.q_proj.weight`), and `outside` the layers.
+
+    `outside` has only those besides the embedding table, the final norm's weight and the head's weight.
+    """
+
+    modules: tuple[str, ...] = USUAL
+    outside: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, tensors: Iterable[str]) -> Names:
+        """The names of a tower's tensors, in addition to the usual ones."""
+        modules, outside = dict.fromkeys(USUAL), {}
+        for tensor in tensors:
+            layer = LAYER.match(tensor)
+            if layer is not None:
+                modules[tensor[layer.end() :]] = None
+            elif tensor not in (EMBEDDING, FINAL_NORM, OUTPUT_HEAD):
+                outside[tensor] = None
+        return cls(tuple(modules), tuple(outside))
+
+    @cached_property
+    def prefixes(self) -> tuple[str, ...]:
+        """Parts of a layer that one glob can cover: blocks, then modules, then whatever else tensors lie in."""
+        parts = [module.split(".") for module in self.modules]
+        inner = {".".join(path[:depth]) for path in parts for depth in range(1, len(path))}
+        rest = sorted(inner - {*BLOCKS, *STEMS}, key=lambda prefix: (prefix.count("."), prefix))
+        return (*BLOCKS, *STEMS, *rest)
+
+
+def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt, names: Names) -> Grouped:
     """Put tensors with equal values into groups.
 
     `layers`: layers to look at individually. `others`: whether there may be further layers, all alike.
@@ -50,16 +84,22 @@ def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt) -> G
         if found is not None:
             groups[name], values[name] = tuple(patterns), found
 
+    for name in names.outside:
+        like = next(
+            (one for one in (EMBEDDING, FINAL_NORM) if name.startswith(one.removesuffix("weight"))), OUTPUT_HEAD
+        )
+        if values_at(name, None) != values_at(like, None):
+            add(name, [name], values_at(name, None))
     add("embeddings", ["model.embed_tokens.*"], values_at(EMBEDDING, None))
-    cells = [(layer, _modules(str(layer), layer, values_at)) for layer in layers]
+    cells = [(layer, _modules(names, str(layer), layer, values_at)) for layer in layers]
     # A run has equal values and no gaps: the layer number minus its position is constant within it.
     runs = groupby(enumerate(cells), key=lambda placed: (placed[1][0] - placed[0], placed[1][1]))
     for (_, modules), run in runs:
         numbers = [layer for _, (layer, _) in run]
-        for name, patterns, found in _layer_groups(modules, numbers[0], numbers[-1]):
+        for name, patterns, found in _layer_groups(names, modules, numbers[0], numbers[-1]):
             add(name, patterns, found)
     if others:
-        for name, patterns, found in _other_groups(_modules(ANY_LAYER, None, values_at), bool(layers)):
+        for name, patterns, found in _other_groups(names, _modules(names, ANY_LAYER, None, values_at), bool(layers)):
             add(name, patterns, found)
     norm = values_at(FINAL_NORM, None)
     head = values_at(OUTPUT_HEAD, None)
@@ -71,17 +111,15 @@ def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt) -> G
     return Grouped(groups, values)
 
 
-def _modules(layer: str, number: int | None, values_at: ValuesAt) -> tuple[tuple[str, Values | None], ...]:
+def _modules(
+    names: Names, layer: str, number: int | None, values_at: ValuesAt
+) -> tuple[tuple[str, Values | None], ...]:
     """The values of each tensor of a layer, as (`stem.weight` or `stem.bias`, values)."""
-    return tuple(
-        (f"{stem}.{kind}", values_at(f"model.layers.{layer}.{stem}.{kind}", number))
-        for stem in STEMS
-        for kind in ("weight", "bias")
-    )
+    return tuple((module, values_at(f"model.layers.{layer}.{module}", number)) for module in names.modules)
 
 
 def _layer_groups(
-    modules: tuple[tuple[str, Values | None], ...], first: int, last: int
+    names: Names, modules: tuple[tuple[str, Values | None], ...], first: int, last: int
 ) -> Iterator[tuple[str, list[str], Values | None]]:
     span = f"layers {first}-{last}"
     named = _by_values(modules)
@@ -89,13 +127,13 @@ def _layer_groups(
         if len(named) == 1:
             yield span, [span], found
         else:
-            stems = _compress(members)
+            stems = _compress(names, members)
             patterns = [f"model.layers.{layer}.{stem}" for layer in range(first, last + 1) for stem in stems]
             yield f"{span} {_words(stems)}", patterns, found
 
 
 def _other_groups(
-    modules: tuple[tuple[str, Values | None], ...], after_named: bool
+    names: Names, modules: tuple[tuple[str, Values | None], ...], after_named: bool
 ) -> Iterator[tuple[str, list[str], Values | None]]:
     name = "other layers" if after_named else "layers"
     named = _by_values(modules)
@@ -103,8 +141,8 @@ def _other_groups(
         if len(named) == 1:
             yield name, ["model.layers.*"], found
         else:
-            stems = _compress(members)
-            # A `*` for the layer also matches dots, which is harmless because no stem occurs inside another.
+            stems = _compress(names, members)
+            # A `*` for the layer also matches dots; the reader compares the outcome with the names that it knows.
             yield f"{name} {_words(stems)}", [f"model.layers.*.{stem}" for stem in stems], found
 
 
@@ -115,14 +153,12 @@ def _by_values(modules: tuple[tuple[str, Values | None], ...]) -> dict[Values | 
     return named
 
 
-def _compress(tensors: list[str]) -> list[str]:
+def _compress(names: Names, tensors: list[str]) -> list[str]:
     """Globs for tensors of a layer: whole blocks if possible, then modules, then single tensors."""
     left, globs = set(tensors), []
-    for prefix in (*BLOCKS, *STEMS):
-        inside = {
-            f"{stem}.{kind}" for stem in STEMS for kind in ("weight", "bias") if f"{stem}.".startswith(f"{prefix}.")
-        }
-        if inside <= left:
+    for prefix in names.prefixes:
+        inside = {module for module in names.modules if module.startswith(f"{prefix}.")}
+        if inside and inside <= left:
             globs.append(f"{prefix}.*")
             left -= inside
     return globs + [tensor for tensor in tensors if tensor in left]

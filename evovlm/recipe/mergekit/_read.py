@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.layouts import detect_layout
 from evovlm.models.open_model import resolve_folder
 from evovlm.recipe.mergekit._settings import IGNORED, PER_MODEL, WHOLE_MERGE, flag, number
 from evovlm.recipe.mergekit._slices import Segment, name_of, parse_model, read_parameters, read_segments
@@ -83,7 +86,7 @@ class _Reader:
         if self._method not in ("passthrough", "model_stock"):
             base = self._base if self._method == "slerp" else None
             scoped = self._scoped(segments)
-            groups, parameters = read_parameters(scoped, sources, self._layers, slerp_base=base)
+            groups, parameters = read_parameters(scoped, sources, self._layers, self._tensors, slerp_base=base)
         content: dict[str, Any] = {
             "kind": "llm",
             "sources": [_entry(model, revision) | {"name": name} for (model, revision), name in sources.items()],
@@ -154,16 +157,32 @@ class _Reader:
                 return int(text["num_hidden_layers"])
         return None
 
+    def _tensors(self) -> list[str]:
+        """The canonical names of a tower's tensors, of the first model that is on this machine; else none."""
+        for folder in self._folders():
+            try:
+                keys = Checkpoint.open(folder).keys()
+                layout = detect_layout(keys, folder)
+            except UserError:
+                continue
+            return [name for key in keys if (name := layout.canonical(key)) is not None]
+        return []
+
     def _configs(self) -> list[dict[str, Any]]:
         found = []
-        known = [model for segment in read_segments(self._content) for model in segment.scopes]
-        for model, revision in [*([self._base] if self._base else []), *known]:
+        for folder in self._folders():
             try:
-                folder = resolve_folder(model, revision, self._root)
                 found.append(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-            except (UserError, OSError, ValueError):
+            except (OSError, ValueError):
                 continue
         return found
+
+    def _folders(self) -> Iterator[Path]:
+        """The folders of the models that are on this machine, the base's first."""
+        known = [model for segment in read_segments(self._content) for model in segment.scopes]
+        for model, revision in [*([self._base] if self._base else []), *known]:
+            with suppress(UserError):
+                yield resolve_folder(model, revision, self._root)
 
     def _options(self, segments: list[Segment]) -> dict[str, Any]:
         options: dict[str, Any] = {"normalize": flag(self._parameters, "normalize")}
@@ -192,7 +211,7 @@ class _Reader:
         raise RecipeError("dtype: missing, and no model is on this machine to take it from; set `dtype`")
 
     def _vocabulary(self, sources: dict[tuple[str, str | None], str]) -> dict[str, Any]:
-        """From tokenizer_source or tokenizer.source: whose rows the output has. Without it, rows match by position."""
+        """From tokenizer_source or tokenizer.source: whose rows the output has. Without it, vocabularies must agree."""
         key, source = "tokenizer_source", self._content.get("tokenizer_source")
         settings = self._content.get("tokenizer")
         if settings is not None:
@@ -201,7 +220,7 @@ class _Reader:
                 if other != "source" and value:
                     raise RecipeError(f"tokenizer.{other}: evovlm does not change tokens; remove the key")
         if source is None:
-            return {"vocab": "position"}
+            return {"vocab": "same"}
         if source == "union":
             raise RecipeError(
                 f"{key}: union adds tokens, which evovlm cannot do; name the model whose tokenizer the output gets"

@@ -5,11 +5,14 @@ Knows the two ways of listing models; no methods and no tokenizers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evovlm.recipe.mergekit._cells import Grouped, Values, group_tensors
+from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
+from evovlm.recipe.layer_groups import grouping, layer_of
+from evovlm.recipe.mergekit._cells import USUAL, Grouped, Names, Values, ValuesAt, group_tensors
 from evovlm.recipe.mergekit._settings import (
     IGNORED,
     ONE_LAYER,
@@ -101,16 +104,39 @@ def read_parameters(
     segments: list[Segment],
     sources: Mapping[Model, str],
     layers: Callable[[], int | None],
+    tensors: Callable[[], Sequence[str]] = tuple,
     *,
     slerp_base: Model | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """A recipe's `groups` and `parameters`.
 
-    `layers`: returns the models' number of layers; called only if needed. `slerp_base`: if given, read `t` instead of
-    weights. Raises RecipeError if a parameter is missing or the slices cannot be expressed in a recipe.
+    `layers`: returns the models' number of layers, `tensors` their tensors' names if a model is on this machine; called
+    only if needed. `slerp_base`: if given, read `t` instead of weights. Raises RecipeError if a parameter is missing, a
+    filter fits no tensor, or the slices cannot be expressed in a recipe.
     """
+    texts = sorted({text for segment in segments for text in _filters(segment)})
+    known = tensors() if texts else ()
+    _refuse_idle(texts, known)
     segments = _measured(segments, sources, layers)
-    columns = [(model, name) for model in sources for name in ("weight", "density")]
+    found = _grouped(segments, sources, known, slerp_base)
+    if not _agrees(*found, known) and segments[0].length is None:
+        depth = 1 + max(layer for name in known if (layer := layer_of(name)) is not None)
+        found = _grouped([replace(segments[0], length=depth)], sources, known, slerp_base)
+    if not _agrees(*found, known):
+        raise RecipeError(f"parameters: the filters {texts} cannot be expressed as groups of tensors")
+    columns = _columns(sources)
+    return _unfold(found[0], columns, sources)
+
+
+def _columns(sources: Mapping[Model, str]) -> list[tuple[Model, str]]:
+    return [(model, name) for model in sources for name in ("weight", "density")]
+
+
+def _grouped(
+    segments: list[Segment], sources: Mapping[Model, str], known: Sequence[str], slerp_base: Model | None
+) -> tuple[Grouped, ValuesAt]:
+    """Tensors of equal values in groups, and the function that gives a tensor's values."""
+    columns = _columns(sources)
     depth = None if segments[0].length is None else sum(segment.length or 0 for segment in segments)
     named = sorted({int(n) for s in segments for text in _filters(s) for n in ONE_LAYER.findall(text)})
 
@@ -127,8 +153,35 @@ def read_parameters(
             values.append(value)
         return tuple(values)
 
-    grouped = group_tensors(named if depth is None else range(depth), depth is None, values_at)
-    return _unfold(grouped, columns, sources)
+    looked = named if depth is None else range(depth)
+    return group_tensors(looked, depth is None, values_at, Names.of(known)), values_at
+
+
+def _agrees(grouped: Grouped, values_at: ValuesAt, known: Sequence[str]) -> bool:
+    """Whether the groups give each tensor of the model the values that mergekit's filters give it."""
+    if not known:
+        return True
+    group_of = grouping(grouped.spec, 0)
+    return all(grouped.values[group_of(name)] == values_at(name, layer_of(name)) for name in known)
+
+
+def _refuse_idle(texts: Sequence[str], known: Sequence[str]) -> None:
+    """Raise RecipeError for a filter that fits no tensor: it would change nothing, and be thought to.
+
+    Tensors that usual models have count too, so that a filter for `lm_head` may stay where the head is tied.
+    """
+    for text in texts:
+        layers = {layer for name in known if (layer := layer_of(name)) is not None} or {
+            int(number) for number in re.findall(r"\d+", text) if len(number) < 5
+        } | {0}
+        usual = (f"model.layers.{layer}.{module}" for layer in layers for module in USUAL)
+        if not any(text in name for name in (*known, EMBEDDING, FINAL_NORM, OUTPUT_HEAD, *usual)):
+            way_out = (
+                "correct it or remove it"
+                if known
+                else "no model is on this machine to look for others; download one first, or remove the filter"
+            )
+            raise RecipeError(f"parameters: the filter {text!r} is part of no tensor's name; {way_out}")
 
 
 def _unfold(

@@ -42,7 +42,7 @@ def recipe(*sources: str, **keys: Any) -> Recipe:
 
 
 def check(recipe: Recipe, root: Path, out: Path | None = None) -> list[Finding]:
-    base = None if recipe.base is None else open_model("base", recipe.base.model, recipe.base.revision, root)
+    base = None if recipe.base is None else open_model(recipe.base_label, recipe.base.model, None, root, is_base=True)
     sources = [open_model(source.name, source.model, source.revision, root) for source in recipe.sources]
     return check_recipe(recipe, base, sources, out=out)
 
@@ -132,7 +132,7 @@ def test_another_architecture_is_told_by_its_biases_and_its_name(zoo: Save, tmp_
     zoo("plain", family="llama")
     findings = check(recipe("plain"), tmp_path)
     assert "lacks 6 tensors" in of(findings, "sources.plain.tower", "error")
-    assert "llama in plain, qwen2 in base" in of(findings, "sources.plain.model_type", "warning")
+    assert "llama in plain, qwen2 in base" in of(findings, "sources.plain.model_type", "error")
     zoo("mistral")
     other = check(recipe("mistral", base={"model": "plain"}), tmp_path)
     assert errors(other) == []
@@ -142,10 +142,10 @@ def test_another_architecture_is_told_by_its_biases_and_its_name(zoo: Save, tmp_
 def test_values_that_bend_the_function_are_warnings(zoo: Save, tmp_path: Path):
     zoo("base")
     yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8192}
-    zoo("bent", rms_norm_eps=1e-6, hidden_act="gelu", sliding_window=None, rope_parameters=yarn)
+    zoo("bent", rms_norm_eps=1e-6, sliding_window=None, rope_parameters=yarn)
     findings = check(recipe("bent"), tmp_path)
     assert errors(findings) == []
-    for name in ("rms_norm_eps", "hidden_act", "sliding_window", "rope_type", "rope_scaling"):
+    for name in ("rms_norm_eps", "sliding_window", "rope_type", "rope_scaling"):
         assert "the owner's value is used" in of(findings, f"sources.bent.{name}", "warning")
 
 
@@ -185,7 +185,7 @@ def test_a_file_that_contradicts_its_configuration_on_tying_is_told(zoo: Save, t
     edit_config(zoo("base"), tie_word_embeddings=True)
     edit_tensors(zoo("headless"), lambda tensors: tensors.pop("lm_head.weight"))
     findings = check(recipe("headless"), tmp_path)
-    assert "loaders will ignore the merged head" in of(findings, "base.tie_word_embeddings", "warning")
+    assert "an lm_head of other values; loaders differ" in of(findings, "base.tie_word_embeddings", "error")
     assert "the file has no lm_head" in of(findings, "sources.headless.tie_word_embeddings", "warning")
     findings = check(recipe("base", base={"model": "headless"}), tmp_path)
     assert "the file has no lm_head" in of(findings, "base.tie_word_embeddings", "error")

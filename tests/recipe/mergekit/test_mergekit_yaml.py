@@ -162,7 +162,7 @@ def test_models_become_named_sources_and_the_base_stays_out():
         ("one", "org/one", None),
         ("two", "org/two", "abc123"),
     ]
-    assert recipe.vocab == "position"
+    assert recipe.vocab == "same"
     assert recipe.groups == "whole"
     assert recipe.of("one").density == 0.4
 

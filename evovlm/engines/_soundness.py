@@ -1,0 +1,67 @@
+"""Refuses a loaded model that would answer nonsense: weights that are not numbers, token ids that are no rows.
+
+Knows transformers' models and processors, and prompts; generates no answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evovlm.engines.prompts import Prompt
+from evovlm.models.finite import is_finite
+from evovlm.models.token_ids import id_faults
+from evovlm.system.errors import CheckpointError, DataError
+
+
+def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> None:
+    """Raise CheckpointError if a weight is not finite, or token ids do not fit the embedding table or each other."""
+    for name, weight in model.named_parameters():
+        if not is_finite(weight):
+            raise CheckpointError(f"{folder}: {name} holds NaN or infinite values; download the checkpoint again")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    configs = {"config.json": config}
+    if isinstance(config.get("text_config"), dict):
+        configs["config.json's text_config"] = config["text_config"]
+    tokenizer = processor.tokenizer if sees else processor
+    rows = len(model.get_input_embeddings().weight)
+    placeholder = getattr(processor, "image_token", None) if sees else None
+    for fault in id_faults(configs, tokenizer.get_vocab(), rows, placeholder):
+        # End tokens come from generation_config.json or the tokenizer first; `ends_of` refuses if there is none.
+        if fault.fatal and fault.key != "eos_token_id":
+            raise CheckpointError(f"{folder}: {fault.text}")
+
+
+def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:
+    """The end tokens' ids. Raises CheckpointError if none of them is one of the embedding table's `rows` rows."""
+    given = model.generation_config.eos_token_id
+    given = tokenizer.eos_token_id if given is None else given
+    if given is None:
+        raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
+    ends = [end for end in (given if isinstance(given, list) else [given]) if 0 <= end < rows]
+    if not ends:
+        raise CheckpointError(
+            f"{model.name_or_path}: eos_token_id is {given}, but the embedding table has rows 0 to {rows - 1}; correct"
+            " it in generation_config.json"
+        )
+    pad = model.generation_config.pad_token_id
+    if pad is not None and not 0 <= pad < rows:
+        model.generation_config.pad_token_id = ends[0]  # `generate` fills ended rows with it
+    return ends
+
+
+def refuse_foreign(prompts: Sequence[Prompt], tokenizer: Any, rows: int) -> None:
+    """Raise DataError, naming item and token, if a prompt has a token that is no row of the embedding table."""
+    longest = [prompt for prompt in prompts if len(prompt.ids)]
+    if not longest or int(torch.cat([prompt.ids for prompt in longest]).max()) < rows:
+        return
+    prompt = next(one for one in longest if int(one.ids.max()) >= rows)
+    foreign = int(prompt.ids.max())
+    raise DataError(
+        f"item {prompt.key}: its token {tokenizer.convert_ids_to_tokens(foreign)!r} has the id {foreign}, but the"
+        f" model's embedding table has {rows} rows; take tokenizer and weights from the same revision"
+    )

@@ -1,0 +1,45 @@
+"""Checks a recipe's numbers where they are undefined together: weights that cancel, della's epsilon and densities.
+
+Knows the recipe alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evovlm.merging.check._finding import Finding
+from evovlm.merging.unfit_weights import LEAST_SHARE, unfit_weights
+from evovlm.methods import METHODS
+from evovlm.recipe.schema import Recipe
+
+
+def check_parameters(recipe: Recipe) -> Iterator[Finding]:
+    """Report weights that all but cancel, and densities for which della's epsilon is too large."""
+    if recipe.search is None:  # a search replaces them
+        for group, share, text in unfit_weights(recipe):
+            yield Finding("error" if share < LEAST_SHARE else "warning", "parameters", f"weights of {group!r}: {text}")
+    method = METHODS.get(recipe.method)
+    if method is not None and method.drop == "della":
+        yield from _epsilon(recipe)
+
+
+def _epsilon(recipe: Recipe) -> Iterator[Finding]:
+    """mergekit refuses such an epsilon; here it is limited, because a search varies densities and not epsilon."""
+    epsilon, search = recipe.options.epsilon, recipe.search
+    if search is not None and search.density is not None:
+        low, high = search.density.low, search.density.high
+        if low < epsilon or high > 1 - epsilon:
+            text = f"{epsilon:g} is reduced for densities below {epsilon:g} or above {1 - epsilon:g}"
+            yield Finding("note", "options.epsilon", text)
+        return
+    for source in recipe.source_names:
+        given = recipe.of(source).density
+        densities = set(given.values()) if isinstance(given, dict) else {given}
+        unfit = sorted(density for density in densities if 0 < density < 1 and not epsilon <= density <= 1 - epsilon)
+        if unfit:
+            told = ", ".join(f"{density:g}" for density in unfit)
+            text = (
+                f"{epsilon:g} is too large for {source}'s density {told}: keep-probabilities are density ± epsilon and"
+                " must be within 0 to 1. It is reduced there; lower it to say so yourself"
+            )
+            yield Finding("warning", "options.epsilon", text)

@@ -1,0 +1,59 @@
+"""Checks a model's own files: all weights are there, those that are only copied are numbers, token ids are rows.
+
+Knows transformers' loading report and single models; compares no two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evovlm.merging.check._finding import Finding, model_key
+from evovlm.models.finite import is_finite
+from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD
+from evovlm.models.loading import LoadingReport, report_from_headers
+from evovlm.models.open_model import OpenModel
+from evovlm.models.token_ids import id_faults, placeholder_of
+from evovlm.models.zoo_models import FOLDER
+
+
+def check_complete(model: OpenModel) -> Iterator[Finding]:
+    """Report weights that the model's configuration asks for and its files lack, or have in another shape.
+
+    A missing head is left to `check_head`, which knows when the embeddings take its place.
+    """
+    if model.folder.is_relative_to(FOLDER):
+        return  # compared with the manifest when it was opened
+    report = report_from_headers(model.folder, model.checkpoint)
+    if report is None:
+        return
+    missing = tuple(name for name in report.missing if not name.endswith(OUTPUT_HEAD))
+    if said := LoadingReport(missing, report.mismatched, ()).in_words():
+        yield Finding("error", model_key(model, "weights"), f"{said}; complete the folder or download it again")
+
+
+def check_copied(owner: OpenModel) -> Iterator[Finding]:
+    """Report the first tensor with NaN or infinity among those that the output takes from the owner unchanged.
+
+    They are read once. Merged tensors are checked when they are made.
+    """
+    for key in owner.checkpoint.keys():
+        if owner.layout.canonical(key) is None and not is_finite(owner.checkpoint.tensor(key)):
+            text = f"{key} holds NaN or infinite values, and would be copied; download the checkpoint again"
+            yield Finding("error", model_key(owner, "weights"), text)
+            return
+
+
+def check_ids(model: OpenModel, *, owner: bool) -> Iterator[Finding]:
+    """Report token ids that are no rows, tokens beyond the table, and an image token with two ids.
+
+    `owner`: whether the output gets this model's vocabulary, so that nothing else can take its place.
+    """
+    if EMBEDDING not in model.tower:
+        return
+    configs = {"config.json": model.config}
+    if model.text_config is not model.config:
+        configs["config.json's text_config"] = model.text_config
+    rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
+    placeholder = placeholder_of(model.folder, model.tokens) if model.layout.kind == "vlm" else None
+    for fault in id_faults(configs, model.tokens, rows, placeholder):
+        yield Finding("error" if fault.fatal and owner else "warning", model_key(model, fault.key), fault.text)

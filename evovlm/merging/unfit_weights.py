@@ -1,0 +1,84 @@
+"""Finds weights that all but cancel where a method divides by their sum.
+
+Knows a recipe's numbers and methods; no models and no tensors. Dividing by a sum that is a small share of its terms
+multiplies the task vectors, and the rounding of the sources with them: a 16-bit weight is right to one part in 256
+(bfloat16), so beyond a factor of about 100 the result is mostly rounding. mergekit divides all the same; only a sum
+that is exactly 0 counts as 1 there, and here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from evovlm.methods import LEAST_DIVISOR, METHODS, Method, as_float32, resolve_options
+from evovlm.recipe.schema import WHOLE, Recipe, value_at
+from evovlm.system.errors import UnfitValues
+
+# Sums below this share of the weights' magnitudes are refused, and those below the second are a warning.
+LEAST_SHARE = 0.01
+SMALL_SHARE = 0.1
+# With more sources than this, subsets of three and more are not looked at (elected signs divide by subsets).
+MOST_SUBSETS = 12
+
+
+def refuse_unfit_weights(recipe: Recipe) -> None:
+    """Raise UnfitValues if the weights of a group all but cancel where the method divides by their sum."""
+    for group, share, text in unfit_weights(recipe):
+        if share < LEAST_SHARE:
+            raise UnfitValues(f"weights of {group!r}: {text}")
+
+
+def unfit_weights(recipe: Recipe) -> Iterator[tuple[str, float, str]]:
+    """Yield (layer group, share, what is wrong) for each group whose weights' sum is a small share of their sizes."""
+    method = METHODS.get(recipe.method)
+    if method is None or recipe.method in ("passthrough", "model_stock"):
+        return
+    given = recipe.options
+    options = resolve_options(recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma)
+    if not (options.normalize or recipe.method == "slerp"):
+        return
+    for group in _groups(recipe):
+        weights = [value_at(recipe.of(source).weight, group, 1.0) for source in recipe.source_names]
+        share, total = _smallest(weights, method)
+        if share < SMALL_SHARE:
+            what = "t = w2 / (w1 + w2)" if recipe.method == "slerp" else "dividing by their sum"
+            way_out = "" if recipe.method == "slerp" else ", or set `normalize: false`"
+            text = (
+                f"{', '.join(f'{weight:g}' for weight in weights)} all but cancel (a sum of {total:.2g}), and {what}"
+                f" multiplies differences {1 / share:.0f} times; change a weight{way_out}"
+            )
+            yield group, share, text
+
+
+def _groups(recipe: Recipe) -> list[str]:
+    """The groups that parameters name, and one name for all others."""
+    weights = [recipe.of(source).weight for source in recipe.source_names]
+    named = dict.fromkeys(group for weight in weights if isinstance(weight, dict) for group in weight)
+    return [*named, WHOLE]
+
+
+def _smallest(weights: Sequence[float], method: Method) -> tuple[float, float]:
+    """The smallest share |sum| / sum of |w|, and its sum, over all weights or over any that are divided by.
+
+    Where signs are elected, each element is divided by the sum over the sources that agree there. A share of 1 if there
+    is nothing to divide by, or the sum counts as 1.
+    """
+    used = [as_float32(weight) for weight in weights if weight]
+    if all(weight > 0 for weight in used) or all(weight < 0 for weight in used):
+        return 1.0, sum(used)
+    sizes = {len(used)}
+    if method.elect:
+        sizes = set(range(2, len(used) + 1)) if len(used) <= MOST_SUBSETS else {2, len(used)}
+    parts = (part for size in sorted(sizes) for part in combinations(used, size))
+    return min(_share(part, method) for part in parts)
+
+
+def _share(weights: Sequence[float], method: Method) -> tuple[float, float]:
+    """|sum| / sum of |w| and the sum, added up as the method does; 1 if the sum counts as 1."""
+    total = 0.0
+    for weight in weights:
+        total = as_float32(total + weight) if method.elect else total + weight
+    # Of a sum of exactly 0, `linear` and `slerp` themselves say that it is undefined.
+    least = LEAST_DIVISOR if method.needs_base and not method.elect else 0.0
+    return (1.0, total) if abs(total) <= least else (abs(total) / sum(map(abs, weights)), total)

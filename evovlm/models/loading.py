@@ -1,0 +1,147 @@
+"""What transformers says about loading a checkpoint: weights that are missing, of another shape, or left over.
+
+Knows transformers' loader and configurations; no recipes and no answers. transformers itself fills missing weights with
+random numbers and prints a table, so whoever loads a model has to ask for the report and refuse.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from evovlm.models.checkpoint import Checkpoint
+from evovlm.system.errors import CheckpointError
+
+# What transformers raises for a folder that is incomplete, damaged or holds an unknown kind of model.
+LOADING_FAULTS = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class LoadingReport:
+    """Names of weights as the model has them in memory; tied heads and computed buffers are not missing."""
+
+    missing: tuple[str, ...]
+    mismatched: tuple[str, ...]  # each with both shapes, as text
+    unexpected: tuple[str, ...]
+
+    def in_words(self) -> str:
+        """Say what is missing or of another shape; empty if the checkpoint is complete."""
+        parts = []
+        if self.missing:
+            parts.append(f"lacks {_counted(self.missing)} that its configuration asks for: {_some(self.missing)}")
+        if self.mismatched:
+            parts.append(
+                f"has {_counted(self.mismatched)} of another shape than its configuration says: {_some(self.mismatched)}"
+            )
+        return "; ".join(parts)
+
+
+def refuse_incomplete(folder: Path, report: LoadingReport) -> None:
+    """Raise CheckpointError, naming the first weights, if any is missing or of another shape."""
+    if said := report.in_words():
+        raise CheckpointError(
+            f"{folder} {said}; random numbers would stand in their place. Complete the folder or download it again"
+        )
+
+
+def load_reporting(kind: Any, folder: Path, **more: Any) -> tuple[Any, LoadingReport]:
+    """Load with a transformers class and return the model and the report; nothing is printed.
+
+    A head that only the language model's own configuration ties is tied. Raises what transformers raises.
+    """
+    with _no_table():
+        model, info = kind.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **more
+        )
+    return model, _report(model, info)
+
+
+def report_from_headers(folder: Path, checkpoint: Checkpoint) -> LoadingReport | None:
+    """The report that loading would give, from headers and configuration alone; None if transformers cannot say.
+
+    It cannot for architectures that it does not know and for quantised weights.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    weights = {
+        key: torch.empty(checkpoint.shape(key), dtype=checkpoint.dtype(key), device="meta") for key in checkpoint.keys()
+    }
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        if getattr(config, "quantization_config", None) is not None:
+            return None
+        kind: Any = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+        with torch.device("meta"):
+            exact: Any = type(kind.from_config(config))
+        with _no_table():
+            model, info = exact.from_pretrained(
+                None,
+                config=config,
+                state_dict=weights,
+                device_map={"": "meta"},
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        return _report(model, info)
+    except LOADING_FAULTS:
+        return None
+
+
+def _report(model: Any, info: Mapping[str, Any]) -> LoadingReport:
+    missing = set(info["missing_keys"])
+    _tie_as_meant(model, missing)
+    mismatched = sorted(
+        f"{name} ({list(stored)} in the file, {list(wanted)} in the configuration)"
+        for name, stored, wanted in info["mismatched_keys"]
+    )
+    return LoadingReport(tuple(sorted(missing)), tuple(mismatched), tuple(sorted(info["unexpected_keys"])))
+
+
+def _tie_as_meant(model: Any, missing: set[str]) -> None:
+    """Tie the head of a vision-language model whose `text_config` alone says so, as its authors' checkpoints do.
+
+    Some classes of transformers read the flag at the top of config.json only, and would give the model a random head.
+    """
+    text = model.config.get_text_config()
+    if missing and text is not model.config and getattr(text, "tie_word_embeddings", False):
+        if not getattr(model.config, "tie_word_embeddings", False):
+            model.config.tie_word_embeddings = True
+            model.tie_weights(missing_keys=missing)
+
+
+@contextmanager
+def _no_table() -> Iterator[None]:
+    """Keep transformers' table of loaded weights off the terminal; what it says is in the report."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def _counted(names: tuple[str, ...]) -> str:
+    return f"{len(names)} weight{'s' * (len(names) != 1)}"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    rest = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
