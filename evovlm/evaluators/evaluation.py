@@ -11,6 +11,8 @@ import numpy as np
 
 from evovlm.system.statistics import Interval, bootstrap
 
+SILENT = "every answer is empty"
+
 
 class Answered(NamedTuple):
     """One item's answer: its score (0 to 100), whether it is exact, and its text."""
@@ -55,6 +57,13 @@ class Evaluation:
     def exact_share(self) -> float:
         """Share of exact answers, 0 to 1."""
         return sum(self.exact) / len(self.exact)
+
+
+def refuse_silent(found: Evaluation) -> Evaluation:
+    """The evaluation, for a search. Raises ValueError if every answer is empty: such a model is broken."""
+    if not any(found.answers):
+        raise ValueError(SILENT)
+    return found
 
 
 def gathered(answered: Sequence[Answered], seconds: Mapping[str, float]) -> Evaluation:
