@@ -145,14 +145,15 @@ def read_study(folder: Path) -> StudyData:
     header = sound_header(folder, notes.append)
     recipe = recipe_of(folder, header)
     images = folder / "images"
-    genes = tuple(_gene(name, recipe.source_names, folder) for name in header.get("genes", []))
+    names = header.get("genes", [])
+    genes = _or_none(lambda: tuple(_gene(name, recipe.source_names, folder) for name in names), notes.append) or ()
     return StudyData(
         folder=folder,
         header=header,
         recipe=recipe,
         winner=_or_none(lambda: _winner(folder), notes.append),
         genes=genes,
-        trials=tuple(_trials(folder, len(genes) if "genes" in header else None)),
+        trials=tuple(_trials(folder, len(genes) or None)),
         result=_or_none(lambda: read_result(folder), notes.append),
         events=tuple(files.read_rows(folder / study_log.EVENTS, notes.append)),
         answers=tuple(_progress(folder, notes.append)),

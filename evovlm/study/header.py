@@ -38,8 +38,8 @@ def unheard(text: str) -> None:
 
 
 class _Items(BaseModel):
-    task: str
     ids: list[str]
+    task: str = ""
 
 
 # An entry of another shape is damaged, and counts as missing.

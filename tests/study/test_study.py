@@ -236,7 +236,7 @@ def test_a_generation_in_which_all_fail_ends_the_study_with_the_reason(tmp_path:
         ("genes", ["ja.weight.whole"], "another `genes` ("),
         ("items", {"ids": ["other"]}, 'another `items.ids` (["one", "two"]; now ["other"])'),
         ("race", {"first": 2}, "another `race` (null; now {"),
-        ("eight_bit", True, "another `eight_bit` (null; now true)"),
+        ("eight_bit", True, "another `eight_bit` (false; now true)"),
     ],
 )
 def test_a_study_of_something_else_is_not_resumed(tmp_path: Path, key: str, other: Any, told: str):
