@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from hypothesis import settings
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+
+# What the tests remember of files is not the user's.
+REMEMBERED = tempfile.TemporaryDirectory(prefix="evovlm-tests-")
+os.environ["EVOVLM_CACHE"] = REMEMBERED.name
 
 # Shells start background jobs deaf to interrupts, and what these start inherits it; some tests interrupt theirs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

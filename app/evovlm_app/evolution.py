@@ -5,6 +5,7 @@ Knows gradio, searches and studies; runs no search itself.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from html import escape
 from typing import Any
@@ -14,7 +15,7 @@ import plotly.graph_objects as go
 
 from evovlm.report.data import StudyData, read_study
 from evovlm.report.figures import Figure, history_figures, parameter_figures, score_figure
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import UserError
 from evovlm_app.context import PRIVATE, Context
 from evovlm_app.error_messages import guarded
 from evovlm_app.pareto_figure import front_figure
@@ -25,6 +26,7 @@ from evovlm_app.studyview import changed_answers, held_out_table, stamp, startin
 from evovlm_app.theme import JAPANESE
 from evovlm_app.words import Language, say
 
+log = logging.getLogger(__name__)
 EVERY = 2.0  # seconds between reads of the log
 PLOTS = ("scores_plot", "pareto_plot", "weights_plot", "densities_plot", "history_plot")
 # Readable in both light and dark mode; transparent, so that the page's background shows.
@@ -117,8 +119,11 @@ def _look(context: Context, name: str | None, before: Any, language: Language) -
             return skipped
         try:
             study = read_study(folder)
-        except StudyError:
-            return skipped  # the log is half written; the next read will be complete
+        except UserError as error:
+            log.warning("unreadable study", extra={"facts": {"study": name, "error": str(error)}})
+            words = escape(say("study_unreadable", language))
+            unreadable = f'<p class="state failed" data-state="unreadable">{words}</p>'
+            return [now, unreadable, *skipped[2:], *able]
         figures = [figure and in_language(figure, study, language) for figure in _figures(study)]
         alts = "".join(f'<p class="sr-only">{escape(figure.alt)}</p>' for figure in figures if figure is not None)
         words = held_out_table(study, language) + changed_answers(study, language) + alts

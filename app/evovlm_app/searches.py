@@ -23,7 +23,7 @@ import psutil
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import write_recipe
 from evovlm.study import log as study_log
-from evovlm.study.header import recipe_of
+from evovlm.study.header import recipe_of, sound_header
 from evovlm_app.catalogue import MixableRecipe
 from evovlm_app.limits import Refusal
 
@@ -95,9 +95,10 @@ class Searches:
 
     def go_on(self, name: str, folder: Path, trials: int) -> None:
         """Resume a study, with the recipe in its header. Raises Refusal if another search is in progress."""
-        header = study_log.read_header(folder)
+        header = sound_header(folder)
         done = len(study_log.read_trials(folder))
-        self._run(name, recipe_of(folder, header), max(trials, done), len(header["items"]["ids"]), [])
+        items = len(header.get("items", {}).get("ids", ())) or MOST_ITEMS
+        self._run(name, recipe_of(folder, header), max(trials, done), items, [])
 
     def stop(self) -> None:
         """Interrupt the search in progress; terminate it after PATIENCE seconds. Raises Refusal if there is none."""

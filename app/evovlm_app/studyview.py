@@ -14,12 +14,12 @@ from typing import Any
 
 from PIL import Image
 
-from evovlm.report.data import StudyData
+from evovlm.report.data import ProgressAnswer, StudyData
 from evovlm.report.words import control_name
 from evovlm.study import log as study_log
 from evovlm.study.result import Cell, FailedRow
 from evovlm.system.errors import UserError
-from evovlm.tasks import Item, parse_split
+from evovlm.tasks import Item, Options, parse_split
 from evovlm_app.searches import Searches
 from evovlm_app.words import WORDS, Language, say
 
@@ -62,7 +62,9 @@ def state_line(study: StudyData, searches: Searches, language: Language) -> str:
     else:
         style, text = "stopped", say("state_stopped", language, done=done)
     best = study_log.best_trial(study.trials)
-    if best is not None:
+    if study.tied and best is not None:
+        text += " · " + say("all_tied", language, score=f"{best.score:.2f}")
+    elif best is not None:
         text += " · " + say("best_score", language, score=f"{best.score:.2f}")
     bar = f'<span class="bar"><i style="width:{share:.0f}%"></i></span>' if style == "running" else ""
     return f'<p class="state {style}" role="status" data-state="{style}" data-done="{done}">{escape(text)}{bar}</p>'
@@ -84,8 +86,14 @@ def held_out_table(study: StudyData, language: Language) -> str:
     if study.result is None:
         return ""
     held = study.result.held_out
-    cells: list[tuple[str, Cell | FailedRow]] = [*held.sources.items(), (say("evolved", language), held.evolved)]
-    cells += [(_control(name, language), cell) for name, cell in held.controls.items()]
+    evolved = say("evolved", language)
+    controls = [(_control(name, language), cell) for name, cell in held.controls.items()]
+    taken = {evolved, *(name for name, _ in controls)}
+    sources = [
+        (say("source_named", language, name=name) if name in taken else name, cell)
+        for name, cell in held.sources.items()
+    ]
+    cells: list[tuple[str, Cell | FailedRow]] = [*sources, (evolved, held.evolved), *controls]
     rows = ""
     for name, cell in cells:
         if isinstance(cell, FailedRow):
@@ -107,15 +115,16 @@ def held_out_table(study: StudyData, language: Language) -> str:
 def changed_answers(study: StudyData, language: Language) -> str:
     """HTML of search items as answered by the best of generation 0 and by the final best."""
     generation = {trial.trial: trial.generation for trial in study.trials}
-    first: dict[str, Any] = {}
-    last: dict[str, Any] = {}
+    first: dict[str, ProgressAnswer] = {}
+    last: dict[str, ProgressAnswer] = {}
     for row in study.answers:
-        if generation.get(row["trial"]) == 0:
-            first[row["id"]] = row
-        last[row["id"]] = row
-    items = _items(study.header.get("data", {}).get("search", ""), tuple(study.header["items"]["ids"]))
+        if generation.get(row.trial) == 0:
+            first[row.id] = row
+        last[row.id] = row
+    data = study.header.get("data") or {}
+    items = _items(str(data.get("search", "")), data.get("preset"), study.item_ids)
     # Answers that changed come first: they are more informative.
-    shown = sorted(first, key=lambda key: first[key]["answer"] == last[key]["answer"])[:ANSWERS_SHOWN]
+    shown = sorted(first, key=lambda key: first[key].answer == last[key].answer)[:ANSWERS_SHOWN]
     cards = "".join(_changed(first[key], last[key], items.get(key), language) for key in shown)
     if not cards:
         return ""
@@ -134,8 +143,8 @@ def _control(name: str, language: Language) -> str:
     return say(key, language) if key in WORDS else control_name(name)
 
 
-def _changed(first: Any, last: Any, item: Item | None, language: Language) -> str:
-    question = item.question if item else first["id"]
+def _changed(first: ProgressAnswer, last: ProgressAnswer, item: Item | None, language: Language) -> str:
+    question = item.question if item else first.id
     picture = ""
     if item is not None and item.image is not None:
         picture = f'<img src="{_data_uri(item.image())}" alt="{escape(question)}" width="72" height="72">'
@@ -144,8 +153,8 @@ def _changed(first: Any, last: Any, item: Item | None, language: Language) -> st
         words = f"{say('reference', language)}: {item.references[0]}"
         reference = f'<p class="reference" lang="ja">{escape(words)}</p>'
     lines = "".join(
-        f'<tr><th scope=row>{escape(say(key, language))}</th><td lang="ja">{escape(row["answer"]) or "–"}</td>'
-        f"<td>{row['score']:.0f}</td></tr>"
+        f'<tr><th scope=row>{escape(say(key, language))}</th><td lang="ja">{escape(row.answer) or "–"}</td>'
+        f"<td>{row.score:.0f}</td></tr>"
         for key, row in (("first_answer", first), ("last_answer", last))
     )
     return (
@@ -154,10 +163,10 @@ def _changed(first: Any, last: Any, item: Item | None, language: Language) -> st
 
 
 @lru_cache(maxsize=8)
-def _items(where: str, ids: tuple[str, ...]) -> dict[str, Item]:
+def _items(where: str, preset: str | None, ids: tuple[str, ...]) -> dict[str, Item]:
     """The search's items by id, from its task; empty if the task's data are not on this machine."""
     try:
-        task, split = parse_split(where)
+        task, split = parse_split(where, Options(preset=preset))
         for seed in range(3):  # the header has the item ids, but not the seed that drew them
             found = {item.id: item for item in task.items(split, len(ids), seed)}
             if set(ids) <= set(found):

@@ -101,6 +101,12 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "phase_choice": ("検証用の質問で最良の候補を選択", "choosing the winner on validation items"),
     "phase_held_out": ("テスト用の質問で評価", "scoring on held-out items"),
+    "source_named": ("元モデル {name}", "source {name}"),
+    "all_tied": ("すべて同点 {score}(最良なし)", "all tied at {score}, no best"),
+    "study_unreadable": (
+        "この探索の記録は壊れているか、新しい版のものなので、表示できません。",
+        "The log of this search is damaged, or of a newer version, and cannot be shown.",
+    ),
     "evolved": ("進化で得たモデル", "evolved"),
     "control_average": ("単純平均", "plain average of the sources"),
     "control_plugged_in": ("言語モデルを合成せずに差し替え", "unmerged language model plugged in"),

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,10 +25,16 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from evovlm.study.held_out_log import HeldOutAnswer, Kind
     from evovlm.study.result import Cell, FailedRow, Profile, Result
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
+
+
+def note(text: str) -> None:
+    """Print a sentence that is no error, on standard error."""
+    ERR.print(f"note: {text}", markup=False, soft_wrap=True)
 
 
 def bars() -> Progress:
@@ -82,6 +89,10 @@ class BarWatch:
         total = max(task.total or 0, task.completed + 1)
         self._progress.update(self._task, advance=1, total=total, figures=shown)
 
+    def note(self, text: str) -> None:
+        """Print a sentence above the bars."""
+        self._progress.console.print(f"note: {text}", markup=False)
+
 
 class LineWatch:
     """Shows a search as an occasional line of text, where the output is not a terminal.
@@ -113,6 +124,10 @@ class LineWatch:
         left = (time.monotonic() - self._began) / self._done * (self._total - self._done)
         self._tell(f"{self._done}/{self._total}{best}, about {left:.0f} s left")
 
+    def note(self, text: str) -> None:
+        """Print a sentence."""
+        note(text)
+
     def _tell(self, text: str) -> None:
         self._told = time.monotonic()
         ERR.print(f"{self._name}: {text}")
@@ -128,6 +143,10 @@ class JsonWatch:
     def step(self, text: str, **figures: float | None) -> None:
         """Print one line per step."""
         print(json.dumps({"step": text, **figures}, ensure_ascii=False), flush=True)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        print(json.dumps({"note": text}, ensure_ascii=False), flush=True)
 
 
 def held_out_table(result: Result) -> Table:
@@ -151,19 +170,20 @@ def held_out_table(result: Result) -> Table:
     return table
 
 
-def answers_table(rows: Sequence[Mapping[str, Any]], models: Iterable[str], items: int = 4) -> Table:
-    """The answers to the first `items` questions, side by side."""
-    models = list(models)
+def answers_table(rows: Sequence[HeldOutAnswer], models: Sequence[tuple[Kind, str]], items: int = 4) -> Table:
+    """The answers to the first `items` questions, side by side; `models`: kind and name of each column's row."""
+    from evovlm.report.words import row_name
+
     table = Table(title="Answers side by side", show_lines=True)
-    for name in ("question", "reference", *models):
+    for name in ("question", "reference", *(row_name(*model) for model in models)):
         table.add_column(name, overflow="fold")
-    by_item: dict[str, dict[str, Mapping[str, Any]]] = {}
+    by_item: dict[str, dict[tuple[Kind, str], HeldOutAnswer]] = {}
     for row in rows:
-        by_item.setdefault(row["id"], {})[row["model"]] = row
+        by_item.setdefault(row.id, {})[row.row] = row
     for found in list(by_item.values())[:items]:
         first = next(iter(found.values()))
-        cells = [found[model]["answer"] if model in found else "" for model in models]
-        table.add_row(first["question"], first["references"][0], *cells)
+        cells = [found[model].answer if model in found else "" for model in models]
+        table.add_row(*map(escape, (first.question, *first.references[:1], *cells)))
     return table
 
 
@@ -232,6 +252,7 @@ def _row(table: Table, name: str, cell: Cell | FailedRow, *, last: bool = False)
         difference = f"{versus.mean:+.1f} [{versus.ci95[0]:+.1f}, {versus.ci95[1]:+.1f}]"
         difference += "" if versus.certain else " n.s."
     tries = "" if cell.tries is None else str(cell.tries)
+    name += f" ({cell.note})" if cell.note else ""
     table.add_row(name, f"{cell.score:.2f}", f"{low:.1f} to {high:.1f}", f"{cell.exact:.1%}", difference, tries)
 
 

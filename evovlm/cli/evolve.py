@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from evovlm.evolution.plan import EvolveSettings, Plan
     from evovlm.evolution.search_loop import Workers
     from evovlm.recipe.schema import Stage
-    from evovlm.study.result import Result
+    from evovlm.study.held_out_log import Kind
+    from evovlm.study.result import Atlas, Result
     from evovlm.system.progress import Watch
 
 GENES_SHOWN = 60
@@ -92,6 +93,7 @@ def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> 
 
 
 def _evolve(recipe: Path, out: Path, settings: EvolveSettings, *, dry_run: bool, as_json: bool) -> None:
+    from evovlm.cli.console import note
     from evovlm.evolution.stages import evolve_stages, plan_first
     from evovlm.merging.live.choose import refuse_cpu
     from evovlm.recipe.shipped import named_recipe
@@ -109,7 +111,7 @@ def _evolve(recipe: Path, out: Path, settings: EvolveSettings, *, dry_run: bool,
     check_device(settings.device)
     with _watch(as_json=as_json) as watch:
         result = evolve_stages(loaded, loaded.root, settings, out, watch)
-    report = write_report(out)
+    report = write_report(out, note)
     if as_json:
         print(json.dumps({"result": result.content(), "report": str(report)}, ensure_ascii=False))
     else:
@@ -156,14 +158,18 @@ def _print_plan(plan: Plan) -> None:
 
 def _print_result(out: Path, result: Result, page: Path) -> None:
     from evovlm.cli.console import OUT, answers_table, held_out_table, profile_table, told_luck
+    from evovlm.report.words import tie
     from evovlm.study import log as study_log
-    from evovlm.system import files
+    from evovlm.study.header import unheard
+    from evovlm.study.held_out_log import EVOLVED, read_held_out
 
     OUT.print(held_out_table(result))
-    rows = list(files.read_rows(out / study_log.HELD_OUT_ANSWERS))
-    OUT.print(answers_table(rows, [*result.held_out.sources, "evolved"]))
+    shown: list[tuple[Kind, str]] = [("sources", name) for name in result.held_out.sources]
+    OUT.print(answers_table(read_held_out(out, unheard), [*shown, (EVOLVED, EVOLVED)]))
     chosen = result.selection
-    if chosen is not None:
+    if chosen is not None and chosen.tied:
+        OUT.print(tie(chosen.tied, chosen.trial, chosen.search_score))
+    elif chosen is not None:
         OUT.print(
             f"Winner: trial {chosen.trial}, scored {chosen.search_score:.2f} on the search items and"
             f" {chosen.choice_score:.2f} on fresh ones: {told_luck(chosen.luck)}."
@@ -172,12 +178,22 @@ def _print_result(out: Path, result: Result, page: Path) -> None:
         OUT.print(profile_table(result.profile))
     if result.front is not None:
         OUT.print(f"front       {len(result.front.points)} recipes in {out / study_log.FRONT}")
-    if (out / study_log.ATLAS).exists():
-        atlas = files.read_json(out / study_log.ATLAS)
-        skills = " and ".join(atlas["axes"])
-        OUT.print(f"atlas       {len(atlas['cells'])} recipes by {skills} in {out / study_log.ATLAS_RECIPES}")
+    atlas = _atlas(out)
+    if atlas is not None:
+        skills = " and ".join(atlas.axes)
+        OUT.print(f"atlas       {len(atlas.cells)} recipes by {skills} in {out / study_log.ATLAS_RECIPES}")
     OUT.print(f"report      {page}")
     OUT.print(f"plot        {page.with_name('scores.svg')}")
     OUT.print(f"recipe      {out / study_log.BEST}")
     if result.checkpoint is not None:
         OUT.print(f"checkpoint  {result.checkpoint}")
+
+
+def _atlas(out: Path) -> Atlas | None:
+    """The study's atlas; None if there is none, or if it is damaged, which the report has told."""
+    from evovlm.study.result import read_atlas
+
+    try:
+        return read_atlas(out)
+    except UserError:
+        return None

@@ -14,9 +14,10 @@ def report(study: StudyArgument) -> None:
 
     Example: evovlm report runs/demo
     """
+    from evovlm.cli.console import note
     from evovlm.report import write_report
 
-    print(write_report(study))
+    print(write_report(study, note))
 
 
 def export(

@@ -1,21 +1,25 @@
 """The answer cache: each candidate's answer to an item is stored in the study's folder and never generated again.
 
-Knows SQLite, digests and item ids; no models and no searches. Only one process writes at a time (ensured by the study's
-lock): remote workers receive a candidate's known answers and send back the new ones (`CarriedAnswers`).
+Knows SQLite, digests and the items' keys; no models and no searches. A key holds the item's content, so another
+question under the same id is another item. Only one process writes at a time (ensured by the study's lock): remote
+workers receive a candidate's known answers and send back the new ones (`CarriedAnswers`).
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from shutil import disk_usage
 from typing import NamedTuple, Protocol
 
 from evovlm.evaluators.evaluation import Answered, Evaluation
+from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import StudyError
 from evovlm.tasks import Task
 
@@ -27,19 +31,25 @@ create table if not exists answers (
 """
 LITTLE = 2**17  # bytes: SQLite's log needs more free disk space than this
 _KEEP = "insert or replace into answers values (?, ?, ?, ?, ?, ?)"
-# Way of asking, digest, item, score, exact, answer.
+_COLUMNS = ["question", "digest", "item", "score", "exact", "answer"]
+_KEY = re.compile(r"[0-9a-f]{32}:(.*)", re.DOTALL)
+# Way of asking, digest, item's key (earlier versions: its id), score, exact, answer.
 Row = tuple[str, str, str, float, bool, str]
 
 
 class Way(NamedTuple):
-    """The cache key for how items are asked and marked; `older`: the key that earlier versions used."""
+    """The cache key for how items are asked and marked.
+
+    `older`: the key that earlier versions used, which does not say where an item comes from; None where two data sets
+    may have the same ids.
+    """
 
     key: str
-    older: str
+    older: str | None
 
 
 class Answers(Protocol):
-    """The cache interface that an evaluator needs."""
+    """The cache interface that an evaluator needs. `items`: their keys."""
 
     def known(self, way: Way, digest: str, items: Sequence[str]) -> dict[str, Answered]:
         """Return a candidate's known answers by item, for those of the items that it was asked before."""
@@ -51,27 +61,51 @@ class Answers(Protocol):
 class AnswerCache:
     """Answers by recipe digest and item, for each way of asking (task, prompt, decoding, marking).
 
-    Raises StudyError if the file at `path` is not a cache of answers, OSError if the disk is full or faulty.
+    Raises StudyError if the file at `path` is not a cache of answers or is damaged, OSError if the disk is full or
+    faulty.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        there = path.exists()
         try:
             self._base = sqlite3.connect(path)
+            if there and (sound := self._base.execute("pragma quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(sound)
             # Write-ahead log, synced occasionally: a killed process loses nothing, a power cut at most the last
             # answers, and no candidate waits for the disk. If the file system lacks support, SQLite uses its default.
             self._base.execute("pragma journal_mode = wal")
             self._base.execute("pragma synchronous = normal")
             self._base.execute(_TABLE)
             self._base.commit()
+            if (columns := [row[1] for row in self._base.execute("pragma table_info(answers)")]) != _COLUMNS:
+                raise sqlite3.DatabaseError(f"its columns are {columns}")
             # Load all ways of asking, so that a candidate's answers can be looked up by primary key.
             self._ways = {way for (way,) in self._base.execute("select distinct question from answers")}
         except sqlite3.OperationalError as error:
             raise self._disk_fault(error) from error
         except sqlite3.DatabaseError as error:
+            with suppress(sqlite3.Error, AttributeError):
+                self._base.close()
             raise StudyError(
                 f"{path}: not a cache of answers ({error}); delete it to generate the answers again"
             ) from None
+
+    @classmethod
+    def replacing_damaged(cls, path: Path, tell: Callable[[str], None]) -> AnswerCache:
+        """The cache at `path`; if that is damaged, it is renamed, and a new one is started.
+
+        `tell` is then called with a sentence. Raises OSError if the disk is full or faulty.
+        """
+        try:
+            return cls(path)
+        except StudyError:
+            aside = path.with_name(f"{path.name}.damaged")
+            path.replace(aside)
+            for log in ("-wal", "-shm"):  # of the damaged file; SQLite would apply them to the new one
+                path.with_name(path.name + log).unlink(missing_ok=True)
+            tell(f"{path}: not a cache of answers; renamed to {aside.name}, and the answers are generated again")
+            return cls(path)
 
     def __len__(self) -> int:
         """Number of stored answers."""
@@ -80,14 +114,13 @@ class AnswerCache:
 
     def known(self, way: Way, digest: str, items: Sequence[str]) -> dict[str, Answered]:
         """See `Answers`."""
-        wanted = set(items)
-        found: dict[str, Answered] = {}
-        for key in (way.older, way.key):
+        stored: dict[tuple[str, str], Answered] = {}
+        for key in _keys(way):
             rows = self._base.execute(
                 "select item, score, exact, answer from answers where question = ? and digest = ?", (key, digest)
             )
-            found |= {item: Answered(score, bool(exact), text) for item, score, exact, text in rows if item in wanted}
-        return found
+            stored |= {(key, item): Answered(score, bool(exact), text) for item, score, exact, text in rows}
+        return _found(stored, way, items)
 
     def keep(self, way: Way, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
         """See `Answers`. Raises the same errors as `add`."""
@@ -138,8 +171,8 @@ class CarriedAnswers:
 
     def known(self, way: Way, digest: str, items: Sequence[str]) -> dict[str, Answered]:
         """See `Answers`."""
-        keys = [(key, digest, item) for key in (way.older, way.key) for item in items]
-        return {key[2]: self._known[key] for key in keys if key in self._known}
+        own = {(key, item): one for (key, asked, item), one in self._known.items() if asked == digest}
+        return _found(own, way, items)
 
     def keep(self, way: Way, digest: str, items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
         """See `Answers`."""
@@ -156,15 +189,37 @@ def _by_item(items: Sequence[str], made: Evaluation) -> dict[str, Answered]:
     }
 
 
-def way_of_asking(task: Task, where: str) -> Way:
+def _keys(way: Way) -> list[str]:
+    return [way.key] if way.older is None else [way.older, way.key]
+
+
+def _found(stored: Mapping[tuple[str, str], Answered], way: Way, items: Sequence[str]) -> dict[str, Answered]:
+    """The answers to the items, by their keys; those that earlier versions stored under the item's id count too."""
+    found = {}
+    for item in items:
+        named = _KEY.fullmatch(item)
+        places = [(key, named[1]) for key in _keys(way)] if named else [(key, item) for key in _keys(way)]
+        for place in [*places, (way.key, item)]:
+            if place in stored:
+                found[item] = stored[place]
+    return found
+
+
+def way_of_asking(task: Task, where: str, *, several: bool = False) -> Way:
     """Return the cache key for a task, its prompt, decoding and marking, and where its items come from (`where`).
 
-    All are part of the key: another prompt changes the answer, another rule changes the score, and two files may use
-    the same item id for different questions.
+    All are part of the key: another prompt changes the answer, and another rule changes the score. `several`: whether
+    candidates are also asked items of further data sets, whose ids may be the same.
     """
     asked = repr(task.generation)
     marked = json.dumps(dict(task.rules), sort_keys=True, default=str)
-    return Way(f"{task.name}-{_digest(asked + marked + where)}", f"{task.name}-{_digest(asked)}")
+    older = None if several else f"{task.name}-{_digest(asked)}"
+    return Way(f"{task.name}-{_digest(asked + marked + where)}", older)
+
+
+def asks_several(recipe: Recipe) -> bool:
+    """Whether a recipe's search asks items of further data sets: an objective is TASK:SPLIT."""
+    return recipe.search is not None and any(":" in name for name in recipe.search.objectives)
 
 
 def _digest(text: str) -> str:

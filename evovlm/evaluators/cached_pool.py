@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evovlm.evaluators.cache import AnswerCache, Row, Way
-from evovlm.evaluators.evaluation import Evaluation, gathered
+from evovlm.evaluators.evaluation import Evaluation, gathered, refuse_silent
 from evovlm.evaluators.pool import Outcome, Pool
 from evovlm.evaluators.question import Question
 from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import CandidateFault, told_fault
 
 BY_CACHE = "cache"  # the `worker` of outcomes that came from the cache
 
@@ -40,8 +41,8 @@ class Response:
 class Asked:
     """How questions are asked.
 
-    `way`: at full fidelity. `cheaper`: at the lower one. `items`: ids of the search items. `several`: whether there are
-    several objectives.
+    `way`: at full fidelity. `cheaper`: at the lower one. `items`: keys of the search items. `several`: whether there
+    are several objectives.
     """
 
     way: Way
@@ -121,8 +122,8 @@ class CachedPool:
         self._out[ticket] = digest
         self._pool.submit(ticket, Request(recipe, question.places, question.cheap, known))
 
-    def _known(self, question: Question) -> Evaluation | None:
-        """The evaluation if the cache holds every answer to the question, else None."""
+    def _known(self, question: Question) -> Evaluation | str | None:
+        """The evaluation, or why it failed, if the cache holds every answer to the question, else None."""
         whole = question.places is None and not question.cheap
         if self._cache is None or (whole and self._asked.several):
             return None
@@ -130,7 +131,13 @@ class CachedPool:
         wanted = list(items) if question.places is None else [items[place] for place in question.places]
         way = self._asked.cheaper if question.cheap else self._asked.way
         known = self._cache.known(way, question.recipe.digest(), wanted)
-        return gathered([known[item] for item in wanted], {}) if len(known) == len(set(wanted)) else None
+        if len(known) < len(set(wanted)):
+            return None
+        found = gathered([known[item] for item in wanted], {})
+        try:
+            return refuse_silent(found) if whole else found
+        except CandidateFault as fault:
+            return told_fault(fault)
 
 
 class PooledAnswers:

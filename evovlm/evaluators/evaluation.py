@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evovlm.system.errors import CandidateFault
 from evovlm.system.statistics import Interval, bootstrap
+
+SILENT = "every answer is empty"
 
 
 class Answered(NamedTuple):
@@ -55,6 +58,13 @@ class Evaluation:
     def exact_share(self) -> float:
         """Share of exact answers, 0 to 1."""
         return sum(self.exact) / len(self.exact)
+
+
+def refuse_silent(found: Evaluation) -> Evaluation:
+    """The evaluation, for a search. Raises CandidateFault if every answer is empty: such a model is broken."""
+    if not any(found.answers):
+        raise CandidateFault(SILENT)
+    return found
 
 
 def gathered(answered: Sequence[Answered], seconds: Mapping[str, float]) -> Evaluation:

@@ -14,12 +14,11 @@ from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
 from evovlm.evaluators._resident import open_resident
-from evovlm.evaluators.cache import Answers, way_of_asking
+from evovlm.evaluators.cache import Answers, asks_several, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.schema import Recipe
-from evovlm.system.errors import CandidateFault
 from evovlm.system.roofline import Rates
 from evovlm.tasks import Generation, Item, Task
 from evovlm.tasks.item_sets import ItemSet
@@ -120,20 +119,21 @@ class LocalEvaluator:
     def evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
         """Merge, answer and score with the items' own task; only items whose answers are not in the cache are asked.
 
-        Raises NotFinite if weights or logits are not finite, CandidateFault if every answer is empty, MemoryError or
-        torch.OutOfMemoryError if even the smallest batch does not fit.
+        Raises NotFinite if weights or logits are not finite, MemoryError or torch.OutOfMemoryError if even the
+        smallest batch does not fit.
         """
         if self.cache is None:
             return self._evaluate(recipe, items)
-        digest, way = recipe.digest(), way_of_asking(items.task, items.where)
-        known = self.cache.known(way, digest, [item.id for item in items])
-        missing = items.of(item for item in items if item.id not in known)
+        digest = recipe.digest()
+        way = way_of_asking(items.task, items.where, several=asks_several(self.assembly.recipe))
+        known = self.cache.known(way, digest, [item.key for item in items])
+        missing = items.of(item for item in items if item.key not in known)
         seconds: dict[str, float] = {}
         if missing:
             made = self._evaluate(recipe, missing)
             seconds = made.seconds
-            known |= self.cache.keep(way, digest, [item.id for item in missing], made)
-        return gathered([known[item.id] for item in items], seconds)
+            known |= self.cache.keep(way, digest, [item.key for item in missing], made)
+        return gathered([known[item.key] for item in items], seconds)
 
     def _evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
         prepared = self._part(items)
@@ -142,8 +142,6 @@ class LocalEvaluator:
         merged = time.perf_counter()
         answers = answer_telling(self.engine, prepared, self.on_halved)
         answered = time.perf_counter()
-        if not any(answers):
-            raise CandidateFault("every answer is empty")
         evaluation = score_answers(items.task, items, answers)
         seconds = {
             "merge": round(merged - started, 4),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from evovlm.evaluators.evaluation import refuse_silent
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
@@ -27,8 +28,11 @@ class Judge:
     further: tuple[Objective, ...]
 
     def __call__(self, recipe: Recipe) -> Evaluation:
-        """Evaluate a candidate on the search items; with further objectives, all are in `values`."""
-        found = self.evaluator.evaluate(recipe, self.items)
+        """Evaluate a candidate on the search items; with further objectives, all are in `values`.
+
+        Raises ValueError if every answer is empty, and the errors of `LocalEvaluator.evaluate`.
+        """
+        found = refuse_silent(self.evaluator.evaluate(recipe, self.items))
         if not self.further:
             return found
         return replace(found, values=(found.score, *(objective(recipe, found) for objective in self.further)))

@@ -48,7 +48,7 @@ class LocalAnswers:
             evaluator.prepare(self._cheap)
 
     def answer(self, question: Question) -> Evaluation:
-        """Return one evaluation. Raises the same errors as `LocalEvaluator.evaluate`."""
+        """Return one evaluation. Raises the same errors as `LocalEvaluator.evaluate`, and those of `Judge`."""
         if question.places is None and not question.cheap:
             return self._judge(question.recipe)
         items = self._cheap if question.cheap else self._items

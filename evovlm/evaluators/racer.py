@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evovlm.evaluators.evaluation import Evaluation
+from evovlm.evaluators.evaluation import Evaluation, refuse_silent
 from evovlm.evaluators.question import AnswerAll, Question
 from evovlm.recipe.schema import Fidelity, Recipe
 from evovlm.search.race import Ask, Raced, RaceSettings, item_order, looks, race
+from evovlm.system.errors import CandidateFault, told_fault
 
 Array = NDArray[np.float64]
 
@@ -104,8 +105,7 @@ class Racer:
             cheap, promoted = asked.mean(place), place in means
             score = levelled + shift + (means[place] - cheap if promoted else change)
             done = (full if promoted else asked).outcome(place, order, score)
-            assert isinstance(done, RacedEvaluation)
-            outcomes.append(replace(done, cheap=cheap, promoted=promoted))
+            outcomes.append(done if isinstance(done, str) else replace(done, cheap=cheap, promoted=promoted))
         return outcomes
 
     def _row(self, middle: Evaluation | str | None, order: Sequence[int]) -> Array:
@@ -170,7 +170,10 @@ class _Asked:
         return float(np.nanmean(self.scores[candidate]))
 
     def outcome(self, candidate: int, order: Sequence[int], score: float) -> RacedEvaluation | str:
-        """Return one candidate's evaluation over all its blocks, or its error."""
+        """Return one candidate's evaluation over all its blocks, or its error.
+
+        Only here is it known whether every answer is empty: one block may hold the only questions it does not answer.
+        """
         if candidate in self.errors:
             return self.errors[candidate]
         whole, *parts = self._parts[candidate]
@@ -179,7 +182,11 @@ class _Asked:
         return _seen(whole, order, score)
 
 
-def _seen(whole: Evaluation, order: Sequence[int], score: float) -> RacedEvaluation:
+def _seen(whole: Evaluation, order: Sequence[int], score: float) -> RacedEvaluation | str:
+    try:
+        refuse_silent(whole)
+    except CandidateFault as fault:
+        return told_fault(fault)
     seen = tuple(order[: len(whole.scores)])
     return RacedEvaluation(whole.scores, whole.exact, whole.answers, whole.seconds, seen=seen, comparable=score)
 

@@ -7,9 +7,8 @@ path), so no shared file system is needed; models or items that differ from the 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 from evovlm.evaluators.cache import CarriedAnswers
@@ -19,13 +18,12 @@ from evovlm.evaluators.question import LocalAnswers, Question
 from evovlm.merging.assembly import Assembly, assemble
 from evovlm.merging.live.choose import Keeping
 from evovlm.merging.live.placement import AUTO
+from evovlm.models.file_hashes import Hashing
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import StudyError
 from evovlm.system.plugins import load_plugins
-from evovlm.tasks import Item, Options
-from evovlm.tasks.item_sets import read_item_set
-
-CHUNK = 1 << 24
+from evovlm.tasks import Options
+from evovlm.tasks.item_sets import items_hash, read_item_set
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,9 @@ class RemoteJob:
     recipe: str  # JSON
     root: str
     item_ids: tuple[str, ...]
+    item_keys: tuple[str, ...]  # under which answers are cached
     items_hash: str
-    hashes: Mapping[str, str]  # model label -> hash of its files in the study's process
+    hashes: Mapping[str, str]  # as `hashing` names them: the models' files in the study's process
     device: str
     threads: int
     download: bool
@@ -52,7 +51,7 @@ class RemoteJob:
         search = recipe.search
         assert search is not None
         assembly = assemble(recipe, Path(self.root), download=self.download)
-        refuse_other_models(self.hashes, hashes_of(assembly))
+        refuse_other_models(self.hashes, hashing(assembly).result())
         assert recipe.data is not None
         options = Options(preset=recipe.data.preset, download=self.download, revisions=recipe.data.revisions)
         whole = read_item_set(
@@ -93,29 +92,12 @@ class RemoteJudge:
         return Response(evaluation, tuple(self._carried.made))
 
 
-def hashes_of(assembly: Assembly) -> dict[str, str]:
-    """Return a hash of each model's files by its name in the recipe; see `folder_hash`."""
-    models = {model.label: model.folder for model in assembly.sources.values()}
+def hashing(assembly: Assembly) -> Hashing:
+    """Start to hash the files of a recipe's models: by `base` and `sources.NAME`."""
+    folders = {f"sources.{name}": model.folder for name, model in assembly.sources.items()}
     if assembly.base is not None:
-        models[assembly.base.label] = assembly.base.folder
-    return {label: folder_hash(folder) for label, folder in sorted(models.items())}
-
-
-def items_hash(items: Sequence[Item]) -> str:
-    """Return a hash of the items' ids, questions and references: 32 hexadecimal digits."""
-    text = repr([(item.id, item.question, tuple(item.references)) for item in items])
-    return blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def folder_hash(folder: Path) -> str:
-    """Return a hash of the names and contents of a model's weights, JSON and tokenizer files: 32 hexadecimal digits."""
-    found = blake2b(digest_size=16)
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("tokenizer.model")]):
-        found.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while piece := file.read(CHUNK):
-                found.update(piece)
-    return found.hexdigest()
+        folders = {"base": assembly.base.folder} | folders
+    return Hashing(folders)
 
 
 def refuse_other_models(known: Mapping[str, str], here: Mapping[str, str]) -> None:

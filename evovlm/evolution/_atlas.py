@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evovlm.evaluators.evaluation import Evaluation
@@ -18,9 +19,10 @@ from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search.map_elites import Archive, Elite
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
+from evovlm.study.result import read_atlas
 from evovlm.study.study import Study
 from evovlm.system import files
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import RecipeError, StudyError
 from evovlm.system.faults import failure_of
 from evovlm.system.progress import Watch
 from evovlm.tasks import Item
@@ -94,9 +96,22 @@ def make_atlas(study: Study, evaluator: LocalEvaluator, items: ItemSet, fresh: I
 
 
 def finished_atlas(study: Study) -> bool:
-    """Whether the study's folder has an atlas that matches the current log."""
-    path = study.folder / study_log.ATLAS
-    return path.exists() and files.read_json(path).get("trials") == len(study.trials)
+    """Whether the study's folder has an atlas that matches the current log. A damaged one is to be made again."""
+    try:
+        atlas = read_atlas(study.folder)
+    except StudyError:
+        return False
+    return atlas is not None and atlas.trials == len(study.trials)
+
+
+def remake_recipes(study: Study) -> None:
+    """Write the recipes of the atlas again, with the paths of the study's present place."""
+    atlas = read_atlas(study.folder)
+    for cell in () if atlas is None else atlas.cells:
+        if cell.trial < len(study.trials):
+            path = study.folder / study_log.ATLAS_RECIPES / Path(cell.recipe).name
+            path.parent.mkdir(exist_ok=True)
+            write_recipe(moved(study.candidate(study.trials[cell.trial].genome), study.root, path.parent), path)
 
 
 def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced: bool) -> None:

@@ -252,7 +252,9 @@ def _models(assembly: Assembly) -> list[OpenModel]:
 
 def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Contestant:
     """The row of an unmerged source: the owner sees the images, a language model does not."""
-    engine = evaluator.engine
+    engine, assembly = evaluator.engine, evaluator.assembly
+    # A source may be called `base` beside a base; both keep their rows.
+    taken = model is assembly.base and model.label in assembly.sources
 
     def answer() -> Evaluation:
         return answer_as_is(
@@ -265,7 +267,7 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Conte
             self_check=evaluator.self_check,
         )
 
-    return Contestant(model.label, "sources", answer, {"model": model.folder.name})
+    return Contestant("base model" if taken else model.label, "sources", answer, {"model": model.folder.name})
 
 
 def _linear(recipe: Recipe, weights: dict[str, float]) -> Recipe:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.build import build_checkpoint, card_facts, output_tensors
-from evovlm.recipe.yaml_file import moved
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study.result import Result
+from evovlm.system.errors import RecipeError
 from evovlm.system.progress import Watch
 from evovlm.tasks import Item
 
@@ -25,11 +27,8 @@ def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) ->
     """
     folder = out / "checkpoint"
     if folder.exists():
-        known = folder / "recipe.yaml"
         # Earlier versions wrote the recipe without the commits of models from the hub.
-        recipes = (assembly.pinned, assembly.recipe)
-        digests = {moved(recipe, assembly.root, folder).digest() for recipe in recipes}
-        if known.exists() and any(one in known.read_text(encoding="utf-8").split("\n", 1)[0] for one in digests):
+        if any(_is_of(folder / "recipe.yaml", recipe) for recipe in (assembly.pinned, assembly.recipe)):
             return folder.resolve()
         folder = out / f"checkpoint-{assembly.recipe.digest()[:8]}"
         if folder.exists():
@@ -38,6 +37,20 @@ def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) ->
     facts = card_facts(assembly, evaluation=evaluation_text(result))
     build_checkpoint(assembly, folder, facts=facts, progress=lambda done, total: watch.step(f"{done / total:.0%}"))
     return folder.resolve()
+
+
+def _is_of(path: Path, recipe: Recipe) -> bool:
+    """Whether a checkpoint's recipe is the same merge of the study's models, wherever their folders are by now."""
+    try:
+        return _without_places(read_recipe(path)).digest() == _without_places(recipe).digest()
+    except RecipeError:
+        return False
+
+
+def _without_places(recipe: Recipe) -> Recipe:
+    sources = tuple(source.model_copy(update={"model": "", "identity": None}) for source in recipe.sources)
+    base = recipe.base and recipe.base.model_copy(update={"model": ""})
+    return recipe.model_copy(update={"sources": sources, "base": base})
 
 
 def evaluation_text(result: Result) -> str:
@@ -59,9 +72,16 @@ def evaluation_text(result: Result) -> str:
     ]
     for name, cell in named:
         low, high = cell.ci95
-        lines.append(f"| {name} | {cell.score:.2f} | {low:.2f} to {high:.2f} | {100 * cell.exact:.1f} % |")
+        noted = f" ({cell.note})" if cell.note else ""
+        lines.append(f"| {name}{noted} | {cell.score:.2f} | {low:.2f} to {high:.2f} | {100 * cell.exact:.1f} % |")
     chosen = result.selection
-    if chosen is not None:
+    if chosen is not None and chosen.tied:
+        lines += [
+            "",
+            f"The search found no best candidate: all {chosen.tied} scored {chosen.search_score:.2f} on the search"
+            f" items, and trial {chosen.trial} stands for all of them. Nothing here says that this merge is better.",
+        ]
+    elif chosen is not None:
         lines += [
             "",
             f"It scored {chosen.search_score:.2f} on the search items and {chosen.choice_score:.2f} on fresh items:"

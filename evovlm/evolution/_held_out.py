@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evovlm.evaluators.evaluation import SILENT
 from evovlm.evaluators.local import Evaluation
 from evovlm.study import log as study_log
+from evovlm.study.header import Tell, unheard
+from evovlm.study.held_out_log import EVOLVED, HeldOutAnswer, Kind, read_held_out
 from evovlm.study.result import Cell, Difference, FailedRow, HeldOut
 from evovlm.system import files
 from evovlm.system.errors import StudyError
@@ -33,7 +36,7 @@ class Contestant:
     """
 
     name: str
-    section: str
+    section: Kind
     evaluate: Callable[[], Evaluation]
     detail: Mapping[str, Any]
     chosen_on: str | None = None
@@ -41,40 +44,45 @@ class Contestant:
 
 
 def judge(
-    folder: Path, rows: Sequence[Contestant], items: ItemSet, *, searched: str, seed: int, progress: Progress
+    folder: Path,
+    rows: Sequence[Contestant],
+    items: ItemSet,
+    *,
+    searched: str,
+    seed: int,
+    progress: Progress,
+    tell: Tell = unheard,
 ) -> HeldOut:
     """Evaluate every contestant; compute mean, exact share and 95 % bootstrap interval.
 
     Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not evaluated
-    again. `searched`: the name of the search's task. `versus_evolved` is the paired difference evolved minus row with
-    its interval. A source or control that fails is a row that says so. Raises StudyError if the evolved model fails,
-    and what `failure_of` raises.
+    again, and `tell` is called with a sentence on damaged ones. `searched`: the name of the search's task.
+    `versus_evolved` is the paired difference evolved minus row with its interval. A source or control that fails is a
+    row that says so. Raises StudyError if the evolved model fails, and what `failure_of` raises.
     """
     # Earlier versions used the search task's prompts and scoring for every set; the suffix keeps those rows apart.
     other = "" if items.task.name == searched else f" task={items.task.name}"
-    path = folder / study_log.HELD_OUT_ANSWERS
-    files.mend_tail(path)
-    known = _stored(path, items)
+    known = _stored(folder, items, tell)
     done: list[Evaluation | str] = []
     for row in rows:
-        key = _key(row) + other
+        key = row.section, _key(row) + other
         if key not in known:
             progress(row.name)
             evaluation = _evaluated(row)
             if isinstance(evaluation, str):
                 done.append(evaluation)
                 continue
-            files.append_rows(path, _answer_rows(row.name, key, items, evaluation))
+            files.append_rows(folder / study_log.HELD_OUT_ANSWERS, _answer_rows(row, key[1], items, evaluation))
             known[key] = evaluation
         done.append(known[key])
-    evolved = next(found for row, found in zip(rows, done, strict=True) if row.section == "evolved")
+    evolved = next(found for row, found in zip(rows, done, strict=True) if row.section == EVOLVED)
     if isinstance(evolved, str):
         raise StudyError(
             f"{folder}: the winner cannot be scored on the test items ({evolved}); choose other test items"
         )
     sections: dict[str, dict[str, Cell | FailedRow]] = {"sources": {}, "controls": {}}
     for row, found in zip(rows, done, strict=True):
-        if row.section == "evolved":
+        if row.section == EVOLVED:
             best = _cell(row, evolved, evolved, seed)
         elif isinstance(found, str):
             sections[row.section][row.name] = FailedRow(error=f"failed: {found}")
@@ -94,7 +102,9 @@ def _evaluated(row: Contestant) -> Evaluation | str:
 def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int) -> Cell:
     interval = bootstrap(evaluation.scores, seed=seed)
     difference = paired_difference(evolved.scores, evaluation.scores, seed=seed)
-    choice = {} if row.tries is None else {"chosen_on": row.chosen_on, "tries": row.tries}
+    more: dict[str, Any] = {} if row.tries is None else {"chosen_on": row.chosen_on, "tries": row.tries}
+    if not any(evaluation.answers):
+        more["note"] = SILENT
     return Cell(
         score=evaluation.score,
         exact=evaluation.exact_share,
@@ -102,7 +112,7 @@ def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: in
         items=len(evaluation.scores),
         versus_evolved=Difference(mean=difference.mean, ci95=(difference.low, difference.high)),
         **row.detail,
-        **choice,
+        **more,
     )
 
 
@@ -111,12 +121,14 @@ def _key(row: Contestant) -> str:
     return " ".join([row.name, *(f"{key}={value}" for key, value in sorted(row.detail.items()))])
 
 
-def _answer_rows(name: str, key: str, items: Sequence[Item], evaluation: Evaluation) -> list[dict[str, Any]]:
+def _answer_rows(row: Contestant, key: str, items: Sequence[Item], evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {
-            "model": name,
+            "kind": row.section,
+            "model": row.name,
             "key": key,
             "id": item.id,
+            "content": item.content,
             "question": item.question,
             "references": list(item.references),
             "answer": answer,
@@ -129,18 +141,21 @@ def _answer_rows(name: str, key: str, items: Sequence[Item], evaluation: Evaluat
     ]
 
 
-def _stored(path: Path, items: Sequence[Item]) -> dict[str, Evaluation]:
-    """Stored evaluations that cover all of these items, by row key."""
-    by_key: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in files.read_rows(path):
-        by_key.setdefault(row["key"], {})[row["id"]] = row
+def _stored(folder: Path, items: Sequence[Item], tell: Tell) -> dict[tuple[Kind, str], Evaluation]:
+    """Stored evaluations that cover all of these items, by the row's kind and key."""
+    by_key: dict[tuple[Kind, str], dict[str, HeldOutAnswer]] = {}
+    content = {item.id: item.content for item in items}
+    for row in read_held_out(folder, tell):
+        # Earlier versions did not write the content.
+        if row.content in (None, content.get(row.id)):
+            by_key.setdefault((row.kind, row.key), {})[row.id] = row
     whole = {}
     for key, rows in by_key.items():
         if all(item.id in rows for item in items):
             mine = [rows[item.id] for item in items]
             whole[key] = Evaluation(
-                scores=tuple(row["score"] for row in mine),
-                exact=tuple(row["exact"] for row in mine),
-                answers=tuple(row["answer"] for row in mine),
+                scores=tuple(row.score for row in mine),
+                exact=tuple(row.exact for row in mine),
+                answers=tuple(row.answer for row in mine),
             )
     return whole

@@ -26,10 +26,11 @@ from evovlm.search import Searcher, make_searcher
 from evovlm.search.race import RaceSettings
 from evovlm.search.space.data_flow import DataFlow, data_flow
 from evovlm.search.space.parameters import Gene, express, genes_of, search_of, search_settings
+from evovlm.study.log import FORMAT
 from evovlm.study.study import Express
 from evovlm.system.version import hardware, versions
 from evovlm.tasks import Task
-from evovlm.tasks.item_sets import ItemSet, ItemSets, read_item_sets
+from evovlm.tasks.item_sets import ItemSet, ItemSets, items_hash, read_item_set, read_item_sets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class Plan:
         content = self.recipe.model_dump(mode="json", by_alias=True)
         search = content["search"] | {"trials": None}
         header = {
-            "format": 1,
+            "format": FORMAT,
             "recipe": content | {"search": search},
             "digest": self.recipe.digest(),
             "genes": [gene.name for gene in self.genes],
@@ -109,6 +110,7 @@ class Plan:
             "generation": vars(self.task.generation),
             "rules": dict(self.task.rules),
             "revisions": self.revisions,
+            "sets": self._hashed_sets(),
             "versions": versions(),
             "hardware": hardware(self.settings.device),
         }
@@ -119,6 +121,19 @@ class Plan:
         # A round trip through JSON, so that the header equals the one read from disk.
         loaded: dict[str, Any] = json.loads(json.dumps(header))
         return loaded
+
+    def _hashed_sets(self) -> dict[str, Any]:
+        """The hash of each set of items; except for the search set, also how its items are asked and scored."""
+        sets = self.sets
+        judged = {one.name: one for one in (sets.validation, sets.test) if one is not None}
+        found: dict[str, Any] = {"search": {"content": items_hash(sets.search)}}
+        found |= {name: {"task": one.task.name, "items": len(one), **_asked(one)} for name, one in judged.items()}
+        search = search_of(self.recipe)
+        for name in search.objectives:
+            if ":" in name:
+                own = read_item_set("objective", name, len(sets.search), search.seed, root=self.assembly.root)
+                found[f"objective {name}"] = _asked(own)
+        return found
 
 
 def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
@@ -143,6 +158,11 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space)
     plan.searcher()  # so that errors from the searcher come before any work
     return plan
+
+
+def _asked(items: ItemSet) -> dict[str, Any]:
+    task = items.task
+    return {"content": items_hash(items), "generation": vars(task.generation), "rules": dict(task.rules)}
 
 
 def _overridden(recipe: Recipe, settings: EvolveSettings) -> Recipe:

@@ -6,7 +6,9 @@ Connects study, evaluator and table; knows no command line. Progress goes to a `
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,9 +16,11 @@ import torch
 from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
-from evovlm.evolution._atlas import finished_atlas, make_atlas
+from evovlm.evaluators.remote import hashing
+from evovlm.evolution._atlas import make_atlas
 from evovlm.evolution._controls import contestants, failed, searched
 from evovlm.evolution._export import save_pictures, write_winner
+from evovlm.evolution._finished import finished
 from evovlm.evolution._held_out import Contestant, judge
 from evovlm.evolution._profile import profile_of
 from evovlm.evolution.plan import Plan
@@ -31,13 +35,14 @@ from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import genes_of, search_of
 from evovlm.study import log as study_log
+from evovlm.study.header import sound_header
 from evovlm.study.log import Trial
 from evovlm.study.pareto_front import write_front
-from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, read_result, write_result
+from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, write_result
 from evovlm.study.study import Study
 from evovlm.system.errors import NoScoreError
 from evovlm.system.folder_lock import hold
-from evovlm.system.progress import Watch
+from evovlm.system.progress import Watch, tell
 from evovlm.system.roofline import measure_rates
 from evovlm.system.version import hardware, versions
 from evovlm.tasks.item_sets import ItemSet, data_of
@@ -56,12 +61,22 @@ def evolve(plan: Plan, out: Path, watch: Watch) -> Result:
 
 def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     started = time.perf_counter()
-    study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
-    finished = _finished(out, study, plan)
-    if finished is not None:
-        return finished
+    told = partial(tell, watch)
+    study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root, told)
+    hashes = hashing(plan.assembly)  # in the background, while the models are loaded
+
+    def bind_weights() -> dict[str, str]:
+        study.bind("weights", found := hashes.result(), told)
+        return found
+
+    # Before anything is loaded if the study has hashes already: those of the same files are remembered.
+    if "weights" in sound_header(out) or len(study.trials) >= plan.trials:
+        bind_weights()
+    done = finished(study, plan, told)
+    if done is not None:
+        return done
     search = search_of(plan.recipe)
-    evaluator = _search(plan, study, watch)
+    evaluator = _search(plan, study, watch, bind_weights)
     choice, test = plan.sets.choice, plan.sets.test
     winner, selection = choose_winner(study, evaluator, choice, watch)
     write_recipe(moved(plan.winning(winner).pinned, plan.assembly.root, out), out / study_log.BEST)
@@ -70,8 +85,8 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     watch.phase("held out", 1)
     rows = contestants(evaluator, winner, test, choice, watch.step, trials=len(study.trials))
     if plan.settings.rivals:
-        rows += _rivals(plan, out, evaluator, choice, watch)
-    table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, progress=watch.step)
+        rows += _rivals(plan, out, evaluator, choice, watch, hashes.result())
+    table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, progress=watch.step, tell=told)
     save_pictures(out / "images", test)
     result = Result(
         digest=winner.digest(),
@@ -107,15 +122,17 @@ def _judged_data(plan: Plan) -> JudgedData:
     return JudgedData(**data, **counts, test_task=plan.sets.test.task.name)
 
 
-def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: ItemSet, watch: Watch) -> list[Contestant]:
+def _rivals(
+    plan: Plan, out: Path, evaluator: LocalEvaluator, choice: ItemSet, watch: Watch, weights: dict[str, str]
+) -> list[Contestant]:
     """Run the baseline searches of the same length, each a study in `rivals`; returns their winners' rows."""
     rows = []
     for name, recipe in rivals_of(plan.recipe).items():
         genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
         rival = replace(plan, recipe=recipe, genes=genes, settings=replace(plan.settings, race=None))
-        study = Study.open(
-            out / study_log.RIVALS / name, recipe, genes, rival.header(), rival.express, plan.assembly.root
-        )
+        folder, told = out / study_log.RIVALS / name, partial(tell, watch)
+        study = Study.open(folder, recipe, genes, rival.header(), rival.express, plan.assembly.root, told)
+        study.bind("weights", weights, told)
         watch.phase(name.replace("_", " "), plan.trials)
         for trial in study.trials[: plan.trials]:
             _tell(watch, trial)
@@ -131,14 +148,19 @@ def _rivals(plan: Plan, out: Path, evaluator: LocalEvaluator, choice: ItemSet, w
     return rows
 
 
-def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
-    """Run all trials; returns an evaluator in this process, created after the workers are done if there are any."""
+def _search(plan: Plan, study: Study, watch: Watch, weights: Callable[[], dict[str, str]]) -> LocalEvaluator:
+    """Run all trials; returns an evaluator in this process, created after the workers are done if there are any.
+
+    `weights` compares the models' hashes with the study's, and is called before the first trial is logged.
+    """
     watch.phase("search", plan.trials)
     for trial in study.trials[: plan.trials]:
         _tell(watch, trial)
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
     searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
-    cache = None if recipe.timed else AnswerCache(study.folder / study_log.CACHE)
+    cache = None
+    if not recipe.timed:
+        cache = AnswerCache.replacing_damaged(study.folder / study_log.CACHE, partial(tell, watch))
     if settings.workers is not None and len(study.trials) < plan.trials:
         job = remote_job(
             recipe,
@@ -147,6 +169,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
             settings.device,
             settings.download,
             settings.keeping,
+            weights(),
             self_check=settings.self_check,
         )
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
@@ -162,6 +185,7 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
         cache=cache,
         self_check=settings.self_check,
     )
+    weights()
     if settings.workers is not None:
         return evaluator
     if len(study.trials) < plan.trials:
@@ -172,30 +196,6 @@ def _search(plan: Plan, study: Study, watch: Watch) -> LocalEvaluator:
     else:
         search_here(study, searcher, evaluator, items, plan.trials, on_trial)
     return evaluator
-
-
-def _finished(out: Path, study: Study, plan: Plan) -> Result | None:
-    """The result of the study if nothing is left to do, else None."""
-    if len(study.trials) < plan.trials:
-        return None
-    result = read_result(out)
-    if result is None or result.trials != len(study.trials):
-        return None
-    return result if _has_all(result, study, plan) else None
-
-
-def _has_all(result: Result, study: Study, plan: Plan) -> bool:
-    """Whether a result has everything that the plan asks for, with each set scored by its own task."""
-    settings = plan.settings
-    mixed = {plan.sets.choice.task.name, plan.sets.test.task.name} != {plan.task.name}
-    return (
-        # Earlier versions scored all sets with the search's task and had no `test_task`.
-        (not mixed or result.data.test_task is not None)
-        and (not settings.keep_diverse or finished_atlas(study))
-        and (not settings.rivals or set(rivals_of(plan.recipe)) <= set(result.held_out.controls))
-        and (not settings.profile or result.profile is not None)
-        and (not settings.checkpoint or (result.checkpoint is not None and Path(result.checkpoint).is_dir()))
-    )
 
 
 def _tell(watch: Watch, trial: Trial) -> None:

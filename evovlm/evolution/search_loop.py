@@ -5,20 +5,20 @@ Knows parts of plans, studies and evaluators; no choice of a winner and no held-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from evovlm.evaluators.cache import AnswerCache, way_of_asking
+from evovlm.evaluators.cache import AnswerCache, asks_several, way_of_asking
 from evovlm.evaluators.cached_pool import Asked, CachedPool, PooledAnswers
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
 from evovlm.evaluators.question import AnswerAll
 from evovlm.evaluators.racer import Racer
-from evovlm.evaluators.remote import RemoteJob, hashes_of, items_hash
+from evovlm.evaluators.remote import RemoteJob, hashing
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.schema import Recipe
@@ -33,9 +33,9 @@ from evovlm.study.sequential import run_sequential
 from evovlm.study.steady import Inline, SteadyRun
 from evovlm.study.study import Study
 from evovlm.system.errors import RecipeError
-from evovlm.tasks import Item, Options, parse_split
+from evovlm.tasks import Options, parse_split
 from evovlm.tasks.cheaper import Cheaper
-from evovlm.tasks.item_sets import ItemSet
+from evovlm.tasks.item_sets import ItemSet, items_hash
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def pool_on_ray(study: Study, job: RemoteJob, workers: Workers, cache: AnswerCac
     with cluster(workers.address):
         pool = RayPool(job.open, workers=workers.count, resource=resource, limit=workers.limit, on_event=on_event)
         try:
-            yield CachedPool(pool, cache, asked_of(study.recipe, Path(job.root), study.item_ids))
+            yield CachedPool(pool, cache, asked_of(study.recipe, Path(job.root), job.item_keys))
         finally:
             pool.close()
 
@@ -150,32 +150,34 @@ def search_on_ray(
 
 
 def asked_of(recipe: Recipe, root: Path, items: tuple[str, ...]) -> Asked:
-    """How a search asks its items (in full and at lower fidelity), their ids, and whether it has several objectives."""
+    """How a search asks its items (in full and at lower fidelity); `items`: their keys."""
     search, data = search_of(recipe), recipe.data
     assert data is not None
     task, _ = parse_split(data.search, Options(preset=data.preset), root)
     cheaper = task if search.fidelity is None else Cheaper(task, search.fidelity)
-    whole, less = way_of_asking(task, data.search), way_of_asking(cheaper, data.search)
+    whole, less = (way_of_asking(one, data.search, several=asks_several(recipe)) for one in (task, cheaper))
     return Asked(whole, less, items, several=bool(search.objectives))
 
 
 def remote_job(
     recipe: Recipe,
     assembly: Assembly,
-    items: Sequence[Item],
+    items: ItemSet,
     device: str,
     download: bool,
     keeping: Keeping = AUTOMATIC,
+    hashes: Mapping[str, str] | None = None,
     *,
     self_check: bool = True,
 ) -> RemoteJob:
-    """The job description for the workers. Reads every model file once, for its hash."""
+    """The job description for the workers. `hashes`: of the models' files; None: computed here."""
     return RemoteJob(
         recipe=recipe.model_dump_json(by_alias=True),
         root=str(assembly.root.resolve()),
         item_ids=tuple(item.id for item in items),
+        item_keys=tuple(item.key for item in items),
         items_hash=items_hash(items),
-        hashes=hashes_of(assembly),
+        hashes=hashing(assembly).result() if hashes is None else hashes,
         device=device.partition(":")[0],  # a worker sees only its own GPU
         threads=torch.get_num_threads(),
         download=download,

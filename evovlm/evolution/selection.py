@@ -46,5 +46,6 @@ def choose_winner(study: Study, evaluator: LocalEvaluator, items: ItemSet, watch
         luck=(trial.score or 0.0) - score,
         items=len(items),
         finalists=tuple(Finalist(trial=t.trial, search_score=t.score or 0.0, choice_score=s) for s, t in rescored),
+        **({"tied": tied} if (tied := study_log.tied(study.trials)) else {}),
     )
     return study.candidate(trial.genome), selection

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
 from evovlm.evolution.run import evolve
@@ -18,6 +18,7 @@ from evovlm.merging.assembly import with_recipe
 from evovlm.merging.build import build_checkpoint
 from evovlm.recipe.schema import Recipe, Source
 from evovlm.study import log as study_log
+from evovlm.study.header import recipe_of
 from evovlm.study.result import Finalist, Result
 from evovlm.system.errors import RecipeError
 from evovlm.system.progress import Watch
@@ -48,6 +49,8 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
     plan = plan_first(recipe, root, settings)
     if recipe.then is None:
         return evolve(plan, out, watch)
+    if (out / study_log.HEADER).exists():
+        study_log.read_header(out)  # a second stage that cannot be resumed is reported before the first one runs
     result = evolve(plan, out / FIRST, watch)
     assert result.selection is not None
     bred = breed(plan, out, result.selection.finalists, recipe.then.winners, watch)
@@ -85,6 +88,7 @@ def second_stage(recipe: Recipe, bred: Sequence[Source]) -> Recipe:
 def breed(plan: Plan, out: Path, finalists: Sequence[Finalist], winners: int, watch: Watch) -> list[Source]:
     """Build the first stage's `winners` best candidates, ranked on fresh items, as models in `pool`."""
     trials = study_log.read_trials(out / FIRST)
+    known = _identities(out)
     finalists = sorted(finalists, key=lambda finalist: (-finalist.choice_score, finalist.trial))
     watch.phase("pool", min(winners, len(finalists)))
     bred = []
@@ -94,6 +98,21 @@ def breed(plan: Plan, out: Path, finalists: Sequence[Finalist], winners: int, wa
         folder = out / POOL / winner.digest()[:12]
         if not folder.exists():
             build_checkpoint(with_recipe(plan.assembly, winner), folder)
-        bred.append(Source(name=name, model=os.path.relpath(folder.resolve(), plan.assembly.root.resolve())))
+        model = os.path.relpath(folder.resolve(), plan.assembly.root.resolve())
+        identity = known.get(folder.name, f"{POOL}/{folder.name}")
+        bred.append(Source(name=name, model=model, identity=None if identity == model else identity))
         watch.step(f"trial {finalist.trial}", score=finalist.choice_score)
     return bred
+
+
+def _identities(out: Path) -> dict[str, str]:
+    """How the second stage's header, if there is one, identifies the models in `pool`, by the names of their folders.
+
+    Earlier versions identified a model by its path from the recipe's folder, which changes if the study is moved.
+    """
+    if not (out / study_log.HEADER).exists():
+        return {}
+    header = study_log.read_header(out)
+    named = [source.identity or source.model for source in recipe_of(out, header).sources]
+    paths = [PurePosixPath(name) for name in named]
+    return {path.name: str(path) for path in paths if path.parent.name == POOL}

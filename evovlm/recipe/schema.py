@@ -49,6 +49,8 @@ class Source(Frozen):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: str
     revision: Revision | None = None
+    # What digests have in place of `model`. Set for a model that a study built in its own folder, which may be moved.
+    identity: Annotated[str | None, LATER] = None
 
 
 class SourceParameters(Frozen):
@@ -332,6 +334,9 @@ class Recipe(Frozen):
         their default.
         """
         content = self.model_dump(mode="json", by_alias=True, exclude={"search", "then", "data"}, context=FOR_DIGEST)
+        for source in content["sources"]:
+            if "identity" in source:
+                source["model"] = source.pop("identity")
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

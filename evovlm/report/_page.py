@@ -23,6 +23,7 @@ from evovlm.report.data import StudyData, read_study
 from evovlm.report.figures import Figure
 from evovlm.report.head import page_head
 from evovlm.report.svg import draw_scores
+from evovlm.study.header import Tell, unheard
 from evovlm.system.files import write_text
 
 PAGE = "report.html"
@@ -31,15 +32,19 @@ PICTURE = "scores.svg"
 POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def write_report(study: Path) -> Path:
+def write_report(study: Path, tell: Tell = unheard) -> Path:
     """Write `report.html` and `scores.svg` into a study's folder; returns the page's path.
 
-    Also works for a study without a held-out result or without any trial. Raises StudyError if the folder is not a
-    study or is damaged.
+    Also works for a study without a held-out result or without any trial, and leaves out what is damaged: `tell` is
+    called with a sentence about each such file. Raises StudyError if the folder is not a study, or if its recipe or its
+    log of trials is damaged.
     """
     data = read_study(study)
+    for note in data.notes:
+        tell(note)
+    page = render(data)
     write_text(study / PICTURE, draw_scores(data))
-    write_text(study / PAGE, render(data))
+    write_text(study / PAGE, page)
     return study / PAGE
 
 

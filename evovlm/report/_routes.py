@@ -57,7 +57,7 @@ def front_figures(study: StudyData) -> list[Figure]:
     several = [trial for trial in study.trials if trial.values]
     if not several:
         return []
-    names = ["score", *study.header["search"].get("objectives", [])]
+    names = ["score", *study.search["objectives"]]
     best = front_of(several)
     line = sorted((trial.values[0], trial.values[1], trial.trial) for trial in best)
     data: list[Json] = [

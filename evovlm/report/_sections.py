@@ -10,9 +10,9 @@ from html import escape
 
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import recipe_text
-from evovlm.report.data import StudyData
+from evovlm.report.data import UNKNOWN, StudyData
 from evovlm.report.figures import Figure
-from evovlm.report.words import control_name, does_not_show, shows
+from evovlm.report.words import control_name, does_not_show, shows, tie
 from evovlm.study.log import best_trial
 from evovlm.study.result import Cell, FailedRow, Result
 
@@ -23,13 +23,17 @@ def headline(study: StudyData) -> str:
     """The facts of the study, and the held-out table."""
     facts = {
         "task": _item_facts(study),
-        "method": f"{study.recipe.method}, {len(study.genes)} genes, {study.header['search']['algorithm']}",
+        "method": f"{study.recipe.method}, {len(study.genes)} genes, {study.search['algorithm']}",
         "trials": f"{len(study.trials)} ({len(study.failed)} failed)",
-        "seed": str(study.header["search"].get("seed", "unknown")),
+        "seed": str(study.search["seed"]),
         "hardware": str((study.result and study.result.hardware) or study.header.get("hardware", "unknown")),
         "versions": _versions(study),
     }
-    parts = [_facts(facts)]
+    parts = [_facts(facts), *(f'<p class="note">{escape(note)}.</p>' for note in study.notes)]
+    if study.tied:
+        chosen = study.result and study.result.selection
+        words = tie(study.tied, chosen.trial if chosen else None, study.scored[0].score or 0.0)
+        parts.append(f'<p class="note">{escape(words)}</p>')
     if study.result is None:
         best = best_trial(study.trials)
         score = f"{best.score:.2f} (trial {best.trial}, on the search items)" if best else "none yet"
@@ -61,7 +65,7 @@ def held_out_table(result: Result) -> str:
         left, width = max(0.0, 100 * low / top), max(0.5, 100 * (high - max(low, 0)) / top)
         bar = f'<span class="bar" aria-hidden="true"><i style="left:{left:.1f}%;width:{width:.1f}%"></i></span>'
         lines.append(
-            f'<tr class="{style}"><th scope=row>{escape(name)}</th><td class=num>{cell.score:.2f}</td>'
+            f'<tr class="{style}"><th scope=row>{escape(name)}{_noted(cell)}</th><td class=num>{cell.score:.2f}</td>'
             f"<td>{low:.2f} to {high:.2f}{bar}</td><td class=num>{cell.exact:.1%}</td>"
             f"<td class=num>{_versus(cell) if style != 'evolved' else ''}</td>"
             f"<td class=num>{cell.tries or ''}</td></tr>"
@@ -94,14 +98,14 @@ def plot(figure: Figure) -> str:
 
 def searched(study: StudyData) -> str:
     """The section on the search: recipe, digest, winner, items."""
-    search = study.header["search"]
+    search = study.search
     spans = {
         name: f"{search[name]['low']} to {search[name]['high']}" for name in ("weight", "density") if search.get(name)
     }
     facts = {
-        "search items": f"{len(study.header['items']['ids'])} of {study.header['items']['task']}",
+        "search items": f"{len(study.item_ids) or UNKNOWN} of {study.task}",
         **{f"range of a {name}": span for name, span in spans.items()},
-        "start, sigma": f"{search.get('start')}, {search.get('sigma'):.3f} of the range",
+        "start, sigma": f"{search['start']}, {search['sigma']:.3f} of the range",
         "recipe before the search": study.recipe.digest(),
     }
     revisions = study.header.get("revisions") or {}  # earlier versions did not record them
@@ -156,10 +160,14 @@ def _versus(cell: Cell) -> str:
     return f"{versus.mean:+.2f} [{low:+.2f}, {high:+.2f}]{unsure}"
 
 
+def _noted(cell: Cell) -> str:
+    return f" ({escape(cell.note)})" if cell.note else ""
+
+
 def _item_facts(study: StudyData) -> str:
     data = study.header.get("data") or {}
     named = [f"{key} {value}" for key, value in data.items() if value]
-    return ", ".join(named) or str(study.header["items"]["task"])
+    return ", ".join(named) or study.task
 
 
 def _versions(study: StudyData) -> str:

@@ -1,25 +1,42 @@
 """The data of a report, read from a study's folder.
 
-Knows the study's files; no plots and no HTML. Files that a running study does not have yet are None or empty.
+Knows the study's files; no plots and no HTML. Files that a running study does not have yet are None or empty, and so
+are damaged ones, each with a note; only the header's recipe and the log of trials are indispensable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from evovlm.recipe.schema import WHOLE, Recipe, value_at
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evovlm.recipe.schema import WHOLE, Recipe, Search, value_at
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
-from evovlm.study.header import recipe_of
+from evovlm.study.header import Tell, recipe_of, sound_header
+from evovlm.study.held_out_log import HeldOutAnswer, read_held_out
 from evovlm.study.log import Trial
-from evovlm.study.result import Result, read_result
+from evovlm.study.result import Atlas, Result, read_atlas, read_result
 from evovlm.system import files
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import StudyError, UserError
 
 Row = dict[str, Any]
+T = TypeVar("T")
+UNKNOWN = "unknown"
+
+
+class ProgressAnswer(BaseModel):
+    """An answer of a candidate that was the best when it was found."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    trial: int
+    id: str
+    answer: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -43,10 +60,31 @@ class StudyData:
     trials: tuple[Trial, ...]
     result: Result | None  # None: no held-out result yet
     events: tuple[Row, ...]
-    answers: tuple[Row, ...]
-    held_out_answers: tuple[Row, ...]
+    answers: tuple[ProgressAnswer, ...]
+    held_out_answers: tuple[HeldOutAnswer, ...]
     images: dict[str, Path]  # by item id
-    atlas: Row | None = None  # the best merge for each skill profile
+    atlas: Atlas | None = None  # the best merge for each skill profile
+    notes: tuple[str, ...] = ()  # what is damaged, a sentence each
+
+    @property
+    def search(self) -> Row:
+        """The settings of the search, as JSON data."""
+        return (self.recipe.search or Search()).model_dump(mode="json", by_alias=True)
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The ids of the search items; empty if the header does not have them."""
+        return tuple(self.header.get("items", {}).get("ids", ()))
+
+    @property
+    def task(self) -> str:
+        """The name of the search's task."""
+        return str(self.header.get("items", {}).get("task", UNKNOWN))
+
+    @property
+    def tied(self) -> int:
+        """The number of candidates if the search could not tell them apart, else 0."""
+        return study_log.tied(self.trials)
 
     @property
     def scored(self) -> list[Trial]:
@@ -75,7 +113,7 @@ class StudyData:
 
     def ceiling(self, parameter: str) -> float:
         """The upper bound of a parameter in the search; 1 if it is not searched."""
-        bounds = self.header["search"].get(parameter)
+        bounds = self.search.get(parameter)
         return float(bounds["high"]) if bounds else 1.0
 
     @property
@@ -91,7 +129,7 @@ class StudyData:
         generations = by_generation(self.trials)
         means = []
         for index, gene in enumerate(self.genes):
-            bounds = self.header["search"][gene.parameter]
+            bounds = self.search[gene.parameter]
             low, high = float(bounds["low"]), float(bounds["high"])
             points = [[trial.genome[index] for trial in trials] for trials in generations]
             means.append([low + (high - low) * sum(own) / len(own) for own in points])
@@ -99,24 +137,68 @@ class StudyData:
 
 
 def read_study(folder: Path) -> StudyData:
-    """Read a study's folder. Raises StudyError if it is not a study or is damaged."""
-    header = study_log.read_header(folder)
+    """Read a study's folder. Raises StudyError if it is not a study, or if its recipe or its log of trials is damaged.
+
+    Other damaged files are left out; `notes` says which.
+    """
+    notes: list[str] = []
+    header = sound_header(folder, notes.append)
     recipe = recipe_of(folder, header)
-    best, images = folder / study_log.BEST, folder / "images"
+    images = folder / "images"
+    names = header.get("genes", [])
+    genes = _or_none(lambda: tuple(_gene(name, recipe.source_names, folder) for name in names), notes.append) or ()
     return StudyData(
         folder=folder,
         header=header,
         recipe=recipe,
-        winner=read_recipe(best) if best.exists() else None,
-        genes=tuple(_gene(name, recipe.source_names, folder) for name in header.get("genes", [])),
-        trials=tuple(study_log.read_trials(folder)),
-        result=read_result(folder),
-        events=tuple(files.read_rows(folder / study_log.EVENTS)),
-        answers=tuple(files.read_rows(folder / study_log.ANSWERS)),
-        held_out_answers=tuple(files.read_rows(folder / study_log.HELD_OUT_ANSWERS)),
-        atlas=files.read_json(folder / study_log.ATLAS) if (folder / study_log.ATLAS).exists() else None,
+        winner=_or_none(lambda: _winner(folder), notes.append),
+        genes=genes,
+        trials=tuple(_trials(folder, len(genes) or None)),
+        result=_or_none(lambda: read_result(folder), notes.append),
+        events=tuple(files.read_rows(folder / study_log.EVENTS, notes.append)),
+        answers=tuple(_progress(folder, notes.append)),
+        held_out_answers=tuple(read_held_out(folder, notes.append)),
+        atlas=_or_none(lambda: read_atlas(folder), notes.append),
         images={path.stem: path for path in sorted(images.glob("*.png"))} if images.is_dir() else {},
+        notes=tuple(notes),
     )
+
+
+def _or_none(read: Callable[[], T | None], tell: Tell) -> T | None:
+    """What `read` returns; None, with a sentence, if the file is damaged."""
+    try:
+        return read()
+    except UserError as error:
+        tell(f"{error}; left out")
+        return None
+
+
+def _winner(folder: Path) -> Recipe | None:
+    best = folder / study_log.BEST
+    return read_recipe(best) if best.exists() else None
+
+
+def _trials(folder: Path, genes: int | None) -> list[Trial]:
+    trials = study_log.read_trials(folder)
+    for trial in trials:
+        if genes is not None and len(trial.genome) != genes:
+            raise StudyError(
+                f"{folder / study_log.TRIALS}:{trial.trial + 1}: {len(trial.genome)} genes, but {study_log.HEADER}"
+                f" names {genes}; restore the file"
+            )
+    return trials
+
+
+def _progress(folder: Path, tell: Tell) -> list[ProgressAnswer]:
+    found, path, wrong = [], folder / study_log.ANSWERS, 0
+    for row in files.read_rows(path, tell):
+        try:
+            found.append(ProgressAnswer.model_validate(row))
+        except ValidationError:
+            wrong += 1
+    if wrong:
+        tell(f"{path}: {wrong} lines are no answers; left out")
+    return found
 
 
 def by_generation(trials: Sequence[Trial]) -> list[list[Trial]]:

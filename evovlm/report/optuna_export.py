@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evovlm.study import log as study_log
+from evovlm.report.data import read_study
 from evovlm.system.errors import StudyError, UserError
 
 try:
@@ -23,8 +23,10 @@ def export_optuna(study: Path, storage: str, name: str) -> int:
     failed trial keeps its error; a trial evaluated only at lower fidelity is pruned, with its score as intermediate
     value. Raises StudyError if the storage already has a study of that name.
     """
-    header, trials = study_log.read_header(study), study_log.read_trials(study)
-    genes = list(header["genes"])
+    data = read_study(study)
+    header, trials = data.header, data.trials
+    # A damaged header may not name the genes.
+    genes = list(header.get("genes") or (f"gene {number}" for number in range(len(trials[0].genome) if trials else 0)))
     uniform = optuna.distributions.FloatDistribution(0.0, 1.0)
     objectives = max([1, *(len(trial.values) for trial in trials)])
     optuna.logging.set_verbosity(optuna.logging.WARNING)

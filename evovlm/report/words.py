@@ -6,8 +6,9 @@ Knows the study's data; no HTML and no plots.
 from __future__ import annotations
 
 from evovlm.report.data import StudyData
+from evovlm.study.held_out_log import EVOLVED, Kind
 from evovlm.study.log import best_trial
-from evovlm.study.result import Cell
+from evovlm.study.result import Cell, Result
 
 CONTROL_NAMES = {
     "average": "plain average of the sources",
@@ -27,12 +28,31 @@ def control_name(name: str) -> str:
     return CONTROL_NAMES.get(name, name.replace("_", " "))
 
 
+def row_name(kind: Kind, name: str) -> str:
+    """A row of the held-out table where sources are not called so: a source named as another row is."""
+    if kind == "controls":
+        return control_name(name)
+    taken = {EVOLVED, *CONTROL_NAMES, *CONTROL_NAMES.values()}
+    return f"source {name}" if kind == "sources" and name in taken else name
+
+
+def tie(count: int, trial: int | None, score: float) -> str:
+    """A sentence on a search in which all candidates had the same score; `trial` stands for them as its winner."""
+    stands = "" if trial is None else f" Trial {trial} stands for all of them; it is not better than the others."
+    return (
+        f"The search found no best candidate: all {count} scored {score:.2f} on the search items, so nothing tells them"
+        f" apart.{stands} Ask more or other items, or search a wider range."
+    )
+
+
 def shows(study: StudyData) -> list[str]:
     """Sentences on the conclusions that the study supports."""
     if study.result is None:
         best = best_trial(study.trials)
         if best is None:
             return ["Nothing yet: no candidate has a score."]
+        if study.tied:
+            return [tie(study.tied, None, best.score or 0.0)]
         return [
             f"So far the best of {len(study.trials)} candidates, trial {best.trial}, scored {best.score:.2f} on the"
             " search items. There is no held-out result yet, so this shows only that the search is running."
@@ -40,6 +60,8 @@ def shows(study: StudyData) -> list[str]:
     held_out = study.result.held_out
     evolved = held_out.evolved
     low, high = evolved.ci95
+    if study.tied:
+        return _tied(study, study.result)
     sentences = [
         f"On {evolved.items or 'the'} held-out items, used neither in the search nor to pick the winner, the evolved"
         f" merge scored {evolved.score:.2f} (95 % interval {low:.2f} to {high:.2f}), with {evolved.exact:.1%} of the"
@@ -72,7 +94,7 @@ def does_not_show(study: StudyData) -> list[str]:
             f" items, and this is a single search, seed {seed}."
         )
     data = study.header.get("data") or {}
-    task = data.get("test", study.header.get("items", {}).get("task", "its task"))
+    task = data.get("test", study.task)
     sentences += [
         f"Anything beyond one task ({task}): other abilities of the sources may be lost; they were not tested.",
         "That the merge is safe to use: it was not aligned afterwards, and it may have the faults of every source.",
@@ -82,6 +104,16 @@ def does_not_show(study: StudyData) -> list[str]:
             "How well large models would do on photographs: these are the small models of the zoo, on rendered scenes."
         )
     return sentences
+
+
+def _tied(study: StudyData, result: Result) -> list[str]:
+    chosen, evolved = result.selection, result.held_out.evolved
+    score = study.scored[0].score or 0.0
+    return [
+        tie(study.tied, None if chosen is None else chosen.trial, score),
+        f"On {evolved.items or 'the'} held-out items that candidate scored {evolved.score:.2f} (95 % interval"
+        f" {evolved.ci95[0]:.2f} to {evolved.ci95[1]:.2f}). Differences from other rows are not the search's doing.",
+    ]
 
 
 def _against(name: str, cell: Cell) -> str:

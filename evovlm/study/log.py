@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from evovlm.system.errors import StudyError
 from evovlm.system.files import append_rows, read_json, read_rows
 
+FORMAT = 1  # of a study's files; a study of a newer format is refused
 HEADER = "study.json"
 TRIALS = "trials.jsonl"
 ANSWERS = "answers.jsonl"
@@ -30,12 +31,13 @@ ATLAS = "atlas.json"
 ATLAS_RECIPES = "atlas"
 RIVALS = "rivals"  # the baseline searches that the study is compared with
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
+TIE = 1e-9  # points: corrections of raced scores leave rounding of about 1e-14
 
 
 class Trial(BaseModel):
     """One line of the log: a candidate with its score, or why it failed."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     trial: int
     generation: int
@@ -65,11 +67,20 @@ class Trial(BaseModel):
 
 
 def read_header(folder: Path) -> dict[str, Any]:
-    """The study's header. Raises StudyError if it is missing or damaged."""
+    """The study's header. Raises StudyError if it is missing, damaged, or of a newer format."""
     path = folder / HEADER
     if not path.exists():
         raise StudyError(f"{folder}: not a study folder ({HEADER} is missing)")
-    return read_json(path)
+    header = read_json(path)
+    written = header.get("format", FORMAT)
+    if not isinstance(written, int) or isinstance(written, bool):
+        raise StudyError(f"{path}: `format` is {written!r}, not a number; restore the file")
+    if written > FORMAT:
+        raise StudyError(
+            f"{path}: a study of format {written}, and this version of evovlm reads formats up to {FORMAT}; use the"
+            " version that wrote it, or a newer one"
+        )
+    return header
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -90,7 +101,9 @@ def read_trials(folder: Path) -> list[Trial]:
         try:
             trial = Trial.model_validate(row)
         except ValidationError as error:
-            raise StudyError(f"{path}:{number + 1}: not a trial ({error.errors()[0]['msg']})") from None
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise StudyError(f"{path}:{number + 1}: not a trial ({where}: {first['msg']}); restore the file") from None
         if trial.trial != number:
             raise StudyError(f"{path}:{number + 1}: found trial {trial.trial}, expected trial {number}")
         trials.append(trial)
@@ -108,5 +121,22 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
 
     Trials scored only at a lower fidelity do not count.
     """
-    scored = [trial for trial in trials if trial.score is not None and trial.promoted]
-    return max(scored, key=lambda trial: (trial.score, -trial.trial), default=None)
+    return max(_comparable(trials), key=lambda trial: (trial.score, -trial.trial), default=None)
+
+
+def tied(trials: Sequence[Trial]) -> int:
+    """The number of candidates if a search could not tell them apart, else 0.
+
+    That is, if all that have a score at full fidelity, at least two, have the same one (with several objectives: the
+    same value of each).
+    """
+    values = [trial.values or (trial.score or 0.0,) for trial in _comparable(trials)]
+    alike = all(
+        len(own) == len(values[0]) and all(abs(a - b) <= TIE for a, b in zip(own, values[0], strict=True))
+        for own in values
+    )
+    return len(values) if alike and len(values) > 1 else 0
+
+
+def _comparable(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.score is not None and trial.promoted]

@@ -1,16 +1,16 @@
-"""The result of a finished study: the held-out table, how its winner was chosen, and measurements.
+"""The result of a finished study: the held-out table, how its winner was chosen, measurements, and its atlas.
 
-Knows the schema of `result.json`; no models, searches or reports. Reads files of older versions: missing keys have
-defaults, and unknown keys are kept.
+Knows the schemas of `result.json` and `atlas.json`; no models, searches or reports. Reads files of older versions:
+missing keys have defaults, and unknown keys are kept.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evovlm.study import log as study_log
 from evovlm.system import files
@@ -20,7 +20,10 @@ from evovlm.system.errors import StudyError
 class _Part(BaseModel):
     """A mapping in `result.json`; unknown keys are kept, so that reading and writing a file loses nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, allow_inf_nan=False)
+
+
+P = TypeVar("P", bound=BaseModel)
 
 
 class Difference(_Part):
@@ -56,6 +59,7 @@ class Cell(_Part):
     source_and_weight: str | None = None
     chosen_on: str | None = None  # validation or search; None if there was nothing to choose, as for a source
     tries: int | None = None  # number of candidates it was chosen from
+    note: str | None = None  # what its score alone does not tell, such as that every answer is empty
 
 
 class FailedRow(_Part):
@@ -103,6 +107,12 @@ class Selection(_Part):
     luck: float
     items: int | None = None
     finalists: tuple[Finalist, ...] = ()
+    # If all candidates of the search had the same score: their number. The winner then stands for all of them.
+    tied: int | None = None
+
+    def fits(self, trials: int) -> bool:
+        """Whether it names only trials of a log of that length."""
+        return all(0 <= number < trials for number in (self.trial, *(one.trial for one in self.finalists)))
 
 
 class JudgedData(_Part):
@@ -181,6 +191,32 @@ class AtlasSummary(_Part):
     best: float
 
 
+class AtlasCell(_Part):
+    """The best merge of one skill profile. `fresh`: its score on items the search has not seen; None: it failed."""
+
+    cell: tuple[int, int]
+    trial: int
+    score: float
+    profile: dict[str, float]
+    recipe: str  # its path in the study's folder
+    digest: str = ""
+    fresh: float | None = None
+
+
+class Atlas(AtlasSummary):
+    """The contents of a study's `atlas.json`. Each axis has `steps` cells."""
+
+    axes: tuple[str, str]
+    cells: tuple[AtlasCell, ...]
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        for one in self.cells:
+            if not all(0 <= place < self.steps for place in one.cell) or not set(self.axes) <= set(one.profile):
+                raise ValueError(f"cell {list(one.cell)} does not fit the axes")
+        return self
+
+
 class Result(_Part):
     """The contents of a study's `result.json`."""
 
@@ -207,18 +243,27 @@ class Result(_Part):
 
 def read_result(folder: Path) -> Result | None:
     """Read a study's `result.json`; None if it does not exist yet. Raises StudyError if the file is damaged."""
-    path = folder / study_log.RESULT
+    return read_part(folder / study_log.RESULT, Result)
+
+
+def read_atlas(folder: Path) -> Atlas | None:
+    """Read a study's `atlas.json`; None if there is none. Raises StudyError if the file is damaged."""
+    return read_part(folder / study_log.ATLAS, Atlas)
+
+
+def read_part(path: Path, schema: type[P]) -> P | None:
+    """Read one of a study's JSON files; None if it does not exist. Raises StudyError if it is damaged."""
     if not path.exists():
         return None
     try:
-        return Result.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return schema.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         fault = f"{where}: {first['msg']}" if where else first["msg"]
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         fault = str(error)
-    raise StudyError(f"{path}: damaged ({fault}); delete it and run `evovlm evolve` again")
+    raise StudyError(f"{path}: damaged ({fault}); the study's `evovlm evolve` command makes it again")
 
 
 def write_result(folder: Path, result: Result) -> None:

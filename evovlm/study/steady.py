@@ -99,7 +99,6 @@ class SteadyRun:
 
     def _replay(self) -> None:
         """Repeat the asks and tells of both logs, in their order."""
-        files.mend_tail(self._path)
         rows = list(files.read_rows(self._path))
         known = {row["ask"] for row in rows}
         # A study started with one evaluator asked for each trial after the previous one was told.

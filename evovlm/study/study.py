@@ -18,7 +18,7 @@ from evovlm.search import Genome
 from evovlm.search.space.parameters import Gene, express
 from evovlm.study import log as study_log
 from evovlm.study._scored import Scored
-from evovlm.study.header import refuse_changes
+from evovlm.study.header import Tell, refuse_changes, sound_header, unheard
 from evovlm.study.log import Trial, best_trial
 from evovlm.system import files
 from evovlm.system.errors import NoScoreError, StudyError
@@ -58,20 +58,22 @@ class Study:
         header: dict[str, Any],
         express: Express = express,
         root: Path | None = None,
+        tell: Tell = unheard,
     ) -> Study:
         """Start a study in a new folder, or resume the one in an existing folder.
 
-        `header` must have the entries named in `header.BINDING`, with the item ids in `items`. Raises StudyError if
-        the folder contains something else, or a study of another recipe.
+        `header` has the entries named in `header.BINDING`, with the item ids in `items`; entries that the study's own
+        header lacks are added to it, and `tell` is called with a sentence. Raises StudyError if the folder contains
+        something else, or a study of other settings or of a newer format.
         """
         if (folder / study_log.HEADER).exists():
-            refuse_changes(folder, header)
-            files.mend_tail(folder / study_log.TRIALS)
-            files.mend_tail(folder / study_log.ANSWERS)
+            known = sound_header(folder, tell)
+            lacking = refuse_changes(folder, header)
+            if not (folder / study_log.TRIALS).exists() and (folder / study_log.BEST).exists():
+                tell(f"{folder / study_log.TRIALS}: missing; the search starts again")
             trials = study_log.read_trials(folder)
-            known = study_log.read_header(folder)
-            changed = {key: value for key, value in header["versions"].items() if known["versions"].get(key) != value}
-            study_log.log_event(folder, "resumed", trials=len(trials), changed_versions=changed)
+            _log_resumed(folder, known, header, len(trials))
+            _bind(folder, lacking, tell)
         else:
             study_log.refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +81,14 @@ class Study:
             files.write_json(folder / study_log.HEADER, header)
             study_log.log_event(folder, "started")
         return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]), express, root or Path())
+
+    def bind(self, key: str, value: Any, tell: Tell = unheard) -> None:
+        """Compare one more entry with the study's header, or add it if the header lacks it.
+
+        For what takes long to compute, such as `weights`: it need not be known before the models are loaded. A study
+        that was not begun gets the entry without a sentence. Raises StudyError, with both values, if it differs.
+        """
+        _bind(self.folder, refuse_changes(self.folder, {key: value}, [key]), tell if self.trials else unheard)
 
     def candidate(self, genome: Sequence[float]) -> Recipe:
         """The recipe of a genome."""
@@ -207,6 +217,22 @@ class Study:
                 f"{self.folder / study_log.TRIALS}: trial {trial.trial} has another genome than this search produces"
                 " (another version of a library, or an edited log?); start a new study in another folder"
             )
+
+
+def _log_resumed(folder: Path, known: dict[str, Any], header: dict[str, Any], trials: int) -> None:
+    versions = known.get("versions") or {}
+    changed = {key: value for key, value in header["versions"].items() if versions.get(key) != value}
+    study_log.log_event(folder, "resumed", trials=trials, changed_versions=changed)
+
+
+def _bind(folder: Path, lacking: dict[str, Any], tell: Tell) -> None:
+    """Add entries to the study's header. From then on another value is refused."""
+    if not lacking:
+        return
+    files.write_json(folder / study_log.HEADER, study_log.read_header(folder) | lacking)
+    study_log.log_event(folder, "bound", keys=sorted(lacking))
+    named = ", ".join(f"`{key}`" for key in sorted(lacking))
+    tell(f"{folder / study_log.HEADER} lacked {named}; from now on the study is bound to the present values")
 
 
 def same_genome(logged: Sequence[float], made: Sequence[float]) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from evovlm.system.errors import StudyError
 
@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds a mapping. Raises StudyError if it is damaged or not a mapping."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise StudyError(f"{path}: damaged ({error}); start a new study in another folder") from None
     if not isinstance(content, dict):
         raise StudyError(f"{path}: damaged (not a mapping); start a new study in another folder")
@@ -54,7 +54,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]], *, synced: bool = True) -> None:
-    """Append JSON lines and flush; also fsync if `synced`. Pass `synced=False` for a series that ends with `sync`."""
+    """Append JSON lines and flush; also fsync if `synced`. Pass `synced=False` for a series that ends with `sync`.
+
+    A last line that a crash or a full disk left unfinished is cut off first, so that it does not damage the new lines.
+    """
+    mend_tail(path)
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -70,32 +74,54 @@ def sync(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, tell: Callable[[str], None] | None = None) -> Iterator[dict[str, Any]]:
     """Read the complete lines of a JSON-lines file; yields nothing if it is missing. Skips an unfinished last line.
 
-    Raises StudyError, with the line number, if a complete line is not JSON.
+    Raises StudyError, with the line number, if a complete line is not a JSON object. With `tell`, such lines are left
+    out instead, and `tell` is called once, with a sentence.
     """
     if not path.exists():
         return
+    damaged = []
     for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise StudyError(f"{path}:{number}: damaged line; restore the file or start a new study") from None
-        yield row
+        row = _object_or_none(line)
+        if row is not None:
+            yield row
+        elif tell is None:
+            raise StudyError(f"{path}:{number}: damaged line; restore the file or start a new study")
+        else:
+            damaged.append(number)
+    if damaged and tell is not None:
+        rest = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        tell(f"{path}:{damaged[0]}: damaged line{rest}; left out")
 
 
 def mend_tail(path: Path) -> None:
     """Cut off a last line that a crash left unfinished, so that more lines can be appended."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    try:
         with path.open("r+b") as file:
-            file.truncate(whole)
+            end = file.seek(0, os.SEEK_END)
+            if not end or _byte_before(file, end) == b"\n":
+                return
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
             file.flush()
             os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
+
+
+def _byte_before(file: BinaryIO, place: int) -> bytes:
+    file.seek(place - 1)
+    return file.read(1)
+
+
+def _object_or_none(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # brackets nested too deep
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _whole_lines(content: bytes) -> list[bytes]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,45 @@ MOST_PIXELS = 100_000_000
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def picture(cell: Any, folder: Path, where: str) -> Callable[[], Image.Image]:
-    """A function that opens a cell's image as RGB. The cell is a path (relative to `folder`), bytes, or {bytes, path}.
+@dataclass(frozen=True)
+class Picture:
+    """An encoded image, as a file or as its bytes, which opens as RGB when called. `where`: for messages."""
 
-    Raises DataError at once if the cell is none of these or its file is missing; the function raises it if the image
+    source: Path | bytes
+    where: str
+
+    def __call__(self) -> Image.Image:
+        """The image as RGB. Raises DataError, naming it, if it cannot be decoded."""
+        return open_rgb(io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source, self.where)
+
+    def digest(self) -> str:
+        """A hash of the encoded image: 32 hexadecimal digits. Raises DataError if the file cannot be read."""
+        if isinstance(self.source, bytes):
+            content = self.source
+        else:
+            try:
+                content = self.source.read_bytes()
+            except OSError as error:
+                raise DataError(f"{self.where}: its image {self.source} cannot be read ({error.strerror})") from None
+        return blake2b(content, digest_size=16).hexdigest()
+
+
+def picture(cell: Any, folder: Path, where: str) -> Picture:
+    """A cell's image. The cell is a path (relative to `folder`), bytes, or {bytes, path}.
+
+    Raises DataError if the cell is none of these or its file is missing; opening the image raises it if the image
     cannot be decoded.
     """
     if isinstance(cell, dict):
         content, name = cell.get("bytes"), cell.get("path")
         cell = content if content is not None else name
     if isinstance(cell, bytes | bytearray):
-        content = bytes(cell)
-        return lambda: open_rgb(io.BytesIO(content), where)
+        return Picture(bytes(cell), where)
     if isinstance(cell, str | Path) and str(cell):
         path = folder / cell
         if not path.is_file():
             raise DataError(f"{where}: its image {path} does not exist; give paths relative to {folder}")
-        return lambda: open_rgb(path, where)
+        return Picture(path, where)
     raise DataError(f"{where}: its image is {type(cell).__name__}; give a path, bytes, or a parquet image column")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import overload
 
@@ -134,6 +135,11 @@ def read_item_sets(
     refuse_shared({"search": search, **judging})
     kept = search.of(clear_of(search, judging))
     return ItemSets(kept, judging.get("validation"), judging["test"], len(search) - len(kept), options.commits)
+
+
+def items_hash(items: Sequence[Item]) -> str:
+    """A hash of the items' ids, questions, references and images: 32 hexadecimal digits."""
+    return blake2b("\n".join(item.key for item in items).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def refuse_shared(named: Mapping[str, Sequence[Item]]) -> None:

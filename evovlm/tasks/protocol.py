@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from PIL import Image
@@ -22,6 +24,30 @@ class Item:
     references: tuple[str, ...]
     image: Callable[[], Image.Image] | None
     skill: str = ""
+
+    @cached_property
+    def content(self) -> str:
+        """A hash of question, references and image: 32 hexadecimal digits.
+
+        An image with a method `digest()` is not opened for it; of any other, the pixels are hashed. Raises DataError if
+        the image cannot be read.
+        """
+        text = repr((self.question, tuple(self.references), self._picture_digest()))
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """What identifies the item in a cache of answers: its content, and its id."""
+        return f"{self.content}:{self.id}"
+
+    def _picture_digest(self) -> str:
+        if self.image is None:
+            return ""
+        digest = getattr(self.image, "digest", None)
+        if digest is not None:
+            return str(digest())
+        image = self.image().convert("RGB")
+        return blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)

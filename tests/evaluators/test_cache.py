@@ -1,12 +1,14 @@
 """What is cached is not generated again: across candidates, items and restarts; and races go through it."""
 
 import math
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.cache import AnswerCache, CarriedAnswers, way_of_asking
@@ -21,7 +23,8 @@ from evovlm.study import log as study_log
 from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.errors import RecipeError, StudyError
-from evovlm.tasks import Generation, load_task
+from evovlm.tasks import Generation, Item, load_task
+from evovlm.tasks._images import Picture
 from evovlm.tasks.item_sets import ItemSet
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -96,10 +99,78 @@ def test_answers_that_an_earlier_version_kept_are_found(tmp_path: Path, carried:
     assert cache.known(WAY, "abc", ["one", "two"]) == {"one": (0.0, False, "9")}
 
 
-def test_a_file_that_is_no_cache_is_told(tmp_path: Path):
-    (tmp_path / "c").write_text("not a data base, but long enough to be taken for one" * 50)
+def test_a_file_that_is_no_cache_is_told_or_set_aside(tmp_path: Path):
+    content = "not a data base, but long enough to be taken for one" * 50
+    (tmp_path / "c").write_text(content)
     with pytest.raises(StudyError, match="not a cache of answers"):
         AnswerCache(tmp_path / "c")
+    told: list[str] = []
+    cache = AnswerCache.replacing_damaged(tmp_path / "c", told.append)
+    assert len(cache) == 0
+    assert "renamed to c.damaged" in told[0]
+    assert (tmp_path / "c.damaged").read_text() == content
+
+
+def test_a_cache_with_damaged_pages_or_another_table_is_set_aside(tmp_path: Path):
+    cache = AnswerCache(tmp_path / "pages")
+    cache.add((WAY.key, "abc", str(number), 0.0, False, "x" * 100) for number in range(1000))
+    cache.close()
+    content = bytearray((tmp_path / "pages").read_bytes())
+    content[4096 * 3 : 4096 * 6] = b"?" * 4096 * 3
+    (tmp_path / "pages").write_bytes(content)
+    with sqlite3.connect(tmp_path / "table") as base:
+        base.execute("create table answers (question text, digest text)")
+    base.close()
+    for name in ("pages", "table"):
+        told: list[str] = []
+        again = AnswerCache.replacing_damaged(tmp_path / name, told.append)
+        again.keep(WAY, "abc", ["one", "two"], MADE)
+        assert len(told) == 1
+        assert len(again) == 2
+
+
+def item(question: str, reference: str = "1", image: Picture | None = None) -> Item:
+    return Item("q1", question, (reference,), image)
+
+
+def test_an_items_content_is_its_question_its_references_and_its_image():
+    red, blue = Picture(b"red", "here"), Picture(b"blue", "here")
+    different = [item("a"), item("b"), item("a", "2"), item("a", image=red), item("a", image=blue)]
+    assert len({one.content for one in different}) == len(different)
+    assert item("a", image=red).content == item("a", image=Picture(b"red", "elsewhere")).content
+    drawn = [item("a", image=lambda: Image.new("RGB", (2, 2), colour)) for colour in ("red", "blue")]  # type: ignore[arg-type]  # noqa: B023
+    assert drawn[0].content != item("a").content
+    assert replace(item("a"), skill="sums").content == item("a").content, "a skill changes no score"
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_two_questions_of_one_id_do_not_share_their_answers(tmp_path: Path, carried: bool):
+    """Not even where two data files are named alike, relative to two folders."""
+    cache: Any = CarriedAnswers() if carried else AnswerCache(tmp_path / "c")
+    one, other = item("3たす5は？").key, item("3かける5は？").key
+    cache.keep(WAY, "abc", [one], Evaluation((100.0,), (True,), ("8",)))
+    assert cache.known(WAY, "abc", [one, other]) == {one: (100.0, True, "8")}
+    cache.keep(WAY, "abc", [other], Evaluation((0.0,), (False,), ("8",)))
+    assert cache.known(WAY, "abc", [one, other]) == {one: (100.0, True, "8"), other: (0.0, False, "8")}
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_answers_that_an_earlier_version_kept_by_id_are_found_but_come_last(tmp_path: Path, carried: bool):
+    cache: Any = CarriedAnswers() if carried else AnswerCache(tmp_path / "c")
+    key = item("3たす5は？").key
+    (cache.load if carried else cache.add)([(WAY.key, "abc", "q1", 100.0, True, "8")])
+    assert cache.known(WAY, "abc", [key]) == {key: (100.0, True, "8")}
+    cache.keep(WAY, "abc", [key], Evaluation((0.0,), (False,), ("9",)))
+    assert cache.known(WAY, "abc", [key]) == {key: (0.0, False, "9")}
+
+
+def test_where_candidates_are_asked_two_data_sets_the_oldest_keys_are_not_trusted(tmp_path: Path):
+    """They name the task and the item's id alone, which may be in both."""
+    cache = AnswerCache(tmp_path / "c")
+    assert WAY.older is not None
+    cache.add([(WAY.older, "abc", "q1", 100.0, True, "8")])
+    several = way_of_asking(TASK, "zoo-maths:search", several=True)
+    assert cache.known(several, "abc", [item("3たす5は？").key]) == {}
 
 
 def test_only_items_that_a_candidate_has_not_seen_are_generated(plan: Plan, tmp_path: Path, asked: list[int]):

@@ -124,3 +124,14 @@ def test_without_a_cache_everything_is_asked(cache: AnswerCache):
     PooledAnswers(CachedPool(workers, None, ASKED))([Question(recipe(0.5)), Question(recipe(0.5))])
     assert len(workers.generated) == 8
     assert len(cache) == 0
+
+
+def test_a_candidate_whose_cached_answers_are_all_empty_has_failed_and_a_part_of_them_has_not(cache: AnswerCache):
+    """The cache answers for the workers, so it judges as they do."""
+    silent = Evaluation((0.0,) * 4, (False,) * 4, ("",) * 4)
+    cache.keep(WAY, recipe(0.5).digest(), ITEMS, silent)
+    answer = PooledAnswers(CachedPool(Workers(2), cache, ASKED))
+    whole, part = answer([Question(recipe(0.5)), Question(recipe(0.5), (0, 1))])
+    assert whole == "ValueError: every answer is empty"
+    assert not isinstance(part, str)
+    assert part.answers == ("", "")

@@ -68,6 +68,31 @@ def raced(answers: Answers, generation: int, *weights: float) -> list[RacedEvalu
     return Racer(answers, ITEMS, whole_race(ITEMS), 0, FIDELITY)(generation, recipes, None)
 
 
+class SilentAtFirst(Answers):
+    """No answer to the items below `until`, for any candidate."""
+
+    def __init__(self, until: int) -> None:
+        super().__init__()
+        self._until = until
+
+    def _one(self, question: Question) -> Evaluation | str:
+        places = list(question.places or range(ITEMS))
+        said = tuple("" if place < self._until else "x" for place in places)
+        return Evaluation((50.0,) * len(places), (False,) * len(places), said)
+
+
+@pytest.mark.parametrize("fidelity", [None, FIDELITY])
+def test_a_raced_candidate_is_silent_only_if_all_its_answers_are_empty(fidelity: Fidelity | None):
+    """Whatever the blocks are in which it was asked."""
+    recipes = [express(RECIPE, GENES, (weight, 0.5)) for weight in (0.2, 0.4)]
+    blocks = RaceSettings(first=2, most=1.0, random=1.0)
+    for until, silent in ((ITEMS, True), (ITEMS - 1, False)):
+        answers = SilentAtFirst(until)
+        found = Racer(answers, ITEMS, blocks, 0, fidelity)(0, recipes, None)
+        assert len(answers.asked) > 2, "asked in several blocks"
+        assert [one == "ValueError: every answer is empty" for one in found] == [silent, silent]
+
+
 def test_the_better_half_is_asked_in_full_and_the_rest_is_moved_by_what_that_changed():
     answers = Answers()
     found = [one for one in raced(answers, 1, 0.2, 0.8, 0.4, 0.6) if not isinstance(one, str)]

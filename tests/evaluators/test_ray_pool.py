@@ -17,7 +17,6 @@ from evovlm.evaluators.cache import AnswerCache
 from evovlm.evaluators.cached_pool import CachedPool, PooledAnswers
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
-from evovlm.evaluators.remote import folder_hash
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.search_loop import Workers, asked_of, remote_job, search_here, search_on_ray, search_raced
 from evovlm.evolution.stages import evolve_stages
@@ -33,7 +32,6 @@ from evovlm.study.study import Study
 from evovlm.system.errors import MachineFault, StudyError, UserError
 
 pytest.importorskip("ray", reason="the extra evovlm[ray] is not installed")
-import ray
 from ray.cluster_utils import Cluster
 
 from evovlm.evaluators.ray_pool import RayPool, cluster
@@ -377,7 +375,7 @@ def test_a_race_by_workers_is_the_local_race_and_is_never_run_twice(nodes: Clust
         trial.model_dump(exclude={"seconds"}) for trial in here.trials
     ]
     assert len(cache) == sum(trial.items or 0 for trial in there.trials)
-    nobody = PooledAnswers(CachedPool(Nobody(), cache, asked_of(plan.recipe, RECIPES, there.item_ids)))
+    nobody = PooledAnswers(CachedPool(Nobody(), cache, asked_of(plan.recipe, RECIPES, job.item_keys)))
     again = open_study(plan, tmp_path / "there")
     search_raced(again, plan.searcher(), nobody, len(items), race, 7, lambda trial: None)
     assert again.trials == there.trials
@@ -385,8 +383,8 @@ def test_a_race_by_workers_is_the_local_race_and_is_never_run_twice(nodes: Clust
 
 def test_other_weights_on_a_node_are_refused(plan: Any):
     job = remote_job(plan.recipe, plan.assembly, plan.search_items, "cpu", False)
-    with pytest.raises(StudyError, match=r"the files of `math` differ .* use the same revision on every node"):
-        type(job)(**(vars(job) | {"hashes": {**job.hashes, "math": "0" * 32}})).open()
+    with pytest.raises(StudyError, match=r"the files of `sources.math` differ .* use the same revision on every node"):
+        type(job)(**(vars(job) | {"hashes": {**job.hashes, "sources.math": "0" * 32}})).open()
 
 
 def test_a_worker_takes_the_gpu_that_it_is_given(plan: Any):
@@ -400,28 +398,3 @@ def test_other_items_on_a_node_are_refused(plan: Any):
         type(job)(**(vars(job) | {"item_ids": ("x", *job.item_ids[1:])})).open()
     with pytest.raises(StudyError, match="differ from the study's"):
         type(job)(**(vars(job) | {"items_hash": "0" * 32})).open()
-
-
-def test_a_hash_sees_a_single_byte(tmp_path: Path):
-    (tmp_path / "model.safetensors").write_bytes(b"abc")
-    (tmp_path / "README.md").write_text("one")
-    before = folder_hash(tmp_path)
-    (tmp_path / "README.md").write_text("two")
-    assert folder_hash(tmp_path) == before
-    (tmp_path / "model.safetensors").write_bytes(b"abd")
-    assert folder_hash(tmp_path) != before
-
-
-def test_what_a_worker_refuses_is_told_to_the_user(connected: Cluster, tmp_path: Path):
-    def opener() -> Callable[[Recipe], Any]:
-        raise UserError("the files of `ja` differ")
-
-    run = Run(tmp_path / "study", opener)
-    with pytest.raises(UserError, match="the files of `ja` differ"):
-        run.go(4)
-
-
-def test_an_address_where_nobody_answers_is_the_users_mistake():
-    assert not ray.is_initialized()
-    with pytest.raises(UserError, match="no Ray cluster answers there"), cluster("127.0.0.1:1"):
-        pass

@@ -84,14 +84,14 @@ def test_the_search_is_marked_by_its_own_task_and_the_choice_by_the_validations(
     with sqlite3.connect(folder / study_log.CACHE) as base:
         rows: list[Any] = list(base.execute("select question, digest, item, score, answer from answers"))
     assert sets.validation is not None
-    tasks = {item.id: (found.task, item) for found in (sets.search, sets.validation, sets.test) for item in found}
+    tasks = {item.key: (found.task, item) for found in (sets.search, sets.validation, sets.test) for item in found}
     for way, _, key, score, answer in rows:
         task, item = tasks[key]
         assert way.startswith(f"{task.name}-")
         assert score == task.score(item, answer).score
 
     def mean(digest: str, part: ItemSet) -> float:
-        own = {item.id for item in part}
+        own = {item.key for item in part}
         scores = [score for _, asked, key, score, _ in rows if asked == digest and key in own]
         assert len(scores) == len(part)
         return sum(scores) / len(scores)

@@ -91,10 +91,12 @@ def test_an_old_study_is_reported(place: Path, name: str):
 @pytest.mark.parametrize(("name", "whole", "part"), STOPPED)
 def test_a_study_that_was_stopped_long_ago_goes_on_where_it_was(place: Path, name: str, whole: str, part: str):
     folder = place / "studies" / name
-    before, header = lines(folder / part), (folder / part / study_log.HEADER).read_bytes()
+    before, header = lines(folder / part), study_log.read_header(folder / part)
     evolve(place, name)
     assert lines(folder / part)[: len(before)] == before
-    assert (folder / part / study_log.HEADER).read_bytes() == header
+    now = study_log.read_header(folder / part)
+    assert {key: now[key] for key in header} == header
+    assert set(now) - set(header) == {"sets", "weights"}, "bound to what that version did not write"
     events = [row["event"] for row in files.read_rows(folder / part / study_log.EVENTS)]
     assert "resumed" in events
     for own in STUDIES[whole]["studies"]:
@@ -126,8 +128,10 @@ def test_a_study_that_ended_long_ago_can_be_prolonged(place: Path, name: str):
 
 def test_a_finished_study_has_nothing_left_to_do(place: Path):
     folder = place / "studies" / "two-stage"
+    told = evolve(place, "two-stage")
+    assert told.count("from now on the study is bound to the present values") == 4, "both stages: items, weights"
     kept = {path: path.read_bytes() for path in folder.rglob("*.json*") if path.name != study_log.EVENTS}
-    evolve(place, "two-stage")
+    assert "bound" not in evolve(place, "two-stage")
     assert {path: path.read_bytes() for path in kept} == kept
 
 

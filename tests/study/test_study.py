@@ -313,7 +313,7 @@ def test_twenty_candidates_without_a_score_stop_the_search_now_and_when_resumed(
         ("genes", ["ja.weight.whole"], "another `genes` ("),
         ("items", {"ids": ["other"]}, 'another `items.ids` (["one", "two"]; now ["other"])'),
         ("race", {"first": 2}, "another `race` (null; now {"),
-        ("eight_bit", True, "another `eight_bit` (null; now true)"),
+        ("eight_bit", True, "another `eight_bit` (false; now true)"),
     ],
 )
 def test_a_study_of_something_else_is_not_resumed(tmp_path: Path, key: str, other: Any, told: str):

@@ -65,7 +65,7 @@ def measure(recipe_name: str, folder: Path, workers: int, *, items: int, trials:
         while len(joined) < workers:
             own.wait()
         cache = AnswerCache(folder / study_log.CACHE)
-        pool = CachedPool(own, cache, asked_of(plan.recipe, plan.assembly.root, study.item_ids))
+        pool = CachedPool(own, cache, asked_of(plan.recipe, plan.assembly.root, job.item_keys))
         warm = WARMING * workers
         steady = SteadyRun(study, stream_of(plan.searcher()), pool)
         # A few more candidates than are timed keep all workers busy to the end.

@@ -151,10 +151,7 @@ def _tests(evaluator: LocalEvaluator, plan: Plan, winner: Recipe, judged: int) -
     scores = {"winner": evaluator.evaluate(winner, items).score}
     if any(step.scale != 1.0 for step in winner.route):
         bare = tuple(step.model_copy(update={"scale": 1.0}) for step in winner.route)
-        try:
-            scores["without scales"] = evaluator.evaluate(winner.model_copy(update={"route": bare}), items).score
-        except ValueError:  # every answer is empty
-            scores["without scales"] = 0.0
+        scores["without scales"] = evaluator.evaluate(winner.model_copy(update={"route": bare}), items).score
     return scores | (source_scores(plan.recipe, judged) if winner.route else {})
 
 
