@@ -105,7 +105,7 @@ class Offering:
         for study in reversed(self.study_names()):
             try:
                 winner = moved(read_recipe(self.studies / study / study_log.BEST), self.studies / study, Path())
-            except (UserError, OSError):
+            except (OSError, ValueError):  # a damaged recipe costs its study, not the page
                 continue
             if _same_models(winner, mixable.recipe):
                 return winner

@@ -20,6 +20,8 @@ from evovlm.study.result import Result, read_result, write_result
 from evovlm.study.study import Study
 from evovlm.system.errors import StudyError, UserError
 
+IMAGES = "images"
+
 
 def finished(study: Study, plan: Plan, tell: Tell) -> Result | None:
     """The result of the study if nothing is left to do, else None. `tell` is called with a sentence on a damaged one.
@@ -36,7 +38,7 @@ def finished(study: Study, plan: Plan, tell: Tell) -> Result | None:
         return None
     if result is None or result.trials != len(study.trials):
         return None
-    if result.selection is not None and not result.selection.fits(len(study.trials)):
+    if result.selection is None or not result.selection.fits(len(study.trials)):
         tell(f"{study.folder / study_log.RESULT}: its winner is not in {study_log.TRIALS}; made again")
         return None
     result = _at_home(result, study.folder)
@@ -73,9 +75,10 @@ def _at_home(result: Result, folder: Path) -> Result:
 
 
 def _remake(result: Result, study: Study, plan: Plan) -> None:
-    """Write the winner's recipe, those of the front and of the atlas, and the test images, unless they are there."""
-    if result.selection is None:
-        return
+    """Write the test images, the winner's recipe, and those of the front and of the atlas, unless they are there."""
+    if not (study.folder / IMAGES).is_dir():
+        save_pictures(study.folder / IMAGES, plan.sets.test)
+    assert result.selection is not None
     winner = moved(study.candidate(study.trials[result.selection.trial].genome), study.root, study.folder)
     path = study.folder / study_log.BEST
     try:
@@ -88,4 +91,3 @@ def _remake(result: Result, study: Study, plan: Plan) -> None:
         write_front(study, ("score", *search_of(plan.recipe).objectives))
     if finished_atlas(study):
         remake_recipes(study)
-    save_pictures(study.folder / "images", plan.sets.test)

@@ -12,7 +12,7 @@ from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import recipe_text
 from evovlm.report.data import UNKNOWN, StudyData
 from evovlm.report.figures import Figure
-from evovlm.report.words import control_name, does_not_show, shows, tie
+from evovlm.report.words import control_name, does_not_show, shows, tied_words
 from evovlm.study.log import best_trial
 from evovlm.study.result import Cell, FailedRow, Result
 
@@ -31,9 +31,7 @@ def headline(study: StudyData) -> str:
     }
     parts = [_facts(facts), *(f'<p class="note">{escape(note)}.</p>' for note in study.notes)]
     if study.tied:
-        chosen = study.result and study.result.selection
-        words = tie(study.tied, chosen.trial if chosen else None, study.scored[0].score or 0.0)
-        parts.append(f'<p class="note">{escape(words)}</p>')
+        parts.append(f'<p class="note">{escape(tied_words(study))}</p>')
     if study.result is None:
         best = best_trial(study.trials)
         score = f"{best.score:.2f} (trial {best.trial}, on the search items)" if best else "none yet"

@@ -36,12 +36,21 @@ def row_name(kind: Kind, name: str) -> str:
     return f"source {name}" if kind == "sources" and name in taken else name
 
 
+def tied_words(study: StudyData) -> str:
+    """`tie` for a study that is tied."""
+    first, chosen = study.scored[0], study.result and study.result.selection
+    trial = None if study.result is None else chosen.trial if chosen else first.trial
+    return tie(study.tied, trial, first.score or 0.0)
+
+
 def tie(count: int, trial: int | None, score: float) -> str:
-    """A sentence on a search in which all candidates had the same score; `trial` stands for them as its winner."""
-    stands = "" if trial is None else f" Trial {trial} stands for all of them; it is not better than the others."
+    """Words on a search in which all candidates had the same score; `trial`: its winner, None if it has not ended."""
+    same = f"all {count} scored {score:.2f} on the search items, so nothing tells them apart"
+    if trial is None:
+        return f"No candidate is the best so far: {same}."
     return (
-        f"The search found no best candidate: all {count} scored {score:.2f} on the search items, so nothing tells them"
-        f" apart.{stands} Ask more or other items, or search a wider range."
+        f"The search found no best candidate: {same}. Trial {trial} stands for all of them; it is not better than the"
+        " others. Ask more or other items, or search a wider range."
     )
 
 
@@ -52,7 +61,7 @@ def shows(study: StudyData) -> list[str]:
         if best is None:
             return ["Nothing yet: no candidate has a score."]
         if study.tied:
-            return [tie(study.tied, None, best.score or 0.0)]
+            return [tied_words(study)]
         return [
             f"So far the best of {len(study.trials)} candidates, trial {best.trial}, scored {best.score:.2f} on the"
             " search items. There is no held-out result yet, so this shows only that the search is running."
@@ -107,10 +116,9 @@ def does_not_show(study: StudyData) -> list[str]:
 
 
 def _tied(study: StudyData, result: Result) -> list[str]:
-    chosen, evolved = result.selection, result.held_out.evolved
-    score = study.scored[0].score or 0.0
+    evolved = result.held_out.evolved
     return [
-        tie(study.tied, None if chosen is None else chosen.trial, score),
+        tied_words(study),
         f"On {evolved.items or 'the'} held-out items that candidate scored {evolved.score:.2f} (95 % interval"
         f" {evolved.ci95[0]:.2f} to {evolved.ci95[1]:.2f}). Differences from other rows are not the search's doing.",
     ]

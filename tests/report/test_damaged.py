@@ -136,3 +136,5 @@ def test_a_tie_is_told_instead_of_a_winner(study: Path):
     page = write_report(study).read_text(encoding="utf-8")
     assert page.count("The search found no best candidate: all 12 scored 0.00 on the search items") == 2
     assert "better, by more than" not in page
+    (study / "result.json").unlink()
+    assert "No candidate is the best so far: all 12 scored 0.00" in write_report(study).read_text(encoding="utf-8")
