@@ -18,7 +18,7 @@ from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.open_model import open_model
 from tests.command import Done, evovlm_here
 from tests.hub_layouts import make_tokenizer, save_llm
-from tests.models.pickled import ROWS, Calls, pickled, save_pickled, write_shards, write_zip
+from tests.models.pickled import ROWS, Calls, collisions, pickled, save_pickled, write_shards, write_zip
 from tests.tasks.hub_server import hub_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -198,6 +198,24 @@ def test_a_conversion_that_is_killed_leaves_no_folder_and_no_process(tmp_path: P
         "the scratch folder of the killed run too"
     )
     assert len(Checkpoint.open(tmp_path / "new").keys()) == len(tensors)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_busy_reading_ends_with_a_killed_conversion(tmp_path: Path):
+    """It does not look at its pipe while a pickle keeps it busy."""
+    save_pickled(tmp_path / "old")
+    write_zip(tmp_path / "old" / "pytorch_model.bin", collisions(200_000))
+    command = [sys.executable, "-P", "-m", "evovlm", "convert", "old", "new"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = psutil.Process(process.pid)
+    while not (children := started.children()) or children[0].cpu_times().user < 6:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 @pytest.mark.slow
