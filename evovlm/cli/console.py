@@ -28,6 +28,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from evovlm.study.held_out_log import HeldOutAnswer, Kind
     from evovlm.study.result import Cell, FailedRow, Profile, Result
+    from evovlm.system.machine import Finding
 
 # Names of folders and models, answers and errors may look like rich's markup or emoji codes: strings are printed as
 # they are, and what shall be bold or coloured is a `Text`.
@@ -198,6 +199,18 @@ def findings_table(findings: Sequence[Any]) -> Table:
         table.add_column(name, overflow="fold")
     for finding in findings:
         table.add_row(Text(finding.level, style=colours[finding.level]), finding.key, finding.text)
+    return table
+
+
+def doctor_table(findings: Sequence[Finding]) -> Table:
+    """The findings of a check-up: what is there, and below it what will not work and the next step."""
+    colours = {"ok": "green", "note": "dim", "warning": "yellow", "error": "red"}
+    table = Table(show_header=False, box=None)
+    for name in ("level", "part", "finding"):
+        table.add_column(name, overflow="fold", no_wrap=name != "finding")
+    for one in findings:
+        told = Text(one.found if not one.advice else f"{one.found}: {one.advice}")
+        table.add_row(Text(one.level, style=colours[one.level]), Text(one.name), told)
     return table
 
 

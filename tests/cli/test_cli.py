@@ -24,6 +24,7 @@ COMMANDS = [
     ["recipe", "convert"],
     ["merge"],
     ["convert"],
+    ["doctor"],
     ["evolve"],
     ["evaluate"],
     ["report"],
@@ -51,7 +52,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_explains_and_gives_an_example(words: list[str]):
     done = run(*words, "--help")
     assert done.returncode == 0
-    if len(words) == 2 or words[:1] in (["merge"], ["convert"], ["evolve"], ["evaluate"], ["report"]):
+    if len(words) == 2 or words[:1] in (["merge"], ["convert"], ["doctor"], ["evolve"], ["evaluate"], ["report"]):
         assert "Example" in done.stdout
 
 

@@ -66,3 +66,8 @@ def legacy(value: Any) -> bytes:
     """torch's format before 1.6, without storages: five pickles."""
     head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
     return b"".join(pickled(part) for part in (*head, value, []))
+
+
+def collisions(count: int) -> bytes:
+    """A set of numbers with one hash: quadratic time in few bytes."""
+    return pickled({"w": Calls(set, [factor * (2**61 - 1) for factor in range(count)])})

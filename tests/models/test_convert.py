@@ -18,7 +18,7 @@ from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.open_model import open_model
 from tests.command import Done, evovlm_here
 from tests.hub_layouts import make_tokenizer, save_llm
-from tests.models.pickled import ROWS, Calls, pickled, save_pickled, write_shards, write_zip
+from tests.models.pickled import ROWS, Calls, collisions, pickled, save_pickled, write_shards, write_zip
 from tests.tasks.hub_server import hub_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -103,12 +103,14 @@ def test_code_that_a_configuration_names_is_neither_run_nor_passed_on(tmp_path: 
     save_pickled(tmp_path / "old")
     ran = tmp_path / "ran"
     (tmp_path / "old" / "evil.py").write_text(f"open({str(ran)!r}, 'w')")
+    code = {"auto_map": {"AutoConfig": "evil.Config"}, "custom_pipelines": {"evil": {"impl": "evil.Pipeline"}}}
     for name in ("config.json", "tokenizer_config.json"):
         path = tmp_path / "old" / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoConfig": "evil.Config"}}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | code))
     done = convert("old", "new", folder=tmp_path)
-    assert done.stdout.count("auto_map was left out") == 2
-    assert "auto_map" not in (tmp_path / "new" / "config.json").read_text()
+    assert done.stdout.count("auto_map and custom_pipelines left out") == 2
+    assert "evil" not in (tmp_path / "new" / "config.json").read_text()
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["model_type"] == "mistral"
     assert not (tmp_path / "new" / "evil.py").exists()
     assert not ran.exists()
 
@@ -198,6 +200,24 @@ def test_a_conversion_that_is_killed_leaves_no_folder_and_no_process(tmp_path: P
         "the scratch folder of the killed run too"
     )
     assert len(Checkpoint.open(tmp_path / "new").keys()) == len(tensors)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_busy_reading_ends_with_a_killed_conversion(tmp_path: Path):
+    """It does not look at its pipe while a pickle keeps it busy."""
+    save_pickled(tmp_path / "old")
+    write_zip(tmp_path / "old" / "pytorch_model.bin", collisions(200_000))
+    command = [sys.executable, "-P", "-m", "evovlm", "convert", "old", "new"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = psutil.Process(process.pid)
+    while not (children := started.children()) or children[0].cpu_times().user < 6:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import torch
 
 from evovlm.models._pickle_reader import PickleReader
 from evovlm.system.errors import CheckpointError
-from tests.models.pickled import Calls, legacy, pickled, write_zip
+from tests.models.pickled import Calls, collisions, legacy, pickled, write_zip
 
 LARGEST = 10**7
 
@@ -164,11 +164,6 @@ def test_what_is_not_plain_weights_is_refused_in_a_sentence(reader: PickleReader
     assert "\n" not in str(refused.value)
     plain(tmp_path / "next.bin")
     assert len(reader.tensors_of(tmp_path / "next.bin")) == 1, "the process goes on"
-
-
-def collisions(count: int) -> bytes:
-    """A set of numbers with one hash: quadratic time in few bytes."""
-    return pickled({"w": Calls(set, [factor * (2**61 - 1) for factor in range(count)])})
 
 
 def test_a_pickle_that_takes_for_ever_is_ended(tmp_path: Path):
