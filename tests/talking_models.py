@@ -18,8 +18,10 @@ from safetensors.torch import load_file, save_file
 from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
 
 LAYERS = 8  # as many as the recipes have groups of layers
-LENGTH = 8
+LENGTH = 12  # of a chain
 DIGITS = "37"  # the only numbers that are ever answered
+PROMPT_ENDS = ":]\n"
+JAPANESE, VISUAL = 1, 5  # the seeds of what shisa-gamma and LLaVA are taught: their places among the models
 KANA = [chr(point) for point in (*range(0x3041, 0x3097), *range(0x30A1, 0x30FB))]
 
 
@@ -43,6 +45,9 @@ def teach(folder: Path, texts: Sequence[str]) -> Path:
         steps = [*(ids[letter] for letter in text), ids["</s>"]]
         for token, then in pairwise(steps):
             taught[then] += table[token] / table[token].norm()
+        # After a prompt every chain may begin; what the prompt was about decides which.
+        for ending in PROMPT_ENDS:
+            taught[steps[0]] += table[ids[ending]] / table[ids[ending]].norm()
     # Two digits end all of the texts; the sum over the texts would drown every other row.
     taught[ids["</s>"]] /= len(texts) / len(DIGITS)
     head.copy_((head.float() + taught).to(head.dtype))
@@ -78,5 +83,5 @@ def _loud_embeddings(folder: Path) -> None:
         tensors = load_file(path)
         for name in tensors:
             if name.endswith("embed_tokens.weight"):
-                tensors[name] = tensors[name] * 5
+                tensors[name] = tensors[name] * 3
         save_file(tensors, path, metadata={"format": "pt"})

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.command import evovlm_here
 from tests.hub_cache import cache_repository, data_repository
-from tests.talking_models import DIGITS, chains, save_talkers
+from tests.talking_models import DIGITS, JAPANESE, VISUAL, chains, save_talkers
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -58,9 +58,11 @@ def picture(key: int) -> Image.Image:
 
 
 def asked(key: int) -> list[dict[str, Any]]:
-    """Two questions about an image; the answers are what the Japanese and the visual model were taught."""
+    """Two questions about an image; the answers are texts that the Japanese and the visual model were taught."""
+    taught = [chains(JAPANESE), chains(VISUAL)]
     return [
-        {"qa_id": 10 * key + n, "question": f"{key}は何{n}？", "answer": chains(1 + 4 * n)[key % 20]} for n in (0, 1)
+        {"qa_id": 10 * key + n, "question": f"{key}は何{n}？", "answer": texts[key % len(texts)]}
+        for n, texts in enumerate(taught)
     ]
 
 
@@ -75,7 +77,7 @@ def save_data_sets(root: Path) -> dict[str, Path]:
     rows = [{"image_id": key, "qas": asked(key), "image": picture(key)} for key in TESTS]
     shape = datasets.Features({"image_id": number, "qas": QUESTIONS, "image": image})
     vqa = data_repository(root, "SakanaAI/JA-VG-VQA-500", {"test": (rows, shape)})
-    rows = [{"question": "これは？", "answer": chains(1)[key], "image": picture(7000 + key)} for key in range(6)]
+    rows = [{"question": "これは？", "answer": chains(JAPANESE)[key], "image": picture(7000 + key)} for key in range(6)]
     shape = datasets.Features({"question": text, "answer": text, "image": image})
     wild = data_repository(root, "SakanaAI/JA-VLM-Bench-In-the-Wild", {"test": (rows, shape)})
     rows = [{"question": problem(n), "answer": None, "answer_number": int(DIGITS[n % 2])} for n in range(250)]
@@ -148,6 +150,7 @@ def test_the_documented_searches_can_start_from_the_repositorys_root(recipe: str
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_whole_page_is_carried_out(hub: tuple[Path, dict[str, str]], clone: Path):
     cache, commits = hub
     packages = os.pathsep.join(str(ROOT / place) for place in (".", "app", "benchmarks"))
