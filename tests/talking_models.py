@@ -26,14 +26,17 @@ KANA = [chr(point) for point in (*range(0x3041, 0x3097), *range(0x30A1, 0x30FB))
 
 
 def chains(seed: int) -> list[str]:
-    """The texts that a model with this seed is taught: each a few kana and a digit."""
+    """The texts that a model with this seed is taught: each a few kana and a digit.
+
+    In all texts of all models the kana follow one order, so that a merge of models cannot run in circles.
+    """
     kana = KANA.copy()
     random.Random(seed).shuffle(kana)
-    parts = ["".join(kana[start : start + LENGTH]) for start in range(0, len(kana), LENGTH)]
+    parts = ["".join(sorted(kana[start : start + LENGTH])) for start in range(0, len(kana), LENGTH)]
     return [part + DIGITS[number % len(DIGITS)] for number, part in enumerate(parts)]
 
 
-def teach(folder: Path, texts: Sequence[str]) -> Path:
+def teach(folder: Path, texts: Sequence[str], strength: float) -> Path:
     """Let the output head of a saved model continue each token of the texts with the next, and end after the last."""
     ids = make_tokenizer().get_vocab()
     tensors = {path: load_file(path) for path in folder.glob("*.safetensors")}
@@ -50,7 +53,7 @@ def teach(folder: Path, texts: Sequence[str]) -> Path:
             taught[steps[0]] += table[ids[ending]] / table[ids[ending]].norm()
     # Two digits end all of the texts; the sum over the texts would drown every other row.
     taught[ids["</s>"]] /= len(texts) / len(DIGITS)
-    head.copy_((head.float() + taught).to(head.dtype))
+    head.copy_((head.float() + strength * taught).to(head.dtype))
     for path, found in tensors.items():
         save_file(found, path, metadata={"format": "pt"})
     return folder
@@ -61,6 +64,7 @@ def save_talkers(root: Path) -> dict[str, Path]:
     small = {"num_hidden_layers": LAYERS, "initializer_range": 0.02}
     base = save_llm(root / "base", seed=1, shards=2, **small)
     _loud_embeddings(base)
+    teach(base, chains(0), 1.0)  # inherited by the others, for an answer of the base has to end, too
     pad = make_tokenizer(added=("[PAD]",))
     models = {
         "mistralai/Mistral-7B-v0.1": base,
@@ -73,7 +77,7 @@ def save_talkers(root: Path) -> dict[str, Path]:
     }
     for seed, folder in enumerate(models.values()):
         if folder != base:
-            teach(folder, chains(seed))
+            teach(folder, chains(seed), 2.0)
     return models
 
 
