@@ -78,7 +78,16 @@ def save_talkers(root: Path) -> dict[str, Path]:
     for seed, folder in enumerate(models.values()):
         if folder != base:
             teach(folder, chains(seed), 2.0)
+    for name in ("WizardLM/WizardMath-7B-V1.1", "GAIR/Abel-7B-002"):
+        pickle_weights(models[name])
     return models
+
+
+def pickle_weights(folder: Path) -> None:
+    """Store a model's weights as the hub has those of WizardMath and Abel: as pickles alone."""
+    for path in folder.glob("*.safetensors"):
+        torch.save(load_file(path), folder / "pytorch_model.bin")
+        path.unlink()
 
 
 def _loud_embeddings(folder: Path) -> None:

@@ -22,9 +22,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from evovlm.study.result import Cell, Profile, Result
+    from evovlm.system.machine import Finding
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -176,6 +178,18 @@ def findings_table(findings: Sequence[Any]) -> Table:
     for finding in findings:
         colour = colours[finding.level]
         table.add_row(f"[{colour}]{finding.level}[/{colour}]", finding.key, finding.text)
+    return table
+
+
+def doctor_table(findings: Sequence[Finding]) -> Table:
+    """The findings of a check-up: what is there, and below it what will not work and the next step."""
+    colours = {"ok": "green", "note": "dim", "warning": "yellow", "error": "red"}
+    table = Table(show_header=False, box=None)
+    for name in ("level", "part", "finding"):
+        table.add_column(name, overflow="fold", no_wrap=name != "finding")
+    for one in findings:
+        told = Text(one.found if not one.advice else f"{one.found}: {one.advice}")
+        table.add_row(Text(one.level, style=colours[one.level]), Text(one.name), told)
     return table
 
 

@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._programs import open_app, open_bench
+from evovlm.cli.convert import convert
+from evovlm.cli.doctor import doctor
 from evovlm.cli.evaluate import evaluate
 from evovlm.cli.evolve import evolve
 from evovlm.cli.merge import merge
@@ -53,7 +55,7 @@ def _options(
     pass
 
 
-for command in (merge, evolve, evaluate, suggest, report, export):
+for command in (merge, evolve, evaluate, suggest, report, export, convert, doctor):
     app.command()(command)
 # These programs parse all their arguments themselves, including --help.
 passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

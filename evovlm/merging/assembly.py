@@ -5,8 +5,7 @@ Knows recipes, open models and row matches; does no arithmetic beyond calling th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +23,8 @@ from evovlm.models.open_model import HUB_ID, OpenModel, open_model
 from evovlm.models.vocabulary import RowMatch, match_rows
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.pinning import models_of, pinned
-from evovlm.recipe.schema import Recipe, value_at
-from evovlm.system.errors import CheckpointError, RecipeError
+from evovlm.recipe.schema import Base, Recipe, Source, value_at
+from evovlm.system.errors import CheckpointError, RecipeError, told_together
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -193,26 +192,22 @@ def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | 
 def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[OpenModel | None, dict[str, OpenModel]]:
     """Open the base (None if the recipe has none) and the sources by name, lazily.
 
-    Raises CheckpointError naming the model if it cannot be opened.
+    Raises CheckpointError naming every model that cannot be opened.
     """
-    base = None
-    if recipe.base is not None:
-        with _key_named("base"):
-            base = open_model("base", recipe.base.model, recipe.base.revision, root, download=download)
-    sources = {}
-    for source in recipe.sources:
-        with _key_named(f"source {source.name}"):
-            sources[source.name] = open_model(source.name, source.model, source.revision, root, download=download)
-    return base, sources
+    refused: list[str] = []
 
+    def opened(key: str, label: str, one: Base | Source) -> OpenModel | None:
+        try:
+            return open_model(label, one.model, one.revision, root, download=download)
+        except CheckpointError as error:
+            refused.append(f"{key}: {error}")
+            return None
 
-@contextmanager
-def _key_named(key: str) -> Iterator[None]:
-    """Prefix errors about a model with its place in the recipe."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{key}: {error}") from error
+    base = None if recipe.base is None else opened("base", "base", recipe.base)
+    sources = {source.name: opened(f"source {source.name}", source.name, source) for source in recipe.sources}
+    if refused:
+        raise CheckpointError(told_together(refused, "models cannot be opened"))
+    return base, {name: model for name, model in sources.items() if model is not None}
 
 
 def owner_of(recipe: Recipe, base: OpenModel | None, sources: Mapping[str, OpenModel]) -> OpenModel:

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evovlm.merging._copy_assets import carry_over
 from evovlm.merging._folding_error import fold_error, has_scales
 from evovlm.merging._model_card import CardFacts, model_card
 from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
 from evovlm.merging.tensor_jobs import Job
+from evovlm.models.assets import copy_assets
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.models.layouts import VOCABULARY_TENSORS
 from evovlm.recipe.yaml_file import moved, write_recipe
@@ -77,7 +77,7 @@ def build_checkpoint(
                 progress(done, total)
 
         _write_tensors(assembly, writer, account, _members(assembly, threads, min(max_shard_bytes, total)))
-        carry_over(assembly.owner, writer.folder)
+        copy_assets(assembly.owner.folder, writer.folder)
         _adapt_configs(assembly, writer.folder)
         write_recipe(moved(assembly.pinned, assembly.root, out), writer.folder / "recipe.yaml")
         facts = facts if facts is not None else card_facts(assembly)

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from evovlm.models.checkpoint_writer import DTYPE_CODES, CheckpointWriter, TensorInfo
+from evovlm.models.pickled import PICKLES, has_shards, how_to_convert, is_pickled
 from evovlm.system.errors import CheckpointError
 
 __all__ = ["Checkpoint", "CheckpointWriter", "TensorInfo"]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # The format's own limit; a larger value means that the file is not safetensors.
 MOST_HEADER_BYTES = 100_000_000
 # A clone made without Git LFS has small text files in place of the weights.
@@ -58,9 +58,10 @@ class Checkpoint:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def open(cls, folder: Path) -> Checkpoint:
+    def open(cls, folder: Path, model: str | None = None, revision: str | None = None) -> Checkpoint:
         """Find the folder's shards and verify each one: header, length, dtypes, index.
 
+        `model`, `revision`: the hub id and revision of a folder in the hub's cache, for the commands that errors name.
         Raises CheckpointError, which names the file, if there are no safetensors files (pickles are refused), a shard
         is missing, a file is truncated or damaged, the index names missing keys, or a key is in two shards.
         """
@@ -73,7 +74,7 @@ class Checkpoint:
             shards = [folder / name for name in dict.fromkeys(weight_map.values())]
             _refuse_missing(folder / INDEX, shards)
         else:
-            raise CheckpointError(_what_lies_there(folder))
+            raise CheckpointError(_what_lies_there(folder, model, revision))
         for shard in shards:
             for info, offset in read_header(shard):
                 if info.name in entries:
@@ -240,18 +241,35 @@ def _map(shard: Path) -> mmap.mmap:
         raise CheckpointError(f"{shard} cannot be mapped ({error}); {_RESUME}") from error
 
 
-def _what_lies_there(folder: Path) -> str:
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has safetensors weights under the usual names."""
+    return (folder / SINGLE).is_file() or (folder / INDEX).is_file()
+
+
+def _what_lies_there(folder: Path, model: str | None, revision: str | None) -> str:
     """An error message: why a folder is not a checkpoint, and what to do."""
     if not folder.is_dir():
         return f"{folder} is not a folder; give the folder with config.json and {SINGLE}"
-    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    if pickles:
+    name = str(folder) if model is None else model
+    if is_pickled(folder):
+        command = how_to_convert(name, revision, fetch=model is not None and not has_shards(folder))
         return (
-            f"{folder} has only pickled weights ({pickles[0]}), which can run any code when loaded; convert them once:"
-            " load with transformers in a sandbox and `save_pretrained(folder)`, or use a hub revision that has"
-            " safetensors"
+            f"{name} has only pickled weights, which can run any code when loaded; convert them once with"
+            f" `{command}`, and name OUT in its place"
         )
     others = sorted(path.name for path in folder.glob("*.safetensors"))
     if others:
         return f"{folder} has {others[0]} but neither {SINGLE} nor {INDEX}; fetch the index too, or rename the file"
+    if model is not None:
+        command = how_to_convert(model, revision, fetch=True)
+        return (
+            f"{model} has no {SINGLE} in the hub's cache ({folder}); fetch it with `hf download {model}`, or, if the"
+            f" hub has its weights as .bin files alone, with `{command}`"
+        )
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        return (
+            f"{folder} has only pickles ({pickles[0]}), which can run any code when loaded, and not under the names of"
+            f" transformers, which `evovlm convert` reads; get a version with {SINGLE}"
+        )
     return f"{folder} has no weights; expected {SINGLE}, or {INDEX} with its shards"

@@ -103,8 +103,7 @@ class CheckpointWriter:
         self._idle = threading.Condition()
 
     def __enter__(self) -> Self:
-        if self.out.exists() or self.out.is_symlink():
-            raise CheckpointError(f"{self.out} exists; name another folder or remove it first")
+        refuse_existing(self.out)
         try:
             with self._told_when_full():
                 self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -234,8 +233,14 @@ class CheckpointWriter:
                 shutil.rmtree(left, ignore_errors=True)
                 os.close(lock)
 
+    def check_place(self) -> None:
+        """Raise CheckpointError, as writing would, if `out` exists or the disk has too little space; writes nothing."""
+        refuse_existing(self.out)
+        self._refuse_small_disk()
+
     def _refuse_small_disk(self) -> None:
-        free = shutil.disk_usage(self.out.parent).free
+        there = next(folder for folder in self.out.absolute().parents if folder.is_dir())
+        free = shutil.disk_usage(there).free
         if free < self._needed:
             raise CheckpointError(f"{self._full()}; {free:,} bytes are free")
 
@@ -252,6 +257,12 @@ class CheckpointWriter:
             if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
                 raise CheckpointError(f"{error.filename or self.out}: {error.strerror}; name another folder") from error
             raise
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise CheckpointError if there is something under the name of a folder that is to be written."""
+    if out.exists() or out.is_symlink():
+        raise CheckpointError(f"{out} exists; name another folder or remove it first")
 
 
 def _locked(folder: Path) -> int | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
 from evovlm.models.layouts import Layout, detect_layout
+from evovlm.models.pickled import WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
 from evovlm.system.files import counted_from
@@ -23,6 +25,8 @@ ZOO = "zoo:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # No pickles, no code.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
+# The same for a checkpoint that is to be converted, which has no safetensors.
+WANTED_PICKLED = (*WEIGHTS, *(pattern for pattern in WANTED if pattern != "*.safetensors"))
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,14 @@ class OpenModel:
     commit: str | None = None  # the hub's commit, if the folder is a snapshot in the hub's cache
 
 
-def resolve_folder(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:
+def resolve_folder(
+    model: str, revision: str | None, root: Path, *, download: bool = False, wanted: Sequence[str] = WANTED
+) -> Path:
     """The folder of a model that a recipe names.
 
     `model`: `zoo:NAME`, a folder (relative to `root`), or a hub id, which is looked up in the local cache and
-    downloaded only with `download`. Raises CheckpointError, which names the next step, if it cannot be found.
+    downloaded only with `download`. `wanted`: patterns of the files to look for on the hub. Raises CheckpointError,
+    which names the next step, if it cannot be found.
     """
     if model.startswith(ZOO):
         from evovlm.models.zoo_models import zoo_folder
@@ -56,7 +63,7 @@ def resolve_folder(model: str, revision: str | None, root: Path, *, download: bo
         return folder
     if not HUB_ID.fullmatch(model):
         raise CheckpointError(f"{model}: no such folder (looked for {folder}), and not a hub id (OWNER/NAME)")
-    return _from_hub(model, revision, folder, download=download)
+    return _from_hub(model, revision, folder, download=download, wanted=wanted)
 
 
 def open_model(label: str, model: str, revision: str | None, root: Path, *, download: bool = False) -> OpenModel:
@@ -66,8 +73,8 @@ def open_model(label: str, model: str, revision: str | None, root: Path, *, down
     model is not found, damaged, in an unsafe format, or of an unknown layout.
     """
     folder = resolve_folder(model, revision, root, download=download)
-    checkpoint = Checkpoint.open(folder)
-    config = _read_config(folder)
+    checkpoint = open_weights(folder, model, revision)
+    config = read_config(folder)
     keys = checkpoint.keys()
     layout = detect_layout(keys, folder)
     named = ((layout.canonical(key), key) for key in keys)
@@ -84,7 +91,32 @@ def open_model(label: str, model: str, revision: str | None, root: Path, *, down
     )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def find_to_convert(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:
+    """The folder of a pickle checkpoint, as `resolve_folder` finds it; nothing is fetched if the hub has safetensors.
+
+    Raises CheckpointError if the hub has them, or the model cannot be found.
+    """
+    is_folder = counted_from(root, model).is_dir()
+    if download and not is_folder and HUB_ID.fullmatch(model):
+        from huggingface_hub import list_repo_files
+
+        try:
+            files = list_repo_files(model, revision=revision)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{model} cannot be looked up on the hub: {error}") from error
+        if {SINGLE, INDEX} & set(files):
+            raise CheckpointError(f"{model} has safetensors on the hub; use {model} as it is, with --download")
+    return resolve_folder(model, revision, root, download=download, wanted=WANTED_PICKLED)
+
+
+def open_weights(folder: Path, model: str, revision: str | None) -> Checkpoint:
+    """The weights in the folder that `resolve_folder` found for a model. Raises as `Checkpoint.open` does."""
+    from_hub = HUB_ID.fullmatch(model) and commit_of(folder) is not None
+    return Checkpoint.open(folder, model if from_hub else None, revision)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a model folder's config.json. Raises CheckpointError if it is missing or damaged."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -95,14 +127,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool) -> Path:
+def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool, wanted: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     at = f"{model}@{revision}" if revision else model
     named = f"{model} --revision {revision}" if revision else model
     try:
-        found = snapshot_download(model, revision=revision, local_files_only=not download, allow_patterns=list(WANTED))
+        found = snapshot_download(model, revision=revision, local_files_only=not download, allow_patterns=list(wanted))
     except LocalEntryNotFoundError as error:
         way_out = (
             "check the network"

@@ -5,7 +5,6 @@ Knows processes and pipes; not what a task is. The processes end with their pare
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -20,9 +19,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from evovlm.system.child import die_with_parent
+
 T = TypeVar("T")
 Crew = dict[Connection, BaseProcess]
-_DIE_WITH_PARENT = 1  # Linux: prctl's PR_SET_PDEATHSIG
 
 
 class MemberLost(RuntimeError):
@@ -116,9 +116,7 @@ def _crew(do: Callable[[int], Any], members: int) -> Iterator[Crew]:
 def _serve(pipe: Connection, do: Callable[[int], Any], parent: int) -> None:
     """A worker's loop: receive tasks, send results, until it is killed."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:
-        return  # the parent died before the line above
+    die_with_parent(parent)
     gc.freeze()  # otherwise the collector's marks would copy every memory page that holds an object
     while True:
         task = pipe.recv()

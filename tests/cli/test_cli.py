@@ -23,6 +23,8 @@ COMMANDS = [
     ["recipe", "check"],
     ["recipe", "convert"],
     ["merge"],
+    ["convert"],
+    ["doctor"],
     ["evolve"],
     ["evaluate"],
     ["report"],
@@ -50,7 +52,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_explains_and_gives_an_example(words: list[str]):
     done = run(*words, "--help")
     assert done.returncode == 0
-    if len(words) == 2 or words[:1] in (["merge"], ["evolve"], ["evaluate"], ["report"]):
+    if len(words) == 2 or words[:1] in (["merge"], ["convert"], ["doctor"], ["evolve"], ["evaluate"], ["report"]):
         assert "Example" in done.stdout
 
 
@@ -130,6 +132,36 @@ def test_a_model_that_is_nowhere_is_told_how_to_get_it(tmp_path: Path):
     text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "nobody/nothing")
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
     assert_told(run("merge", str(tmp_path / "x.yaml"), str(tmp_path / "out")), "nobody/nothing", "--download")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("merge", "many.yaml", "out"),
+        ("evolve", "many.yaml", "--out", "out"),
+        ("recipe", "check", "many.yaml"),
+        ("evaluate", "many.yaml", "--data", "zoo-maths:test"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_source_that_cannot_be_opened_is_told_at_once(words: tuple[str, ...], tmp_path: Path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pytorch_model.bin").write_bytes(b"never read")
+    sources = "".join(f"  - {{name: {name}, model: ./{name}}}\n" for name in ("first", "second", "third"))
+    (tmp_path / "many.yaml").write_text(
+        f"kind: llm\nmethod: linear\nbase: {{model: owner/absent}}\nsources:\n{sources}"
+        "  - {name: fine, model: 'zoo:ja'}\nsearch: {items: 4}\n"
+        "data: {search: 'zoo-maths:search', validation: 'zoo-maths:validation', test: 'zoo-maths:test'}\n"
+    )
+    done = run(*words, cwd=tmp_path)
+    told = " ".join(done.stderr.split())
+    assert_told(done, "4 models cannot be opened", "base: owner/absent", "source third:", "no such folder")
+    for name in ("first", "second"):
+        assert f"source {name}: " in told
+        assert f"`evovlm convert {name} OUT`" in told.replace(f"{tmp_path}/", "").replace("./", "")
+    assert "source fine" not in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_folder_that_exists_is_left_alone(tmp_path: Path):

@@ -196,10 +196,19 @@ def test_a_damaged_index_is_refused(tmp_path: Path, text: str):
         Checkpoint.open(folder)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth"])
-def test_pickled_weights_are_refused_unread_with_the_way_out(tmp_path: Path, name: str):
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
+def test_pickled_weights_are_refused_unread_with_the_command_that_converts_them(tmp_path: Path, name: str):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / name).write_bytes(b"never read")
+    with pytest.raises(CheckpointError, match=rf"only pickled weights.*`evovlm convert '{folder}' OUT`, and name OUT"):
+        Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize("name", ["consolidated.00.pth", "adapter_model.bin", "training_args.bin"])
+def test_pickles_that_cannot_be_converted_are_refused_without_the_command(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"never read")
-    with pytest.raises(CheckpointError, match=rf"only pickled weights \({name}\).*save_pretrained"):
+    with pytest.raises(CheckpointError, match=rf"has only pickles \({name}\).*not under the names of transformers"):
         Checkpoint.open(tmp_path)
 
 

@@ -72,6 +72,21 @@ def test_an_unfinished_download_is_a_missing_shard(hub: Path, tmp_path: Path):
         open_model("ja", "owner/name", None, tmp_path)
 
 
+def test_the_refusal_of_pickled_weights_names_the_model_as_the_hub_does(hub: Path, tmp_path: Path):
+    for path in hub.glob("*.safetensors*"):
+        path.unlink()
+    with pytest.raises(
+        CheckpointError, match=r"has no model\.safetensors in the hub's cache.*hf download owner/name`, or"
+    ):
+        open_model("ja", "owner/name", None, tmp_path)
+    (hub / "pytorch_model.bin.index.json").write_text("{}")  # all that `--download` fetches of such a repository
+    with pytest.raises(CheckpointError, match=r"`evovlm convert owner/name OUT --revision main --download`, and name"):
+        open_model("ja", "owner/name", "main", tmp_path)
+    (hub / "pytorch_model-00001-of-00001.bin").write_bytes(b"never read")
+    with pytest.raises(CheckpointError, match=r"^owner/name has only pickled weights.*`evovlm convert owner/name OUT`"):
+        open_model("ja", "owner/name", None, tmp_path)
+
+
 @pytest.mark.parametrize("model", ["./absent", "../absent", "absent", "a/b/c", "/absent"])
 def test_a_folder_that_is_absent_is_named(tmp_path: Path, model: str):
     with pytest.raises(CheckpointError, match="no such folder"):

@@ -81,8 +81,8 @@ def hub_of(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _repository(path: str) -> str:
-    """`owner/name` of an address, of the files' kind or of the programs'."""
-    words = path.removeprefix("/api").removeprefix("/datasets/").split("/")
+    """`owner/name` of an address, of the files' kind or of the programs'; of a data set or a model."""
+    words = path.removeprefix("/api").removeprefix("/datasets").removeprefix("/models").lstrip("/").split("/")
     return "/".join(words[:2])
 
 

@@ -33,7 +33,7 @@ def lmeh(
       evovlm bench lmeh zoo:ja --task ja_leaderboard_jcommonsenseqa --limit 20 --dry-run
     """
     from evovlm.cli.console import OUT
-    from evovlm.models.open_model import resolve_folder
+    from evovlm.models.open_model import open_weights, resolve_folder
     from evovlm.system.errors import UserError
     from evovlm_benchmarks.runner.harness import (
         TASKS,
@@ -46,6 +46,7 @@ def lmeh(
     from evovlm_benchmarks.runner.tables import Sheet, print_sheet
 
     folder = resolve_folder(model, None, Path.cwd(), download=download)
+    open_weights(folder, model, None)  # the harness would read pickles
     refuse_vlm(folder)
     command = harness_command(
         sys.executable, folder, task or [], device=device, batch=batch, dtype=dtype, out=out, limit=limit

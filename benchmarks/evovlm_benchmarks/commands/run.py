@@ -11,17 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from evovlm.cli.console import OUT, bars
-from evovlm.system.errors import UserError
+from evovlm.cli.console import ERR, OUT, bars
+from evovlm.system.errors import UserError, told_together
 from evovlm.system.files import write_json, write_text
 from evovlm_benchmarks.runner.comparison import Entry, behind_best
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
-from evovlm_benchmarks.runner.results import FORMAT, Result, read_answers
-from evovlm_benchmarks.runner.suite import Suite, make_suite, named_model, read_suite
+from evovlm_benchmarks.runner.results import FORMAT, Failure, Outcome, read_answers
+from evovlm_benchmarks.runner.suite import Suite, make_suite, named_model, narrowed, read_suite
 from evovlm_benchmarks.runner.tables import Sheet, html, markdown, print_sheet, run_sheets
 from evovlm_benchmarks.runner.task_options import task_options
 
-Answer = Callable[..., list[Result]]
+Answer = Callable[..., Outcome]
 
 
 def run(
@@ -30,6 +30,10 @@ def run(
     model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, added to the suite's, if any.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT; replaces the suite's.")] = None,
     preset: Annotated[str | None, typer.Option(help="Prompt and scoring preset; replaces the suite's.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run only this model or task of the suite; repeatable.")
+    ] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Leave out this model or task; repeatable.")] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Questions per task; default: all.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed for the choice of questions.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size; default: by free memory.")] = None,
@@ -45,10 +49,14 @@ def run(
 ) -> None:
     """Run a suite of models and tasks. After a crash or kill, run the same command again to resume.
 
+    A model that cannot be opened or fails is reported at the end, with exit code 2, after the others are scored.
+
     \b
     Examples:
       evovlm bench run zoo
       evovlm bench run zoo --model mine=runs/vlm/checkpoint --out runs/zoo
+      evovlm bench run zoo --only ja --only math --skip zoo-vqa
+      evovlm bench run evollm-jp --skip Abel-7B-002 --model Abel-7B-002=abel     (a converted copy in its place)
       evovlm bench run --model zoo:ja --task mgsm-ja@data/mgsm:test --preset short
       evovlm bench run evovlm-jp --device cuda --download --preset greedy
       evovlm bench run evovlm-jp --device cuda --download --ray auto     (one worker per GPU)
@@ -57,25 +65,38 @@ def run(
         raise UserError("--workers only works with --ray; add `--ray auto`")
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    chosen = choose_suite(suite, model, task, preset, items, seed, batch)
+    chosen = choose_suite(suite, model, task, preset, items, seed, batch, only, skip)
     pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
-    answer = _here(device, download) if ray is None else _on_ray(ray, workers, scoring, lid, device, download)
-    results = _answer_all(chosen, pairs, out, answer)
-    content = {"format": FORMAT, "results": [result.model_dump(mode="json") for result in results]}
-    sheets = _write(out, results, content)
+    answer = _here(device) if ray is None else _on_ray(ray, workers, scoring, lid, device, download)
+    outcome = _answer_all(chosen, pairs, out, answer, download)
+    content = {
+        "format": FORMAT,
+        "results": [result.model_dump(mode="json") for result in outcome.results],
+        "failed": [one.model_dump(mode="json") for one in outcome.failures],
+    }
+    sheets = _write(out, outcome, content)
     if as_json:
         print(json.dumps(content, ensure_ascii=False))
-        return
-    for sheet in sheets:
-        print_sheet(OUT, sheet)
-    OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
+    else:
+        for sheet in sheets:
+            print_sheet(OUT, sheet)
+        OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
+    if outcome.failures:
+        raise UserError(told_together(_told(outcome.failures), "failures; the others are scored"))
 
 
-def _here(device: str, download: bool) -> Answer:
+def _told(failures: Sequence[Failure]) -> list[str]:
+    """The failures, a line each."""
+    from evovlm_benchmarks.runner.running import told_failure
+
+    return [told_failure(one) for one in failures]
+
+
+def _here(device: str) -> Answer:
     """Answer in this process."""
     from evovlm_benchmarks.runner.running import run_suite
 
-    return partial(run_suite, device=device, download=download)
+    return partial(run_suite, device=device)
 
 
 def _on_ray(
@@ -89,24 +110,33 @@ def _on_ray(
     return partial(run_suite_on_ray, choices=choices, workers=Workers(address, count))
 
 
-def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer) -> list[Result]:
-    """Run all pairs, showing a progress bar."""
+def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer, download: bool) -> Outcome:
+    """Open the models and run all pairs, showing a progress bar. What cannot be opened is told at once, too."""
+    from evovlm_benchmarks.runner.running import open_models
+
+    opened, unopened = open_models(suite, download=download)
+    for told in _told(unopened):
+        ERR.print(f"left out: {told}", style="yellow", markup=False, soft_wrap=True)
+    possible = [pair for pair in pairs if pair.model.name in opened]
     with bars() as progress:
-        whole = progress.add_task("answers", total=sum(len(pair.items) for pair in pairs), figures="")
+        whole = progress.add_task("answers", total=sum(len(pair.items) for pair in possible), figures="")
 
         def step(pair: Pair, made: int) -> None:
             progress.update(whole, advance=made, figures=f"{pair.model.name} on {pair.task.name}")
 
-        return answer(suite, pairs, out, step=step)
+        outcome = answer(suite, opened, possible, out, step=step)
+    return Outcome(outcome.results, [*unopened, *outcome.failures])
 
 
-def _write(out: Path, results: Sequence[Result], content: dict[str, Any]) -> list[Sheet]:
+def _write(out: Path, outcome: Outcome, content: dict[str, Any]) -> list[Sheet]:
     """Write results.json, .md and .html of the whole run; return the tables."""
+    results = outcome.results
     entries = [
         Entry(result.model, result, {answer.id: answer for answer in read_answers(out / result.answers)})
         for result in results
     ]
-    sheets, title = run_sheets(results, behind_best(entries)), f"Results in {out.name}"
+    sheets, title = run_sheets(results, behind_best(entries), outcome.failures), f"Results in {out.name}"
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", content)
     write_text(out / "results.md", markdown(sheets, title))
     write_text(out / "results.html", html(sheets, title))
@@ -121,12 +151,20 @@ def choose_suite(
     items: int | None,
     seed: int | None,
     batch: int | None,
+    only: Sequence[str] | None = None,
+    skip: Sequence[str] | None = None,
 ) -> Suite:
-    """The suite that the arguments describe. Raises UserError if they name no models or no tasks."""
+    """The suite that the arguments describe. Raises UserError if they name no models or no tasks.
+
+    `only`, `skip`: names of models and tasks. Models of `models` stay in any case; they may replace one of `skip`.
+    """
     content = {"models": [], "tasks": []} if suite is None else read_suite(suite).model_dump(mode="json")
-    content["models"] += [named_model(text).model_dump(mode="json") for text in models or []]
+    added = [named_model(text).model_dump(mode="json") for text in models or []]
     if tasks:
         content["tasks"] = [{"task": text} for text in tasks]
+    if only or skip:
+        content = narrowed(content, only or [], skip or [], [model["name"] for model in added])
+    content["models"] += added
     if not content["models"] or not content["tasks"]:
         raise UserError("nothing to run: name a suite, such as `run zoo`, or --model and --task")
     over = {key: value for key, value in (("preset", preset), ("items", items)) if value is not None}

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
+
 from evovlm.engines.hf import Engine
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared
+from evovlm.models.open_model import OpenModel
 from evovlm.system.errors import UserError
 from evovlm.tasks import Generation, Item
 from evovlm_benchmarks.runner.pairs import Pair
@@ -20,18 +23,35 @@ from evovlm_benchmarks.runner.results import Answer, mark
 WINDOW = 4
 
 
+class PairFault(UserError):
+    """A model cannot answer a task; the others may."""
+
+
+def load_engine(opened: OpenModel, device: str) -> Engine:
+    """An opened model's engine. Raises CheckpointError or PairFault if the model cannot be loaded, by its own fault."""
+    try:
+        return Engine.load(opened.folder, device=device, dtype=torch.float32 if device == "cpu" else None)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise PairFault(
+            f"{opened.label} does not fit into the memory of {device}; free some memory or choose another --device,"
+            " and run the same command again"
+        ) from None
+
+
 @contextmanager
 def faults_told(pair: Pair, device: str) -> Iterator[None]:
-    """Turn a model's failures (broken weights, out of memory) into UserErrors; stored answers are kept."""
+    """Turn a model's failures (broken weights, out of memory) into PairFaults; stored answers are kept."""
     where = f"{pair.model.name} on {pair.task.name}"
     try:
         yield
     except FloatingPointError as error:
-        raise UserError(f"{where}: {error}; its weights are broken; leave the model out or merge it again") from None
+        raise PairFault(f"{where}: {error}; its weights are broken; leave the model out or merge it again") from None
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(
+        raise PairFault(
             f"{where}: one question alone does not fit into the memory of {device}; free some memory, choose another"
             " --device or a preset with fewer beams or tokens, and run the same command again"
         ) from None

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
@@ -24,14 +22,15 @@ from evovlm.evolution.search_loop import Workers
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.study import log as study_log
 from evovlm.system import files
-from evovlm.system.errors import UserError
+from evovlm.system.errors import CheckpointError, UserError
 from evovlm.system.folder_lock import hold
-from evovlm_benchmarks.runner.answering import WINDOW, answers_of_pair, faults_told
+from evovlm_benchmarks.runner.answering import WINDOW, PairFault, answers_of_pair, faults_told, load_engine
 from evovlm_benchmarks.runner.batches import fitting_batch
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
-from evovlm_benchmarks.runner.results import ANSWERS, Result, read_answers
+from evovlm_benchmarks.runner.results import ANSWERS, Failure, Outcome, Result, read_answers
 from evovlm_benchmarks.runner.running import (
     Step,
+    failure,
     finished,
     kept_plan,
     plan_of,
@@ -62,6 +61,13 @@ class Made:
     batch: int
     halved: list[int]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A worker's result where the model cannot be loaded or cannot answer."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,14 @@ class SuiteWorker:
         self._job, self._pairs = job, pairs
         self._loaded: tuple[Path, Engine] | None = None
 
-    def __call__(self, part: Part) -> Made:
+    def __call__(self, part: Part) -> Made | Refused:
         """The answers to a window. Raises UserError if the weights or items differ from the driver's."""
+        try:
+            return self._answer(part)
+        except (CheckpointError, PairFault) as error:
+            return Refused(str(error))
+
+    def _answer(self, part: Part) -> Made:
         started = time.perf_counter()
         pair = self._pairs[part.stem]
         opened = open_pair(pair, self._job.choices.download)
@@ -124,9 +136,7 @@ class SuiteWorker:
     def _engine(self, opened: OpenModel) -> Engine:
         if self._loaded is None or self._loaded[0] != opened.folder:
             self._loaded = None  # freed before the next is loaded
-            device = self._job.choices.device
-            dtype = torch.float32 if device == "cpu" else None
-            self._loaded = opened.folder, Engine.load(opened.folder, device=device, dtype=dtype)
+            self._loaded = opened.folder, load_engine(opened, self._job.choices.device)
         return self._loaded[1]
 
 
@@ -166,32 +176,39 @@ class _Work:
 
 def run_suite_on_ray(
     suite: Suite,
+    opened: Mapping[str, OpenModel],
     pairs: Sequence[Pair],
     out: Path,
     *,
     choices: Choices,
     step: Step,
     workers: Workers,
-) -> list[Result]:
-    """The result of every pair, as from `run_suite`; `seconds` is the sum over workers.
+) -> Outcome:
+    """The results of the pairs of the opened models, as from `run_suite`; `seconds` is the sum over workers.
 
-    Raises UserError if another process uses the folder, or a worker or model fails.
+    Raises UserError if another process uses the folder, or a worker fails.
     """
-    opened = {pair.stem: open_pair(pair, choices.download) for pair in pairs}
     with hold(out):
         done: dict[str, Result] = {}
+        failed: dict[str, Failure] = {}
         work: dict[str, _Work] = {}
         for pair in pairs:
-            found = finished(out, pair, opened[pair.stem], suite)
+            if pair.model.name not in opened:
+                continue
+            found = finished(out, pair, opened[pair.model.name], suite)
             if found is not None:
                 step(pair, found.items)
                 done[pair.stem] = found
             else:
-                work[pair.stem] = _taken_up(out, pair, opened[pair.stem], suite)
+                work[pair.stem] = _taken_up(out, pair, opened[pair.model.name], suite)
                 step(pair, len(work[pair.stem].known))
         if work:
-            done |= _Driver(suite, out, choices.device, work, step).run(SuiteJob(suite, choices), workers)
-        return [done[pair.stem] for pair in pairs]
+            made, failed = _Driver(suite, out, choices.device, work, step).run(SuiteJob(suite, choices), workers)
+            done |= made
+        return Outcome(
+            [done[pair.stem] for pair in pairs if pair.stem in done],
+            [failed[pair.stem] for pair in pairs if pair.stem in failed],
+        )
 
 
 def _taken_up(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> _Work:
@@ -210,9 +227,10 @@ class _Driver:
         self._suite, self._out, self._device, self._work, self._step = suite, out, device, work, step
         self._queue: list[Part] = []
         self._done: dict[str, Result] = {}
+        self._failed: dict[str, Failure] = {}
 
-    def run(self, job: SuiteJob, workers: Workers) -> dict[str, Result]:
-        """All results, by stem. Raises UserError if a worker or a model fails."""
+    def run(self, job: SuiteJob, workers: Workers) -> tuple[dict[str, Result], dict[str, Failure]]:
+        """All results and failures, by stem. Raises UserError if a worker fails."""
         from evovlm.evaluators.ray_pool import RayPool, cluster
 
         for work in list(self._work.values()):
@@ -232,7 +250,7 @@ class _Driver:
                         self._take(tickets.pop(outcome.ticket), outcome.result)
             finally:
                 pool.close()
-        return self._done
+        return self._done, self._failed
 
     def _plan(self, work: _Work) -> None:
         """Queue a pair's remaining windows; its plan is written to disk before its first answer."""
@@ -243,10 +261,15 @@ class _Driver:
         if not parts:
             self._finish(work)
 
-    def _take(self, part: Part, made: Made | str) -> None:
+    def _take(self, part: Part, made: Made | Refused | str) -> None:
         work = self._work[part.stem]
         if isinstance(made, str):
             raise UserError(made.removeprefix("UserError: "))
+        if isinstance(made, Refused):
+            self._failed[part.stem] = failure(work.pair.model, work.pair.task.name, UserError(made.reason))
+            # Windows that are being answered are written when they come, for another run.
+            self._queue = [waiting for waiting in self._queue if waiting.stem != part.stem]
+            return
         if part.batch is None:
             work.batch = made.batch
             self._plan(work)

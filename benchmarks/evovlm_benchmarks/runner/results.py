@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,25 @@ class Result(BaseModel):
     resumed: int = 0  # answers kept from a killed run; `seconds` excludes them
     versions: dict[str, str]
     hardware: str
+
+
+class Failure(BaseModel):
+    """A model that could not be opened, or could not answer a task. `task` None: all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str
+    path: str
+    task: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ends with: a result of each pair, but for the failures."""
+
+    results: list[Result]
+    failures: list[Failure]
 
 
 def slug(*parts: str) -> str:

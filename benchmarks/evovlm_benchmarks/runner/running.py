@@ -9,26 +9,33 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system import files
-from evovlm.system.errors import UserError
+from evovlm.system.errors import CheckpointError, UserError, told_together
 from evovlm.system.folder_lock import hold
 from evovlm.system.version import hardware, versions
-from evovlm_benchmarks.runner.answering import answers_of_pair, faults_told
+from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, faults_told, load_engine
 from evovlm_benchmarks.runner.batches import fitting_batch
 from evovlm_benchmarks.runner.contamination import bred_on
 from evovlm_benchmarks.runner.pairs import Pair
-from evovlm_benchmarks.runner.results import ANSWERS, RESULTS, Result, digest_of, read_answers, summary
-from evovlm_benchmarks.runner.suite import Suite
+from evovlm_benchmarks.runner.results import (
+    ANSWERS,
+    RESULTS,
+    Failure,
+    Outcome,
+    Result,
+    digest_of,
+    read_answers,
+    summary,
+)
+from evovlm_benchmarks.runner.suite import Suite, SuiteModel
 
 PLANS = "plans"
 ENDS = 2**20  # bytes at each end of a weight file that are hashed to identify it
@@ -37,36 +44,77 @@ ENDS = 2**20  # bytes at each end of a weight file that are hashed to identify i
 Step = Callable[[Pair, int], None]  # called with the number of answers that were made or found
 
 
+def open_models(suite: Suite, *, download: bool) -> tuple[dict[str, OpenModel], list[Failure]]:
+    """The models of a suite that can be opened, by name, and those that cannot, with the reason.
+
+    All are opened before the first is run, so that a wrong name is told at once and not after hours. Raises UserError,
+    naming every one, if none can be opened.
+    """
+    opened: dict[str, OpenModel] = {}
+    failures = []
+    for model in suite.models:
+        try:
+            opened[model.name] = open_model(model.name, model.model, model.revision, Path.cwd(), download=download)
+        except CheckpointError as error:
+            failures.append(failure(model, None, error))
+    if not opened:
+        raise UserError(told_together([told_failure(one) for one in failures], "models failed"))
+    return opened, failures
+
+
+def failure(model: SuiteModel, task: str | None, error: UserError) -> Failure:
+    """The record of a model that cannot be opened, or cannot answer a task."""
+    return Failure(model=model.name, path=model.model, task=task, reason=str(error))
+
+
+def told_failure(one: Failure) -> str:
+    """A failure as one line. A pair's reason names model and task itself."""
+    return f"{one.model}: {one.reason}" if one.task is None else one.reason
+
+
 def run_suite(
-    suite: Suite, pairs: Sequence[Pair], out: Path, *, device: str, download: bool, step: Step
-) -> list[Result]:
-    """The result of every pair. Raises UserError if another process uses the folder, or a model cannot run."""
-    # All models are opened before the first is run, so that a wrong name fails at once and not after hours.
-    opened = [
-        open_model(model.name, model.model, model.revision, Path.cwd(), download=download) for model in suite.models
-    ]
+    suite: Suite, opened: Mapping[str, OpenModel], pairs: Sequence[Pair], out: Path, *, device: str, step: Step
+) -> Outcome:
+    """The results of the pairs of the opened models; those that fail are told with the reason.
+
+    Raises UserError if another process uses the folder, or it was begun with other settings.
+    """
+    outcome = Outcome([], [])
     with hold(out):
-        return [
-            result
-            for model, found in zip(suite.models, opened, strict=True)
-            for result in _run_model(found, [pair for pair in pairs if pair.model == model], suite, out, device, step)
-        ]
+        for model in suite.models:
+            if model.name in opened:
+                own = [pair for pair in pairs if pair.model == model]
+                _run_model(opened[model.name], own, suite, out, device, step, outcome)
+    return outcome
 
 
 def _run_model(
-    opened: OpenModel, pairs: Sequence[Pair], suite: Suite, out: Path, device: str, step: Step
-) -> Iterator[Result]:
-    """A model's results; the model is loaded only if an answer is missing."""
+    opened: OpenModel,
+    pairs: Sequence[Pair],
+    suite: Suite,
+    out: Path,
+    device: str,
+    step: Step,
+    outcome: Outcome,
+) -> None:
+    """Add a model's results and failures; the model is loaded only if an answer is missing."""
     engine: Engine | None = None
     for pair in pairs:
         done = finished(out, pair, opened, suite)
-        if done is None:
-            if engine is None:
-                engine = Engine.load(opened.folder, device=device, dtype=torch.float32 if device == "cpu" else None)
-            done = _run_pair(engine, opened, pair, suite, out, device, step)
-        else:
+        if done is not None:
             step(pair, done.items)
-        yield done
+            outcome.results.append(done)
+            continue
+        if engine is None:
+            try:
+                engine = load_engine(opened, device)
+            except (CheckpointError, PairFault) as error:
+                outcome.failures.append(failure(pair.model, None, error))
+                return
+        try:
+            outcome.results.append(_run_pair(engine, opened, pair, suite, out, device, step))
+        except PairFault as error:
+            outcome.failures.append(failure(pair.model, pair.task.name, error))
 
 
 def _run_pair(

@@ -5,12 +5,14 @@ Knows only names; opens no models and reads no data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from evovlm.recipe.schema import split_where
 from evovlm.recipe.shipped import find_file
 from evovlm.system.errors import UserError
 
@@ -81,6 +83,41 @@ def make_suite(content: Any, where: str) -> Suite:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "suite"
         raise UserError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def narrowed(content: dict[str, Any], only: Sequence[str], skip: Sequence[str], added: Sequence[str]) -> dict[str, Any]:
+    """A suite's content without what `only` does not name, or `skip` does: models by name, tasks by TASK or TASK:SPLIT.
+
+    Where `only` names no task, all tasks stay, and the same for models. `added`: names of models that stay in any case;
+    `only` may name them, too. Raises UserError, with the choices, for an unknown name, and if nothing stays.
+    """
+    models = [model["name"] for model in content["models"]]
+    tasks = [name for asked in content["tasks"] for name in _names_of_task(asked["task"])]
+    for option, names, known in (("--only", only, [*models, *added, *tasks]), ("--skip", skip, [*models, *tasks])):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UserError(f"{option}: no model or task {unknown[0]!r} here; choose from {list(dict.fromkeys(known))}")
+    kept = dict(content)
+    wanted = set(only) & {*models, *added}
+    kept["models"] = [
+        model for model in content["models"] if (not wanted or model["name"] in wanted) and model["name"] not in skip
+    ]
+    wanted = set(only) & set(tasks)
+    kept["tasks"] = [
+        asked
+        for asked in content["tasks"]
+        for names in [_names_of_task(asked["task"])]
+        if (not wanted or wanted & names) and not names & set(skip)
+    ]
+    if not kept["tasks"] or not (kept["models"] or added):
+        raise UserError("--only, --skip: nothing is left to run; name fewer in --skip, or more in --only")
+    return kept
+
+
+def _names_of_task(asked: str) -> set[str]:
+    """What a task of a suite may be called: TASK@PATH:SPLIT as it stands, TASK:SPLIT, and TASK."""
+    name, split = split_where(asked)[0], asked.rpartition(":")[2]
+    return {asked, name, f"{name}:{split}"}
 
 
 def named_model(text: str) -> SuiteModel:

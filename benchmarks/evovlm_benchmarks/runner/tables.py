@@ -15,7 +15,7 @@ from rich.text import Text
 
 from evovlm.report.head import page_head
 from evovlm_benchmarks.runner.comparison import CHANCE
-from evovlm_benchmarks.runner.results import Result
+from evovlm_benchmarks.runner.results import Failure, Result
 
 Cells = tuple[str, ...]
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -32,8 +32,8 @@ class Sheet:
     words: int = 1
 
 
-def run_sheets(results: Sequence[Result], behind: Mapping[str, str]) -> list[Sheet]:
-    """One table per task: every model with score, interval, and scores under other rules.
+def run_sheets(results: Sequence[Result], behind: Mapping[str, str], failures: Sequence[Failure] = ()) -> list[Sheet]:
+    """One table per task: every model with score, interval, and scores under other rules; then what failed, and why.
 
     `behind`: each model's difference from the best, with interval and `n.s.`, by answer file.
     """
@@ -53,7 +53,12 @@ def run_sheets(results: Sequence[Result], behind: Mapping[str, str]) -> list[She
             for result in own
         )
         columns = ("model", "score", "95 %", "minus the best", "exact", *beside)
+        lost = dict.fromkeys(one.model for one in failures if one.task in (None, own[0].task))
+        rows += tuple((model, "failed", *[""] * (len(columns) - 2)) for model in lost)
         sheets.append(Sheet(name, columns, rows, _notes(own, behind)))
+    if failures:
+        rows = tuple((one.model, one.task or "all", f"failed: {one.reason}") for one in failures)
+        sheets.append(Sheet("Failed", ("model", "task", "why"), rows, words=3))
     return sheets
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from evovlm.evaluators.single_model import evaluate_model
 from evovlm.models.open_model import resolve_folder
 from evovlm.system.errors import UserError
+from evovlm_benchmarks.commands.run import choose_suite
 from evovlm_benchmarks.runner.results import read_answers
 from evovlm_benchmarks.runner.suite import read_suite
 from tests.command import bench
@@ -146,7 +149,12 @@ def test_a_model_whose_recipe_searched_on_the_test_is_told(run_folder: Path):
         (("run", "zoo", "--task", "zoo-vqa:train"), "no split 'train'"),
         (("run", "zoo", "--preset", "greedy"), "takes no preset"),
         (("run", "zoo", "--task", "zoo-vqa:test", "--task", "zoo-vqa:test"), "zoo-vqa:test is listed twice"),
-        (("run", "zoo", "--model", "nowhere/here"), "not in the local hub cache"),
+        (("run", "--model", "nowhere/here", "--task", "zoo-vqa:test"), "not in the local hub cache"),
+        (("run", "zoo", "--only", "jp"), "--only: no model or task 'jp' here; choose from ['base', 'ja', 'math'"),
+        (("run", "zoo", "--skip", "zoo-vqa:search"), "--skip: no model or task 'zoo-vqa:search' here"),
+        (("run", "zoo", "--only", "ja", "--skip", "ja"), "nothing is left to run"),
+        (("run", "zoo", "--skip", "zoo-vqa", "--skip", "zoo-maths:test"), "nothing is left to run"),
+        (("run", "zoo", "--model", "mine=zoo:ja", "--skip", "mine"), "--skip: no model or task 'mine' here"),
         (("run", "zoo", "--model", "ja=zoo:ja"), "two models are called 'ja'"),
         (("run", "--model", "zoo:ja", "--task", "mgsm-ja:test"), "not in the local caches"),
     ],
@@ -157,6 +165,70 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, words: tuple[str, ...],
     assert told in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists(), "nothing is begun that cannot end"
+
+
+def chosen(**named: Any) -> tuple[list[str], list[str]]:
+    """Models and tasks of the suite `zoo` that are left."""
+    suite = choose_suite("zoo", named.get("model"), None, None, None, None, None, named.get("only"), named.get("skip"))
+    return [model.name for model in suite.models], [asked.task.partition(":")[0] for asked in suite.tasks]
+
+
+@pytest.mark.parametrize(
+    ("named", "models", "tasks"),
+    [
+        ({"only": ["ja", "vlm"]}, ["ja", "vlm"], ["zoo-vqa", "zoo-maths"]),
+        ({"skip": ["ja", "vlm", "base"]}, ["math", "math2"], ["zoo-vqa", "zoo-maths"]),
+        ({"only": ["ja", "zoo-maths"]}, ["ja"], ["zoo-maths"]),
+        ({"only": ["ja", "vlm"], "skip": ["ja", "zoo-maths:test"]}, ["vlm"], ["zoo-vqa"]),
+        ({"only": ["ja"], "model": ["mine=zoo:base"]}, ["ja", "mine"], ["zoo-vqa", "zoo-maths"]),
+        ({"only": ["mine"], "model": ["mine=zoo:base"]}, ["mine"], ["zoo-vqa", "zoo-maths"]),
+        ({"only": ["ja", "vlm"], "skip": ["ja"], "model": ["ja=zoo:base"]}, ["vlm", "ja"], ["zoo-vqa", "zoo-maths"]),
+    ],
+)
+def test_a_suite_is_narrowed_by_names(named: dict[str, Any], models: list[str], tasks: list[str]):
+    assert chosen(**named) == (models, tasks)
+
+
+def test_a_model_that_fails_is_told_at_the_end_and_the_others_are_scored(tmp_path: Path):
+    """One that is pickled, one that is absent, one that transformers cannot load, one whose weights are broken."""
+    for name in ("pickled", "torn", "broken"):
+        (tmp_path / name).mkdir()
+        for path in resolve_folder("zoo:ja", None, tmp_path).iterdir():
+            (tmp_path / name / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
+    config = json.loads((tmp_path / "torn" / "config.json").read_text())
+    (tmp_path / "torn" / "config.json").write_text(json.dumps(config | {"model_type": "no-such-model"}))
+    tensors = load_file(tmp_path / "broken" / "model.safetensors")
+    tensors["model.norm.weight"].fill_(torch.nan)
+    save_file(tensors, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
+    models = "".join(f"  - {{name: {name}, model: {name}}}\n" for name in ("pickled", "absent", "torn", "broken"))
+    tasks = "  - {task: 'zoo-maths:test'}\n  - {task: 'zoo-vqa:test'}\n"
+    (tmp_path / "suite.yaml").write_text(f"models:\n{models}  - {{name: ja, model: 'zoo:ja'}}\ntasks:\n{tasks}")
+    words = ("run", "suite.yaml", "--items", "4", "--out", "out")
+    done = bench(*words, folder=tmp_path)
+    assert done.returncode == 2
+    told = " ".join(done.stderr.split())
+    assert "error: 5 failures; the others are scored:" in told
+    assert f"left out: pickled: {tmp_path / 'pickled'} has only pickled weights" in told
+    assert "`evovlm convert pickled OUT`" in told.replace(f"{tmp_path}/", "")
+    content = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert [row["model"] for row in content["results"]] == ["ja", "ja"]
+    failed = [(row["model"], row["task"]) for row in content["failed"]]
+    everywhere = [("pickled", None), ("absent", None), ("torn", None)]
+    assert failed == [*everywhere, ("broken", "zoo-maths"), ("broken", "zoo-vqa")]
+    page = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert page.count("| pickled | failed |") == 2, "in the table of each task"
+    assert "| pickled | all | failed: " in page
+    assert "| broken | zoo-vqa | failed: broken on zoo-vqa: the logits are not finite" in page
+    html = (tmp_path / "out" / "results.html").read_text(encoding="utf-8")
+    assert "<h2>Failed</h2>" in html
+    again = bench(*words, "--skip", "pickled", "--skip", "torn", "--skip", "broken", "--json", folder=tmp_path)
+    assert again.returncode == 2
+    assert len(json.loads(again.stdout)["results"]) == 2
+    assert [row["model"] for row in json.loads(again.stdout)["failed"]] == ["absent"]
+    done = bench(*words, "--only", "ja", folder=tmp_path)
+    assert done.returncode == 0
+    assert "failed" not in done.stdout
 
 
 def test_every_suite_that_ships_can_be_read():
@@ -209,3 +281,25 @@ def test_a_worker_with_other_weights_is_refused(run_folder: Path):
     stem = Path(results(run_folder / "whole")[0]["answers"]).stem
     with pytest.raises(UserError, match="this worker has different items, weights; fetch the same on every node"):
         worker(Part(stem, {"weights": [], "items": "0", "seed": 0}, 0, 8, frozenset()))
+
+
+@pytest.mark.slow
+def test_a_model_that_fails_on_ray_is_told_at_the_end_and_the_others_are_scored(run_folder: Path, address: str):
+    folder = run_folder / "nan"
+    folder.mkdir()
+    for path in resolve_folder("zoo:ja", None, run_folder).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"].fill_(torch.nan)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    models = ("--model", "nan", "--model", "absent/absent")
+    words = ("run", "suite.yaml", *models, "--out", "some", "--ray", address, "--workers", "2", "--json")
+    done = bench(*words, folder=run_folder)
+    assert done.returncode == 2, done.stderr
+    content = json.loads(done.stdout)
+    assert results(run_folder / "some") == results(run_folder / "whole")
+    assert [(row["model"], row["task"]) for row in content["failed"]] == [
+        ("absent/absent", None),
+        ("nan", "zoo-vqa"),
+        ("nan", "zoo-maths"),
+    ]

@@ -47,6 +47,14 @@ def test_a_vision_model_is_refused():
     harness.refuse_vlm(zoo_folder("ja"))
 
 
+def test_pickled_weights_are_refused(tmp_path: Path):
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"never read")
+    done = bench("lmeh", "pickled", "--dry-run", folder=tmp_path)
+    assert done.returncode == 2
+    assert "evovlm convert" in done.stderr
+
+
 def written(folder: Path, results: dict[str, dict[str, Any]], groups: dict[str, Any] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = {"results": results, "groups": groups or {}}

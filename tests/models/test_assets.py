@@ -3,8 +3,7 @@ from pathlib import Path
 from PIL import Image
 from transformers import AutoProcessor, GenerationConfig
 
-from evovlm.merging._copy_assets import carry_over
-from evovlm.models.open_model import open_model
+from evovlm.models.assets import copy_assets
 from tests.hub_layouts import make_tokenizer, save_vlm
 
 
@@ -14,7 +13,7 @@ def test_a_processor_is_carried_whole_and_weights_code_and_pickles_are_not(tmp_p
         (vlm / name).write_text("left behind")
     out = tmp_path / "out"
     out.mkdir()
-    names = carry_over(open_model("vlm", "vlm", None, tmp_path), out)
+    names = copy_assets(vlm, out)
     assert sorted(names) == sorted(path.name for path in out.iterdir())
     assert {path.name for path in vlm.iterdir()} - set(names) == {
         "modeling_evil.py",
@@ -40,6 +39,6 @@ def test_additional_templates_keep_their_folder_and_links_are_copied_as_files(tm
     (vlm / "config.json").symlink_to(tmp_path / "blob")
     out = tmp_path / "out"
     out.mkdir()
-    assert "additional_chat_templates/tools.jinja" in carry_over(open_model("vlm", "vlm", None, tmp_path), out)
+    assert "additional_chat_templates/tools.jinja" in copy_assets(vlm, out)
     assert (out / "additional_chat_templates" / "tools.jinja").read_text() == "{{ tools }}"
     assert not (out / "config.json").is_symlink()

@@ -1,4 +1,4 @@
-"""Copies the files that a merged checkpoint takes from its owner besides weights.
+"""Copies the files of a model folder besides its weights: configuration, tokenizer, chat templates, processor.
 
 Knows which files of a model folder are data; does not parse them. Weights, pickles and code are not copied.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from evovlm.models.open_model import OpenModel
-
-CARRIED = (
+ASSETS = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -31,17 +29,17 @@ CARRIED = (
 TEMPLATES = "additional_chat_templates/*.jinja"
 
 
-def carry_over(owner: OpenModel, destination: Path) -> list[str]:
-    """Copy configuration, tokenizer, chat templates and processor into an existing folder.
+def copy_assets(source: Path, destination: Path) -> list[str]:
+    """Copy configuration, tokenizer, chat templates and processor of the model in `source` into an existing folder.
 
-    Returns the names of the copied files, relative to the owner's folder.
+    Returns the names of the copied files, relative to `source`.
     """
-    found = [owner.folder / name for name in CARRIED] + sorted(owner.folder.glob(TEMPLATES))
+    found = [source / name for name in ASSETS] + sorted(source.glob(TEMPLATES))
     copied = []
     for path in found:
         if not path.is_file():
             continue
-        name = path.relative_to(owner.folder)
+        name = path.relative_to(source)
         (destination / name).parent.mkdir(exist_ok=True)
         # Files in the hub cache are links: copy their targets.
         shutil.copyfile(path, destination / name)
