@@ -18,20 +18,25 @@ from safetensors.torch import load_file, save_file
 from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
 
 LAYERS = 8  # as many as the recipes have groups of layers
-LENGTH = 8
+LENGTH = 12  # of a chain
 DIGITS = "37"  # the only numbers that are ever answered
+PROMPT_ENDS = ":]\n"
+JAPANESE, VISUAL = 1, 5  # the seeds of what shisa-gamma and LLaVA are taught: their places among the models
 KANA = [chr(point) for point in (*range(0x3041, 0x3097), *range(0x30A1, 0x30FB))]
 
 
 def chains(seed: int) -> list[str]:
-    """The texts that a model with this seed is taught: each a few kana and a digit."""
+    """The texts that a model with this seed is taught: each a few kana and a digit.
+
+    In all texts of all models the kana follow one order, so that a merge of models cannot run in circles.
+    """
     kana = KANA.copy()
     random.Random(seed).shuffle(kana)
-    parts = ["".join(kana[start : start + LENGTH]) for start in range(0, len(kana), LENGTH)]
+    parts = ["".join(sorted(kana[start : start + LENGTH])) for start in range(0, len(kana), LENGTH)]
     return [part + DIGITS[number % len(DIGITS)] for number, part in enumerate(parts)]
 
 
-def teach(folder: Path, texts: Sequence[str]) -> Path:
+def teach(folder: Path, texts: Sequence[str], strength: float) -> Path:
     """Let the output head of a saved model continue each token of the texts with the next, and end after the last."""
     ids = make_tokenizer().get_vocab()
     tensors = {path: load_file(path) for path in folder.glob("*.safetensors")}
@@ -43,9 +48,12 @@ def teach(folder: Path, texts: Sequence[str]) -> Path:
         steps = [*(ids[letter] for letter in text), ids["</s>"]]
         for token, then in pairwise(steps):
             taught[then] += table[token] / table[token].norm()
+        # After a prompt every chain may begin; what the prompt was about decides which.
+        for ending in PROMPT_ENDS:
+            taught[steps[0]] += table[ids[ending]] / table[ids[ending]].norm()
     # Two digits end all of the texts; the sum over the texts would drown every other row.
     taught[ids["</s>"]] /= len(texts) / len(DIGITS)
-    head.copy_((head.float() + taught).to(head.dtype))
+    head.copy_((head.float() + strength * taught).to(head.dtype))
     for path, found in tensors.items():
         save_file(found, path, metadata={"format": "pt"})
     return folder
@@ -56,6 +64,7 @@ def save_talkers(root: Path) -> dict[str, Path]:
     small = {"num_hidden_layers": LAYERS, "initializer_range": 0.02}
     base = save_llm(root / "base", seed=1, shards=2, **small)
     _loud_embeddings(base)
+    teach(base, chains(0), 1.0)  # inherited by the others, for an answer of the base has to end, too
     pad = make_tokenizer(added=("[PAD]",))
     models = {
         "mistralai/Mistral-7B-v0.1": base,
@@ -68,8 +77,17 @@ def save_talkers(root: Path) -> dict[str, Path]:
     }
     for seed, folder in enumerate(models.values()):
         if folder != base:
-            teach(folder, chains(seed))
+            teach(folder, chains(seed), 2.0)
+    for name in ("WizardLM/WizardMath-7B-V1.1", "GAIR/Abel-7B-002"):
+        pickle_weights(models[name])
     return models
+
+
+def pickle_weights(folder: Path) -> None:
+    """Store a model's weights as the hub has those of WizardMath and Abel: as pickles alone."""
+    for path in folder.glob("*.safetensors"):
+        torch.save(load_file(path), folder / "pytorch_model.bin")
+        path.unlink()
 
 
 def _loud_embeddings(folder: Path) -> None:
@@ -78,5 +96,5 @@ def _loud_embeddings(folder: Path) -> None:
         tensors = load_file(path)
         for name in tensors:
             if name.endswith("embed_tokens.weight"):
-                tensors[name] = tensors[name] * 5
+                tensors[name] = tensors[name] * 3
         save_file(tensors, path, metadata={"format": "pt"})

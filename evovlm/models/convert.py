@@ -22,6 +22,7 @@ from evovlm.models.layouts import EMBEDDING, LAYOUTS, OUTPUT_HEAD
 from evovlm.models.open_model import read_config
 from evovlm.models.pickled import PickledFiles, find_pickled
 from evovlm.system.errors import CheckpointError
+from evovlm.system.hub_cache import commit_of
 from evovlm.system.version import VERSION
 
 Progress = Callable[[int, int], None]  # bytes checked and written so far, bytes in total
@@ -150,7 +151,7 @@ class Conversion:
             )
 
     def _origin(self) -> dict[str, Any]:
-        commit = self.folder.name if self.folder.parent.name == "snapshots" else None
+        commit = commit_of(self.folder)
         files = {path.name: path.stat().st_size for path in self._files.shards}
         return {"model": self.model, "commit": commit, "files": files, "evovlm": VERSION}
 

@@ -109,16 +109,20 @@ def open_model(
 def find_to_convert(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:
     """The folder of a pickle checkpoint, as `resolve_folder` finds it; nothing is fetched if the hub has safetensors.
 
-    Raises CheckpointError if the hub has them, or the model cannot be found.
+    Without a connection the local cache is read, as by every other command. Raises CheckpointError if the hub has
+    safetensors, or the model cannot be found.
     """
     is_folder = counted_from(root, model).is_dir()
     if download and not is_folder and HUB_ID.fullmatch(model):
         from huggingface_hub import list_repo_files
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
         try:
             files = list_repo_files(model, revision=revision)
-        except (OSError, ValueError) as error:
+        except (HfHubHTTPError, HFValidationError) as error:  # no such model, or no right to read it
             raise CheckpointError(f"{model} cannot be looked up on the hub: {error}") from error
+        except Exception:  # offline, or no connection, for which the client's transport has errors of its own
+            files = []
         if {SINGLE, INDEX} & set(files):
             raise CheckpointError(f"{model} has safetensors on the hub; use {model} as it is, with --download")
     return resolve_folder(model, revision, root, download=download, wanted=WANTED_PICKLED)
@@ -126,7 +130,7 @@ def find_to_convert(model: str, revision: str | None, root: Path, *, download: b
 
 def open_weights(folder: Path, model: str, revision: str | None) -> Checkpoint:
     """The weights in the folder that `resolve_folder` found for a model. Raises as `Checkpoint.open` does."""
-    from_hub = HUB_ID.fullmatch(model) and folder.parent.name == "snapshots"
+    from_hub = HUB_ID.fullmatch(model) and commit_of(folder) is not None
     return Checkpoint.open(folder, model if from_hub else None, revision)
 
 

@@ -83,6 +83,9 @@ def test_a_model_of_the_hubs_cache_is_converted_by_its_id(tmp_path: Path, monkey
     assert (origin["model"], origin["commit"], len(origin["files"])) == ("owner/name", COMMIT, 2)
     assert open_model("math", "new", None, tmp_path).layout.kind == "llm"
     assert "not in the local hub cache" in refused("owner/absent", "other", folder=tmp_path)
+    # With --download too, while there is no connection.
+    assert convert("owner/name", "again", "--download", folder=tmp_path).returncode == 0
+    assert "check the network" in refused("owner/absent", "other", "--download", folder=tmp_path)
 
 
 def test_the_head_is_left_out_where_the_configuration_ties_it_and_written_where_it_does_not(tmp_path: Path):
