@@ -125,6 +125,16 @@ def _folding(assembly: Assembly) -> str | None:
     return error.in_words(assembly.recipe.dtype)
 
 
+def refuse_unbuildable(assembly: Assembly) -> None:
+    """Raise RecipeError if a search's routes could not become plain checkpoints, because they have scales.
+
+    Tried on the owner's first layers. For other searches nothing is tried.
+    """
+    search = assembly.recipe.search
+    if search is not None and search.route is not None and search.route.scales != "none":
+        refuse_unfoldable(assembly)
+
+
 def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int) -> None:
     """Merge and write in a few processes, the largest tensors first so that none is left for the end."""
     copied = {key: writer.info(key) for key in assembly.copied}
