@@ -33,11 +33,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines._lean import Lean
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
+from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.memory import is_out_of_memory
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
-from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
 from evovlm.merging.live.lazy import Pending
 from evovlm.models.loading import LOADING_FAULTS, load_reporting, refuse_incomplete
 from evovlm.system.device import check_device

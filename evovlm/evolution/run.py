@@ -44,7 +44,6 @@ from evovlm.system.roofline import measure_rates
 from evovlm.system.version import hardware, versions
 from evovlm.tasks.item_sets import ItemSet, data_of
 
-
 log = logging.getLogger(__name__)
 
 

@@ -74,5 +74,7 @@ def _offset(name: str, module: Any) -> float:
     gain = seen[1] - seen[0]
     offset = float((seen[0] * gain).sum() / gain.pow(2).sum())
     if not torch.allclose(seen[0], offset * gain, atol=1e-5):
-        raise RecipeError(f"route: scales cannot be folded: {name} is no norm whose weights multiply; use `scales: none`")
+        raise RecipeError(
+            f"route: scales cannot be folded: {name} is no norm whose weights multiply; use `scales: none`"
+        )
     return round(offset, 4)

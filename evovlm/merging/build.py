@@ -219,7 +219,7 @@ def _adapt_configs(assembly: Assembly, folder: Path) -> None:
             text["max_window_layers"] = assembly.layers  # older readers do not know `layer_types`
     text["num_hidden_layers"] = assembly.layers
     if text is not config and OUTPUT_HEAD not in (job.name for job in assembly.jobs):
-        # Some classes of transformers read the flag at the top and some in text_config; without a head both must say it.
+        # Classes of transformers differ in where they read the flag; without a head both places must say it.
         config["tie_word_embeddings"] = text["tie_word_embeddings"] = True
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

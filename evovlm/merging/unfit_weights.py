@@ -35,9 +35,7 @@ def unfit_weights(recipe: Recipe) -> Iterator[tuple[str, float, str]]:
     if method is None or recipe.method in ("passthrough", "model_stock"):
         return
     given = recipe.options
-    options = resolve_options(
-        recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma
-    )
+    options = resolve_options(recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma)
     if not (options.normalize or recipe.method == "slerp"):
         return
     for group in _groups(recipe):

@@ -122,7 +122,10 @@ def test_ordinary_tokens_beyond_the_table_are_refused(tmp_path: Path):
 def test_a_control_token_beyond_the_table_is_told_and_refused_where_a_prompt_has_it(tmp_path: Path):
     folder = save_llm(tmp_path / "llm", rows=ROWS, tokenizer=make_tokenizer(ROWS, added=("[PAD]",)))
     engine = Engine.load(folder, dtype=torch.float32)
-    asked = [Item(id=name, question=text, references=("",), image=None) for name, text in (("fine", "ab"), ("bad", "a[PAD]b"))]
+    asked = [
+        Item(id=name, question=text, references=("",), image=None)
+        for name, text in (("fine", "ab"), ("bad", "a[PAD]b"))
+    ]
     assert len(engine.answer(engine.prepare(asked[:1], ASK, 1))) == 1
     with pytest.raises(DataError, match=r"item bad: its token '\[PAD\]' has the id 600, but .* 600 rows"):
         engine.prepare(asked, ASK, 2)

@@ -78,9 +78,7 @@ def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = F
         if a != b:
             # A different end token shows in the answers (they may never stop); a different padding token does not.
             level: Any = "warning" if name == "eos_token_id" else "note"
-            yield Finding(
-                level, model_key(model, name), f"{a} in {model.label}, {b} in {owner.label}, which is used"
-            )
+            yield Finding(level, model_key(model, name), f"{a} in {model.label}, {b} in {owner.label}, which is used")
     if model.layout.kind == "vlm":
         text = f"only its language tower is merged; vision tower and projector come from {owner.label}"
         yield Finding("note", model_key(model), text)

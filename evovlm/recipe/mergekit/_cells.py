@@ -54,7 +54,8 @@ class Names:
     @classmethod
     def of(cls, tensors: Iterable[str]) -> Names:
         """The names of a tower's tensors, in addition to the usual ones."""
-        modules, outside = dict.fromkeys(USUAL), {}
+        modules: dict[str, None] = dict.fromkeys(USUAL)
+        outside: dict[str, None] = {}
         for tensor in tensors:
             layer = LAYER.match(tensor)
             if layer is not None:
@@ -85,7 +86,9 @@ def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt, name
             groups[name], values[name] = tuple(patterns), found
 
     for name in names.outside:
-        like = next((one for one in (EMBEDDING, FINAL_NORM) if name.startswith(one.removesuffix("weight"))), OUTPUT_HEAD)
+        like = next(
+            (one for one in (EMBEDDING, FINAL_NORM) if name.startswith(one.removesuffix("weight"))), OUTPUT_HEAD
+        )
         if values_at(name, None) != values_at(like, None):
             add(name, [name], values_at(name, None))
     add("embeddings", ["model.embed_tokens.*"], values_at(EMBEDDING, None))
