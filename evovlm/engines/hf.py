@@ -35,7 +35,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines._lean import Lean
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
+<<<<<<< HEAD
 from evovlm.engines._self_check import STEPS, forced, probes_of, tolerance, verify
+=======
+>>>>>>> b
 from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see

@@ -18,6 +18,7 @@ from evovlm.evolution.search_loop import (
     refuse_fidelity,
 )
 from evovlm.merging.assembly import Assembly, assemble, with_recipe
+from evovlm.merging.build import refuse_unbuildable
 from evovlm.merging.check.route import depth_of
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.pinning import pinned
@@ -156,6 +157,8 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     if settings.race is not None:
         recipe = raced_recipe(recipe, len(genes))
     plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space)
+    if settings.checkpoint:
+        refuse_unbuildable(assembly)
     plan.searcher()  # so that errors from the searcher come before any work
     return plan
 

@@ -5,6 +5,7 @@ Connects study, evaluator and table; knows no command line. Progress goes to a `
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,12 +41,14 @@ from evovlm.study.log import Trial
 from evovlm.study.pareto_front import write_front
 from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, write_result
 from evovlm.study.study import Study
-from evovlm.system.errors import NoScoreError
+from evovlm.system.errors import NoScoreError, RecipeError
 from evovlm.system.folder_lock import hold
 from evovlm.system.progress import Watch, tell
 from evovlm.system.roofline import measure_rates
 from evovlm.system.version import hardware, versions
 from evovlm.tasks.item_sets import ItemSet, data_of
+
+log = logging.getLogger(__name__)
 
 
 def evolve(plan: Plan, out: Path, watch: Watch) -> Result:
@@ -110,7 +113,10 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     if atlas is not None:
         more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
     if plan.settings.checkpoint:
-        more["checkpoint"] = str(write_winner(plan.winning(winner), out, result, watch))
+        try:
+            more["checkpoint"] = str(write_winner(plan.winning(winner), out, result, watch))
+        except RecipeError as error:  # the scales of this route cannot be folded; the study's result is not lost
+            log.warning("no checkpoint was written: %s", error)
     result = result.model_copy(update=more)
     write_result(out, result)
     return result

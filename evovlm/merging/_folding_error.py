@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -24,7 +25,7 @@ from evovlm.merging.tensor_jobs import Job, route_jobs
 from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.route import Step
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import RecipeError, UserError
 
 TOKENS = 32
 # With the norms' epsilon left out, folding is exact but for float32 rounding, if it is right for the family at all.
@@ -146,7 +147,7 @@ class _Probe:
         tokens = torch.randint(
             len(tower_tensor(assembly.owner, EMBEDDING)), (TOKENS,), generator=torch.Generator().manual_seed(0)
         )
-        with self._told(), torch.random.fork_rng(devices=()):
+        with _explained(assembly), torch.random.fork_rng(devices=()):
             self._model, self._shells = _hollow(assembly, kinds)
         self._kinds = kinds
         # Only the rows of the random tokens are needed, and the model calls them 0, 1, 2, ...
@@ -180,7 +181,7 @@ class _Probe:
         decoder = self._model.model
         decoder.layers = nn.ModuleList(layers)
         decoder.norm.weight = nn.Parameter(norm, requires_grad=False)
-        with self._told():
+        with _explained(self._assembly):
             logits: Tensor = self._model(input_ids=torch.arange(TOKENS)[None], use_cache=False).logits
         return logits.float()
 
@@ -198,27 +199,23 @@ class _Probe:
         offset = 0.0 if job.factor == 1.0 else norm_offset(self._assembly.owner.folder, job.name)
         return fold(self._source(job), job.factor, offset)
 
-    def _told(self) -> _Told:
-        return _Told(str(self._assembly.owner.text_config.get("model_type")))
 
-
-class _Told:
-    """Turns transformers' faults at a family whose layers it cannot run one by one into a sentence."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, fault: BaseException | None, __: object) -> None:
-        if isinstance(fault, ValueError | KeyError | TypeError | AttributeError | RuntimeError | ImportError):
-            if "can't allocate memory" not in str(fault) and not isinstance(fault, RecipeError):
-                first = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
-                raise RecipeError(
-                    f"route: whether scales can be folded into the weights of this architecture ({self._kind}) cannot"
-                    f" be tried ({first}); {WAY_OUT}"
-                ) from fault
+@contextmanager
+def _explained(assembly: Assembly) -> Iterator[None]:
+    """Turn transformers' faults at a family whose layers it cannot run one by one into a sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as fault:
+        if "can't allocate memory" in str(fault):
+            raise
+        kind = assembly.owner.text_config.get("model_type")
+        told = next(iter(str(fault).strip().splitlines()), type(fault).__name__)
+        raise RecipeError(
+            f"route: whether scales can be folded into the weights of this architecture ({kind}) cannot be tried"
+            f" ({told}); {WAY_OUT}"
+        ) from fault
 
 
 def _hollow(assembly: Assembly, kinds: Sequence[str | None]) -> tuple[Any, dict[str | None, nn.Module]]:

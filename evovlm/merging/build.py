@@ -125,6 +125,16 @@ def _folding(assembly: Assembly) -> str | None:
     return error.in_words(assembly.recipe.dtype)
 
 
+def refuse_unbuildable(assembly: Assembly) -> None:
+    """Raise RecipeError if a search's routes could not become plain checkpoints, because they have scales.
+
+    Tried on the owner's first layers. For other searches nothing is tried.
+    """
+    search = assembly.recipe.search
+    if search is not None and search.route is not None and search.route.scales != "none":
+        refuse_unfoldable(assembly)
+
+
 def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int) -> None:
     """Merge and write in a few processes, the largest tensors first so that none is left for the end."""
     copied = {key: writer.info(key) for key in assembly.copied}
@@ -209,7 +219,7 @@ def _adapt_configs(assembly: Assembly, folder: Path) -> None:
             text["max_window_layers"] = assembly.layers  # older readers do not know `layer_types`
     text["num_hidden_layers"] = assembly.layers
     if text is not config and OUTPUT_HEAD not in (job.name for job in assembly.jobs):
-        # Some classes of transformers read the flag at the top and some in text_config; without a head both must say it.
+        # Classes of transformers differ in where they read the flag; without a head both places must say it.
         config["tie_word_embeddings"] = text["tie_word_embeddings"] = True
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

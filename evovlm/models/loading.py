@@ -42,9 +42,8 @@ class LoadingReport:
         if self.missing:
             parts.append(f"lacks {_counted(self.missing)} that its configuration asks for: {_some(self.missing)}")
         if self.mismatched:
-            parts.append(
-                f"has {_counted(self.mismatched)} of another shape than its configuration says: {_some(self.mismatched)}"
-            )
+            counted, some = _counted(self.mismatched), _some(self.mismatched)
+            parts.append(f"has {counted} of another shape than its configuration says: {some}")
         return "; ".join(parts)
 
 
@@ -117,10 +116,10 @@ def _tie_as_meant(model: Any, missing: set[str]) -> None:
     Some classes of transformers read the flag at the top of config.json only, and would give the model a random head.
     """
     text = model.config.get_text_config()
-    if missing and text is not model.config and getattr(text, "tie_word_embeddings", False):
-        if not getattr(model.config, "tie_word_embeddings", False):
-            model.config.tie_word_embeddings = True
-            model.tie_weights(missing_keys=missing)
+    inside, top = (getattr(config, "tie_word_embeddings", False) for config in (text, model.config))
+    if missing and inside and not top:
+        model.config.tie_word_embeddings = True
+        model.tie_weights(missing_keys=missing)
 
 
 @contextmanager

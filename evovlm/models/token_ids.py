@@ -44,7 +44,7 @@ def id_faults(
     for where, config in configs.items():
         for key in (*TOKENS, *IMAGE_TOKENS):
             given = config.get(key)
-            ids = [one for one in (given if isinstance(given, list) else [given]) if _is_id(one)]
+            ids = _ids_in(given)
             if ids and not any(0 <= one < rows for one in ids):
                 told = ids[0] if len(ids) == 1 else ids
                 rest = "" if key in NEEDED else "; it is read as none"
@@ -87,5 +87,7 @@ def _beyond(tokens: Mapping[str, int], rows: int) -> Iterator[IdFault]:
     yield IdFault("tokenizer", text, bool(ordinary))
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _ids_in(given: Any) -> list[int]:
+    """The ids in a value of a configuration: one, several, or none."""
+    each = given if isinstance(given, list) else [given]
+    return [one for one in each if isinstance(one, int) and not isinstance(one, bool)]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from evovlm.cli import app
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
-from evovlm.evolution.stages import evolve_stages, plan_first
+from evovlm.evolution.stages import bred_names, evolve_stages, plan_first, second_stage
 from evovlm.merging.assembly import assemble
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
@@ -230,3 +230,20 @@ def test_stages_in_the_wrong_order_are_refused():
         plan_first(recipe.model_copy(update={"then": recipe.then.model_copy(update={"search": flat})}), RECIPES, SMALL)
     with pytest.raises(RecipeError, match="the first stage searches weights"):
         plan_first(recipe.model_copy(update={"search": recipe.then.search}), RECIPES, SMALL)
+
+
+def test_a_source_may_have_the_name_that_the_second_stage_would_give():
+    sources = [{"name": "ps1", "model": "zoo:ja"}, {"name": "ps3", "model": "zoo:math"}]
+    recipe = Recipe.model_validate(
+        both().model_dump(mode="json", by_alias=True)
+        | {
+            "sources": sources,
+            "owner": "ps1",
+            "parameters": {},
+            "then": {"winners": 3, "search": {"trials": 2, "route": {}}},
+        }
+    )
+    assert bred_names(recipe, 3) == ["ps2", "ps4", "ps5"]
+    made = second_stage(recipe, [recipe.sources[0].model_copy(update={"name": name}) for name in bred_names(recipe, 3)])
+    assert made.source_names == ("ps2", "ps4", "ps5", "ps1", "ps3")
+    assert bred_names(both(), 2) == ["ps1", "ps2"]

@@ -177,3 +177,29 @@ def test_no_tokenizer_is_none_and_a_broken_one_is_named(tmp_path: Path):
         (tmp_path / name).write_text(content)
         with pytest.raises(CheckpointError, match=f"{name} cannot be read as a tokenizer file"):
             read_vocabulary(tmp_path)
+
+
+def test_rows_that_are_the_same_tokens_are_matched_by_position_whatever_the_padding():
+    match = match_rows(words(100), 128, words(100), 100, "same", "sources.m")
+    assert match.rows.tolist() == [*range(100), *[-1] * 28]
+    assert match_rows(words(100), 100, words(100), 100, "same", "sources.m").identity
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "told"),
+    [
+        (words(100) | {"w3": 7, "w7": 3}, 100, r"2 rows, the first is row 3: 'w3' in the owner, 'w7' in it"),
+        (words(100, start=1), 100, r"100 rows, the first is row 0: 'w0' in the owner, 'w1' in it"),
+        (words(100) | {"[PAD]": 100}, 101, r"1 rows, the first is row 100: no token in the owner, '\[PAD\]' in it"),
+        (words(99), 100, r"1 rows, the first is row 99: 'w99' in the owner, no token in it"),
+    ],
+)
+def test_rows_of_other_tokens_are_not_merged_by_position_unasked(tokens: dict[str, int], rows: int, told: str):
+    with pytest.raises(RecipeError, match=rf"sources\.m: vocabularies differ in {told}.*tokenizer_source"):
+        match_rows(words(100), 100, tokens, rows, "same", "sources.m")
+    match_rows(words(100), 100, tokens, rows, "position", "sources.m")
+
+
+def test_tables_of_other_sizes_without_a_tokenizer_are_refused():
+    with pytest.raises(RecipeError, match="6 vocabulary rows against the owner's 5"):
+        match_rows(None, 5, None, 6, "same", "sources.m")

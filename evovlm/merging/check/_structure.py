@@ -14,6 +14,9 @@ from evovlm.recipe.layer_groups import group_names, grouping, layer_of
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
 
+# The projector's name in checkpoints that LLaVA's own code wrote (LlavaLlamaForCausalLM, LlavaMistralForCausalLM).
+AUTHORS_LLAVA = "model.mm_projector."
+
 
 def check_structure(
     recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel], base: OpenModel | None
@@ -58,6 +61,11 @@ def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
 def _owner(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     if recipe.kind == "vlm" and owner.layout.kind != "vlm":
         text = f"{owner.label} has no vision tower (layout {owner.layout.name}); set `owner` to a vision-language model"
+        if any(key.startswith(AUTHORS_LLAVA) for key in owner.checkpoint.keys()):
+            text = (
+                f"{owner.label} is in LLaVA's authors' own layout, which transformers cannot load; take the converted"
+                " checkpoint (on the hub under llava-hf/)"
+            )
         yield Finding("error", "owner", text)
     if recipe.kind == "llm" and owner.layout.kind == "vlm":
         text = (

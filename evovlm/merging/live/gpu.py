@@ -59,8 +59,9 @@ class _Launch:
 class DeviceMerger:
     """Merges candidates of one recipe into live parameters on their device.
 
-    tower: canonical name -> parameter, all on one device, each contiguous. placement: where the base (the recipe's `base_label`) and
-    the sources are kept. eight_bit: keep task vectors in 8 bits; `errors` then gives each source's quantisation error.
+    tower: canonical name -> parameter, all on one device, each contiguous. placement: where the base (the recipe's
+    `base_label`) and the sources are kept. eight_bit: keep task vectors in 8 bits; `errors` then gives each source's
+    quantisation error.
     pending: shared with an engine that requests each layer before using it; streamed sources are then merged lazily.
     Raises RecipeError if the method has no fused kernel.
     """

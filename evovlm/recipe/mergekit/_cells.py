@@ -54,7 +54,8 @@ class Names:
     @classmethod
     def of(cls, tensors: Iterable[str]) -> Names:
         """The names of a tower's tensors, in addition to the usual ones."""
-        modules, outside = dict.fromkeys(USUAL), {}
+        modules: dict[str, None] = dict.fromkeys(USUAL)
+        outside: dict[str, None] = {}
         for tensor in tensors:
             layer = LAYER.match(tensor)
             if layer is not None:

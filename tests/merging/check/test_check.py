@@ -315,3 +315,72 @@ def test_memory_is_the_largest_tensor_in_float32_times_sources_and_three(paper: 
     scarce = psutil.virtual_memory()._replace(available=expected - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: scarce)
     assert "are available" in of(check(recipe("ja", "math"), paper), "memory", "warning")
+
+
+def test_another_activation_is_an_error_though_all_shapes_agree(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("other", hidden_act="gelu")
+    text = of(check(recipe("other"), tmp_path), "sources.other.hidden_act", "error")
+    assert text.startswith("gelu in other, silu in base: its weights were trained for another function")
+
+
+def test_two_names_of_one_activation_are_the_same(zoo: Save, tmp_path: Path):
+    edit_config(zoo("base"), hidden_act="swish")
+    zoo("other")
+    assert not [finding for finding in check(recipe("other"), tmp_path) if "hidden_act" in finding.key]
+
+
+@pytest.mark.parametrize(("kind", "level"), [("gemma", "error"), ("smollm3", "error"), ("unheard-of", "warning")])
+def test_another_architecture_of_the_same_shapes_is_refused(zoo: Save, tmp_path: Path, kind: str, level: str):
+    zoo("base", family="llama")
+    edit_config(zoo("other", family="llama"), model_type=kind, hidden_activation="silu")
+    assert f"{kind} in other, llama in base" in of(check(recipe("other"), tmp_path), "sources.other.model_type", level)
+
+
+def test_a_setting_that_only_its_class_knows_is_told(tmp_path: Path):
+    for name, scalar, softcap in (("base", 8, 50.0), ("scalar", 16, 50.0), ("softcap", 8, None)):
+        folder = save_llm(tmp_path / name, family="llama", rows=1000, tokenizer=SMALL)
+        gemma = {"model_type": "gemma2", "query_pre_attn_scalar": scalar, "attn_logit_softcapping": softcap}
+        edit_config(folder, hidden_activation="silu", **gemma)
+    assert "16 in scalar, 8 in base" in of(
+        check(recipe("scalar"), tmp_path), "sources.scalar.query_pre_attn_scalar", "error"
+    )
+    assert "None in softcap, 50.0 in base" in of(
+        check(recipe("softcap"), tmp_path), "sources.softcap.attn_logit_softcapping", "error"
+    )
+
+
+def test_settings_that_no_list_names_are_compared_as_their_class_declares_them(zoo: Save, tmp_path: Path):
+    zoo("base", family="llama")
+    for name, scale in (("base", 1.0), ("other", 0.5)):
+        if name == "other":
+            zoo(name, family="llama")
+        edit_config(tmp_path / name, model_type="cohere", layer_norm_eps=scale * 1e-5, logit_scale=0.25)
+    text = of(check(recipe("other"), tmp_path), "sources.other.layer_norm_eps", "warning")
+    assert "5e-06 in other, 1e-05 in base; the owner's value is used" in text
+
+
+def test_dellas_epsilon_is_told_where_a_density_does_not_allow_it(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("a")
+
+    def told(density: Any, epsilon: float = 0.2, **keys: Any) -> list[Finding]:
+        parameters = {"a": {"weight": 1.0, "density": density}}
+        made = recipe("a", method="della", options={"epsilon": epsilon}, parameters=parameters, **keys)
+        return [finding for finding in check(made, tmp_path) if finding.key == "options.epsilon"]
+
+    assert told(0.5) == told(1.0) == told(0.0) == told(0.8) == []
+    (low,) = told(0.1)
+    assert (low.level, "0.2 is too large for a's density 0.1" in low.text) == ("warning", True)
+    (both,) = told({"embeddings": 0.9, "layers 0-1": 0.15, "head": 0.5}, groups=1)
+    assert "density 0.15, 0.9" in both.text
+    (searched,) = told(0.5, search={"density": [0.1, 1.0]})
+    assert (searched.level, "below 0.2 or above 0.8" in searched.text) == ("note", True)
+
+
+def test_llavas_authors_own_layout_is_called_so(zoo: Save, tmp_path: Path):
+    zoo("base")
+    edit_tensors(zoo("vlm"), lambda tensors: tensors.update({"model.mm_projector.0.weight": torch.ones(2, 2)}))
+    text = of(check(recipe("vlm", kind="vlm", owner="vlm"), tmp_path), "owner", "error")
+    assert "LLaVA's authors' own layout" in text
+    assert "llava-hf/" in text

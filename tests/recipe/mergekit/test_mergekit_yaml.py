@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evovlm.models.open_model import open_model
 from evovlm.recipe.layer_groups import grouping
 from evovlm.recipe.mergekit import looks_like_mergekit, read_mergekit, write_mergekit
 from evovlm.recipe.schema import Recipe, value_at
@@ -271,3 +273,69 @@ def test_a_linear_base_takes_part_as_mergekit_has_it():
     recipe = read_mergekit(TWO.replace("ties", "linear") + "parameters: {weight: 0.25}\n")
     assert recipe.source_names == ("one", "two", "base")
     assert recipe.of("base").weight == 0.25
+
+
+def filtered(text: str, models: dict[str, Path]) -> Recipe:
+    """A slerp of two models whose t is 1 for the filter and 0.3 elsewhere."""
+    named = "\n".join(f"  - model: {models[name]}" for name in ("a", "b"))
+    return read_mergekit(
+        f"merge_method: slerp\nbase_model: {models['a']}\nmodels:\n{named}\ndtype: float32\n"
+        f"parameters:\n  t:\n    - {{filter: '{text}', value: 1.0}}\n    - value: 0.3\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
+    """Two models each of families with tensors of their own: query norms, more norms, fused tensors, experts."""
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    from tests.hub_layouts import make_tokenizer
+
+    small: dict[str, Any] = {"vocab_size": 600, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": None}
+    found: dict[str, dict[str, Path]] = {}
+    for kind in ("qwen3", "gemma2", "phi3", "mixtral"):
+        experts = {"num_local_experts": 2} if kind == "mixtral" else {}
+        found[kind] = {}
+        for seed, name in enumerate("ab"):
+            torch.manual_seed(seed)
+            folder = tmp_path_factory.mktemp(kind) / name
+            AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**small, **experts)).save_pretrained(folder)
+            make_tokenizer(600).save_pretrained(folder)
+            found[kind][name] = folder
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *(("qwen3", text) for text in ("q_norm", "norm", "layers.1.self_attn.k_norm", "model.norm", ".weight")),
+        *(("gemma2", text) for text in ("pre_feedforward", "post_feedforward_layernorm", "mlp")),
+        *(("phi3", text) for text in ("qkv_proj", "gate_up")),
+        *(("mixtral", text) for text in ("experts.1.", "gate.weight", "w2")),
+    ],
+)
+def test_a_filter_on_any_tensors_name_takes_effect(families: dict[str, dict[str, Path]], kind: str, text: str):
+    made = filtered(text, families[kind])
+    opened = open_model("a", str(families[kind]["a"]), None, Path())
+    group_of = grouping(made.groups, 2)
+    second = made.of(made.source_names[1]).weight
+    touched = [name for name in opened.tower if text in name]
+    assert touched
+    for name in opened.tower:
+        assert value_at(second, group_of(name), 1.0) == (1.0 if name in touched else 0.3), name
+
+
+def test_a_filter_that_fits_no_tensor_is_refused_by_its_name(families: dict[str, dict[str, Path]]):
+    with pytest.raises(RecipeError, match=r"the filter 'q_nrom' is part of no tensor's name; correct it"):
+        filtered("q_nrom", families["qwen3"])
+    with pytest.raises(RecipeError, match=r"the filter 'layers.2.' is part of no tensor's name; correct it"):
+        filtered("layers.2.", families["qwen3"])
+    filtered("lm_head", families["gemma2"])  # tied there, but nobody is misled
+
+
+def test_without_a_model_at_hand_a_filter_on_unusual_tensors_asks_for_one():
+    absent = {name: Path(f"owner/{name}") for name in "ab"}
+    with pytest.raises(RecipeError, match=r"the filter 'q_norm' .* no model is on this machine"):
+        filtered("q_norm", absent)
+    filtered("layers.31.self_attn", absent)

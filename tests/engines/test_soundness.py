@@ -1,0 +1,149 @@
+"""Models that would answer nonsense are refused in a sentence when they are loaded or asked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evovlm.engines.hf import Engine
+from evovlm.merging.assembly import assemble
+from evovlm.merging.build import build_checkpoint
+from evovlm.models.vocabulary import read_vocabulary
+from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import CheckpointError, DataError, RecipeError
+from evovlm.tasks.protocol import Generation, Item
+from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
+
+ROWS = 600
+ASK = Generation(template="{question}", max_new_tokens=3)
+
+
+def llm(folder: Path, **config: Any) -> Path:
+    return save_llm(folder, rows=ROWS, tokenizer=make_tokenizer(ROWS), **config)
+
+
+def vlm(folder: Path, **config: Any) -> Path:
+    return save_vlm(folder, rows=ROWS + 64, tokenizer=make_tokenizer(ROWS, added=("<image>", "<pad>")), **config)
+
+
+def edit_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+def spoil(folder: Path, key: str, value: float) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors[key].view(-1)[-1] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def of(folder: Path, kind: str) -> Recipe:
+    content = {"kind": kind, "sources": [{"name": "a", "model": str(folder)}], "owner": "a", "method": "linear"}
+    return Recipe.model_validate(content)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "key", ["multi_modal_projector.linear_2.bias", "vision_tower.vision_model.embeddings.class_embedding"]
+)
+def test_a_vision_tower_that_is_not_finite_is_neither_copied_nor_asked(tmp_path: Path, key: str, value: float):
+    folder = vlm(tmp_path / "vlm")
+    spoil(folder, key, value)
+    with pytest.raises(RecipeError, match=rf"sources.a.weights: {key} holds NaN or infinite"):
+        assemble(of(folder, "vlm"), Path())
+    with pytest.raises(CheckpointError, match=rf"{key.rsplit('.', 2)[-2]}.* holds NaN or infinite"):
+        Engine.load(folder)
+
+
+def test_a_copied_value_that_the_output_cannot_hold_is_refused(tmp_path: Path):
+    folder = vlm(tmp_path / "vlm")
+    spoil(folder, "image_newline", 1e9)  # beyond float16
+    made = of(folder, "vlm").model_copy(update={"dtype": "float16"})
+    with pytest.raises(CheckpointError, match="image_newline: the owner's values are not finite in float16"):
+        build_checkpoint(assemble(made, Path()), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_large_values_whose_sum_overflows_are_finite(tmp_path: Path):
+    folder = vlm(tmp_path / "vlm")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["image_newline"].fill_(3e38)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assemble(of(folder, "vlm"), Path())
+
+
+@pytest.mark.parametrize("row", [-1, ROWS, 10**12])
+def test_an_end_token_that_is_no_row_is_refused(tmp_path: Path, row: int):
+    folder = llm(tmp_path / "llm")
+    edit_json(folder / "config.json", eos_token_id=row)
+    edit_json(folder / "generation_config.json", eos_token_id=row)
+    with pytest.raises(CheckpointError, match=rf"eos_token_id is {row}, but the embedding table has rows 0 to 599"):
+        Engine.load(folder)
+    with pytest.raises(RecipeError, match=rf"sources.a.eos_token_id: eos_token_id is {row} in config.json"):
+        assemble(of(folder, "llm"), Path())
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_padding_token_of_minus_one_is_read_as_none(tmp_path: Path, beams: int):
+    folder = llm(tmp_path / "llm")
+    asked = [Item(id=str(number), question="a" * (3 + number), references=("",), image=None) for number in range(2)]
+    way = Generation(template="{question}", max_new_tokens=3, num_beams=beams)
+    plain = Engine.load(folder, dtype=torch.float32)
+    expected = plain.answer(plain.prepare(asked, way, 2))
+    edit_json(folder / "config.json", pad_token_id=-1)
+    edit_json(folder / "generation_config.json", pad_token_id=-1)
+    engine = Engine.load(folder, dtype=torch.float32)
+    assert engine.answer(engine.prepare(asked, way, 2)) == expected
+    findings = assemble(of(folder, "llm"), Path()).findings
+    assert [finding.level for finding in findings if finding.key == "sources.a.pad_token_id"] == ["warning"]
+
+
+@pytest.mark.parametrize("row", [-200, 599, 10_000])
+def test_an_image_token_that_the_tokenizer_has_elsewhere_is_refused_with_both_ids(tmp_path: Path, row: int):
+    folder = vlm(tmp_path / "vlm")
+    edit_json(folder / "config.json", image_token_index=row)
+    told = "the tokenizer's <image> is 600" if row == 599 else "the embedding table has rows 0 to 663"
+    with pytest.raises(CheckpointError, match=rf"image_token_index is {row} in config.json, but {told}"):
+        Engine.load(folder)
+    with pytest.raises(RecipeError, match=rf"sources.a.image_token_index: .* {row} in config.json, but {told}"):
+        assemble(of(folder, "vlm"), Path())
+
+
+def test_ordinary_tokens_beyond_the_table_are_refused(tmp_path: Path):
+    folder = save_llm(tmp_path / "llm", rows=ROWS, tokenizer=make_tokenizer(ROWS + 50))
+    with pytest.raises(CheckpointError, match=r"the tokenizer has 50 tokens beyond the 600 rows"):
+        Engine.load(folder)
+    with pytest.raises(RecipeError, match=r"sources.a.tokenizer: the tokenizer has 50 tokens beyond"):
+        assemble(of(folder, "llm"), Path())
+
+
+def test_a_control_token_beyond_the_table_is_told_and_refused_where_a_prompt_has_it(tmp_path: Path):
+    folder = save_llm(tmp_path / "llm", rows=ROWS, tokenizer=make_tokenizer(ROWS, added=("[PAD]",)))
+    engine = Engine.load(folder, dtype=torch.float32)
+    asked = [
+        Item(id=name, question=text, references=("",), image=None)
+        for name, text in (("fine", "ab"), ("bad", "a[PAD]b"))
+    ]
+    assert len(engine.answer(engine.prepare(asked[:1], ASK, 1))) == 1
+    with pytest.raises(DataError, match=r"item bad: its token '\[PAD\]' has the id 600, but .* 600 rows"):
+        engine.prepare(asked, ASK, 2)
+    findings = assemble(of(folder, "llm"), Path()).findings
+    assert [finding.level for finding in findings if finding.key == "sources.a.tokenizer"] == ["warning"]
+
+
+@pytest.mark.parametrize("where", ["tokenizer.json", "tokenizer_config.json", "added_tokens.json"])
+def test_a_negative_id_in_a_tokenizers_file_is_refused_with_file_and_token(tmp_path: Path, where: str):
+    make_tokenizer(ROWS).save_pretrained(tmp_path)
+    path = tmp_path / where
+    if where == "tokenizer.json":
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["added_tokens"].append({"id": -1, "content": "[PAD]", "special": True})
+        path.write_text(json.dumps(content), encoding="utf-8")
+    elif where == "added_tokens.json":
+        path.write_text(json.dumps({"[PAD]": -1}), encoding="utf-8")
+    else:
+        edit_json(path, added_tokens_decoder={"-1": {"content": "[PAD]"}})
+    with pytest.raises(CheckpointError, match=rf"{where}: the token '\[PAD\]' has the id -1"):
+        read_vocabulary(tmp_path)
