@@ -248,7 +248,7 @@ class _Driver:
     def _take(self, part: Part, made: Made | str) -> None:
         work = self._work[part.stem]
         if isinstance(made, str):
-            raise UserError(made.removeprefix("UserError: "))
+            raise UserError(made)
         if part.batch is None:
             work.batch = made.batch
             self._plan(work)
