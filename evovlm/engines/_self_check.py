@@ -78,30 +78,27 @@ def passes(probes: Sequence[Probe], logits: Logits, limit: float) -> str | None:
     return f"by {apart:.2g} of the logits' spread, where rounding explains {limit:.2g}"
 
 
-def verify(name: str, probes: Sequence[Probe], limit: float, lean: Logits | None, loop: Logits) -> bool:
-    """Whether the lean path may be used. Warns if there is one that differs from the model's own forward pass.
-
-    Without it, answers come from the loop over transformers' layers: raises CheckpointError if that differs as well.
-    """
-    if not probes:
-        return lean is not None
-    if lean is not None:
-        differs = passes(probes, lean, limit)
-        if differs is None:
-            return True
+def lean_passes(name: str, probes: Sequence[Probe], limit: float, lean: Logits) -> bool:
+    """Whether the lean path may be used for prompts like these. Warns if it differs from the model's forward pass."""
+    differs = passes(probes, lean, limit) if probes else None
+    if differs is not None:
         log.warning(
             "%s: the fast path differs from transformers' own forward pass (%s); its answers come from transformers'"
             " layers instead, which takes longer",
             name,
             differs,
         )
-    differs = passes(probes, loop, limit)
+    return differs is None
+
+
+def refuse_loop(name: str, probes: Sequence[Probe], limit: float, loop: Logits) -> None:
+    """Raise CheckpointError if the loop over transformers' layers differs from the model's own forward pass."""
+    differs = passes(probes, loop, limit) if probes else None
     if differs is not None:
         raise CheckpointError(
             f"{name}: its answers here would differ from those of transformers' own forward pass ({differs}), so evovlm"
             " does not support this kind of model; choose another, or use --no-self-check to take such answers"
         )
-    return False
 
 
 @torch.inference_mode()

@@ -1,7 +1,6 @@
 """What the machine lacks, and what no candidate of a search was to blame for, ends a command with one sentence."""
 
 import errno
-from pathlib import Path
 from typing import Any
 
 import pytest
