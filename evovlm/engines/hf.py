@@ -35,11 +35,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines._lean import Lean
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
-<<<<<<< HEAD
-from evovlm.engines._self_check import STEPS, forced, probes_of, tolerance, verify
-=======
->>>>>>> b
+from evovlm.engines._self_check import STEPS, forced, lean_passes, probes_of, refuse_loop, tolerance
 from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
+from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
+=======
+from evovlm.engines._self_check import STEPS, forced, lean_passes, probes_of, refuse_loop, tolerance
+>>>>>>> d
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
@@ -129,6 +130,7 @@ class Engine:
             engine.check(str(folder))
         return engine
 
+    @torch.inference_mode()
     def check(self, name: str, ready: Callable[[], None] | None = None) -> None:
         """Compare logits with those of the model's own forward pass, with and without a picture.
 
@@ -138,14 +140,17 @@ class Engine:
         """
         probes = probes_of(self.model, self.processor, frozenset(self._ends.tolist()), sees=self.sees)
         limit = tolerance(self.dtype, len(self.decoder.layers))
-        served = [probe for probe in probes if self.lean is None or self.lean.takes(probe.prompt, STEPS)]
-        lean = None if self.lean is None else self.lean.logits
         if ready is not None:
             ready()
-        if not verify(name, served, limit, lean, self._loop_logits):
-            self.lean = None
+        lean = self.lean
+        if lean is not None:
+            served = [probe for probe in probes if lean.takes(probe.prompt, STEPS)]
+            if lean_passes(name, served, limit, lean.logits):
+                probes = [probe for probe in probes if not lean.takes(probe.prompt, STEPS)]
+            else:
+                self.lean = None
+        refuse_loop(name, probes, limit, self._loop_logits)
 
-    @torch.inference_mode()
     def _loop_logits(self, prompts: Sequence[Prompt], tokens: Sequence[int]) -> Tensor:
         """The loop's logits after each prompt and after one more token: [2, prompts, vocabulary], on the CPU."""
         steps: list[Tensor] = []

@@ -39,18 +39,17 @@ class Unfinished:
         if not path.exists():
             return None
         with safe_open(path, "pt") as file:
-            seconds = float(file.metadata()["seconds"])
-        return load_file(path), seconds
+            facts = file.metadata()
+        # In the order in which they were trained: the next stage adds up gradients in this order, which rounds.
+        loaded = load_file(path)
+        return {key: loaded[key] for key in json.loads(facts["order"])}, float(facts["seconds"])
 
     def keep(self, name: str, weights: Mapping[str, Tensor], seconds: float) -> None:
         """Keep a stage that has just finished."""
         path = self._path(name)
         scratch = path.with_suffix(".part")
-        save_file(
-            {key: weight.contiguous() for key, weight in weights.items()},
-            scratch,
-            metadata={"seconds": f"{seconds:.1f}"},
-        )
+        facts = {"seconds": f"{seconds:.1f}", "order": json.dumps(list(weights))}
+        save_file({key: weight.contiguous() for key, weight in weights.items()}, scratch, metadata=facts)
         files.sync(scratch)
         os.replace(scratch, path)
 

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from evovlm.evaluators.evaluation import Evaluation
-from evovlm.evolution._controls import CONTROLS, contestants, searched
+from evovlm.evolution._controls import CONTROLS, contestants, failed, searched
 from evovlm.evolution._held_out import Contestant, judge
 from evovlm.merging.assembly import assemble
 from evovlm.recipe.route import Step
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
+from evovlm.study.result import FailedRow, Result
+from evovlm.system.errors import CandidateFault, MachineFault, NotFinite, StudyError
 from evovlm.tasks import Item, load_task
 from evovlm.tasks.item_sets import ItemSet
 
@@ -99,7 +101,7 @@ def test_a_routes_controls():
 def test_a_control_that_fails_everywhere_but_at_one_weight_takes_that():
     def fails(recipe: Recipe) -> float:
         if recipe.of("ja").weight != 0.4:
-            raise ValueError("every answer is empty")
+            raise CandidateFault("every answer is empty")
         return 1.0
 
     rows, _ = rows_of("zoo-vlm.yaml", fails)
@@ -150,3 +152,90 @@ def test_answers_that_were_stored_before_tries_were_told_are_found_again(tmp_pat
         "tries": 11,
     }
     assert (tmp_path / study_log.HELD_OUT_ANSWERS).read_text(encoding="utf-8") == text
+
+
+def scored(value: float) -> Evaluation:
+    return Evaluation((value,) * 4, (False,) * 4, ("x",) * 4)
+
+
+def row(name: str, section: str, outcome: Evaluation | Exception) -> Contestant:
+    def evaluate() -> Evaluation:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return Contestant(name, section, evaluate, {})
+
+
+def table_of(folder: Path, *rows: Contestant) -> Any:
+    return judge(folder, rows, TEST, searched="zoo-maths", seed=0, progress=lambda text: None)
+
+
+def test_a_control_that_fails_is_a_row_and_the_others_are_scored(tmp_path: Path):
+    rows = [
+        row("ja", "sources", NotFinite("the logits are not finite")),
+        row("evolved", "evolved", scored(60.0)),
+        row("average", "controls", CandidateFault("every answer is empty")),
+        failed("random_search", "no candidate has a score"),
+        row("sweep", "controls", scored(40.0)),
+    ]
+    table = table_of(tmp_path, *rows)
+    assert table.sources == {"ja": FailedRow(error="failed: NotFinite: the logits are not finite")}
+    assert table.controls["average"] == FailedRow(error="failed: CandidateFault: every answer is empty")
+    assert table.controls["random_search"] == FailedRow(error="failed: CandidateFault: no candidate has a score")
+    assert table.controls["sweep"].score == 40.0
+    assert list(table.scored_controls) == ["sweep"]
+    written = Result(held_out=table).content()
+    assert written["held_out"]["controls"]["average"] == {"error": "failed: CandidateFault: every answer is empty"}
+    assert Result.model_validate(json.loads(json.dumps(written))).held_out == table
+
+
+def test_what_the_machine_lacks_is_no_row_and_the_same_command_goes_on(tmp_path: Path):
+    evolved, sweep = row("evolved", "evolved", scored(60.0)), row("sweep", "controls", scored(40.0))
+    with pytest.raises(MachineFault, match="12 GB"):
+        table_of(tmp_path, evolved, row("average", "controls", MemoryError("12 GB")), sweep)
+    never = row("evolved", "evolved", AssertionError("a stored answer was generated again"))
+    table = table_of(tmp_path, never, row("average", "controls", scored(50.0)), sweep)
+    assert [cell.score for cell in table.controls.values()] == [50.0, 40.0]
+
+
+def test_a_winner_that_fails_ends_the_study_with_a_sentence(tmp_path: Path):
+    with pytest.raises(StudyError, match=r"the winner cannot be scored on the test items \(.*every answer is empty"):
+        table_of(tmp_path, row("evolved", "evolved", CandidateFault("every answer is empty")))
+
+
+def test_what_the_machine_lacks_while_a_control_is_chosen_is_no_low_score():
+    def lacks(recipe: Recipe) -> float:
+        raise MemoryError("12 GB")
+
+    with pytest.raises(MachineFault, match="12 GB"):
+        rows_of("zoo-vlm.yaml", lacks)
+
+
+def test_a_failed_row_is_shown_in_the_terminal_the_report_and_the_app(tmp_path: Path):
+    from rich.console import Console
+
+    from evovlm.cli.console import held_out_table as in_terminal
+    from evovlm.evolution._export import evaluation_text
+    from evovlm.report._sections import held_out_table as in_report
+    from evovlm.report.data import read_study
+    from evovlm.report.words import shows
+    from evovlm_app.studyview import held_out_table as in_app
+    from tests.report.study_folder import make_study
+
+    study = make_study(tmp_path / "study")
+    path = study / study_log.RESULT
+    content = json.loads(path.read_text(encoding="utf-8"))
+    text = "failed: CandidateFault: every answer is <empty> [bold]"
+    content["held_out"]["controls"] = {"average": {"error": text}}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    found = read_study(study)
+    assert found.result is not None
+    console = Console(width=160, record=True)
+    console.print(in_terminal(found.result))
+    assert text in console.export_text()
+    escaped = "failed: CandidateFault: every answer is &lt;empty&gt; [bold]"
+    assert escaped in in_report(found.result)
+    assert escaped in in_app(found, "en")
+    assert "the best control" not in " ".join(shows(found))
+    assert "average" not in evaluation_text(found.result)

@@ -59,7 +59,7 @@ def test_a_killed_training_leaves_nothing_and_the_same_command_goes_on_where_it_
 
 
 def test_a_stage_is_read_as_it_was_kept(tmp_path: Path):
-    weights = {"a": torch.tensor([[1.0, 1e-7], [0.5, -3.0]]).t()}
+    weights = {"b": torch.zeros(1), "a": torch.tensor([[1.0, 1e-7], [0.5, -3.0]]).t()}
     with unfinished(tmp_path / "zoo", SETTINGS) as work:
         assert work.stage("base") is None
         work.keep("base", weights, 12.34)
@@ -67,6 +67,7 @@ def test_a_stage_is_read_as_it_was_kept(tmp_path: Path):
         found = work.stage("base")
         assert found is not None
         assert torch.equal(found[0]["a"], weights["a"])
+        assert list(found[0]) == ["b", "a"], "another order rounds otherwise"
         assert found[1] == 12.3
     assert not (tmp_path / "zoo").exists()
 

@@ -269,7 +269,7 @@ class _Driver:
     def _take(self, part: Part, made: Made | Refused | str) -> None:
         work = self._work[part.stem]
         if isinstance(made, str):
-            raise UserError(made.removeprefix("UserError: "))
+            raise UserError(made)
         if isinstance(made, Refused):
             self._failed[part.stem] = failure(work.pair.model, work.pair.task.name, UserError(made.reason))
             # Windows that are being answered are written when they come, for another run.

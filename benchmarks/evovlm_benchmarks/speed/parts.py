@@ -46,6 +46,12 @@ def _tiles(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     return tiles_rows(settings, rates)
 
 
+def _loading(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from evovlm_benchmarks.speed.loading import loading_rows
+
+    return loading_rows(settings)
+
+
 PARTS: dict[str, Part] = {
     "merge": _merge,
     "candidate": _candidate,
@@ -53,5 +59,6 @@ PARTS: dict[str, Part] = {
     "streamed": _streamed,
     "fidelity": _fidelity,
     "tiles": _tiles,
+    "loading": _loading,
     "disk": disk_rows,
 }

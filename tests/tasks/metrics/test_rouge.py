@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
+from evovlm.system.errors import MachineFault
+from evovlm.tasks.metrics import rouge
 from evovlm.tasks.metrics.rouge import MecabTokenizer, exact_match, rouge_l, rouge_l_ja
 
 
@@ -91,3 +93,9 @@ def test_scores_agree_with_the_libraries_called_directly(shared_data: Path):
             scores.append(expected)
     assert len(scores) == 2000
     assert sum(0 < score < 100 for score in scores) > 900
+
+
+def test_a_dictionary_that_mecab_cannot_open_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rouge.unidic_lite, "DICDIR", str(tmp_path))
+    with pytest.raises(MachineFault, match="MeCab cannot open this dictionary"):
+        MecabTokenizer()
