@@ -11,15 +11,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import StudyError, UserError
 
 
 def counted_from(root: Path, path: str | Path) -> Path:
     """Resolve a path relative to the folder `root`; absolute paths and paths in a home folder (`~`) are kept.
 
     If the folder `root` does not exist, `..` is resolved textually, because the file system could not resolve it.
+    Raises UserError for a home folder that is not known.
     """
-    own = Path(path).expanduser()
+    try:
+        own = Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such user, or no home folder; write the folder out") from None
     return root / own if own.is_absolute() or root.is_dir() else Path(os.path.normpath(root / own))
 
 
