@@ -68,6 +68,8 @@ def start(
       evovlm app --host 0.0.0.0 --auth guest:secret --no-searches
     """
     check_port(host, port)
+    if studies.exists() and not studies.is_dir():
+        raise UserError(f"--studies: {studies} is not a folder; give the folder of your studies")
     from evovlm_app.malloc import share_heaps
     from evovlm_app.server import stay_at_home
 
@@ -121,8 +123,8 @@ def check_port(host: str, port: int) -> None:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # UnicodeError: no host name
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"--host {host} --port {port}: {reason}; choose another with --port or --host") from None
 
 

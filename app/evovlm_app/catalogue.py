@@ -5,6 +5,7 @@ Knows recipes, folders and studies; loads no weights and shows nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,7 @@ from evovlm_app.limits import Refusal
 Kind = Literal["vlm", "llm"]
 TASK_OF: dict[Kind, str] = {"vlm": "zoo-vqa", "llm": "zoo-maths"}
 ZOO_RECIPES = ("zoo-vlm", "zoo-llm")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,12 @@ class Offering:
         for study in reversed(self.study_names()):
             try:
                 winner = moved(read_recipe(self.studies / study / study_log.BEST), self.studies / study, Path())
-            except (OSError, ValueError):  # a damaged recipe costs its study, not the page
+            except UserError as error:
+                log.warning("a study is left out", extra={"facts": {"study": study, "error": str(error)}})
+                continue
+            except Exception as error:  # one damaged study must not keep the others, or the app, from being shown
+                facts = {"study": study, "error": f"{type(error).__name__}: {error}"}
+                log.warning("a study cannot be read", extra={"facts": facts})
                 continue
             if _same_models(winner, mixable.recipe):
                 return winner
@@ -116,7 +123,7 @@ class Offering:
         if not self.studies.is_dir():
             return []
         headers = [path for path in self.studies.glob(f"*/{study_log.HEADER}") if not path.parent.name.startswith(".")]
-        return [path.parent.name for path in sorted(headers, key=lambda path: path.stat().st_mtime)]
+        return [path.parent.name for path in sorted(headers, key=_changed)]
 
     def study(self, name: str) -> Path:
         """The folder of a study. Raises Refusal if there is no study with this name."""
@@ -172,6 +179,14 @@ def _task(kind: Kind, mixables: Sequence[MixableRecipe]) -> Task:
             except UserError:
                 continue
     return load_task(TASK_OF[kind])
+
+
+def _changed(path: Path) -> float:
+    """When a file was changed; 0 if that cannot be told, as of a link to nowhere."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _same_models(one: Recipe, other: Recipe) -> bool:

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from evovlm.cli.limits import MOST_SECONDS, MOST_WORKERS, finite
+from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED, MOST_TRIALS
 
-Out = Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")]
+Out = Annotated[Path, typer.Option(callback=new_folder, help="Folder of the study; the same command resumes it.")]
 Trials = Annotated[int | None, typer.Option(min=1, max=MOST_TRIALS, help="Total candidates. Default: the recipe's.")]
 Items = Annotated[
     int | None, typer.Option(min=1, max=MOST_ITEMS, help="Questions per candidate. Default: the recipe's.")

@@ -9,11 +9,12 @@ import typer
 
 from evovlm.cli._options import Download, DryRun, RecipeArgument
 from evovlm.cli.limits import MOST_GIGABYTES, MOST_THREADS, finite
+from evovlm.cli.paths import new_folder
 
 
 def merge(
     recipe: RecipeArgument,
-    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    out: Annotated[Path, typer.Argument(callback=new_folder, help="Folder to write; must not exist.")],
     dry_run: DryRun = False,
     download: Download = False,
     threads: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import AsJson, Device
+from evovlm.cli.paths import new_file
 from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
 
 
@@ -19,7 +20,9 @@ def suggest(
     items: Annotated[int, typer.Option(min=2, max=MOST_ITEMS, help="Questions per merge that is tried.")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that selects the items.")] = 0,
     device: Device = "cpu",
-    picture: Annotated[Path | None, typer.Option(help="Write an SVG: cosines of task vectors by layer.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(callback=new_file, help="Write an SVG: cosines of task vectors by layer.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank candidate sources for a task with cheap tests, and explain each rank.

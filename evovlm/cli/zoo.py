@@ -10,6 +10,7 @@ import typer
 
 from evovlm.cli._options import AsJson
 from evovlm.cli.limits import MOST_THREADS, finite
+from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_SEED
 
 zoo_app = typer.Typer(help="The small models that come with evovlm.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def zoo_list(as_json: AsJson = False) -> None:
 
 @zoo_app.command("train")
 def zoo_train(
-    out: Annotated[Path, typer.Option(help="Folder for the trained models.")],
+    out: Annotated[Path, typer.Option(callback=new_folder, help="Folder for the trained models.")],
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed for weights and data.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1. Default: detected.")] = None,
     scale: Annotated[

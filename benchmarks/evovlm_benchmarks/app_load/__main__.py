@@ -20,6 +20,7 @@ import typer
 from evovlm.cli.console import ERR, OUT
 from evovlm.cli.entry import run_command
 from evovlm.cli.limits import MOST_ROUNDS
+from evovlm.cli.paths import new_file
 from evovlm.recipe.limits import MOST_ITEMS
 from evovlm.system.version import hardware, versions
 from evovlm_benchmarks.app_load.crowd import crowd
@@ -38,7 +39,7 @@ def main(
     questions: Annotated[
         int, typer.Option(min=1, max=MOST_ITEMS, help="With --hostile: the visitor's minimum number of questions.")
     ] = 40,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=new_file, help="Write the figures to this JSON file.")] = None,
 ) -> None:
     """Measure the app's server under load. Exit code 1 if a request is lost or the visitor is disturbed.
 

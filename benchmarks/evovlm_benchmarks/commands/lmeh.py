@@ -10,12 +10,15 @@ from typing import Annotated
 
 import typer
 
+from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_ITEMS
 
 
 def lmeh(
     model: Annotated[str, typer.Argument(help="A language model: checkpoint folder, zoo:NAME or hub id.")],
-    out: Annotated[Path, typer.Option(help="Folder for the harness's results.")] = Path("runs/lmeh"),
+    out: Annotated[Path, typer.Option(callback=new_folder, help="Folder for the harness's results.")] = Path(
+        "runs/lmeh"
+    ),
     task: Annotated[list[str] | None, typer.Option(help="The harness's tasks; default: its Japanese group.")] = None,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
     batch: Annotated[str, typer.Option(help="Batch size, or auto.")] = "auto",

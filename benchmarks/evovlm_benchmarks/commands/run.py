@@ -13,6 +13,7 @@ import typer
 
 from evovlm.cli.console import ERR, OUT, bars
 from evovlm.cli.limits import MOST_WORKERS
+from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
 from evovlm.system.errors import UserError, told_together
 from evovlm.system.files import write_json, write_text
@@ -28,7 +29,9 @@ Answer = Callable[..., Outcome]
 
 def run(
     suite: Annotated[str | None, typer.Argument(help="zoo, zoo-medium, evovlm-jp, evollm-jp, or a .yaml file.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results; a rerun resumes.")] = Path("runs/bench"),
+    out: Annotated[Path, typer.Option(callback=new_folder, help="Folder for the results; a rerun resumes.")] = Path(
+        "runs/bench"
+    ),
     model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, added to the suite's, if any.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT; replaces the suite's.")] = None,
     preset: Annotated[str | None, typer.Option(help="Prompt and scoring preset; replaces the suite's.")] = None,

@@ -12,6 +12,7 @@ import typer
 
 from evovlm.cli.entry import run
 from evovlm.cli.limits import MOST_ROUNDS
+from evovlm.cli.paths import new_file
 from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
 from evovlm_benchmarks.racing.runs import ARMS, Run, Setting, run_arm
 
@@ -21,7 +22,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 
 @app.command("runs")
 def runs_command(
-    out: Annotated[Path, typer.Option(help="JSON-lines file; runs already in it are skipped.")],
+    out: Annotated[Path, typer.Option(callback=new_file, help="JSON-lines file; runs already in it are skipped.")],
     recipe: Annotated[str, typer.Option(help="A recipe with a search: a file or a shipped name.")] = "zoo-llm",
     seeds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Number of seeds, each a search of its own.")] = 5,
     items: Annotated[int, typer.Option(min=16, max=MOST_ITEMS, help="Search items of a full evaluation.")] = 256,
@@ -52,7 +53,7 @@ def runs_command(
 @app.command("summary")
 def summary_command(
     runs: Annotated[list[Path], typer.Argument(help="JSON-lines files from `runs`.")],
-    plot: Annotated[Path | None, typer.Option(help="Write an SVG of the mean curves.")] = None,
+    plot: Annotated[Path | None, typer.Option(callback=new_file, help="Write an SVG of the mean curves.")] = None,
 ) -> None:
     """Print the answers that each arm needs to reach full evaluation's final score, minus 0, 1 and 2 points.
 

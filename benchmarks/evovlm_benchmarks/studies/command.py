@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli.limits import MOST_ROUNDS, MOST_THREADS
+from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_ITEMS, MOST_TRIALS
 
 app = typer.Typer(help="Studies on the zoo.", add_completion=False)
@@ -21,16 +22,18 @@ app = typer.Typer(help="Studies on the zoo.", add_completion=False)
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(help="Study: routes, searchers, drop, spaces, or all.")],
-    out: Annotated[Path, typer.Option(help="Folder for the arms' results; a rerun resumes them.")] = Path(
-        "runs/studies"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=new_folder, help="Folder for the arms' results; a rerun resumes them.")
+    ] = Path("runs/studies"),
     seeds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Seeds per arm.")] = 5,
     trials: Annotated[int, typer.Option(min=2, max=MOST_TRIALS, help="Evaluations per arm.")] = 200,
     items: Annotated[int, typer.Option(min=2, max=MOST_ITEMS, help="Questions per evaluation.")] = 100,
     judged: Annotated[int, typer.Option(min=4, max=MOST_ITEMS, help="Test items.")] = 500,
     jobs: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Arms to run in parallel.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    docs: Annotated[Path | None, typer.Option(help="Write the page and its figures to this folder.")] = None,
+    docs: Annotated[
+        Path | None, typer.Option(callback=new_folder, help="Write the page and its figures to this folder.")
+    ] = None,
 ) -> None:
     """Answer one question on the zoo, with seeds and intervals.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli.entry import run
+from evovlm.cli.paths import new_file
 from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -18,7 +19,9 @@ Models = Annotated[list[str], typer.Argument(help="NAME=FOLDER, or the name of a
 @app.command("skills")
 def skills_command(
     models: Models,
-    out: Annotated[Path, typer.Option(help="JSON file to write: per cent correct by model and skill.")],
+    out: Annotated[
+        Path, typer.Option(callback=new_file, help="JSON file to write: per cent correct by model and skill.")
+    ],
     items: Annotated[int, typer.Option(min=1, max=MOST_ITEMS, help="Test items per skill.")] = 300,
 ) -> None:
     """Measure the skills of small-zoo models.
@@ -34,7 +37,7 @@ def skills_command(
 @app.command("picture")
 def picture_command(
     skills: Annotated[Path, typer.Argument(help="JSON file from `skills`.")],
-    out: Annotated[Path, typer.Option(help="SVG file to write.")],
+    out: Annotated[Path, typer.Option(callback=new_file, help="SVG file to write.")],
 ) -> None:
     """Draw skills as a bar chart.
 
@@ -51,7 +54,9 @@ def samples_command(
     data: Annotated[str, typer.Option(help="TASK:SPLIT.")] = "zoo-vqa:test",
     items: Annotated[int, typer.Option(min=1, max=MOST_ITEMS, help="Items to show.")] = 5,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that selects the items.")] = 0,
-    picture: Annotated[Path | None, typer.Option(help="Also write the items' images to this PNG file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(callback=new_file, help="Also write the items' images to this PNG file.")
+    ] = None,
 ) -> None:
     """Print a table of every model's answers to some items.
 
