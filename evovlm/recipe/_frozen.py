@@ -5,9 +5,16 @@ Does not know what a recipe contains.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 # The serialisation context for digests: keys marked LATER are omitted if they have their default.
 FOR_DIGEST = "for a digest"
@@ -32,6 +39,8 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     later: ClassVar[tuple[str, ...]] = ()  # the fields that are marked LATER
+    # The keys of fields that are never true or false, and whether they may be mappings of such values.
+    not_flags: ClassVar[dict[str, bool]] = {}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -39,6 +48,23 @@ class Frozen(BaseModel):
         cls.later = tuple(name for name, field in cls.model_fields.items() if LATER in field.metadata)
         for name in cls.later:
             assert not cls.model_fields[name].is_required(), f"{cls.__name__}.{name}: LATER needs a default"
+        cls.not_flags = {
+            key: _holds(field.annotation, dict)
+            for name, field in cls.model_fields.items()
+            for key in (name, field.alias)
+            if key is not None and not _holds(field.annotation, bool)
+        }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_flags(cls, content: Any) -> Any:
+        """Refuse `trials: yes`, which YAML reads as true, and pydantic as 1."""
+        for key, table in cls.not_flags.items() if isinstance(content, dict) else ():
+            value = content.get(key)
+            for one in value.values() if table and isinstance(value, dict) else (value,):
+                if isinstance(one, bool):
+                    raise ValueError(f"{key}: is read as {str(one).lower()}; give a number, or put a text in quotes")
+        return content
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, dump: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
@@ -49,3 +75,8 @@ class Frozen(BaseModel):
                 if getattr(self, name) == field.get_default(call_default_factory=True):
                     content.pop((field.alias if info.by_alias else None) or name, None)
         return content
+
+
+def _holds(annotation: Any, kind: type) -> bool:
+    """Whether an annotation is a type, or a union or other composition with it."""
+    return kind in (annotation, get_origin(annotation)) or any(_holds(part, kind) for part in get_args(annotation))

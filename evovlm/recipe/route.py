@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from evovlm.recipe._frozen import Frozen
+from evovlm.recipe.limits import MOST_LAYERS, MOST_SCALE
 
 # Every step has its own slot in the KV cache. The paper's longest route has 192 steps.
 MAX_STEPS = 512
@@ -22,7 +23,7 @@ class Step(Frozen):
     """One pass through one layer. `scale` multiplies the residual stream before the layer; finite and not 0."""
 
     source: str
-    layer: Annotated[int, Field(ge=0)]
+    layer: Annotated[int, Field(ge=0, le=MOST_LAYERS)]
     scale: float = 1.0
 
     @field_validator("scale")
@@ -44,6 +45,17 @@ def refuse_long(route: Route) -> Route:
             f"step {MAX_STEPS} ({step.source} {step.layer}) is beyond the KV cache, which holds {MAX_STEPS} steps;"
             " shorten the route"
         )
+    return route
+
+
+def refuse_scales(route: Route) -> Route:
+    """Return the route unchanged. Raises ValueError, which names the step, if its scales overflow or vanish in all."""
+    for step, total in enumerate(cumulative_scales(route)):
+        if not 1 / MOST_SCALE <= abs(total) <= MOST_SCALE:
+            raise ValueError(
+                f"step {step}: the scales up to here multiply to {total:g}; keep them between {1 / MOST_SCALE:g} and"
+                f" {MOST_SCALE:g} in all"
+            )
     return route
 
 

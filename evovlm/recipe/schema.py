@@ -16,19 +16,28 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from evovlm.methods.options import Rescale
+from evovlm.recipe import limits
 from evovlm.recipe._frozen import FOR_DIGEST, LATER, Frozen
-from evovlm.recipe.route import Route, refuse_long
+from evovlm.recipe.layer_groups import LAYER_RANGE
+from evovlm.recipe.route import Route, refuse_long, refuse_scales
 from evovlm.system.errors import RecipeError
 
 Vocab = Literal["match", "shared", "tower", "position"]
 Dtype = Literal["bfloat16", "float16", "float32"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-limits.MOST_WEIGHT, le=limits.MOST_WEIGHT, allow_inf_nan=False)]
 Density = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 # A parameter is one number for the whole model, or one number per layer group.
 Weights = Finite | dict[str, Finite]
 Densities = Density | dict[str, Density]
 # "whole": one group. N: embeddings, N blocks of layers, head. A mapping: name -> globs on tensor names.
-GroupSpec = Literal["whole"] | Annotated[int, Field(ge=1)] | dict[str, tuple[str, ...]]
+Patterns = Annotated[tuple[str, ...], Field(max_length=limits.MOST_PATTERNS)]
+GroupSpec = (
+    Literal["whole"]
+    | Annotated[int, Field(ge=1, le=limits.MOST_LAYERS)]
+    | Annotated[dict[str, Patterns], Field(max_length=limits.MOST_GROUPS)]
+)
+Seed = Annotated[int, Field(ge=0, le=limits.MOST_SEED)]
+Model = Annotated[str, Field(min_length=1)]
 
 WHOLE: Literal["whole"] = "whole"
 # The validation context for files written by users: there, an empty route is a mistake.
@@ -38,15 +47,15 @@ FROM_FILE = "from a file"
 class Base(Frozen):
     """The common ancestor of the sources: task vectors are the differences from it."""
 
-    model: str
+    model: Model
     revision: str | None = None  # give a full commit hash for an exact rebuild
 
 
 class Source(Frozen):
     """One model to merge, with the name that parameters and masks use."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    model: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    model: Model
     revision: str | None = None
 
 
@@ -71,7 +80,9 @@ class Slice(Frozen):
     """For `passthrough`: layers start to stop (exclusive) of one source; slices are stacked in order."""
 
     source: str
-    layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
+    layers: tuple[
+        Annotated[int, Field(ge=0, le=limits.MOST_LAYERS)], Annotated[int, Field(ge=1, le=limits.MOST_LAYERS)]
+    ]
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -104,7 +115,7 @@ class Prefix(Frozen):
     """Fixed first layers: every route starts with the first `layers` layers of `source`."""
 
     source: str
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=limits.MOST_LAYERS)
 
 
 class RouteSpace(Frozen):
@@ -115,10 +126,10 @@ class RouteSpace(Frozen):
     route's fixed start; the rest then uses only layers from its end on. `ordered`: depth never decreases.
     """
 
-    repeats: int = Field(default=3, ge=1)
+    repeats: int = Field(default=3, ge=1, le=limits.MOST_REPEATS)
     scales: Literal["matrix", "network", "none"] = "matrix"
     scale: Bounds = Bounds(low=0.5, high=1.5)
-    hidden: int = Field(default=8, ge=1)  # width of the network
+    hidden: int = Field(default=8, ge=1, le=limits.MOST_HIDDEN)  # width of the network
     prefix: Prefix | None = None
     ordered: bool = False
 
@@ -132,10 +143,10 @@ class Fidelity(Frozen):
     """
 
     base_tile: bool = False
-    beams: int | None = Field(default=None, ge=1)
-    new_tokens: int | None = Field(default=None, ge=1)
+    beams: int | None = Field(default=None, ge=1, le=limits.MOST_BEAMS)
+    new_tokens: int | None = Field(default=None, ge=1, le=limits.MOST_NEW_TOKENS)
     promote: float = Field(default=0.5, gt=0.0, le=1.0)
-    audit: int = Field(default=10, ge=1)
+    audit: int = Field(default=10, ge=1, le=limits.MOST_TRIALS)
 
     @model_validator(mode="after")
     def _saves(self) -> Self:
@@ -148,19 +159,27 @@ class Search(Frozen):
     """How the recipe's parameters are searched. The defaults are the paper's (arXiv:2403.13187)."""
 
     algorithm: str = "cmaes"
-    trials: int = Field(default=1000, ge=1)
-    population: int | None = Field(default=None, ge=2)  # None: 4 + floor(3 ln n)
+    trials: int = Field(default=1000, ge=1, le=limits.MOST_TRIALS)
+    population: int | None = Field(default=None, ge=2, le=limits.MOST_POPULATION)  # None: 4 + floor(3 ln n)
     sigma: float = Field(default=1 / 6, gt=0.0, le=1.0)  # in units of the unit interval
     start: float = Field(default=0.5, ge=0.0, le=1.0)
     weight: Bounds | None = Bounds()  # None: weights are not searched
     density: Bounds | None = Bounds(low=0.05, high=1.0)  # None: densities are not searched
-    items: int | None = Field(default=None, ge=1)  # None: all items of the search split
-    batch: int = Field(default=128, ge=1)
-    seed: int = Field(default=0, ge=0)
+    items: int | None = Field(default=None, ge=1, le=limits.MOST_ITEMS)  # None: all items of the search split
+    batch: int = Field(default=128, ge=1, le=limits.MOST_BATCH)
+    seed: Seed = 0
     route: RouteSpace | None = None  # if given, search the data-flow space instead of weights and densities
-    switch: int | None = Field(default=None, ge=1)  # two_stage: trials before it searches scales; None: half
-    objectives: tuple[str, ...] = ()  # in addition to the score: `layers`, `latency`, or TASK:SPLIT
+    switch: int | None = Field(default=None, ge=1, le=limits.MOST_TRIALS)  # two_stage: trials before it searches scales; None: half
+    # In addition to the score: `layers`, `latency`, or TASK:SPLIT.
+    objectives: tuple[str, ...] = Field(default=(), max_length=limits.MOST_OBJECTIVES)
     fidelity: Annotated[Fidelity | None, LATER] = None  # if given, evaluate candidates cheaply first
+
+    @field_validator("density")
+    @classmethod
+    def _shares(cls, density: Bounds | None) -> Bounds | None:
+        if density is not None and not 0 <= density.low < density.high <= 1:
+            raise ValueError(f"bounds [{density.low}, {density.high}] leave 0 to 1; a density is the share that is kept")
+        return density
 
 
 class Data(Frozen):
@@ -187,7 +206,7 @@ class Data(Frozen):
 class Stage(Frozen):
     """A second stage in data-flow space, over the sources and the first stage's winners (`ps1`, `ps2`, ...)."""
 
-    winners: int = Field(default=1, ge=1)
+    winners: int = Field(default=1, ge=1, le=limits.MOST_WINNERS)
     keep: tuple[str, ...] | None = None  # sources that stay in the pool besides the owner; None: all
     search: Search
 
@@ -211,7 +230,7 @@ class Recipe(Frozen):
 
     kind: Literal["llm", "vlm"]
     base: Base | None = None
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = Field(min_length=1, max_length=limits.MOST_SOURCES)
     owner: str | None = None
     method: str
     options: Options = Options()
@@ -221,7 +240,7 @@ class Recipe(Frozen):
     route: Annotated[Route, LATER] = ()
     vocab: Vocab = "match"
     dtype: Dtype = "bfloat16"
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     search: Search | None = None
     then: Stage | None = None
     data: Data | None = None
@@ -240,7 +259,25 @@ class Recipe(Frozen):
     def _has_slots(cls, route: Route, info: ValidationInfo) -> Route:
         if not route and info.context == FROM_FILE:
             raise ValueError("the route is empty: step 0 is missing; give steps, or leave `route` out")
-        return refuse_long(route)
+        return refuse_scales(refuse_long(route))
+
+    @field_validator("groups")
+    @classmethod
+    def _ranges(cls, groups: GroupSpec) -> GroupSpec:
+        for patterns in groups.values() if isinstance(groups, dict) else ():
+            for pattern in patterns:
+                span = LAYER_RANGE.match(pattern)
+                if span and any(len(digits) > 9 or int(digits) >= limits.MOST_LAYERS for digits in span.groups()):
+                    raise ValueError(f"{pattern!r}: no model has so many layers; at most {limits.MOST_LAYERS} are merged")
+        return groups
+
+    @field_validator("slices")
+    @classmethod
+    def _stack(cls, slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
+        depth = sum(part.layers[1] - part.layers[0] for part in slices)
+        if depth > limits.MOST_LAYERS:
+            raise ValueError(f"the stack has {depth} layers; give at most {limits.MOST_LAYERS}")
+        return slices
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

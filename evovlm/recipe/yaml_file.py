@@ -5,8 +5,8 @@ Knows the schema and YAML; no models. mergekit's own YAML is recognised by its k
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Hashable
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
@@ -15,13 +15,16 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from evovlm.recipe.mergekit import looks_like_mergekit, read_mergekit
+from evovlm.recipe.limits import MOST_BYTES
+from evovlm.recipe.mergekit import looks_like_mergekit, read_content
 from evovlm.recipe.route import Step
 from evovlm.recipe.schema import FROM_FILE, Data, Recipe, split_where
+from evovlm.system.bounded_files import Unreadable, read_text
+from evovlm.system.bounded_yaml import Loc, YamlFault, parse_yaml, place_of
 from evovlm.system.errors import RecipeError
 from evovlm.system.files import counted_from, write_text
 
-Loc = tuple[int | str, ...]
+MOST_MISTAKES = 20  # reported at once; the rest often follows from these
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -30,22 +33,27 @@ def read_recipe(path: Path) -> Recipe:
     Raises RecipeError with file, line, key and the next step.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MOST_BYTES)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as text ({error})") from None
+    except Unreadable as error:
+        raise RecipeError(f"{error}; give a recipe, a YAML file") from None
     return parse_recipe(text, path).counted_from(path.parent)
 
 
 def parse_recipe(text: str, path: Path) -> Recipe:
     """Read a recipe from YAML text; `path` is named in errors. Raises RecipeError for every mistake."""
-    root = _compose(text, path)
-    content = yaml.safe_load(text)
+    if len(text) > MOST_BYTES:
+        raise RecipeError(f"{path}: is larger than {MOST_BYTES:,} characters, the limit for a recipe")
+    try:
+        parsed = parse_yaml(text)
+    except YamlFault as fault:
+        raise RecipeError(f"{path}:{fault.line}: {fault}") from None
+    content, root = parsed.content, parsed.root
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, such as `method: dare_ties`")
     if looks_like_mergekit(content):
-        return read_mergekit(text, path)
+        return read_content(parsed, path)
     try:
         return Recipe.model_validate(content, context=FROM_FILE)
     except ValidationError as error:
@@ -125,61 +133,12 @@ def _step_on_one_line(dumper: yaml.SafeDumper, data: dict[str, Any]) -> yaml.Map
 _Dumper.add_representer(dict, _step_on_one_line)
 
 
-def _compose(text: str, path: Path) -> yaml.Node | None:
-    """The YAML syntax tree, which has line numbers. Raises RecipeError for invalid YAML and duplicate keys."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {error}") from None
-    if root is not None:
-        _refuse_twins(root, path)
-    return root
-
-
-def _refuse_twins(node: yaml.Node, path: Path) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[Hashable] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise RecipeError(f"{path}:{line}: the key {key.value!r} appears twice; keep one")
-            seen.add(key.value)
-            _refuse_twins(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_twins(item, path)
-
-
-def _locate(root: yaml.Node | None, loc: Loc) -> tuple[int, list[str]]:
-    """The line of the deepest node of `loc` that is in the file, and the keys on the way to it.
-
-    pydantic adds names of union members to a location; steps that are not in the file are skipped.
-    """
-    node, line, keys = root, (root.start_mark.line + 1 if root else 1), []
-    for step in loc:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(step):
-                    node, line = value, key.start_mark.line + 1
-                    keys.append(str(step))
-                    break
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-            keys.append(str(step))
-    return line, keys
-
-
 def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list[str]:
     """One line per mistake. A value that no member of a union accepts is reported once."""
     told: dict[tuple[int, str], str] = {}
     for detail in error.errors():
         loc = detail["loc"]
-        line, keys = _locate(root, loc)
+        line, keys = place_of(root, loc)
         kind = detail["type"]
         if kind == "missing":
             key = ".".join([*keys, str(loc[-1])])
@@ -190,8 +149,12 @@ def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list
         else:
             key = ".".join(keys) or "recipe"
             text = f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+            if kind == "string_type" and isinstance(detail["input"], (bool, int, float, type(None))):
+                text += f", but this is read as {json.dumps(detail['input'])}; put it in quotes"
         told.setdefault((line, key), f"{path}:{line}: {text}")
-    return list(told.values())
+    lines = list(told.values())
+    left = len(lines) - MOST_MISTAKES
+    return lines if left <= 0 else [*lines[:MOST_MISTAKES], f"{path}: and {left} more mistakes"]
 
 
 def _nearest(loc: Loc) -> str:

@@ -34,6 +34,9 @@ __all__ = [
     "searcher",
 ]
 
+# CMA-ES keeps several matrices of genes x genes in double precision: 2 GB each at this size.
+MOST_GENES = 16_384
+
 Make = Callable[[SearchSettings], Searcher]
 AnyMake = TypeVar("AnyMake", bound=Make)
 
@@ -102,8 +105,13 @@ def find_searcher(name: str) -> SearcherRow:
 
 
 def make_searcher(name: str, settings: SearchSettings) -> Searcher:
-    """Make the searcher of that name. Raises RecipeError if there is none or it does not support the objectives."""
+    """Make the searcher of that name.
+
+    Raises RecipeError if there is none, it does not support the objectives, or there are more than MOST_GENES genes.
+    """
     row = find_searcher(name)
+    if settings.genes > MOST_GENES:
+        raise RecipeError(f"search: {settings.genes:,} genes; give at most {MOST_GENES:,}, by fewer groups or sources")
     if settings.objectives > 1 and not row.several:
         raise RecipeError(f"search.algorithm: {_one_score(name, settings.objectives)}")
     return row.make(settings)

@@ -9,12 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from evovlm.recipe.limits import MOST_BEAMS, MOST_NEW_TOKENS, MOST_SEED
+from evovlm.system.bounded_files import Unreadable, read_text
+from evovlm.system.bounded_yaml import YamlFault, parse_yaml
 from evovlm.system.errors import DataError
 from evovlm.tasks.metrics.numbers import NumberScoring
 from evovlm.tasks.protocol import Generation
+
+MOST_BYTES = 262_144  # of a preset's file: a prompt with a few solved examples has a hundredth
+MOST_SHOTS = 1000  # solved examples before a question; no model's context holds as many
 
 Changes = Mapping[str, Any]  # a subset of a preset's keys
 Presets = Mapping[str, Changes]  # a task's presets by name, the default first and complete
@@ -33,17 +38,17 @@ class Preset(BaseModel):
 
     name: str
     template: str = Field(pattern=r"\{question\}")
-    max_new_tokens: int = Field(ge=1)
-    num_beams: int = Field(default=1, ge=1)
-    repetition_penalty: float = Field(default=1.0, gt=0.0)
-    stop: tuple[str, ...] = ()
-    temperature: float = Field(default=0.0, ge=0.0)
-    seed: int = Field(default=0, ge=0)
+    max_new_tokens: int = Field(ge=1, le=MOST_NEW_TOKENS)
+    num_beams: int = Field(default=1, ge=1, le=MOST_BEAMS)
+    repetition_penalty: float = Field(default=1.0, gt=0.0, le=100.0, allow_inf_nan=False)
+    stop: tuple[str, ...] = Field(default=(), max_length=100)
+    temperature: float = Field(default=0.0, ge=0.0, le=100.0, allow_inf_nan=False)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     chat: bool = False
     base_tile: bool = False
     scoring: NumberScoring = "corrected"
     questions: Literal["first", "all"] = "all"
-    shots: int = Field(default=0, ge=0)
+    shots: int = Field(default=0, ge=0, le=MOST_SHOTS)
 
     @model_validator(mode="after")
     def _sampling_is_plain(self) -> Self:
@@ -86,9 +91,13 @@ def preset_of(task: str, presets: Presets, name: str | None = None) -> Preset:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"preset: {path} cannot be read ({error}); give a YAML file of preset keys") from None
+        content = parse_yaml(read_text(path, MOST_BYTES)).content
+    except FileNotFoundError:
+        raise DataError(f"preset: {path}: no such file; give a YAML file of preset keys") from None
+    except Unreadable as error:
+        raise DataError(f"preset: {error}; give a YAML file of preset keys") from None
+    except YamlFault as fault:
+        raise DataError(f"preset: {path}:{fault.line}: {fault}") from None
     if not isinstance(content, dict):
         raise DataError(f"preset: {path} is not a mapping; give keys such as `num_beams: 1`")
     return content

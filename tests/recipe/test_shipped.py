@@ -138,7 +138,7 @@ def test_what_is_no_recipe_is_told_with_the_names(place: Path):
             RecipeError, match=rf"^{named}: no such recipe file; .*choose from \['evollm-jp', .*, 'zoo-vlm'\]"
         ):
             named_recipe(named)
-    with pytest.raises(RecipeError, match="cannot be read as text"):
+    with pytest.raises(RecipeError, match="it is a folder, not a file"):
         named_recipe(place)
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from evovlm.recipe.limits import MOST_BATCH, MOST_BYTES, MOST_ITEMS, MOST_SEED
 from evovlm.recipe.shipped import find_file
+from evovlm.system.bounded_files import read_text
+from evovlm.system.bounded_yaml import YamlFault, parse_yaml, place_of
 from evovlm.system.errors import UserError
 
+# Models, and tasks, of a suite: every model answers every task.
+MOST_PARTS = 1000
 SUITES = Path(__file__).parents[1] / "suites"
 
 
@@ -23,7 +27,7 @@ class SuiteModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
-    model: str
+    model: str = Field(min_length=1)
     revision: str | None = None
     presets: str | None = None
     search: str | None = None  # TASK:SPLIT of its search; read from recipe.yaml if in the folder
@@ -35,7 +39,7 @@ class SuiteTask(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
-    items: int | None = Field(default=None, ge=1)
+    items: int | None = Field(default=None, ge=1, le=MOST_ITEMS)
     preset: str | None = None
 
 
@@ -44,10 +48,10 @@ class Suite(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: tuple[SuiteModel, ...] = Field(min_length=1)
-    tasks: tuple[SuiteTask, ...] = Field(min_length=1)
-    seed: int = Field(default=0, ge=0)
-    batch: int | None = Field(default=None, ge=1)
+    models: tuple[SuiteModel, ...] = Field(min_length=1, max_length=MOST_PARTS)
+    tasks: tuple[SuiteTask, ...] = Field(min_length=1, max_length=MOST_PARTS)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
+    batch: int | None = Field(default=None, ge=1, le=MOST_BATCH)
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -67,10 +71,13 @@ def read_suite(name: str) -> Suite:
     """A suite from a YAML file or, by name, a shipped one. Raises UserError with the choices, or with file and key."""
     path = find_file(name, shipped_suites(), "suite")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{name}: cannot be read as a suite ({error}); give a UTF-8 YAML file") from None
-    return make_suite(content, where=name)
+        parsed = parse_yaml(read_text(path, MOST_BYTES))
+        return Suite.model_validate(parsed.content)
+    except YamlFault as fault:
+        raise UserError(f"{name}:{fault.line}: {fault}") from None
+    except ValidationError as error:
+        line, _ = place_of(parsed.root, error.errors()[0]["loc"])
+        raise UserError(f"{name}:{line}: {_mistake(error)}") from None
 
 
 def make_suite(content: Any, where: str) -> Suite:
@@ -78,12 +85,19 @@ def make_suite(content: Any, where: str) -> Suite:
     try:
         return Suite.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "suite"
-        raise UserError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise UserError(f"{where}: {_mistake(error)}") from None
+
+
+def _mistake(error: ValidationError) -> str:
+    """The key and the text of the first mistake."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "suite"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def named_model(text: str) -> SuiteModel:
-    """A model from NAME=MODEL or MODEL."""
+    """A model from NAME=MODEL or MODEL. Raises UserError if a part is empty."""
     name, sign, model = text.partition("=")
+    if not (name.rstrip("/") and (model or not sign)):
+        raise UserError(f"--model {text!r}: give MODEL or NAME=MODEL")
     return SuiteModel(name=name, model=model) if sign else SuiteModel(name=text.rstrip("/"), model=text)

@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.open_model import OpenModel
+from evovlm.system.bounded_files import read_text
+from evovlm.system.bounded_yaml import parse_yaml
+
+MOST_BYTES = 1_000_000  # of a README.md
 
 
 def licence_of(folder: Path) -> str | None:
     """Return the licence declared in the front matter of a model folder's README.md (hub convention), or None."""
     try:
-        lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / "README.md", MOST_BYTES).splitlines()
         if not lines or lines[0].strip() != "---":
             return None
-        front = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
-    except (OSError, ValueError, yaml.YAMLError):
+        front = parse_yaml("\n".join(lines[1 : lines.index("---", 1)])).content
+    except (OSError, ValueError):
         return None
     if not isinstance(front, dict):
         return None

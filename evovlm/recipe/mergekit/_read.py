@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from evovlm.models.open_model import resolve_folder
-from evovlm.recipe.mergekit._settings import IGNORED, PER_MODEL, WHOLE_MERGE, flag, number
+from evovlm.recipe.limits import MOST_LAYERS, MOST_SOURCES
+from evovlm.recipe.mergekit._settings import IGNORED, PER_MODEL, WHOLE_MERGE, flag, mapping, number
 from evovlm.recipe.mergekit._slices import Segment, name_of, parse_model, read_parameters, read_segments
 from evovlm.recipe.schema import WHOLE, Recipe, Slice
+from evovlm.system.bounded_files import read_text
+from evovlm.system.bounded_yaml import Parsed, YamlFault, parse_yaml, place_of
 from evovlm.system.errors import RecipeError, UserError
 
 SHARED = [
@@ -32,6 +34,7 @@ KEYS = {
 }
 # Methods whose base is one of the inputs, not the base of task vectors.
 BASE_TAKES_PART = ("linear", "slerp")
+MOST_CONFIG = 1_000_000  # bytes of a config.json; the largest that we know has 50,000
 log = logging.getLogger(__name__)
 
 
@@ -47,18 +50,33 @@ def read_mergekit(text: str, path: Path | None = None) -> Recipe:
     Raises RecipeError, which names the key, if a key is wrong or evovlm cannot express it.
     """
     try:
-        content = yaml.safe_load(text)
-        if not isinstance(content, dict):
+        parsed = parse_yaml(text)
+    except YamlFault as fault:
+        raise RecipeError(f"{path or 'mergekit YAML'}:{fault.line}: {fault}") from None
+    return read_content(parsed, path)
+
+
+def read_content(parsed: Parsed, path: Path | None) -> Recipe:
+    """As `read_mergekit`, from YAML that has been parsed."""
+    try:
+        if not isinstance(parsed.content, dict):
             raise RecipeError("not a mapping of mergekit's keys, such as `merge_method: ties`")
-        return _Reader(content, path.parent if path is not None else Path()).recipe()
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path or 'mergekit YAML'}: not valid YAML: {error}") from None
+        return _Reader(parsed.content, path.parent if path is not None else Path()).recipe()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         raise RecipeError(f"{path or 'mergekit YAML'}: {where}: {first['msg']}") from None
     except RecipeError as error:
-        raise RecipeError(f"{path or 'mergekit YAML'}: {error}") from None
+        raise RecipeError(f"{_where(parsed, path, str(error))}: {error}") from None
+
+
+def _where(parsed: Parsed, path: Path | None, told: str) -> str:
+    """The file, with the line of the key that an error starts with, such as `slices.0.sources: ...`."""
+    if path is None or parsed.root is None:
+        return str(path or "mergekit YAML")
+    keys = told.partition(":")[0].split(",")[0].split(".")
+    line, found = place_of(parsed.root, tuple(int(key) if key.isdecimal() else key for key in keys))
+    return f"{path}:{line}" if found else str(path)
 
 
 class _Reader:
@@ -67,7 +85,8 @@ class _Reader:
     def __init__(self, content: dict[str, Any], root: Path) -> None:
         self._content = content
         self._root = root
-        self._parameters = dict(content.get("parameters") or {})
+        self._parameters = mapping(content.get("parameters"), "parameters")
+        self._tokenizer = mapping(content.get("tokenizer"), "tokenizer")
         self._method = str(content["merge_method"]) if "merge_method" in content else ""
         base = content.get("base_model")
         self._base = parse_model(base, "base_model") if base is not None else None
@@ -126,6 +145,8 @@ class _Reader:
     def _models(self, segments: list[Segment]) -> list[tuple[str, str | None]]:
         """The models that are merged, in order. mergekit adds the base if it is not listed."""
         models = list(dict.fromkeys(model for segment in segments for model in segment.scopes))
+        if len(models) > MOST_SOURCES:
+            raise RecipeError(f"models: {len(models)} models; give at most {MOST_SOURCES}")
         needs_base = self._method not in ("linear", "passthrough")
         if needs_base and self._base is None:
             raise RecipeError(f"base_model: missing; {self._method} needs it")
@@ -149,9 +170,10 @@ class _Reader:
     def _layers(self) -> int | None:
         """The number of layers of the first model whose config.json is on this machine; None if there is none."""
         for config in self._configs():
-            text = config.get("text_config") or config
-            if isinstance(text.get("num_hidden_layers"), int):
-                return int(text["num_hidden_layers"])
+            inner = config.get("text_config")
+            depth = (inner if isinstance(inner, dict) else config).get("num_hidden_layers")
+            if isinstance(depth, int) and 1 <= depth <= MOST_LAYERS:
+                return depth
         return None
 
     def _configs(self) -> list[dict[str, Any]]:
@@ -160,9 +182,11 @@ class _Reader:
         for model, revision in [*([self._base] if self._base else []), *known]:
             try:
                 folder = resolve_folder(model, revision, self._root)
-                found.append(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-            except (UserError, OSError, ValueError):
+                config = json.loads(read_text(folder / "config.json", MOST_CONFIG))
+            except (UserError, OSError, ValueError, RecursionError):
                 continue
+            if isinstance(config, dict):
+                found.append(config)
         return found
 
     def _options(self, segments: list[Segment]) -> dict[str, Any]:
@@ -194,10 +218,9 @@ class _Reader:
     def _vocabulary(self, sources: dict[tuple[str, str | None], str]) -> dict[str, Any]:
         """From tokenizer_source or tokenizer.source: whose rows the output has. Without it, rows match by position."""
         key, source = "tokenizer_source", self._content.get("tokenizer_source")
-        settings = self._content.get("tokenizer")
-        if settings is not None:
-            key, source = "tokenizer.source", settings.get("source", "union")
-            for other, value in settings.items():
+        if self._content.get("tokenizer") is not None:
+            key, source = "tokenizer.source", self._tokenizer.get("source", "union")
+            for other, value in self._tokenizer.items():
                 if other != "source" and value:
                     raise RecipeError(f"tokenizer.{other}: evovlm does not change tokens; remove the key")
         if source is None:

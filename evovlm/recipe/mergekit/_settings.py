@@ -47,6 +47,15 @@ def flag(scope: Scope, name: str) -> bool | None:
     raise RecipeError(f"parameters.{name}: {value!r} must be true or false, the same for the whole merge")
 
 
+def mapping(value: Any, name: str) -> dict[str, Any]:
+    """A mapping that may be absent. Raises RecipeError, which names the key, for anything else."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RecipeError(f"{name}: must be a mapping of keys to values")
+    return value
+
+
 def number(value: Any, name: str) -> float:
     """A plain number. YAML reads `1e-3` as text, which mergekit accepts as a number.
 

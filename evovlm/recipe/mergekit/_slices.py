@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evovlm.recipe.limits import MOST_CONDITIONS, MOST_LAYERS
 from evovlm.recipe.mergekit._cells import Grouped, Values, group_tensors
 from evovlm.recipe.mergekit._settings import (
     IGNORED,
@@ -65,7 +66,10 @@ def parse_model(value: Any, key: str) -> Model:
             raise RecipeError(f"{key}: `lora` and `override_architecture` are not supported; merge the adapter first")
         inner = value.get("model", value)
         if isinstance(inner, dict) and isinstance(inner.get("path"), str):
-            return inner["path"], inner.get("revision")
+            revision = inner.get("revision")
+            if not isinstance(revision, (str, type(None))):
+                raise RecipeError(f"{key}: the revision {revision!r} is not text; put it in quotes")
+            return inner["path"], revision
         value = inner
     if not isinstance(value, str):
         raise RecipeError(f"{key}: {value!r} is not a model; give a hub id or a folder")
@@ -82,6 +86,7 @@ def name_of(model: Model) -> str:
 
 def read_segments(content: Mapping[str, Any]) -> list[Segment]:
     """The segments of a file, in the order of the output's layers. Raises RecipeError if the lists are malformed."""
+    _refuse_many(content)
     models, slices = content.get("models"), content.get("slices")
     if bool(models) == bool(slices):
         raise RecipeError("models, slices: give exactly one of them")
@@ -94,7 +99,22 @@ def read_segments(content: Mapping[str, Any]) -> list[Segment]:
         shared = part.get("parameters") or {}
         _refuse_keys(shared, PER_MODEL, f"{key}.parameters")
         segments.append(_segment(_list(part.get("sources"), f"{key}.sources"), shared, key))
+    depth = sum(segment.length or 0 for segment in segments)
+    if depth > MOST_LAYERS:
+        raise RecipeError(f"slices: {depth} layers in all; give at most {MOST_LAYERS}")
     return segments
+
+
+def _refuse_many(content: Mapping[str, Any]) -> None:
+    """Refuse more values in lists than can be looked at for every tensor of every layer."""
+    waiting, values = [content.get(key) for key in ("models", "slices", "parameters")], 0
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, (dict, list)):
+            waiting += part.values() if isinstance(part, dict) else part
+            values += len(part) if isinstance(part, list) else 0
+        if values > MOST_CONDITIONS:
+            raise RecipeError(f"more than {MOST_CONDITIONS} conditions and list entries; give fewer")
 
 
 def read_parameters(
@@ -224,11 +244,13 @@ def _segment(entries: Iterable[Any], shared: Scope, key: str) -> Segment:
 
 
 def _layer_range(value: Any, where: str) -> tuple[int, int]:
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(edge, int) for edge in value):
+    if isinstance(value, list) and len(value) == 2 and all(type(edge) is int for edge in value):
         low, high = value
-        if 0 <= low < high:
+        if 0 <= low < high <= MOST_LAYERS:
             return low, high
-    raise RecipeError(f"{where}.layer_range: {value!r} is not [start, stop] with start < stop")
+    raise RecipeError(
+        f"{where}.layer_range: {value!r} is not [start, stop] with start < stop, of at most {MOST_LAYERS} layers"
+    )
 
 
 def _list(value: Any, key: str) -> list[Any]:
