@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import evovlm.cli
-import evovlm_benchmarks.__main__
+import evovlm_benchmarks.program
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def evovlm_here(*words: str, folder: Path) -> Done:
 
 def bench(*words: str, folder: Path) -> Done:
     """`evovlm bench WORDS` in a folder."""
-    return _here(evovlm_benchmarks.__main__.main, words, folder)
+    return _here(evovlm_benchmarks.program.main, words, folder)
 
 
 def _here(main: Callable[[list[str]], None], words: tuple[str, ...], folder: Path) -> Done:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evovlm.cli.entry import run
+from evovlm.cli.limits import MOST_GIGABYTES, finite
 from evovlm.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +33,13 @@ def start(
     photos: Annotated[Path | None, typer.Option(help="Folder of photographs that visitors can choose from.")] = None,
     device: Annotated[str, typer.Option(help="Device for the models: cpu, cuda, cuda:1.")] = "cpu",
     memory_gb: Annotated[
-        float | None, typer.Option(min=0.05, help="Memory for models, in GB; default: half of the free memory.")
+        float | None,
+        typer.Option(
+            min=0.05,
+            max=MOST_GIGABYTES,
+            callback=finite,
+            help="Memory for models, in GB; default: half of the free memory.",
+        ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
@@ -123,15 +130,11 @@ def _name_and_password(auth: str | None) -> tuple[str, str] | None:
     return name, password
 
 
-def main() -> None:
-    """Run the command. A user error prints one sentence and exits with code 2."""
-    try:
-        command = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
-        command.command()(start)
-        command(prog_name="evovlm app")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command (default: the process's arguments). A user error prints one sentence and exits with code 2."""
+    command = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+    command.command()(start)
+    run(command, arguments, name="evovlm app")
 
 
 if __name__ == "__main__":

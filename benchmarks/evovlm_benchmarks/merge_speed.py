@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
+from evovlm.cli.entry import run_command
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
 from evovlm.system.version import hardware, versions
 
@@ -37,7 +38,7 @@ POLL_SECONDS = 0.02
 BLOCK = 2**24
 POOL = 2**22
 ANONYMOUS = ("RssAnon", "RssShmem", "Pss_Anon", "Pss_Shmem")
-OUT = Console(highlight=False)
+OUT = Console(highlight=False, markup=False, emoji=False)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def measure(tool: str, command: list[str], out: Path, *, watched: bool) -> Run:
         seconds = time.perf_counter() - started
         if child.returncode:
             said.seek(0)
-            OUT.print(f"[red]{tool} failed[/red]:\n{said.read()[-3000:]}")
+            OUT.print(f"{tool} failed:\n{said.read()[-3000:]}")
             raise typer.Exit(2)
     return Run(tool, None if watched else seconds, anonymous, resident)
 
@@ -295,7 +296,7 @@ def main(
             runs += [measure(tool, tools[tool], folder / f"out-{tool}", watched=False) for tool in order]
         runs += [measure(tool, tools[tool], folder / f"out-{tool}", watched=True) for tool in tools]
         if mergekit is not None and not same_tensors(folder / "out-evovlm", folder / "out-mergekit"):
-            OUT.print("[red]the outputs differ in tensors, shapes or dtypes, so the comparison is invalid[/red]")
+            OUT.print("the outputs differ in tensors, shapes or dtypes, so the comparison is invalid", style="red")
             raise typer.Exit(1)
         floor = copy_floor(models, folder / "out-copy")
     count = sum(torch.Size(shape).numel() for _, shape in SCALES[scale].tensors())
@@ -309,4 +310,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -7,13 +7,20 @@ from typing import Annotated
 
 import typer
 
+from evovlm.cli.limits import MOST_SECONDS, MOST_WORKERS, finite
+from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED, MOST_TRIALS
+
 Out = Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")]
-Trials = Annotated[int | None, typer.Option(min=1, help="Total candidates. Default: the recipe's.")]
-Items = Annotated[int | None, typer.Option(min=1, help="Questions per candidate. Default: the recipe's.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the search. Default: the recipe's.")]
+Trials = Annotated[int | None, typer.Option(min=1, max=MOST_TRIALS, help="Total candidates. Default: the recipe's.")]
+Items = Annotated[
+    int | None, typer.Option(min=1, max=MOST_ITEMS, help="Questions per candidate. Default: the recipe's.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the search. Default: the recipe's.")]
 Judged = Annotated[
     int | None,
-    typer.Option(min=2, help="Questions used to pick the winner, and for the final test. Default: 300 and 500."),
+    typer.Option(
+        min=2, max=MOST_ITEMS, help="Questions used to pick the winner, and for the final test. Default: 300 and 500."
+    ),
 ]
 Checkpoint = Annotated[bool, typer.Option("--checkpoint", help="Also write the winner as a checkpoint, in --out.")]
 Rivals = Annotated[
@@ -33,9 +40,13 @@ KeepDiverse = Annotated[
 ]
 RayAddress = Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: its address, or auto.")]
 WorkerCount = Annotated[
-    int | None, typer.Option(min=1, help="With --ray: number of workers. Default: one per GPU or core.")
+    int | None,
+    typer.Option(min=1, max=MOST_WORKERS, help="With --ray: number of workers. Default: one per GPU or core."),
 ]
-TimeLimit = Annotated[float | None, typer.Option(min=0.1, help="With --ray: time limit per candidate, in seconds.")]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=MOST_SECONDS, callback=finite, help="With --ray: time limit per candidate, in seconds."),
+]
 SourcesIn = Annotated[
     str, typer.Option(help="On a GPU, where to keep sources: auto, gpu, host (pinned, streamed) or disk (mapped).")
 ]

@@ -22,22 +22,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from evovlm.study.result import Cell, Profile, Result
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+# Names of folders and models, answers and errors may look like rich's markup or emoji codes: strings are printed as
+# they are, and what shall be bold or coloured is a `Text`.
+OUT = Console(highlight=False, markup=False, emoji=False)
+ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def bars() -> Progress:
     """A progress bar with elapsed and remaining time, on standard error."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -145,7 +148,7 @@ def held_out_table(result: Result) -> Table:
         table.caption = f"best of: number of candidates a row was picked from, on {held.evolved.chosen_on} items"
     for name, cell in held.sources.items():
         _row(table, f"source {name}", cell)
-    _row(table, "[bold]evolved[/bold]", held.evolved, last=True)
+    _row(table, Text("evolved", style="bold"), held.evolved, last=True)
     for name, cell in held.controls.items():
         _row(table, control_name(name), cell)
     return table
@@ -174,8 +177,7 @@ def findings_table(findings: Sequence[Any]) -> Table:
     for name in ("", "key", "finding"):
         table.add_column(name, overflow="fold")
     for finding in findings:
-        colour = colours[finding.level]
-        table.add_row(f"[{colour}]{finding.level}[/{colour}]", finding.key, finding.text)
+        table.add_row(Text(finding.level, style=colours[finding.level]), finding.key, finding.text)
     return table
 
 
@@ -218,7 +220,7 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.1f} GB"
 
 
-def _row(table: Table, name: str, cell: Cell, *, last: bool = False) -> None:
+def _row(table: Table, name: str | Text, cell: Cell, *, last: bool = False) -> None:
     low, high = cell.ci95
     difference, versus = "", cell.versus_evolved
     if versus is not None and not last:

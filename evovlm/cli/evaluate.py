@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import AsJson, Device, Download
+from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Checkpoint folder, zoo:NAME or hub id; or a recipe.")],
     data: Annotated[str, typer.Option(help="TASK:SPLIT, or TASK@PATH:SPLIT with the data in a file or folder.")],
-    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that selects the items.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = 128,
+    items: Annotated[int, typer.Option(min=1, max=MOST_ITEMS, help="Number of items.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that selects the items.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Questions per batch.")] = 128,
     preset: Annotated[str | None, typer.Option(help="How the task asks and scores. Default: its own.")] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -57,6 +58,6 @@ def evaluate(
         print(json.dumps(row, ensure_ascii=False))
         return
     OUT.print(
-        f"{model} on {data}: [bold]{evaluation.score:.2f}[/bold] (95 % {interval.low:.2f} to {interval.high:.2f}),"
+        f"{model} on {data}: {evaluation.score:.2f} (95 % {interval.low:.2f} to {interval.high:.2f}),"
         f" exact {evaluation.exact_share:.1%}, {len(evaluation.scores)} items, seed {seed}"
     )

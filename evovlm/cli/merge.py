@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import Download, DryRun, RecipeArgument
+from evovlm.cli.limits import MOST_GIGABYTES, MOST_THREADS, finite
 
 
 def merge(
@@ -15,8 +16,13 @@ def merge(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
     dry_run: DryRun = False,
     download: Download = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Maximum number of tensors merged at a time.")] = None,
-    max_shard_gb: Annotated[float, typer.Option(min=0.0001, help="Maximum size of a weights file, in GB.")] = 5.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="Maximum number of tensors merged at a time.")
+    ] = None,
+    max_shard_gb: Annotated[
+        float,
+        typer.Option(min=0.0001, max=MOST_GIGABYTES, callback=finite, help="Maximum size of a weights file, in GB."),
+    ] = 5.0,
 ) -> None:
     """Merge models as a recipe describes, into an ordinary Hugging Face checkpoint.
 

@@ -69,7 +69,8 @@ def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: As
     else:
         OUT.print(f"{recipe}: {loaded.kind}, {loaded.method}, digest {loaded.digest()}")
         OUT.print(findings_table(findings))
-        (ERR if failed else OUT).print("[red]does not fit[/red]" if failed else "[green]fits[/green]")
+        console, words, colour = (ERR, "does not fit", "red") if failed else (OUT, "fits", "green")
+        console.print(words, style=colour)
     if failed:
         raise typer.Exit(2)
 

@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import AsJson, Device
+from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
 
 
 def suggest(
     models: Annotated[list[str], typer.Argument(help="Models tuned from one base, or one folder that contains them.")],
     base: Annotated[str, typer.Option(help="The model that all of them were tuned from.")],
     data: Annotated[str, typer.Option(help="Task and split, such as zoo-maths:search.")],
-    items: Annotated[int, typer.Option(min=2, help="Questions per merge that is tried.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that selects the items.")] = 0,
+    items: Annotated[int, typer.Option(min=2, max=MOST_ITEMS, help="Questions per merge that is tried.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that selects the items.")] = 0,
     device: Device = "cpu",
     picture: Annotated[Path | None, typer.Option(help="Write an SVG: cosines of task vectors by layer.")] = None,
     as_json: AsJson = False,

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import AsJson
+from evovlm.cli.limits import MOST_THREADS, finite
+from evovlm.recipe.limits import MOST_SEED
 from evovlm.system.errors import UserError
 
 zoo_app = typer.Typer(help="The small models that come with evovlm.", no_args_is_help=True)
@@ -35,14 +37,14 @@ def zoo_list(as_json: AsJson = False) -> None:
 @zoo_app.command("train")
 def zoo_train(
     out: Annotated[Path, typer.Option(help="Folder for the trained models.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed for weights and data.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed for weights and data.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1. Default: detected.")] = None,
     scale: Annotated[
-        float, typer.Option(min=0.0005, max=10.0, help="Training steps, as a fraction of the default.")
+        float, typer.Option(min=0.0005, max=10.0, callback=finite, help="Training steps, as a fraction of the default.")
     ] = 1.0,
     of_size: Annotated[str, typer.Option("--size", help="Model size: small (as shipped) or medium.")] = "small",
     processes: Annotated[
-        int, typer.Option(min=1, help="Processes that generate the data; the data stay the same.")
+        int, typer.Option(min=1, max=MOST_THREADS, help="Processes that generate the data; the data stay the same.")
     ] = 1,
 ) -> None:
     """Train the zoo from scratch, on data that it generates itself.

@@ -169,7 +169,9 @@ class Search(Frozen):
     batch: int = Field(default=128, ge=1, le=limits.MOST_BATCH)
     seed: Seed = 0
     route: RouteSpace | None = None  # if given, search the data-flow space instead of weights and densities
-    switch: int | None = Field(default=None, ge=1, le=limits.MOST_TRIALS)  # two_stage: trials before it searches scales; None: half
+    switch: int | None = Field(
+        default=None, ge=1, le=limits.MOST_TRIALS
+    )  # two_stage: trials before it searches scales; None: half
     # In addition to the score: `layers`, `latency`, or TASK:SPLIT.
     objectives: tuple[str, ...] = Field(default=(), max_length=limits.MOST_OBJECTIVES)
     fidelity: Annotated[Fidelity | None, LATER] = None  # if given, evaluate candidates cheaply first
@@ -178,7 +180,9 @@ class Search(Frozen):
     @classmethod
     def _shares(cls, density: Bounds | None) -> Bounds | None:
         if density is not None and not 0 <= density.low < density.high <= 1:
-            raise ValueError(f"bounds [{density.low}, {density.high}] leave 0 to 1; a density is the share that is kept")
+            raise ValueError(
+                f"bounds [{density.low}, {density.high}] leave 0 to 1; a density is the share that is kept"
+            )
         return density
 
 
@@ -268,7 +272,9 @@ class Recipe(Frozen):
             for pattern in patterns:
                 span = LAYER_RANGE.match(pattern)
                 if span and any(len(digits) > 9 or int(digits) >= limits.MOST_LAYERS for digits in span.groups()):
-                    raise ValueError(f"{pattern!r}: no model has so many layers; at most {limits.MOST_LAYERS} are merged")
+                    raise ValueError(
+                        f"{pattern!r}: no model has so many layers; at most {limits.MOST_LAYERS} are merged"
+                    )
         return groups
 
     @field_validator("slices")

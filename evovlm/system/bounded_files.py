@@ -1,7 +1,7 @@
 """Read files that a user or another program provides: only regular files, at most a given size, text as UTF-8.
 
-Does not know what the files mean. A FIFO would wait for ever, /dev/zero would fill the memory, and a folder or a file of
-another encoding would end in an exception of the operating system's or the codec's.
+Does not know what the files mean. A FIFO would wait for ever, /dev/zero would fill the memory, and a folder or a file
+of another encoding would end in an exception of the operating system's or the codec's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ KINDS = (
     (stat.S_ISSOCK, "a socket"),
 )
 # Byte order marks that tell UTF-16 and UTF-32, which are the usual reason why a text is not UTF-8.
-OTHER_ENCODINGS = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
+OTHER_ENCODINGS = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
 UTF8_MARK = "\ufeff"
 
 
@@ -70,4 +75,6 @@ def read_text(path: Path, most: int) -> str:
         return content.decode("utf-8").removeprefix(UTF8_MARK)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise Unreadable(f"{path}:{line}: cannot be read as text: byte {error.start} is not UTF-8; save it as UTF-8") from None
+        raise Unreadable(
+            f"{path}:{line}: cannot be read as text: byte {error.start} is not UTF-8; save it as UTF-8"
+        ) from None

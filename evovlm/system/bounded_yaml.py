@@ -28,7 +28,7 @@ MOST_DIGITS = 100
 FREE_EXPANSION = 20_000
 # Matches what YAML reads as a number in base 60, such as 12:30:45: a text to everyone else.
 BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
-# YAML refuses control characters but accepts their escapes; NUL ends a path, and half a surrogate pair cannot be encoded.
+# YAML refuses control characters but accepts their escapes. NUL ends a path; half a surrogate pair cannot be encoded.
 CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 
@@ -51,8 +51,8 @@ class Parsed:
 def parse_yaml(text: str) -> Parsed:
     """Read one YAML document whose keys are texts. Dates stay texts; no tag but `!!str` is accepted.
 
-    Raises YamlFault, with the line, for invalid YAML, a key given twice, a key that is not a text, another tag, a number
-    of more than MOST_DIGITS characters, more than MOST_DEPTH levels, and aliases that multiply.
+    Raises YamlFault, with the line, for invalid YAML, a key given twice, a key that is not a text, another tag, a
+    number of more than MOST_DIGITS characters, more than MOST_DEPTH levels, and aliases that multiply.
     """
     try:
         return _parsed(text)
@@ -69,7 +69,7 @@ def parse_yaml(text: str) -> Parsed:
 def _parsed(text: str) -> Parsed:
     loader = _Loader(text)
     try:
-        root = loader.get_single_node()  # type: ignore[no-untyped-call]
+        root = loader.get_single_node()
     except YamlFault:
         raise
     except (ValueError, OverflowError) as error:  # an escape beyond Unicode, such as "\\UFFFFFFFF"
@@ -79,7 +79,7 @@ def _parsed(text: str) -> Parsed:
     _refuse_keys(root, set())
     if loader.aliases:
         _refuse_expansion(root, max(FREE_EXPANSION, 2 * len(text)))
-    return Parsed(loader.construct_document(root), root)  # type: ignore[no-untyped-call]
+    return Parsed(loader.construct_document(root), root)
 
 
 class _Loader(yaml.SafeLoader):
@@ -91,17 +91,17 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             self.aliases += 1
         elif event.tag not in (None, "!") and not (event.tag == TEXT_TAG and isinstance(event, yaml.ScalarEvent)):
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise YamlFault(line, f"the tag {_short(tag)} is not read here; leave it out, or quote the value if it is text")
+            raise YamlFault(line, f"the tag {_short(tag)} is not read here; leave it out, or quote a text")
         if self._depth == MOST_DEPTH:
             raise YamlFault(line, f"more than {MOST_DEPTH} levels of lists and mappings; write it flatter")
         self._depth += 1
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
         self._depth -= 1
         assert node is None or isinstance(node, yaml.Node)
         if isinstance(node, yaml.ScalarNode):
@@ -138,7 +138,7 @@ def _refuse_keys(node: yaml.Node, seen: set[int]) -> None:
                 raise YamlFault(line, f"the key {_short(key.value)!r} appears twice; keep one")
             if key.tag not in (TEXT_TAG, MERGE_TAG):
                 read_as = key.tag.rpartition(":")[2]
-                raise YamlFault(line, f"the key {_short(key.value)} is read as {read_as}, not as text; put it in quotes")
+                raise YamlFault(line, f"the key {_short(key.value)} is read as {read_as}; put it in quotes")
             keys.add(key.value)
             _refuse_keys(value, seen)
     elif isinstance(node, yaml.SequenceNode):

@@ -8,13 +8,19 @@ import torch
 
 from evovlm.system.errors import UserError
 
+KINDS = ("cpu", "cuda", "mps", "xpu")
+
 
 def device_named(name: str) -> torch.device:
     """Parse a device name; the device need not be available. Raises UserError if it is not a valid device name."""
     try:
-        return torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device {name}: unknown device name; use cpu, cuda, or cuda:1 and so on") from None
+        found = torch.device(name)
+    except (RuntimeError, ValueError, OverflowError):
+        found = None
+    # torch knows others, such as `meta`, which has shapes but no data.
+    if found is None or found.type not in KINDS:
+        raise UserError(f"--device {name}: unknown device name; use cpu, cuda, or cuda:1 and so on")
+    return found
 
 
 def check_device(device: str) -> torch.device:
@@ -23,7 +29,7 @@ def check_device(device: str) -> torch.device:
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"--device {device}: {reason}; use cpu, or cuda where torch sees a GPU") from None
 
 

@@ -8,8 +8,8 @@ import torch
 
 from evovlm.methods import resolve_options
 from evovlm.system.errors import UserError
-from evovlm_benchmarks.__main__ import main
 from evovlm_benchmarks.merge_speed import SCALES, Scale
+from evovlm_benchmarks.program import main
 from evovlm_benchmarks.speed.candidate import candidate_rows
 from evovlm_benchmarks.speed.fidelity import RECIPE, compared
 from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows

@@ -195,7 +195,7 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
     assert done.returncode == 130, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == "interrupted; run the same command again\n"
 
 
 def test_an_unreadable_image_among_the_search_images_ends_with_2_and_its_name(

@@ -18,6 +18,9 @@ from typing import Annotated, Any
 import typer
 
 from evovlm.cli.console import ERR, OUT
+from evovlm.cli.entry import run_command
+from evovlm.cli.limits import MOST_ROUNDS
+from evovlm.recipe.limits import MOST_ITEMS
 from evovlm.system.version import hardware, versions
 from evovlm_benchmarks.app_load.crowd import crowd
 from evovlm_benchmarks.app_load.hostile import hostile
@@ -28,12 +31,12 @@ SPOILT = 2.0  # a median wait of more than this times the undisturbed one counts
 
 def main(
     requests: Annotated[int, typer.Option(min=1, max=200, help="Questions asked at once.")] = 50,
-    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Number of rounds.")] = 2,
     attacked: Annotated[
         bool, typer.Option("--hostile", help="Measure one visitor while hostile clients attack.")
     ] = False,
     questions: Annotated[
-        int, typer.Option(min=1, help="With --hostile: the visitor's minimum number of questions.")
+        int, typer.Option(min=1, max=MOST_ITEMS, help="With --hostile: the visitor's minimum number of questions.")
     ] = 40,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
 ) -> None:
@@ -63,4 +66,4 @@ def spoilt(figures: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

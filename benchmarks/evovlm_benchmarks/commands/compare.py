@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evovlm.recipe.limits import MOST_ITEMS
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.commands.entries import read_entries
 from evovlm_benchmarks.runner.comparison import CHANCE, Entry, Versus, against, by_task
@@ -21,7 +22,7 @@ Key = tuple[str, ...]
 def compare(
     places: Annotated[list[Path], typer.Argument(help="Run folders or result files.")],
     to: Annotated[str | None, typer.Option(help="Model to compare the others with; default: the best.")] = None,
-    changes: Annotated[int, typer.Option(min=0, help="How many changed answers to show.")] = 5,
+    changes: Annotated[int, typer.Option(min=0, max=MOST_ITEMS, help="How many changed answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Compare models on the same items: differences with intervals, wins and losses, most-changed answers.

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from evovlm.recipe.limits import MOST_ITEMS
+
 
 def lmeh(
     model: Annotated[str, typer.Argument(help="A language model: checkpoint folder, zoo:NAME or hub id.")],
@@ -18,7 +20,9 @@ def lmeh(
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
     batch: Annotated[str, typer.Option(help="Batch size, or auto.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Compute dtype; auto: as stored.")] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions per task, for a trial run.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_ITEMS, help="Questions per task, for a trial run.")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing models and data.")] = False,
     data_code: Annotated[
         bool, typer.Option("--data-code", help="Allow data sets to run their own code, as JGLUE's does.")

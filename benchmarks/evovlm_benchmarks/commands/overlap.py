@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
+from evovlm.recipe.limits import MOST_ITEMS
+
 SHOWN = 20
 
 
 def overlap(
     one: Annotated[str, typer.Argument(help="First set: TASK:SPLIT or TASK@PATH:SPLIT.")],
     other: Annotated[str, typer.Argument(help="Second set: TASK:SPLIT or TASK@PATH:SPLIT.")],
-    items: Annotated[int | None, typer.Option(min=1, help="Items per set; default: all.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, max=MOST_ITEMS, help="Items per set; default: all.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:

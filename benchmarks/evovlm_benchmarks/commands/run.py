@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from evovlm.cli.console import OUT, bars
+from evovlm.cli.limits import MOST_WORKERS
+from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
 from evovlm.system.errors import UserError
 from evovlm.system.files import write_json, write_text
 from evovlm_benchmarks.runner.comparison import Entry, behind_best
@@ -30,16 +32,19 @@ def run(
     model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, added to the suite's, if any.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT; replaces the suite's.")] = None,
     preset: Annotated[str | None, typer.Option(help="Prompt and scoring preset; replaces the suite's.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Questions per task; default: all.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed for the choice of questions.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Batch size; default: by free memory.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, max=MOST_ITEMS, help="Questions per task; default: all.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Seed for the choice of questions.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, max=MOST_BATCH, help="Batch size; default: by free memory.")
+    ] = None,
     scoring: Annotated[str | None, typer.Option(help="How numbers are read: compatible or corrected.")] = None,
     lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file; detects Japanese as in the paper.")] = None,
     device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1.")] = "cpu",
     download: Annotated[bool, typer.Option("--download", help="Download missing models and data.")] = False,
     ray: Annotated[str | None, typer.Option(help="Run on a Ray cluster: auto, or its address.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: number of workers; default: one per GPU or core.")
+        int | None,
+        typer.Option(min=1, max=MOST_WORKERS, help="With --ray: number of workers; default: one per GPU or core."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from evovlm.cli.console import OUT
+from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
 from evovlm.tasks import Options, Task, load_task, parse_split
 from evovlm_benchmarks.runner.predictions import answer_rows, score_predictions
 from evovlm_benchmarks.runner.task_options import task_options
@@ -23,8 +24,8 @@ def score(
     scoring: Annotated[str | None, typer.Option(help="How numbers are read: compatible or corrected.")] = None,
     lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file; detects Japanese as in the paper.")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset whose scoring is used.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Number of items answered.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed for the choice of items and the interval.")] = 0,
+    items: Annotated[int | None, typer.Option(min=1, max=MOST_ITEMS, help="Number of items answered.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed for the choice of items and the interval.")] = 0,
     answers: Annotated[bool, typer.Option("--answers", help="With --json: include each answer's score.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
@@ -62,7 +63,7 @@ def _named(text: str, options: Options) -> tuple[Task, str]:
 def _print(name: str, found: Mapping[str, Any]) -> None:
     low, high = found["ci95"]
     OUT.print(
-        f"{name}: [bold]{found['score']:.2f}[/bold] (95 % {low:.2f} to {high:.2f}, bootstrap median"
+        f"{name}: {found['score']:.2f} (95 % {low:.2f} to {high:.2f}, bootstrap median"
         f" {found['median']:.2f}), exact {found['exact']:.1%}, {found['items']} items"
     )
     OUT.print("beside: " + ", ".join(f"{key} {value:.2f}" for key, value in found["beside"].items()))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.commands.entries import read_entries
@@ -43,9 +44,9 @@ def show(
     for name in dict.fromkeys((entry.result.task, answer.id) for entry, answer in found):
         own = [(e, a) for e, a in found if (e.result.task, a.id) == name]
         first = own[0][1]
-        OUT.print(f"[bold]{name[0]}[/bold] {name[1]}")
-        OUT.print(first.question, markup=False)
-        OUT.print("references: " + " / ".join(first.references), markup=False)
+        OUT.print(Text.assemble((name[0], "bold"), f" {name[1]}"))
+        OUT.print(first.question)
+        OUT.print("references: " + " / ".join(first.references))
         rows = tuple((e.name, a.answer, f"{a.score:.1f}", "yes" if a.exact else "no") for e, a in own)
         print_sheet(OUT, Sheet("", ("model", "answer", "score", "exact"), rows, words=2))
 

@@ -10,6 +10,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from evovlm.cli.entry import run
+from evovlm.cli.limits import MOST_ROUNDS
+from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
 from evovlm_benchmarks.racing.runs import ARMS, Run, Setting, run_arm
 
 HERE = Path(__file__).parent
@@ -20,12 +23,12 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 def runs_command(
     out: Annotated[Path, typer.Option(help="JSON-lines file; runs already in it are skipped.")],
     recipe: Annotated[str, typer.Option(help="A recipe with a search: a file or a shipped name.")] = "zoo-llm",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, each a search of its own.")] = 5,
-    items: Annotated[int, typer.Option(min=16, help="Search items of a full evaluation.")] = 256,
-    judged: Annotated[int, typer.Option(min=2, help="Held-out items.")] = 500,
-    generations: Annotated[int, typer.Option(min=1, help="Generations with fixed subsets.")] = 8,
+    seeds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Number of seeds, each a search of its own.")] = 5,
+    items: Annotated[int, typer.Option(min=16, max=MOST_ITEMS, help="Search items of a full evaluation.")] = 256,
+    judged: Annotated[int, typer.Option(min=2, max=MOST_ITEMS, help="Held-out items.")] = 500,
+    generations: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Generations with fixed subsets.")] = 8,
     only: Annotated[str | None, typer.Option(help="Run only this arm.")] = None,
-    first: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    first: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="The first seed.")] = 0,
 ) -> None:
     """Run searches with racing and with fixed subsets of the items, over several seeds.
 
@@ -95,4 +98,4 @@ def _show(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

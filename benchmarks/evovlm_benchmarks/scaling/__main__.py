@@ -10,6 +10,9 @@ from typing import Annotated
 
 import typer
 
+from evovlm.cli.entry import run
+from evovlm.cli.limits import MOST_WORKERS
+from evovlm.recipe.limits import MOST_ITEMS, MOST_TRIALS
 from evovlm.study import log as study_log
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.scaling.simulate import simulate
@@ -22,7 +25,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 @app.command("simulate")
 def simulate_command(
     study: Annotated[Path | None, typer.Option(help="Take candidates' durations from this study's log.")] = None,
-    trials: Annotated[int, typer.Option(min=64, help="Candidates per simulation.")] = 3000,
+    trials: Annotated[int, typer.Option(min=64, max=MOST_TRIALS, help="Candidates per simulation.")] = 3000,
 ) -> None:
     """Simulate the scheduler with 1 to 64 workers; print one JSON line each.
 
@@ -38,9 +41,9 @@ def simulate_command(
 @app.command("throughput")
 def throughput_command(
     recipe: Annotated[str, typer.Option(help="A recipe with a search: a file or a shipped name.")] = "zoo-llm",
-    workers: Annotated[int, typer.Option(min=2, help="Number of workers to compare with one.")] = 2,
-    items: Annotated[int, typer.Option(min=1, help="Search items.")] = 150,
-    trials: Annotated[int, typer.Option(min=4, help="Candidates to time.")] = 40,
+    workers: Annotated[int, typer.Option(min=2, max=MOST_WORKERS, help="Number of workers to compare with one.")] = 2,
+    items: Annotated[int, typer.Option(min=1, max=MOST_ITEMS, help="Search items.")] = 150,
+    trials: Annotated[int, typer.Option(min=4, max=MOST_TRIALS, help="Candidates to time.")] = 40,
 ) -> None:
     """Measure candidates per second with one and with several single-threaded CPU workers on this machine.
 
@@ -66,4 +69,4 @@ def durations_of(folder: Path) -> list[float]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

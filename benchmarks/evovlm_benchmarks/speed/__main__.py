@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
+from evovlm.cli.entry import run_command
 from evovlm_benchmarks.speed.command import speed
 
 if __name__ == "__main__":
-    typer.run(speed)
+    run_command(speed)

@@ -12,6 +12,9 @@ from typing import Annotated
 
 import typer
 
+from evovlm.cli.limits import MOST_ROUNDS, MOST_THREADS
+from evovlm.recipe.limits import MOST_ITEMS, MOST_TRIALS
+
 app = typer.Typer(help="Studies on the zoo.", add_completion=False)
 
 
@@ -21,11 +24,11 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder for the arms' results; a rerun resumes them.")] = Path(
         "runs/studies"
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds per arm.")] = 5,
-    trials: Annotated[int, typer.Option(min=2, help="Evaluations per arm.")] = 200,
-    items: Annotated[int, typer.Option(min=2, help="Questions per evaluation.")] = 100,
-    judged: Annotated[int, typer.Option(min=4, help="Test items.")] = 500,
-    jobs: Annotated[int, typer.Option(min=1, help="Arms to run in parallel.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Seeds per arm.")] = 5,
+    trials: Annotated[int, typer.Option(min=2, max=MOST_TRIALS, help="Evaluations per arm.")] = 200,
+    items: Annotated[int, typer.Option(min=2, max=MOST_ITEMS, help="Questions per evaluation.")] = 100,
+    judged: Annotated[int, typer.Option(min=4, max=MOST_ITEMS, help="Test items.")] = 500,
+    jobs: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Arms to run in parallel.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     docs: Annotated[Path | None, typer.Option(help="Write the page and its figures to this folder.")] = None,
 ) -> None:

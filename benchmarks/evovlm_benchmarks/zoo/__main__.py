@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from evovlm.cli.entry import run
+from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
+
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Models = Annotated[list[str], typer.Argument(help="NAME=FOLDER, or the name of a zoo model.")]
 
@@ -16,7 +19,7 @@ Models = Annotated[list[str], typer.Argument(help="NAME=FOLDER, or the name of a
 def skills_command(
     models: Models,
     out: Annotated[Path, typer.Option(help="JSON file to write: per cent correct by model and skill.")],
-    items: Annotated[int, typer.Option(min=1, help="Test items per skill.")] = 300,
+    items: Annotated[int, typer.Option(min=1, max=MOST_ITEMS, help="Test items per skill.")] = 300,
 ) -> None:
     """Measure the skills of small-zoo models.
 
@@ -46,8 +49,8 @@ def picture_command(
 def samples_command(
     models: Models,
     data: Annotated[str, typer.Option(help="TASK:SPLIT.")] = "zoo-vqa:test",
-    items: Annotated[int, typer.Option(min=1, help="Items to show.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that selects the items.")] = 0,
+    items: Annotated[int, typer.Option(min=1, max=MOST_ITEMS, help="Items to show.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that selects the items.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Also write the items' images to this PNG file.")] = None,
 ) -> None:
     """Print a table of every model's answers to some items.
@@ -73,4 +76,4 @@ def _folders(models: list[str]) -> dict[str, Path]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

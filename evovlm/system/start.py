@@ -1,0 +1,78 @@
+"""Start a program: interrupts exit with code 130 and unforeseen errors with 70 in every phase, also during imports.
+
+Knows only the name of what it starts, and imports nothing that takes time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from importlib import import_module
+from typing import Any
+
+from evovlm.system import crash_log
+
+INTERRUPTED = 130  # 128 plus the signal's number, the shell convention
+SOON = 0.02  # seconds; the finaliser has returned by then
+
+
+def start(module: str) -> None:
+    """Import a module and call its `main`, which reports its own errors."""
+    _open_closed_streams()
+    sys.unraisablehook = _raise_again
+    try:
+        import_module(module).main()
+    except KeyboardInterrupt:
+        print_error("interrupted; run the same command again")
+        _leave()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            _leave()
+        raise
+    except BaseException as error:
+        crash_log.report(error, sys.argv)
+        sys.exit(crash_log.UNFORESEEN)
+
+
+def print_error(text: str) -> None:
+    """Print a line on standard error, if it is open."""
+    try:
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for standard streams that are closed: a file opened later would be taken for one of them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
+def _raise_again(lost: Any) -> None:
+    """Send the interrupt again: Python ignores one that arrives inside a finaliser."""
+    if lost.exc_type is KeyboardInterrupt:
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None
+        again = threading.Timer(SOON, signal.pthread_kill, (main_thread, signal.SIGINT))
+        again.daemon = True
+        again.start()
+    elif lost.exc_value is not None and not isinstance(lost.exc_value, BrokenPipeError):
+        # Nothing failed that the user waits for, so the traceback goes to the log only.
+        crash_log.record(lost.exc_value, sys.argv)
+
+
+def _leave() -> None:
+    """Exit at once with code 130. After an interrupt in C code, Python would be killed by the signal instead."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(INTERRUPTED)
