@@ -6,7 +6,7 @@ Knows characters, halves of units ("1時間半") and cents ("18ドル50セント
 import re
 import unicodedata
 
-from evovlm.tasks.metrics._limits import nfkc
+from evovlm.tasks.metrics.limits import nfkc
 
 # No answer has more digits, and Python refuses to convert the huge numbers of a model that repeats one digit.
 MOST_DIGITS = 100

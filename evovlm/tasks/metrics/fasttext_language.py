@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from evovlm.system.errors import DataError
-from evovlm.tasks.metrics._limits import encodable, head
 from evovlm.tasks.metrics.language import Detector
+from evovlm.tasks.metrics.limits import encodable, head
 
 JAPANESE = "__label__ja"
 

@@ -15,7 +15,7 @@ Of a text of more than 65,536 characters, only the first 65,536 count.
 import unicodedata
 from collections.abc import Callable
 
-from evovlm.tasks.metrics._limits import head, nfkc, remember
+from evovlm.tasks.metrics.limits import head, nfkc, remember
 
 Detector = Callable[[str], bool]
 DETECTOR_NAME = "script rule"  # for reports, which must say how language was detected

@@ -9,7 +9,7 @@ import re
 import emoji
 import neologdn
 
-from evovlm.tasks.metrics._limits import encodable, head, remember
+from evovlm.tasks.metrics.limits import encodable, head, remember
 
 # Blocks dropped in addition to what the emoji package knows: emoticons, pictographs, transport, flags, dingbats.
 _PICTURES = re.compile("[\U0001f600-\U0001f64f\U0001f300-\U0001f5ff\U0001f680-\U0001f6ff\U0001f1e0-\U0001f1ff✂-➰]")

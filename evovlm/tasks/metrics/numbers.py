@@ -24,9 +24,11 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Literal
 
-from evovlm.tasks.metrics._limits import tail
-from evovlm.tasks.metrics._notation import unify
+from evovlm.tasks.metrics._notation import MOST_DIGITS, unify
 from evovlm.tasks.metrics._numerals import KANJI_NUMERAL, kanji_value, mixed_value
+from evovlm.tasks.metrics.limits import tail
+
+__all__ = ["MOST_DIGITS", "MOST_POWER", "NumberScoring", "extract_number", "same_number"]
 
 NumberScoring = Literal["compatible", "corrected"]
 

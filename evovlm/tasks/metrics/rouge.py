@@ -16,8 +16,8 @@ from functools import cache
 import fugashi
 import unidic_lite
 
-from evovlm.tasks.metrics._limits import remember
 from evovlm.tasks.metrics.language import Detector, is_japanese
+from evovlm.tasks.metrics.limits import remember
 from evovlm.tasks.metrics.normalise import normalise
 
 MOST_AT_ONCE = 8_192  # characters

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from evovlm.tasks.metrics import rouge
-from evovlm.tasks.metrics._limits import MOST_CHARACTERS
+from evovlm.tasks.metrics.limits import MOST_CHARACTERS
 from evovlm.tasks.metrics.rouge import exact_match, longest_common, pieces, rouge_l, rouge_l_ja, tokenize
 
 
