@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from evovlm.system.errors import UserError
 
@@ -33,10 +34,10 @@ class Unreadable(UserError):
     """A file that cannot be read. The message names the file and the reason, without the next step."""
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a regular file (or of a link to one) of at most `most` bytes.
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file (or a link to one) for reading.
 
-    Raises FileNotFoundError if there is none, and Unreadable if it is something else, too large, or not permitted.
+    Raises FileNotFoundError if there is none, and Unreadable if it is something else or not permitted.
     """
     try:
         # Without O_NONBLOCK, opening a FIFO would wait until another process writes to it.
@@ -47,11 +48,20 @@ def read_bytes(path: Path, most: int) -> bytes:
         raise Unreadable(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:
         raise Unreadable(f"{str(path)!r}: the name contains a NUL byte") from None
-    with os.fdopen(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            kind = next((name for matches, name in KINDS if matches(mode)), "no file")
-            raise Unreadable(f"{path}: cannot be read: it is {kind}, not a file")
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kind = next((name for matches, name in KINDS if matches(mode)), "no file")
+        raise Unreadable(f"{path}: cannot be read: it is {kind}, not a file")
+    return os.fdopen(handle, "rb")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file (or of a link to one) of at most `most` bytes.
+
+    Raises FileNotFoundError if there is none, and Unreadable if it is something else, too large, or not permitted.
+    """
+    with open_regular(path) as file:
         # One byte more than allowed: the size of a file that is being written may differ from what fstat reports.
         try:
             content = file.read(most + 1)

@@ -17,8 +17,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from evovlm.system.errors import DataError
+from evovlm.tasks._json_rows import shown
 
 MOST_PIXELS = 100_000_000
+# Not all that Pillow knows: PostScript, for one, is drawn by another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -58,8 +61,14 @@ def picture(cell: Any, folder: Path, where: str) -> Picture:
         return Picture(bytes(cell), where)
     if isinstance(cell, str | Path) and str(cell):
         path = folder / cell
-        if not path.is_file():
-            raise DataError(f"{where}: its image {path} does not exist; give paths relative to {folder}")
+        try:
+            there = path.is_file()
+        except OSError:  # a name that is too long
+            there = False
+        if not there:
+            raise DataError(
+                f"{where}: its image {shown(path)} does not exist (or is no file); give paths relative to {folder}"
+            )
         return Picture(path, where)
     raise DataError(f"{where}: its image is {type(cell).__name__}; give a path, bytes, or a parquet image column")
 
@@ -70,7 +79,7 @@ def open_rgb(source: Path | io.BytesIO, where: str) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow only warns up to twice its own limit; our limit is checked right below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(source)
+            image = Image.open(source, formats=FORMATS)
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise DataError(f"{where}: {width} x {height} pixels; at most {MOST_PIXELS:,} allowed, scale it down")

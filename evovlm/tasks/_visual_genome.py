@@ -12,17 +12,21 @@ from pathlib import Path
 
 from PIL import Image
 
+from evovlm.system.bounded_files import Unreadable, read_text
 from evovlm.system.errors import DataError
 from evovlm.tasks._hub import HubSet
 from evovlm.tasks._images import ENDINGS, picture
+from evovlm.tasks._json_rows import shown
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.protocol import Item
-from evovlm.tasks.records import Row, read_rows
+from evovlm.tasks.records import Row, each_row, named
 
 HUB = HubSet("SakanaAI/JA-VG-VQA-500")
 TEST_FILES = ("data/test-*.parquet", "test-*.parquet", "test*.jsonl", "*.parquet")
 QUESTION_FILES = ("question_answers*.json", "*.json", "*.jsonl")
 TEST_IDS = "test_image_ids.txt"
+MOST_LISTED = 2**20  # bytes; the ids of the 500 test images have 4,000
+MOST_DIGITS = 18
 
 
 def read_test(rows: Sequence[Row], questions: str) -> list[Item]:
@@ -47,7 +51,7 @@ def read_search(folder: Path, questions: str, left_out: Callable[[], set[int]]) 
     tests = left_out()
     items: list[Item] = []
     for path in files_at(folder, QUESTION_FILES):
-        for row in read_rows(path):
+        for row in each_row(path):
             key = row.whole("image_id", "id")
             if key in tests or str(key) not in there:
                 continue
@@ -76,10 +80,15 @@ def test_ids(folder: Path | None, options: Options) -> set[int]:
 
 def _listed_ids(path: Path) -> set[int]:
     """The ids in a text file, separated by line breaks or commas."""
-    words = re.findall(r"[^\s,]+", path.read_text(encoding="utf-8"))
-    wrong = [word for word in words if not word.isdecimal()]
+    try:
+        words = re.findall(r"[^\s,]+", read_text(path, MOST_LISTED))
+    except Unreadable as error:
+        raise DataError(f"{error}; give a list of image ids") from None
+    wrong = [word for word in words if not word.isdecimal() or len(word) > MOST_DIGITS]
     if wrong or not words:
-        raise DataError(f"{path}: {wrong[0]!r} is no image id; give one per line" if wrong else f"{path}: no ids in it")
+        raise DataError(
+            f"{path}: {shown(wrong[0])!r} is no image id; give one per line" if wrong else f"{path}: no ids in it"
+        )
     return {int(word) for word in words}
 
 
@@ -90,10 +99,15 @@ def _images(folder: Path) -> Iterable[Path]:
 def _of_image(row: Row, key: int, opens: Callable[[], Image.Image], questions: str) -> list[Item]:
     """One item per question; its id combines image id and question id."""
     asked = row.cells.get("qas")
-    if isinstance(asked, dict):  # columns of lists, as some versions of `datasets` write lists of records
-        asked = [dict(zip(asked, cells, strict=True)) for cells in zip(*asked.values(), strict=True)]
-    if not isinstance(asked, list):
-        raise DataError(f"{row.where}: `qas` is not a list of questions; its columns are {sorted(row.cells)}")
+    if (
+        isinstance(asked, dict)
+        and len({len(cells) if isinstance(cells, list) else -1 for cells in asked.values()}) == 1
+    ):
+        # Columns of lists of equal length, as some versions of `datasets` write lists of records.
+        lists = [cells for cells in asked.values() if isinstance(cells, list)]
+        asked = [dict(zip(asked, cells, strict=True)) for cells in zip(*lists, strict=True)]
+    if not isinstance(asked, list) or not all(isinstance(qa, dict) for qa in asked):
+        raise DataError(f"{row.where}: `qas` is not a list of questions; its columns are {named(row.cells)}")
     rows = [Row(qa, f"{row.where}, question {number}") for number, qa in enumerate(asked, start=1)]
     return [
         Item(f"vg-{key}-{qa.get('qa_id') or number}", qa.text("question"), qa.texts("answers", "answer"), opens)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from evovlm.system.errors import DataError
 from evovlm.tasks._images import picture
+from evovlm.tasks._json_rows import shown
 from evovlm.tasks._preset_parts import (
     MATHS_CHAT,
     MATHS_PAPER,
@@ -27,7 +28,7 @@ from evovlm.tasks.marking import mark_number, mark_words, number_of
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset, Presets
 from evovlm.tasks.protocol import Item, Task
-from evovlm.tasks.records import Row, read_rows
+from evovlm.tasks.records import Row, each_row
 
 VQA, MATHS = "custom-vqa", "custom-maths"
 # Each split, and its names in other data sets.
@@ -86,30 +87,30 @@ def _custom(name: str, presets: Presets, options: Options, marker: Callable[[Pre
             raise DataError(f"{name}: no data file given; name it as {name}@FILE:{split}")
         if not options.path.exists():
             raise DataError(f"{options.path}: no such file or folder")
-        items = read_items(options.path, split, preset.questions)
-        for item in items if name == MATHS else ():
-            for reference in item.references:
-                number_of(item, reference)
-        return items
+        return read_items(options.path, split, preset.questions, numeric=name == MATHS)
 
     return DataTask(name, tuple(SPLITS), ("test",), preset, options, read, marker(preset))
 
 
-def read_items(where: Path, split: str, questions: str) -> list[Item]:
+def read_items(where: Path, split: str, questions: str, *, numeric: bool = False) -> list[Item]:
     """The items of a split. `questions="first"` keeps only the first question about each image.
+
+    `numeric`: each reference must hold a number.
 
     Raises DataError for malformed rows and duplicate ids.
     """
     items: list[Item] = []
     seen: set[str | bytes] = set()
     for path in _files_of(where, split):
-        rows = [row for row in read_rows(path) if _split_of(row) in (None, split)]
+        rows = (row for row in each_row(path) if _split_of(row) in (None, split))
         for number, row in enumerate(rows, start=1):
             key = _image_key(row)
             if questions == "first" and key in seen:
                 continue
             seen |= {key} - {""}
             items.append(_item(row, number))
+            if numeric:
+                _refuse_wordy(items[-1], row)
     twice = len(items) - len({item.id for item in items})
     if twice:
         raise DataError(f"{where}: {twice} ids occur twice; give each row its own `id`, or leave `id` out")
@@ -126,10 +127,21 @@ def _files_of(where: Path, split: str) -> list[Path]:
 
 def _split_of(row: Row) -> str | None:
     """The split that a row names. Raises DataError for an unknown name, so that no row is dropped silently."""
-    name = row.get("split")
-    if name is not None and name not in SPLIT_OF:
-        raise DataError(f"{row.where}: no split {name!r}; choose from {list(SPLITS)}")
-    return None if name is None else SPLIT_OF[name]
+    if row.get("split") is None:
+        return None
+    name = row.text("split")
+    if name not in SPLIT_OF:
+        raise DataError(f"{row.where}: no split {shown(name)!r}; choose from {list(SPLITS)}")
+    return SPLIT_OF[name]
+
+
+def _refuse_wordy(item: Item, row: Row) -> None:
+    """Raise DataError, naming the row, if a reference holds no number."""
+    try:
+        for reference in item.references:
+            number_of(item, reference)
+    except DataError as error:
+        raise DataError(f"{row.where}: {error}") from None
 
 
 def _image_key(row: Row) -> str | bytes:
@@ -141,12 +153,12 @@ def _image_key(row: Row) -> str | bytes:
 
 def _item(row: Row, number: int) -> Item:
     question, references = row.text(*QUESTION), row.texts(*REFERENCES)
-    key = row.get("id")
+    key = None if row.get("id") is None else row.text("id")
     if key is None:
         # A row keeps its id when other rows are edited, and identical rows still get different ids.
         digest = hashlib.blake2b(f"{question}\n{references}\n{number}".encode(), digest_size=6).hexdigest()
         key = f"{number:05d}-{digest}"
     cell = row.get(*IMAGE)
-    image = None if cell is None else picture(cell, row.folder, f"{row.where}: item {key}")
-    skill = row.get("skill")
-    return Item(str(key), question, references, image, "" if skill is None else str(skill))
+    image = None if cell is None else picture(cell, row.folder, f"{row.where}: item {shown(key)}")
+    skill = "" if row.get("skill") is None else row.text("skill")
+    return Item(key, question, references, image, skill)

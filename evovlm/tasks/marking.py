@@ -6,16 +6,17 @@ Knows items and metrics; no data sets.
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from evovlm.system.errors import DataError
 from evovlm.tasks.metrics.language import Detector
+from evovlm.tasks.metrics.limits import nfkc
 from evovlm.tasks.metrics.normalise import normalise
-from evovlm.tasks.metrics.numbers import NumberScoring, extract_number, same_number
+from evovlm.tasks.metrics.numbers import MOST_DIGITS, MOST_POWER, NumberScoring, extract_number, same_number
 from evovlm.tasks.metrics.rouge import exact_match, rouge_l, rouge_l_ja
 from evovlm.tasks.protocol import Item, ItemScore
 
 FULL = 100.0
+_TOO_MANY_DIGITS = re.compile(rf"\d{{{MOST_DIGITS + 1}}}")
 
 
 def mark_words(item: Item, answer: str, japanese: Detector) -> ItemScore:
@@ -45,18 +46,30 @@ def mark_number(item: Item, answer: str, japanese: Detector, scoring: NumberScor
 def mark_choice(item: Item, answer: str) -> ItemScore:
     """100 if the answer names the right choice by its text or its number (both are references), else 0."""
     said = normalise(answer)
-    digits = re.findall(r"\d+", unicodedata.normalize("NFKC", said))
+    digits = re.findall(r"\d+", nfkc(said))
     named = {said.strip("「」。. "), *digits[:1]}
     right = bool(named & {normalise(reference) for reference in item.references})
     return ItemScore(FULL * right, right)
 
 
 def number_of(item: Item, reference: str) -> str:
-    """The number in a reference such as "18" or "1,800円". Raises DataError if there is none."""
+    """The number in a reference such as "18" or "1,800円". Raises DataError if there is none that can be compared."""
+    if _TOO_MANY_DIGITS.search(reference):
+        raise DataError(
+            f"item {_short(item.id)}: its reference {_short(reference)!r} has more than {MOST_DIGITS} digits in a row,"
+            " and such numbers are not compared; give a shorter one"
+        )
     found = reference if same_number(reference, reference) else extract_number(reference)
     if found is None:
-        raise DataError(f"item {item.id}: its reference {reference!r} holds no number; give one, such as 18")
+        raise DataError(
+            f"item {_short(item.id)}: its reference {_short(reference)!r} holds no number, or one with a power of ten"
+            f" above {MOST_POWER}; give one, such as 18"
+        )
     return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _right(item: Item, answer: str, scoring: NumberScoring) -> bool:

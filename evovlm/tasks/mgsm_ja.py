@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evovlm.system.bounded_files import Unreadable, read_text
 from evovlm.system.errors import DataError
 from evovlm.tasks._hub import HubSet
+from evovlm.tasks._json_rows import BadValue, parse_json
 from evovlm.tasks._preset_parts import MATHS_CHAT, MATHS_CORRECTED, MATHS_PAPER, MATHS_SAMPLED, MATHS_SHORT
 from evovlm.tasks.data_task import DataTask, chosen_preset
 from evovlm.tasks.gsm8k_ja_search import GSM8K_ID
@@ -28,6 +30,7 @@ HUB = HubSet("juletxara/mgsm", "ja")
 EXEMPLARS = ("exemplars*.json", "exemplars.py", "ja/train*.parquet")
 PATTERNS = ("mgsm_ja.tsv", "ja/test*.parquet", "*ja*.jsonl")
 PROBLEMS = 250
+MOST_BYTES = 2**20  # of an exemplars file; MGSM's has 60,000
 PRESETS: Presets = {
     "paper": MATHS_PAPER,
     "corrected": MATHS_CORRECTED,
@@ -93,28 +96,45 @@ def _exemplars(path: Path) -> list[tuple[str, str]]:
     """
     if path.suffix == ".parquet":
         return _solved(read_rows(path))
-    content: Any = _mapping(path)["exemplars"] if path.suffix == ".json" else _literal(path)
     try:
-        return [(shot["q"], shot["a"]) for shot in content["ja"].values()]
-    except (KeyError, TypeError):
+        text = read_text(path, MOST_BYTES)
+    except Unreadable as error:
+        raise DataError(f"{error}; give MGSM's exemplars file") from None
+    content: Any = _mapping(text, path)["exemplars"] if path.suffix == ".json" else _literal(text, path)
+    try:
+        shots = [(shot["q"], shot["a"]) for shot in content["ja"].values()]
+    except (AttributeError, KeyError, TypeError):
         raise DataError(f"{path}: no Japanese exemplars (`MGSM_EXEMPLARS['ja']`) in it") from None
+    if not all(isinstance(part, str) for shot in shots for part in shot):
+        raise DataError(f"{path}: a question or an answer is no text; give MGSM's exemplars file")
+    return shots
 
 
 def _solved(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(row.text("question"), row.text("answer")) for row in rows]
 
 
-def _literal(path: Path) -> Any:
+def _literal(text: str, path: Path) -> Any:
     """The value that a Python file assigns to MGSM_EXEMPLARS; None if it assigns none."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MGSM_EXEMPLARS":
-            return ast.literal_eval(node.value)
+    try:
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MGSM_EXEMPLARS":
+                return ast.literal_eval(node.value)
+    except SyntaxError as error:
+        raise DataError(f"{path}:{error.lineno}: not Python ({error.msg}); give MGSM's exemplars file") from None
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        raise DataError(f"{path}: not a literal that can be read; give MGSM's exemplars file") from None
     return None
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def _mapping(text: str, path: Path) -> dict[str, Any]:
     """A JSON file that holds one object."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = parse_json(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}") from None
+    except BadValue as error:
+        raise DataError(f"{path}: {error}") from None
     if not isinstance(content, dict) or "exemplars" not in content:
         raise DataError(f"{path}: no key `exemplars` in it; give MGSM's exemplars file")
     return content

@@ -61,7 +61,7 @@ class Options:
 
 def files_at(where: Path, patterns: tuple[str, ...]) -> list[Path]:
     """The file itself, or a folder's files that match the first successful pattern. Raises DataError if none match."""
-    if where.is_file():
+    if not where.is_dir():  # what is no regular file is refused when it is opened
         return [where]
     for pattern in patterns:
         found = sorted(where.glob(pattern))

@@ -6,12 +6,12 @@ has one and the texts are similar. Questions about images are not compared: "wha
 Similar texts share most character n-grams and contain the same numbers, because problems made from one pattern differ
 only in their numbers. Similar images have difference hashes (dHash) that differ in few bits, and thumbnails of similar
 colours, because plain images often share a hash. Neither test finds translated texts or cropped or mirrored images.
+Of a question, the first 10,000 characters are compared.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evovlm.tasks import Item
+from evovlm.tasks.metrics.limits import nfkc
 
 NGRAM = 5
+MOST_COMPARED = 10_000  # characters of a text; each takes a hundred bytes of memory
 LIKE_TEXT = 0.8  # Jaccard similarity of the n-gram sets
 HASH_SIDE = 16
 MOST_BITS = 20  # of 256; re-encoding or resizing may change this many
@@ -74,7 +76,7 @@ def _near_texts(one: Sequence[Item], other: Sequence[Item]) -> list[Overlap]:
 
 def _plain(text: str) -> str:
     """Letters and digits only, lower case, widths unified: punctuation and spacing are ignored in the comparison."""
-    return "".join(letter for letter in unicodedata.normalize("NFKC", text).casefold() if letter.isalnum())
+    return "".join(letter for letter in nfkc(text[:MOST_COMPARED]).casefold() if letter.isalnum())
 
 
 def _ngrams(text: str) -> set[str]:

@@ -1,22 +1,26 @@
 """Read data files (JSON, JSON lines, TSV, CSV, parquet) into rows that remember their file and line.
 
-Knows file formats; no tasks and no images (a parquet image column stays bytes and path).
+Knows types of cells; no tasks and no images (a parquet image column stays bytes and path).
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evovlm.system.bounded_files import Unreadable
 from evovlm.system.errors import DataError
+from evovlm.tasks._json_rows import BadValue, parse_json, shown
+from evovlm.tasks._row_files import csv_rows, json_lines, json_rows, parquet_rows, tsv_rows
 
-# A TSV is read as having no header (as MGSM's files), unless its first line contains this column name.
-HEADED = "question"
+# Characters of a question, or of a row's references together. A model that reads 128,000 tokens takes no more.
+MOST_TEXT = 2**18
+MOST_WHOLE = 20  # characters of a whole number
+MOST_NAMED = 20  # columns that a message lists
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Row:
         """As `get`. Raises DataError, listing the row's columns, if all are missing."""
         found = self.get(*names)
         if found is None:
-            raise DataError(f"{self.where}: no value for {' or '.join(names)}; its columns are {sorted(self.cells)}")
+            raise DataError(f"{self.where}: no value for {' or '.join(names)}; its columns are {named(self.cells)}")
         return found
 
     def text(self, *names: str) -> str:
@@ -52,130 +56,83 @@ class Row:
         """
         found = self.value(*names)
         if isinstance(found, str) and found.startswith("[") and self.where.partition(":")[0].endswith((".csv", ".tsv")):
-            found = _json_or_none(found) or found
+            found = _json_or_none(found, self.where) or found
         if not isinstance(found, list | tuple):
             return (self._plain(found, names),)
         if not found or any(_is_missing(cell) for cell in found):
             raise DataError(f"{self.where}: an empty {' or '.join(names)}; give a text, or a list of at least one")
-        return tuple(self._plain(cell, names) for cell in found)
+        texts = tuple(self._plain(cell, names) for cell in found)
+        if sum(map(len, texts)) > MOST_TEXT:
+            raise DataError(f"{self.where}: {' or '.join(names)} has more than {MOST_TEXT:,} characters; shorten it")
+        return texts
 
     def whole(self, *names: str) -> int:
         """A whole number. Raises DataError if the cell is not one."""
         found = self.text(*names)
         try:
-            return int(found)
+            if len(found) <= MOST_WHOLE:
+                return int(found)
         except ValueError:
-            raise DataError(f"{self.where}: {' or '.join(names)} is {found!r}; give a whole number") from None
+            pass
+        raise DataError(f"{self.where}: {' or '.join(names)} is {shown(found)!r}; give a whole number")
 
     def _plain(self, cell: Any, names: Sequence[str]) -> str:
-        if not isinstance(cell, str | int | float):
-            raise DataError(f"{self.where}: {' or '.join(names)} is a {type(cell).__name__}; give a text")
+        name = " or ".join(names)
+        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+            raise DataError(f"{self.where}: {name} is a {type(cell).__name__}; give a text")
+        if isinstance(cell, float) and not math.isfinite(cell):
+            raise DataError(f"{self.where}: {name} is {cell}, or too large for a number; give it as a text in quotes")
+        if isinstance(cell, str) and len(cell) > MOST_TEXT:
+            raise DataError(f"{self.where}: {name} has {len(cell):,} characters; at most {MOST_TEXT:,} are allowed")
         return str(cell)
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
-    """All rows of a file; its suffix selects the format. `columns`: load only these (parquet only; saves memory).
+    """All rows of a file, as `each_row` yields them."""
+    return list(each_row(path, columns))
 
-    A TSV without a header has columns "0", "1", ... Raises DataError, naming file and line, if the file is unreadable
-    or malformed.
+
+def each_row(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """The rows of a file, read one by one; its suffix selects the format. `columns`: load only these (parquet only).
+
+    A TSV without a header has columns "0", "1", ... Raises DataError, naming file and line, if the file is not a
+    regular file, is unreadable or malformed, or has a row of more than 16 MiB.
     """
-    readers: dict[str, Callable[[Path], Iterator[Row]]] = {
-        ".jsonl": _json_lines,
-        ".json": _json,
-        ".tsv": _tsv,
-        ".csv": _csv,
-        ".parquet": lambda file: _parquet(file, columns),
+    readers: dict[str, Callable[[Path], Iterator[tuple[dict[str, Any], str]]]] = {
+        ".jsonl": json_lines,
+        ".json": json_rows,
+        ".tsv": tsv_rows,
+        ".csv": csv_rows,
+        ".parquet": lambda file: parquet_rows(file, columns),
     }
     ending = path.suffix.lower()
     if ending not in readers:
         raise DataError(f"{path}: unknown file type; use one of {sorted(readers)}")
     try:
-        return [replace(row, folder=path.parent) for row in readers[ending](path)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); give a UTF-8 file") from None
+        for cells, where in readers[ending](path):
+            yield Row(cells, where, path.parent)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except Unreadable as error:
+        raise DataError(f"{error}; give a data file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the disk") from None
+
+
+def named(columns: Iterable[str]) -> list[str]:
+    """The names of columns as messages list them: the first ones in order, not too long."""
+    return [shown(name) for name in sorted(columns)[:MOST_NAMED]]
 
 
 def _is_missing(cell: Any) -> bool:
     return cell is None or (isinstance(cell, str) and not cell) or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines; blank ones are skipped and a byte-order mark is dropped."""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if line.strip():
-            yield number, line.rstrip("\r")
-
-
-def _json_lines(path: Path) -> Iterator[Row]:
-    for number, line in _lines(path):
-        yield _row(line, f"{path}:{number}")
-
-
-def _row(line: str, where: str) -> Row:
+def _json_or_none(text: str, where: str) -> Any:
+    """A list in a cell; None if the text is no JSON. Raises DataError for JSON that we do not accept."""
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not valid JSON ({error}); give one object per line") from None
-    if not isinstance(row, dict):
-        raise DataError(f'{where}: not an object; give one object per line, such as {{"question": ...}}')
-    return Row(row, where)
-
-
-def _json(path: Path) -> Iterator[Row]:
-    """A list of objects, or one object per line: some data sets name JSON-lines files .json."""
-    text = path.read_text(encoding="utf-8-sig")
-    if not text.lstrip().startswith("["):
-        yield from _json_lines(path)
-        return
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); give a list of objects") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f'{path}: not a list of objects; give rows such as {{"question": ...}}')
-    yield from (Row(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))
-
-
-def _json_or_none(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
+        return parse_json(text)
+    except json.JSONDecodeError:
         return None
-
-
-def _tsv(path: Path) -> Iterator[Row]:
-    names: list[str] | None = None
-    for number, line in _lines(path):
-        cells = line.split("\t")
-        if names is None and HEADED in cells:
-            names = cells
-            continue
-        names = names or []
-        columns = names or [str(place) for place in range(len(cells))]
-        if len(cells) > len(columns):
-            raise DataError(f"{path}:{number}: {len(cells)} cells under {len(columns)} column names")
-        yield Row(dict(zip(columns, cells, strict=False)), f"{path}:{number}")
-
-
-def _csv(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in row:
-                raise DataError(f'{where}: more cells than column names; put "quotes" around text that contains commas')
-            yield Row(row, where)
-
-
-def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        there = set(file.schema_arrow.names)
-        wanted = None if columns is None else [name for name in columns if name in there]
-        rows: list[dict[str, Any]] = file.read(columns=wanted).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: not a complete parquet file ({error}); download it again") from None
-    yield from (Row(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))
+    except BadValue as error:
+        raise DataError(f"{where}: {error}") from None

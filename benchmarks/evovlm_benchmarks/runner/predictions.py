@@ -10,7 +10,7 @@ from typing import Any
 
 from evovlm.system.errors import DataError
 from evovlm.tasks import Item, Task
-from evovlm.tasks.records import Row, read_rows
+from evovlm.tasks.records import Row, named, read_rows, shown
 from evovlm_benchmarks.runner.results import Answer, mark, summary
 
 REFERENCES = ("references", "reference")
@@ -33,9 +33,18 @@ def score_predictions(task: Task, split: str, path: Path, *, items: int | None, 
     else:
         asked = task.items(split, items, seed)
     said = _match(asked, rows, path)
-    answers = [mark(task, item, said.get(item.id) or "") for item in asked]
+    places = {} if bare else {item.id: row.where for item, row in zip(asked, rows, strict=True)}
+    answers = [_marked(task, item, said.get(item.id) or "", places.get(item.id)) for item in asked]
     missing = sum(said.get(item.id) is None for item in asked)
     return summary(answers, seed) | {"missing": missing, "answers": answers, "rules": dict(task.rules)}
+
+
+def _marked(task: Task, item: Item, answer: str, where: str | None) -> Answer:
+    """The answer's score. Raises DataError, naming the row, if the item cannot be scored."""
+    try:
+        return mark(task, item, answer)
+    except DataError as error:
+        raise DataError(f"{where}: {error}" if where else str(error)) from None
 
 
 def _match(asked: list[Item], rows: list[Row], path: Path) -> dict[str, str | None]:
@@ -50,9 +59,9 @@ def _match(asked: list[Item], rows: list[Row], path: Path) -> dict[str, str | No
     said: dict[str, str | None] = {}
     for row, key in zip(rows, keys, strict=True):
         if key not in known:
-            raise DataError(f"{row.where}: no item {key!r}; ids look like {asked[0].id!r}")
+            raise DataError(f"{row.where}: no item {shown(key)!r}; ids look like {shown(asked[0].id)!r}")
         if key in said:
-            raise DataError(f"{row.where}: item {key!r} is answered twice; keep one row per item")
+            raise DataError(f"{row.where}: item {shown(key)!r} is answered twice; keep one row per item")
         said[key] = _prediction(row)
     return said
 
@@ -62,7 +71,7 @@ def _prediction(row: Row) -> str | None:
     name = next((name for name in PREDICTION if name in row.cells), PREDICTION[0])
     found = row.cells.get(name)
     if name not in row.cells or not isinstance(found, str | int | float | None):
-        raise DataError(f"{row.where}: no text in `{name}`; its columns are {sorted(row.cells)}")
+        raise DataError(f"{row.where}: no text in `{name}`; its columns are {named(row.cells)}")
     return None if found is None else str(found)
 
 

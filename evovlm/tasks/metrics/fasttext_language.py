@@ -10,6 +10,7 @@ from typing import Any
 
 from evovlm.system.errors import DataError
 from evovlm.tasks.metrics.language import Detector
+from evovlm.tasks.metrics.limits import encodable, head
 
 JAPANESE = "__label__ja"
 
@@ -17,7 +18,8 @@ JAPANESE = "__label__ja"
 def fasttext_detector(path: Path) -> Detector:
     """A detector from a model file such as lid.176.ftz: Japanese means P(ja) >= 0.5 over all labels.
 
-    Line breaks in the text are dropped. Raises DataError if the file or the package is missing, or the file is broken.
+    Line breaks in the text are dropped, and what follows its first 65,536 characters. Raises DataError if the file or
+    the package is missing, or the file is broken.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; download fastText's lid.176.ftz, or omit it for the script rule")
@@ -31,7 +33,7 @@ def fasttext_detector(path: Path) -> Detector:
         raise DataError(f"{path}: not a fastText model ({error}); download lid.176.ftz again") from None
 
     def japanese(text: str) -> bool:
-        labels, shares = model.predict(text.replace("\n", ""), k=-1)
+        labels, shares = model.predict(encodable(head(text)).replace("\n", ""), k=-1)
         return bool(dict(zip(labels, shares, strict=True)).get(JAPANESE, 0.0) >= 0.5)
 
     return japanese

@@ -5,22 +5,25 @@ Knows no tokens and no scores. The steps, their order and the character sets are
 """
 
 import re
-from functools import lru_cache
 
 import emoji
 import neologdn
+
+from evovlm.tasks.metrics.limits import encodable, head, remember
 
 # Blocks dropped in addition to what the emoji package knows: emoticons, pictographs, transport, flags, dingbats.
 _PICTURES = re.compile("[\U0001f600-\U0001f64f\U0001f300-\U0001f5ff\U0001f680-\U0001f6ff\U0001f1e0-\U0001f1ff✂-➰]")
 
 
-@lru_cache(maxsize=65536)
+@remember
 def normalise(text: str) -> str:
     """Drop emoji, unify widths and repeated marks (neologdn), collapse white space to single spaces.
+
+    Of a longer text, only the first 65,536 characters count; lone surrogates become U+FFFD.
 
     neologdn makes letters and digits half-width, kana full-width, and removes spaces beside Japanese characters.
     Characters are checked one by one, so joiners and variation selectors of an emoji sequence stay.
     """
-    kept = "".join(character for character in text if not emoji.is_emoji(character))
+    kept = "".join([character for character in encodable(head(text)) if not emoji.is_emoji(character)])
     unified = neologdn.normalize(_PICTURES.sub("", kept))
     return " ".join(unified.split())

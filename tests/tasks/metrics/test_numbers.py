@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evovlm.tasks.metrics.numbers import extract_number, same_number
@@ -143,6 +143,110 @@ def test_a_model_that_repeats_itself_for_ever_is_read_at_once(text: str):
         found = extract_number(text, scoring)
         assert found is None or not same_number(found, "18")
     assert time.process_time() - began < 1
+
+
+REPEATED = (
+    "1,1,",
+    "\\boxed{",
+    "\\boxed{a",
+    "「",
+    "(",
+    "答えは",
+    "答えはあ",
+    "answer is a ",
+    "九",
+    "九万",
+    "九,",
+    "1/",
+    "1分の",
+    "1と",
+)
+REPEATED += (
+    "1万",
+    "9" * 101 + ",",
+    "1e9",
+    "1、111",
+    "1 111 ",
+    "100% ",
+    "sure ",
+    "\u0301\u0316",
+    "\ufdfa1",
+    "△ ",
+    "\\frac{1",
+    "=1",
+)
+
+
+@pytest.mark.parametrize("piece", REPEATED)
+def test_the_time_for_an_answer_without_end_does_not_grow_with_its_length(piece: str):
+    began = time.process_time()
+    for length in (5_000, 400_000):
+        for scoring in ("compatible", "corrected"):
+            found = extract_number(piece * (length // len(piece)), scoring)
+            assert found is None or not same_number(found, "18")
+    assert time.process_time() - began < 8
+
+
+def test_the_answer_at_the_end_of_a_long_text_is_found():
+    assert extract_number("1,1," * 100_000 + "答えは18です。") == "18"
+
+
+@pytest.mark.parametrize("huge", ["1e999999999", "1E100", "-1e-999999999", "5×10^120", "1e9_99_999"])
+def test_a_number_that_is_too_large_is_none(huge: str):
+    assert extract_number(huge) is None or "_" in huge
+    assert not same_number(huge, huge)
+    assert not same_number(huge, "1")
+
+
+def test_the_largest_powers_are_read():
+    assert extract_number("1.5e99") == "15" + "0" * 98
+    assert same_number("1.5e99", "15" + "0" * 98)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("会費は2、500円です", "2500"),
+        ("合計は１２、０００円", "12000"),
+        ("1､234､567人", "1234567"),
+        ("120、000円", "120000"),
+        ("200、350円です", "350"),
+        ("10、20、300", "300"),
+        ("それぞれ1、2、3です", "3"),
+        ("It holds 2 345 678 litres.", "2345678"),
+        ("30\u202f000 people", "30000"),
+        ("on day 3 200 people", "200"),
+        ("答えは1 500円です", "1500"),
+        ("答えは1 3/4です", "1.75"),
+        ("$ 7 000.50", "7000.5"),
+    ],
+)
+def test_thousands_may_be_separated_by_touten_or_spaces(text: str, number: str):
+    assert extract_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("The total is 12 eggs. I am 100% sure.", "12"),
+        ("答えは7個です。この答えは100%正しいです。", "7"),
+        ("7個になります（自信度：99%）", "7"),
+        ("She sold 9 in all. Confidence: 99.9%", "9"),
+        ("答えは100%です。", "100"),
+        ("He was 100% correct", "100"),
+        ("45/45 = 100% correct", "100"),
+        ("50%が正しい", "50"),
+    ],
+)
+def test_a_claim_of_certainty_is_not_the_answer(text: str, number: str):
+    assert extract_number(text) == number
+
+
+@given(st.text(st.characters(codec=None), max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_any_characters_at_all_are_read(text: str):
+    for scoring in ("compatible", "corrected"):
+        extract_number(text, scoring)  # raises nothing
 
 
 @given(st.integers(-(10**12), 10**12))

@@ -1,4 +1,6 @@
 import json
+import time
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -6,13 +8,14 @@ import emoji
 import fugashi
 import neologdn
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from evovlm.system.errors import MachineFault
 from evovlm.tasks.metrics import rouge
-from evovlm.tasks.metrics.rouge import MecabTokenizer, exact_match, rouge_l, rouge_l_ja
+from evovlm.tasks.metrics.limits import MOST_CHARACTERS
+from evovlm.tasks.metrics.rouge import exact_match, longest_common, pieces, rouge_l, rouge_l_ja, tokenize
 
 
 def test_the_same_words_score_one_hundred():
@@ -21,7 +24,7 @@ def test_the_same_words_score_one_hundred():
 
 def test_two_of_three_words_in_order_score_their_f_measure():
     # Tokens 赤い / 犬 against 赤い / 犬 / です: precision 1, recall 2/3, F 0.8.
-    assert MecabTokenizer().tokenize("赤い犬です") == ["赤い", "犬", "です"]
+    assert tokenize("赤い犬です") == ("赤い", "犬", "です")
     assert rouge_l("赤い犬", ["赤い犬です"]) == pytest.approx(80.0)
 
 
@@ -66,7 +69,7 @@ def test_the_score_is_a_share_the_same_both_ways_and_never_raised_by_the_rule(on
     assert 0.0 <= score <= 100.0
     assert score == pytest.approx(rouge_l(other, [one]))
     assert rouge_l_ja(one, [other]) in (0.0, score)
-    assert rouge_l(one, [other, one]) == (100.0 if MecabTokenizer().tokenize(one) else 0.0)
+    assert rouge_l(one, [other, one]) == (100.0 if tokenize(one) else 0.0)
 
 
 class Plain:
@@ -97,5 +100,85 @@ def test_scores_agree_with_the_libraries_called_directly(shared_data: Path):
 
 def test_a_dictionary_that_mecab_cannot_open_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rouge.unidic_lite, "DICDIR", str(tmp_path))
+    rouge._tagger.cache_clear()
     with pytest.raises(MachineFault, match="MeCab cannot open this dictionary"):
-        MecabTokenizer()
+        rouge_l("犬がいます", ["猫がいます"])
+
+
+TOKENS = st.lists(st.sampled_from("abcdef"), max_size=60)
+
+
+class Given:
+    """A tokenizer for texts that are tokens between spaces."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return text.split()
+
+
+@given(TOKENS, TOKENS)
+@settings(max_examples=200, deadline=None)
+def test_the_common_tokens_are_those_of_the_full_table(one: list[str], other: list[str]):
+    recall = (
+        rouge_scorer.RougeScorer(["rougeL"], tokenizer=Given()).score(" ".join(one), " ".join(other))["rougeL"].recall
+    )
+    assert longest_common(one, other) == round(recall * len(one))
+
+
+@given(TOKENS, TOKENS, st.integers(1, 7))
+@settings(max_examples=200, deadline=None)
+def test_blocks_of_any_size_count_the_same(one: list[str], other: list[str], size: int):
+    whole = longest_common(one, other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rouge, "BLOCK", size)
+        assert longest_common(one, other) == whole
+
+
+SENTENCES = "犬が赤い青の上にいます。猫は3匹、車は1台あります！ A dog sleeps. トラックはコンクリートの橋の下です。"
+
+
+def test_a_text_of_normal_length_is_given_to_mecab_whole():
+    text = (SENTENCES * 200)[: rouge.MOST_AT_ONCE]
+    assert list(pieces(text)) == [text]
+
+
+def test_pieces_of_a_long_text_end_with_a_sentence_and_give_the_same_words():
+    text = SENTENCES * 250
+    parts = list(pieces(text))
+    assert len(parts) > 1
+    assert "".join(parts) == text
+    assert all(part[-1] in "。! " and len(part) <= rouge.MOST_AT_ONCE for part in parts)
+    apart = [token for sentence in [SENTENCES] * 250 for token in tokenize(sentence)]
+    assert list(tokenize(text)) == apart
+
+
+@pytest.mark.parametrize(
+    "letters", ["ー", "アイウ", "abc", "。", "\u0301\u0316", "한국", "\ufdfa", "12", "_", "\ud800", "の"]
+)
+def test_an_answer_without_end_is_scored_in_bounded_time_and_memory(letters: str):
+    answer = letters * (400_000 // len(letters))
+    tracemalloc.start()
+    began = time.process_time()
+    score = rouge_l(answer, ["犬", letters])
+    spent, memory = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0 <= score <= 100
+    assert spent < 10
+    assert memory < 200e6
+
+
+def test_two_long_texts_score_as_two_short_ones():
+    """Half of the words in common, 30,000 of them: the full table would take minutes and gigabytes."""
+    began = time.process_time()
+    assert rouge_l("赤い犬、" * 7_000, ["赤い猫、" * 7_000]) == pytest.approx(100 * 2 / 3)
+    assert time.process_time() - began < 10
+
+
+def test_what_follows_the_limit_does_not_count():
+    text = "犬が。" * (MOST_CHARACTERS // 3 + 1)
+    assert rouge_l(text + "猫" * 100_000, [text]) == 100.0
+    assert exact_match(text + "猫", [text])
+
+
+def test_characters_that_end_a_c_string_or_cannot_be_encoded_are_no_words():
+    assert rouge_l("犬\0が いる", ["犬がいる"]) == pytest.approx(rouge_l("犬 がいる", ["犬がいる"]))
+    assert 0 < rouge_l("犬\ud800がいる", ["犬がいる"]) < 100
