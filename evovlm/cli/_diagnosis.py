@@ -204,11 +204,11 @@ def check_kernels(device: str) -> Finding:
 def _dictionary() -> Iterator[Finding]:
     """Whether MeCab starts with its dictionary, and language identification is there."""
     try:
-        from evovlm.tasks.metrics.rouge import MecabTokenizer
+        from evovlm.tasks.metrics.rouge import tokenize
 
-        tokens = MecabTokenizer().tokenize(SENTENCE)
+        tokens = tokenize(SENTENCE)
         assert len(tokens) > 3, f"{SENTENCE} is read as {tokens}"
-    except Exception as error:  # MeCab raises RuntimeError, a shadowed module anything
+    except Exception as error:  # MeCab's own is a MachineFault, a shadowed module anything
         advice = "Japanese answers cannot be scored; pip install --force-reinstall fugashi unidic-lite"
         yield Finding("dictionary", "error", f"MeCab does not start ({in_words(error)})", advice)
         return

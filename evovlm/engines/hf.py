@@ -37,10 +37,6 @@ from evovlm.engines._lean import Lean
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import STEPS, forced, lean_passes, probes_of, refuse_loop, tolerance
 from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
-from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
-=======
-from evovlm.engines._self_check import STEPS, forced, lean_passes, probes_of, refuse_loop, tolerance
->>>>>>> d
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
@@ -155,7 +151,8 @@ class Engine:
         """The loop's logits after each prompt and after one more token: [2, prompts, vocabulary], on the CPU."""
         steps: list[Tensor] = []
         ids, mask = self._pad(prompts)
-        self._one_by_one(self._embed(prompts, ids, mask), mask, STEPS, forced(tokens, steps), **self._types(ids))
+        embeddings = self._embed(prompts, ids, mask)
+        self._one_by_one(embeddings, mask, STEPS, forced(tokens, steps), stop=(), **self._types(ids))
         return torch.stack(steps)
 
     def _fast_path(self) -> Lean | None:

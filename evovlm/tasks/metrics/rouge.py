@@ -1,8 +1,9 @@
 """ROUGE-L for Japanese text: F-measure on MeCab tokens, best over the references, with the language rule.
 
-Knows no data sets. As in the paper's evaluation code, scores are those of google's `rouge_score`, bit for bit, and
-tokens are fugashi's with unidic-lite; text is normalised before it is tokenised. `rouge_score` itself fills a table of
-all pairs of tokens, which takes minutes and gigabytes for two long texts.
+Knows no data sets. As in the paper's evaluation code, scores are google's `rouge_score` and tokens are fugashi's with
+unidic-lite; text is normalised before it is tokenised. `rouge_score` fills a table of all pairs of tokens, which takes
+minutes and gigabytes for two long texts: beyond `MOST_PAIRS` pairs, rapidfuzz finds the same common subsequence in
+linear memory, and the score is the same bit for bit.
 
 Of each text, the first 65,536 characters count (`normalise`). MeCab gets a text of more than `MOST_AT_ONCE` characters
 in pieces that end with a sentence, because its time grows with the square of a run of equal letters and it crashes on
@@ -12,6 +13,7 @@ hundreds of thousands of characters. So only the scores of texts longer than tha
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import fugashi
 import unidic_lite
@@ -26,7 +28,7 @@ LONGEST_RUN = 256
 # MeCab tries to make one unknown word of each run of these, from each place in it. No normal text has such a run.
 _RUN = re.compile("|".join(rf"{kind}{{{LONGEST_RUN}}}" for kind in ("[ァ-ヿ]", r"[^\W_ぁ-ヿ一-鿿]", r"[^\w\s]", "_")))
 _SENTENCE_END = re.compile(r"[。!?]| ")
-BLOCK = 8_192  # tokens; the memory of `longest_common` grows with their square
+MOST_PAIRS = 1_000_000  # of tokens; beyond it, `rouge_score` would take seconds
 
 
 @remember
@@ -52,28 +54,14 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def longest_common(one: Sequence[str], other: Sequence[str]) -> int:
-    """The length of the longest common subsequence of two lists of tokens.
+    """The length of the longest common subsequence of two lists of tokens."""
+    from rapidfuzz.distance import LCSseq
 
-    Bit-parallel (Hyyrö 2004, "Bit-parallel LCS-length computation revisited"): bit i of `row` is 0 where the length
-    grows at token i of `one`. `one` is taken in blocks that pass on the carry of their sums.
-    """
-    shared = set(other)
-    one = [token for token in one if token in shared]
-    carries = bytearray(len(other))
-    length = 0
-    for start in range(0, len(one), BLOCK):
-        places: dict[str, int] = {}
-        for place, token in enumerate(one[start : start + BLOCK]):
-            places[token] = places.get(token, 0) | 1 << place
-        bits = min(BLOCK, len(one) - start)
-        row = full = (1 << bits) - 1
-        for index, token in enumerate(other):
-            hit = row & places.get(token, 0)
-            total = row + hit + carries[index]
-            carries[index] = total >> bits
-            row = (total | (row - hit)) & full
-        length += bits - row.bit_count()
-    return length
+    # Numbers for tokens, because rapidfuzz compares strings by their hashes.
+    numbers: dict[str, int] = {}
+    return int(
+        LCSseq.similarity(*([numbers.setdefault(token, len(numbers)) for token in text] for text in (one, other)))
+    )
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
@@ -103,9 +91,26 @@ def exact_match(prediction: str, references: Sequence[str]) -> bool:
     return normalise(prediction) in {normalise(reference) for reference in references}
 
 
+class _Tokenizer:
+    """MeCab for `rouge_score`, whose default tokenizer handles only Latin letters."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return list(tokenize(text))
+
+
+@cache
+def _scorer() -> Any:
+    # Imported late: it loads nltk and scipy, which costs two seconds that commands without scoring should not pay.
+    from rouge_score import rouge_scorer
+
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Tokenizer())
+
+
 @remember
 def _rouge_l(prediction: str, reference: str) -> float:
     said, wanted = tokenize(prediction), tokenize(reference)
+    if len(said) * len(wanted) <= MOST_PAIRS:
+        return 100.0 * float(_scorer().score(reference, prediction)["rougeL"].fmeasure)
     common = longest_common(said, wanted)
     if common == 0:
         return 0.0
