@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from evovlm.system.errors import DataError
-from evovlm.tasks._json_rows import shown
+from evovlm.tasks.json_rows import shown
 
 MOST_PIXELS = 100_000_000
 # Not all that Pillow knows: PostScript, for one, is drawn by another program.

@@ -14,7 +14,7 @@ from typing import Any
 
 from evovlm.system.bounded_files import OTHER_ENCODINGS, open_regular
 from evovlm.system.errors import DataError
-from evovlm.tasks._json_rows import CHUNK, MOST_ROW, BadValue, check_value, json_list, parse_json, shown
+from evovlm.tasks.json_rows import CHUNK, MOST_ROW, BadValue, check_value, json_list, parse_json, shown
 
 Cells = dict[str, Any]
 # A TSV is read as having no header (as MGSM's files), unless its first line contains this column name.

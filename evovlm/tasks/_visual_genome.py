@@ -16,7 +16,7 @@ from evovlm.system.bounded_files import Unreadable, read_text
 from evovlm.system.errors import DataError
 from evovlm.tasks._hub import HubSet
 from evovlm.tasks._images import ENDINGS, picture
-from evovlm.tasks._json_rows import shown
+from evovlm.tasks.json_rows import shown
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.protocol import Item
 from evovlm.tasks.records import Row, each_row, named

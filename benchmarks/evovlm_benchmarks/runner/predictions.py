@@ -10,7 +10,8 @@ from typing import Any
 
 from evovlm.system.errors import DataError
 from evovlm.tasks import Item, Task
-from evovlm.tasks.records import Row, named, read_rows, shown
+from evovlm.tasks.json_rows import shown
+from evovlm.tasks.records import Row, named, read_rows
 from evovlm_benchmarks.runner.results import Answer, mark, summary
 
 REFERENCES = ("references", "reference")
