@@ -15,7 +15,7 @@ from typing import Any
 from evovlm.system.bounded_files import Unreadable
 from evovlm.system.errors import DataError
 from evovlm.tasks._row_files import csv_rows, json_lines, json_rows, parquet_rows, tsv_rows
-from evovlm.tasks.json_rows import BadValue, parse_json
+from evovlm.tasks.json_rows import BadValue, parse_json, shown
 
 # Characters of a question, or of a row's references together. A model that reads 128,000 tokens takes no more.
 MOST_TEXT = 2**18
