@@ -28,10 +28,12 @@ class PairFault(UserError):
 
 
 def load_engine(opened: OpenModel, device: str, *, self_check: bool = True) -> Engine:
-    """An opened model's engine. Raises CheckpointError or PairFault if the model cannot be loaded, by its own fault."""
+    """An opened model's engine, on a device that is there. Raises PairFault if it cannot be loaded."""
     try:
         dtype = torch.float32 if device == "cpu" else None
         return Engine.load(opened.folder, device=device, dtype=dtype, self_check=self_check)
+    except UserError as error:
+        raise PairFault(str(error)) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -43,10 +45,12 @@ def load_engine(opened: OpenModel, device: str, *, self_check: bool = True) -> E
 
 @contextmanager
 def faults_told(pair: Pair, device: str) -> Iterator[None]:
-    """Turn a model's failures (broken weights, out of memory) into PairFaults; stored answers are kept."""
+    """Turn a model's failures (broken weights, no chat template, out of memory) into PairFaults; answers are kept."""
     where = f"{pair.model.name} on {pair.task.name}"
     try:
         yield
+    except UserError as error:
+        raise PairFault(f"{where}: {error}") from error
     except FloatingPointError as error:
         raise PairFault(f"{where}: {error}; its weights are broken; leave the model out or merge it again") from None
     except (MemoryError, RuntimeError) as error:
