@@ -41,7 +41,7 @@ from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
-from evovlm.models.loading import LOADING_FAULTS, load_reporting, refuse_incomplete
+from evovlm.models.loading import LOADING_FAULTS, first_names, load_reporting, refuse_incomplete
 from evovlm.system.device import check_device
 from evovlm.system.errors import CheckpointError, DataError
 from evovlm.system.faults import is_out_of_memory, machine_fault
@@ -100,7 +100,7 @@ class Engine:
         if the device is not available.
         """
         try:
-            config = AutoConfig.from_pretrained(folder)
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             sees = hasattr(config, "vision_config")
             kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
             model, report = load_reporting(kind, folder, dtype=dtype if dtype is not None else "auto")
@@ -115,7 +115,8 @@ class Engine:
             ) from error
         refuse_incomplete(folder, report)
         if report.unexpected:
-            log.warning("%s: %d weights are not part of its architecture", folder, len(report.unexpected))
+            count, some = len(report.unexpected), first_names(report.unexpected)
+            log.warning("%s: %d weights are not part of its architecture: %s", folder, count, some)
         refuse_unsound(folder, model, processor, sees=sees)
         check_device(str(device))
         model = model.to(device).eval().requires_grad_(False)

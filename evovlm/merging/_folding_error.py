@@ -34,7 +34,7 @@ LARGEST_INEXACTNESS = 1e-2
 LARGEST_ERROR = 1.0
 # The scales of the trial: either sign, and the stream larger and smaller than it was.
 TRIAL_SCALES = (-1.5, 0.4)
-WAY_OUT = "search with `scales: none`, or keep the route and build no checkpoint (`--no-checkpoint`)"
+WAY_OUT = "search with `scales: none`, or keep the route and leave out `--checkpoint`"
 Weights = dict[str, Tensor]
 
 
@@ -222,7 +222,7 @@ def _hollow(assembly: Assembly, kinds: Sequence[str | None]) -> tuple[Any, dict[
     """The owner's language model with few rows, and one layer per kind of attention."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = copy.deepcopy(AutoConfig.from_pretrained(assembly.owner.folder).get_text_config())
+    config = copy.deepcopy(AutoConfig.from_pretrained(assembly.owner.folder, trust_remote_code=False).get_text_config())
     different = list(dict.fromkeys(kinds))
     config.num_hidden_layers, config.vocab_size, config.pad_token_id = len(different), TOKENS, None
     if different != [None]:

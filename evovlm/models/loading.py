@@ -40,9 +40,9 @@ class LoadingReport:
         """Say what is missing or of another shape; empty if the checkpoint is complete."""
         parts = []
         if self.missing:
-            parts.append(f"lacks {_counted(self.missing)} that its configuration asks for: {_some(self.missing)}")
+            parts.append(f"lacks {_counted(self.missing)} that its configuration asks for: {first_names(self.missing)}")
         if self.mismatched:
-            counted, some = _counted(self.mismatched), _some(self.mismatched)
+            counted, some = _counted(self.mismatched), first_names(self.mismatched)
             parts.append(f"has {counted} of another shape than its configuration says: {some}")
         return "; ".join(parts)
 
@@ -80,7 +80,7 @@ def report_from_headers(folder: Path, checkpoint: Checkpoint) -> LoadingReport |
         key: torch.empty(checkpoint.shape(key), dtype=checkpoint.dtype(key), device="meta") for key in checkpoint.keys()
     }
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if getattr(config, "quantization_config", None) is not None:
             return None
         kind: Any = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
@@ -141,6 +141,7 @@ def _counted(names: tuple[str, ...]) -> str:
     return f"{len(names)} weight{'s' * (len(names) != 1)}"
 
 
-def _some(names: tuple[str, ...]) -> str:
+def first_names(names: tuple[str, ...]) -> str:
+    """The first few names and the number of others, for messages."""
     rest = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")

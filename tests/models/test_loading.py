@@ -144,3 +144,19 @@ def test_a_tied_heads_copy_in_the_file_is_not_merged(tmp_path: Path):
     assert "lm_head.weight" not in {job.name for job in assembly.jobs}
     build_checkpoint(assembly, tmp_path / "out")
     assert "lm_head.weight" not in Checkpoint.open(tmp_path / "out").keys()
+
+
+def test_weights_that_no_model_asks_for_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    folder = edit(llm(tmp_path / "llm"), lambda tensors: tensors.update({"model.layers.1.adapter": torch.ones(2)}))
+    Engine.load(folder)
+    assert "1 weights are not part of its architecture: model.layers.1.adapter" in caplog.text
+    assert "LOAD REPORT" not in caplog.text
+
+
+def test_a_repositorys_code_is_not_run_or_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = edit_config(llm(tmp_path / "llm"), model_type="nothing", auto_map={"AutoConfig": "code.Config"})
+    (folder / "code.py").write_text("raise SystemExit('it was run')", encoding="utf-8")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
+    assert report_from_headers(folder, Checkpoint.open(folder)) is None
+    with pytest.raises(CheckpointError, match="transformers cannot load it"):
+        Engine.load(folder)
