@@ -152,8 +152,7 @@ class Engine:
         """The loop's logits after each prompt and after one more token: [2, prompts, vocabulary], on the CPU."""
         steps: list[Tensor] = []
         ids, mask = self._pad(prompts)
-        embeddings = self._embed(prompts, ids, mask)
-        self._one_by_one(embeddings, mask, STEPS, forced(tokens, steps), stop=(), **self._types(ids))
+        self._one_by_one(self._embed(prompts, ids, mask), mask, STEPS, forced(tokens, steps), (), **self._types(ids))
         return torch.stack(steps)
 
     def _fast_path(self) -> Lean | None:
