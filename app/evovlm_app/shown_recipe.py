@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evovlm.recipe.schema import Recipe, split_where
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.where import split_where
 from evovlm.recipe.yaml_file import recipe_text
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from evovlm.models.open_model import HUB_ID, ZOO, resolve_folder
 from evovlm.recipe.pinning import models_of, pinned
-from evovlm.recipe.schema import Data, Recipe, split_where
+from evovlm.recipe.schema import Data, Recipe
+from evovlm.recipe.where import split_where
 from evovlm.system.errors import CheckpointError
 from evovlm.system.hub_cache import COMMIT, commit_of
 from evovlm.tasks import cached_commit

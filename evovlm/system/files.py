@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from evovlm.system.errors import StudyError, UserError
+from evovlm.system.errors import StudyError
 
 
 def counted_from(root: Path, path: str | Path) -> Path:
@@ -19,14 +19,10 @@ def counted_from(root: Path, path: str | Path) -> Path:
 
     Paths that a user names pass through here once, and are absolute from then on: a path that is still relative could
     be joined to its folder a second time. Links are kept, because a file in the hub's cache is a link to one without a
-    suffix; `..` after a link leads to the parent of the link's target, as in the file system. Raises UserError for a
-    home folder that is not known.
+    suffix; `..` after a link leads to the parent of the link's target, as in the file system.
     """
-    own = os.path.expanduser(path)
-    if own.startswith("~"):
-        raise UserError(f"{path}: there is no such user, or no home folder; write the folder out")
     found = Path()
-    for part in (root / own).absolute().parts:
+    for part in (root / os.path.expanduser(path)).absolute().parts:
         found = Path(os.path.realpath(found)).parent if part == ".." else found / part
     return found
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evovlm.recipe.schema import split_where
+from evovlm.recipe.where import split_where
 from evovlm.system.errors import RecipeError
 from evovlm.system.files import counted_from
 from evovlm.tasks import gsm8k_ja_search as gsm8k

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evovlm.recipe.limits import MOST_BEAMS, MOST_NEW_TOKENS, MOST_SEED
-from evovlm.recipe.schema import is_preset_file
+from evovlm.recipe.where import is_preset_file
 from evovlm.system.bounded_files import Unreadable, read_text
 from evovlm.system.bounded_yaml import YamlFault, parse_yaml
 from evovlm.system.errors import DataError

@@ -1,6 +1,6 @@
 import pytest
 
-from evovlm.recipe.schema import split_where
+from evovlm.recipe.where import split_where
 from evovlm.system.errors import DataError, RecipeError
 from evovlm.tasks import TASKS, Options, TaskRow, load_preset, load_task, parse_split, presets_of, register
 from evovlm.tasks.made_task import MadeTask

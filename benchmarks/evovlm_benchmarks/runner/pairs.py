@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evovlm.recipe.schema import split_where
+from evovlm.recipe.where import split_where
 from evovlm.system.errors import UserError
 from evovlm.tasks import Item, Options, Task, parse_split, presets_of
 from evovlm_benchmarks.runner.results import slug

@@ -12,8 +12,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evovlm.recipe.limits import MOST_BATCH, MOST_BYTES, MOST_ITEMS, MOST_SEED
-from evovlm.recipe.schema import split_where
 from evovlm.recipe.shipped import find_file
+from evovlm.recipe.where import split_where
 from evovlm.system.bounded_files import read_text
 from evovlm.system.bounded_yaml import YamlFault, parse_yaml, place_of
 from evovlm.system.errors import UserError
