@@ -210,7 +210,7 @@ def _dictionary() -> Iterator[Finding]:
         assert len(tokens) > 3, f"{SENTENCE} is read as {tokens}"
     except Exception as error:  # MeCab's own is a MachineFault, a shadowed module anything
         advice = "Japanese answers cannot be scored; pip install --force-reinstall fugashi unidic-lite"
-        yield Finding("dictionary", "error", f"MeCab does not start ({in_words(error)})", advice)
+        yield Finding("dictionary", "error", f"MeCab does not start ({in_words(error.__cause__ or error)})", advice)
         return
     yield Finding("dictionary", "ok", f"fugashi {version('fugashi')}, unidic-lite {version('unidic-lite')}")
 

@@ -122,13 +122,13 @@ def _sentence(error: Exception) -> str | None:
         text = _usage(error)
     elif isinstance(error, typer.Abort):
         text = "aborted"
+    elif (lacking := machine_fault(error)) is not None:
+        text = str(lacking)
     elif isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         step = NEXT_STEPS.get(error.errno, "") if error.errno is not None else ""
         text = f"{_named(error.filename)}: {error.strerror}{step}"
     elif isinstance(error, CandidateFault | FloatingPointError) and str(error):
         text = str(error)
-    elif (lacking := machine_fault(error)) is not None:
-        text = str(lacking)
     return text
 
 

@@ -1,6 +1,7 @@
 """What the machine lacks, and what no candidate of a search was to blame for, ends a command with one sentence."""
 
 import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from evovlm import api
 from evovlm.cli.program import main
+from evovlm.system.crash_log import UNFORESEEN
 from evovlm.system.errors import CandidateFault, NotFinite
 
 TOLD = {
@@ -40,10 +42,15 @@ def test_the_machines_faults_are_a_sentence_and_exit_code_2(
     assert lines[0].startswith(f"error: {told}")
 
 
-def test_a_bug_is_not_taken_for_the_machines_fault(monkeypatch: pytest.MonkeyPatch):
+def test_a_bug_is_not_taken_for_the_machines_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     def fails(*given: Any, **more: Any) -> None:
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(api, "evaluate", fails)
-    with pytest.raises(RuntimeError, match="shapes differ"):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
         main(["evaluate", "zoo:ja", "--data", "zoo-maths:test"])
+    assert ended.value.code == UNFORESEEN
+    assert "an unforeseen error (RuntimeError: shapes differ)" in capsys.readouterr().err
