@@ -19,7 +19,7 @@ from evovlm.models.pickled import WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
 from evovlm.system.files import counted_from
-from evovlm.system.hub_cache import commit_of
+from evovlm.system.hub_cache import Origin, commit_of, origin_of
 
 ZOO = "zoo:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -41,7 +41,7 @@ class OpenModel:
     layout: Layout
     tokens: dict[str, int] | None  # token to id; None: no tokenizer in the folder
     tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
-    commit: str | None = None  # the hub's commit, if the folder is a snapshot in the hub's cache
+    origin: Origin | None = None  # on the hub, if the folder is a snapshot in its cache or a converted copy of one
 
 
 def resolve_folder(
@@ -87,7 +87,7 @@ def open_model(label: str, model: str, revision: str | None, root: Path, *, down
         layout=layout,
         tokens=read_vocabulary(folder),
         tower={name: key for name, key in named if name is not None},
-        commit=commit_of(folder),
+        origin=origin_of(folder),
     )
 
 
