@@ -131,6 +131,7 @@ class Seen:
         assert self.phases
 
 
+@pytest.mark.slow
 def test_a_search_is_silent_unless_it_is_watched(place: Path, capfd: pytest.CaptureFixture[str]):
     evolve("zoo-llm", "study", trials=3, items=6, judged=6)
     assert capfd.readouterr() == ("", "")

@@ -40,12 +40,12 @@
     for (const title of document.querySelectorAll(".toast-title")) {
       const text = title.firstChild;
       const told = text?.nodeType === Node.TEXT_NODE && said(text.data.trim());
-      if (told) text.data = `${told} `;
+      if (told && text.data.trim() !== told) text.data = `${told} `;
     }
     for (const message of document.querySelectorAll(".toast-message-text")) {
       const known = Object.keys(WORDS.starts).find((start) => message.textContent.startsWith(start));
       const told = known && WORDS.starts[known][document.documentElement.lang];
-      if (told) message.textContent = told;
+      if (told && message.textContent !== told) message.textContent = told;
     }
   };
 

@@ -16,7 +16,7 @@ def suggest(
     base: Annotated[str, typer.Option(help="The model that all of them were tuned from.")],
     data: Annotated[str, typer.Option(help="Task and split, such as zoo-maths:search.")],
     items: Annotated[int, typer.Option(min=2, help="Questions per merge that is tried.")] = 100,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that selects the items.")] = 0,
     device: Device = "cpu",
     picture: Annotated[Path | None, typer.Option(help="Write an SVG: cosines of task vectors by layer.")] = None,
     as_json: AsJson = False,

@@ -9,6 +9,7 @@ from evovlm_app.catalogue import offer
 from evovlm_app.searches import Searches
 
 
+@pytest.mark.slow
 def test_a_search_runs_where_files_have_the_names_of_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("random.py", "numpy.py", "evovlm.py"):
         (tmp_path / name).write_text("raise SystemExit('the wrong file was run')\n", encoding="utf-8")

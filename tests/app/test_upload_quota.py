@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from gradio.routes import file_upload_statuses
 
 from evovlm_app.load.setup import forget_uploads
@@ -96,6 +97,7 @@ def test_a_client_sends_so_much_an_hour_and_others_keep_theirs(small: Served, st
     assert other.http.get(f"{API}/file={path}").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_full_folder_takes_no_more_and_keeps_what_it_has(tmp_path: Path):
     for full in serve(tmp_path, limits={"folder_bytes": 1}):
         one = Visitor(full.url, "127.0.0.2")

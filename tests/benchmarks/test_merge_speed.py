@@ -2,6 +2,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -60,6 +61,7 @@ def test_the_floor_copies_as_many_bytes_as_the_output_has(tmp_path: Path):
     assert copied == (models["base"] / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_without_mergekit_evovlm_is_measured_alone(tmp_path: Path, monkeypatch):
     import typer
 

@@ -85,4 +85,4 @@ def test_dots_are_drawn_for_every_value(tmp_path: Path):
 def test_the_page_tells_whether_whole_vectors_win():
     drawn = [0.1 + 0.009 * number for number in range(100)]
     assert whole_wins({"DARE alone": drawn}).startswith("1.0 does not win")
-    assert whole_wins({"DARE alone": drawn, "TIES alone": [0.5] * 40 + [0.99] * 20}).startswith("With TIES alone 1.0")
+    assert whole_wins({"DARE alone": drawn, "TIES alone": [0.5] * 40 + [0.99] * 20}).startswith("With TIES alone, 1.0")

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from evovlm.models.zoo_models import zoo_folder
 from evovlm.tasks import load_task
 from evovlm_benchmarks.zoo.bars import draw_bars
@@ -43,6 +45,7 @@ def test_the_table_of_samples_marks_what_is_exactly_right():
     assert lines[-1] == f"| `ja` | **{items[0].references[0]}** | 赤 |"
 
 
+@pytest.mark.slow
 def test_the_command_prints_answers_and_saves_their_pictures(tmp_path: Path):
     command = [
         sys.executable,

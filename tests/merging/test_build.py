@@ -44,6 +44,7 @@ def merged(paper: dict[str, Path], out: Path, **changes: Any) -> dict[str, torch
     return tensors(out)
 
 
+@pytest.mark.slow
 def test_the_merge_of_llava_and_shisa_loads_and_answers_without_evovlm(paper: dict[str, Path], tmp_path: Path):
     out = tmp_path / "merged"
     build_checkpoint(assemble(recipe(paper), Path()), out)

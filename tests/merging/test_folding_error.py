@@ -84,6 +84,7 @@ def plain_logits(folder: Path, inputs: dict[str, torch.Tensor], work: Path, kind
     return load_file(out)["logits"], done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_routed_language_model_is_exported_as_a_plain_mistral(tmp_path: Path):
     zoo = {name: zoo_folder(name) for name in ("ja", "math")}
     made = recipe(zoo, "ja", "math", route=winding("ja", "math"))
@@ -115,6 +116,7 @@ def test_a_routed_tower_is_exported_as_a_plain_llava(tmp_path: Path):
     assert (found - expected).abs().max() < 1e-4 * expected.std()
 
 
+@pytest.mark.slow
 def test_the_error_that_is_told_is_the_one_that_others_meet(paper: dict[str, Path], tmp_path: Path):
     # These random models have a stream so small that the epsilon beside it shows.
     made = recipe(paper, "ja", "math")

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from evovlm.zoo import _corpus as corpus
@@ -13,6 +14,7 @@ def orders() -> dict[str, Order]:
     return {name: Order(mixture, 12, f"{name}/0", tokenizer, render, 32) for name, mixture in mixtures.items()}
 
 
+@pytest.mark.slow
 def test_pools_drawn_ahead_in_other_processes_are_those_drawn_here():
     here, ahead = Pools(orders(), 1), Pools(orders(), 2)
     try:

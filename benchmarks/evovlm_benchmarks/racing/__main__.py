@@ -20,7 +20,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 def runs_command(
     out: Annotated[Path, typer.Option(help="JSON-lines file; runs already in it are skipped.")],
     recipe: Annotated[str, typer.Option(help="A recipe with a search: a file or a shipped name.")] = "zoo-llm",
-    seeds: Annotated[int, typer.Option(min=1)] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, each a search of its own.")] = 5,
     items: Annotated[int, typer.Option(min=16, help="Search items of a full evaluation.")] = 256,
     judged: Annotated[int, typer.Option(min=2, help="Held-out items.")] = 500,
     generations: Annotated[int, typer.Option(min=1, help="Generations with fixed subsets.")] = 8,

@@ -39,7 +39,7 @@ def simulate_command(
 def throughput_command(
     recipe: Annotated[str, typer.Option(help="A recipe with a search: a file or a shipped name.")] = "zoo-llm",
     workers: Annotated[int, typer.Option(min=2, help="Number of workers to compare with one.")] = 2,
-    items: Annotated[int, typer.Option(min=1)] = 150,
+    items: Annotated[int, typer.Option(min=1, help="Search items.")] = 150,
     trials: Annotated[int, typer.Option(min=4, help="Candidates to time.")] = 40,
 ) -> None:
     """Measure candidates per second with one and with several single-threaded CPU workers on this machine.

@@ -19,19 +19,19 @@ from evovlm_benchmarks.studies.arms import DONE
 from evovlm_benchmarks.studies.curves import Band, draw_bands, draw_points
 from evovlm_benchmarks.studies.plans import STUDIES, StudyPlan
 
-Results = Mapping[str, Sequence[Mapping[str, Any]]]  # by arm, one a seed
+Results = Mapping[str, Sequence[Mapping[str, Any]]]  # by arm, one per seed
 HEAD = """# Studies
 
-What evolution finds on the zoo, and what not. Written by one command, which runs or resumes every search:
+What evolution finds on the zoo, and what it does not. One command runs (or resumes) every search and writes this page:
 
 ```sh
 evovlm bench study all --trials {trials} --items {items} --judged {judged} --jobs 16 --docs docs
 ```
 
-{trials} evaluations a search, each of {items} Japanese word problems (`zoo-maths`, another draw for each seed); the ten
-best are asked again on fresh items, and the best of these is tested on {judged} held-out problems, the same for every
-arm. Scores are 0 to 100: the number right and the reasoning Japanese. Intervals are 95 %, by Student's t over seeds;
-differences are paired by seed.
+{trials} evaluations a search, each of {items} Japanese word problems (`zoo-maths`, drawn anew for each seed). The ten
+best candidates are scored again on fresh items, and the best of these is tested on {judged} held-out problems, the
+same for every arm. Scores are 0 to 100: the number right and the reasoning Japanese. Intervals are 95 %, by
+Student's t over seeds; differences are paired by seed.
 
 {unequal}Zoo `{zoo}` (the manifest's SHA-256), commit {commit}, torch {torch}, transformers {transformers}. {hardware};
 one thread a search, float32; {minutes:.1f} CPU minutes a search on average.
@@ -40,19 +40,19 @@ one thread a search, float32; {minutes:.1f} CPU minutes a search on average.
 WHOLE, BY_CHANCE = (
     0.95,
     0.05 / 0.9,
-)  # a density that drops almost nothing; its chance if uniform in 0.1 to 1
+)  # a density that drops almost nothing; its probability if uniform in 0.1 to 1
 FULL = 97.0  # from this best score on the search items, an arm has no room to improve
 UNEQUAL = """The run was cut short: some arms have fewer seeds than others, as the tables say, and what rests on two
 seeds has a very wide interval. The command goes on with them.
 
 """
 TAIL = """
-## How far this goes
+## Limits of these results
 
 These are models of 1.7 million parameters on generated word problems of one or two steps. An effect seen here is a
-reason to look for it in large models, and one not seen here may still be there. Where the best score on the search
-items nears 100, nothing is left to find: such arms differ by their luck with a few items, and the columns before the
-last tell more. A zoo trained anew makes another page: results lie in a folder named by the zoo's digest.
+reason to look for it in large models; an effect not seen here may still exist there. Where the best score on the
+search items nears 100, there is nothing left to find: such arms differ by chance on a few items, and the earlier
+columns say more. Retraining the zoo gives another page, because results lie in a folder named by the zoo's digest.
 """
 
 
@@ -149,9 +149,8 @@ def near_the_top(results: Results) -> str:
     if not full:
         return ""
     return (
-        f" At the end {', '.join(full)} stand at {FULL:g} or more of 100 on the search items: the zoo leaves them"
-        " nothing to gain, so that differences between them at the end are luck with few items, and what they had found"
-        " earlier tells more."
+        f" At the end {', '.join(full)} reach {FULL:g} or more of 100 on the search items. The zoo leaves them nothing"
+        " to gain, so differences between them at the end are chance on a few items; their earlier scores say more."
     )
 
 
@@ -211,7 +210,7 @@ def sooner(results: Results, one: str, other: str) -> str:
 def in_words(differences: Sequence[float]) -> str:
     """A mean difference, its interval and the conclusion, as text; needs at least two seeds."""
     if len(differences) < 2:
-        return "not known, for want of seeds"
+        return "unknown (too few seeds)"
     mean, low, high = interval(differences)
     told = "no difference that these seeds can show" if low <= 0 <= high else ("better" if low > 0 else "worse")
     return f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]: {told}"
@@ -225,11 +224,11 @@ def _about_routes(results: Results) -> str:
     sources = ", ".join(f"{key.removeprefix('source ')} {results[arm][0]['tests'][key]:.1f}" for key in names)
     told = [f"`{key.removeprefix('source ')}` {difference(results, arm, arm, against=key)}" for key in names]
     return (
-        f"The routes found, {length:.1f} layers long on average, score {mean:.1f} [{low:.1f}, {min(high, 100.0):.1f}];"
-        " the sources"
-        f" as they are: {sources}. Against {'; against '.join(told)}. Against the same routes with every scale set to"
-        f" 1: {difference(results, arm, arm, against='without scales')}. Against routes searched without scales:"
-        f" {difference(results, arm, 'no scales')}. Scales from a network instead of one each:"
+        f"The routes found are {length:.1f} layers long on average and score {mean:.1f} [{low:.1f},"
+        f" {min(high, 100.0):.1f}]; the unmerged sources score {sources}. Against"
+        f" {'; against '.join(told)}. Against the same routes with every scale set to 1:"
+        f" {difference(results, arm, arm, against='without scales')}. Against routes searched without"
+        f" scales: {difference(results, arm, 'no scales')}. Scales computed by a network instead of one per layer:"
         f" {difference(results, 'network', arm)}."
     )
 
@@ -242,8 +241,8 @@ def _about_searchers(results: Results) -> str:
     second = f"Against the next, {ranked[1]}: {difference(results, *ranked[:2])}. " if len(ranked) > 1 else ""
     return (
         f"Best on average: {ranked[0]}. {second}Against random search, from the same start and in as many"
-        f" evaluations: {'; '.join(against)}.\n\nOver the whole search (mean height of the curve of the best so far,"
-        f" against random search's): {'; '.join(height)}."
+        f" evaluations: {'; '.join(against)}.\n\nOver the whole search (mean of the best-so-far curve, against random"
+        f" search's): {'; '.join(height)}."
     )
 
 
@@ -254,10 +253,10 @@ def _about_drop(results: Results) -> str:
     chosen = {arm: values for arm, values in densities(results).items() if arm != "neither"}
     dense = [f"{arm} {fmean(values):.2f} (above 0.95: {_share(values):.0%})" for arm, values in chosen.items()]
     return (
-        f"Against task arithmetic without any drop: {'; '.join(against)}. Drop by norm against random drop:"
-        f" {difference(results, 'drop by norm', 'DARE alone')}.\n\nOver the whole search (mean height of the curve of"
-        f" the best so far, against no drop's): {'; '.join(height)}.\n\nMean density that evolution chose, of 0.1 to"
-        f" 1: {'; '.join(dense)}. Densities drawn at random would have 0.55 (above 0.95: 6%). {whole_wins(chosen)}"
+        f"Against task arithmetic without dropping: {'; '.join(against)}. Dropping by norm against dropping at random:"
+        f" {difference(results, 'drop by norm', 'DARE alone')}.\n\nOver the whole search (mean of the best-so-far"
+        f" curve, against that of no dropping): {'; '.join(height)}.\n\nMean density that evolution chose, from 0.1 to"
+        f" 1: {'; '.join(dense)}. Random densities would average 0.55 (above 0.95: 6%). {whole_wins(chosen)}"
     )
 
 
@@ -271,15 +270,15 @@ def _about_spaces(results: Results) -> str:
 def whole_wins(chosen: Mapping[str, Sequence[float]]) -> str:
     """Text: which methods kept whole task vectors more often than by chance (exact binomial test, 95 %)."""
     if not chosen:
-        return "Whether 1.0 wins: not known, for want of winners."
+        return "Whether a density of 1.0 wins is unknown: there are no winners yet."
     often = [
         arm
         for arm, values in chosen.items()
         if stats.binomtest(_whole(values), len(values), BY_CHANCE, alternative="greater").pvalue < 0.05
     ]
     if often:
-        return f"With {', '.join(often)} 1.0 wins: vectors are left whole more often than chance would."
-    return "1.0 does not win: with no method are vectors left whole more often than chance would."
+        return f"With {', '.join(often)}, 1.0 wins: vectors are left whole more often than by chance."
+    return "1.0 does not win: no method leaves vectors whole more often than by chance."
 
 
 def _whole(values: Sequence[float]) -> int:

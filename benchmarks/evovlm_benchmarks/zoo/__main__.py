@@ -46,8 +46,8 @@ def picture_command(
 def samples_command(
     models: Models,
     data: Annotated[str, typer.Option(help="TASK:SPLIT.")] = "zoo-vqa:test",
-    items: Annotated[int, typer.Option(min=1)] = 5,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    items: Annotated[int, typer.Option(min=1, help="Items to show.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that selects the items.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Also write the items' images to this PNG file.")] = None,
 ) -> None:
     """Print a table of every model's answers to some items.

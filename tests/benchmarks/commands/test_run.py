@@ -58,6 +58,7 @@ def test_the_score_is_that_of_evaluate(run_folder: Path):
     assert results(run_folder / "whole")[2]["score"] == pytest.approx(found.score)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_result(run_folder: Path):
     """Killed outright after some answers: what is stored stays, and what follows is as if nothing had happened."""
     command = [sys.executable, "-P", "-m", "evovlm_benchmarks", "run", "suite.yaml", "--out", "broken"]
@@ -110,6 +111,7 @@ def test_a_model_that_was_made_anew_under_its_name_is_refused(run_folder: Path):
     assert "started with different weights" in done.stderr
 
 
+@pytest.mark.slow
 def test_flags_make_a_suite_and_the_whole_of_mgsm_runs_through_it(run_folder: Path, shared_data: Path):
     (run_folder / "brief.yaml").write_text("max_new_tokens: 12\nscoring: corrected\n", encoding="utf-8")
     task = f"mgsm-ja@{shared_data / 'mgsm'}:test"
@@ -253,6 +255,7 @@ def address() -> Iterator[str]:
     cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_workers_on_ray_give_the_local_runs_results_and_a_cut_run_goes_on(run_folder: Path, address: str):
     done = bench("run", "suite.yaml", "--out", "many", "--ray", address, "--workers", "2", folder=run_folder)
     assert done.returncode == 0, done.stderr
