@@ -47,7 +47,7 @@ def convert(
             OUT.print(f"would read {files}, and write {told} to {out}", markup=False, soft_wrap=True)
             return
         with bars() as progress:
-            task = progress.add_task("convert", total=None, figures="")
+            task = progress.add_task("check and write", total=None, figures="")
 
             def show(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total, figures=f"{size(done)} of {size(total)}")

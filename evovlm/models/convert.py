@@ -28,8 +28,8 @@ from evovlm.system.version import VERSION
 Progress = Callable[[int, int], None]  # bytes checked and written so far, bytes in total
 # What a folder tells about licence and origin; the merge's check reads the licence from README.md.
 TOLD = ("README.md", "LICENSE*", "LICENCE*", "NOTICE*")
-# Names code of the repository, which is not copied and never run.
-CODE_KEY = "auto_map"
+# Keys of JSON files that name code of the repository, which is not copied and never run.
+CODE_KEYS = ("auto_map", "custom_pipelines")
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,10 @@ def _without_code(folder: Path) -> list[str]:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
             continue  # the checks of a merge name the file
-        if isinstance(content, dict) and content.pop(CODE_KEY, None) is not None:
-            _write_json(path, content)
-            told.append(f"{path.name}: {CODE_KEY} was left out, which names code of the model's repository")
+        named = [key for key in CODE_KEYS if isinstance(content, dict) and key in content]
+        if named:
+            _write_json(path, {key: value for key, value in content.items() if key not in named})
+            told.append(f"{path.name}: {' and '.join(named)} left out, which names code of the model's repository")
     return told
 
 

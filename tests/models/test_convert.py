@@ -106,12 +106,14 @@ def test_code_that_a_configuration_names_is_neither_run_nor_passed_on(tmp_path: 
     save_pickled(tmp_path / "old")
     ran = tmp_path / "ran"
     (tmp_path / "old" / "evil.py").write_text(f"open({str(ran)!r}, 'w')")
+    code = {"auto_map": {"AutoConfig": "evil.Config"}, "custom_pipelines": {"evil": {"impl": "evil.Pipeline"}}}
     for name in ("config.json", "tokenizer_config.json"):
         path = tmp_path / "old" / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoConfig": "evil.Config"}}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | code))
     done = convert("old", "new", folder=tmp_path)
-    assert done.stdout.count("auto_map was left out") == 2
-    assert "auto_map" not in (tmp_path / "new" / "config.json").read_text()
+    assert done.stdout.count("auto_map and custom_pipelines left out") == 2
+    assert "evil" not in (tmp_path / "new" / "config.json").read_text()
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["model_type"] == "mistral"
     assert not (tmp_path / "new" / "evil.py").exists()
     assert not ran.exists()
 

@@ -28,9 +28,11 @@ class PairFault(UserError):
 
 
 def load_engine(opened: OpenModel, device: str) -> Engine:
-    """An opened model's engine. Raises CheckpointError or PairFault if the model cannot be loaded, by its own fault."""
+    """An opened model's engine, on a device that is there. Raises PairFault if it cannot be loaded."""
     try:
         return Engine.load(opened.folder, device=device, dtype=torch.float32 if device == "cpu" else None)
+    except UserError as error:
+        raise PairFault(str(error)) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -42,10 +44,12 @@ def load_engine(opened: OpenModel, device: str) -> Engine:
 
 @contextmanager
 def faults_told(pair: Pair, device: str) -> Iterator[None]:
-    """Turn a model's failures (broken weights, out of memory) into PairFaults; stored answers are kept."""
+    """Turn a model's failures (broken weights, no chat template, out of memory) into PairFaults; answers are kept."""
     where = f"{pair.model.name} on {pair.task.name}"
     try:
         yield
+    except UserError as error:
+        raise PairFault(f"{where}: {error}") from error
     except FloatingPointError as error:
         raise PairFault(f"{where}: {error}; its weights are broken; leave the model out or merge it again") from None
     except (MemoryError, RuntimeError) as error:

@@ -18,6 +18,7 @@ from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system import files
+from evovlm.system.device import check_device
 from evovlm.system.errors import CheckpointError, UserError, told_together
 from evovlm.system.folder_lock import hold
 from evovlm.system.version import hardware, versions
@@ -77,8 +78,9 @@ def run_suite(
 ) -> Outcome:
     """The results of the pairs of the opened models; those that fail are told with the reason.
 
-    Raises UserError if another process uses the folder, or it was begun with other settings.
+    Raises UserError if the device is not there, another process uses the folder, or it was begun with other settings.
     """
+    check_device(device)
     outcome = Outcome([], [])
     with hold(out):
         for model in suite.models:
@@ -108,7 +110,7 @@ def _run_model(
         if engine is None:
             try:
                 engine = load_engine(opened, device)
-            except (CheckpointError, PairFault) as error:
+            except PairFault as error:
                 outcome.failures.append(failure(pair.model, None, error))
                 return
         try:

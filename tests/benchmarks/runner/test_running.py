@@ -1,5 +1,6 @@
 """What a run does when memory, a model or a suite is not as one would like."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,22 @@ def test_a_model_of_broken_weights_is_told_in_a_sentence(tmp_path: Path):
     done = bench("run", "--model", "broken", "--task", "zoo-maths:test", "--items", "3", folder=tmp_path)
     assert done.returncode == 2
     assert "broken on zoo-maths: the logits are not finite" in done.stderr
+
+
+def test_a_model_without_a_chat_template_fails_and_one_with_it_is_scored(tmp_path: Path):
+    (tmp_path / "talks").mkdir()
+    for path in resolve_folder("zoo:ja", None, tmp_path).iterdir():
+        (tmp_path / "talks" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "talks" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}", encoding="utf-8")
+    (tmp_path / "sums.jsonl").write_text('{"question": "2足す3は？", "reference": "5"}', encoding="utf-8")
+    words = ("--model", "zoo:ja", "--model", "talks", "--task", "custom-maths@sums.jsonl:test", "--preset", "chat")
+    done = bench("run", *words, "--json", folder=tmp_path)
+    assert done.returncode == 2
+    content = json.loads(done.stdout)
+    assert [row["model"] for row in content["results"]] == ["talks"]
+    ((model, reason),) = [(row["model"], row["reason"]) for row in content["failed"]]
+    assert model == "zoo:ja"
+    assert "chat template" in reason
 
 
 def test_the_batch_follows_the_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch):
