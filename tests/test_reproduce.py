@@ -27,6 +27,8 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TESTS, SEARCHED = range(9001, 9021), range(1, 41)  # ids of Visual Genome's images
 # What is cut down besides the models: the GPU, the candidates, the questions.
 FEWER = {"evolve": ["--trials", "3", "--items", "6", "--judged", "6"], "bench run": ["--items", "4"]}
+# What the page converts, and where to.
+COPIES = {"models/wizardmath": "WizardLM/WizardMath-7B-V1.1", "models/abel": "GAIR/Abel-7B-002"}
 QUESTIONS = [
     {"qa_id": datasets.Value("int64"), "question": datasets.Value("string"), "answer": datasets.Value("string")}
 ]
@@ -191,7 +193,8 @@ def refuse_unpinned(study: Path, recipe: Path, commits: dict[str, str]) -> None:
     searched = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     named = {"base": searched["base"]["model"]}
     named |= {f"sources.{source['name']}": source["model"] for source in searched["sources"]}
-    models = {key: commits[model] for key, model in named.items() if model in commits}  # others are converted copies
+    models = {key: commits[COPIES.get(model, model)] for key, model in named.items()}
+    pinned = {key: commit for key, commit in models.items() if named[key] not in COPIES}
     header = json.loads((study / "study.json").read_text(encoding="utf-8"))
     result = json.loads((study / "result.json").read_text(encoding="utf-8"))
     assert header["revisions"] == result["revisions"]
@@ -202,8 +205,9 @@ def refuse_unpinned(study: Path, recipe: Path, commits: dict[str, str]) -> None:
     for path in (study / "best.yaml", study / "checkpoint" / "recipe.yaml"):
         written = yaml.safe_load(path.read_text(encoding="utf-8"))
         written_of = {"base": written["base"], **{f"sources.{one['name']}": one for one in written["sources"]}}
-        assert {key: one["revision"] for key, one in written_of.items() if "revision" in one} == models
+        assert {key: one["revision"] for key, one in written_of.items() if "revision" in one} == pinned
         assert written["data"]["revisions"] == data
     card = (study / "checkpoint" / "README.md").read_text(encoding="utf-8")
-    assert card.count("not pinned") == len(named) - len(models)
+    assert "not pinned" not in card
+    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == [COPIES.get(name, name) for name in named.values()]
     assert all(commit in card for commit in (*models.values(), *data.values()))

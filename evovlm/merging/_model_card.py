@@ -14,6 +14,7 @@ import yaml
 from evovlm.models.open_model import HUB_ID
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import recipe_text
+from evovlm.system.hub_cache import Origin
 
 TASKS = {"vlm": "image-text-to-text", "llm": "text-generation"}
 LOADING = {
@@ -46,12 +47,14 @@ class CardFacts:
     """What the card reports beyond the recipe.
 
     `digest`: the recipe's. `version`: evovlm's. `licences`: by model label (the base's, or a source's name); None if
-    unknown. `warnings`: findings of the check. `evaluation`: measurements, in Markdown; empty if there are none.
+    unknown. `origins`: by label, where those models that come from the hub come from; None if that is known by their
+    names alone. `warnings`: findings of the check. `evaluation`: measurements, in Markdown; empty if there are none.
     """
 
     digest: str
     version: str
     licences: Mapping[str, str | None] = field(default_factory=dict)
+    origins: Mapping[str, Origin] | None = None
     warnings: tuple[str, ...] = ()
     evaluation: str = ""
 
@@ -81,7 +84,8 @@ def shared_licence(recipe: Recipe, licences: Mapping[str, str | None]) -> str | 
 
 def _front_matter(recipe: Recipe, facts: CardFacts) -> str:
     # The hub accepts only its own ids as base models, so local folders are named only in the text.
-    hub = list(dict.fromkeys(model for _, model, _ in _models(recipe) if HUB_ID.fullmatch(model)))
+    named = (_on_hub(label, model, facts) for label, model, _ in _models(recipe))
+    hub = list(dict.fromkeys(name for name in named if name is not None))
     content: dict[str, Any] = {}
     if hub:
         content |= {"base_model": hub, "base_model_relation": "merge"}
@@ -112,8 +116,10 @@ def _sources(recipe: Recipe, facts: CardFacts) -> str:
     lines = ["| name | model | revision | licence |", "|---|---|---|---|"]
     for label, model, revision in _models(recipe):
         name = "base of the task vectors" if label == recipe.base_label and recipe.base is not None else f"`{label}`"
-        shown = f"[{model}](https://huggingface.co/{model})" if HUB_ID.fullmatch(model) else f"`{_short(model)}`"
-        lines.append(f"| {name} | {shown} | {revision or 'not pinned'} | {facts.licences.get(label) or 'unknown'} |")
+        hub, origin = _on_hub(label, model, facts), (facts.origins or {}).get(label)
+        shown = f"[{hub}](https://huggingface.co/{hub})" if hub is not None else f"`{_short(model)}`"
+        fixed = revision or (f"{origin.commit}, converted" if origin is not None else "not pinned")
+        lines.append(f"| {name} | {shown} | {fixed} | {facts.licences.get(label) or 'unknown'} |")
     licence = shared_licence(recipe, facts.licences)
     told = (
         f"All models above are under the licence `{licence}`."
@@ -131,6 +137,14 @@ def _rebuild(recipe: Recipe) -> str:
         "```sh\nevovlm merge recipe.yaml OUT\n```\n\n"
         f"```yaml\n{recipe_text(recipe)}```"
     )
+
+
+def _on_hub(label: str, model: str, facts: CardFacts) -> str | None:
+    """The repository on the hub that a model comes from; None for a folder of this machine."""
+    if facts.origins is None:
+        return model if HUB_ID.fullmatch(model) else None
+    origin = facts.origins.get(label)
+    return None if origin is None else origin.repository
 
 
 def _models(recipe: Recipe) -> Iterator[tuple[str, str, str | None]]:

@@ -27,6 +27,7 @@ from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.pinning import models_of, pinned
 from evovlm.recipe.schema import Base, Recipe, Source, value_at
 from evovlm.system.errors import CheckpointError, RecipeError, told_together
+from evovlm.system.files import counted_from
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -52,17 +53,22 @@ class Assembly:
 
     @property
     def commits(self) -> dict[str, str]:
-        """The commit of each model that was opened from the hub's cache, by its key in the recipe (`sources.ja`)."""
+        """The commit of each model that came from the hub, by its key in the recipe (`sources.ja`)."""
         opened = {} if self.base is None else {"base": self.base}
         opened |= {f"sources.{name}": model for name, model in self.sources.items()}
-        return {key: model.commit for key, model in opened.items() if model.commit is not None}
+        return {key: model.origin.commit for key, model in opened.items() if model.origin is not None}
 
     @property
     def pinned(self) -> Recipe:
         """The recipe with the opened commit as the revision of each model from the hub."""
-        named = dict(models_of(self.recipe))
-        found = {named[key]: commit for key, commit in self.commits.items() if HUB_ID.fullmatch(named[key][0])}
+        commits = self.commits
+        # A converted copy has a commit too, but is named by its folder, which has no revisions.
+        found = {name: commits[key] for key, name in models_of(self.recipe) if key in commits and self._of_hub(name[0])}
         return pinned(self.recipe, found, {})
+
+    def _of_hub(self, model: str) -> bool:
+        """Whether a recipe's name for a model was looked up on the hub; `models/mine` may be a folder as well."""
+        return HUB_ID.fullmatch(model) is not None and not counted_from(self.root, model).is_dir()
 
     @cached_property
     def options(self) -> MergeOptions:

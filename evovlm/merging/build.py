@@ -106,6 +106,7 @@ def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
     return CardFacts(
         version=VERSION,
         digest=assembly.pinned.digest(),
+        origins={name: model.origin for name, model in models.items() if model.origin is not None},
         licences={name: licence_of(model.folder) for name, model in models.items()},
         warnings=tuple(f"{f.key}: {f.text}" for f in assembly.findings if f.level == "warning"),
         evaluation=evaluation,

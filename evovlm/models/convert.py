@@ -22,12 +22,10 @@ from evovlm.models.layouts import EMBEDDING, LAYOUTS, OUTPUT_HEAD
 from evovlm.models.open_model import read_config
 from evovlm.models.pickled import PickledFiles, find_pickled
 from evovlm.system.errors import CheckpointError
-from evovlm.system.hub_cache import commit_of
+from evovlm.system.hub_cache import CONVERTED, commit_of
 from evovlm.system.version import VERSION
 
 Progress = Callable[[int, int], None]  # bytes checked and written so far, bytes in total
-# Says what was converted; `model` and `commit` are those of the hub, if the files came from its cache.
-ORIGIN = "converted_from.json"
 # What a folder tells about licence and origin; the merge's check reads the licence from README.md.
 TOLD = ("README.md", "LICENSE*", "LICENCE*", "NOTICE*")
 # Keys of JSON files that name code of the repository, which is not copied and never run.
@@ -130,7 +128,7 @@ class Conversion:
                 if path.is_file():
                     shutil.copyfile(path, writer.folder / path.name)
             left_out = _without_code(writer.folder)
-            _write_json(writer.folder / ORIGIN, self._origin())
+            _write_json(writer.folder / CONVERTED, self._origin())
         return left_out
 
     def _ties(self, name: str, other: str) -> bool:

@@ -21,7 +21,7 @@ from evovlm.models.pickled import WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
 from evovlm.system.files import counted_from
-from evovlm.system.hub_cache import commit_of
+from evovlm.system.hub_cache import Origin, commit_of, origin_of
 
 ZOO = "zoo:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -43,7 +43,7 @@ class OpenModel:
     layout: Layout
     tokens: dict[str, int] | None  # token to id; None: no tokenizer in the folder
     tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
-    commit: str | None = None  # the hub's commit, if the folder is a snapshot in the hub's cache
+    origin: Origin | None = None  # on the hub, if the folder is a snapshot in its cache or a converted copy of one
     is_base: bool = False  # whether it is the recipe's base; a source may be called `base` too
 
     @property
@@ -101,7 +101,7 @@ def open_model(
         layout=layout,
         tokens=read_vocabulary(folder),
         tower=tower,
-        commit=commit_of(folder),
+        origin=origin_of(folder),
         is_base=is_base,
     )
 

@@ -1,17 +1,43 @@
-"""How the hub's cache names its folders: `models--OWNER--NAME/snapshots/COMMIT`.
+"""Where a model's folder comes from: how the hub's cache names its folders, and what a converted copy says of itself.
 
-Knows names only; opens and downloads nothing.
+A snapshot in the cache is `models--OWNER--NAME/snapshots/COMMIT`. Opens no connection.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 SNAPSHOTS = "snapshots"
 COMMIT = re.compile(r"[0-9a-f]{40}")
+# A converted copy's file that names what was converted: `model` and, if it came from the hub's cache, `commit`.
+CONVERTED = "converted_from.json"
+
+
+class Origin(NamedTuple):
+    """A repository on the hub, and one of its commits."""
+
+    repository: str
+    commit: str
 
 
 def commit_of(folder: Path) -> str | None:
     """The commit of a snapshot in the hub's cache, whose folder has that name; None for any other folder."""
     return folder.name if folder.parent.name == SNAPSHOTS and COMMIT.fullmatch(folder.name) else None
+
+
+def origin_of(folder: Path) -> Origin | None:
+    """The repository and commit that a folder is a snapshot of, or was converted from; None if it does not say."""
+    commit = commit_of(folder)
+    if commit is not None:
+        parts = folder.parents[1].name.split("--", 2)
+        return Origin("/".join(parts[1:]), commit) if len(parts) > 1 else None
+    try:
+        told = json.loads((folder / CONVERTED).read_text(encoding="utf-8"))
+        model, commit = told["model"], told["commit"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    named = isinstance(model, str) and isinstance(commit, str) and COMMIT.fullmatch(commit)
+    return Origin(model, commit) if named else None

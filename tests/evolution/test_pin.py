@@ -13,6 +13,7 @@ import yaml
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.system.errors import RecipeError
+from evovlm.system.hub_cache import origin_of
 from evovlm.tasks.item_sets import read_item_sets
 from tests.command import Done, evovlm_here
 from tests.hub_cache import cache_repository, data_repository
@@ -172,6 +173,7 @@ def test_a_merge_carries_the_commits_that_it_was_made_of(tmp_path: Path, hub: di
     assert f"(https://huggingface.co/org/far) | {hub['org/far']} |" in card
     assert f"| {hub['org/base v2']} |" in card
     assert "| `near` | `near` | not pinned |" in card
+    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == ["org/base", "org/far"]
     # The recipe on the card, which leaves paths as the user wrote them, has the digest that the command prints.
     body = card.split("```yaml\n", 1)[1].split("```", 1)[0]
     digest = Recipe.model_validate(yaml.safe_load(body)).digest()
@@ -183,3 +185,28 @@ def test_a_merge_carries_the_commits_that_it_was_made_of(tmp_path: Path, hub: di
     assert again.returncode == 0, again.stderr
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("merged", "again")]
     assert weights[0] == weights[1]
+
+
+def test_a_folder_in_a_folder_is_no_id_on_the_hub(tmp_path: Path, hub: dict[str, str]):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "near").rename(tmp_path / "models" / "near")
+    (tmp_path / "mine.yaml").write_text(RECIPE.replace("model: near", "model: models/near"), encoding="utf-8")
+    assert evovlm_here("merge", "mine.yaml", "merged", folder=tmp_path).returncode == 0
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert "models/near" not in card.split("---\n")[1]
+    assert "| `near` | `near` | not pinned |" in card
+    assert "revision" not in read_recipe(tmp_path / "merged" / "recipe.yaml").sources[1].model_dump(exclude_none=True)
+
+
+@pytest.mark.parametrize("told", ["", "[]", "{}", '{"model": 1, "commit": 2}', '{"model": "a/b", "commit": null}'])
+def test_a_copy_that_does_not_say_where_it_comes_from_has_no_origin(tmp_path: Path, told: str):
+    (tmp_path / "converted_from.json").write_text(told, encoding="utf-8")
+    assert origin_of(tmp_path) is None
+
+
+def test_a_snapshot_and_a_converted_copy_of_it_have_one_origin(tmp_path: Path):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    told = {"model": "org/na--me", "commit": commit}
+    (tmp_path / "converted_from.json").write_text(json.dumps(told), encoding="utf-8")
+    snapshot = tmp_path / "models--org--na--me" / "snapshots" / commit
+    assert origin_of(tmp_path) == origin_of(snapshot) == ("org/na--me", commit)

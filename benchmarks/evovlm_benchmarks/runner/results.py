@@ -50,7 +50,7 @@ class Result(BaseModel):
     format: int = FORMAT
     model: str
     path: str
-    revision: str | None = None  # the hub's commit of the model, if it came from the hub's cache
+    revision: str | None = None  # the hub's commit of the model, if it came from the hub
     task: str
     split: str
     items: int

@@ -228,7 +228,7 @@ def result_of(
     return Result(
         model=pair.model.name,
         path=pair.model.model,
-        revision=opened.commit,
+        revision=None if opened.origin is None else opened.origin.commit,
         task=pair.task.name,
         split=pair.split,
         items_digest=digest_of(pair.items),
