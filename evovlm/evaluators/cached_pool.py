@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evovlm.evaluators.cache import AnswerCache, Row, Way
-from evovlm.evaluators.evaluation import Evaluation, gathered, refuse_silent
+from evovlm.evaluators.evaluation import Evaluation, failed_if_silent, gathered
 from evovlm.evaluators.pool import Outcome, Pool
 from evovlm.evaluators.question import Question
 from evovlm.recipe.schema import Recipe
-from evovlm.system.errors import CandidateFault, told_fault
 
 BY_CACHE = "cache"  # the `worker` of outcomes that came from the cache
 
@@ -134,10 +133,7 @@ class CachedPool:
         if len(known) < len(set(wanted)):
             return None
         found = gathered([known[item] for item in wanted], {})
-        try:
-            return refuse_silent(found) if whole else found
-        except CandidateFault as fault:
-            return told_fault(fault)
+        return failed_if_silent(found) if whole else found
 
 
 class PooledAnswers:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evovlm.system.errors import CandidateFault
+from evovlm.system.errors import CandidateFault, told_fault
 from evovlm.system.statistics import Interval, bootstrap
 
 SILENT = "every answer is empty"
@@ -65,6 +65,14 @@ def refuse_silent(found: Evaluation) -> Evaluation:
     if not any(found.answers):
         raise CandidateFault(SILENT)
     return found
+
+
+def failed_if_silent(found: Evaluation) -> Evaluation | str:
+    """The evaluation, or the text of its failure if every answer is empty."""
+    try:
+        return refuse_silent(found)
+    except ValueError as fault:
+        return told_fault(fault)
 
 
 def gathered(answered: Sequence[Answered], seconds: Mapping[str, float]) -> Evaluation:

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evovlm.evaluators.evaluation import Evaluation, refuse_silent
+from evovlm.evaluators.evaluation import Evaluation, failed_if_silent
 from evovlm.evaluators.question import AnswerAll, Question
 from evovlm.recipe.schema import Fidelity, Recipe
 from evovlm.search.race import Ask, Raced, RaceSettings, item_order, looks, race
-from evovlm.system.errors import CandidateFault, told_fault
 
 Array = NDArray[np.float64]
 
@@ -183,10 +182,9 @@ class _Asked:
 
 
 def _seen(whole: Evaluation, order: Sequence[int], score: float) -> RacedEvaluation | str:
-    try:
-        refuse_silent(whole)
-    except CandidateFault as fault:
-        return told_fault(fault)
+    judged = failed_if_silent(whole)
+    if isinstance(judged, str):
+        return judged
     seen = tuple(order[: len(whole.scores)])
     return RacedEvaluation(whole.scores, whole.exact, whole.answers, whole.seconds, seen=seen, comparable=score)
 

@@ -40,7 +40,10 @@ def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) ->
 
 
 def _is_of(path: Path, recipe: Recipe) -> bool:
-    """Whether a checkpoint's recipe is the same merge of the study's models, wherever their folders are by now."""
+    """Whether a checkpoint's recipe is the same merge of the study's models, wherever these are by now.
+
+    Within a study the models are the same, because it is bound to the hashes of their files.
+    """
     try:
         return _without_places(read_recipe(path)).digest() == _without_places(recipe).digest()
     except RecipeError:
@@ -48,8 +51,10 @@ def _is_of(path: Path, recipe: Recipe) -> bool:
 
 
 def _without_places(recipe: Recipe) -> Recipe:
-    sources = tuple(source.model_copy(update={"model": "", "identity": None}) for source in recipe.sources)
-    base = recipe.base and recipe.base.model_copy(update={"model": ""})
+    sources = tuple(
+        source.model_copy(update={"model": "", "revision": None, "identity": None}) for source in recipe.sources
+    )
+    base = recipe.base and recipe.base.model_copy(update={"model": "", "revision": None})
     return recipe.model_copy(update={"sources": sources, "base": base})
 
 

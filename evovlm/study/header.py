@@ -84,6 +84,8 @@ def refuse_changes(folder: Path, header: dict[str, Any], keys: Sequence[str] = B
     differs and both values, or if the current schema cannot read the header.
     """
     known = sound_header(folder)
+    if "recipe" not in known:  # nothing else says what the logged genomes mean
+        raise StudyError(f"{folder / study_log.HEADER}: its `recipe` is missing or damaged; restore the file")
     lacking = {}
     for key in keys:
         if key not in header and key not in ABSENT:

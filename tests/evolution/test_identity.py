@@ -14,12 +14,12 @@ from evovlm.cli.evolve import _print_result
 from evovlm.engines.hf import Engine
 from evovlm.evolution.plan import EvolveSettings
 from evovlm.evolution.stages import evolve_stages
-from evovlm.recipe.schema import Recipe, Source
+from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.report import write_report
 from evovlm.report.data import read_study
 from evovlm.study import log as study_log
-from evovlm.study.result import Result, read_result
+from evovlm.study.result import Cell, Result, read_result
 from evovlm.system import files
 from evovlm.system.errors import StudyError
 
@@ -282,20 +282,24 @@ def test_a_search_with_a_best_does_not_speak_of_a_tie(place: Path):
     assert result.selection.tied is None
 
 
-def silenced(model: Path) -> None:
-    """A model without a word: its last norm is zero, so every logit is, and the first token is padding."""
-    tensors = load_file(model / "model.safetensors")
-    tensors["model.norm.weight"].zero_()
-    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+def opposed(one: Path, other: Path) -> None:
+    """Give one model the last norm of another with its sign turned.
+
+    Their average then has a norm of zero, so every logit is zero, and it says nothing but the first token: padding.
+    """
+    tensors = load_file(one / "model.safetensors")
+    tensors["model.norm.weight"] = -load_file(other / "model.safetensors")["model.norm.weight"]
+    save_file(tensors, one / "model.safetensors", {"format": "pt"})
 
 
-def test_a_source_and_its_control_without_a_word_are_rows_of_zero_and_say_so(place: Path):
-    """Such a control once ended the study at every resume."""
-    silenced(place / "models/math")
-    recipe = read_recipe(place / "one-stage.yaml")
-    sources = (recipe.sources[0], Source(name="math", model="models/math"))
-    found = evolve(place, "silent", recipe.model_copy(update={"sources": sources}))
-    cell = found.held_out.sources["math"]
+def test_a_control_without_a_word_is_a_row_of_zero_and_says_so(place: Path):
+    """It once ended the study, at every resume."""
+    opposed(place / "models/math", place / "models/ja")
+    found = evolve(place, "silent")
+    cell = found.held_out.controls["average"]
+    assert isinstance(cell, Cell)
     assert (cell.score, cell.note) == (0.0, "every answer is empty")
-    assert found.held_out.sources["ja"].note is None
+    assert found.held_out.evolved.note is None
+    rows = [row.answer for row in read_study(place / "silent").held_out_answers if row.row == ("controls", "average")]
+    assert rows == [""] * 8
     assert "(every answer is empty)" in write_report(place / "silent").read_text(encoding="utf-8")

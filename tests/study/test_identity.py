@@ -130,6 +130,16 @@ def _damaged(key: str, damage: Any) -> dict[str, Any]:
     return {} if damage is None else {key: damage}
 
 
+@pytest.mark.parametrize("damage", [None, 5, [1]])
+def test_a_header_without_its_recipe_is_an_error(tmp_path: Path, damage: Any):
+    opened(tmp_path / "s", header())
+    path = tmp_path / "s" / study_log.HEADER
+    whole = files.read_json(path)
+    files.write_json(path, {k: v for k, v in whole.items() if k != "recipe"} | _damaged("recipe", damage))
+    with pytest.raises(StudyError, match=r"study\.json: its `recipe` is missing or damaged; restore the file"):
+        opened(tmp_path / "s", header())
+
+
 def test_a_setting_that_came_later_counts_as_its_default(tmp_path: Path):
     stored = ASKED["generation"]
     assert "num_beams" not in stored
