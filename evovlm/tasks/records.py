@@ -96,7 +96,7 @@ def each_row(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a file, read one by one; its suffix selects the format. `columns`: load only these (parquet only).
 
     A TSV without a header has columns "0", "1", ... Raises DataError, naming file and line, if the file is not a
-    regular file, is unreadable or malformed, or has a row of more than 16 MiB.
+    regular file, is unreadable or malformed, or has a row of more than 4 MiB.
     """
     readers: dict[str, Callable[[Path], Iterator[tuple[dict[str, Any], str]]]] = {
         ".jsonl": json_lines,
