@@ -97,8 +97,9 @@ def json_list(file: BinaryIO, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: at most 60 characters."""
-    text = str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}..."
+    """A value as messages show it: one line of at most 60 characters."""
+    text = str(value)
+    text = " ".join(text.split() if len(text) <= 60 else [*text[:60].split(), "..."])
     return text.encode("utf-8", "backslashreplace").decode()
 
 

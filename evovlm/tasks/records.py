@@ -17,6 +17,8 @@ from evovlm.system.errors import DataError
 from evovlm.tasks._json_rows import BadValue, parse_json, shown
 from evovlm.tasks._row_files import csv_rows, json_lines, json_rows, parquet_rows, tsv_rows
 
+__all__ = ["Row", "each_row", "named", "read_rows", "shown"]
+
 # Characters of a question, or of a row's references together. A model that reads 128,000 tokens takes no more.
 MOST_TEXT = 2**18
 MOST_WHOLE = 20  # characters of a whole number

@@ -232,12 +232,14 @@ def check(path: Path, content: bytes, task: str) -> None:
     assert "\n" not in told
 
 
-@given(ROWS, TASKS)
+@given(ROWS, TASKS, st.booleans())
 @EXAMPLES
-def test_any_rows_of_json_are_scored_or_refused(tmp_path: Path, rows: list[dict[str, Any]], task: str):
+def test_any_rows_of_json_are_scored_or_refused(tmp_path: Path, rows: list[dict[str, Any]], task: str, listed: bool):
+    if listed:
+        check(tmp_path / "rows.json", json.dumps(rows).encode(), task)
+        return
     lines = "\n".join(json.dumps(found, ensure_ascii=bool(number % 2)) for number, found in enumerate(rows))
     check(tmp_path / "rows.jsonl", lines.encode("utf-8", "surrogatepass"), task)
-    check(tmp_path / "rows.json", json.dumps(rows).encode(), task)
 
 
 @given(st.lists(st.lists(TEXTS, max_size=4), max_size=4), TASKS)
