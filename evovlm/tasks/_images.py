@@ -67,7 +67,7 @@ def picture(cell: Any, folder: Path, where: str) -> Picture:
             there = False
         if not there:
             raise DataError(
-                f"{where}: its image {shown(path)} does not exist (or is no file); give paths relative to {folder}"
+                f"{where}: its image {shown(cell)} does not exist (or is no file); give paths relative to {folder}"
             )
         return Picture(path, where)
     raise DataError(f"{where}: its image is {type(cell).__name__}; give a path, bytes, or a parquet image column")

@@ -20,6 +20,7 @@ Cells = dict[str, Any]
 # A TSV is read as having no header (as MGSM's files), unless its first line contains this column name.
 HEADED = "question"
 BATCH = 16  # rows of parquet read at once
+MOST_BATCH = 256 * 2**20  # bytes of these, images included
 MARK = b"\xef\xbb\xbf"  # UTF-8's byte order mark
 
 
@@ -123,8 +124,8 @@ def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[list[Cells]]
             wanted = None if columns is None else [name for name in columns if name in there]
             batches = table.iter_batches(batch_size=BATCH, columns=wanted, use_threads=False)
             while (batch := next(batches, None)) is not None:
-                if batch.nbytes > BATCH * MOST_ROW:
-                    raise DataError(f"{path}: {BATCH} rows of {batch.nbytes:,} bytes; at most {BATCH * MOST_ROW:,}")
+                if batch.nbytes > MOST_BATCH:
+                    raise DataError(f"{path}: {BATCH} rows of {batch.nbytes:,} bytes; at most {MOST_BATCH:,}")
                 yield batch.to_pylist()
         except DataError:
             raise

@@ -9,14 +9,16 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from evovlm.system.errors import DataError
 
-# Bytes of a line or row. JSON takes up to 24 times its size in memory, and no row of text needs as much.
-MOST_ROW = 16 * 2**20
+# Bytes of a line or row. JSON can take 24 times its size in memory; no row of text has a tenth of this.
+MOST_ROW = 4 * 2**20
 MOST_DEPTH = 100  # levels of lists and objects
+TOO_DEEP = f"more than {MOST_DEPTH} levels of lists and objects; write it flatter"
 MOST_DIGITS = 400  # of a whole number
 CHUNK = 2**16
 _WHITE = re.compile(r"[ \t\r\n]*")
@@ -33,26 +35,48 @@ def parse_json(text: str) -> Any:
     try:
         value = DECODER.decode(text)
     except RecursionError:
-        raise BadValue(f"more than {MOST_DEPTH} levels of lists and objects; write it flatter") from None
+        raise BadValue(TOO_DEEP) from None
     check_value(value)
     return value
 
 
 def check_value(value: Any) -> None:
     """Raise BadValue if a text in a value holds NUL or half of a surrogate pair, or if the value is nested too deep."""
-    waiting = [(value, "", 0)]
-    while waiting:
-        found, name, depth = waiting.pop()
-        if isinstance(found, str):
-            _check_text(found, name)
-        elif isinstance(found, dict):
-            for key, part in found.items():
-                _check_text(str(key), "a key")
-                waiting.append((part, name or f"`{shown(key)}`", depth + 1))
-        elif isinstance(found, list):
-            waiting += [(part, name, depth + 1) for part in found]
-        if depth > MOST_DEPTH:
-            raise BadValue(f"{name}: more than {MOST_DEPTH} levels of lists and objects; write it flatter")
+    columns = value.items() if isinstance(value, dict) else (("a text", value),)
+    for name, part in columns:
+        problem = _problem(name) if isinstance(value, dict) else None
+        if problem:
+            raise BadValue(f"the key `{shown(name)}` {problem}")
+        problem = _problem(part) if isinstance(part, str) else _problem_within(part)
+        if problem:
+            raise BadValue(f"`{shown(name)}` {problem}" if isinstance(value, dict) else f"{name} {problem}")
+
+
+def _problem(text: str) -> str | None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "holds half of a surrogate pair, which is no character; remove it"
+    return "holds a NUL character; remove it" if "\0" in text else None
+
+
+def _problem_within(value: Any) -> str | None:
+    """What is wrong with the texts of a value of any depth. Iterators, as a list of all parts would fill the memory."""
+    open_parts: list[Iterator[Any]] = [iter((value,))]
+    while open_parts:
+        if len(open_parts) > MOST_DEPTH:
+            return f"has {TOO_DEEP}"
+        for part in open_parts[-1]:
+            if isinstance(part, str):
+                if problem := _problem(part):
+                    return problem
+            elif part and isinstance(part, dict | list):
+                open_parts.append(chain(part.keys(), part.values()) if isinstance(part, dict) else iter(part))
+                break
+        else:
+            open_parts.pop()
+    return None
 
 
 def json_list(file: BinaryIO, path: Path) -> Iterator[dict[str, Any]]:
@@ -73,8 +97,9 @@ def json_list(file: BinaryIO, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: at most 60 characters."""
-    text = str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}..."
+    """A value as messages show it: one line of at most 60 characters."""
+    text = str(value)
+    text = " ".join(text.split() if len(text) <= 60 else [*text[:60].split(), "..."])
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -125,7 +150,7 @@ class _Text:
             except BadValue as error:
                 raise self.error(str(error)) from None
             except RecursionError:
-                raise self.error(f"more than {MOST_DEPTH} levels of lists and objects; write it flatter") from None
+                raise self.error(TOO_DEEP) from None
             else:
                 self._at = end
                 return value
@@ -151,16 +176,6 @@ class _Text:
         except UnicodeDecodeError as error:
             self._text += error.object[: error.start].decode("utf-8", "ignore")
             raise self.error("not UTF-8; save the file as UTF-8", len(self._text)) from None
-
-
-def _check_text(text: str, name: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise BadValue(f"{name or 'a text'} holds half of a surrogate pair, which is no character") from None
-    if "\0" in text:
-        raise BadValue(f"{name or 'a text'} holds a NUL character; remove it")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

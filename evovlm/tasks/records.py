@@ -17,6 +17,8 @@ from evovlm.system.errors import DataError
 from evovlm.tasks._row_files import csv_rows, json_lines, json_rows, parquet_rows, tsv_rows
 from evovlm.tasks.json_rows import BadValue, parse_json, shown
 
+__all__ = ["Row", "each_row", "named", "read_rows", "shown"]
+
 # Characters of a question, or of a row's references together. A model that reads 128,000 tokens takes no more.
 MOST_TEXT = 2**18
 MOST_WHOLE = 20  # characters of a whole number
@@ -96,7 +98,7 @@ def each_row(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a file, read one by one; its suffix selects the format. `columns`: load only these (parquet only).
 
     A TSV without a header has columns "0", "1", ... Raises DataError, naming file and line, if the file is not a
-    regular file, is unreadable or malformed, or has a row of more than 16 MiB.
+    regular file, is unreadable or malformed, or has a row of more than 4 MiB.
     """
     readers: dict[str, Callable[[Path], Iterator[tuple[dict[str, Any], str]]]] = {
         ".jsonl": json_lines,

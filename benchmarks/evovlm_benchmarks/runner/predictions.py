@@ -32,7 +32,10 @@ def score_predictions(task: Task, split: str, path: Path, *, items: int | None, 
     elif len(bare) < len(rows):
         raise DataError(f"{bare[0].where}: no reference, but other rows have one; give it in all rows or in none")
     else:
-        asked = task.items(split, items, seed)
+        try:
+            asked = task.items(split, items, seed)
+        except DataError as error:
+            raise DataError(f"{bare[0].where}: no `reference`, and without it: {error}") from None
     said = _match(asked, rows, path)
     places = {} if bare else {item.id: row.where for item, row in zip(asked, rows, strict=True)}
     answers = [_marked(task, item, said.get(item.id) or "", places.get(item.id)) for item in asked]

@@ -185,3 +185,13 @@ def test_what_follows_the_limit_does_not_count():
 def test_characters_that_end_a_c_string_or_cannot_be_encoded_are_no_words():
     assert rouge_l("犬\0が いる", ["犬がいる"]) == pytest.approx(rouge_l("犬 がいる", ["犬がいる"]))
     assert 0 < rouge_l("犬\ud800がいる", ["犬がいる"]) < 100
+
+
+ANY = st.text(st.characters(codec=None), max_size=80)  # halves of surrogate pairs, too
+
+
+@given(ANY, st.lists(ANY, min_size=1, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_any_characters_at_all_are_scored(answer: str, references: list[str]):
+    assert 0 <= rouge_l_ja(answer, references) <= rouge_l(answer, references) <= 100
+    assert exact_match(answer, [*references, answer])

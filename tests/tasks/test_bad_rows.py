@@ -1,0 +1,269 @@
+"""Data files hold anything: the commands answer with a score, or with a sentence that names file and line."""
+
+import csv
+import io
+import json
+import os
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from evovlm.system.errors import DataError, UserError
+from evovlm.tasks import Options, load_task
+from evovlm.tasks._json_rows import MOST_ROW
+from evovlm.tasks.made_task import MOST_ITEMS
+from evovlm.tasks.records import MOST_TEXT, each_row, read_rows
+from evovlm_benchmarks.runner.predictions import score_predictions
+from tests.command import bench
+
+
+def refuse(folder: Path, name: str, content: bytes, place: str) -> str:
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_task("custom-maths", Options(path=folder / name)).items("test", None, 0)
+    message = str(caught.value)
+    assert message.startswith(f"{folder / name}{place}"), message
+    assert len(message) < 1000
+    return message
+
+
+def row(**cells: Any) -> bytes:
+    return json.dumps({"question": "q", "reference": "1"} | cells).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("bad", "place"),
+    [
+        (b'{"question": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", ":2"),
+        (b'{"question": ' + b"[" * 200 + b"]" * 200 + b"}", ":2"),
+        (row(question="\ud800"), ":2"),
+        (row(note={"a": ["\udfff"]}), ":2"),
+        (row(question="a\0b"), ":2"),
+        (b'{"question": "a\0b", "reference": "1"}', ":2:16"),
+        (b'{"question": "\xff", "reference": "1"}', ":2:15"),
+        (b'{"question": "q", "reference": Infinity}', ":2"),
+        (b'{"question": "q", "reference": 1e400}', ":2"),
+        (b'{"question": "q", "reference": NaN}', ":2"),
+        (b'{"question": "q", "question": "r", "reference": 1}', ":2"),
+        (b'{"question": "q", "reference": ' + b"9" * 5000 + b"}", ":2"),
+        (row(reference="9" * 200), ":2"),
+        (row(reference="1e999999999"), ":2"),
+        (row(reference="none"), ":2"),
+        (row(reference=True), ":2"),
+        (row(question=["q"], reference={"a": 1}), ":2"),
+        (row(split=["test"]), ":2"),
+        (row(id={"a": 1}), ":2"),
+        (row(skill=[1]), ":2"),
+        (row(image="x" * 5000), ":2"),
+        (row(image="a\ufffd/../b"), ":2"),
+        (row(image={"bytes": 5}), ":2"),
+        (row(question="q" * (MOST_TEXT + 1)), ":2"),
+        (row(reference=["1" * 60_000] * 5), ":2"),
+        (b"[]", ":2"),
+        (b"{", ":2:2"),
+        (b'"' + b"x" * MOST_ROW + b'"', ":2"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, bad: bytes, place: str):
+    refuse(tmp_path, "rows.jsonl", row() + bad, place)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b'[{"question": "q",\n "reference": }]', ":2:15"),
+        (b'[{"question": "q", "reference": "1"}\n {"question"', ":2:2"),
+        (b'[{"question": "q", "reference": "1"}', ":1:37"),
+        (b'[{"question": "q", "reference": "1"}] x', ":1:39"),
+        (b'[\n{"question": "q", "reference": "\xff"}]', ":2:33"),
+        (b"[1]", ":1:2"),
+        (b'["' + b"x" * (2 * MOST_ROW) + b'"]', ":1:2"),
+        (b"[" * 10_000, ":1:2"),
+        (b'[{"question": "q", "a": 1, "a": 2}]', ":1:2"),
+        (b'[{"question": "\\ud800", "reference": "1"}]', ":1:2"),
+    ],
+)
+def test_a_mistake_in_a_list_is_named_by_line_and_column(tmp_path: Path, content: bytes, place: str):
+    refuse(tmp_path, "rows.json", content, place)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("rows.csv", b"question,reference\nq,1\n" + b"x" * 200_000 + b",1\n", ":3"),
+        ("rows.csv", b'question,reference\nq,1\n"q,1\n', ":3"),
+        ("rows.csv", b"question,question\nq,1\n", ":1"),
+        ("rows.csv", b"question,reference\nq\0,1\n", ":2"),
+        ("rows.csv", b'question,references\nq,"[""\\ud800""]"\n', ":2"),
+        ("rows.csv", b"question,references\nq," + b"[" * 5000 + b"\n", ":2"),
+        ("rows.csv", "question,reference\nq,1\n".encode("utf-16"), ": "),
+        ("rows.tsv", b"question\tquestion\nq\t1\n", ":1"),
+        ("rows.tsv", b"q\t1\nq\xff\t1\n", ":2:2"),
+    ],
+)
+def test_a_bad_cell_of_a_table_is_named(tmp_path: Path, name: str, content: bytes, place: str):
+    refuse(tmp_path, name, content, place)
+
+
+def test_an_empty_file_has_no_items(tmp_path: Path):
+    for name in ("rows.jsonl", "rows.json", "rows.csv", "rows.tsv"):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(DataError, match="no items"):
+            load_task("custom-maths", Options(path=tmp_path / name)).items("test", None, 0)
+
+
+def test_only_regular_files_are_read(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "folder.jsonl").mkdir()
+    for name, kind in (("pipe", "pipe"), ("zero", "device"), ("folder", "folder")):
+        with pytest.raises(DataError, match=rf"{name}\.jsonl.*{kind}"):
+            read_rows(tmp_path / f"{name}.jsonl")
+    (tmp_path / "real.jsonl").write_bytes(row())
+    (tmp_path / "link.jsonl").symlink_to("real.jsonl")
+    assert len(read_rows(tmp_path / "link.jsonl")) == 1
+
+
+def test_a_file_of_many_rows_takes_the_memory_of_one(tmp_path: Path):
+    line = row(note="x" * 1000)
+    (tmp_path / "rows.jsonl").write_bytes(line * 2_000)
+    (tmp_path / "rows.json").write_bytes(b"[" + b",".join([line] * 2_000) + b"]")
+    (tmp_path / "rows.csv").write_bytes(b"question,reference\n" + b"q,1\n" * 20_000)
+    for name, count in (("rows.jsonl", 2_000), ("rows.json", 2_000), ("rows.csv", 20_000)):
+        tracemalloc.start()
+        assert sum(1 for _ in each_row(tmp_path / name)) == count
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 0.7e6, name
+
+
+def test_a_line_without_end_is_refused_before_it_is_read(tmp_path: Path):
+    with (tmp_path / "rows.jsonl").open("wb") as file:
+        file.truncate(2**36)
+    began = time.process_time()
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: a line of more than 4,194,304 bytes"):
+        read_rows(tmp_path / "rows.jsonl")
+    assert time.process_time() - began < 2
+
+
+def test_rows_between_blank_lines_and_behind_a_mark_are_found(tmp_path: Path):
+    rows = b"\xef\xbb\xbf\r\n" + row() + b"\r\n\n" + row(id="7")
+    (tmp_path / "rows.jsonl").write_bytes(rows)
+    assert [found.where.rpartition(":")[2] for found in each_row(tmp_path / "rows.jsonl")] == ["2", "5"]
+    (tmp_path / "rows.json").write_bytes(b"\xef\xbb\xbf \n[" + b"\n,".join([row()] * 3) + b"]\n")
+    assert len(read_rows(tmp_path / "rows.json")) == 3
+
+
+def opened(path: Path) -> list[Image.Image]:
+    items = load_task("custom-vqa", Options(path=path)).items("test", None, 0)
+    return [item.image() for item in items if item.image is not None]
+
+
+def test_what_is_no_image_is_refused_with_its_row(tmp_path: Path):
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1000])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "drawn.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("cut.png", "text.png", "drawn.png", "pipe.png"):
+        (tmp_path / "rows.jsonl").write_bytes(row(image=name))
+        with pytest.raises(DataError, match=rf"rows\.jsonl:1: item .*{name}"):
+            opened(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize("name", ["zoo-maths", "zoo-vqa", "zoo-medium-wild"])
+def test_more_generated_items_than_the_limit_are_refused_at_once(name: str):
+    with pytest.raises(DataError, match=f"{MOST_ITEMS:,}"):
+        load_task(name).items("search", MOST_ITEMS + 1, 0)
+
+
+def test_a_prediction_that_cannot_be_scored_is_named_by_its_line(tmp_path: Path):
+    content = (
+        json.dumps({"prediction": "2", "reference": "1"}) + "\n" + json.dumps({"prediction": "2", "reference": "x"})
+    )
+    (tmp_path / "rows.jsonl").write_text(content)
+    done = bench("score", "custom-maths", "--predictions", "rows.jsonl", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: rows.jsonl:2: ")
+
+
+# Property tests: whatever the rows hold, a command ends with a score or with a sentence.
+CHARACTERS = st.characters(codec=None)  # all of them, halves of surrogate pairs too
+TEXTS = st.text(CHARACTERS, max_size=30) | st.sampled_from(
+    ["1e999999999", "9" * 5000, "1,1," * 2000, "ー" * 3000, "答えは", "\\boxed{", "１、２００円", "nan", "[", "\0"]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.just(10**400)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3))
+COLUMNS = st.sampled_from(
+    ["id", "question", "prediction", "answer", "reference", "references", "split", "image", "skill"]
+)
+ROWS = st.lists(
+    st.fixed_dictionaries({}, optional={"reference": VALUES, "prediction": VALUES}).flatmap(
+        lambda known: st.dictionaries(COLUMNS | TEXTS, VALUES, max_size=4).map(lambda more: known | more)
+    ),
+    max_size=4,
+)
+TASKS = st.sampled_from(["custom-maths", "custom-vqa"])
+EXAMPLES = settings(
+    max_examples=max(200, settings().max_examples),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def check(path: Path, content: bytes, task: str) -> None:
+    """The answers are scored, or refused in a sentence that names the file."""
+    path.write_bytes(content)
+    told = ""
+    try:
+        assert 0 <= score_predictions(load_task(task), "test", path, items=None, seed=0)["score"] <= 100
+    except UserError as error:
+        told = str(error)
+    assert not told or told.startswith(f"{path}:")
+    assert len(told) < 1500
+    assert "\n" not in told
+
+
+@given(ROWS, TASKS, st.booleans())
+@EXAMPLES
+def test_any_rows_of_json_are_scored_or_refused(tmp_path: Path, rows: list[dict[str, Any]], task: str, listed: bool):
+    if listed:
+        check(tmp_path / "rows.json", json.dumps(rows).encode(), task)
+        return
+    lines = "\n".join(json.dumps(found, ensure_ascii=bool(number % 2)) for number, found in enumerate(rows))
+    check(tmp_path / "rows.jsonl", lines.encode("utf-8", "surrogatepass"), task)
+
+
+@given(st.lists(st.lists(TEXTS, max_size=4), max_size=4), TASKS)
+@EXAMPLES
+def test_any_table_is_scored_or_refused(tmp_path: Path, rows: list[list[str]], task: str):
+    out = io.StringIO()
+    csv.writer(out, escapechar="\\").writerows([["prediction", "reference"], *rows])
+    for name, text in (("rows.csv", out.getvalue()), ("rows.tsv", out.getvalue().replace(",", "\t"))):
+        check(tmp_path / name, text.encode("utf-8", "surrogatepass"), task)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["jsonl", "json", "csv", "tsv", "parquet"]), TASKS)
+@EXAMPLES
+def test_any_bytes_are_scored_or_refused(tmp_path: Path, content: bytes, ending: str, task: str):
+    check(tmp_path / f"rows.{ending}", content, task)
+
+
+@given(st.data())
+@EXAMPLES
+def test_a_damaged_parquet_file_is_scored_or_refused(tmp_path: Path, data: st.DataObject):
+    out = io.BytesIO()
+    table = pyarrow.Table.from_pylist([{"prediction": "答えは12", "reference": "12"}] * 5)
+    pyarrow.parquet.write_table(table, out, compression=data.draw(st.sampled_from(["none", "snappy"])))
+    content = bytearray(out.getvalue())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    check(tmp_path / "rows.parquet", bytes(content), "custom-maths")
