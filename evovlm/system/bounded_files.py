@@ -47,16 +47,18 @@ def read_bytes(path: Path, most: int) -> bytes:
         raise Unreadable(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:
         raise Unreadable(f"{str(path)!r}: the name contains a NUL byte") from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         mode = os.fstat(handle).st_mode
         if not stat.S_ISREG(mode):
-            kind = next((name for matches, name in KINDS if matches(mode)), "no file")
+            kind = next((name for matches, name in KINDS if matches(mode)), "something else")
             raise Unreadable(f"{path}: cannot be read: it is {kind}, not a file")
         # One byte more than allowed: the size of a file that is being written may differ from what fstat reports.
-        try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
             content = file.read(most + 1)
-        except OSError as error:
-            raise Unreadable(f"{path}: cannot be read ({error.strerror})") from None
+    except OSError as error:
+        raise Unreadable(f"{path}: cannot be read ({error.strerror})") from None
+    finally:
+        os.close(handle)
     if len(content) > most:
         raise Unreadable(f"{path}: cannot be read: it has more than {most:,} bytes, the limit for such a file")
     return content
