@@ -30,6 +30,8 @@ if not torch.cuda.is_available():
 
 # `make test-all` asks hypothesis for more examples than its default of 100.
 settings.register_profile("thorough", max_examples=1000, deadline=None)
+# For recorded runs, an hour or so: `pytest --hypothesis-profile=recorded tests/cli/test_hostile.py`.
+settings.register_profile("recorded", max_examples=5000, deadline=None)
 
 # Seconds of processor time from which a test must be marked slow. Not wall time, which depends on what else runs.
 SLOW = 5.0
@@ -55,7 +57,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the tests that are slow and not marked so: they hold up `make check` and `make test`."""
     for report in terminalreporter.stats.get("passed", []):
         seconds = dict(report.user_properties).get("processor_seconds", 0.0)
-        if report.when == "call" and seconds > SLOW and "slow" not in report.keywords:
+        if report.when == "call" and seconds > SLOW and not {"slow", "examples"} & set(report.keywords):
             terminalreporter.write_line(f"{report.nodeid} took {seconds:.0f} s: mark it @pytest.mark.slow", yellow=True)
 
 

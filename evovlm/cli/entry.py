@@ -86,7 +86,10 @@ def _invoke(app: typer.Typer, words: list[str], name: str | None) -> int:
 def _code_of(work: Callable[[], Any], line: Sequence[str]) -> int:
     """Do the work and return its exit code; print a sentence if it fails. `line`: the command line, for the log."""
     try:
-        return int(work() or 0)
+        code = int(work() or 0)
+        if code == INTERRUPTED:  # as typer reports it
+            raise KeyboardInterrupt
+        return code
     except BaseException as error:
         code, text = _outcome(error)
         if code == INTERRUPTED:

@@ -41,9 +41,11 @@ def recipe_show(recipe: RecipeArgument) -> None:
 
     Example: evovlm recipe show zoo-vlm > mine.yaml
     """
+    from evovlm.recipe.limits import MOST_BYTES
     from evovlm.recipe.shipped import find_file, shipped_recipes
+    from evovlm.system.bounded_files import read_text
 
-    print(find_file(recipe, shipped_recipes(), "recipe").read_text(encoding="utf-8"), end="")
+    print(read_text(find_file(recipe, shipped_recipes(), "recipe"), MOST_BYTES), end="")
 
 
 @recipe_app.command("check")

@@ -71,7 +71,7 @@ def failed_if_silent(found: Evaluation) -> Evaluation | str:
     """The evaluation, or the text of its failure if every answer is empty."""
     try:
         return refuse_silent(found)
-    except ValueError as fault:
+    except CandidateFault as fault:
         return told_fault(fault)
 
 

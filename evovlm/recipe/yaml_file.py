@@ -63,7 +63,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
 
 def first_words(path: Path) -> str:
     """The first sentence of the comment at the start of a recipe file; empty if there is none."""
-    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    lines = takewhile(lambda line: line.startswith("#"), read_text(path, MOST_BYTES).splitlines())
     comment = " ".join(line.lstrip("# ") for line in lines)
     return comment.partition(". ")[0].removesuffix(".")
 
@@ -167,8 +167,13 @@ def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list
             key = ".".join(keys)
             text = f"{key}: unknown key{_nearest(loc)}"
         else:
+            message = detail["msg"].removeprefix("Value error, ")
+            # A check of several keys names the one it means at the start.
+            deeper, longer = place_of(root, (*loc, message.partition(":")[0]))
+            if len(longer) > len(keys):
+                line, keys, message = deeper, longer, message.partition(":")[2].lstrip()
             key = ".".join(keys) or "recipe"
-            text = f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+            text = f"{key}: {message}"
             if kind == "string_type" and isinstance(detail["input"], (bool, int, float, type(None))):
                 text += f", but this is read as {json.dumps(detail['input'])}; put it in quotes"
         told.setdefault((line, key), f"{path}:{line}: {text}")

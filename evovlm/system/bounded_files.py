@@ -51,7 +51,7 @@ def open_regular(path: Path) -> BinaryIO:
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
-        kind = next((name for matches, name in KINDS if matches(mode)), "no file")
+        kind = next((name for matches, name in KINDS if matches(mode)), "something else")
         raise Unreadable(f"{path}: cannot be read: it is {kind}, not a file")
     return os.fdopen(handle, "rb")
 
@@ -62,8 +62,8 @@ def read_bytes(path: Path, most: int) -> bytes:
     Raises FileNotFoundError if there is none, and Unreadable if it is something else, too large, or not permitted.
     """
     with open_regular(path) as file:
-        # One byte more than allowed: the size of a file that is being written may differ from what fstat reports.
         try:
+            # One byte more than allowed: the size of a file being written may differ from what fstat reports.
             content = file.read(most + 1)
         except OSError as error:
             raise Unreadable(f"{path}: cannot be read ({error.strerror})") from None

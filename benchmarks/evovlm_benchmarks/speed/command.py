@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from evovlm.cli.console import ERR, OUT
+from evovlm.cli.paths import new_file
 from evovlm.system.device import check_device, current_gpu
 from evovlm.system.errors import UserError
 from evovlm.system.version import commit, hardware, versions
@@ -43,8 +44,12 @@ def speed(
     quick: Annotated[bool, typer.Option(help="Measure only the figures that have targets.")] = False,
     mergekit: Annotated[Path | None, typer.Option(help="Path of mergekit-yaml, in mergekit's own environment.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for temporary checkpoints.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file as they are measured.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Plot growth to this SVG: of `merge` and `questions`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=new_file, help="Write all figures to this JSON file as they are measured.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(callback=new_file, help="Plot growth to this SVG: of `merge` and `questions`.")
+    ] = None,
 ) -> None:
     """Report time per phase and candidate, against the hardware limit measured in the same run.
 
