@@ -79,10 +79,14 @@ def _remake(result: Result, study: Study, plan: Plan) -> None:
     if not (study.folder / IMAGES).is_dir():
         save_pictures(study.folder / IMAGES, plan.sets.test)
     assert result.selection is not None
-    winner = moved(study.candidate(study.trials[result.selection.trial].genome), study.root, study.folder)
+    candidate = study.candidate(study.trials[result.selection.trial].genome)
+    # Earlier versions wrote the winner without the commits of models and data from the hub.
+    winner, unpinned = (
+        moved(recipe, study.root, study.folder) for recipe in (plan.winning(candidate).pinned, candidate)
+    )
     path = study.folder / study_log.BEST
     try:
-        if read_recipe(path).digest() == winner.digest():
+        if read_recipe(path).digest() in (winner.digest(), unpinned.digest()):
             return
     except UserError:
         pass

@@ -30,7 +30,7 @@ from evovlm.search.space.parameters import Gene, express, genes_of, search_of, s
 from evovlm.study.log import FORMAT
 from evovlm.study.study import Express
 from evovlm.system.version import hardware, versions
-from evovlm.tasks import Task
+from evovlm.tasks import Options, Task
 from evovlm.tasks.item_sets import ItemSet, ItemSets, items_hash, read_item_set, read_item_sets
 
 
@@ -129,10 +129,12 @@ class Plan:
         judged = {one.name: one for one in (sets.validation, sets.test) if one is not None}
         found: dict[str, Any] = {"search": {"content": items_hash(sets.search)}}
         found |= {name: {"task": one.task.name, "items": len(one), **_asked(one)} for name, one in judged.items()}
-        search = search_of(self.recipe)
+        search, data = search_of(self.recipe), self.recipe.data
+        options = Options(revisions={} if data is None else data.revisions)
         for name in search.objectives:
             if ":" in name:
-                own = read_item_set("objective", name, len(sets.search), search.seed, root=self.assembly.root)
+                count, seed, root = len(sets.search), search.seed, self.assembly.root
+                own = read_item_set("objective", name, count, seed, options=options, root=root)
                 found[f"objective {name}"] = _asked(own)
         return found
 
