@@ -29,11 +29,16 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
         configs["config.json's text_config"] = config["text_config"]
     tokenizer = processor.tokenizer if sees else processor
     rows = len(model.get_input_embeddings().weight)
-    placeholder = getattr(processor, "image_token", None) if sees else None
-    for fault in id_faults(configs, tokenizer.get_vocab(), rows, placeholder):
+    for fault in id_faults(configs, tokenizer.get_vocab(), rows, _placeholder(processor) if sees else None):
         # End tokens come from generation_config.json or the tokenizer first; `ends_of` refuses if there is none.
         if fault.fatal and fault.key != "eos_token_id":
             raise CheckpointError(f"{folder}: {fault.text}")
+
+
+def _placeholder(processor: Any) -> str | None:
+    """The token that stands for a picture's features, None if the processor does not say."""
+    # The tokenizer's comes first: Gemma 3's processor names what a user writes, and replaces it by placeholders.
+    return getattr(processor.tokenizer, "image_token", None) or getattr(processor, "image_token", None)
 
 
 def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:

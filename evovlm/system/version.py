@@ -11,7 +11,10 @@ from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "cma", "neologdn", "fugashi", "unidic-lite")
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "safetensors", "numpy", "cma"),
+    *("rouge-score", "rapidfuzz", "neologdn", "fugashi", "unidic-lite"),
+)
 
 
 def _version(package: str) -> str:

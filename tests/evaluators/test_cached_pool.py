@@ -53,7 +53,7 @@ class Workers:
         request = self._busy.pop(ticket)
         candidate = Recipe.model_validate_json(request.recipe)
         if candidate.of("ja").weight == 0.0:
-            return [Outcome(ticket, "ValueError: every answer is empty", "w")]
+            return [Outcome(ticket, "CandidateFault: every answer is empty", "w")]
         carried = CarriedAnswers()
         carried.load(request.known)
         digest = candidate.digest()
@@ -109,7 +109,7 @@ def test_after_a_restart_the_cache_answers_and_nobody_works(cache: AnswerCache):
 def test_a_failed_candidates_twin_is_tried_for_itself(cache: AnswerCache):
     answer = PooledAnswers(CachedPool(Workers(2), cache, ASKED))
     found = answer([Question(recipe(0.0)), Question(recipe(0.0)), Question(recipe(0.4))])
-    assert found[:2] == ["ValueError: every answer is empty"] * 2
+    assert found[:2] == ["CandidateFault: every answer is empty"] * 2
     assert len(cache) == 4
 
 
@@ -132,6 +132,6 @@ def test_a_candidate_whose_cached_answers_are_all_empty_has_failed_and_a_part_of
     cache.keep(WAY, recipe(0.5).digest(), ITEMS, silent)
     answer = PooledAnswers(CachedPool(Workers(2), cache, ASKED))
     whole, part = answer([Question(recipe(0.5)), Question(recipe(0.5), (0, 1))])
-    assert whole == "ValueError: every answer is empty"
+    assert whole == "CandidateFault: every answer is empty"
     assert not isinstance(part, str)
     assert part.answers == ("", "")

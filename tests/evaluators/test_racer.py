@@ -90,7 +90,7 @@ def test_a_raced_candidate_is_silent_only_if_all_its_answers_are_empty(fidelity:
         answers = SilentAtFirst(until)
         found = Racer(answers, ITEMS, blocks, 0, fidelity)(0, recipes, None)
         assert len(answers.asked) > 2, "asked in several blocks"
-        assert [one == "ValueError: every answer is empty" for one in found] == [silent, silent]
+        assert [one == "CandidateFault: every answer is empty" for one in found] == [silent, silent]
 
 
 def test_the_better_half_is_asked_in_full_and_the_rest_is_moved_by_what_that_changed():

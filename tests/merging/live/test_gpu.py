@@ -50,6 +50,12 @@ def recipe(paper: dict[str, Path], method: str, ja: float = 0.7, density: float 
     return Recipe.model_validate(content | rest)
 
 
+def beyond(plan: Recipe, weight: Any) -> Recipe:
+    """The recipe with a weight that no recipe may hold, so that merged weights overflow."""
+    ja = plan.of("ja").model_copy(update={"weight": weight})
+    return plan.model_copy(update={"parameters": {**plan.parameters, "ja": ja}})
+
+
 def placed(*places: Place) -> Placement:
     labels = ("base", "ja", "math")
     every = places if len(places) == 3 else places * 3
@@ -158,7 +164,7 @@ def test_task_vectors_in_eight_bits_tell_their_error(paper: dict[str, Path]):
 def test_weights_that_are_not_finite_are_an_error(paper: dict[str, Path]):
     merger, _ = on_device(recipe(paper, "task_arithmetic"), placed("gpu"))
     with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
-        merger.merge(recipe(paper, "task_arithmetic", 3e38))
+        merger.merge(beyond(recipe(paper, "task_arithmetic"), {"layers 0-1": 3e38, "head": 0.3}))
 
 
 ITEMS = [Item(str(number), f"one two three {number}", ("x",), None) for number in range(16)]
@@ -218,7 +224,7 @@ def test_a_candidate_that_nobody_read_leaves_nothing_behind(paper: dict[str, Pat
 def test_a_reader_of_what_is_streamed_hears_of_its_faults(paper: dict[str, Path], beams: int):
     merger, engine = resident(recipe(paper, "task_arithmetic"), "host", paper)
     prepared = engine.prepare(ITEMS, Generation("{question}", max_new_tokens=1, num_beams=beams), 16)
-    merger.merge(recipe(paper, "task_arithmetic", 3e38))
+    merger.merge(beyond(recipe(paper, "task_arithmetic"), {"layers 0-1": 3e38, "head": 0.3}))
     with pytest.raises(FloatingPointError, match=r"layers.0.*not finite"):
         engine.answer(prepared)
     merger.merge(recipe(paper, "task_arithmetic"))
