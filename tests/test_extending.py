@@ -103,6 +103,8 @@ def test_the_new_familys_checkpoint_opens_and_merges(plugin: Path, tmp_path: Pat
     ja = save_llm(tmp_path / "ja", ancestor=base, seed=1)
     lens = save_vlm(tmp_path / "lens", ancestor=base, seed=2)
     reshard(lens, 1, {"language_model.": "lens.text."})  # the same tensors, under the new family's names
+    config = json.loads((lens / "config.json").read_text(encoding="utf-8"))
+    (lens / "config.json").write_text(json.dumps(config | {"model_type": "lens"}), encoding="utf-8")
     recipe = {
         "kind": "vlm",
         "base": {"model": str(base)},

@@ -65,13 +65,20 @@ class Engine:
     sees: whether it is a vision-language model. tower: canonical name -> live parameter. pending: the unfinished part
     of a merge into the tower; answering finishes it. lean: use the fast path if it supports the model's layers; must be
     off for routes. around: context entered with a batch's prompts while the loop over transformers' layers answers.
-    Raises CheckpointError if the model has no end token.
+    ends: end tokens; None: as the model says. Raises CheckpointError if the model has no end token.
     """
 
     spent: Spent | None = None  # seconds and work by phase of the last answers, if they took the fast path
 
     def __init__(
-        self, model: Any, processor: Any, *, sees: bool, lean: bool = True, around: Around = nullcontext
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        sees: bool,
+        lean: bool = True,
+        around: Around = nullcontext,
+        ends: Sequence[int] | None = None,
     ) -> None:
         self.model = model
         self.sees = sees
@@ -83,7 +90,8 @@ class Engine:
         if model.lm_head.weight is not text.embed_tokens.weight:
             self.tower["lm_head.weight"] = model.lm_head.weight
         self._rows = len(text.embed_tokens.weight)
-        self._ends = torch.tensor(ends_of(model, self.tokenizer, self._rows), device=model.device)
+        ends = ends_of(model, self.tokenizer, self._rows) if ends is None else ends
+        self._ends = torch.tensor(ends, device=model.device)
         self.pending = Pending()
         self._around = around
         self.lean: Lean | None = self._fast_path() if lean else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -58,11 +59,11 @@ def evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     contains something else, and UserError if another process is using it.
     """
     study_log.refuse_foreign(out)
-    with hold(out):
-        return _evolve(plan, out, watch)
+    with hold(out), ExitStack() as held:
+        return _evolve(plan, out, watch, held)
 
 
-def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
+def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     started = time.perf_counter()
     told = partial(tell, watch)
     study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root, told)
@@ -79,7 +80,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch) -> Result:
     if done is not None:
         return done
     search = search_of(plan.recipe)
-    evaluator = _search(plan, study, watch, bind_weights)
+    evaluator = _search(plan, study, watch, bind_weights, held)
     choice, test = plan.sets.choice, plan.sets.test
     winner, selection = choose_winner(study, evaluator, choice, watch)
     write_recipe(moved(plan.winning(winner).pinned, plan.assembly.root, out), out / study_log.BEST)
@@ -154,10 +155,13 @@ def _rivals(
     return rows
 
 
-def _search(plan: Plan, study: Study, watch: Watch, weights: Callable[[], dict[str, str]]) -> LocalEvaluator:
+def _search(
+    plan: Plan, study: Study, watch: Watch, weights: Callable[[], dict[str, str]], held: ExitStack
+) -> LocalEvaluator:
     """Run all trials; returns an evaluator in this process, created after the workers are done if there are any.
 
-    `weights` compares the models' hashes with the study's, and is called before the first trial is logged.
+    `weights` compares the models' hashes with the study's, and is called before the first trial is logged. `held`
+    closes the cache of answers, so that SQLite removes its log.
     """
     watch.phase("search", plan.trials)
     for trial in study.trials[: plan.trials]:
@@ -167,6 +171,7 @@ def _search(plan: Plan, study: Study, watch: Watch, weights: Callable[[], dict[s
     cache = None
     if not recipe.timed:
         cache = AnswerCache.replacing_damaged(study.folder / study_log.CACHE, partial(tell, watch))
+        held.callback(cache.close)
     if settings.workers is not None and len(study.trials) < plan.trials:
         job = remote_job(
             recipe,

@@ -45,7 +45,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
         main(["speed", "merge", flag, str(tmp_path / "absent" / "file")])
     assert stop.value.code == 2
     told = capsys.readouterr()
-    assert f"error: {flag}: " in told.err
+    assert told.err.startswith(f"error: Invalid value for '{flag}': {tmp_path / 'absent'} is not a folder")
     assert told.out == ""
 
 

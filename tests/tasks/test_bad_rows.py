@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from evovlm.tasks._json_rows import MOST_ROW
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from evovlm.system.errors import DataError, UserError
 from evovlm.tasks import Options, load_task
+from evovlm.tasks.json_rows import MOST_ROW
 from evovlm.tasks.made_task import MOST_ITEMS
 from evovlm.tasks.records import MOST_TEXT, each_row, read_rows
 from evovlm_benchmarks.runner.predictions import score_predictions

@@ -76,9 +76,9 @@ def random_engine(tower: Scale, eyes: Eyes, device: torch.device, seed: int = 0)
     finally:
         torch.set_default_dtype(before)
     model = model.eval().requires_grad_(False)
-    model.generation_config.eos_token_id = tower.vocabulary + 1
     model.generation_config.pad_token_id = tower.vocabulary - 1
-    return Engine(model, SimpleNamespace(tokenizer=_tokenizer(tower.vocabulary)), sees=True)
+    tokenizer = _tokenizer(tower.vocabulary)
+    return Engine(model, SimpleNamespace(tokenizer=tokenizer), sees=True, ends=[tower.vocabulary + 1])
 
 
 def random_pixels(images: int, eyes: Eyes, device: torch.device, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """`run`: a table of every model on every task; a killed run goes on to the same result."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -210,18 +211,17 @@ def test_a_model_that_fails_is_told_at_the_end_and_the_others_are_scored(tmp_pat
     done = bench(*words, folder=tmp_path)
     assert done.returncode == 2
     told = " ".join(done.stderr.split())
-    assert "error: 5 failures; the others are scored:" in told
+    assert "error: 4 failures; the others are scored:" in told
     assert f"left out: pickled: {tmp_path / 'pickled'} has only pickled weights" in told
     assert "`evovlm convert pickled OUT`" in told.replace(f"{tmp_path}/", "")
     content = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert [row["model"] for row in content["results"]] == ["ja", "ja"]
     failed = [(row["model"], row["task"]) for row in content["failed"]]
-    everywhere = [("pickled", None), ("absent", None), ("torn", None)]
-    assert failed == [*everywhere, ("broken", "zoo-maths"), ("broken", "zoo-vqa")]
+    assert failed == [(name, None) for name in ("pickled", "absent", "torn", "broken")]
     page = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
     assert page.count("| pickled | failed |") == 2, "in the table of each task"
     assert "| pickled | all | failed: " in page
-    assert "| broken | zoo-vqa | failed: broken on zoo-vqa: the logits are not finite" in page
+    assert re.search(r"\| broken \| all \| failed: .*model\.norm\.weight holds NaN or infinite values", page)
     html = (tmp_path / "out" / "results.html").read_text(encoding="utf-8")
     assert "<h2>Failed</h2>" in html
     again = bench(*words, "--skip", "pickled", "--skip", "torn", "--skip", "broken", "--json", folder=tmp_path)
