@@ -107,7 +107,7 @@ class LineWatch:
     def __init__(self, pause: float = 15.0) -> None:
         self._pause = pause
         self._name, self._total, self._done, self._best = "", 0, 0, -math.inf
-        self._began = self._told = 0.0
+        self._began = self._printed = 0.0
 
     def phase(self, name: str, total: int) -> None:
         """Print one line per phase."""
@@ -119,7 +119,7 @@ class LineWatch:
         """Print progress, best score so far and time left, unless the last line is only a few seconds old."""
         self._done += 1
         self._best = max(self._best, -math.inf if (score := figures.get("score")) is None else score)
-        if self._done != self._total and time.monotonic() < self._told + self._pause:
+        if self._done != self._total and time.monotonic() < self._printed + self._pause:
             return
         best = f", best {self._best:.2f}" if self._best > -math.inf else ""
         if self._done > self._total:  # the total was only an estimate
@@ -133,7 +133,7 @@ class LineWatch:
         note(text)
 
     def _tell(self, text: str) -> None:
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
         ERR.print(f"{self._name}: {text}")
 
 
@@ -235,7 +235,7 @@ def suggestions_table(advice: Any) -> Table:
     return table
 
 
-def told_luck(luck: float) -> str:
+def selection_bias_text(luck: float) -> str:
     """Explain in words a drop (positive) or rise of the winner's score from search to fresh items, in points."""
     if round(abs(luck), 2) == 0:
         return "no difference"

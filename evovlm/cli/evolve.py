@@ -157,7 +157,7 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _print_result(out: Path, result: Result, page: Path) -> None:
-    from evovlm.cli.console import OUT, answers_table, held_out_table, profile_table, told_luck
+    from evovlm.cli.console import OUT, answers_table, held_out_table, profile_table, selection_bias_text
     from evovlm.report.words import tie
     from evovlm.study import log as study_log
     from evovlm.study.header import unheard
@@ -172,7 +172,7 @@ def _print_result(out: Path, result: Result, page: Path) -> None:
     elif chosen is not None:
         OUT.print(
             f"Winner: trial {chosen.trial}, scored {chosen.search_score:.2f} on the search items and"
-            f" {chosen.choice_score:.2f} on fresh ones: {told_luck(chosen.luck)}."
+            f" {chosen.choice_score:.2f} on fresh ones: {selection_bias_text(chosen.luck)}."
         )
     if result.profile is not None:
         OUT.print(profile_table(result.profile))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evovlm.system.errors import CandidateFault, told_fault
+from evovlm.system.errors import CandidateFault, fault_text
 from evovlm.system.statistics import Interval, bootstrap
 
 SILENT = "every answer is empty"
@@ -72,7 +72,7 @@ def failed_if_silent(found: Evaluation) -> Evaluation | str:
     try:
         return refuse_silent(found)
     except CandidateFault as fault:
-        return told_fault(fault)
+        return fault_text(fault)
 
 
 def gathered(answered: Sequence[Answered], seconds: Mapping[str, float]) -> Evaluation:

@@ -26,7 +26,7 @@ from evovlm.models.vocabulary import RowMatch, match_rows
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.pinning import models_of, pinned
 from evovlm.recipe.schema import Base, Recipe, Source, value_at
-from evovlm.system.errors import CheckpointError, RecipeError, told_together
+from evovlm.system.errors import CheckpointError, RecipeError, joined_errors
 from evovlm.system.files import counted_from
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -215,7 +215,7 @@ def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[
     base = None if recipe.base is None else opened("base", recipe.base_label, recipe.base)
     sources = {source.name: opened(f"source {source.name}", source.name, source) for source in recipe.sources}
     if refused:
-        raise CheckpointError(told_together(refused, "models cannot be opened"))
+        raise CheckpointError(joined_errors(refused, "models cannot be opened"))
     return base, {name: model for name, model in sources.items() if model is not None}
 
 

@@ -105,7 +105,7 @@ class CheckpointWriter:
     def __enter__(self) -> Self:
         refuse_existing(self.out)
         try:
-            with self._told_when_full():
+            with self._full_disk_named():
                 self.out.parent.mkdir(parents=True, exist_ok=True)
                 self._sweep()
                 self._refuse_small_disk()
@@ -135,7 +135,7 @@ class CheckpointWriter:
             self._written.add(name)
             self._writing += 1
         try:
-            with self._told_when_full():
+            with self._full_disk_named():
                 _write_at(place.file, _as_bytes(tensor), place.offset)
         finally:
             with self._idle:
@@ -162,10 +162,10 @@ class CheckpointWriter:
     ) -> None:
         try:
             if isinstance(error, OSError):
-                with self._told_when_full():  # the disk may also fill up while a config file is written
+                with self._full_disk_named():  # the disk may also fill up while a config file is written
                     raise error
             if error is None:
-                with self._told_when_full():
+                with self._full_disk_named():
                     self._finish()
         finally:
             self._discard()
@@ -248,7 +248,7 @@ class CheckpointWriter:
         return f"{self.out.parent}: the disk is full: the checkpoint needs {self._needed:,} bytes; free space first"
 
     @contextmanager
-    def _told_when_full(self) -> Iterator[None]:
+    def _full_disk_named(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

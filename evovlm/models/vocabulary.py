@@ -57,11 +57,11 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
         ("vocab.json", _from_json_table),
     ):
         if (folder / name).is_file():
-            return {**_told(folder / name, read), **_added_tokens(folder)}
+            return {**_read_tokens(folder / name, read), **_added_tokens(folder)}
     return None
 
 
-def _told(path: Path, read: Callable[[Path], dict[str, int]]) -> dict[str, int]:
+def _read_tokens(path: Path, read: Callable[[Path], dict[str, int]]) -> dict[str, int]:
     """Read a tokenizer file. Raises CheckpointError, which names the file, if it cannot be read."""
     try:
         tokens = read(path)
@@ -214,7 +214,7 @@ def _added_tokens(folder: Path) -> dict[str, int]:
     tokens: dict[str, int] = {}
     for name, read in (("added_tokens.json", _from_json_table), ("tokenizer_config.json", _from_config)):
         if (folder / name).is_file():
-            tokens |= _told(folder / name, read)
+            tokens |= _read_tokens(folder / name, read)
     return tokens
 
 

@@ -46,11 +46,11 @@ class UnfitValues(CandidateFault, RecipeError):
     """Values for which a merge method is undefined: a candidate's fault in a search, otherwise the recipe's."""
 
 
-def told_fault(fault: BaseException) -> str:
+def fault_text(fault: BaseException) -> str:
     """An exception as logs and workers report it: its type and its message."""
     return f"{type(fault).__name__}: {fault}"
 
 
-def told_together(sentences: Sequence[str], what: str) -> str:
+def joined_errors(sentences: Sequence[str], what: str) -> str:
     """Several faults of one kind as one message: a fault by itself, or how many there are and then a line each."""
     return sentences[0] if len(sentences) == 1 else "\n  ".join([f"{len(sentences)} {what}:", *sentences])

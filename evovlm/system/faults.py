@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from evovlm.system.errors import CandidateFault, MachineFault, UserError, told_fault
+from evovlm.system.errors import CandidateFault, MachineFault, UserError, fault_text
 
 # torch reports missing memory on the CPU, and some on the GPU, as a plain RuntimeError; fork and mmap as an OSError.
 NO_MEMORY = (
@@ -33,14 +33,14 @@ def failure_of(fault: Exception) -> str:
     and bugs are raised unchanged.
     """
     if isinstance(fault, CandidateFault | FloatingPointError):
-        return told_fault(fault)
+        return fault_text(fault)
     if isinstance(fault, UserError):
         raise fault
     lacking = machine_fault(fault)
     if lacking is not None:
         raise lacking from fault
     if isinstance(fault, ValueError | RuntimeError | ArithmeticError):
-        return Unforeseen(told_fault(fault))
+        return Unforeseen(fault_text(fault))
     raise fault
 
 

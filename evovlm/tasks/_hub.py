@@ -49,9 +49,9 @@ def hub_rows(
     if not download or _offline():
         table, folder = _cached(hub, split, revision)
     else:
-        with _told(hub, split), _network(allowed=True):
+        with _faults_as_data_errors(hub, split), _network(allowed=True):
             table, folder = _load(hub.repository, hub, split, revision=revision), None
-    with _told(hub, split):
+    with _faults_as_data_errors(hub, split):
         rows = list(_rows(table, hub, split, columns, folder or Path()))
         return HubRows(rows, _prepared_commit(table) if folder is None else folder.name)
 
@@ -93,11 +93,11 @@ def _cached(hub: HubSet, split: str, revision: str | None) -> tuple[Any, Path | 
     """
     folder = _snapshot(hub.repository, revision)
     if folder is not None and _holds_data(folder):
-        with _told(hub, split):
+        with _faults_as_data_errors(hub, split):
             # Streamed, because the files are already on disk and `datasets` would write a second copy.
             return _load(str(folder), hub, split, streaming=True), folder
     try:
-        with _told(hub, split), _network(allowed=False):
+        with _faults_as_data_errors(hub, split), _network(allowed=False):
             table = _prepared(hub, split)
     except _Missing:
         at = f" --revision {revision}" if revision else ""
@@ -159,7 +159,7 @@ def _holds_data(folder: Path) -> bool:
 
 
 @contextmanager
-def _told(hub: HubSet, split: str) -> Iterator[None]:
+def _faults_as_data_errors(hub: HubSet, split: str) -> Iterator[None]:
     """Turn any failure inside (connection, permission, layout, broken file) into a DataError with one message."""
     try:
         yield

@@ -15,7 +15,7 @@ from evovlm.cli.console import ERR, OUT, bars
 from evovlm.cli.limits import MOST_WORKERS
 from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
-from evovlm.system.errors import UserError, told_together
+from evovlm.system.errors import UserError, joined_errors
 from evovlm.system.files import write_json, write_text
 from evovlm_benchmarks.runner.comparison import Entry, behind_best
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
@@ -97,14 +97,14 @@ def run(
             print_sheet(OUT, sheet)
         OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
     if outcome.failures:
-        raise UserError(told_together(_told(outcome.failures), "failures; the others are scored"))
+        raise UserError(joined_errors(_failure_lines(outcome.failures), "failures; the others are scored"))
 
 
-def _told(failures: Sequence[Failure]) -> list[str]:
+def _failure_lines(failures: Sequence[Failure]) -> list[str]:
     """The failures, a line each."""
-    from evovlm_benchmarks.runner.running import told_failure
+    from evovlm_benchmarks.runner.running import failure_line
 
-    return [told_failure(one) for one in failures]
+    return [failure_line(one) for one in failures]
 
 
 def _here(device: str, self_check: bool) -> Answer:
@@ -138,7 +138,7 @@ def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer, 
     from evovlm_benchmarks.runner.running import open_models
 
     opened, unopened = open_models(suite, download=download)
-    for told in _told(unopened):
+    for told in _failure_lines(unopened):
         ERR.print(f"left out: {told}", style="yellow", markup=False, soft_wrap=True)
     possible = [pair for pair in pairs if pair.model.name in opened]
     with bars() as progress:

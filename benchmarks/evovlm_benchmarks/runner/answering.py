@@ -44,7 +44,7 @@ def load_engine(opened: OpenModel, device: str, *, self_check: bool = True) -> E
 
 
 @contextmanager
-def faults_told(pair: Pair, device: str) -> Iterator[None]:
+def named_faults(pair: Pair, device: str) -> Iterator[None]:
     """Turn a model's failures (broken weights, no chat template, out of memory) into PairFaults; answers are kept."""
     where = f"{pair.model.name} on {pair.task.name}"
     try:

@@ -24,7 +24,7 @@ from evovlm.study import log as study_log
 from evovlm.system import files
 from evovlm.system.errors import CheckpointError, UserError
 from evovlm.system.folder_lock import hold
-from evovlm_benchmarks.runner.answering import WINDOW, PairFault, answers_of_pair, faults_told, load_engine
+from evovlm_benchmarks.runner.answering import WINDOW, PairFault, answers_of_pair, load_engine, named_faults
 from evovlm_benchmarks.runner.batches import fitting_batch
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
 from evovlm_benchmarks.runner.results import ANSWERS, Failure, Outcome, Result, read_answers
@@ -129,7 +129,7 @@ class SuiteWorker:
             return Made([], fitting_batch(engine, generation), [], 0.0)
         halved: list[int] = []
         window = asked[part.start : part.start + WINDOW * part.batch]
-        with faults_told(pair, self._job.choices.device):
+        with named_faults(pair, self._job.choices.device):
             found = answers_of_pair(engine, pair, window, generation, part.batch, set(part.known), halved)
             rows = [answer.model_dump(mode="json") for made in found for answer in made]
         return Made(rows, part.batch, halved, time.perf_counter() - started)

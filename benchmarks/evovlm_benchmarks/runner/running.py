@@ -20,10 +20,10 @@ from evovlm.evaluators.single_model import without_image
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system import files
 from evovlm.system.device import check_device
-from evovlm.system.errors import CheckpointError, UserError, told_together
+from evovlm.system.errors import CheckpointError, UserError, joined_errors
 from evovlm.system.folder_lock import hold
 from evovlm.system.version import hardware, versions
-from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, faults_told, load_engine
+from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, load_engine, named_faults
 from evovlm_benchmarks.runner.batches import fitting_batch
 from evovlm_benchmarks.runner.contamination import bred_on
 from evovlm_benchmarks.runner.pairs import Pair
@@ -60,7 +60,7 @@ def open_models(suite: Suite, *, download: bool) -> tuple[dict[str, OpenModel], 
         except CheckpointError as error:
             failures.append(failure(model, None, error))
     if not opened:
-        raise UserError(told_together([told_failure(one) for one in failures], "models failed"))
+        raise UserError(joined_errors([failure_line(one) for one in failures], "models failed"))
     return opened, failures
 
 
@@ -69,7 +69,7 @@ def failure(model: SuiteModel, task: str | None, error: UserError) -> Failure:
     return Failure(model=model.name, path=model.model, task=task, reason=str(error))
 
 
-def told_failure(one: Failure) -> str:
+def failure_line(one: Failure) -> str:
     """A failure as one line. A pair's reason names model and task itself."""
     return f"{one.model}: {one.reason}" if one.task is None else one.reason
 
@@ -144,7 +144,7 @@ def _run_pair(
     known = {answer.id for answer in read_answers(path)}
     step(pair, len(known))
     halved: list[int] = []
-    with faults_told(pair, device):
+    with named_faults(pair, device):
         for made in answers_of_pair(engine, pair, asked, generation, plan["batch"], known, halved):
             files.append_rows(path, [answer.model_dump(mode="json") for answer in made])
             step(pair, len(made))

@@ -69,12 +69,12 @@ def save_tiled(source: Path, folder: Path, *, steps: int, batch: int, device: to
 
 
 def _with_tiles(plain: LlavaForConditionalGeneration) -> LlavaNextForConditionalGeneration:
-    told = plain.config
+    config = plain.config
     config = LlavaNextConfig(
-        vision_config=told.vision_config, text_config=told.text_config, image_token_index=told.image_token_id,
-        image_grid_pinpoints=[[SIDE, SIDE]], vision_feature_layer=told.vision_feature_layer,
-        vision_feature_select_strategy=told.vision_feature_select_strategy, tie_word_embeddings=False,
-        projector_hidden_act=told.projector_hidden_act, multimodal_projector_bias=told.multimodal_projector_bias,
+        vision_config=config.vision_config, text_config=config.text_config, image_token_index=config.image_token_id,
+        image_grid_pinpoints=[[SIDE, SIDE]], vision_feature_layer=config.vision_feature_layer,
+        vision_feature_select_strategy=config.vision_feature_select_strategy, tie_word_embeddings=False,
+        projector_hidden_act=config.projector_hidden_act, multimodal_projector_bias=config.multimodal_projector_bias,
     )  # fmt: skip
     model = LlavaNextForConditionalGeneration(config)
     missing, unknown = model.load_state_dict(plain.state_dict(), strict=False)
@@ -110,11 +110,11 @@ def _batches(processor: Any, steps: int, batch: int, seed: int) -> Iterator[dict
     rng = random.Random(seed)
     for _ in range(steps):
         chosen = rng.choices(range(len(asked)), k=batch)
-        told = _told(processor, [asked[index] for index in chosen], tokens)
-        yield told | {name: pictures[name][chosen] for name in ("pixel_values", "image_sizes")}
+        inputs = _tokens_and_labels(processor, [asked[index] for index in chosen], tokens)
+        yield inputs | {name: pictures[name][chosen] for name in ("pixel_values", "image_sizes")}
 
 
-def _told(processor: Any, asked: Sequence[SceneQuestion], tokens: int) -> dict[str, Tensor]:
+def _tokens_and_labels(processor: Any, asked: Sequence[SceneQuestion], tokens: int) -> dict[str, Tensor]:
     """Token ids, mask and labels of prompts with answers, padded on the right; only answer tokens have labels."""
     tokenizer = processor.tokenizer
     picture = processor.image_token * tokens

@@ -94,7 +94,7 @@ def merger_for(
     placement = choose_places(_nbytes(assembly, keeping), _memory(device), keeping.place)
     merger = DeviceMerger(assembly, tower, placement, eight_bit=keeping.eight_bit, pending=pending)
     if tell is not None:
-        tell(_told(placement, merger.errors))
+        tell(_described(placement, merger.errors))
     return merger
 
 
@@ -107,7 +107,7 @@ def refuse_cpu(keeping: Keeping, device: str) -> None:
         )
 
 
-def _told(placement: Placement, errors: Mapping[str, float]) -> str:
+def _described(placement: Placement, errors: Mapping[str, float]) -> str:
     lost = ", ".join(f"{error:.2%} of {source}" for source, error in errors.items())
     return f"sources: {placement.in_words()}" + (
         f"; 8-bit quantisation error: {lost} (relative to the norm of the task vector)" if lost else ""

@@ -80,7 +80,7 @@ def _load(address, dtype: tl.constexpr, places, inside, WHOLE: tl.constexpr, ALI
 
 
 @triton.jit
-def _told(addresses, row, source: tl.constexpr, EIGHT: tl.constexpr):
+def _shared_operands(addresses, row, source: tl.constexpr, EIGHT: tl.constexpr):
     """One source's data that all tiles of a tensor share: addresses of values and scales, and its numbers.
 
     Read once per program, because for all the compiler knows a store could change these numbers.
@@ -205,7 +205,7 @@ def merge_tiles(
     origin = tl.load(addresses + 1)
     told = ()
     for source in tl.static_range(SOURCES):
-        told = told + (_told(addresses, numbers + source * WIDTH, source, EIGHT),)  # noqa: RUF005
+        told = told + (_shared_operands(addresses, numbers + source * WIDTH, source, EIGHT),)  # noqa: RUF005
     total = tl.zeros([GROUPS], tl.float32)
     if (run.to(tl.int64) + 1) * (REPEATS * GROUPS * LANES) <= count:
         for turn in range(REPEATS):

@@ -31,7 +31,7 @@ class TwoStage:
     def __init__(self, settings: SearchSettings) -> None:
         self._settings = settings
         self._rest = tuple(map(float, settings.center[settings.bits :]))
-        self._told = 0
+        self._scored = 0
         self._best: tuple[float, Genome] | None = None
         self._places: Sequence[int] = ()
         self._searcher: Searcher | None = None
@@ -59,8 +59,8 @@ class TwoStage:
             self._stage.tell([genome[:bits] for genome in genomes], scores)
         else:
             self._stage.tell([tuple(genome[bits + place] for place in self._places) for genome in genomes], scores)
-        self._told += len(scores)
-        if self._searcher is None and self._told >= self._settings.switch and self._best is not None:
+        self._scored += len(scores)
+        if self._searcher is None and self._scored >= self._settings.switch and self._best is not None:
             self._turn(self._best[1][:bits])
 
     def _turn(self, chosen: Genome) -> None:
