@@ -69,12 +69,12 @@ def save_tiled(source: Path, folder: Path, *, steps: int, batch: int, device: to
 
 
 def _with_tiles(plain: LlavaForConditionalGeneration) -> LlavaNextForConditionalGeneration:
-    config = plain.config
+    own = plain.config
     config = LlavaNextConfig(
-        vision_config=config.vision_config, text_config=config.text_config, image_token_index=config.image_token_id,
-        image_grid_pinpoints=[[SIDE, SIDE]], vision_feature_layer=config.vision_feature_layer,
-        vision_feature_select_strategy=config.vision_feature_select_strategy, tie_word_embeddings=False,
-        projector_hidden_act=config.projector_hidden_act, multimodal_projector_bias=config.multimodal_projector_bias,
+        vision_config=own.vision_config, text_config=own.text_config, image_token_index=own.image_token_id,
+        image_grid_pinpoints=[[SIDE, SIDE]], vision_feature_layer=own.vision_feature_layer,
+        vision_feature_select_strategy=own.vision_feature_select_strategy, tie_word_embeddings=False,
+        projector_hidden_act=own.projector_hidden_act, multimodal_projector_bias=own.multimodal_projector_bias,
     )  # fmt: skip
     model = LlavaNextForConditionalGeneration(config)
     missing, unknown = model.load_state_dict(plain.state_dict(), strict=False)
