@@ -141,6 +141,7 @@ def test_a_search_is_silent_unless_it_is_watched(place: Path, capfd: pytest.Capt
     assert len((place / "study" / "trials.jsonl").read_text(encoding="utf-8").splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_suggest_takes_a_folder_and_refuses_one_model(place: Path):
     (place / "models").mkdir()
     (place / "models" / "ja").symlink_to(zoo_folder("ja"))

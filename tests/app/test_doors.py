@@ -236,6 +236,7 @@ def test_a_value_that_is_no_choice_is_not_repeated(served: Served):
     assert odd not in answer.text
 
 
+@pytest.mark.slow
 def test_wrong_passwords_slow_down_who_gives_them_and_nobody_else(locked: Served):
     guesser, started, statuses = Stranger(locked.url, source="127.0.0.9"), time.monotonic(), []
     for number in range(50):

@@ -34,6 +34,7 @@ def clicked(visitor: Visitor, button: str) -> int:
     return int(found)
 
 
+@pytest.mark.slow
 def test_one_client_has_a_bounded_number_of_places_whatever_its_sessions(
     small: Served, functions: dict[str, int], stranger: Callable[[], Visitor]
 ):

@@ -38,6 +38,7 @@ def test_who_closes_the_page_stops_the_answer(chromium: Any, slow: Served):
     assert ended(slow)[before:] == ["left"]
 
 
+@pytest.mark.slow
 def test_a_second_visitor_sees_the_line_and_the_first_may_stop(chromium: Any, slow: Served):
     before = len(ended(slow))
     one = solving(chromium, slow)

@@ -22,6 +22,7 @@ from evovlm_benchmarks.speed.towers import random_tower, recipe_of, stored
 from tests.methods.merging import make_models, merge
 
 
+@pytest.mark.slow
 def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(SCALES, "small", Scale(32, 64, 2, 4, 2, 200))
     out, plot = tmp_path / "speed.json", tmp_path / "growth.svg"

@@ -274,6 +274,7 @@ def test_evaluate_takes_a_recipe(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_bench_opens_the_benchmarks(tmp_path: Path):
     done = process("bench", "tasks", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -301,6 +301,7 @@ def open_study(plan: Any, folder: Path) -> Study:
     return Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root)
 
 
+@pytest.mark.slow
 def test_one_worker_gives_what_the_local_evaluator_gives(nodes: Cluster, plan: Any, tmp_path: Path):
     items = plan.search_items
     here, there = open_study(plan, tmp_path / "here"), open_study(plan, tmp_path / "there")

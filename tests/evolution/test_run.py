@@ -327,6 +327,7 @@ print("same")
     assert done.stdout.strip().endswith("same"), done.stderr
 
 
+@pytest.mark.slow
 def test_a_language_model_study_runs_by_the_same_command(tmp_path: Path):
     out = tmp_path / "llm"
     done = evovlm_here(*words("zoo-llm.yaml", out, "--json"), folder=tmp_path)

@@ -100,6 +100,7 @@ def test_a_routed_language_model_is_exported_as_a_plain_mistral(tmp_path: Path):
     assert report.folding in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_routed_tower_is_exported_as_a_plain_llava(tmp_path: Path):
     zoo = {name: zoo_folder(name) for name in ("vlm", "ja")}
     made = recipe(zoo, "vlm", "ja", route=winding("vlm", "ja"))

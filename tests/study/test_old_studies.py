@@ -88,6 +88,7 @@ def test_an_old_study_is_reported(place: Path, name: str):
     assert STUDIES[name]["studies"]["."]["best_recipe"]["digest"] in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "whole", "part"), STOPPED)
 def test_a_study_that_was_stopped_long_ago_goes_on_where_it_was(place: Path, name: str, whole: str, part: str):
     folder = place / "studies" / name

@@ -231,6 +231,7 @@ def test_a_reader_of_what_is_streamed_hears_of_its_faults(paper: dict[str, Path]
     engine.answer(prepared)
 
 
+@pytest.mark.slow
 def test_tables_are_made_before_anything_is_read(paper: dict[str, Path]):
     plan = recipe(paper, "dare_ties")
     merger, engine = resident(plan, "host", paper)

@@ -112,6 +112,7 @@ def test_an_unknown_size_is_told_the_choices(tmp_path: Path):
         train.train_zoo(tmp_path / "out", size="large")
 
 
+@pytest.mark.slow
 def test_the_trainer_imports_neither_the_schema_nor_the_optimiser_nor_the_command_line():
     code = "import sys, evovlm.zoo.train; print([m for m in ('pydantic', 'cma', 'typer', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
