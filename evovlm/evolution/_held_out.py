@@ -18,7 +18,7 @@ from evovlm.study.header import Tell, unheard
 from evovlm.study.held_out_log import EVOLVED, HeldOutAnswer, Kind, read_held_out
 from evovlm.study.result import Cell, Difference, FailedRow, HeldOut
 from evovlm.system import files
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import CheckpointError, StudyError
 from evovlm.system.faults import failure_of
 from evovlm.system.statistics import bootstrap, paired_difference
 from evovlm.tasks import Item
@@ -95,6 +95,8 @@ def _evaluated(row: Contestant) -> Evaluation | str:
     """A row's evaluation, or the text of its failure."""
     try:
         return row.evaluate()
+    except CheckpointError as error:  # one source that cannot be asked as it is must not end the study
+        return str(error)
     except Exception as fault:
         return failure_of(fault)
 

@@ -17,7 +17,7 @@ from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
 from evovlm.study.result import FailedRow, Result
-from evovlm.system.errors import CandidateFault, MachineFault, NotFinite, StudyError
+from evovlm.system.errors import CandidateFault, CheckpointError, MachineFault, NotFinite, StudyError
 from evovlm.tasks import Item, load_task
 from evovlm.tasks.item_sets import ItemSet
 
@@ -174,13 +174,17 @@ def table_of(folder: Path, *rows: Contestant) -> Any:
 def test_a_control_that_fails_is_a_row_and_the_others_are_scored(tmp_path: Path):
     rows = [
         row("ja", "sources", NotFinite("the logits are not finite")),
+        row("odd", "sources", CheckpointError("odd: evovlm does not support this kind of model")),
         row("evolved", "evolved", scored(60.0)),
         row("average", "controls", CandidateFault("every answer is empty")),
         failed("random_search", "no candidate has a score"),
         row("sweep", "controls", scored(40.0)),
     ]
     table = table_of(tmp_path, *rows)
-    assert table.sources == {"ja": FailedRow(error="failed: NotFinite: the logits are not finite")}
+    assert table.sources == {
+        "ja": FailedRow(error="failed: NotFinite: the logits are not finite"),
+        "odd": FailedRow(error="failed: odd: evovlm does not support this kind of model"),
+    }
     assert table.controls["average"] == FailedRow(error="failed: CandidateFault: every answer is empty")
     assert table.controls["random_search"] == FailedRow(error="failed: CandidateFault: no candidate has a score")
     assert table.controls["sweep"].score == 40.0
