@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.build import build_checkpoint, card_facts, output_tensors
@@ -18,6 +19,7 @@ from evovlm.system.progress import Watch
 from evovlm.tasks import Item
 
 PICTURES = 12
+LONGEST_NAME = 240  # characters; file systems allow 255 bytes, with the ending
 
 
 def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) -> Path:
@@ -96,12 +98,20 @@ def evaluation_text(result: Result) -> str:
 
 
 def save_pictures(folder: Path, items: Sequence[Item]) -> None:
-    """Save the images of the first items as PNG files in `folder`, for the report."""
+    """Save the images of the first items as PNG files in `folder`, for the report.
+
+    A file is named by its item's id, percent-encoded: ids come from data files, and may be paths. Items whose name
+    would be too long for a file system are left out.
+    """
     folder.mkdir(exist_ok=True)
     for item in items[:PICTURES]:
-        path = folder / f"{item.id}.png"
-        if item.image is not None and not path.exists():
-            item.image().convert("RGB").save(path)
+        name = quote(item.id, safe="")
+        path = folder / f"{name}.png"
+        if item.image is None or len(name) > LONGEST_NAME or path.exists():
+            continue
+        begun = folder / f".{name}.part"
+        item.image().convert("RGB").save(begun, format="PNG")
+        begun.replace(path)
 
 
 def _known(value: int | None, otherwise: str = "unknown") -> str:

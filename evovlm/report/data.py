@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -159,7 +160,7 @@ def read_study(folder: Path) -> StudyData:
         answers=tuple(_progress(folder, notes.append)),
         held_out_answers=tuple(read_held_out(folder, notes.append)),
         atlas=_or_none(lambda: read_atlas(folder), notes.append),
-        images={path.stem: path for path in sorted(images.glob("*.png"))} if images.is_dir() else {},
+        images={unquote(path.stem): path for path in sorted(images.glob("*.png"))} if images.is_dir() else {},
         notes=tuple(notes),
     )
 

@@ -1,9 +1,15 @@
 """What a study leaves beside its tables: the words on its winner's card."""
 
+from pathlib import Path
 from typing import Any
 
-from evovlm.evolution._export import evaluation_text
+from PIL import Image
+
+from evovlm.evolution._export import evaluation_text, save_pictures
+from evovlm.report.data import read_study
 from evovlm.study.result import Result
+from evovlm.tasks import Item
+from tests.report.study_folder import make_study
 
 CELL = {"score": 51.254, "exact": 0.25, "ci95": [49.0, 53.5], "items": 600}
 HELD_OUT = {"sources": {"ja": CELL | {"score": 12.0}}, "controls": {"sweep": CELL | {"score": 50.0}}, "evolved": CELL}
@@ -32,3 +38,16 @@ def test_what_an_older_study_did_not_note_is_called_unknown():
     assert "Held-out items of `unknown`" in text
     assert "seed unknown" in text
     assert "on fresh items" not in text
+
+
+def test_an_items_id_may_be_a_path_and_its_image_stays_in_the_study(tmp_path: Path):
+    ids = ["train/0001", "../../outside", "50%", "..", "長い" * 200]
+    items = [Item(name, "q", ("a",), lambda: Image.new("RGB", (4, 4), "red")) for name in ids]
+    study = make_study(tmp_path / "runs" / "study")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    save_pictures(study / "images", items)
+    save_pictures(study / "images", items)
+    made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert {path.parent for path in made} == {study / "images"}
+    assert set(ids[:4]) <= set(read_study(study).images)
+    assert len(made) == 4, "a name that is too long for a file is left out"
