@@ -1,6 +1,6 @@
 """A study that has nothing left to do: its result, checked, and the files that are made again without a model.
 
-Knows studies, plans and results; evaluates nothing. What cannot be used is told, and then counts as missing.
+Knows studies, plans and results; evaluates nothing. Damaged files are reported, and then count as missing.
 """
 
 from __future__ import annotations

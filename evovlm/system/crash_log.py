@@ -44,7 +44,7 @@ def record(error: BaseException, words: Sequence[str]) -> Path | None:
 
 
 def sentence(error: BaseException, log: Path | None) -> str:
-    """What the user is told about an unforeseen error."""
+    """The message for the user about an unforeseen error."""
     first = next(iter(str(error).splitlines()), "")
     shown = first if len(first) <= MOST_SHOWN else f"{first[:MOST_SHOWN]}..."
     kind = f"{type(error).__name__}: {shown}" if shown else type(error).__name__

@@ -71,7 +71,7 @@ def test_large_values_whose_sum_overflows_are_finite(tmp_path: Path):
     tensors = load_file(folder / "model.safetensors")
     tensors["image_newline"].fill_(3e38)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    assemble(of(folder, "vlm"), Path())
+    assert assemble(of(folder, "vlm"), Path()).jobs
 
 
 @pytest.mark.parametrize("row", [-1, ROWS, 10**12])

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evovlm.engines.hf import Engine
 from evovlm.evaluators.cache import AnswerCache, CarriedAnswers, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
@@ -26,6 +25,7 @@ from evovlm.system.errors import RecipeError, StudyError
 from evovlm.tasks import Generation, Item, load_task
 from evovlm.tasks._images import Picture
 from evovlm.tasks.item_sets import ItemSet
+from tests.engine_calls import count_answers
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 TASK = load_task("zoo-maths")
@@ -45,15 +45,7 @@ def plan() -> Plan:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many answers each call of the engine made."""
-    counts: list[int] = []
-    answer = Engine.answer
-
-    def counting(engine: Engine, prepared: Any, *more: Any) -> list[str]:
-        counts.append(len(prepared.prompts))
-        return answer(engine, prepared, *more)
-
-    monkeypatch.setattr(Engine, "answer", counting)
-    return counts
+    return count_answers(monkeypatch)
 
 
 def test_answers_come_back_as_they_were_kept_and_survive_the_process(tmp_path: Path):

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from evovlm.cli.console import OUT
 from evovlm.cli.evolve import _print_result
-from evovlm.engines.hf import Engine
 from evovlm.evolution.plan import EvolveSettings
 from evovlm.evolution.stages import evolve_stages
 from evovlm.recipe.schema import Recipe
@@ -22,6 +21,7 @@ from evovlm.study import log as study_log
 from evovlm.study.result import Cell, Result, read_result
 from evovlm.system import files
 from evovlm.system.errors import StudyError
+from tests.engine_calls import count_answers
 
 MADE = Path(__file__).parent.parent / "fixtures" / "studies"
 SMALL = EvolveSettings(trials=3, items=6, judged=8)
@@ -64,15 +64,7 @@ def place(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many answers each call of the engine made."""
-    counts: list[int] = []
-    answer = Engine.answer
-
-    def counting(engine: Engine, prepared: Any, *more: Any) -> list[str]:
-        counts.append(len(prepared.prompts))
-        return answer(engine, prepared, *more)
-
-    monkeypatch.setattr(Engine, "answer", counting)
-    return counts
+    return count_answers(monkeypatch)
 
 
 def evolve(

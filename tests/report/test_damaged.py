@@ -95,6 +95,7 @@ def test_a_header_without_one_of_its_parts_is_reported(study: Path, key: str, da
     header.pop(key, None)
     path.write_text(json.dumps(header | ({} if damage == "gone" else {key: damage})), encoding="utf-8")
     write_report(study)
+    assert "Score over trials" in (study / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

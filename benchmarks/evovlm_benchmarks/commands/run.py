@@ -134,7 +134,7 @@ def _on_ray(
 
 
 def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer, download: bool) -> Outcome:
-    """Open the models and run all pairs, showing a progress bar. What cannot be opened is told at once, too."""
+    """Open the models and run all pairs, showing a progress bar. Models that cannot be opened are reported at once."""
     from evovlm_benchmarks.runner.running import open_models
 
     opened, unopened = open_models(suite, download=download)

@@ -49,7 +49,7 @@ Step = Callable[[Pair, int], None]  # called with the number of answers that wer
 def open_models(suite: Suite, *, download: bool) -> tuple[dict[str, OpenModel], list[Failure]]:
     """The models of a suite that can be opened, by name, and those that cannot, with the reason.
 
-    All are opened before the first is run, so that a wrong name is told at once and not after hours. Raises UserError,
+    All are opened before the first is run, so that a wrong name is an early error. Raises UserError,
     naming every one, if none can be opened.
     """
     opened: dict[str, OpenModel] = {}
@@ -84,7 +84,7 @@ def run_suite(
     step: Step,
     self_check: bool = True,
 ) -> Outcome:
-    """The results of the pairs of the opened models; those that fail are told with the reason.
+    """The results of the pairs of the opened models; those that fail are listed with the reason.
 
     Raises UserError if the device is not there, another process uses the folder, or it was begun with other settings.
     """
