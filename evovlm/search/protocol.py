@@ -56,7 +56,13 @@ class SearchSettings:
 
 
 class Searcher(Protocol):
-    """Ask for a generation, then tell all its scores in the same order. None marks a failed candidate."""
+    """Ask for a generation, then tell all its scores in the same order. None marks a failed candidate.
+
+    After the first generation, `rounded_from` is the first gene that may be another on another processor: directions in
+    which a covariance is the same everywhere have no axes of their own, and rounding chooses them. A searcher without
+    this attribute uses no linear algebra. One with it learns from the genomes that `tell` is given, and these may be
+    others than it asked for: those that another processor made and a study logged.
+    """
 
     def ask(self) -> list[Genome]:
         """The next generation's genomes, each in the unit cube."""
@@ -79,8 +85,17 @@ class Distribution(Searcher, Protocol):
     def genome_of(self, point: np.ndarray) -> Genome:
         """The genome for a drawn point."""
 
+    def point_of(self, genome: Genome) -> np.ndarray:
+        """A point with that genome, to learn from in place of a drawn one."""
+
     def learn(self, points: Sequence[np.ndarray], scores: Sequence[Score]) -> None:
         """Make one update from `population` drawn points, which may come from earlier distributions."""
+
+
+def exact_genes(searcher: object, genes: int) -> int:
+    """How many of a candidate's genes, from the first, are the same on every processor: see `Searcher`."""
+    found: int = getattr(searcher, "rounded_from", genes)
+    return found
 
 
 def losses_of(scores: Sequence[Score], objectives: int = 1) -> np.ndarray:

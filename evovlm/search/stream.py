@@ -33,8 +33,15 @@ class Stream(Protocol):
     def population(self) -> int | None:
         """Results per update; None before the first candidate."""
 
+    @property
+    def searcher(self) -> Searcher:
+        """The searcher."""
+
     def ask(self) -> Genome | None:
         """The next candidate; None if results must arrive first. Candidates are numbered from 0."""
+
+    def replace(self, number: int, genome: Genome) -> None:
+        """Take another genome for candidate `number`, before its score: the one that a study logged (`Searcher`)."""
 
     def tell(self, number: int, score: Score) -> None:
         """Pass the score of candidate `number`; once per candidate."""
@@ -54,7 +61,7 @@ class Steady:
     """CMA-ES without generations; results from earlier distributions count as injected points (arXiv:1110.4181)."""
 
     def __init__(self, searcher: Distribution) -> None:
-        self._searcher = searcher
+        self.searcher = self._searcher = searcher
         self._queue: deque[np.ndarray] = deque()
         self._points: dict[int, np.ndarray] = {}
         self._came: list[tuple[np.ndarray, Score]] = []
@@ -77,6 +84,10 @@ class Steady:
         self._asked += 1
         return self._searcher.genome_of(point)
 
+    def replace(self, number: int, genome: Genome) -> None:
+        """Take another genome for a candidate that has no score yet."""
+        self._points[number] = self._searcher.point_of(genome)
+
     def tell(self, number: int, score: Score) -> None:
         """Add a result, however old its distribution is."""
         self._came.append((self._points.pop(number), score))
@@ -92,7 +103,7 @@ class Generations:
     """Any searcher: candidates of a generation one by one; its results are passed on together, in the order asked."""
 
     def __init__(self, searcher: Searcher) -> None:
-        self._searcher = searcher
+        self.searcher = self._searcher = searcher
         self._batch: list[Genome] = []
         self._first = 0  # the number of the batch's first candidate
         self._given = 0
@@ -113,6 +124,10 @@ class Generations:
         self._given += 1
         return self._batch[self._given - 1]
 
+    def replace(self, number: int, genome: Genome) -> None:
+        """Take another genome for a candidate of this generation."""
+        self._batch[number - self._first] = genome
+
     def tell(self, number: int, score: Score) -> None:
         """Add a result of this generation."""
         assert self._first <= number < self._first + self._given, "a candidate of another generation"
@@ -123,4 +138,4 @@ class Generations:
             self._searcher.tell(self._batch, [self._scores[place] for place in range(len(self._batch))])
             self.generation += 1
         self._first += len(self._batch)
-        self._batch, self._given, self._scores = self._searcher.ask(), 0, {}
+        self._batch, self._given, self._scores = list(self._searcher.ask()), 0, {}

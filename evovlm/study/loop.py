@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from evovlm.recipe.schema import Recipe
 from evovlm.search import Genome, Score, Searcher
+from evovlm.search.protocol import exact_genes
 from evovlm.study._scored import Scored
 from evovlm.study.log import Trial
 from evovlm.study.study import Study
@@ -46,12 +47,15 @@ Candidates = Callable[[int, list[Genome], bool], Iterable[Candidate]]
 def run_generations(study: Study, searcher: Searcher, candidates: Candidates, trials: int, on_trial: OnTrial) -> None:
     """Search until the log has `trials` trials; `on_trial` is called with each new one.
 
-    Trials already in the log are passed to the searcher and not logged again. Raises StudyError if a genome differs
-    from the log's, because then the command no longer runs the same search, and what `Study.refuse_hopeless` raises.
+    Trials already in the log are passed to the searcher and not logged again. Raises what `Study.as_logged` raises if a
+    genome differs from the log's, and what `Study.refuse_hopeless` raises.
     """
     generation = done = 0
     while done < trials:
         genomes = searcher.ask()
+        exact = exact_genes(searcher, len(genomes[0])) if generation else len(genomes[0])
+        for place, trial in enumerate(study.trials[done : done + len(genomes)]):
+            genomes[place] = study.as_logged(trial.genome, genomes[place], exact, study.place_of(trial), trial)
         told: list[Trial] = []
         for candidate in candidates(generation, genomes, done < len(study.trials)):
             if done == trials:

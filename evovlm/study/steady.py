@@ -15,11 +15,12 @@ from typing import Any
 from evovlm.evaluators.pool import Outcome, Pool
 from evovlm.recipe.schema import Recipe
 from evovlm.search import Genome
+from evovlm.search.protocol import exact_genes
 from evovlm.search.stream import Stream, most_stale
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
 from evovlm.study.loop import Evaluate, OnTrial, outcome_of, score_of
-from evovlm.study.study import Study, same_genome
+from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.errors import StudyError
 
@@ -119,12 +120,15 @@ class SteadyRun:
 
     def _replay_ask(self, number: int, row: dict[str, Any]) -> None:
         genome = self._stream.ask()
-        if genome is None or row["ask"] != number or not same_genome(row["genome"], genome):
-            raise StudyError(
-                f"{self._path}: ask {number} has another genome than this search produces"
-                " (another version of a library, or an edited log?); start a new study in another folder"
-            )
-        self._remember(number, _Ask(genome, row["generation"]))
+        if genome is None or row["ask"] != number:
+            raise StudyError(f"{self._path}: ask {number} is not in its place (an edited log?); start a new study")
+        exact = exact_genes(self._stream.searcher, len(genome)) if self._stream.generation else len(genome)
+        scored = next((trial for trial in self._study.trials if trial.ask == number), None)
+        where = f"{self._path}: ask {number}"
+        taken = self._study.as_logged(tuple(row["genome"]), genome, exact, where, scored)
+        if taken != genome:
+            self._stream.replace(number, taken)
+        self._remember(number, _Ask(taken, row["generation"]))
 
     def _replay_trial(self, trial: Trial) -> None:
         assert trial.ask is not None

@@ -47,6 +47,8 @@ class Study:
     root: Path = Path()  # the recipe's model folders are relative to it
     _leader: Trial | None = None  # the best trial so far
     _synced: bool = True  # whether each trial is synced to disk by itself
+    _tell: Tell = unheard
+    _other_rounding: bool = False  # whether the log's genomes are from a machine that rounds otherwise
     _unforeseen: int = 0  # failures in a row, in this process, that were not known to be the candidates'
 
     @classmethod
@@ -80,7 +82,8 @@ class Study:
             trials = []
             files.write_json(folder / study_log.HEADER, header)
             study_log.log_event(folder, "started")
-        return cls(folder, recipe, genes, trials, tuple(header["items"]["ids"]), express, root or Path())
+        ids = tuple(header["items"]["ids"])
+        return cls(folder, recipe, genes, trials, ids, express, root or Path(), _tell=tell)
 
     def bind(self, key: str, value: Any, tell: Tell = unheard) -> None:
         """Compare one more entry with the study's header, or add it if the header lacks it.
@@ -210,13 +213,47 @@ class Study:
             self._synced = True
             files.sync(self.folder / study_log.TRIALS)
 
+    def as_logged(self, then: Genome, genome: Genome, exact: int, where: str, trial: Trial | None) -> Genome:
+        """The genome of a candidate that the log has as `then`, where the searcher now produces `genome`.
+
+        `genome` itself if they are equal up to rounding. `exact`: the number of genes, from the first, that every
+        processor computes alike (`search.protocol.Searcher`); if only later ones differ, the log's genome is returned,
+        so that the search goes on from its log, and the user is told once. `where`: its place in the log. `trial`: the
+        candidate's, unless it was never scored. Raises StudyError if the log is of another search, or was edited.
+        """
+        if same_genome(then, genome):
+            return genome
+        if not same_genome(then[:exact], genome[:exact]) or len(then) != len(genome) or self._edited(trial):
+            raise _other_genome(where)
+        if not self._other_rounding:
+            self._other_rounding = True
+            study_log.log_event(self.folder, "other rounding", where=where.rpartition(": ")[2])
+            self._tell(
+                f"{where}: this candidate and later ones are not what this machine's linear algebra gives; they were"
+                " logged on another machine, and the search goes on from the log"
+            )
+        return then
+
+    def place_of(self, trial: Trial) -> str:
+        """A trial's place in the log, as messages name it."""
+        return f"{self.folder / study_log.TRIALS}: trial {trial.trial}"
+
+    def _edited(self, trial: Trial | None) -> bool:
+        """Whether a trial's genome is not the one that was scored.
+
+        Digests of early versions hold the path of a first stage's model; in a study that was moved they say nothing.
+        """
+        if trial is None:
+            return False
+        first = self.trials[0]
+        if self.candidate(first.genome).digest() != first.digest:
+            return False
+        return self.candidate(trial.genome).digest() != trial.digest
+
     def refuse_other_genome(self, trial: Trial, genome: Genome) -> None:
         """Raises StudyError if the searcher produces another genome than the log has."""
         if not same_genome(trial.genome, genome):
-            raise StudyError(
-                f"{self.folder / study_log.TRIALS}: trial {trial.trial} has another genome than this search produces"
-                " (another version of a library, or an edited log?); start a new study in another folder"
-            )
+            raise _other_genome(self.place_of(trial))
 
 
 def _log_resumed(folder: Path, known: dict[str, Any], header: dict[str, Any], trials: int) -> None:
@@ -235,11 +272,18 @@ def _bind(folder: Path, lacking: dict[str, Any], tell: Tell) -> None:
     tell(f"{folder / study_log.HEADER} lacked {named}; from now on the study is bound to the present values")
 
 
+def _other_genome(where: str) -> StudyError:
+    return StudyError(
+        f"{where} has another genome than this search produces (another version of a library, or an edited log?);"
+        " start a new study in another folder"
+    )
+
+
 def same_genome(logged: Sequence[float], made: Sequence[float]) -> bool:
     """Whether a searcher reproduces a genome of the log, within ROUNDING per gene.
 
-    Not bit for bit, because linear algebra rounds differently on another processor: after two generations of CMA-ES,
-    genes differ by about 1e-11.
+    Not bit for bit, because linear algebra rounds differently on another processor. Where it also chooses the axes,
+    genes differ by more: see `Study.as_logged`.
     """
     return len(logged) == len(made) and all(abs(a - b) <= ROUNDING for a, b in zip(logged, made, strict=True))
 

@@ -38,12 +38,14 @@ class CMAES:
     [0.7, 0.7, 0.7]
     """
 
+    rounded_from = 0  # see `Searcher`
+
     def __init__(self, settings: SearchSettings) -> None:
         # cma draws from NumPy's global state unless given `randn`; a NaN seed keeps it from seeding that state.
         generator = np.random.default_rng(settings.seed)
         # cma needs at least two dimensions, so with one gene the second dimension is unused.
         self._genes = settings.genes
-        dimensions = max(2, settings.genes)
+        self._dimensions = dimensions = max(2, settings.genes)
         options = {
             "seed": np.nan,
             "randn": lambda *shape: generator.standard_normal(shape),
@@ -76,7 +78,11 @@ class CMAES:
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
         """Pass the scores of the last generation, higher is better; None and non-finite scores count as the worst."""
         assert len(genomes) == len(self._asked) == len(scores)
-        self.learn(self._asked, scores)
+        points = [
+            point if self.genome_of(point) == genome else self.point_of(genome)
+            for point, genome in zip(self._asked, genomes, strict=True)
+        ]
+        self.learn(points, scores)
 
     def draw(self, count: int) -> list[np.ndarray]:
         """`count` points [dimensions] from the current distribution."""
@@ -85,6 +91,10 @@ class CMAES:
     def genome_of(self, point: np.ndarray) -> Genome:
         """The genome for a drawn point."""
         return tuple(float(value) for value in point[: self._genes])
+
+    def point_of(self, genome: Genome) -> np.ndarray:
+        """A point with that genome, to learn from in place of a drawn one."""
+        return np.array([*genome, 0.5][: self._dimensions])
 
     def learn(self, points: Sequence[np.ndarray], scores: Sequence[Score]) -> None:
         """Make one update from drawn points, which may come from earlier distributions."""

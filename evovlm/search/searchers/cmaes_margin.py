@@ -30,6 +30,8 @@ class MarginCMAES:
     [1.0, 1.0, 0.7, 0.7]
     """
 
+    rounded_from = 0  # see `Searcher`; the bits are a rounded normal variable
+
     def __init__(self, settings: SearchSettings) -> None:
         self._genes = settings.genes
         dimensions = max(2, settings.genes)  # cmaes needs at least two, so with one gene the second is unused
@@ -44,15 +46,21 @@ class MarginCMAES:
             population_size=settings.population or default_population(dimensions),
         )
         self._asked: list[np.ndarray] = []
+        self._genomes: list[Genome] = []
 
     def ask(self) -> list[Genome]:
         """The next generation; bits are 0 or 1."""
         pairs = [self._strategy.ask() for _ in range(self._strategy.population_size)]
         self._asked = [told for _, told in pairs]
-        return [tuple(float(value) for value in point[: self._genes]) for point, _ in pairs]
+        self._genomes = [tuple(float(value) for value in point[: self._genes]) for point, _ in pairs]
+        return list(self._genomes)
 
     def tell(self, genomes: Sequence[Genome], scores: Sequence[Score]) -> None:
         """Pass the scores of the last generation, higher is better."""
         assert len(genomes) == len(self._asked) == len(scores)
         losses = losses_of(scores)[:, 0]
+        for point, asked, genome in zip(self._asked, self._genomes, genomes, strict=True):
+            for place, (was, given) in enumerate(zip(asked, genome, strict=True)):
+                if was != given:  # a bit's point lies anywhere on its own side
+                    point[place] = given
         self._strategy.tell([(point, float(loss)) for point, loss in zip(self._asked, losses, strict=True)])

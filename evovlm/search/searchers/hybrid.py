@@ -41,6 +41,7 @@ class Hybrid:
 
     def __init__(self, settings: SearchSettings) -> None:
         self._settings = settings
+        self.rounded_from = settings.bits  # see `Searcher`
         self._population = settings.population or self.POPULATION
         self._reals = settings.genes - settings.bits
         center = settings.center
@@ -73,7 +74,8 @@ class Hybrid:
         """Pass the scores of the last generation, higher is better."""
         losses = losses_of(scores)[:, 0]
         if self._tuner is not None:
-            self._tuner.tell([(point, float(loss)) for point, loss in zip(self._asked, losses, strict=True)])
+            points = map(self._point_of, genomes, self._asked)
+            self._tuner.tell([(point, float(loss)) for point, loss in zip(points, losses, strict=True)])
         if self._chooser is not None:
             count = self._chooser.asked
             self._chooser.tell([genome[: self._settings.bits] for genome in genomes[:count]], scores[:count])
@@ -90,6 +92,12 @@ class Hybrid:
             seed=self._settings.seed,
             population_size=self._population,
         )
+
+    def _point_of(self, genome: Genome, asked: np.ndarray) -> np.ndarray:
+        """The asked point with the genome's reals, where these have an effect."""
+        bits = self._settings.bits
+        reals = np.append(genome[bits:], asked[self._reals :])
+        return np.where(self._matters(genome[:bits]), reals, asked)
 
     def _matters(self, bits: Genome) -> np.ndarray:
         matters = np.zeros(max(2, self._reals), dtype=bool)

@@ -42,6 +42,11 @@ class TwoStage:
         else:
             self._turn(())
 
+    @property
+    def rounded_from(self) -> int:
+        """See `Searcher`: none of its bits, and the reals of the second stage."""
+        return self._settings.genes if self._searcher is None else self._settings.bits
+
     def ask(self) -> list[Genome]:
         """The next generation: new bits with the reals at the start, or the best bits with new reals."""
         asked = self._stage.ask()
