@@ -73,6 +73,14 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     write_text(path, recipe_text(recipe))
 
 
+def is_recipe(path: Path, *recipes: Recipe) -> bool:
+    """Whether a file holds one of the recipes, by its digest; not if it is missing or damaged."""
+    try:
+        return read_recipe(path).digest() in {recipe.digest() for recipe in recipes}
+    except RecipeError:
+        return False
+
+
 def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
     """The recipe rewritten for another folder: paths relative to `root` become relative to `folder`.
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,60 +17,10 @@ from evovlm.recipe.yaml_file import read_recipe
 from evovlm.report import write_report
 from evovlm.report.data import read_study
 from evovlm.study import log as study_log
-from evovlm.study.result import Cell, Result, read_result
+from evovlm.study.result import Cell, read_result
 from evovlm.system import files
 from evovlm.system.errors import StudyError
-from tests.engine_calls import count_answers
-
-MADE = Path(__file__).parent.parent / "fixtures" / "studies"
-SMALL = EvolveSettings(trials=3, items=6, judged=8)
-
-
-@dataclass
-class Noting:
-    """A watch that keeps what the user is told, and can stop the search in a phase."""
-
-    stop: str = ""
-    notes: list[str] = field(default_factory=list)
-    phases: list[str] = field(default_factory=list)
-
-    def phase(self, name: str, total: int) -> None:
-        self.phases.append(name)
-        if name == self.stop:
-            raise KeyboardInterrupt
-
-    def step(self, text: str, **figures: float | None) -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models, data and recipes, and a finished study, `s`."""
-    ignored = shutil.ignore_patterns("studies")
-    place = Path(shutil.copytree(MADE, tmp_path_factory.mktemp("identity") / "made", ignore=ignored))
-    evolve(place, "s")
-    return place
-
-
-@pytest.fixture
-def place(made: Path, tmp_path: Path) -> Path:
-    """A copy of all that, for the test alone."""
-    return Path(shutil.copytree(made, tmp_path / "made"))
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many answers each call of the engine made."""
-    return count_answers(monkeypatch)
-
-
-def evolve(
-    place: Path, out: str, recipe: str | Recipe = "one-stage.yaml", watch: Noting | None = None, **changes: Any
-) -> Result:
-    found = recipe if isinstance(recipe, Recipe) else read_recipe(place / recipe)
-    return evolve_stages(found, place, replace(SMALL, **changes), place / out, watch or Noting())
+from tests.evolution.small_studies import MADE, Noting, evolve
 
 
 def change_a_weight(model: Path) -> None:
