@@ -116,6 +116,31 @@ def read_trials(folder: Path) -> list[Trial]:
     return trials
 
 
+class AskRow(BaseModel):
+    """One line of the asks: a candidate's number, the trials that were logged before, its generation and genome."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    ask: Count
+    after: Count
+    generation: Count
+    genome: tuple[Gene, ...]
+
+
+def read_asks(folder: Path) -> list[AskRow]:
+    """All asks of a study, in order. Raises StudyError for a damaged line."""
+    path = folder / ASKS
+    asks = []
+    for number, row in enumerate(read_rows(path)):
+        try:
+            asks.append(AskRow.model_validate(row))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise StudyError(f"{path}:{number + 1}: not an ask ({where}: {first['msg']}); restore the file") from None
+    return asks
+
+
 def log_event(folder: Path, event: str, **details: Any) -> None:
     """Log an event of the study itself, such as a start, a resume or a smaller batch."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
