@@ -88,9 +88,14 @@ class Plan:
         """The items that candidates are asked."""
         return self.sets.search
 
-    def searcher(self) -> Searcher:
-        """A new searcher; the same plan always gives the same one."""
+    def searcher(self, switch: int | None = None) -> Searcher:
+        """A new searcher; the same plan always gives the same one.
+
+        `switch`: that of the study, if it was begun with another number of trials, which a default depends on.
+        """
         search = search_of(self.recipe)
+        if switch is not None:
+            search = search.model_copy(update={"switch": switch})
         return make_searcher(search.algorithm, search_settings(search, self.genes, self.space))
 
     @property
@@ -130,6 +135,8 @@ class Plan:
             "versions": versions(),
             "hardware": hardware(self.settings.device),
         }
+        if self.space is not None:  # fixed when the study is begun, because its default is half of the trials
+            header["switch"] = search_settings(search_of(self.recipe), self.genes, self.space).switch
         if self.settings.keeping.eight_bit:
             header["eight_bit"] = True  # the weights differ, so it is another study
         if self.settings.race is not None:

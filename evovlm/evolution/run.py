@@ -185,7 +185,7 @@ def _rival_winner(
     study.bind("weights", weights, told)
     for trial in study.trials[: rival.trials]:
         _tell(watch, trial)
-    searcher, items = rival.searcher(), rival.search_items
+    searcher, items = rival.searcher(sound_header(folder).get("switch")), rival.search_items
     search_here(study, searcher, evaluator, items, rival.trials, lambda trial: _tell(watch, trial), rival.objectives)
     return choose_winner(study, evaluator, rival.sets.choice, watch)[0]
 
@@ -202,7 +202,8 @@ def _search(
     for trial in study.trials[: plan.trials]:
         _tell(watch, trial)
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
-    searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
+    # Earlier versions did not write the switch.
+    searcher, on_trial = plan.searcher(sound_header(study.folder).get("switch")), partial(_tell, watch)
     cache = None
     if not recipe.timed:
         cache = AnswerCache.replacing_damaged(study.folder / study_log.CACHE, partial(tell, watch))

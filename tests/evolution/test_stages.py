@@ -12,7 +12,7 @@ from evovlm.cli import app
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.stages import bred_names, evolve_stages, plan_first, second_stage
 from evovlm.merging.assembly import assemble
-from evovlm.recipe.schema import Recipe
+from evovlm.recipe.schema import Recipe, RouteSpace
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.report import write_report
 from evovlm.study import log as study_log
@@ -126,6 +126,19 @@ def test_a_study_in_stages_can_be_extended(place: Path):
     longer = recipe.then.model_copy(update={"search": recipe.then.search.model_copy(update={"trials": 11})})
     small_evolve(place, "two", recipe.model_copy(update={"then": longer}), trials=None)
     assert (len(rows(place / "two/stage-1")), len(rows(place / "two"))) == (2, 11)
+
+
+def test_a_search_that_switches_after_half_of_its_trials_can_be_extended(place: Path):
+    """The half is that of the number which the study was begun with."""
+    recipe = read_recipe(place / "two-stage.yaml")
+    assert recipe.then is not None
+    search = recipe.then.search.model_copy(update={"algorithm": "two_stage", "population": 4, "route": RouteSpace()})
+    routes = recipe.model_copy(update={"then": None, "search": search, "method": "passthrough"})
+    small_evolve(place, "r", routes, trials=8)
+    before = rows(place / "r")
+    small_evolve(place, "r", routes, trials=16)
+    assert rows(place / "r")[:8] == before
+    assert len(rows(place / "r")) == 16
 
 
 def test_a_study_whose_first_stage_was_extended_goes_on_with_the_merges_that_it_has(place: Path):
