@@ -117,6 +117,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
         more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
     result = result.model_copy(update=more)
     write_result(out, result)
+    held.close()  # no more answers; a process killed in the checkpoint leaves nothing of the cache open
     return _with_checkpoint(result, study, plan, watch)
 
 
