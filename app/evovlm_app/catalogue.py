@@ -15,6 +15,7 @@ from typing import Literal
 from evovlm.merging.assembly import assemble
 from evovlm.models.open_model import open_model, resolve_folder
 from evovlm.recipe.layer_groups import group_names
+from evovlm.recipe.pinning import models_of
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.shipped import means_recipe, named_recipe
 from evovlm.recipe.yaml_file import moved, read_recipe
@@ -107,6 +108,7 @@ class Offering:
         for study in reversed(self.study_names()):
             try:
                 winner = moved(read_recipe(self.studies / study / study_log.BEST), self.studies / study, Path())
+                same = _same_models(winner, mixable.recipe)
             except UserError as error:
                 log.warning("a study is left out", extra={"facts": {"study": study, "error": str(error)}})
                 continue
@@ -114,7 +116,7 @@ class Offering:
                 facts = {"study": study, "error": f"{type(error).__name__}: {error}"}
                 log.warning("a study cannot be read", extra={"facts": facts})
                 continue
-            if _same_models(winner, mixable.recipe):
+            if same:
                 return winner
         return None
 
@@ -190,4 +192,17 @@ def _changed(path: Path) -> float:
 
 
 def _same_models(one: Recipe, other: Recipe) -> bool:
-    return (one.base, one.sources, one.owner, one.kind) == (other.base, other.sources, other.owner, other.kind)
+    """Whether two recipes merge the same models, however they name them: by an id of the hub or its commit, by a path.
+
+    Raises CheckpointError if a model cannot be found.
+    """
+    if (one.kind, one.owner, one.source_names) != (other.kind, other.owner, other.source_names):
+        return False
+    ours, theirs = dict(models_of(one)), dict(models_of(other))
+    return ours.keys() == theirs.keys() and all(
+        model == theirs[key] or _folder(*model) == _folder(*theirs[key]) for key, model in ours.items()
+    )
+
+
+def _folder(model: str, revision: str | None) -> Path:
+    return resolve_folder(model, revision, Path()).resolve()

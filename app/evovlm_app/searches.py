@@ -17,13 +17,15 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from evovlm.recipe.schema import Recipe
-from evovlm.recipe.yaml_file import write_recipe
+from evovlm.recipe.yaml_file import anchored, write_recipe
 from evovlm.study import log as study_log
 from evovlm.study.header import recipe_of, sound_header
+from evovlm.tasks.item_sets import ITEMS
 from evovlm_app.catalogue import MixableRecipe
 from evovlm_app.limits import Refusal
 
@@ -89,16 +91,22 @@ class Searches:
             raise Refusal("bad_name")
         if (self._studies / name).exists():
             raise Refusal("taken_name")
-        count = _within(items, 4, MOST_ITEMS)
-        size = ["--items", str(count), "--seed", str(_within(seed, 0, 2**31 - 1))]
-        self._run(name, mixable.recipe, trials, count, size)
+        # It is judged on as many items as it searches on, so that a small search takes seconds.
+        count = str(_within(items, 4, MOST_ITEMS))
+        options = ["--items", count, "--judged", count, "--seed", str(_within(seed, 0, 2**31 - 1))]
+        self._run(name, mixable.recipe, trials, options + _checking(self._self_check))
 
     def go_on(self, name: str, folder: Path, trials: int) -> None:
-        """Resume a study, with the recipe in its header. Raises Refusal if another search is in progress."""
+        """Resume a study, with the recipe and the settings in its header.
+
+        Raises Refusal if another search is in progress.
+        """
         header = sound_header(folder)
         done = len(study_log.read_trials(folder))
-        items = len(header.get("items", {}).get("ids", ())) or MOST_ITEMS
-        self._run(name, recipe_of(folder, header), max(trials, done), items, [])
+        options = [*_judged(header), *_checking(header.get("self_check", self._self_check))]
+        options += ["--race"] if header.get("race") else []
+        options += ["--eight-bit"] if header.get("eight_bit") else []
+        self._run(name, _with_own_models(recipe_of(folder, header), folder), max(trials, done), options)
 
     def stop(self) -> None:
         """Interrupt the search in progress; terminate it after PATIENCE seconds. Raises Refusal if there is none."""
@@ -119,19 +127,19 @@ class Searches:
             self.stop()
         self._scratch.cleanup()
 
-    def _run(self, name: str, recipe: Recipe, trials: int, judged: int, more: list[str]) -> None:
-        """Start the process. It is judged on as many items as it searches on, so a small search takes seconds."""
+    def _run(self, name: str, recipe: Recipe, trials: int, options: list[str]) -> None:
+        """Start the process, with a recipe whose paths count from the working directory."""
         trials = _within(trials, 1, MOST_TRIALS)
         with self._lock:
             if self.running is not None:
                 raise Refusal("searching_already", name=self.running.name)
             self._studies.mkdir(parents=True, exist_ok=True)
             scratch = Path(self._scratch.name)
-            write_recipe(recipe, scratch / f"{name}.yaml")
+            # Absolute paths: the file's folder is a temporary one, and another whenever the server starts.
+            write_recipe(anchored(recipe, Path()), scratch / f"{name}.yaml")
             command = [sys.executable, "-P", "-c", COMMAND, "evolve", str(scratch / f"{name}.yaml")]
-            command += ["--out", str(self._studies / name), "--trials", str(trials), "--judged", str(judged)]
-            command += [*more, "--device", self._device, "--json"]
-            command += [] if self._self_check else ["--no-self-check"]
+            command += ["--out", str(self._studies / name), "--trials", str(trials)]
+            command += [*options, "--device", self._device, "--json"]
             errors = scratch / f"{name}.log"
             with errors.open("w", encoding="utf-8") as sink:
                 process = subprocess.Popen(
@@ -165,6 +173,33 @@ class Searches:
             facts = {"study": current.name, "reference": reference, "error": "\n".join(words[-20:])}
             log.error("search failed", extra={"facts": facts})
             self._failures[current.name] = reference
+
+
+def _checking(self_check: bool) -> list[str]:
+    return [] if self_check else ["--no-self-check"]
+
+
+def _judged(header: dict[str, Any]) -> list[str]:
+    """The option that asks for as many validation and test items as a study was started with."""
+    sets = {name: header.get("sets", {}).get(name, {}) for name in ITEMS}
+    # Earlier versions wrote how many there are; asking for the largest such number gives them all.
+    counts = {name: one.get("asked", one.get("items")) for name, one in sets.items()}
+    known = {name: count for name, count in counts.items() if type(count) is int}
+    if not known:
+        return ["--judged", str(len(header.get("items", {}).get("ids", ())) or MOST_ITEMS)]
+    usual = all(count == ITEMS[name] for name, count in known.items())
+    return [] if usual else ["--judged", str(max(known.values()))]
+
+
+def _with_own_models(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe of a second stage with the models that are in the study's own folder where they are now."""
+    sources = tuple(
+        source.model_copy(update={"model": str((folder / source.identity).resolve())})
+        if source.identity is not None and (folder / source.identity).is_dir()
+        else source
+        for source in recipe.sources
+    )
+    return recipe.model_copy(update={"sources": sources})
 
 
 def _within(value: float, low: int, high: int) -> int:

@@ -168,7 +168,7 @@ def _print_result(out: Path, result: Result, page: Path) -> None:
     OUT.print(answers_table(read_held_out(out, unheard), [*shown, (EVOLVED, EVOLVED)]))
     chosen = result.selection
     if chosen is not None and chosen.tied:
-        OUT.print(tie(chosen.tied, chosen.trial, chosen.search_score))
+        OUT.print(tie(chosen.tied, chosen.trial, chosen.search_score, several=result.front is not None))
     elif chosen is not None:
         OUT.print(
             f"Winner: trial {chosen.trial}, scored {chosen.search_score:.2f} on the search items and"

@@ -73,6 +73,11 @@ class RoutedResident:
         return {}
 
 
+def computing_dtype(assembly: Assembly, device: str) -> torch.dtype:
+    """What candidates are computed in: on a CPU float32, though merged weights are rounded to the recipe's dtype."""
+    return torch.float32 if device == "cpu" else assembly.dtype
+
+
 def open_resident(
     assembly: Assembly, device: str, keeping: Keeping, tell: Callable[[str], None] | None, *, self_check: bool = True
 ) -> MergedResident | RoutedResident:
@@ -82,8 +87,7 @@ def open_resident(
     `Engine.check`. Raises what engines and mergers raise.
     """
     recipe = assembly.recipe
-    # On a CPU the merged weights are rounded to the recipe's dtype, but computed with in float32.
-    dtype = torch.float32 if device == "cpu" else assembly.dtype
+    dtype = computing_dtype(assembly, device)
     if recipe.route or (recipe.search is not None and recipe.search.route is not None):
         folders = {name: model.folder for name, model in assembly.sources.items()}
         # Reused steps take no time, so reuse is off when latency is measured.

@@ -13,7 +13,7 @@ import torch
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
-from evovlm.evaluators._resident import open_resident
+from evovlm.evaluators._resident import computing_dtype, open_resident
 from evovlm.evaluators.cache import Answers, asks_several, way_of_asking
 from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.merging.assembly import Assembly
@@ -23,7 +23,7 @@ from evovlm.system.roofline import Rates
 from evovlm.tasks import Generation, Item, Task
 from evovlm.tasks.item_sets import ItemSet
 
-__all__ = ["Evaluation", "LocalEvaluator", "OnHalved", "answer_telling", "score_answers"]
+__all__ = ["Evaluation", "LocalEvaluator", "OnHalved", "answer_telling", "computing_dtype", "score_answers"]
 
 OnHalved = Callable[[int], None]
 

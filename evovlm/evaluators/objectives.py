@@ -5,8 +5,9 @@ Knows evaluators; no searchers. Every objective is higher-is-better, so costs ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from evovlm.evaluators.evaluation import refuse_silent
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
@@ -38,11 +39,13 @@ class Judge:
         return replace(found, values=(found.score, *(objective(recipe, found) for objective in self.further)))
 
 
-def make_judge(evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet) -> Judge:
-    """Return the judge for a recipe's search. Raises RecipeError for an unknown objective."""
+def make_judge(
+    evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet, objectives: Mapping[str, ItemSet] | None = None
+) -> Judge:
+    """Return the judge for a recipe's search. `objectives`: the items of those that are tasks (`objective_items`)."""
     search = recipe.search
     assert search is not None
-    named = [objective_of(name, evaluator, len(items), search.seed) for name in search.objectives]
+    named = [_objective(name, evaluator, objectives or {}) for name in search.objectives]
     return Judge(evaluator, items, tuple(named))
 
 
@@ -60,13 +63,26 @@ def refuse_unknown(objectives: Sequence[str]) -> None:
             raise RecipeError(f"search.objectives: {name} is a test set; choose another split for the search")
 
 
-def objective_of(name: str, evaluator: LocalEvaluator, count: int, seed: int) -> Objective:
-    """Return the function for an objective's name; for a task, its score on `count` items drawn with `seed`."""
+def objective_items(
+    recipe: Recipe, root: Path, count: int, *, download: bool, commits: dict[str, str] | None = None
+) -> dict[str, ItemSet]:
+    """The items of each objective that is TASK:SPLIT, by its name: `count` of them, drawn with the search's seed.
+
+    They are found as the recipe's other data are: paths count from `root`, and the hub is asked only with `download`.
+    `commits` gains the commit of each data set that came from the hub. Raises DataError if they cannot be read.
+    """
+    search, data = recipe.search, recipe.data
+    assert search is not None
+    revisions = {} if data is None else data.revisions
+    options = Options(revisions=revisions, download=download, commits={} if commits is None else commits)
+    tasks = [name for name in search.objectives if name not in COSTS]
+    return {name: read_item_set("objective", name, count, search.seed, options=options, root=root) for name in tasks}
+
+
+def _objective(name: str, evaluator: LocalEvaluator, objectives: Mapping[str, ItemSet]) -> Objective:
+    """The function for an objective's name; for a task, its score on its items."""
     if name == "layers":
         return lambda recipe, found: -float(len(recipe.route) or evaluator.assembly.layers)
     if name == "latency":  # milliseconds per answer, on this machine
         return lambda recipe, found: -1000 * found.answering / len(found.scores)
-    data = evaluator.assembly.recipe.data
-    options = Options(revisions={} if data is None else data.revisions)
-    items = read_item_set("objective", name, count, seed, options=options, root=evaluator.assembly.root)
-    return lambda recipe, found: evaluator.evaluate(recipe, items).score
+    return lambda recipe, found: evaluator.evaluate(recipe, objectives[name]).score

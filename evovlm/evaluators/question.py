@@ -5,7 +5,7 @@ Knows evaluators and judges; no searchers, pools or study files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evovlm.evaluators.evaluation import Evaluation
@@ -34,12 +34,18 @@ AnswerAll = Callable[[Sequence[Question]], list[Evaluation | str]]
 
 
 class LocalAnswers:
-    """Evaluates questions one after another, with one evaluator in this process."""
+    """Evaluates questions one after another, with one evaluator in this process. `objectives`: see `make_judge`."""
 
-    def __init__(self, evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet) -> None:
+    def __init__(
+        self,
+        evaluator: LocalEvaluator,
+        recipe: Recipe,
+        items: ItemSet,
+        objectives: Mapping[str, ItemSet] | None = None,
+    ) -> None:
         search = recipe.search
         assert search is not None
-        self._judge: Judge = make_judge(evaluator, recipe, items)
+        self._judge: Judge = make_judge(evaluator, recipe, items, objectives)
         self._evaluator = evaluator
         self._items = self._cheap = items
         evaluator.prepare(items)

@@ -14,6 +14,7 @@ from pathlib import Path
 from evovlm.evaluators.cache import CarriedAnswers
 from evovlm.evaluators.cached_pool import Request, Response
 from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evaluators.objectives import objective_items
 from evovlm.evaluators.question import LocalAnswers, Question
 from evovlm.merging.assembly import Assembly, assemble
 from evovlm.merging.live.choose import Keeping
@@ -75,7 +76,8 @@ class RemoteJob:
             cache=carried if self.caching else None,
             self_check=self.self_check,
         )
-        return RemoteJudge(LocalAnswers(evaluator, recipe, items), carried)
+        objectives = objective_items(recipe, Path(self.root), len(items), download=self.download)
+        return RemoteJudge(LocalAnswers(evaluator, recipe, items, objectives), carried)
 
 
 class RemoteJudge:

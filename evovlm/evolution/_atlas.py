@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.recipe.schema import Recipe
-from evovlm.recipe.yaml_file import moved, write_recipe
+from evovlm.recipe.yaml_file import is_recipe, moved, write_recipe
 from evovlm.search.map_elites import Archive, Elite
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
@@ -95,23 +94,29 @@ def make_atlas(study: Study, evaluator: LocalEvaluator, items: ItemSet, fresh: I
     return told
 
 
-def finished_atlas(study: Study) -> bool:
-    """Whether the study's folder has an atlas that matches the current log. A damaged one is to be made again."""
+def finished_atlas(study: Study, fresh: int | None = None) -> bool:
+    """Whether the study's folder has an atlas of the current log, and of `fresh` fresh items, unless that is None.
+
+    A damaged one is to be made again.
+    """
     try:
         atlas = read_atlas(study.folder)
     except StudyError:
         return False
-    return atlas is not None and atlas.trials == len(study.trials)
+    if atlas is None or any(cell.trial >= len(study.trials) for cell in atlas.cells):
+        return False
+    return atlas.trials == len(study.trials) and atlas.fresh_items == (atlas.fresh_items if fresh is None else fresh)
 
 
 def remake_recipes(study: Study) -> None:
-    """Write the recipes of the atlas again, with the paths of the study's present place."""
+    """Write those recipes of a finished atlas again that are missing, damaged, or name places of before a move."""
     atlas = read_atlas(study.folder)
     for cell in () if atlas is None else atlas.cells:
-        if cell.trial < len(study.trials):
-            path = study.folder / study_log.ATLAS_RECIPES / Path(cell.recipe).name
+        path = study.folder / study_log.ATLAS_RECIPES / _cell_name(cell.cell)
+        recipe = moved(study.candidate(study.trials[cell.trial].genome), study.root, path.parent)
+        if not is_recipe(path, recipe):
             path.parent.mkdir(exist_ok=True)
-            write_recipe(moved(study.candidate(study.trials[cell.trial].genome), study.root, path.parent), path)
+            write_recipe(recipe, path)
 
 
 def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced: bool) -> None:
@@ -129,7 +134,7 @@ def _write(study: Study, archive: Archive, axes: Sequence[Axis]) -> list[dict[st
     folder.mkdir(exist_ok=True)
     cells, names = [], set()
     for place, elite in sorted(archive.elites.items()):
-        path = folder / f"cell-{'-'.join(map(str, place))}.yaml"
+        path = folder / _cell_name(place)
         recipe = study.candidate(study.trials[elite.candidate].genome)
         write_recipe(moved(recipe, study.root, folder), path)
         names.add(path.name)
@@ -148,6 +153,10 @@ def _write(study: Study, archive: Archive, axes: Sequence[Axis]) -> list[dict[st
         if path.name not in names:
             path.unlink()
     return cells
+
+
+def _cell_name(place: Sequence[int]) -> str:
+    return f"cell-{'-'.join(map(str, place))}.yaml"
 
 
 def _fresh(study: Study, evaluator: LocalEvaluator, trial: Trial, fresh: ItemSet, watch: Watch) -> float | None:

@@ -18,8 +18,8 @@ from evovlm.models.open_model import OpenModel
 from evovlm.recipe.route import identity
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import uniform
-from evovlm.system.errors import CandidateFault
-from evovlm.system.faults import failure_of
+from evovlm.system.errors import UserError
+from evovlm.system.faults import Passing, machine_fault, row_failure
 from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
@@ -196,13 +196,17 @@ def searched(
     )
 
 
-def failed(name: str, reason: str) -> Contestant:
-    """The row of a baseline search that found no winner."""
+def failed(name: str, failure: str) -> Contestant:
+    """The row of a control that failed before it could be tested; `failure`: what `row_failure` returned."""
+    return Contestant(name, "controls", lambda: failure, {})
 
-    def fail() -> Evaluation:
-        raise CandidateFault(reason)
 
-    return Contestant(name, "controls", fail, {})
+class _NotPicked(Exception):
+    """No candidate of a control can be picked; `failure`: why, as `row_failure` tells it."""
+
+    def __init__(self, failure: str) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 def _rows(
@@ -213,10 +217,18 @@ def _rows(
     choice: ItemSet,
     progress: Progress,
 ) -> list[Contestant]:
-    """The rows of one control: one row, or one per candidate."""
-    candidates, items = control.candidates(winner, evaluator.assembly), control.asked(test)
+    """The rows of one control: one row, or one per candidate. A control that cannot be prepared is a failed row."""
+    try:
+        candidates, items = control.candidates(winner, evaluator.assembly), control.asked(test)
+        pick = len(candidates) > 1 and not control.all_rows
+        labels = [_best_on(evaluator, candidates, choice, progress, control.progress)] if pick else list(candidates)
+    except _NotPicked as none:
+        return [failed(control.name, none.failure)]
+    except Exception as fault:
+        return [failed(control.name.format("others"), row_failure(fault))]
+    tries = len(candidates) if pick else 1
 
-    def row(label: str, tries: int) -> Contestant:
+    def row(label: str) -> Contestant:
         return Contestant(
             control.name.format(label),
             "controls",
@@ -226,23 +238,28 @@ def _rows(
             tries=tries,
         )
 
-    if control.all_rows or not candidates:
-        return [row(label, 1) for label in candidates]
-    return [row(_best_on(evaluator, candidates, choice, progress, control.progress), len(candidates))]
+    return [row(label) for label in labels]
 
 
 def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, progress: Progress, label: str) -> str:
-    """The label of the best-scoring recipe; a candidate that fails counts as minus infinity."""
-    if len(recipes) == 1:
-        return next(iter(recipes))
-    scores = {}
+    """The label of the best-scoring recipe; a candidate that fails by its own values is left out.
+
+    Raises _NotPicked if none has a score, or if one could not be scored for another reason: a pick among the others
+    would then be a weaker control than this one is.
+    """
+    scores: dict[str, float] = {}
+    failure = ""
     for name, recipe in recipes.items():
         progress(f"{label} {name}")
         try:
             scores[name] = evaluator.evaluate(recipe, items).score
         except Exception as fault:
-            progress(f"{label} {name}: {failure_of(fault)}")
-            scores[name] = float("-inf")
+            failure = row_failure(fault)
+            progress(f"{label} {name}: {failure}")
+            if isinstance(failure, Passing) and isinstance(machine_fault(fault) or fault, UserError | OSError):
+                raise _NotPicked(failure) from None
+    if not scores:
+        raise _NotPicked(failure)
     return max(scores, key=lambda name: scores[name])
 
 

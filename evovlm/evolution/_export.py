@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from evovlm.merging.assembly import Assembly
-from evovlm.merging.build import build_checkpoint, card_facts, output_tensors
+from evovlm.merging.build import build_checkpoint, card_facts, output_tensors, update_card
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study.result import Result
@@ -25,15 +25,18 @@ LONGEST_NAME = 240  # characters; file systems allow 255 bytes, with the ending
 def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) -> Path:
     """Write the winner as an ordinary checkpoint below `out`; returns its folder.
 
-    If `checkpoint` already has another winner, the folder is named by the digest. `result` is shown on the model card.
+    If `checkpoint` already has another winner, the folder is named by the digest. `result` is shown on the model card,
+    also of a checkpoint that is there already.
     """
     folder = out / "checkpoint"
     if folder.exists():
         # Earlier versions wrote the recipe without the commits of models from the hub.
         if any(_is_of(folder / "recipe.yaml", recipe) for recipe in (assembly.pinned, assembly.recipe)):
+            update_card(folder, evaluation_text(result))
             return folder.resolve()
         folder = out / f"checkpoint-{assembly.recipe.digest()[:8]}"
         if folder.exists():
+            update_card(folder, evaluation_text(result))
             return folder.resolve()
     watch.phase("checkpoint", len(output_tensors(assembly)))
     facts = card_facts(assembly, evaluation=evaluation_text(result))

@@ -10,23 +10,24 @@ from pathlib import Path
 from evovlm.evolution._atlas import finished_atlas, remake_recipes
 from evovlm.evolution._export import save_pictures
 from evovlm.evolution.plan import Plan
-from evovlm.recipe.yaml_file import moved, read_recipe, write_recipe
+from evovlm.recipe.yaml_file import is_recipe, moved, write_recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import search_of
 from evovlm.study import log as study_log
 from evovlm.study.header import Tell
-from evovlm.study.pareto_front import write_front
-from evovlm.study.result import Result, read_result, write_result
+from evovlm.study.pareto_front import finished_front, write_front
+from evovlm.study.result import FailedRow, Result, Selection, read_result, write_result
 from evovlm.study.study import Study
-from evovlm.system.errors import StudyError, UserError
+from evovlm.system.errors import StudyError
 
 IMAGES = "images"
 
 
 def finished(study: Study, plan: Plan, tell: Tell) -> Result | None:
-    """The result of the study if nothing is left to do, else None. `tell` is called with a sentence on a damaged one.
+    """The result of the study if nothing but its checkpoint is left to do, else None.
 
-    If the study was moved since, or its recipes are missing, they are written again.
+    `tell` is called with a sentence on a damaged one. If the study was moved since, or recipes or images are missing,
+    they are written again.
     """
     if len(study.trials) < plan.trials:
         return None
@@ -38,27 +39,32 @@ def finished(study: Study, plan: Plan, tell: Tell) -> Result | None:
         return None
     if result is None or result.trials != len(study.trials):
         return None
-    if result.selection is None or not result.selection.fits(len(study.trials)):
+    selection = result.selection
+    if selection is None or not selection.fits(len(study.trials)):
         tell(f"{study.folder / study_log.RESULT}: its winner is not in {study_log.TRIALS}; made again")
         return None
-    result = _at_home(result, study.folder)
-    if not _has_all(result, study, plan):
+    if not _has_all(result, selection, study, plan):
         return None
-    _remake(result, study, plan)
-    return result
+    _remake(selection, study, plan)
+    return _at_home(result, study.folder)
 
 
-def _has_all(result: Result, study: Study, plan: Plan) -> bool:
-    """Whether a result has everything that the plan asks for, with each set scored by its own task."""
-    settings = plan.settings
-    mixed = {plan.sets.choice.task.name, plan.sets.test.task.name} != {plan.task.name}
+def _has_all(result: Result, selection: Selection, study: Study, plan: Plan) -> bool:
+    """Whether a result has what the plan asks for, of as many items, each set scored by its own task."""
+    settings, sets, held_out = plan.settings, plan.sets, result.held_out
+    mixed = {sets.choice.task.name, sets.test.task.name} != {plan.task.name}
+    rivals = set(rivals_of(plan.recipe))
+    left_out = set() if settings.rivals else rivals
+    rows = [*held_out.sources.values(), *(row for name, row in held_out.controls.items() if name not in left_out)]
     return (
+        (selection.items, held_out.evolved.items) == (len(sets.choice), len(sets.test))
+        and not any(isinstance(row, FailedRow) and row.again for row in rows)
         # Earlier versions scored all sets with the search's task and had no `test_task`.
-        (not mixed or result.data.test_task is not None)
-        and (not settings.keep_diverse or finished_atlas(study))
-        and (not settings.rivals or set(rivals_of(plan.recipe)) <= set(result.held_out.controls))
+        and (not mixed or result.data.test_task is not None)
+        and (not settings.keep_diverse or finished_atlas(study, len(sets.choice)))
+        and (result.front is not None) == bool(search_of(plan.recipe).objectives)
+        and rivals - left_out <= set(held_out.controls)
         and (not settings.profile or result.profile is not None)
-        and (not settings.checkpoint or (result.checkpoint is not None and Path(result.checkpoint).is_dir()))
     )
 
 
@@ -74,24 +80,19 @@ def _at_home(result: Result, folder: Path) -> Result:
     return found
 
 
-def _remake(result: Result, study: Study, plan: Plan) -> None:
-    """Write the test images, the winner's recipe, and those of the front and of the atlas, unless they are there."""
+def _remake(selection: Selection, study: Study, plan: Plan) -> None:
+    """Write the test images, the winner's recipe, and those of the front and of the atlas, each unless it is right."""
     if not (study.folder / IMAGES).is_dir():
         save_pictures(study.folder / IMAGES, plan.sets.test)
-    assert result.selection is not None
-    candidate = study.candidate(study.trials[result.selection.trial].genome)
+    candidate = study.candidate(study.trials[selection.trial].genome)
     # Earlier versions wrote the winner without the commits of models and data from the hub.
     winner, unpinned = (
         moved(recipe, study.root, study.folder) for recipe in (plan.winning(candidate).pinned, candidate)
     )
-    path = study.folder / study_log.BEST
-    try:
-        if read_recipe(path).digest() in (winner.digest(), unpinned.digest()):
-            return
-    except UserError:
-        pass
-    write_recipe(winner, path)
-    if result.front is not None:
-        write_front(study, ("score", *search_of(plan.recipe).objectives))
+    if not is_recipe(study.folder / study_log.BEST, winner, unpinned):
+        write_recipe(winner, study.folder / study_log.BEST)
+    objectives = search_of(plan.recipe).objectives
+    if objectives and not finished_front(study):
+        write_front(study, ("score", *objectives))
     if finished_atlas(study):
         remake_recipes(study)

@@ -18,8 +18,8 @@ from evovlm.study.header import Tell, unheard
 from evovlm.study.held_out_log import EVOLVED, HeldOutAnswer, Kind, read_held_out
 from evovlm.study.result import Cell, Difference, FailedRow, HeldOut
 from evovlm.system import files
-from evovlm.system.errors import CheckpointError, StudyError
-from evovlm.system.faults import failure_of
+from evovlm.system.errors import StudyError
+from evovlm.system.faults import Passing, failure_of, row_failure
 from evovlm.system.statistics import bootstrap, paired_difference
 from evovlm.tasks import Item
 from evovlm.tasks.item_sets import ItemSet
@@ -31,13 +31,14 @@ Progress = Callable[[str], None]
 class Contestant:
     """A row of the table: `section` is sources, controls or evolved; `evaluate` computes it when called.
 
+    Instead of an evaluation it may return the text of a failure, as `row_failure` gives it.
     `detail`: identifies the recipe, so that its stored answers can be found. `tries`: number of candidates it was
     chosen from, None if it is no candidate. `chosen_on`: name of the item set, None if there was nothing to choose.
     """
 
     name: str
     section: Kind
-    evaluate: Callable[[], Evaluation]
+    evaluate: Callable[[], Evaluation | str]
     detail: Mapping[str, Any]
     chosen_on: str | None = None
     tries: int | None = None
@@ -58,7 +59,8 @@ def judge(
     Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not evaluated
     again, and `tell` is called with a sentence on damaged ones. `searched`: the name of the search's task.
     `versus_evolved` is the paired difference evolved minus row with its interval. A source or control that fails is a
-    row that says so. Raises StudyError if the evolved model fails, and what `failure_of` raises.
+    row that says so. Raises StudyError if the evolved model fails, what `failure_of` raises of it, and what
+    `row_failure` raises of the others.
     """
     # Earlier versions used the search task's prompts and scoring for every set; the suffix keeps those rows apart.
     other = "" if items.task.name == searched else f" task={items.task.name}"
@@ -85,7 +87,7 @@ def judge(
         if row.section == EVOLVED:
             best = _cell(row, evolved, evolved, seed)
         elif isinstance(found, str):
-            sections[row.section][row.name] = FailedRow(error=f"failed: {found}")
+            sections[row.section][row.name] = _failed_row(found)
         else:
             sections[row.section][row.name] = _cell(row, found, evolved, seed)
     return HeldOut(sources=sections["sources"], controls=sections["controls"], evolved=best)
@@ -95,10 +97,13 @@ def _evaluated(row: Contestant) -> Evaluation | str:
     """A row's evaluation, or the text of its failure."""
     try:
         return row.evaluate()
-    except CheckpointError as error:  # one source that cannot be asked as it is must not end the study
-        return str(error)
     except Exception as fault:
-        return failure_of(fault)
+        return failure_of(fault) if row.section == EVOLVED else row_failure(fault)
+
+
+def _failed_row(failure: str) -> FailedRow:
+    """The row of a source or control that failed; `failure`: what `row_failure` returned."""
+    return FailedRow(error=f"failed: {failure}", **({"again": True} if isinstance(failure, Passing) else {}))
 
 
 def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int) -> Cell:

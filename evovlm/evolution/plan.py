@@ -6,11 +6,13 @@ Opens models, selects items, names genes; does not merge or evaluate anything.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evovlm.evaluators.objectives import refuse_unknown
+from evovlm.evaluators.local import computing_dtype
+from evovlm.evaluators.objectives import objective_items, refuse_unknown
 from evovlm.evolution._atlas import refuse_atlas
 from evovlm.evolution.search_loop import (
     Workers,
@@ -30,8 +32,17 @@ from evovlm.search.space.parameters import Gene, express, genes_of, search_of, s
 from evovlm.study.log import FORMAT
 from evovlm.study.study import Express
 from evovlm.system.version import hardware, versions
-from evovlm.tasks import Options, Task
-from evovlm.tasks.item_sets import ItemSet, ItemSets, items_hash, read_item_set, read_item_sets
+from evovlm.tasks import Task
+from evovlm.tasks.item_sets import (
+    ITEMS,
+    ItemSet,
+    ItemSets,
+    data_of,
+    data_options,
+    items_hash,
+    read_item_set,
+    read_item_sets,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +76,7 @@ class Plan:
     sets: ItemSets
     trials: int
     space: DataFlow | None = None  # None: weights and densities are searched
+    objectives: Mapping[str, ItemSet] = field(default_factory=dict)  # items of further tasks, by the objective's name
 
     @property
     def task(self) -> Task:
@@ -76,9 +88,14 @@ class Plan:
         """The items that candidates are asked."""
         return self.sets.search
 
-    def searcher(self) -> Searcher:
-        """A new searcher; the same plan always gives the same one."""
+    def searcher(self, switch: int | None = None) -> Searcher:
+        """A new searcher; the same plan always gives the same one.
+
+        `switch`: that of the study, if it was begun with another number of trials, which a default depends on.
+        """
         search = search_of(self.recipe)
+        if switch is not None:
+            search = search.model_copy(update={"switch": switch})
         return make_searcher(search.algorithm, search_settings(search, self.genes, self.space))
 
     @property
@@ -111,10 +128,15 @@ class Plan:
             "generation": vars(self.task.generation),
             "rules": dict(self.task.rules),
             "revisions": self.revisions,
+            "self_check": self.settings.self_check,
+            "dtype": str(computing_dtype(self.assembly, self.settings.device)).removeprefix("torch."),
+            "device": self.settings.device.partition(":")[0],
             "sets": self._hashed_sets(),
             "versions": versions(),
             "hardware": hardware(self.settings.device),
         }
+        if self.space is not None:  # fixed when the study is begun, because its default is half of the trials
+            header["switch"] = search_settings(search_of(self.recipe), self.genes, self.space).switch
         if self.settings.keeping.eight_bit:
             header["eight_bit"] = True  # the weights differ, so it is another study
         if self.settings.race is not None:
@@ -123,20 +145,22 @@ class Plan:
         loaded: dict[str, Any] = json.loads(json.dumps(header))
         return loaded
 
+    def content_of(self, name: str, count: int) -> str:
+        """The hash of `count` items of the validation or test set, or of those that it has if these are fewer."""
+        data, root = data_of(self.recipe), self.assembly.root
+        options = data_options(self.recipe, download=self.settings.download)
+        where = data.test if name == "test" or data.validation is None else data.validation
+        return items_hash(read_item_set(name, where, count, search_of(self.recipe).seed, options=options, root=root))
+
     def _hashed_sets(self) -> dict[str, Any]:
         """The hash of each set of items; except for the search set, also how its items are asked and scored."""
-        sets = self.sets
-        judged = {one.name: one for one in (sets.validation, sets.test) if one is not None}
+        sets, judged = self.sets, self.settings.judged
         found: dict[str, Any] = {"search": {"content": items_hash(sets.search)}}
-        found |= {name: {"task": one.task.name, "items": len(one), **_asked(one)} for name, one in judged.items()}
-        search, data = search_of(self.recipe), self.recipe.data
-        options = Options(revisions={} if data is None else data.revisions)
-        for name in search.objectives:
-            if ":" in name:
-                count, seed, root = len(sets.search), search.seed, self.assembly.root
-                own = read_item_set("objective", name, count, seed, options=options, root=root)
-                found[f"objective {name}"] = _asked(own)
-        return found
+        for one in (sets.validation, sets.test):
+            if one is not None:
+                counts = {"asked": judged or ITEMS[one.name], "items": len(one)}
+                found[one.name] = {"task": one.task.name, **counts, **_asked(one)}
+        return found | {f"objective {name}": _asked(items) for name, items in self.objectives.items()}
 
 
 def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
@@ -147,8 +171,9 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     sets = read_item_sets(
         recipe, root, count=search.items, seed=search.seed, judged=settings.judged, download=settings.download
     )
-    assembly = assemble(recipe, root, download=settings.download)
     refuse_unknown(search.objectives)
+    objectives = objective_items(recipe, root, len(sets.search), download=settings.download, commits=sets.commits)
+    assembly = assemble(recipe, root, download=settings.download)
     refuse_fidelity(recipe)
     if settings.keep_diverse:
         refuse_atlas(recipe, sets.search, raced=settings.race is not None)
@@ -158,7 +183,7 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
     if settings.race is not None:
         recipe = raced_recipe(recipe, len(genes))
-    plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space)
+    plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space, objectives)
     if settings.checkpoint:
         refuse_unbuildable(assembly)
     plan.searcher()  # so that errors from the searcher come before any work

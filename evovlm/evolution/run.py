@@ -33,16 +33,18 @@ from evovlm.evolution.search_loop import (
     search_raced,
 )
 from evovlm.evolution.selection import choose_winner
+from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import genes_of, search_of
 from evovlm.study import log as study_log
-from evovlm.study.header import sound_header
+from evovlm.study.header import Tell, sound_header
 from evovlm.study.log import Trial
 from evovlm.study.pareto_front import write_front
 from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, write_result
 from evovlm.study.study import Study
 from evovlm.system.errors import NoScoreError, RecipeError
+from evovlm.system.faults import row_failure
 from evovlm.system.folder_lock import hold
 from evovlm.system.progress import Watch, tell
 from evovlm.system.roofline import measure_rates
@@ -66,7 +68,7 @@ def evolve(plan: Plan, out: Path, watch: Watch) -> Result:
 def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     started = time.perf_counter()
     told = partial(tell, watch)
-    study = Study.open(out, plan.recipe, plan.genes, plan.header(), plan.express, plan.assembly.root, told)
+    study = _open(plan, out, told)
     hashes = hashing(plan.assembly)  # in the background, while the models are loaded
 
     def bind_weights() -> dict[str, str]:
@@ -78,7 +80,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
         bind_weights()
     done = finished(study, plan, told)
     if done is not None:
-        return done
+        return _with_checkpoint(done, study, plan, watch)
     search = search_of(plan.recipe)
     evaluator = _search(plan, study, watch, bind_weights, held)
     choice, test = plan.sets.choice, plan.sets.test
@@ -113,14 +115,40 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
         more["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, plan.search_items))
     if atlas is not None:
         more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
-    if plan.settings.checkpoint:
-        try:
-            more["checkpoint"] = str(write_winner(plan.winning(winner), out, result, watch))
-        except RecipeError as error:  # the scales of this route cannot be folded; the study's result is not lost
-            log.warning("no checkpoint was written: %s", error)
     result = result.model_copy(update=more)
     write_result(out, result)
-    return result
+    held.close()  # no more answers; a process killed in the checkpoint leaves nothing of the cache open
+    return _with_checkpoint(result, study, plan, watch)
+
+
+def _open(plan: Plan, folder: Path, told: Tell) -> Study:
+    """The study of a plan in a folder, begun or resumed."""
+    root = plan.assembly.root
+    return Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express, root, told, plan.content_of)
+
+
+def _with_checkpoint(result: Result, study: Study, plan: Plan, watch: Watch) -> Result:
+    """The result, with the winner's checkpoint if the plan asks for it; it is written unless it is there.
+
+    The result is on disk before, and is kept if the checkpoint cannot be written.
+    """
+    there = result.checkpoint is not None and Path(result.checkpoint).is_dir()
+    if not plan.settings.checkpoint or there:
+        return result
+    assert result.selection is not None
+    winner = study.candidate(study.trials[result.selection.trial].genome)
+    try:
+        folder = write_winner(plan.winning(winner), study.folder, result, watch)
+    except RecipeError as error:  # the scales of this route cannot be folded
+        log.warning("no checkpoint was written: %s", error)
+        return result
+    except Exception:
+        kept = study.folder / study_log.RESULT
+        tell(watch, f"{kept}: the result is kept, without a checkpoint; run the same command to write that")
+        raise
+    found = result.model_copy(update={"checkpoint": str(folder)})
+    write_result(study.folder, found)
+    return found
 
 
 def _judged_data(plan: Plan) -> JudgedData:
@@ -137,22 +165,30 @@ def _rivals(
     for name, recipe in rivals_of(plan.recipe).items():
         genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
         rival = replace(plan, recipe=recipe, genes=genes, settings=replace(plan.settings, race=None))
-        folder, told = out / study_log.RIVALS / name, partial(tell, watch)
-        study = Study.open(folder, recipe, genes, rival.header(), rival.express, plan.assembly.root, told)
-        study.bind("weights", weights, told)
         watch.phase(name.replace("_", " "), plan.trials)
-        for trial in study.trials[: plan.trials]:
-            _tell(watch, trial)
         try:
-            search_here(
-                study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
-            )
-            winner, _ = choose_winner(study, evaluator, choice, watch)
+            winner = _rival_winner(rival, out / study_log.RIVALS / name, evaluator, watch, weights)
         except NoScoreError as error:
             rows.append(failed(name, str(error)))
+        except Exception as fault:
+            rows.append(failed(name, row_failure(fault)))
         else:
             rows.append(searched(evaluator, name, winner, plan.sets.test, choice, trials=plan.trials))
     return rows
+
+
+def _rival_winner(
+    rival: Plan, folder: Path, evaluator: LocalEvaluator, watch: Watch, weights: dict[str, str]
+) -> Recipe:
+    """Run one baseline search, or what is left of it, and choose its winner."""
+    told = partial(tell, watch)
+    study = _open(rival, folder, told)
+    study.bind("weights", weights, told)
+    for trial in study.trials[: rival.trials]:
+        _tell(watch, trial)
+    searcher, items = rival.searcher(sound_header(folder).get("switch")), rival.search_items
+    search_here(study, searcher, evaluator, items, rival.trials, lambda trial: _tell(watch, trial), rival.objectives)
+    return choose_winner(study, evaluator, rival.sets.choice, watch)[0]
 
 
 def _search(
@@ -167,7 +203,8 @@ def _search(
     for trial in study.trials[: plan.trials]:
         _tell(watch, trial)
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
-    searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
+    # Earlier versions did not write the switch.
+    searcher, on_trial = plan.searcher(sound_header(study.folder).get("switch")), partial(_tell, watch)
     cache = None
     if not recipe.timed:
         cache = AnswerCache.replacing_damaged(study.folder / study_log.CACHE, partial(tell, watch))
@@ -205,7 +242,7 @@ def _search(
         answer = LocalAnswers(evaluator, recipe, items)
         search_raced(study, searcher, answer, len(items), settings.race, plan.trials, on_trial)
     else:
-        search_here(study, searcher, evaluator, items, plan.trials, on_trial)
+        search_here(study, searcher, evaluator, items, plan.trials, on_trial, plan.objectives)
     return evaluator
 
 

@@ -54,9 +54,13 @@ def search_here(
     items: ItemSet,
     trials: int,
     on_trial: OnTrial,
+    objectives: Mapping[str, ItemSet] | None = None,
 ) -> None:
-    """Evaluate one candidate after another in this process; can also resume a study started by a pool of workers."""
-    judge = make_judge(evaluator, study.recipe, items)
+    """Evaluate one candidate after another in this process; can also resume a study started by a pool of workers.
+
+    `objectives`: see `make_judge`.
+    """
+    judge = make_judge(evaluator, study.recipe, items, objectives)
     if (study.folder / study_log.ASKS).exists():
         SteadyRun(study, stream_of(searcher), Inline(judge)).run(trials, on_trial)
     else:

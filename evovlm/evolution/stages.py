@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
@@ -20,10 +20,11 @@ from evovlm.recipe.schema import Recipe, Source
 from evovlm.study import log as study_log
 from evovlm.study.header import recipe_of
 from evovlm.study.result import Finalist, Result
-from evovlm.system.errors import RecipeError
-from evovlm.system.progress import Watch
+from evovlm.system.errors import RecipeError, StudyError
+from evovlm.system.progress import Watch, tell
 
 FIRST, POOL = study_log.STAGES
+FOLDER_DIGITS = 12  # of a merge's digest, in the name of its folder
 
 
 def plan_first(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
@@ -49,13 +50,35 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
     plan = plan_first(recipe, root, settings)
     if recipe.then is None:
         return evolve(plan, out, watch)
-    if (out / study_log.HEADER).exists():
-        study_log.read_header(out)  # a second stage that cannot be resumed is reported before the first one runs
+    # Read now, so that a second stage that cannot be resumed is reported before the first one runs.
+    begun = (out / study_log.HEADER).exists()
+    pool = _pool_of(out, recipe) if begun else []
+    if begun:
+        plan = _as_far_as_it_was(plan, out, watch)
     result = evolve(plan, out / FIRST, watch)
     assert result.selection is not None
-    bred = breed(plan, out, result.selection.finalists, recipe.then.winners, watch)
+    winners = min(recipe.then.winners, len(result.selection.finalists))
+    if begun and len(pool) != winners:
+        raise StudyError(
+            f"{out / study_log.HEADER}: the second stage searches {len(pool)} merges of the first, and `then.winners`"
+            f" asks for {winners} now; resume with the original recipe, or choose a new folder with --out"
+        )
+    bred = rebreed(plan, out, pool, watch) if begun else breed(plan, out, result.selection.finalists, winners, watch)
     second = plan_evolution(second_stage(recipe, bred), root, settings)
     return evolve(second, out, watch)
+
+
+def _as_far_as_it_was(plan: Plan, out: Path, watch: Watch) -> Plan:
+    """The plan of a first stage whose second has begun: it gets no more trials, which could choose other merges."""
+    done = len(study_log.read_trials(out / FIRST))
+    if done >= plan.trials or done == 0:
+        return plan
+    tell(
+        watch,
+        f"{out / FIRST}: stays at {done} trials, because the second stage searches the merges that they chose; for more"
+        " trials of the first stage choose a new folder with --out",
+    )
+    return replace(plan, trials=done)
 
 
 def bred_names(recipe: Recipe, count: int) -> list[str]:
@@ -85,34 +108,66 @@ def second_stage(recipe: Recipe, bred: Sequence[Source]) -> Recipe:
     )
 
 
+@dataclass(frozen=True)
+class Bred:
+    """A merge of the first stage in the second one's header: its name, its folder in `pool`, how it is identified."""
+
+    name: str
+    folder: str
+    identity: str
+
+
 def breed(plan: Plan, out: Path, finalists: Sequence[Finalist], winners: int, watch: Watch) -> list[Source]:
     """Build the first stage's `winners` best candidates, ranked on fresh items, as models in `pool`."""
     trials = study_log.read_trials(out / FIRST)
-    known = _identities(out)
-    finalists = sorted(finalists, key=lambda finalist: (-finalist.choice_score, finalist.trial))
-    watch.phase("pool", min(winners, len(finalists)))
+    finalists = sorted(finalists, key=lambda finalist: (-finalist.choice_score, finalist.trial))[:winners]
+    watch.phase("pool", len(finalists))
     bred = []
-    for name, finalist in zip(bred_names(plan.recipe, winners), finalists, strict=False):
+    for name, finalist in zip(bred_names(plan.recipe, winners), finalists, strict=True):
         winner = plan.express(plan.recipe, plan.genes, trials[finalist.trial].genome)
         # Named by its digest: if the first stage is extended, it may choose another winner.
-        folder = out / POOL / winner.digest()[:12]
-        if not folder.exists():
-            build_checkpoint(with_recipe(plan.assembly, winner), folder)
-        model = os.path.relpath(folder.resolve(), plan.assembly.root.resolve())
-        identity = known.get(folder.name, f"{POOL}/{folder.name}")
-        bred.append(Source(name=name, model=model, identity=None if identity == model else identity))
+        folder = winner.digest()[:FOLDER_DIGITS]
+        bred.append(_built(plan, out, Bred(name, folder, f"{POOL}/{folder}"), winner))
         watch.step(f"trial {finalist.trial}", score=finalist.choice_score)
     return bred
 
 
-def _identities(out: Path) -> dict[str, str]:
-    """How the second stage's header, if there is one, identifies the models in `pool`, by the names of their folders.
+def rebreed(plan: Plan, out: Path, pool: Sequence[Bred], watch: Watch) -> list[Source]:
+    """The merges that the second stage was begun with; those that are missing in `pool` are built again.
+
+    Raises StudyError if a missing one is no candidate of the first stage's log.
+    """
+    watch.phase("pool", len(pool))
+    candidates: dict[str, Recipe] = {}
+    if not all((out / POOL / one.folder).exists() for one in pool):
+        logged = [plan.express(plan.recipe, plan.genes, one.genome) for one in study_log.read_trials(out / FIRST)]
+        candidates = {recipe.digest()[:FOLDER_DIGITS]: recipe for recipe in logged}
+    bred = []
+    for one in pool:
+        bred.append(_built(plan, out, one, candidates.get(one.folder)))
+        watch.step(one.name)
+    return bred
+
+
+def _built(plan: Plan, out: Path, one: Bred, recipe: Recipe | None) -> Source:
+    """A merge of the first stage as a source of the second; it is built if it is not in `pool`."""
+    folder = out / POOL / one.folder
+    if not folder.exists():
+        if recipe is None:
+            raise StudyError(
+                f"{folder}: missing, and {out / FIRST / study_log.TRIALS} has no such candidate; restore the folder, or"
+                " choose a new folder with --out"
+            )
+        build_checkpoint(with_recipe(plan.assembly, recipe), folder)
+    model = os.path.relpath(folder.resolve(), plan.assembly.root.resolve())
+    return Source(name=one.name, model=model, identity=None if one.identity == model else one.identity)
+
+
+def _pool_of(out: Path, recipe: Recipe) -> list[Bred]:
+    """The merges that the second stage's header names beside the recipe's own sources, the best one first.
 
     Earlier versions identified a model by its path from the recipe's folder, which changes if the study is moved.
     """
-    if not (out / study_log.HEADER).exists():
-        return {}
-    header = study_log.read_header(out)
-    named = [source.identity or source.model for source in recipe_of(out, header).sources]
-    paths = [PurePosixPath(name) for name in named]
-    return {path.name: str(path) for path in paths if path.parent.name == POOL}
+    sources = recipe_of(out, study_log.read_header(out)).sources
+    paths = [(source.name, PurePosixPath(source.identity or source.model)) for source in sources]
+    return [Bred(name, path.name, str(path)) for name, path in paths if name not in recipe.source_names]

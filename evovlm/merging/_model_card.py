@@ -76,6 +76,13 @@ def model_card(recipe: Recipe, facts: CardFacts) -> str:
     return "\n".join(parts)
 
 
+def with_evaluation(card: str, evaluation: str) -> str:
+    """A card of `model_card`, with other measurements; unchanged if it has no such section."""
+    before, begin, rest = card.partition("## Evaluation\n\n")
+    _, end, after = rest.partition("\n## Limits\n")
+    return f"{before}{begin}{evaluation}\n{end}{after}" if end else card
+
+
 def shared_licence(recipe: Recipe, licences: Mapping[str, str | None]) -> str | None:
     """Return the licence that all models of the recipe share, or None if they differ or one is unknown."""
     named = {licences.get(label) for label, _, _ in _models(recipe)}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from evovlm.merging._folding_error import fold_error, has_scales, refuse_error, refuse_unfoldable
-from evovlm.merging._model_card import CardFacts, model_card
+from evovlm.merging._model_card import CardFacts, model_card, with_evaluation
 from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
 from evovlm.merging.tensor_jobs import Job
@@ -26,6 +26,7 @@ from evovlm.models.finite import is_finite
 from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.system.errors import CheckpointError
+from evovlm.system.files import write_text
 from evovlm.system.fork_pool import MemberLost, share_out
 from evovlm.system.version import VERSION
 
@@ -111,6 +112,13 @@ def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:
         warnings=tuple(f"{f.key}: {f.text}" for f in assembly.findings if f.level == "warning"),
         evaluation=evaluation,
     )
+
+
+def update_card(folder: Path, evaluation: str) -> None:
+    """Put other measurements, in Markdown, on the model card of a checkpoint in `folder`."""
+    card = folder / "README.md"
+    if card.is_file():
+        write_text(card, with_evaluation(card.read_text(encoding="utf-8"), evaluation))
 
 
 def _folding(assembly: Assembly) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
@@ -73,56 +74,73 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     write_text(path, recipe_text(recipe))
 
 
+def is_recipe(path: Path, *recipes: Recipe) -> bool:
+    """Whether a file holds one of the recipes, by its digest; not if it is missing or damaged."""
+    try:
+        return read_recipe(path).digest() in {recipe.digest() for recipe in recipes}
+    except RecipeError:
+        return False
+
+
 def moved(recipe: Recipe, root: Path, folder: Path) -> Recipe:
     """The recipe rewritten for another folder: paths relative to `root` become relative to `folder`.
 
     Absolute paths, hub ids and zoo names are kept.
     """
+    # Resolve symbolic links first, because `..` from a linked folder goes to the parent of the link's target.
+    real = os.path.realpath(folder)
 
-    def there(model: str) -> Path:
-        return counted_from(root, model)
+    def model(there: Path) -> str:
+        return Path(os.path.relpath(os.path.realpath(there), real)).as_posix()
 
-    def move(model: str) -> str:
-        if Path(model).is_absolute() or model.startswith(("zoo:", "~")) or not there(model).is_dir():
-            return model
-        # Resolve symbolic links first, because `..` from a linked folder goes to the parent of the link's target.
-        return Path(os.path.relpath(os.path.realpath(there(model)), os.path.realpath(folder))).as_posix()
+    def data(there: Path) -> str:
+        # As for models; but a file that is a link may point to one without a suffix.
+        found = os.path.join(os.path.realpath(there.parent), there.name)
+        return Path(os.path.relpath(found, real)).as_posix()
 
-    sources = tuple(source.model_copy(update={"model": move(source.model)}) for source in recipe.sources)
-    base = recipe.base and recipe.base.model_copy(update={"model": move(recipe.base.model)})
-    update = {"sources": sources, "base": base, "root": counted_from(Path(), folder)}
-    return recipe.model_copy(update=update | _moved_data(recipe, root, folder))
+    return _placed(recipe, root, model, data).counted_from(counted_from(Path(), folder))
 
 
-def _moved_data(recipe: Recipe, root: Path, folder: Path) -> dict[str, Any]:
-    """The recipe's parts that name data, with their paths rewritten for another folder."""
+def anchored(recipe: Recipe, root: Path) -> Recipe:
+    """The recipe with absolute paths instead of those relative to `root`, so that its file may be in any folder."""
+    return _placed(recipe, root, str, str)
 
-    def move(path: str) -> str:
-        if Path(path).is_absolute() or path.startswith("~"):
-            return path
-        there = counted_from(root, path)
-        # As for models, resolve symbolic links first; but a file that is a link may point to one without a suffix.
-        real = os.path.join(os.path.realpath(there.parent), there.name)
-        return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
+
+def _placed(recipe: Recipe, root: Path, model: Callable[[Path], str], data: Callable[[Path], str]) -> Recipe:
+    """The recipe with other paths: `model` and `data` give the new ones of absolute paths that were relative to `root`.
+
+    `model` is asked only about folders that exist, because other names are hub ids.
+    """
+
+    def source(name: str) -> str:
+        if Path(name).is_absolute() or name.startswith(("zoo:", "~")) or not counted_from(root, name).is_dir():
+            return name
+        return model(counted_from(root, name))
+
+    def file(path: str) -> str:
+        return path if Path(path).is_absolute() or path.startswith("~") else data(counted_from(root, path))
 
     def items(where: str) -> str:
         task, path, split = split_where(where)
-        return where if path is None else f"{task}@{move(path)}:{split}"
-
-    def preset(name: str) -> str:
-        return "+".join(move(part) if is_preset_file(part) else part for part in name.split("+"))
+        return where if path is None else f"{task}@{file(path)}:{split}"
 
     def search(found: Search | None) -> Search | None:
         return found and found.model_copy(update={"objectives": tuple(items(name) for name in found.objectives)})
 
-    data, then = recipe.data, recipe.then
-    if data is not None:
-        named = {name: getattr(data, name) for name in ("search", "validation", "test")}
-        moved_to = {name: where and items(where) for name, where in named.items()}
-        data = data.model_copy(update=moved_to | {"preset": data.preset and preset(data.preset)})
-    if then is not None:
-        then = then.model_copy(update={"search": search(then.search)})
-    return {"data": data, "search": search(recipe.search), "then": then}
+    update: dict[str, Any] = {
+        "sources": tuple(one.model_copy(update={"model": source(one.model)}) for one in recipe.sources),
+        "base": recipe.base and recipe.base.model_copy(update={"model": source(recipe.base.model)}),
+        "search": search(recipe.search),
+        "then": recipe.then and recipe.then.model_copy(update={"search": search(recipe.then.search)}),
+    }
+    if recipe.data is not None:
+        named = {name: getattr(recipe.data, name) for name in ("search", "validation", "test")}
+        places: dict[str, Any] = {name: where and items(where) for name, where in named.items()}
+        if recipe.data.preset is not None:
+            parts = recipe.data.preset.split("+")
+            places["preset"] = "+".join(file(part) if is_preset_file(part) else part for part in parts)
+        update["data"] = recipe.data.model_copy(update=places)
+    return recipe.model_copy(update=update)
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -5,6 +5,7 @@ Knows the study's data; no HTML and no plots.
 
 from __future__ import annotations
 
+from evovlm.recipe.schema import Search
 from evovlm.report.data import StudyData
 from evovlm.study.held_out_log import EVOLVED, Kind
 from evovlm.study.log import best_trial
@@ -40,12 +41,17 @@ def tied_words(study: StudyData) -> str:
     """`tie` for a study that is tied."""
     first, chosen = study.scored[0], study.result and study.result.selection
     trial = None if study.result is None else chosen.trial if chosen else first.trial
-    return tie(study.tied, trial, first.score or 0.0)
+    several = bool((study.recipe.search or Search()).objectives)
+    return tie(study.tied, trial, first.score or 0.0, several=several)
 
 
-def tie(count: int, trial: int | None, score: float) -> str:
-    """Words on a search in which all candidates had the same score; `trial`: its winner, None if it has not ended."""
-    same = f"all {count} scored {score:.2f} on the search items, so nothing tells them apart"
+def tie(count: int, trial: int | None, score: float, *, several: bool) -> str:
+    """Words on a search in which all candidates had the same score; `trial`: its winner, None if it has not ended.
+
+    `several`: whether it had further objectives, in which they may differ.
+    """
+    apart = "only the other objectives may tell them apart" if several else "nothing tells them apart"
+    same = f"all {count} scored {score:.2f} on the search items, so {apart}"
     if trial is None:
         return f"No candidate is the best so far: {same}."
     return (

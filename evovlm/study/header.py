@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,29 +17,62 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from evovlm.recipe.schema import Recipe, Search
 from evovlm.search.race import RaceSettings
 from evovlm.study import log as study_log
+from evovlm.study._difference import first_difference
 from evovlm.system.errors import StudyError
 from evovlm.tasks import Generation
 
-# Entries that must not change during a study; the others are informative only. `sets` are the hashes of the items, and
-# how those of validation and test are asked and scored; `weights` the hashes of the models' files.
-BINDING = ("recipe", "genes", "search", "items", "race", "eight_bit", "generation", "rules", "sets", "weights")
+# Entries that must not change during a study; the others are informative only. `self_check` and `dtype` decide by which
+# path and how finely models are computed; `sets` are the hashes of the items, and how those of validation and test are
+# asked and scored; `weights` the hashes of the models' files.
+BINDING = (
+    *("recipe", "genes", "search", "items", "race", "eight_bit", "self_check", "dtype"),
+    *("generation", "rules", "sets", "weights"),
+)
 # Entries that are absent if they have this value.
 ABSENT: Mapping[str, Any] = {"race": None, "eight_bit": False}
-# What it means that a hash has changed.
-MEANING = {"content": "its questions, images or references have changed", "weights": "the model's files have changed"}
-COUNTED = ("items", "content")  # of a set: they depend on the number of items
-LONG = 60  # characters of a value that an error shows
+# What it means that a value has changed: by its key, or by its key and the last part of its place.
+MEANING = {
+    "sets content": "its questions, images or references have changed",
+    "sets items": "its data have changed",
+    "weights": "the model's files have changed",
+    "self_check": "without the check, models may answer by another path; give or leave out --no-self-check as then",
+    "dtype": "on another --device models compute in another dtype, and answer otherwise",
+}
+COUNTED = ("asked", "items", "content")  # of a set: they depend on the number of items that are asked for
 T = TypeVar("T")
 Tell = Callable[[str], None]
+# (name of a set, number of items) -> the hash of that many of its items as the data are now.
+ContentOf = Callable[[str, int], str]
 
 
 def unheard(text: str) -> None:
     """A `tell` that shows nothing."""
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What the header of a resumed study gains: `entries` to be written.
+
+    `lacked`: their keys, as far as the header did not have them. `recounted`: sentences on sets of which another number
+    of items is asked than before.
+    """
+
+    entries: Mapping[str, Any]
+    lacked: tuple[str, ...] = ()
+    recounted: tuple[str, ...] = ()
+
+
 class _Items(BaseModel):
     ids: list[str]
     task: str = ""
+
+
+class _Data(BaseModel):
+    search: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    preset: str | None = None
+    revisions: dict[str, str] = {}
 
 
 # An entry of another shape is damaged, and counts as missing.
@@ -54,7 +87,13 @@ _SHAPES: Mapping[str, TypeAdapter[Any]] = {
     "rules": TypeAdapter(dict[str, Any]),
     "sets": TypeAdapter(dict[str, dict[str, Any]]),
     "weights": TypeAdapter(dict[str, str]),
-    "data": TypeAdapter(dict[str, Any] | None),
+    "data": TypeAdapter(_Data | None),
+    "self_check": TypeAdapter(bool),
+    "dtype": TypeAdapter(str),
+    "device": TypeAdapter(str),
+    "digest": TypeAdapter(str),
+    "switch": TypeAdapter(int),
+    "revisions": TypeAdapter(dict[str, dict[str, str]]),
     "versions": TypeAdapter(dict[str, str]),
     "hardware": TypeAdapter(str),
 }
@@ -76,57 +115,91 @@ def sound_header(folder: Path, tell: Tell = unheard) -> dict[str, Any]:
     return header
 
 
-def refuse_changes(folder: Path, header: dict[str, Any], keys: Sequence[str] = BINDING) -> dict[str, Any]:
+def refuse_changes(
+    folder: Path,
+    header: dict[str, Any],
+    keys: Sequence[str] = BINDING,
+    content_of: ContentOf | None = None,
+) -> Gain:
     """Compare the header of the study in `folder` with the one that a command would write, or only some `keys` of it.
 
     Entries that `header` lacks are not compared. Returns those that the study's own header lacks, with their value in
-    `header`: an earlier version did not write them, or they are damaged. Raises StudyError with the first key that
+    `header`: an earlier version did not write them, or they are damaged. Another number of items to be judged is no
+    difference if `content_of` gives the same hash for the number of before. Raises StudyError with the first key that
     differs and both values, or if the current schema cannot read the header.
     """
     known = sound_header(folder)
     if "recipe" not in known:  # nothing else says what the logged genomes mean
         raise StudyError(f"{folder / study_log.HEADER}: its `recipe` is missing or damaged; restore the file")
-    lacking = {}
+    entries: dict[str, Any] = {}
+    lacked: list[str] = []
+    recounted: tuple[str, ...] = ()
     for key in keys:
         if key not in header and key not in ABSENT:
             continue
-        now = header.get(key, ABSENT.get(key))
+        now: Any = header.get(key, ABSENT.get(key))
         if key not in known and key not in ABSENT:
-            lacking[key] = now
+            entries[key] = now
+            lacked.append(key)
             continue
-        then = known.get(key, ABSENT.get(key))
-        if then != now:
-            added = _compare(folder, known, header, key)
-            lacking |= {key: added} if added else {}
-    return lacking
+        then: Any = known.get(key, ABSENT.get(key))
+        if then == now:
+            continue
+        if key == "sets":
+            then, recounted = _recounted(folder, then, now, content_of)
+        added = _compare(folder, known | {key: then}, header, key)
+        if added:
+            lacked.append(key)
+        if added or then != known.get(key, ABSENT.get(key)):
+            entries[key] = added or then
+    return Gain(entries, tuple(lacked), recounted)
 
 
 def _compare(folder: Path, known: dict[str, Any], header: dict[str, Any], key: str) -> Any:
     """Raise StudyError if an entry differs. Returns it with what `known` lacks in it; None if that is nothing."""
     then, now = _as_read_today(folder, known, key), _as_read_today(folder, header, key)
     whole = None
-    if key in ("rules", "sets"):
-        # A key that an earlier version did not write is no difference, nor is another number of items to be judged.
-        counts = _other_counts(then, now) if key == "sets" else {}
-        then = _joined(_joined(counts, then), now)
+    if key in ("rules", "sets"):  # a key that an earlier version did not write is no difference
+        then = _joined(then, now)
         whole = then if then != known[key] else None
     if then != now:
-        where, was, is_now = _first_difference(key, then, now)
-        meaning = MEANING.get(where.partition(".")[0]) or MEANING.get(where.rpartition(".")[2])
-        raise StudyError(
-            f"{folder / study_log.HEADER}: this study was started with another `{where}` ({was}; now {is_now})"
-            f"{f': {meaning}' if meaning else ''}; resume with the original command, or choose a new folder with --out"
-        )
+        raise _changed(folder, *first_difference(key, then, now))
     return whole
 
 
-def _other_counts(then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Of sets that now have another number of items: the number, and the hash of those items."""
-    return {
-        name: {key: own[key] for key in COUNTED if key in own}
-        for name, own in now.items()
-        if name in then and own.get("items") != then[name].get("items")
-    }
+def _changed(folder: Path, where: str, was: str, is_now: str) -> StudyError:
+    key, part = where.partition(".")[0], where.rpartition(".")[2]
+    meaning = MEANING.get(key) or MEANING.get(f"{key} {part}")
+    return StudyError(
+        f"{folder / study_log.HEADER}: this study was started with another `{where}` ({was}; now {is_now})"
+        f"{f': {meaning}' if meaning else ''}; resume with the original command, or choose a new folder with --out"
+    )
+
+
+def _recounted(
+    folder: Path, then: dict[str, Any], now: dict[str, Any], content_of: ContentOf | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The sets of `then`, with the items of `now` where only another number of them is asked; and a sentence on each.
+
+    Raises StudyError if the number of before does not give the items of before: then the data are others.
+    """
+    found, told = dict(then), []
+    for name, own in now.items():
+        old = then.get(name, {})
+        same = old.get("items") == own.get("items")
+        # Earlier versions wrote how many items there are, and not how many were asked for.
+        count = old.get("asked", None if same else old.get("items"))
+        if content_of is None or type(count) is not int or count == own.get("asked"):
+            continue
+        today = content_of(name, count)
+        if today != old.get("content", today):
+            raise _changed(folder, *first_difference(f"sets.{name}.content", old["content"], today))
+        found[name] = old | {key: own[key] for key in COUNTED if key in own}
+        if not same:
+            told.append(
+                f"{folder}: {own['items']} {name} items, before {old.get('items')}; what depends on them is made again"
+            )
+    return found, tuple(told)
 
 
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +218,7 @@ def recipe_of(folder: Path, header: dict[str, Any]) -> Recipe:
     schema cannot read the recipe.
     """
     content = dict(header.get("recipe") or {})
-    if content.get("search"):
+    if isinstance(content.get("search"), dict):
         content["search"] = _without_trials(content["search"])
     return _read(folder, header, "recipe", lambda: Recipe.model_validate(content))
 
@@ -200,17 +273,3 @@ def _defaults(settings: type) -> dict[str, Any]:
 def _without_trials(search: dict[str, Any]) -> dict[str, Any]:
     """A stored search without the number of trials, which may change: a study can be extended."""
     return {key: value for key, value in search.items() if key != "trials"}
-
-
-def _first_difference(where: str, then: Any, now: Any) -> tuple[str, str, str]:
-    """The first place where two entries differ, and both values."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in [*then, *now]:
-            if then.get(key) != now.get(key):
-                return _first_difference(f"{where}.{key}", then.get(key), now.get(key))
-    return where, _shown(then), _shown(now)
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONG else f"{text[:LONG]}..."

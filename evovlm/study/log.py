@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evovlm.system.errors import StudyError
 from evovlm.system.files import append_rows, read_json, read_rows
@@ -32,6 +32,12 @@ ATLAS_RECIPES = "atlas"
 RIVALS = "rivals"  # the baseline searches that the study is compared with
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 TIE = 1e-9  # points: corrections of raced scores leave rounding of about 1e-14
+# No value of ours is larger; a damaged file may hold any number, and sums and squares of them must be finite too.
+MOST = 1e18
+MOST_COUNTED = 10**9
+Number = Annotated[float, Field(ge=-MOST, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
+Gene = Annotated[float, Field(ge=-1, le=2)]  # from 0 to 1, but for rounding
 
 
 class Trial(BaseModel):
@@ -39,24 +45,24 @@ class Trial(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    trial: int
-    generation: int
-    genome: tuple[float, ...]
+    trial: Count
+    generation: Count
+    genome: tuple[Gene, ...]
     digest: str
-    score: float | None
-    spread: float | None
-    exact: float | None
-    seconds: dict[str, float]
+    score: Number | None
+    spread: Number | None
+    exact: Number | None
+    seconds: dict[str, Number]
     error: str | None
-    values: tuple[float, ...] = ()  # all objectives, the score first; empty if the score is the only one
+    values: tuple[Number, ...] = ()  # all objectives, the score first; empty if the score is the only one
     # With several workers: the number of the ask, whether the score was passed to the searcher (not if it came too
     # late), and which worker evaluated the candidate.
-    ask: int | None = None
+    ask: Count | None = None
     told: bool = True
     worker: str | None = None
-    items: int | None = None  # number of items a raced candidate was asked; the searcher does not see a center's score
+    items: Count | None = None  # number of items a raced candidate was asked; a center's score is not told
     # With a lower fidelity first: the score at that fidelity, and whether the candidate was then evaluated in full.
-    cheap: float | None = None
+    cheap: Number | None = None
     promoted: bool = True
 
     def line(self) -> dict[str, Any]:
@@ -110,6 +116,31 @@ def read_trials(folder: Path) -> list[Trial]:
     return trials
 
 
+class AskRow(BaseModel):
+    """One line of the asks: a candidate's number, the trials that were logged before, its generation and genome."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    ask: Count
+    after: Count
+    generation: Count
+    genome: tuple[Gene, ...]
+
+
+def read_asks(folder: Path) -> list[AskRow]:
+    """All asks of a study, in order. Raises StudyError for a damaged line."""
+    path = folder / ASKS
+    asks = []
+    for number, row in enumerate(read_rows(path)):
+        try:
+            asks.append(AskRow.model_validate(row))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise StudyError(f"{path}:{number + 1}: not an ask ({where}: {first['msg']}); restore the file") from None
+    return asks
+
+
 def log_event(folder: Path, event: str, **details: Any) -> None:
     """Log an event of the study itself, such as a start, a resume or a smaller batch."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -125,17 +156,13 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
 
 
 def tied(trials: Sequence[Trial]) -> int:
-    """The number of candidates if a search could not tell them apart, else 0.
+    """The number of candidates if their scores do not tell them apart, else 0.
 
-    That is, if all that have a score at full fidelity, at least two, have the same one (with several objectives: the
-    same value of each).
+    That is, if all that have a score at full fidelity, at least two, have the same one. They may differ in further
+    objectives, such as latency, but these choose no winner.
     """
-    values = [trial.values or (trial.score or 0.0,) for trial in _comparable(trials)]
-    alike = all(
-        len(own) == len(values[0]) and all(abs(a - b) <= TIE for a, b in zip(own, values[0], strict=True))
-        for own in values
-    )
-    return len(values) if alike and len(values) > 1 else 0
+    scores = [trial.score or 0.0 for trial in _comparable(trials)]
+    return len(scores) if len(scores) > 1 and max(scores) - min(scores) <= TIE else 0
 
 
 def _comparable(trials: Sequence[Trial]) -> list[Trial]:

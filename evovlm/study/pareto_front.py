@@ -6,13 +6,21 @@ Knows a study's trials and files; no models.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from evovlm.recipe.yaml_file import moved, write_recipe
+from evovlm.recipe.yaml_file import is_recipe, moved, write_recipe
 from evovlm.search.pareto import front, hypervolumes
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
 from evovlm.study.result import Front, FrontPoint
 from evovlm.study.study import Study
+
+
+def finished_front(study: Study) -> bool:
+    """Whether `front` has the recipe of every point, as the study's log and place are now."""
+    points = front_of(study.trials)
+    wanted = [moved(study.candidate(trial.genome), study.root, study.folder / study_log.FRONT) for trial in points]
+    return all(is_recipe(_point(study, number), recipe) for number, recipe in enumerate(wanted, start=1))
 
 
 def write_front(study: Study, objectives: Sequence[str]) -> Front:
@@ -25,7 +33,7 @@ def write_front(study: Study, objectives: Sequence[str]) -> Front:
     folder.mkdir(exist_ok=True)
     points = []
     for number, trial in enumerate(front_of(study.trials), start=1):
-        path = folder / f"point-{number:02d}.yaml"
+        path = _point(study, number)
         recipe = study.candidate(trial.genome)
         write_recipe(moved(recipe, study.root, folder), path)
         values = dict(zip(objectives, trial.values, strict=True))
@@ -33,6 +41,10 @@ def write_front(study: Study, objectives: Sequence[str]) -> Front:
     for stale in sorted(folder.glob("point-*.yaml"))[len(points) :]:
         stale.unlink()  # after an extension of the study the front may be shorter
     return Front(objectives=tuple(objectives), points=tuple(points), hypervolume=tuple(growth(study.trials)))
+
+
+def _point(study: Study, number: int) -> Path:
+    return study.folder / study_log.FRONT / f"point-{number:02d}.yaml"
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:

@@ -6,13 +6,13 @@ missing keys have defaults, and unknown keys are kept.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evovlm.study import log as study_log
+from evovlm.study.log import Count, Number
 from evovlm.system import files
 from evovlm.system.errors import StudyError
 
@@ -29,8 +29,8 @@ P = TypeVar("P", bound=BaseModel)
 class Difference(_Part):
     """The paired difference evolved minus another model, in points, with its 95 % bootstrap interval."""
 
-    mean: float
-    ci95: tuple[float, float]
+    mean: Number
+    ci95: tuple[Number, Number]
 
     @property
     def certain(self) -> bool:
@@ -45,27 +45,31 @@ class Cell(_Part):
     The fields after `versus_evolved` identify the model and differ between rows.
     """
 
-    score: float
-    exact: float  # 0 to 1
-    ci95: tuple[float, float]
-    items: int | None = None
+    score: Number
+    exact: Number  # 0 to 1
+    ci95: tuple[Number, Number]
+    items: Count | None = None
     versus_evolved: Difference | None = None
     model: str | None = None  # for a source: the name of its folder
     digest: str | None = None  # of the recipe that was tested
-    trials: int | None = None  # for a baseline search: its number of trials
+    trials: Count | None = None  # for a baseline search: its number of trials
     source: str | None = None
-    weight: float | None = None
+    weight: Number | None = None
     of: str | None = None  # what `weight` applies to
     source_and_weight: str | None = None
     chosen_on: str | None = None  # validation or search; None if there was nothing to choose, as for a source
-    tries: int | None = None  # number of candidates it was chosen from
+    tries: Count | None = None  # number of candidates it was chosen from
     note: str | None = None  # what its score alone does not tell, such as that every answer is empty
 
 
 class FailedRow(_Part):
-    """A source or control of the held-out table that could not be scored; `error`: "failed: " and the reason."""
+    """A source or control of the held-out table that could not be scored; `error`: "failed: " and the reason.
+
+    `again`: whether it may not fail again, so that the study's command tries it once more.
+    """
 
     error: str
+    again: bool = False
 
 
 class HeldOut(_Part):
@@ -93,22 +97,22 @@ def _scored(rows: dict[str, Cell | FailedRow]) -> dict[str, Cell]:
 class Finalist(_Part):
     """A candidate that was scored again to choose the winner. Scores are 0 to 100."""
 
-    trial: int
-    search_score: float
-    choice_score: float
+    trial: Count
+    search_score: Number
+    choice_score: Number
 
 
 class Selection(_Part):
     """How the winner was chosen. `luck` (selection bias): its search score minus its score on the choice items."""
 
-    trial: int
-    search_score: float
-    choice_score: float
-    luck: float
-    items: int | None = None
+    trial: Count
+    search_score: Number
+    choice_score: Number
+    luck: Number
+    items: Count | None = None
     finalists: tuple[Finalist, ...] = ()
     # If all candidates of the search had the same score: their number. The winner then stands for all of them.
-    tied: int | None = None
+    tied: Count | None = None
 
     def fits(self, trials: int) -> bool:
         """Whether it names only trials of a log of that length."""
@@ -125,8 +129,8 @@ class JudgedData(_Part):
     validation: str | None = None
     test: str | None = None
     preset: str | None = None
-    search_items: int | None = None
-    left_out: int | None = None
+    search_items: Count | None = None
+    left_out: Count | None = None
     test_task: str | None = None  # the task whose rules score the held-out table
 
 
@@ -140,9 +144,9 @@ class Revisions(_Part):
 class FrontPoint(_Part):
     """A point of the Pareto front: the trial, its recipe's path in the study's folder, its value per objective."""
 
-    trial: int
+    trial: Count
     recipe: str
-    values: dict[str, float]
+    values: dict[str, Number]
 
 
 class Front(_Part):
@@ -150,31 +154,31 @@ class Front(_Part):
 
     objectives: tuple[str, ...]
     points: tuple[FrontPoint, ...]
-    hypervolume: tuple[float, ...] = ()
+    hypervolume: tuple[Number, ...] = ()
 
 
 class MachineRates(_Part):
     """Measured rates of the machine: bytes per second, and operations per second in `dtype`."""
 
     device: str
-    copied: float = Field(alias="copy")  # counts bytes read and bytes written; `copy` is a method of pydantic's models
-    matrix: float
+    copied: Number = Field(alias="copy")  # counts bytes read and bytes written; `copy` is a method of pydantic's models
+    matrix: Number
     dtype: str
-    upload: float | None = None  # bytes per second from pinned host memory to the GPU
+    upload: Number | None = None  # bytes per second from pinned host memory to the GPU
 
 
 class Phase(_Part):
     """Median seconds of one phase of a candidate, the hardware limit (`floor`, seconds), and their ratio."""
 
-    seconds: float
-    floor: float | None = None
-    ratio: float | None = None
+    seconds: Number
+    floor: Number | None = None
+    ratio: Number | None = None
 
 
 class Profile(_Part):
     """Seconds per phase over the timed trials, with the machine's rates."""
 
-    trials: int
+    trials: Count
     rates: MachineRates
     phases: dict[str, Phase]
 
@@ -183,24 +187,24 @@ class AtlasSummary(_Part):
     """The atlas without its cells, which are in `atlas.json`."""
 
     axes: tuple[str, ...]
-    steps: int
-    trials: int
-    fresh_items: int
-    coverage: float
-    qd_score: float
-    best: float
+    steps: Count
+    trials: Count
+    fresh_items: Count
+    coverage: Number
+    qd_score: Number
+    best: Number
 
 
 class AtlasCell(_Part):
     """The best merge of one skill profile. `fresh`: its score on items the search has not seen; None: it failed."""
 
-    cell: tuple[int, int]
-    trial: int
-    score: float
-    profile: dict[str, float]
+    cell: tuple[Count, Count]
+    trial: Count
+    score: Number
+    profile: dict[str, Number]
     recipe: str  # its path in the study's folder
     digest: str = ""
-    fresh: float | None = None
+    fresh: Number | None = None
 
 
 class Atlas(AtlasSummary):
@@ -223,14 +227,14 @@ class Result(_Part):
     digest: str = ""  # the winner's
     task: str = ""  # of the search
     data: JudgedData = JudgedData()
-    trials: int | None = None
+    trials: Count | None = None
     selection: Selection | None = None
     held_out: HeldOut
     seed: int | None = None
     revisions: Revisions = Revisions()
     versions: dict[str, str] = {}
     hardware: str | None = None
-    seconds: float | None = None
+    seconds: Number | None = None
     front: Front | None = None
     profile: Profile | None = None
     atlas: AtlasSummary | None = None
@@ -253,15 +257,16 @@ def read_atlas(folder: Path) -> Atlas | None:
 
 def read_part(path: Path, schema: type[P]) -> P | None:
     """Read one of a study's JSON files; None if it does not exist. Raises StudyError if it is damaged."""
-    if not path.exists():
-        return None
     try:
-        return schema.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        found = files.read_whole(path)
+        return None if found is None else schema.model_validate(files.parse_json(found))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         fault = f"{where}: {first['msg']}" if where else first["msg"]
-    except (ValueError, OSError, RecursionError) as error:
+    except StudyError as error:  # it is no file, or cannot be read
+        raise StudyError(f"{error}; the study's `evovlm evolve` command makes it again") from None
+    except ValueError as error:
         fault = str(error)
     raise StudyError(f"{path}: damaged ({fault}); the study's `evovlm evolve` command makes it again")
 

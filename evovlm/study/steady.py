@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from evovlm.evaluators.pool import Outcome, Pool
 from evovlm.recipe.schema import Recipe
@@ -18,7 +17,7 @@ from evovlm.search import Genome
 from evovlm.search.protocol import exact_genes
 from evovlm.search.stream import Stream, most_stale
 from evovlm.study import log as study_log
-from evovlm.study.log import Trial
+from evovlm.study.log import AskRow, Trial
 from evovlm.study.loop import Evaluate, OnTrial, outcome_of, score_of
 from evovlm.study.study import Study
 from evovlm.system import files
@@ -100,35 +99,34 @@ class SteadyRun:
 
     def _replay(self) -> None:
         """Repeat the asks and tells of both logs, in their order."""
-        rows = list(files.read_rows(self._path))
-        known = {row["ask"] for row in rows}
+        rows = study_log.read_asks(self._study.folder)
+        known = {row.ask for row in rows}
         # A study started with one evaluator asked for each trial after the previous one was told.
         rows += [
-            {"ask": trial.trial, "after": trial.trial, "generation": trial.generation, "genome": list(trial.genome)}
+            AskRow(ask=trial.trial, after=trial.trial, generation=trial.generation, genome=trial.genome)
             for trial in self._study.trials
             if trial.ask is None and trial.trial not in known
         ]
         if len(rows) > len(known):
-            files.append_rows(self._path, rows[len(known) :])
+            files.append_rows(self._path, [row.model_dump(mode="json") for row in rows[len(known) :]])
         self._study.trials[:] = [_with_ask(trial) for trial in self._study.trials]
         for number, row in enumerate(rows):
-            for trial in self._study.trials[rows[number - 1]["after"] if number else 0 : row["after"]]:
+            for trial in self._study.trials[rows[number - 1].after if number else 0 : row.after]:
                 self._replay_trial(trial)
             self._replay_ask(number, row)
-        for trial in self._study.trials[rows[-1]["after"] if rows else 0 :]:
+        for trial in self._study.trials[rows[-1].after if rows else 0 :]:
             self._replay_trial(trial)
 
-    def _replay_ask(self, number: int, row: dict[str, Any]) -> None:
+    def _replay_ask(self, number: int, row: AskRow) -> None:
         genome = self._stream.ask()
-        if genome is None or row["ask"] != number:
+        if genome is None or row.ask != number:
             raise StudyError(f"{self._path}: ask {number} is not in its place (an edited log?); start a new study")
         exact = exact_genes(self._stream.searcher, len(genome)) if self._stream.generation else len(genome)
         scored = next((trial for trial in self._study.trials if trial.ask == number), None)
-        where = f"{self._path}: ask {number}"
-        taken = self._study.as_logged(tuple(row["genome"]), genome, exact, where, scored)
+        taken = self._study.as_logged(tuple(row.genome), genome, exact, f"{self._path}: ask {number}", scored)
         if taken != genome:
             self._stream.replace(number, taken)
-        self._remember(number, _Ask(taken, row["generation"]))
+        self._remember(number, _Ask(taken, row.generation))
 
     def _replay_trial(self, trial: Trial) -> None:
         assert trial.ask is not None

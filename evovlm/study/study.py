@@ -18,7 +18,7 @@ from evovlm.search import Genome
 from evovlm.search.space.parameters import Gene, express
 from evovlm.study import log as study_log
 from evovlm.study._scored import Scored
-from evovlm.study.header import Tell, refuse_changes, sound_header, unheard
+from evovlm.study.header import ContentOf, Gain, Tell, refuse_changes, sound_header, unheard
 from evovlm.study.log import Trial, best_trial
 from evovlm.system import files
 from evovlm.system.errors import NoScoreError, StudyError
@@ -61,21 +61,22 @@ class Study:
         express: Express = express,
         root: Path | None = None,
         tell: Tell = unheard,
+        content_of: ContentOf | None = None,
     ) -> Study:
         """Start a study in a new folder, or resume the one in an existing folder.
 
         `header` has the entries named in `header.BINDING`, with the item ids in `items`; entries that the study's own
-        header lacks are added to it, and `tell` is called with a sentence. Raises StudyError if the folder contains
-        something else, or a study of other settings or of a newer format.
+        header lacks are added to it, and `tell` is called with a sentence. `content_of`: see `refuse_changes`. Raises
+        StudyError if the folder contains something else, or a study of other settings or of a newer format.
         """
         if (folder / study_log.HEADER).exists():
             known = sound_header(folder, tell)
-            lacking = refuse_changes(folder, header)
+            gain = refuse_changes(folder, header, content_of=content_of)
             if not (folder / study_log.TRIALS).exists() and (folder / study_log.BEST).exists():
                 tell(f"{folder / study_log.TRIALS}: missing; the search starts again")
             trials = study_log.read_trials(folder)
             _log_resumed(folder, known, header, len(trials))
-            _bind(folder, lacking, tell)
+            _bind(folder, gain, tell)
         else:
             study_log.refuse_foreign(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -259,17 +260,22 @@ class Study:
 def _log_resumed(folder: Path, known: dict[str, Any], header: dict[str, Any], trials: int) -> None:
     versions = known.get("versions") or {}
     changed = {key: value for key, value in header["versions"].items() if versions.get(key) != value}
-    study_log.log_event(folder, "resumed", trials=trials, changed_versions=changed)
+    device = header.get("device")
+    more = {} if known.get("device") in (None, device) else {"device": device}
+    study_log.log_event(folder, "resumed", trials=trials, changed_versions=changed, **more)
 
 
-def _bind(folder: Path, lacking: dict[str, Any], tell: Tell) -> None:
+def _bind(folder: Path, gain: Gain, tell: Tell) -> None:
     """Add entries to the study's header. From then on another value is refused."""
-    if not lacking:
+    if not gain.entries:
         return
-    files.write_json(folder / study_log.HEADER, study_log.read_header(folder) | lacking)
-    study_log.log_event(folder, "bound", keys=sorted(lacking))
-    named = ", ".join(f"`{key}`" for key in sorted(lacking))
-    tell(f"{folder / study_log.HEADER} lacked {named}; from now on the study is bound to the present values")
+    files.write_json(folder / study_log.HEADER, study_log.read_header(folder) | dict(gain.entries))
+    study_log.log_event(folder, "bound", keys=sorted(gain.entries))
+    for sentence in gain.recounted:
+        tell(sentence)
+    if gain.lacked:
+        named = ", ".join(f"`{key}`" for key in sorted(gain.lacked))
+        tell(f"{folder / study_log.HEADER} lacked {named}; from now on the study is bound to the present values")
 
 
 def _other_genome(where: str) -> StudyError:

@@ -34,6 +34,10 @@ class MachineFault(UserError):
     """Something that the machine lacks: memory, a dictionary, a GPU in a good state. No candidate is to blame."""
 
 
+class LackingMemory(MachineFault):
+    """Not enough memory: for what was asked for; something smaller may still fit."""
+
+
 class CandidateFault(Exception):
     """A candidate that cannot be scored because of its own values; a search logs it as failed and goes on."""
 

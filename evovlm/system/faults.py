@@ -9,7 +9,14 @@ from __future__ import annotations
 import errno
 import sys
 
-from evovlm.system.errors import CandidateFault, MachineFault, UserError, fault_text
+from evovlm.system.errors import (
+    CandidateFault,
+    CheckpointError,
+    LackingMemory,
+    MachineFault,
+    UserError,
+    fault_text,
+)
 
 # torch reports missing memory on the CPU, and some on the GPU, as a plain RuntimeError; fork and mmap as an OSError.
 NO_MEMORY = (
@@ -18,6 +25,11 @@ NO_MEMORY = (
 )
 # After one of these, every call of the GPU fails until the process ends.
 BROKEN_GPU = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS_", "CUDNN_STATUS_", "Triton Error [CUDA]", "HIP error")
+# Errors of the disk, or of a limit of this process: whatever is done next fails as well.
+BROKEN_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.EAGAIN),
+)
 
 
 class Unforeseen(str):
@@ -44,10 +56,39 @@ def failure_of(fault: Exception) -> str:
     raise fault
 
 
+class Passing(str):
+    """The text of a failure that may be gone when the same is tried again."""
+
+    __slots__ = ()
+
+
+def row_failure(fault: Exception) -> str:
+    """The text under which a failed source or control is reported; a `Passing` if it is worth trying again.
+
+    Unlike a search (see `failure_of`), the comparison of a finished one goes on: only what would fail every other row
+    too is raised, MachineFault for what the machine lacks other than memory, and OSError for a broken or full disk.
+    """
+    lacking = machine_fault(fault)
+    if isinstance(lacking or fault, LackingMemory):  # what asks for less memory can still be scored
+        return Passing(str(lacking or fault))
+    if isinstance(fault, MachineFault):
+        raise fault
+    if lacking is not None:
+        raise lacking from fault
+    if isinstance(fault, OSError) and fault.errno in BROKEN_DISK:
+        raise fault
+    if isinstance(fault, CandidateFault | FloatingPointError):
+        return fault_text(fault)
+    if isinstance(fault, UserError):
+        # A checkpoint that cannot be used stays so: a study is bound to the content of its files.
+        return str(fault) if isinstance(fault, CheckpointError) else Passing(str(fault))
+    return Passing(fault_text(fault))
+
+
 def machine_fault(fault: BaseException) -> MachineFault | None:
     """The sentence on what the machine lacks, or None if the exception does not say so."""
     if is_out_of_memory(fault):
-        return MachineFault(
+        return LackingMemory(
             f"not enough memory ({_first_line(fault)}); free memory or lower the batch size, then run the same command"
             " again"
         )

@@ -1,6 +1,7 @@
 """Crash-safe files: JSON and text are written atomically; JSON lines are appended, flushed and synced.
 
-Does not know what the files mean.
+Does not know what the files mean. Files may have been damaged, or put there by others: only regular ones are read, and
+values that are nested deeper than any of ours are refused, because most of what reads them is recursive.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from evovlm.system.bounded_files import Unreadable, open_regular
 from evovlm.system.errors import StudyError
+
+MOST_NESTED = 64
 
 
 def counted_from(root: Path, path: str | Path) -> Path:
@@ -27,11 +31,54 @@ def counted_from(root: Path, path: str | Path) -> Path:
     return found
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds a mapping. Raises StudyError if it is damaged or not a mapping."""
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError if it is none, is no UTF-8, or is nested deeper than MOST_NESTED."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        content = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    opened = (text.count("["), text.count("{")) if isinstance(text, str) else (text.count(b"["), text.count(b"{"))
+    if sum(opened) > MOST_NESTED and _nested_deeper(content, MOST_NESTED):
+        raise ValueError("nested too deep")
+    return content
+
+
+def _nested_deeper(content: Any, most: int) -> bool:
+    level = [content]
+    for _ in range(most):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def read_whole(path: Path) -> bytes | None:
+    """The content of a regular file; None if there is none.
+
+    Raises StudyError if it is something else or cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except Unreadable as error:
+        raise StudyError(f"{error}; restore the file, or remove it") from None
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping. Raises StudyError if it is missing, damaged or not a mapping."""
+    found = read_whole(path)
+    if found is None:
+        raise StudyError(f"{path}: missing; restore the file, or start a new study in another folder")
+    try:
+        content = parse_json(found)
+    except ValueError as error:
         raise StudyError(f"{path}: damaged ({error}); start a new study in another folder") from None
     if not isinstance(content, dict):
         raise StudyError(f"{path}: damaged (not a mapping); start a new study in another folder")
@@ -44,9 +91,17 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8) atomically and sync it to disk."""
+    """Write a text file (UTF-8) atomically and sync it to disk.
+
+    Half of a surrogate pair, which a JSON file may hold and UTF-8 has no bytes for, is written as the escape of JSON.
+    Raises StudyError if a folder is in the way.
+    """
+    if path.is_dir():
+        raise StudyError(
+            f"{path}: is a folder, where a file is to be written; remove it and run the same command again"
+        )
     scratch = path.with_name(f".{path.name}.part")
-    with scratch.open("w", encoding="utf-8") as file:
+    with scratch.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -57,9 +112,10 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]], *, synced: bool = Tr
     """Append JSON lines and flush; also fsync if `synced`. Pass `synced=False` for a series that ends with `sync`.
 
     A last line that a crash or a full disk left unfinished is cut off first, so that it does not damage the new lines.
+    Raises StudyError if something other than a file is in the way.
     """
     mend_tail(path)
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
@@ -77,13 +133,18 @@ def sync(path: Path) -> None:
 def read_rows(path: Path, tell: Callable[[str], None] | None = None) -> Iterator[dict[str, Any]]:
     """Read the complete lines of a JSON-lines file; yields nothing if it is missing. Skips an unfinished last line.
 
-    Raises StudyError, with the line number, if a complete line is not a JSON object. With `tell`, such lines are left
-    out instead, and `tell` is called once, with a sentence.
+    Raises StudyError, with the line number, if a complete line is not a JSON object, and if the file cannot be read.
+    With `tell`, that is left out instead, and `tell` is called once, with a sentence.
     """
-    if not path.exists():
+    try:
+        content = read_whole(path)
+    except StudyError as error:
+        if tell is None:
+            raise
+        tell(f"{error}; left out")
         return
     damaged = []
-    for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
+    for number, line in enumerate(_whole_lines(content or b""), start=1):
         row = _object_or_none(line)
         if row is not None:
             yield row
@@ -97,7 +158,12 @@ def read_rows(path: Path, tell: Callable[[str], None] | None = None) -> Iterator
 
 
 def mend_tail(path: Path) -> None:
-    """Cut off a last line that a crash left unfinished, so that more lines can be appended."""
+    """Cut off a last line that a crash left unfinished, so that more lines can be appended.
+
+    Raises StudyError if something other than a file is in the way; opening a pipe would wait for ever.
+    """
+    if path.exists() and not path.is_file():
+        raise StudyError(f"{path}: is not a file; remove it, and run the same command again")
     try:
         with path.open("r+b") as file:
             end = file.seek(0, os.SEEK_END)
@@ -118,8 +184,8 @@ def _byte_before(file: BinaryIO, place: int) -> bytes:
 
 def _object_or_none(line: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):  # brackets nested too deep
+        row = parse_json(line)
+    except ValueError:
         return None
     return row if isinstance(row, dict) else None
 

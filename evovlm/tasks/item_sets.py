@@ -69,7 +69,7 @@ class ItemSets:
     validation: ItemSet | None
     test: ItemSet
     left_out: int
-    commits: Mapping[str, str] = field(default_factory=dict)
+    commits: dict[str, str] = field(default_factory=dict)
 
     @property
     def choice(self) -> ItemSet:
@@ -82,6 +82,12 @@ def data_of(recipe: Recipe) -> Data:
     if recipe.data is None:
         raise RecipeError("data: the recipe names no data; give `search` and `test`, such as zoo-vqa:search")
     return recipe.data
+
+
+def data_options(recipe: Recipe, *, download: bool) -> Options:
+    """How a recipe's search, validation and test items are read: with its preset, at its revisions."""
+    data = data_of(recipe)
+    return Options(preset=data.preset, download=download, revisions=data.revisions)
 
 
 def hub_sets(recipe: Recipe) -> dict[str, HubSet]:
@@ -122,7 +128,7 @@ def read_item_sets(
     """
     data = data_of(recipe)
     refuse_unread(recipe)
-    options = Options(preset=data.preset, download=download, revisions=data.revisions)
+    options = data_options(recipe, download=download)
     task, split = parse_split(data.search, options, root)
     if split in task.test_splits:
         raise RecipeError(f"data.search: {data.search} is a test set; search on another split")

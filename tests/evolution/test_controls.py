@@ -1,5 +1,6 @@
 """Which controls a winner must beat, among how many candidates each was chosen, and on what."""
 
+import errno
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evolution._controls import CONTROLS, contestants, failed, searched
@@ -17,7 +19,15 @@ from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
 from evovlm.study.result import FailedRow, Result
-from evovlm.system.errors import CandidateFault, CheckpointError, MachineFault, NotFinite, StudyError
+from evovlm.system.errors import (
+    CandidateFault,
+    CheckpointError,
+    DataError,
+    LackingMemory,
+    MachineFault,
+    NotFinite,
+    StudyError,
+)
 from evovlm.tasks import Item, load_task
 from evovlm.tasks.item_sets import ItemSet
 
@@ -186,7 +196,7 @@ def test_a_control_that_fails_is_a_row_and_the_others_are_scored(tmp_path: Path)
         "odd": FailedRow(error="failed: odd: evovlm does not support this kind of model"),
     }
     assert table.controls["average"] == FailedRow(error="failed: CandidateFault: every answer is empty")
-    assert table.controls["random_search"] == FailedRow(error="failed: CandidateFault: no candidate has a score")
+    assert table.controls["random_search"] == FailedRow(error="failed: no candidate has a score")
     assert table.controls["sweep"].score == 40.0
     assert list(table.scored_controls) == ["sweep"]
     written = Result(held_out=table).content()
@@ -194,13 +204,63 @@ def test_a_control_that_fails_is_a_row_and_the_others_are_scored(tmp_path: Path)
     assert Result.model_validate(json.loads(json.dumps(written))).held_out == table
 
 
-def test_what_the_machine_lacks_is_no_row_and_the_same_command_goes_on(tmp_path: Path):
+FAULTS: list[tuple[Exception, str, bool]] = [
+    (CandidateFault("every answer is empty"), "CandidateFault: every answer is empty", False),
+    (CheckpointError("x: weights are missing"), "x: weights are missing", False),
+    (DataError("q-1: its image cannot be read"), "q-1: its image cannot be read", True),
+    (StudyError("5 candidates in a row failed"), "5 candidates in a row failed", True),
+    (MemoryError("12 GB"), "not enough memory (12 GB)", True),
+    (LackingMemory("12 GB are too much"), "12 GB are too much", True),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 12 GB"), "not enough memory (CUDA out", True),
+    (FileNotFoundError(2, "No such file or directory", "x"), "FileNotFoundError: [Errno 2]", True),
+    (KeyError("lm_head"), "KeyError: 'lm_head'", True),
+    (TypeError("no"), "TypeError: no", True),
+    (AssertionError(), "AssertionError", True),
+    (RuntimeError("shapes"), "RuntimeError: shapes", True),
+]
+
+
+@pytest.mark.parametrize(("fault", "told", "again"), FAULTS, ids=[type(one[0]).__name__ for one in FAULTS])
+@pytest.mark.parametrize("section", ["sources", "controls"])
+def test_whatever_fails_a_source_or_control_is_a_row(
+    tmp_path: Path, section: str, fault: Exception, told: str, again: bool
+):
     evolved, sweep = row("evolved", "evolved", scored(60.0)), row("sweep", "controls", scored(40.0))
-    with pytest.raises(MachineFault, match="12 GB"):
-        table_of(tmp_path, evolved, row("average", "controls", MemoryError("12 GB")), sweep)
+    table = table_of(tmp_path, row("it", section, fault), evolved, sweep)
+    found = getattr(table, section)["it"]
+    assert found.error.startswith(f"failed: {told}")
+    assert found.again == again
+    assert table.controls["sweep"].score == 40.0
     never = row("evolved", "evolved", AssertionError("a stored answer was generated again"))
-    table = table_of(tmp_path, never, row("average", "controls", scored(50.0)), sweep)
-    assert [cell.score for cell in table.controls.values()] == [50.0, 40.0]
+    table = table_of(tmp_path, row("it", section, scored(50.0)), never, sweep)
+    assert getattr(table, section)["it"].score == 50.0, "it is tried again"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        MachineFault("MeCab cannot start"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("section", ["sources", "controls"])
+def test_what_would_fail_every_row_ends_the_comparison_and_the_same_command_goes_on(
+    tmp_path: Path, section: str, fault: Exception
+):
+    evolved, sweep = row("evolved", "evolved", scored(60.0)), row("sweep", "controls", scored(40.0))
+    with pytest.raises((MachineFault, OSError)) as raised:
+        table_of(tmp_path, evolved, row("it", section, fault), sweep)
+    assert str(fault) in str(raised.value)
+    never = row("evolved", "evolved", AssertionError("a stored answer was generated again"))
+    table = table_of(tmp_path, never, row("it", section, scored(50.0)), sweep)
+    assert getattr(table, section)["it"].score == 50.0
+
+
+def test_a_winner_that_lacks_memory_ends_the_comparison(tmp_path: Path):
+    with pytest.raises(MachineFault, match="12 GB"):
+        table_of(tmp_path, row("evolved", "evolved", MemoryError("12 GB")))
 
 
 def test_a_winner_that_fails_ends_the_study_with_a_sentence(tmp_path: Path):
@@ -208,12 +268,41 @@ def test_a_winner_that_fails_ends_the_study_with_a_sentence(tmp_path: Path):
         table_of(tmp_path, row("evolved", "evolved", CandidateFault("every answer is empty")))
 
 
-def test_what_the_machine_lacks_while_a_control_is_chosen_is_no_low_score():
+@pytest.mark.parametrize("fault", [MemoryError("12 GB"), DataError("12 GB"), OSError(errno.ENOENT, "12 GB")])
+def test_a_control_that_cannot_try_one_of_its_candidates_is_not_picked_among_the_others(
+    tmp_path: Path, fault: Exception
+):
     def lacks(recipe: Recipe) -> float:
-        raise MemoryError("12 GB")
+        if recipe.of("ja").weight == 0.4:
+            raise fault
+        return 1.0
 
-    with pytest.raises(MachineFault, match="12 GB"):
-        rows_of("zoo-vlm.yaml", lacks)
+    rows, _ = rows_of("zoo-vlm.yaml", lacks)
+    table = table_of(tmp_path, *(one for one in rows if one.section != "sources"))
+    for name in ("sweep", "interpolation"):
+        assert isinstance(table.controls[name], FailedRow)
+        assert "12 GB" in table.controls[name].error
+        assert table.controls[name].again
+    assert table.controls["average"].score == 1.0
+
+
+def test_a_control_none_of_whose_candidates_has_a_score_is_a_failed_row(tmp_path: Path):
+    def fails(recipe: Recipe) -> float:
+        if recipe.method == "task_arithmetic":
+            raise CandidateFault("every answer is empty")
+        return 1.0
+
+    rows, _ = rows_of("zoo-vlm.yaml", fails)
+    table = table_of(tmp_path, *(one for one in rows if one.section != "sources"))
+    assert table.controls["sweep"] == FailedRow(error="failed: CandidateFault: every answer is empty")
+
+
+def test_a_broken_gpu_while_a_control_is_picked_ends_the_comparison():
+    def breaks(recipe: Recipe) -> float:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    with pytest.raises(MachineFault, match="unspecified launch failure"):
+        rows_of("zoo-vlm.yaml", breaks)
 
 
 def test_a_failed_row_is_shown_in_the_terminal_the_report_and_the_app(tmp_path: Path):

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,73 +11,45 @@ from safetensors.torch import load_file, save_file
 
 from evovlm.cli.console import OUT
 from evovlm.cli.evolve import _print_result
-from evovlm.evolution.plan import EvolveSettings
+from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.stages import evolve_stages
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.report import write_report
 from evovlm.report.data import read_study
 from evovlm.study import log as study_log
-from evovlm.study.result import Cell, Result, read_result
+from evovlm.study.header import Gain, refuse_changes
+from evovlm.study.result import Cell, read_result
 from evovlm.system import files
 from evovlm.system.errors import StudyError
-from tests.engine_calls import count_answers
-
-MADE = Path(__file__).parent.parent / "fixtures" / "studies"
-SMALL = EvolveSettings(trials=3, items=6, judged=8)
-
-
-@dataclass
-class Noting:
-    """A watch that keeps what the user is told, and can stop the search in a phase."""
-
-    stop: str = ""
-    notes: list[str] = field(default_factory=list)
-    phases: list[str] = field(default_factory=list)
-
-    def phase(self, name: str, total: int) -> None:
-        self.phases.append(name)
-        if name == self.stop:
-            raise KeyboardInterrupt
-
-    def step(self, text: str, **figures: float | None) -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models, data and recipes, and a finished study, `s`."""
-    ignored = shutil.ignore_patterns("studies")
-    place = Path(shutil.copytree(MADE, tmp_path_factory.mktemp("identity") / "made", ignore=ignored))
-    evolve(place, "s")
-    return place
-
-
-@pytest.fixture
-def place(made: Path, tmp_path: Path) -> Path:
-    """A copy of all that, for the test alone."""
-    return Path(shutil.copytree(made, tmp_path / "made"))
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many answers each call of the engine made."""
-    return count_answers(monkeypatch)
-
-
-def evolve(
-    place: Path, out: str, recipe: str | Recipe = "one-stage.yaml", watch: Noting | None = None, **changes: Any
-) -> Result:
-    found = recipe if isinstance(recipe, Recipe) else read_recipe(place / recipe)
-    return evolve_stages(found, place, replace(SMALL, **changes), place / out, watch or Noting())
+from tests.evolution.small_studies import MADE, SMALL, Noting, evolve
 
 
 def change_a_weight(model: Path) -> None:
     tensors = load_file(model / "model.safetensors")
     tensors["lm_head.weight"][0, 0] += 1
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("then", [True, False])
+def test_a_study_is_bound_to_the_self_check(place: Path, asked: list[int], then: bool):
+    evolve(place, "c", self_check=then)
+    made, was, is_now = len(asked), json.dumps(then), json.dumps(not then)
+    with pytest.raises(StudyError, match=rf"another `self_check` \({was}; now {is_now}\): without the check, models"):
+        evolve(place, "c", self_check=not then, trials=5)
+    assert len(asked) == made
+    assert len(study_log.read_trials(place / "c")) == 3
+
+
+def test_a_study_is_bound_to_the_dtype_that_a_device_computes_in(place: Path):
+    recipe = read_recipe(place / "one-stage.yaml")
+    on_gpu = plan_evolution(recipe, place, replace(SMALL, device="cuda:1")).header()
+    with pytest.raises(StudyError, match=r'another `dtype` \("float32"; now "bfloat16"\): on another --device'):
+        refuse_changes(place / "s", on_gpu)
+    same = recipe.model_copy(update={"dtype": "float32"})
+    evolve(place, "f", same)
+    plan = plan_evolution(same, place, replace(SMALL, device="cuda:1"))
+    assert refuse_changes(place / "f", plan.header()) == Gain({})
 
 
 def test_other_weights_are_refused_before_a_model_is_loaded(place: Path, asked: list[int]):

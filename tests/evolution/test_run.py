@@ -147,7 +147,7 @@ def test_a_study_killed_in_any_later_phase_ends_with_the_same_result(whole: Path
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
     running.stdout.close()
-    assert not (out / study_log.RESULT).exists()
+    assert (out / study_log.RESULT).exists() == ("checkpoint" in moment), "the result is there before the checkpoint"
     assert not (out / "checkpoint").exists()
     done = evovlm_here(*again, folder=tmp_path)
     assert done.returncode == 0, done.stderr

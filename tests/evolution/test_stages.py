@@ -1,6 +1,7 @@
 """Studies in data-flow space and in both spaces, on the zoo: what they leave, and that they go on where they were."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from evovlm.cli import app
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.stages import bred_names, evolve_stages, plan_first, second_stage
 from evovlm.merging.assembly import assemble
-from evovlm.recipe.schema import Recipe
+from evovlm.recipe.schema import Recipe, RouteSpace
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.report import write_report
 from evovlm.study import log as study_log
 from evovlm.system import files
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import RecipeError, StudyError
+from tests.evolution.small_studies import Noting
+from tests.evolution.small_studies import evolve as small_evolve
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 SMALL = EvolveSettings(trials=6, items=8, judged=10)
@@ -101,6 +104,77 @@ def test_a_finished_study_in_stages_does_nothing_twice(whole: Path):
     }
     run(both(), whole)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_study_in_stages_can_be_extended(place: Path):
+    """More trials of the first stage would choose another merge than the second has searched."""
+    small_evolve(place, "two", "two-stage.yaml", trials=2)
+    first, pool = rows(place / "two/stage-1"), sorted((place / "two/pool").iterdir())
+    for trials in (4, 9):
+        watch = Noting()
+        small_evolve(place, "two", "two-stage.yaml", watch, trials=trials)
+        assert watch.notes == [
+            f"{place / 'two/stage-1'}: stays at 2 trials, because the second stage searches the merges that they chose;"
+            " for more trials of the first stage choose a new folder with --out"
+        ]
+        assert rows(place / "two/stage-1") == first
+        assert sorted((place / "two/pool").iterdir()) == pool
+        assert len(rows(place / "two")) == trials
+    recipe = read_recipe(place / "two-stage.yaml")
+    assert recipe.search is not None
+    assert recipe.then is not None
+    longer = recipe.then.model_copy(update={"search": recipe.then.search.model_copy(update={"trials": 11})})
+    small_evolve(place, "two", recipe.model_copy(update={"then": longer}), trials=None)
+    assert (len(rows(place / "two/stage-1")), len(rows(place / "two"))) == (2, 11)
+
+
+def test_a_search_that_switches_after_half_of_its_trials_can_be_extended(place: Path):
+    """The half is that of the number which the study was begun with."""
+    recipe = read_recipe(place / "two-stage.yaml")
+    assert recipe.then is not None
+    search = recipe.then.search.model_copy(update={"algorithm": "two_stage", "population": 4, "route": RouteSpace()})
+    routes = recipe.model_copy(update={"then": None, "search": search, "method": "passthrough"})
+    small_evolve(place, "r", routes, trials=8)
+    before = rows(place / "r")
+    small_evolve(place, "r", routes, trials=16)
+    assert rows(place / "r")[:8] == before
+    assert len(rows(place / "r")) == 16
+
+
+def test_a_study_whose_first_stage_was_extended_goes_on_with_the_merges_that_it_has(place: Path):
+    """Earlier versions extended it, and then refused their own choice."""
+    small_evolve(place, "two", "two-stage.yaml", trials=2)
+    pool = sorted((place / "two/pool").iterdir())
+    recipe = read_recipe(place / "two-stage.yaml").model_copy(update={"then": None})
+    small_evolve(place, "two/stage-1", recipe, trials=9)
+    shutil.rmtree(pool[0])
+    small_evolve(place, "two", "two-stage.yaml", trials=9, judged=4)
+    assert sorted((place / "two/pool").iterdir()) == pool
+    assert len(rows(place / "two")) == 9
+
+
+def test_a_merge_of_the_first_stage_that_cannot_be_made_again_is_told(place: Path):
+    small_evolve(place, "two", "two-stage.yaml", trials=2)
+    pool = next((place / "two/pool").iterdir())
+    shutil.rmtree(pool)
+    shutil.rmtree(place / "two/stage-1")
+    recipe = read_recipe(place / "two-stage.yaml")
+    other = recipe.model_copy(
+        update={"seed": 5, "search": recipe.search and recipe.search.model_copy(update={"seed": 5})}
+    )
+    with pytest.raises(
+        StudyError, match=rf"pool/{pool.name}: missing, and .*stage-1/trials.jsonl has no such candidate"
+    ):
+        small_evolve(place, "two", other, trials=2)
+
+
+def test_another_number_of_merges_is_refused(place: Path):
+    small_evolve(place, "two", "two-stage.yaml", trials=3)
+    recipe = read_recipe(place / "two-stage.yaml")
+    assert recipe.then is not None
+    more = recipe.model_copy(update={"then": recipe.then.model_copy(update={"winners": 2})})
+    with pytest.raises(StudyError, match=r"searches 1 merges of the first, and `then.winners` asks for 2 now"):
+        small_evolve(place, "two", more, trials=3)
 
 
 def test_merge_builds_the_winner_of_both_stages(whole: Path, tmp_path: Path):

@@ -10,6 +10,8 @@ import pytest
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import genes_of
 from evovlm.study import log as study_log
+from evovlm.study._difference import first_difference
+from evovlm.study.header import ContentOf
 from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.errors import StudyError
@@ -42,10 +44,12 @@ def header(**changes: Any) -> dict[str, Any]:
     return json.loads(json.dumps(made | changes))  # type: ignore[no-any-return]
 
 
-def opened(folder: Path, made: dict[str, Any], weights: dict[str, str] = WEIGHTS) -> list[str]:
+def opened(
+    folder: Path, made: dict[str, Any], weights: dict[str, str] = WEIGHTS, content_of: ContentOf | None = None
+) -> list[str]:
     """Open a study as a command does; returns what the user is told."""
     told: list[str] = []
-    study = Study.open(folder, RECIPE, genes_of(RECIPE, 2), made, tell=told.append)
+    study = Study.open(folder, RECIPE, genes_of(RECIPE, 2), made, tell=told.append, content_of=content_of)
     study.bind("weights", weights, told.append)
     if not study.trials:
         study.add(0, (0.5,), "FloatingPointError: the weights are not finite")
@@ -156,10 +160,66 @@ def test_a_rule_that_came_later_is_bound_and_then_refused(tmp_path: Path):
 
 
 def test_another_number_of_items_to_judge_is_the_same_study(tmp_path: Path):
+    """If the number of before still gives the items of before."""
+    more = header(**of_test({"items": 100, "asked": 100, "content": "3" * 32}))
     opened(tmp_path / "s", header())
-    opened(tmp_path / "s", header(**of_test({"items": 100, "content": "3" * 32})))
+    with pytest.raises(StudyError, match=re.escape("another `sets.test.items` (24; now 100)")):
+        opened(tmp_path / "s", more)
+    told = f'another `sets.test.content` ("{"1" * 32}"; now "{"5" * 32}"): its questions'
+    with pytest.raises(StudyError, match=re.escape(told)):
+        opened(tmp_path / "s", more, content_of=lambda name, count: "5" * 32)
+    counts: list[tuple[str, int]] = []
+
+    def content_of(name: str, count: int) -> str:
+        counts.append((name, count))
+        return "1" * 32
+
+    sentences = opened(tmp_path / "s", more, content_of=content_of)
+    assert counts == [("test", 24)]
+    assert sentences == [f"{tmp_path / 's'}: 100 test items, before 24; what depends on them is made again"]
+    assert opened(tmp_path / "s", more, content_of=content_of) == []
     with pytest.raises(StudyError, match=re.escape("another `sets.test.content`")):
-        opened(tmp_path / "s", header(**of_test({"items": 100, "content": "4" * 32})))
+        opened(tmp_path / "s", header(**of_test({"items": 100, "asked": 100, "content": "4" * 32})))
+
+
+LONG = "x" * 70
+DIFFERENCES = [
+    ("items.ids[1]", '"two"', '"three"', {"items": {"task": "sums", "ids": ["one", "three"]}}),
+    ("items.ids[2]", "nothing", '"three"', {"items": {"task": "sums", "ids": ["one", "two", "three"]}}),
+    ("rules.scoring", '"corrected"', f'"{LONG[:59]}...', {"rules": {"scoring": LONG}}),
+    ("generation.stop[0]", "nothing", '"\\n"', {"generation": ASKED["generation"] | {"stop": ["\n"]}}),
+]
+
+
+@pytest.mark.parametrize(("key", "was", "is_now", "change"), DIFFERENCES, ids=[one[0] for one in DIFFERENCES])
+def test_the_first_place_that_differs_is_shown(tmp_path: Path, key: str, was: str, is_now: str, change: dict[str, Any]):
+    opened(tmp_path / "s", header())
+    with pytest.raises(StudyError, match=re.escape(f"another `{key}` ({was}; now {is_now})")):
+        opened(tmp_path / "s", header(**change))
+
+
+ALIKE = [
+    (LONG, LONG + "y"),
+    (LONG + "a" + LONG, LONG + "b" + LONG),
+    ("\u304c", "\u304b\u3099"),  # a composed and a decomposed letter
+    ("a", "a\u200b"),
+    ("A", "\uff21"),
+    ([LONG, LONG, "a"], [LONG, LONG, "b"]),
+    ({"k": None}, {}),
+    ({"k": [1, [2, {"deep": LONG + "1"}]]}, {"k": [1, [2, {"deep": LONG + "2"}]]}),
+    (1, "1"),
+    ([], {}),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), [*ALIKE, *((b, a) for a, b in ALIKE)])
+def test_two_values_that_differ_never_look_the_same(one: Any, other: Any):
+    where, first, second = first_difference("key", one, other)
+    assert first != second
+    visible = [re.sub(r"[^\x20-\x7e\u3040-\u309f]", "", text) for text in (first, second)]
+    assert visible[0] != visible[1]
+    assert max(len(first), len(second)) <= 80
+    assert where.startswith("key")
 
 
 @pytest.mark.parametrize("format", [2, 99])
@@ -206,4 +266,6 @@ def test_a_search_of_one_score_is_a_tie_and_of_two_is_none(tmp_path: Path):
     assert study_log.tied(trials(0.0)) == study_log.tied([]) == 0
     assert study_log.tied(trials(0.0, 0.0, values=(0.0, -8.0))) == 2
     front = [one.model_copy(update={"values": (0.0, -float(one.trial))}) for one in trials(0.0, 0.0)]
-    assert study_log.tied(front) == 0, "they differ in another objective"
+    assert study_log.tied(front) == 2, "that they differ in another objective does not choose a winner"
+    ahead = [one.model_copy(update={"values": (float(one.trial), -8.0)}) for one in trials(0.0, 1.0)]
+    assert study_log.tied(ahead) == 0

@@ -310,8 +310,8 @@ def test_twenty_candidates_without_a_score_stop_the_search_now_and_when_resumed(
     [
         ("recipe", RECIPE.model_dump(mode="json", by_alias=True) | {"seed": 3}, "another `recipe.seed` (0; now 3)"),
         ("search", {"sigma": 0.25}, "another `search.sigma` (0.16666666666666666; now 0.25)"),
-        ("genes", ["ja.weight.whole"], "another `genes` ("),
-        ("items", {"ids": ["other"]}, 'another `items.ids` (["one", "two"]; now ["other"])'),
+        ("genes", ["ja.weight.whole"], "another `genes["),
+        ("items", {"ids": ["other"]}, 'another `items.ids[0]` ("one"; now "other")'),
         ("race", {"first": 2}, "another `race` (null; now {"),
         ("eight_bit", True, "another `eight_bit` (false; now true)"),
     ],

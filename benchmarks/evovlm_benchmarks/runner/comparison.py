@@ -71,6 +71,9 @@ def _in_words(found: Difference, places: int, more: str = "") -> str:
 def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
     """Compare an entry with the reference, item by item. Raises UserError if items or scoring rules differ."""
     _refuse_unlike(reference, entry)
+    missing = [key for key in reference.answers if key not in entry.answers]
+    if missing:
+        raise UserError(f"{entry.name}: {len(missing)} answers are missing, {missing[0]!r} among them; run it again")
     pairs = [(reference.answers[key], entry.answers[key]) for key in reference.answers]
     difference = paired_difference(
         [second.score for _, second in pairs], [first.score for first, _ in pairs], seed=reference.result.seed
@@ -104,12 +107,21 @@ def behind_best(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def by_task(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[Entry]]:
-    """Group entries with the same task, split, items and scoring rules; each group is sorted, the best first."""
-    groups: dict[tuple[str, ...], list[Entry]] = {}
+    """Group entries with the same task, split, items and scoring rules; each group is sorted, the best first.
+
+    Results of earlier versions do not say which images the items had; they count as those of the first group.
+    """
+    keys: list[tuple[str, ...]] = []
+    first: dict[tuple[str, ...], str] = {}
     for entry in entries:
         result = entry.result
         judged = (str(result.rules.get(key)) for key in JUDGED)
-        groups.setdefault((result.task, result.split, result.items_digest, *judged), []).append(entry)
+        keys.append((result.task, result.split, result.items_digest, *judged))
+        first[keys[-1]] = first.get(keys[-1]) or result.images_digest
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for key, entry in zip(keys, entries, strict=True):
+        images = entry.result.images_digest
+        groups.setdefault((*key, images) if images not in ("", first[key]) else key, []).append(entry)
     return {key: sorted(group, key=lambda entry: -entry.result.score) for key, group in groups.items()}
 
 
@@ -119,6 +131,11 @@ def _refuse_unlike(one: Entry, other: Entry) -> None:
         raise UserError(
             f"{one.name} answered {first.items} items of {first.task}:{first.split}, {other.name} {second.items} of"
             f" {second.task}:{second.split}, not the same; run both with the same --items and --seed"
+        )
+    if first.images_digest and second.images_digest and first.images_digest != second.images_digest:
+        raise UserError(
+            f"{one.name} and {other.name} answered the same questions of {first.task}:{first.split} about different"
+            " images; run both with the same data"
         )
     for key in JUDGED:
         if first.rules.get(key) != second.rules.get(key):

@@ -7,6 +7,7 @@ run. A killed run can be resumed: written answers are kept, and unfinished windo
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from evovlm.system.folder_lock import hold
 from evovlm_benchmarks.runner.answering import WINDOW, PairFault, answers_of_pair, load_engine, named_faults
 from evovlm_benchmarks.runner.batches import fitting_batch
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
-from evovlm_benchmarks.runner.results import ANSWERS, Failure, Outcome, Result, read_answers
+from evovlm_benchmarks.runner.results import ANSWERS, Failure, Outcome, Result, mended_answers
 from evovlm_benchmarks.runner.running import (
     Step,
     failure,
@@ -40,6 +41,8 @@ from evovlm_benchmarks.runner.running import (
 )
 from evovlm_benchmarks.runner.suite import Suite
 from evovlm_benchmarks.runner.task_options import task_options
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -220,9 +223,9 @@ def _taken_up(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> _Work:
     plan = plan_of(opened, pair, suite)
     path = out / ANSWERS / f"{pair.stem}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.mend_tail(path)
+    known = frozenset(answer.id for answer in mended_answers(path, log.warning))
     batch = kept_plan(out, pair, plan, 0)["batch"] if planned(out, pair) else suite.batch
-    return _Work(pair, opened, plan, batch, frozenset(answer.id for answer in read_answers(path)))
+    return _Work(pair, opened, plan, batch, known)
 
 
 class _Driver:

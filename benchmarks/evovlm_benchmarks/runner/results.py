@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evovlm.system import files
-from evovlm.system.errors import UserError
+from evovlm.system.errors import StudyError, UserError
 from evovlm.system.statistics import bootstrap
 from evovlm.tasks import Item, ItemScore, Task
+from evovlm.tasks.item_sets import items_hash
 
 FORMAT = 1
 RESULTS, ANSWERS = "results", "answers"
@@ -27,7 +28,7 @@ RESULTS, ANSWERS = "results", "answers"
 class Answer(BaseModel):
     """One answer and its score."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     id: str
     question: str
@@ -45,7 +46,7 @@ class Result(BaseModel):
     share of exact answers, 0 to 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     format: int = FORMAT
     model: str
@@ -55,6 +56,7 @@ class Result(BaseModel):
     split: str
     items: int
     items_digest: str
+    images_digest: str = ""  # of the items with their images; empty if they have none, or from an earlier version
     seed: int
     score: float
     ci95: tuple[float, float]
@@ -106,6 +108,14 @@ def digest_of(items: Iterable[Item]) -> str:
     return hashlib.blake2b(json.dumps(content, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
 
+def images_digest_of(items: Sequence[Item]) -> str:
+    """A hash over ids, questions, references and images; empty if no item has an image.
+
+    Raises DataError if an image cannot be read.
+    """
+    return items_hash(items) if any(item.image is not None for item in items) else ""
+
+
 def mark(task: Task, item: Item, answer: str) -> Answer:
     """Score one answer."""
     found: ItemScore = task.score(item, answer)
@@ -134,22 +144,62 @@ def summary(answers: Sequence[Answer], seed: int) -> dict[str, Any]:
     }
 
 
-def read_answers(path: Path) -> list[Answer]:
-    """The complete lines of an answer file, in the order in which they were written."""
-    return [Answer.model_validate(row) for row in files.read_rows(path)]
+def read_answers(path: Path, tell: Callable[[str], None] | None = None) -> list[Answer]:
+    """The complete lines of an answer file, in the order in which they were written.
+
+    Raises UserError, naming the line, if one is damaged. With `tell`, damaged lines are left out, and it is called with
+    a sentence.
+    """
+    found, wrong = [], 0
+    for number, row in enumerate(files.read_rows(path, tell), start=1):
+        try:
+            found.append(Answer.model_validate(row))
+        except ValidationError as error:
+            if tell is None:
+                raise UserError(
+                    f"{path}:{number}: not an answer ({_first_fault(error)}); run the suite again"
+                ) from None
+            wrong += 1
+    if wrong and tell is not None:
+        tell(f"{path}: {wrong} lines are no answers; left out")
+    return found
+
+
+def mended_answers(path: Path, tell: Callable[[str], None]) -> list[Answer]:
+    """The answers of a file that more are appended to; damaged lines are taken out of it, to be answered again."""
+    files.mend_tail(path)
+    told: list[str] = []
+    found = read_answers(path, told.append)
+    if told:
+        files.write_text(path, "".join(f"{answer.model_dump_json()}\n" for answer in found))
+    for sentence in told:
+        tell(f"{sentence}, and answered again")
+    return found
+
+
+class Damaged(UserError):
+    """A file that is no result."""
 
 
 def read_result(path: Path) -> Result:
-    """One result file. Raises UserError if it is not one, or of another format."""
+    """One result file. Raises Damaged if it is not one, and UserError if it is of another format."""
     try:
-        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format", FORMAT) != FORMAT:
-            raise UserError(f"{path}: result format {content['format']}; this version reads format {FORMAT}")
+        content = files.read_json(path)
+        written = content.get("format", FORMAT)
+        if type(written) is int and written != FORMAT:
+            raise UserError(f"{path}: result format {written}; this version reads format {FORMAT}")
         return Result.model_validate(content)
-    except (OSError, ValueError, AttributeError, ValidationError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: not a result of `evovlm bench run` ({str(error).splitlines()[0]})") from None
+    except ValidationError as error:
+        fault = _first_fault(error)
+    except StudyError as error:
+        fault = str(error).removeprefix(f"{path}: ").partition(";")[0]
+    raise Damaged(f"{path}: not a result of `evovlm bench run` ({fault})")
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def has_results(place: Path) -> bool:

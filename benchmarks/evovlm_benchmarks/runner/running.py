@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from evovlm.evaluators.single_model import without_image
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system import files
 from evovlm.system.device import check_device
-from evovlm.system.errors import CheckpointError, UserError, joined_errors
+from evovlm.system.errors import CheckpointError, StudyError, UserError, joined_errors
 from evovlm.system.folder_lock import hold
 from evovlm.system.version import hardware, versions
 from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, load_engine, named_faults
@@ -30,15 +31,20 @@ from evovlm_benchmarks.runner.pairs import Pair
 from evovlm_benchmarks.runner.results import (
     ANSWERS,
     RESULTS,
+    Damaged,
     Failure,
     Outcome,
     Result,
     digest_of,
+    images_digest_of,
+    mended_answers,
     read_answers,
+    read_result,
     summary,
 )
 from evovlm_benchmarks.runner.suite import Suite, SuiteModel
 
+log = logging.getLogger(__name__)
 PLANS = "plans"
 ENDS = 2**20  # bytes at each end of a weight file that are hashed to identify it
 
@@ -137,11 +143,12 @@ def _run_pair(
     if not engine.sees:
         asked, generation = without_image(asked, generation)
     batch = suite.batch or fitting_batch(engine, generation)
-    plan = kept_plan(out, pair, plan_of(opened, pair, suite), batch)
+    with named_faults(pair, device):  # an image may be unreadable
+        own = plan_of(opened, pair, suite)
+    plan = kept_plan(out, pair, own, batch)
     path = out / ANSWERS / f"{pair.stem}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.mend_tail(path)
-    known = {answer.id for answer in read_answers(path)}
+    known = {answer.id for answer in mended_answers(path, log.warning)}
     step(pair, len(known))
     halved: list[int] = []
     with named_faults(pair, device):
@@ -169,6 +176,7 @@ def plan_of(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
         "weights": _weights_of(opened),
         "task": pair.asked.task,
         "items": digest_of(pair.items),
+        "images": images_digest_of(pair.items),
         "generation": asdict(pair.task.generation),
         "rules": dict(pair.task.rules),
         "seed": suite.seed,
@@ -198,26 +206,42 @@ def planned(out: Path, pair: Pair) -> bool:
 def kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[str, Any]:
     """The plan on disk, written if missing. Raises UserError if the stored plan differs."""
     path = out / PLANS / f"{pair.stem}.json"
+    step = "choose another folder with --out, or delete this one"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, plan | {"batch": batch})
         return plan | {"batch": batch}
-    stored = files.read_json(path)
+    try:
+        stored = files.read_json(path)
+    except StudyError as error:
+        raise UserError(f"{error.args[0].partition(';')[0]}; {step}") from None
+    if type(stored.get("batch")) is not int or stored["batch"] < 0:
+        raise UserError(f"{path}: damaged (`batch` is {stored.get('batch')!r}); {step}")
+    if "images" not in stored:  # earlier versions did not write it; from now on it is compared
+        stored["images"] = plan["images"]
+        files.write_json(path, stored)
     other = sorted(key for key in plan if stored.get(key) != plan[key])
+    if "items" in other and "images" in other:  # other questions are about other images
+        other.remove("images")
     if other:
-        raise UserError(
-            f"{path}: started with different {', '.join(other)}; choose another folder with --out, or delete this one"
-        )
+        raise UserError(f"{path}: started with different {', '.join(other)}; {step}")
     return stored
 
 
 def finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
-    """The stored result of a finished pair, else None. Raises UserError if its plan differs."""
+    """The stored result of a finished pair, else None; a damaged one is told, and counts as none.
+
+    Raises UserError if its plan differs.
+    """
     path = out / RESULTS / f"{pair.stem}.json"
     if not path.exists():
         return None
     kept_plan(out, pair, plan_of(opened, pair, suite), 0)
-    return Result.model_validate(files.read_json(path))
+    try:
+        return read_result(path)
+    except Damaged as error:
+        log.warning("%s; scored again", error)
+        return None
 
 
 def result_of(
@@ -232,6 +256,7 @@ def result_of(
         task=pair.task.name,
         split=pair.split,
         items_digest=digest_of(pair.items),
+        images_digest=images_digest_of(pair.items),
         seed=suite.seed,
         rules=dict(pair.task.rules),
         generation=asdict(pair.task.generation),

@@ -138,7 +138,7 @@ def _search(plan: Plan, folder: Path, judged: int) -> tuple[Study, LocalEvaluato
     search = plan.recipe.search
     assert search is not None
     evaluator = LocalEvaluator(plan.assembly, batch=search.batch, device=plan.settings.device, threads=1)
-    judge = make_judge(evaluator, plan.recipe, plan.search_items)
+    judge = make_judge(evaluator, plan.recipe, plan.search_items, plan.objectives)
     if len(study.trials) < plan.trials:  # a complete log is used as it is, even on a machine with different rounding
         run_sequential(study, plan.searcher(), judge, plan.trials, lambda trial: None)
     _, selection = choose_winner(study, evaluator, _items(plan, "validation", judged // 2), Quiet())
