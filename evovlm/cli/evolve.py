@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from evovlm.recipe.schema import Stage
     from evovlm.study.held_out_log import Kind
     from evovlm.study.result import Atlas, Result
-    from evovlm.system.progress import Watch
 
 GENES_SHOWN = 60
 
@@ -94,6 +91,7 @@ def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> 
 
 def _evolve(recipe: Path, out: Path, settings: EvolveSettings, *, dry_run: bool, as_json: bool) -> None:
     from evovlm.cli.console import note
+    from evovlm.cli.progress import watching
     from evovlm.evolution.stages import evolve_stages, plan_first
     from evovlm.merging.live.choose import refuse_cpu
     from evovlm.recipe.shipped import named_recipe
@@ -109,27 +107,13 @@ def _evolve(recipe: Path, out: Path, settings: EvolveSettings, *, dry_run: bool,
             _print_second_stage(loaded.then, settings.trials)
         return
     check_device(settings.device)
-    with _watch(as_json=as_json) as watch:
+    with watching(as_json=as_json) as watch:
         result = evolve_stages(loaded, loaded.root, settings, out, watch)
     report = write_report(out, note)
     if as_json:
         print(json.dumps({"result": result.content(), "report": str(report)}, ensure_ascii=False))
     else:
         _print_result(out, result, report)
-
-
-@contextmanager
-def _watch(*, as_json: bool) -> Iterator[Watch]:
-    """How progress is shown: JSON lines with --json, bars on a terminal, plain lines otherwise."""
-    from evovlm.cli.console import ERR, BarWatch, JsonWatch, LineWatch, bars
-
-    if as_json:
-        yield JsonWatch()
-    elif not ERR.is_terminal:
-        yield LineWatch()
-    else:
-        with bars() as progress:
-            yield BarWatch(progress)
 
 
 def _print_second_stage(then: Stage, trials: int | None) -> None:
@@ -157,7 +141,7 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _print_result(out: Path, result: Result, page: Path) -> None:
-    from evovlm.cli.console import OUT, answers_table, held_out_table, profile_table, selection_bias_text
+    from evovlm.cli.console import OUT, answers_tables, held_out_table, profile_table, selection_bias_text
     from evovlm.report.words import tie
     from evovlm.study import log as study_log
     from evovlm.study.header import unheard
@@ -165,7 +149,10 @@ def _print_result(out: Path, result: Result, page: Path) -> None:
 
     OUT.print(held_out_table(result))
     shown: list[tuple[Kind, str]] = [("sources", name) for name in result.held_out.sources]
-    OUT.print(answers_table(read_held_out(out, unheard), [*shown, (EVOLVED, EVOLVED)]))
+    OUT.print("Answers side by side; … is where one is cut, the report has them whole")
+    for table in answers_tables(read_held_out(out, unheard), [*shown, (EVOLVED, EVOLVED)]):
+        OUT.print(table)
+        OUT.print()
     chosen = result.selection
     if chosen is not None and chosen.tied:
         OUT.print(tie(chosen.tied, chosen.trial, chosen.search_score))

@@ -22,8 +22,9 @@ def zoo_list(as_json: AsJson = False) -> None:
 
     Example: evovlm zoo list
     """
-    from evovlm.cli.console import OUT, size
+    from evovlm.cli.console import OUT
     from evovlm.models.zoo_models import ZOO_MODELS, zoo_folder
+    from evovlm.system.units import size
 
     rows = {name: zoo_folder(name) for name in ZOO_MODELS}
     if as_json:

@@ -11,7 +11,7 @@ from typing import Any
 
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.evaluators.single_model import answer_as_is
-from evovlm.evolution._held_out import Contestant, Progress
+from evovlm.evolution._held_out import Contestant
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.check.route import depth_of
 from evovlm.models.open_model import OpenModel
@@ -20,6 +20,7 @@ from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import uniform
 from evovlm.system.errors import CandidateFault
 from evovlm.system.faults import failure_of
+from evovlm.system.progress import Progress, Watch, part_of
 from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
@@ -65,6 +66,10 @@ class Control:
     progress: str = ""
     all_rows: bool = False
     asked: Callable[[ItemSet], ItemSet] = _unchanged
+
+    def chooses(self, candidates: Recipes) -> bool:
+        """Whether candidates have to be asked to find the best one."""
+        return len(candidates) > 1 and not self.all_rows
 
 
 def _average(winner: Recipe, assembly: Assembly) -> Recipes:
@@ -157,26 +162,28 @@ CONTROLS = (
 
 
 def contestants(
-    evaluator: LocalEvaluator, winner: Recipe, test: ItemSet, choice: ItemSet, progress: Progress, *, trials: int
+    evaluator: LocalEvaluator, winner: Recipe, test: ItemSet, choice: ItemSet, watch: Watch, *, trials: int
 ) -> list[Contestant]:
     """All rows for a winner that was chosen from `trials` trials.
 
     Each control picks its best candidate on the `choice` items, never on the test items.
     """
+    found = {control: control.candidates(winner, evaluator.assembly) for control in CONTROLS if control.applies(winner)}
+    if count := sum(len(of) for control, of in found.items() if control.chooses(of)):
+        watch.phase("controls", count)
     sources = [_source(evaluator, model, test) for model in _models(evaluator.assembly)]
     evolved = Contestant(
         "evolved",
         "evolved",
-        lambda: evaluator.evaluate(winner, test),
+        lambda progress: evaluator.evaluate(winner, test, progress),
         {"digest": winner.digest()},
         chosen_on=choice.name,
         tries=trials,
     )
     controls = [
         row
-        for control in CONTROLS
-        if control.applies(winner)
-        for row in _rows(control, evaluator, winner, test, choice, progress)
+        for control, candidates in found.items()
+        for row in _rows(control, candidates, evaluator, winner, test, choice, watch)
     ]
     return [*sources, evolved, *controls]
 
@@ -189,7 +196,7 @@ def searched(
     return Contestant(
         name,
         "controls",
-        lambda: evaluator.evaluate(winner, test),
+        lambda progress: evaluator.evaluate(winner, test, progress),
         detail,
         chosen_on=choice.name,
         tries=trials,
@@ -199,7 +206,7 @@ def searched(
 def failed(name: str, reason: str) -> Contestant:
     """The row of a baseline search that found no winner."""
 
-    def fail() -> Evaluation:
+    def fail(progress: Progress) -> Evaluation:
         raise CandidateFault(reason)
 
     return Contestant(name, "controls", fail, {})
@@ -207,42 +214,42 @@ def failed(name: str, reason: str) -> Contestant:
 
 def _rows(
     control: Control,
+    candidates: Recipes,
     evaluator: LocalEvaluator,
     winner: Recipe,
     test: ItemSet,
     choice: ItemSet,
-    progress: Progress,
+    watch: Watch,
 ) -> list[Contestant]:
     """The rows of one control: one row, or one per candidate."""
-    candidates, items = control.candidates(winner, evaluator.assembly), control.asked(test)
+    items = control.asked(test)
 
     def row(label: str, tries: int) -> Contestant:
         return Contestant(
             control.name.format(label),
             "controls",
-            lambda: evaluator.evaluate(candidates[label], items),
+            lambda progress: evaluator.evaluate(candidates[label], items, progress),
             control.detail(winner, label),
             chosen_on=choice.name if tries > 1 else None,
             tries=tries,
         )
 
-    if control.all_rows or not candidates:
+    if not control.chooses(candidates):
         return [row(label, 1) for label in candidates]
-    return [row(_best_on(evaluator, candidates, choice, progress, control.progress), len(candidates))]
+    return [row(_best_on(evaluator, candidates, choice, watch, control.progress), len(candidates))]
 
 
-def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, progress: Progress, label: str) -> str:
+def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, watch: Watch, label: str) -> str:
     """The label of the best-scoring recipe; a candidate that fails counts as minus infinity."""
-    if len(recipes) == 1:
-        return next(iter(recipes))
     scores = {}
     for name, recipe in recipes.items():
-        progress(f"{label} {name}")
+        title = f"{label} {name}"
         try:
-            scores[name] = evaluator.evaluate(recipe, items).score
+            scores[name] = evaluator.evaluate(recipe, items, part_of(watch, title)).score
         except Exception as fault:
-            progress(f"{label} {name}: {failure_of(fault)}")
+            title = f"{title}: {failure_of(fault)}"
             scores[name] = float("-inf")
+        watch.step(title)
     return max(scores, key=lambda name: scores[name])
 
 
@@ -256,7 +263,7 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Conte
     # A source may be called `base` beside a base; both keep their rows.
     taken = model is assembly.base and model.label in assembly.sources
 
-    def answer() -> Evaluation:
+    def answer(progress: Progress) -> Evaluation:
         return answer_as_is(
             model,
             test,
@@ -265,6 +272,7 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Conte
             dtype=engine.dtype,
             on_halved=evaluator.on_halved,
             self_check=evaluator.self_check,
+            progress=progress,
         )
 
     return Contestant("base model" if taken else model.label, "sources", answer, {"model": model.folder.name})

@@ -39,12 +39,13 @@ from evovlm.search.space.parameters import genes_of, search_of
 from evovlm.study import log as study_log
 from evovlm.study.header import sound_header
 from evovlm.study.log import Trial
+from evovlm.study.loop import OnTrial
 from evovlm.study.pareto_front import write_front
 from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, write_result
 from evovlm.study.study import Study
 from evovlm.system.errors import NoScoreError, RecipeError
 from evovlm.system.folder_lock import hold
-from evovlm.system.progress import Watch, tell
+from evovlm.system.progress import Progress, Watch, busy, part_of, resumed, tell
 from evovlm.system.roofline import measure_rates
 from evovlm.system.version import hardware, versions
 from evovlm.tasks.item_sets import ItemSet, data_of
@@ -70,7 +71,9 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     hashes = hashing(plan.assembly)  # in the background, while the models are loaded
 
     def bind_weights() -> dict[str, str]:
-        study.bind("weights", found := hashes.result(), told)
+        with busy(watch, "hashing the models' files"):
+            found = hashes.result()
+        study.bind("weights", found, told)
         return found
 
     # Before anything is loaded if the study has hashes already: those of the same files are remembered.
@@ -86,11 +89,10 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     write_recipe(moved(plan.winning(winner).pinned, plan.assembly.root, out), out / study_log.BEST)
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     atlas = make_atlas(study, evaluator, plan.search_items, choice, watch) if plan.settings.keep_diverse else None
-    watch.phase("held out", 1)
-    rows = contestants(evaluator, winner, test, choice, watch.step, trials=len(study.trials))
+    rows = contestants(evaluator, winner, test, choice, watch, trials=len(study.trials))
     if plan.settings.rivals:
         rows += _rivals(plan, out, evaluator, choice, watch, hashes.result())
-    table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, progress=watch.step, tell=told)
+    table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, watch=watch, tell=told)
     save_pictures(out / "images", test)
     result = Result(
         digest=winner.digest(),
@@ -109,7 +111,8 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     if front is not None:
         more["front"] = front
     if plan.settings.profile:
-        rates = measure_rates(torch.device(plan.settings.device))
+        with busy(watch, "measuring the machine's rates"):
+            rates = measure_rates(torch.device(plan.settings.device))
         more["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, plan.search_items))
     if atlas is not None:
         more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
@@ -140,14 +143,12 @@ def _rivals(
         folder, told = out / study_log.RIVALS / name, partial(tell, watch)
         study = Study.open(folder, recipe, genes, rival.header(), rival.express, plan.assembly.root, told)
         study.bind("weights", weights, told)
-        watch.phase(name.replace("_", " "), plan.trials)
-        for trial in study.trials[: plan.trials]:
-            _tell(watch, trial)
+        title = name.replace("_", " ")
+        _begin(watch, title, study, plan)
         try:
-            search_here(
-                study, rival.searcher(), evaluator, plan.search_items, plan.trials, lambda trial: _tell(watch, trial)
-            )
-            winner, _ = choose_winner(study, evaluator, choice, watch)
+            on_trial, progress = _told_to(watch, study)
+            search_here(study, rival.searcher(), evaluator, plan.search_items, plan.trials, on_trial, progress)
+            winner, _ = choose_winner(study, evaluator, choice, watch, f"choice of {title}")
         except NoScoreError as error:
             rows.append(failed(name, str(error)))
         else:
@@ -163,11 +164,9 @@ def _search(
     `weights` compares the models' hashes with the study's, and is called before the first trial is logged. `held`
     closes the cache of answers, so that SQLite removes its log.
     """
-    watch.phase("search", plan.trials)
-    for trial in study.trials[: plan.trials]:
-        _tell(watch, trial)
+    _begin(watch, "search", study, plan)
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
-    searcher, on_trial = plan.searcher(), lambda trial: _tell(watch, trial)
+    searcher, (on_trial, progress) = plan.searcher(), _told_to(watch, study)
     cache = None
     if not recipe.timed:
         cache = AnswerCache.replacing_damaged(study.folder / study_log.CACHE, partial(tell, watch))
@@ -184,29 +183,49 @@ def _search(
             self_check=settings.self_check,
         )
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
-    evaluator = LocalEvaluator(
-        plan.assembly,
-        batch=search_of(recipe).batch,
-        device=settings.device,
-        on_halved=lambda rows: study_log.log_event(
-            study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
-        ),
-        keeping=settings.keeping,
-        tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
-        cache=cache,
-        self_check=settings.self_check,
-    )
+    with busy(watch, "loading the models"):
+        evaluator = LocalEvaluator(
+            plan.assembly,
+            batch=search_of(recipe).batch,
+            device=settings.device,
+            on_halved=lambda rows: study_log.log_event(
+                study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
+            ),
+            keeping=settings.keeping,
+            tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
+            cache=cache,
+            self_check=settings.self_check,
+        )
     weights()
     if settings.workers is not None:
         return evaluator
     if len(study.trials) < plan.trials:
-        evaluator.prepare(items)  # reports unreadable images now, so that no candidate fails because of them
+        with busy(watch, "preparing the questions"):
+            evaluator.prepare(items)  # reports unreadable images now, so that no candidate fails because of them
+    resumed(watch)
     if settings.race is not None or search_of(recipe).fidelity is not None:
         answer = LocalAnswers(evaluator, recipe, items)
         search_raced(study, searcher, answer, len(items), settings.race, plan.trials, on_trial)
     else:
-        search_here(study, searcher, evaluator, items, plan.trials, on_trial)
+        search_here(study, searcher, evaluator, items, plan.trials, on_trial, progress)
     return evaluator
+
+
+def _begin(watch: Watch, name: str, study: Study, plan: Plan) -> None:
+    """Begin the phase of a search, with the trials that its log has."""
+    watch.phase(name, plan.trials)
+    for trial in study.trials[: plan.trials]:
+        _tell(watch, trial)
+    resumed(watch)
+
+
+def _told_to(watch: Watch, study: Study) -> tuple[OnTrial, Progress]:
+    """What a search calls after each trial, and while it asks one."""
+
+    def asking(done: int, total: int) -> None:
+        part_of(watch, f"trial {len(study.trials)}")(done, total)
+
+    return lambda trial: _tell(watch, trial), asking
 
 
 def _tell(watch: Watch, trial: Trial) -> None:

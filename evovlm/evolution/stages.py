@@ -21,7 +21,7 @@ from evovlm.study import log as study_log
 from evovlm.study.header import recipe_of
 from evovlm.study.result import Finalist, Result
 from evovlm.system.errors import RecipeError
-from evovlm.system.progress import Watch
+from evovlm.system.progress import Progress, Watch, busy, part_of
 
 FIRST, POOL = study_log.STAGES
 
@@ -46,7 +46,8 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
 
     Call it again to resume, in either stage.
     """
-    plan = plan_first(recipe, root, settings)
+    with busy(watch, "checking recipe, models and data"):
+        plan = plan_first(recipe, root, settings)
     if recipe.then is None:
         return evolve(plan, out, watch)
     if (out / study_log.HEADER).exists():
@@ -54,7 +55,8 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
     result = evolve(plan, out / FIRST, watch)
     assert result.selection is not None
     bred = breed(plan, out, result.selection.finalists, recipe.then.winners, watch)
-    second = plan_evolution(second_stage(recipe, bred), root, settings)
+    with busy(watch, "checking the second stage"):
+        second = plan_evolution(second_stage(recipe, bred), root, settings)
     return evolve(second, out, watch)
 
 
@@ -97,12 +99,18 @@ def breed(plan: Plan, out: Path, finalists: Sequence[Finalist], winners: int, wa
         # Named by its digest: if the first stage is extended, it may choose another winner.
         folder = out / POOL / winner.digest()[:12]
         if not folder.exists():
-            build_checkpoint(with_recipe(plan.assembly, winner), folder)
+            build_checkpoint(with_recipe(plan.assembly, winner), folder, progress=_megabytes(watch, finalist.trial))
         model = os.path.relpath(folder.resolve(), plan.assembly.root.resolve())
         identity = known.get(folder.name, f"{POOL}/{folder.name}")
         bred.append(Source(name=name, model=model, identity=None if identity == model else identity))
         watch.step(f"trial {finalist.trial}", score=finalist.choice_score)
     return bred
+
+
+def _megabytes(watch: Watch, trial: int) -> Progress:
+    """Report a build's bytes in MB, as part of a step."""
+    part = part_of(watch, f"trial {trial}, MB")
+    return lambda done, total: part(done // 10**6, total // 10**6)
 
 
 def _identities(out: Path) -> dict[str, str]:

@@ -9,15 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from evovlm.cli.console import narrow_table
 from evovlm.report.head import page_head
 from evovlm_benchmarks.runner.comparison import CHANCE
 from evovlm_benchmarks.runner.results import Failure, Result
 
 Cells = tuple[str, ...]
+LEAST_WORDS = 16  # columns of a terminal that a column of words gets
+GAP = 2  # between two columns
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -112,15 +115,39 @@ def made(results: Sequence[Result]) -> str:
 
 
 def print_sheet(console: Console, sheet: Sheet) -> None:
-    """Print a table to the terminal; cell texts are never interpreted as markup."""
-    table = Table(title=Text(sheet.title) if sheet.title else None)
-    for number, name in enumerate(sheet.columns):
-        table.add_column(name, justify="left" if number < sheet.words else "right", overflow="fold")
-    for row in sheet.rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    """Print a table to the terminal, as several if its columns do not fit; cell texts are never read as markup."""
+    for number, columns in enumerate(_fitting(sheet, console.width)):
+        title = sheet.title + (" (continued)" if number else "")
+        table = narrow_table(Text(title) if sheet.title else None)
+        for column in columns:
+            table.add_column(
+                sheet.columns[column],
+                justify="left" if column < sheet.words else "right",
+                no_wrap=column >= sheet.words,
+                overflow="fold",
+            )
+        for row in sheet.rows:
+            table.add_row(*(Text(row[column]) for column in columns))
+        console.print(table)
     for note in sheet.notes:
         console.print(note, markup=False, soft_wrap=True)
+
+
+def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
+    """The columns of each part of a table: the words, which may fold, and as many numbers as fit beside them."""
+    widths = [
+        max(cell_len(text) for text in (sheet.columns[column], *(row[column] for row in sheet.rows)))
+        for column in range(len(sheet.columns))
+    ]
+    words = list(range(sheet.words))
+    least = sum(min(widths[column], LEAST_WORDS) + GAP for column in words)
+    parts: list[list[int]] = [[]]
+    for column in range(sheet.words, len(sheet.columns)):
+        taken = least + sum(widths[other] + GAP for other in parts[-1])
+        if parts[-1] and taken + widths[column] > width:
+            parts.append([])
+        parts[-1].append(column)
+    return [[*words, *part] for part in parts]
 
 
 def markdown(sheets: Sequence[Sheet], title: str) -> str:
