@@ -14,7 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evovlm.system.units import duration
+
 if TYPE_CHECKING:
+    from evovlm.evolution.forecast import Forecast
     from evovlm.study.held_out_log import HeldOutAnswer, Kind
     from evovlm.study.result import Cell, FailedRow, Profile, Result
     from evovlm.system.machine import Finding
@@ -111,6 +114,17 @@ def doctor_table(findings: Sequence[Finding]) -> Table:
     for one in findings:
         told = Text(one.found if not one.advice else f"{one.found}: {one.advice}")
         table.add_row(Text(one.level, style=colours[one.level]), Text(one.name), told)
+    return table
+
+
+def forecast_table(found: Forecast) -> Table:
+    """The phases of a search, with what they do and how long each takes."""
+    table = narrow_table()
+    table.add_column("phase", overflow="fold")
+    table.add_column("work", overflow="fold")
+    table.add_column("time, about", justify="right", no_wrap=True)
+    for name, work, seconds in found.phases:
+        table.add_row(name, work, duration(seconds))
     return table
 
 

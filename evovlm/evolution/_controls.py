@@ -188,6 +188,18 @@ def contestants(
     return [*sources, evolved, *controls]
 
 
+def choosing(winner: Recipe, assembly: Assembly | None) -> int:
+    """How many candidates the controls of a winner are chosen from. A winner without a route needs no assembly."""
+    found = [(one, one.candidates(winner, assembly)) for one in CONTROLS if one.applies(winner)]  # type: ignore[arg-type]
+    return sum(len(of) for control, of in found if control.chooses(of))
+
+
+def rows_beside(winner: Recipe, assembly: Assembly | None) -> int:
+    """How many rows the controls of a winner have. A winner without a route needs no assembly."""
+    found = [(one, one.candidates(winner, assembly)) for one in CONTROLS if one.applies(winner)]  # type: ignore[arg-type]
+    return sum(1 if control.chooses(of) else len(of) for control, of in found)
+
+
 def searched(
     evaluator: LocalEvaluator, name: str, winner: Recipe, test: ItemSet, choice: ItemSet, *, trials: int
 ) -> Contestant:

@@ -67,7 +67,7 @@ def build_checkpoint(
     """
     infos = output_tensors(assembly)
     folding = _folding(assembly)
-    total = sum(info.dtype.itemsize * _count(info.shape) for info in infos)
+    total = sum(info.nbytes for info in infos)
     with CheckpointWriter(out, infos, max_shard_bytes=max_shard_bytes) as writer:
         done = 0
 
@@ -97,6 +97,11 @@ def output_tensors(assembly: Assembly) -> list[TensorInfo]:
         for key in assembly.copied
     ]
     return infos + [TensorInfo(job.key, job.shape, assembly.dtype) for job in assembly.jobs]
+
+
+def output_bytes(assembly: Assembly) -> int:
+    """Return the bytes of the output's weights."""
+    return sum(info.nbytes for info in output_tensors(assembly))
 
 
 def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:

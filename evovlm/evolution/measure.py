@@ -1,0 +1,116 @@
+"""Measure the pace of a search on this machine: load its models, and let a few candidates answer a few questions.
+
+Knows plans and evaluators; writes nothing. It stops after a few seconds, or after one step if that takes longer.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from itertools import cycle
+
+import psutil
+import torch
+
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evolution.forecast import Pace
+from evovlm.evolution.plan import Plan
+from evovlm.merging.assembly import Assembly, with_recipe
+from evovlm.merging.build import output_bytes
+from evovlm.recipe.schema import Recipe
+from evovlm.search.space.parameters import search_of
+from evovlm.system.device import check_device
+from evovlm.system.faults import failure_of
+from evovlm.system.units import duration
+
+FEWEST = 4  # questions of the first step
+GROWTH = 4  # each step asks so many times as many as the one before
+SECONDS = 10.0  # no step is begun that would end later than this
+BUILDING = 0.5  # seconds of merging tensors as for a checkpoint
+
+
+def measure(plan: Plan) -> Pace:
+    """The pace of a plan's search on this machine.
+
+    Raises what loading raises, and CandidateFault or FloatingPointError if no candidate of the first generation works.
+    """
+    settings, began = plan.settings, time.perf_counter()
+    before = time.time() - psutil.Process().create_time()
+    device = check_device(settings.device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    evaluator = LocalEvaluator(
+        plan.assembly,
+        batch=search_of(plan.recipe).batch,
+        device=settings.device,
+        keeping=settings.keeping,
+        self_check=settings.self_check,
+    )
+    load = time.perf_counter() - began
+    items = plan.search_items
+    candidates = [plan.express(plan.recipe, plan.genes, genome) for genome in plan.searcher().ask()]
+    _first_that_works(evaluator, candidates, plan)
+    started = time.perf_counter() - began
+    steps: list[tuple[int, float]] = []
+    merges, answers, asked = [], [], 0
+    prepared, preparing = min(FEWEST, len(items)), 0.0
+    one_by_one = cycle(candidates)
+    count = min(FEWEST, len(items))
+    while True:
+        step = time.perf_counter()
+        evaluator.prepare(items[:count])
+        preparing += time.perf_counter() - step
+        prepared += count
+        found = evaluator.evaluate(next(one_by_one), items[:count])
+        steps.append((count, found.answering + found.seconds.get("score", 0.0)))
+        merges.append(found.seconds["merge"])
+        answers += found.answers
+        asked += count
+        took = time.perf_counter() - step
+        if count == len(items) or time.perf_counter() - began - started + GROWTH * took > SECONDS:
+            break
+        count = min(GROWTH * count, len(items))
+    whole = time.perf_counter() - began
+    told = (
+        f"measured on this machine just now, in {duration(whole)}: the models loaded, {len(steps) + 1} candidates merged,"
+        f" {steps[0][0]} to {steps[-1][0]} questions asked"
+    )
+    return Pace(
+        start=before + started,
+        prepare=preparing / prepared,
+        merge=min(merges),
+        answers=tuple(steps),
+        load=load,
+        build=_building(with_recipe(plan.assembly, candidates[0])) if settings.checkpoint else 0.0,
+        length=sum(map(len, answers)) / len(answers),
+        host=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        gpu=torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0,
+        whence=told,
+    )
+
+
+def _first_that_works(evaluator: LocalEvaluator, candidates: list[Recipe], plan: Plan) -> None:
+    """Evaluate a candidate for the work that all share, such as task vectors; those that fail are taken out."""
+    items = plan.search_items[:FEWEST]
+    while True:
+        try:
+            evaluator.evaluate(candidates[0], items)
+        except Exception as fault:
+            failure_of(fault)
+            if len(candidates) == 1:
+                raise
+            candidates.pop(0)
+        else:
+            return
+
+
+def _building(assembly: Assembly) -> float:
+    """Seconds in which a checkpoint's tensors are merged, by those that are merged in a moment."""
+    began, done = time.perf_counter(), 0
+    for job in sorted(assembly.jobs, key=lambda job: job.key):
+        done += assembly.merge(job).nbytes
+        if time.perf_counter() - began > BUILDING:
+            break
+    seconds = (time.perf_counter() - began) * output_bytes(assembly) / max(1, done)
+    return seconds / max(1, min(os.cpu_count() or 1, 16))
