@@ -275,7 +275,7 @@ class LineScreen:
     time between two lines, in seconds; it grows with the phase.
     """
 
-    def __init__(self, pause: float = PAUSE) -> None:
+    def __init__(self, pause: float) -> None:
         self._pause = pause
         self._open: dict[int, Phase] = {}
         self._next: dict[int, float] = {}
@@ -341,7 +341,7 @@ class LineScreen:
 class JsonWatch:
     """Shows a search as JSON lines on standard output, for machines."""
 
-    def __init__(self, pause: float = PAUSE) -> None:
+    def __init__(self, pause: float) -> None:
         self._pause, self._next = pause, 0.0
 
     def phase(self, name: str, total: int) -> None:
@@ -382,7 +382,7 @@ def shown() -> Iterator[ShownWatch]:
             yield watch
             watch.close()
         return
-    lines = LineScreen()
+    lines = LineScreen(PAUSE)
     try:
         watch = ShownWatch(lines)
         yield watch
@@ -395,7 +395,7 @@ def shown() -> Iterator[ShownWatch]:
 def watching(*, as_json: bool) -> Iterator[Watch]:
     """How a search is shown: JSON lines with --json, else as `shown` says."""
     if as_json:
-        yield JsonWatch()
+        yield JsonWatch(PAUSE)
     else:
         with shown() as watch:
             yield watch

@@ -23,8 +23,8 @@ from evovlm.search.space.parameters import search_of
 from evovlm.system.units import duration
 from evovlm.tasks.item_sets import ITEMS
 
-# Bytes of a study's files: per trial besides its genome, per gene, per answer besides its text (in the cache, and in the
-# held-out log), and of the report with plotly's script and the pictures. Counted on studies of the zoo.
+# Bytes of a study's files: per trial besides its genome, per gene, per answer besides its text (in the cache, and in
+# the held-out log), and of the report with plotly's script and the pictures. Counted on studies of the zoo.
 TRIAL, GENE, CACHED, HELD_OUT, PAGE = 450, 22, 150, 300, 6 * 10**6
 CHARACTER = 3  # bytes of a Japanese character
 FINISHING = 3.0  # seconds for intervals, pictures and report
@@ -175,7 +175,7 @@ def scope_of_absent(recipe: Recipe, settings: EvolveSettings) -> Scope:
 
 def parameters_by_name(recipe: Recipe) -> float:
     """The largest number of billions that a model's name says (`7B`), and `USUAL` if none does."""
-    names = [model.model for model in (*recipe.sources, *([recipe.base] if recipe.base is not None else []))]
+    names = [source.model for source in recipe.sources] + ([recipe.base.model] if recipe.base is not None else [])
     found = [float(number) for name in names for number in re.findall(r"(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", name)]
     return max(found, default=USUAL)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from dataclasses import dataclass
 from itertools import cycle
 
 import psutil
@@ -23,11 +24,24 @@ from evovlm.search.space.parameters import search_of
 from evovlm.system.device import check_device
 from evovlm.system.faults import failure_of
 from evovlm.system.units import duration
+from evovlm.tasks.item_sets import ItemSet
 
 FEWEST = 4  # questions of the first step
 GROWTH = 4  # each step asks so many times as many as the one before
 SECONDS = 10.0  # no step is begun that would end later than this
 BUILDING = 0.5  # seconds of merging tensors as for a checkpoint
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A candidate that was asked some questions. Times in seconds; `characters`: of all answers."""
+
+    questions: int
+    preparing: float
+    merging: float
+    answering: float
+    whole: float
+    characters: int
 
 
 def measure(plan: Plan) -> Pace:
@@ -52,41 +66,45 @@ def measure(plan: Plan) -> Pace:
     candidates = [plan.express(plan.recipe, plan.genes, genome) for genome in plan.searcher().ask()]
     _first_that_works(evaluator, candidates, plan)
     started = time.perf_counter() - began
-    steps: list[tuple[int, float]] = []
-    merges, answers, asked = [], [], 0
-    prepared, preparing = min(FEWEST, len(items)), 0.0
-    one_by_one = cycle(candidates)
-    count = min(FEWEST, len(items))
+    steps: list[_Step] = []
+    one_by_one, count = cycle(candidates), min(FEWEST, len(items))
     while True:
-        step = time.perf_counter()
-        evaluator.prepare(items[:count])
-        preparing += time.perf_counter() - step
-        prepared += count
-        found = evaluator.evaluate(next(one_by_one), items[:count])
-        steps.append((count, found.answering + found.seconds.get("score", 0.0)))
-        merges.append(found.seconds["merge"])
-        answers += found.answers
-        asked += count
-        took = time.perf_counter() - step
-        if count == len(items) or time.perf_counter() - began - started + GROWTH * took > SECONDS:
+        steps.append(_step(evaluator, next(one_by_one), items[:count]))
+        spent = time.perf_counter() - began - started
+        if count == len(items) or spent + GROWTH * steps[-1].whole > SECONDS:
             break
         count = min(GROWTH * count, len(items))
     whole = time.perf_counter() - began
     told = (
-        f"measured on this machine just now, in {duration(whole)}: the models loaded, {len(steps) + 1} candidates merged,"
-        f" {steps[0][0]} to {steps[-1][0]} questions asked"
+        f"measured on this machine just now, in {duration(whole)}: the models loaded, {len(steps) + 1} candidates"
+        f" merged, {steps[0].questions} to {steps[-1].questions} questions asked"
     )
     return Pace(
         start=before + started,
-        prepare=preparing / prepared,
-        merge=min(merges),
-        answers=tuple(steps),
+        prepare=sum(step.preparing for step in steps) / sum(step.questions for step in steps),
+        merge=min(step.merging for step in steps),
+        answers=tuple((step.questions, step.answering) for step in steps),
         load=load,
         build=_building(with_recipe(plan.assembly, candidates[0])) if settings.checkpoint else 0.0,
-        length=sum(map(len, answers)) / len(answers),
+        length=sum(step.characters for step in steps) / sum(step.questions for step in steps),
         host=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         gpu=torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0,
         whence=told,
+    )
+
+
+def _step(evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet) -> _Step:
+    began = time.perf_counter()
+    evaluator.prepare(items)
+    prepared = time.perf_counter() - began
+    found = evaluator.evaluate(recipe, items)
+    return _Step(
+        questions=len(items),
+        preparing=prepared,
+        merging=found.seconds["merge"],
+        answering=found.answering + found.seconds["score"],
+        whole=time.perf_counter() - began,
+        characters=sum(len(answer) for answer in found.answers),
     )
 
 

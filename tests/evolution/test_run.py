@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from evovlm.cli.console import JsonWatch
+from evovlm.cli.progress import JsonWatch
 from evovlm.cli.program import main
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.run import evolve
@@ -186,7 +186,7 @@ def test_ctrl_c_in_every_phase_ends_with_130_and_the_same_command_ends_the_study
     counts = ["--trials", "2", "--items", "4", "--judged", "6", "--checkpoint", "--json"]
     arguments = ["evolve", str(RECIPES / "zoo-vlm.yaml"), "--out", str(out), *counts]
     waiting = [("step", "trial 0"), ("phase", "choice"), ("phase", "held out"), ("step", "sweep 0.5")]
-    waiting += [("step", "evolved"), ("phase", "checkpoint"), ("replace", "report.html")]
+    waiting += [("step", "winner"), ("phase", "checkpoint"), ("replace", "report.html")]
 
     def interrupt(kind: str, text: str) -> None:
         if waiting and waiting[0] == (kind, text):
