@@ -34,9 +34,9 @@ def merge(
     from evovlm.cli.console import ERR, OUT, findings_table
     from evovlm.cli.progress import shown, waiting
     from evovlm.merging.assembly import assemble
-    from evovlm.merging.build import build_checkpoint, output_tensors
+    from evovlm.merging.build import build_checkpoint, merging_seconds, output_tensors
     from evovlm.recipe.shipped import named_recipe
-    from evovlm.system.units import size
+    from evovlm.system.units import duration, size
 
     loaded = named_recipe(recipe)
     with waiting("checking recipe and models"):
@@ -47,6 +47,9 @@ def merge(
     if dry_run:
         count = len(output_tensors(assembly))
         OUT.print(f"would write {count} tensors to {out} ({assembly.recipe.method}, {assembly.pinned.digest()})")
+        with waiting("merging a few tensors"):
+            seconds = merging_seconds(assembly)
+        OUT.print(f"merging takes about {duration(max(1.0, seconds))}, by a few tensors merged here")
         return
     with shown() as watch:
         watch.phase("merge", 0)

@@ -58,6 +58,26 @@ def zoo_train(
       evovlm zoo train --out my-medium-zoo --size medium --device cuda
     """
     from evovlm.cli.console import ERR
-    from evovlm.zoo.train import train_zoo
+    from evovlm.cli.progress import shown, waiting
 
-    train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, processes=processes, report=ERR.print)
+    with waiting("starting"):
+        from evovlm.zoo.train import train_zoo
+    with shown() as watch:
+        phase = ""
+
+        def show(name: str, done: int, total: int) -> None:
+            nonlocal phase
+            if name != phase:
+                watch.phase(phase := name, total)
+            watch.at(done, total)
+
+        train_zoo(
+            out,
+            size=of_size,
+            seed=seed,
+            device=device,
+            scale=scale,
+            processes=processes,
+            report=lambda text: ERR.print(text, soft_wrap=True),
+            progress=show,
+        )

@@ -16,7 +16,6 @@ from evovlm.evolution._controls import choosing, rows_beside
 from evovlm.evolution.plan import EvolveSettings, Plan
 from evovlm.evolution.selection import FINALISTS
 from evovlm.merging.build import output_bytes
-from evovlm.models.open_model import OpenModel
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import search_of
@@ -148,7 +147,7 @@ def scope_of(plan: Plan, logged: int = 0) -> Scope:
         beside=rows_beside(winner, assembly),
         genes=len(plan.genes),
         bytes_out=output_bytes(assembly),
-        bytes_model=max(_loaded(model, settings.device) for model in models),
+        bytes_model=max(model.bytes_on(settings.device) for model in models),
         remembered=not plan.recipe.timed,
         **_asked_for(plan.recipe, settings),
     )
@@ -231,12 +230,3 @@ def _disk(scope: Scope, parts: Sequence[Part], length: float) -> int:
     judged = sum(part.count * part.questions for part in parts if part.name.startswith("held out"))
     trials = scope.trials * (1 + len(scope.rivals)) * (TRIAL + GENE * scope.genes)
     return int(PAGE + trials + kept * (CACHED + text) + judged * (HELD_OUT + text))
-
-
-def _loaded(model: OpenModel, device: str) -> int:
-    """Bytes of a model's weights in memory: in float32 on a CPU, as stored on a GPU."""
-    checkpoint = model.checkpoint
-    return sum(
-        math.prod(checkpoint.shape(key)) * (checkpoint.dtype(key).itemsize if device.startswith("cuda") else 4)
-        for key in checkpoint.keys()
-    )

@@ -5,7 +5,6 @@ Knows plans and evaluators; writes nothing. It stops after a few seconds, or aft
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ import torch
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evolution.forecast import Pace
 from evovlm.evolution.plan import Plan
-from evovlm.merging.assembly import Assembly, with_recipe
-from evovlm.merging.build import output_bytes
+from evovlm.merging.assembly import with_recipe
+from evovlm.merging.build import merging_seconds
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import search_of
 from evovlm.system.device import check_device
@@ -28,8 +27,7 @@ from evovlm.tasks.item_sets import ItemSet
 
 FEWEST = 4  # questions of the first step
 GROWTH = 4  # each step asks so many times as many as the one before
-SECONDS = 10.0  # no step is begun that would end later than this
-BUILDING = 0.5  # seconds of merging tensors as for a checkpoint
+SECONDS = 15.0  # no step is begun that would end later than this
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def measure(plan: Plan) -> Pace:
         merge=min(step.merging for step in steps),
         answers=tuple((step.questions, step.answering) for step in steps),
         load=load,
-        build=_building(with_recipe(plan.assembly, candidates[0])) if settings.checkpoint else 0.0,
+        build=merging_seconds(with_recipe(plan.assembly, candidates[0])) if settings.checkpoint else 0.0,
         length=sum(step.characters for step in steps) / sum(step.questions for step in steps),
         host=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         gpu=torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0,
@@ -121,14 +119,3 @@ def _first_that_works(evaluator: LocalEvaluator, candidates: list[Recipe], plan:
             candidates.pop(0)
         else:
             return
-
-
-def _building(assembly: Assembly) -> float:
-    """Seconds in which a checkpoint's tensors are merged, by those that are merged in a moment."""
-    began, done = time.perf_counter(), 0
-    for job in sorted(assembly.jobs, key=lambda job: job.key):
-        done += assembly.merge(job).nbytes
-        if time.perf_counter() - began > BUILDING:
-            break
-    seconds = (time.perf_counter() - began) * output_bytes(assembly) / max(1, done)
-    return seconds / max(1, min(os.cpu_count() or 1, 16))

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from evovlm.cli.progress import JsonWatch
 from evovlm.cli.program import main
+from evovlm.cli.progress import JsonWatch
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.run import evolve
 from evovlm.recipe.yaml_file import read_recipe

@@ -18,6 +18,7 @@ from evovlm.cli.progress import shown, waiting
 from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
 from evovlm.system.errors import UserError, joined_errors
 from evovlm.system.files import write_json, write_text
+from evovlm_benchmarks.commands.dry_run import print_plan
 from evovlm_benchmarks.runner.comparison import Entry, behind_best
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
 from evovlm_benchmarks.runner.results import FORMAT, Failure, Outcome, read_answers
@@ -58,6 +59,9 @@ def run(
         bool,
         typer.Option("--self-check/--no-self-check", help="Compare each model's logits with transformers' first."),
     ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be asked, with memory and disk, and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Run a suite of models and tasks. After a crash or kill, run the same command again to resume.
@@ -81,6 +85,8 @@ def run(
     chosen = choose_suite(suite, model, task, preset, items, seed, batch, only, skip)
     with waiting("reading the questions"):
         pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
+    if dry_run:
+        return print_plan(chosen, pairs, out, device, download=download)
     if ray is None:
         answer = _here(device, self_check)
     else:

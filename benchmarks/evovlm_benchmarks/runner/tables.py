@@ -117,8 +117,9 @@ def made(results: Sequence[Result]) -> str:
 def print_sheet(console: Console, sheet: Sheet) -> None:
     """Print a table to the terminal, as several if its columns do not fit; cell texts are never read as markup."""
     for number, columns in enumerate(_fitting(sheet, console.width)):
-        title = sheet.title + (" (continued)" if number else "")
-        table = narrow_table(Text(title) if sheet.title else None)
+        if sheet.title:
+            console.print(Text(sheet.title + (" (continued)" if number else ""), style="italic"))
+        table = narrow_table()
         for column in columns:
             table.add_column(
                 sheet.columns[column],
@@ -130,7 +131,7 @@ def print_sheet(console: Console, sheet: Sheet) -> None:
             table.add_row(*(Text(row[column]) for column in columns))
         console.print(table)
     for note in sheet.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(note, markup=False, soft_wrap=not console.is_terminal)
 
 
 def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
