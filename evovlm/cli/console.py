@@ -79,9 +79,9 @@ def answers_tables(
         by_item.setdefault(row.id, {})[row.row] = row
     for found in list(by_item.values())[:items]:
         first = next(iter(found.values()))
-        table = Table(show_header=False, box=None, pad_edge=False)
+        table = Table(show_header=False, box=None, pad_edge=False, expand=True)
         table.add_column(style="dim", no_wrap=True, overflow="ellipsis", width=wide)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         table.add_row("question", Text(_one_line(first.question), style="bold"))
         table.add_row("reference", _one_line("".join(first.references[:1])))
         for model in models:

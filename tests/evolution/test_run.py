@@ -124,7 +124,7 @@ def test_a_study_killed_with_sigkill_ends_with_the_same_log_and_table(
 PHASES = {
     "while the winner is chosen": ({"phase": "choice"}, 2),
     "while the controls are chosen": ({"step": "sweep 0.3"}, 0),
-    "while the test items are judged": ({"step": "evolved"}, 0),
+    "while the test items are judged": ({"step": "winner"}, 0),
     "before the checkpoint": ({"phase": "checkpoint"}, 0),
     "in the middle of the checkpoint": ({"phase": "checkpoint"}, 1),
 }
