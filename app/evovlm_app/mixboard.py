@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from evovlm.recipe.layer_groups import group_in_words
 from evovlm.recipe.schema import Recipe
 from evovlm_app.catalogue import MixableRecipe
 from evovlm_app.context import PRIVATE, Context
@@ -210,4 +211,4 @@ def _positions(
 
 
 def _groups(mixable: MixableRecipe, language: Language) -> list[tuple[str, str]]:
-    return [(say("all_groups", language), ALL), *((group, group) for group in mixable.groups)]
+    return [(say("all_groups", language), ALL), *((group_in_words(group), group) for group in mixable.groups)]
