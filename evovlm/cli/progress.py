@@ -9,11 +9,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
@@ -136,7 +136,7 @@ class ShownWatch:
         """Count a step; show its score if it has one."""
         phase = self._now()
         phase.step(figures)
-        self._screen.changed(phase)
+        self._changed(phase)
 
     def part(self, text: str, done: int, total: int) -> None:
         """Show the step being made, and how many of its questions are answered."""
@@ -146,10 +146,14 @@ class ShownWatch:
 
     def at(self, done: int, total: int, text: str = "", *, found: int = 0, counted: bool = True) -> None:
         """Set how much of the phase is done; `found` more of it took no time. `counted`: show the numbers too."""
+        if self._phase is not None and self._phase.ended is not None and done >= total:
+            return  # it has been told
         phase = self._now()
+        if total and not phase.total:
+            phase.started = time.monotonic()  # what came before, such as loading a model, comes once
         phase.done, phase.total, phase.part, phase.counted = done, total, text, counted
         phase.resumed += found
-        self._screen.changed(phase)
+        self._changed(phase)
 
     def work(self, text: str) -> None:
         """Begin the next step of a phase of unknown length; the one before is done."""
@@ -159,12 +163,27 @@ class ShownWatch:
         self._screen.changed(phase)
 
     def _now(self) -> Phase:
+        """The phase; one with the same name if more is done than was foreseen."""
         assert self._phase is not None, "no phase has begun"
+        if self._phase.ended is not None:
+            self.phase(self._phase.name, 0)
         return self._phase
+
+    def _changed(self, phase: Phase) -> None:
+        """Show a change. A phase whose steps are all done has ended, even if the next one does not begin at once."""
+        self._screen.changed(phase)
+        if phase.total and phase.done >= phase.total:
+            self._end(phase)
+
+    def _end(self, phase: Phase) -> None:
+        if phase.ended is None:
+            phase.ended = time.monotonic()
+            self._screen.closed(phase)
 
     def resumed(self) -> None:
         """All steps so far were found in a log."""
-        self._now().resume(time.monotonic())
+        assert self._phase is not None, "no phase has begun"
+        self._phase.resume(time.monotonic())
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
@@ -184,8 +203,7 @@ class ShownWatch:
     def close(self) -> None:
         """End the phase."""
         if self._phase is not None:
-            self._phase.ended = time.monotonic()
-            self._screen.closed(self._phase)
+            self._end(self._phase)
             self._phase = None
 
 
@@ -204,7 +222,7 @@ class BarScreen:
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
-        self._tasks: dict[int, Any] = {}
+        self._tasks: dict[int, TaskID] = {}
         self._timers: dict[int, threading.Timer] = {}
 
     @staticmethod
@@ -233,11 +251,15 @@ class BarScreen:
         )
         self._tasks[id(phase)] = task
         if phase.quiet:
-            timer = threading.Timer(phase.quiet, lambda: self._bars.update(task, visible=True))
+            timer = threading.Timer(phase.quiet, self._show, [task])
             timer.daemon = True
             timer.start()
             self._timers[id(phase)] = timer
         self.changed(phase)
+
+    def _show(self, task: TaskID) -> None:
+        with suppress(KeyError):  # the work has just ended
+            self._bars.update(task, visible=True)
 
     def changed(self, phase: Phase) -> None:
         """Redraw the bar."""

@@ -48,11 +48,16 @@ def test_steps_that_were_found_say_nothing_about_the_time_left():
     assert cached.left(6.0) == pytest.approx(6.0 / 0.5 * 4.5)
 
 
-def test_more_steps_than_were_foreseen_are_counted():
-    phase = Phase("held out", 1, began=0.0)
-    phase.step({})
-    phase.step({})
-    assert phase.count() == "2/2"
+def test_a_phase_ends_with_its_last_step_and_more_steps_are_told_too(capsys: pytest.CaptureFixture[str]):
+    lines = LineScreen(pause=1000)
+    watch = ShownWatch(lines)
+    watch.phase("held out", 1)
+    watch.step("base")
+    assert capsys.readouterr().err == "held out: 1 to do\nheld out: 1 done, took under 1 s\n"
+    watch.step("vlm")
+    watch.close()
+    lines.close()
+    assert capsys.readouterr().err == "held out ...\nheld out: 1 done, took under 1 s\n"
 
 
 def test_lines_are_few_and_the_last_comes(capsys: pytest.CaptureFixture[str]):
