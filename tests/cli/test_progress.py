@@ -8,7 +8,9 @@ import pytest
 from rich.cells import cell_len
 
 from evovlm.cli import progress
-from evovlm.cli.progress import JsonWatch, LineScreen, Phase, ShownWatch
+from evovlm.cli._phase import Phase
+from evovlm.cli._screens import LineScreen
+from evovlm.cli.progress import JsonWatch, ShownWatch
 from tests.command import evovlm_here
 from tests.terminal import in_terminal
 

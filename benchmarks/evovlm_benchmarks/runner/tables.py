@@ -5,6 +5,7 @@ Knows the structure of results; reads no files except the report's style sheet.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -131,7 +132,8 @@ def print_sheet(console: Console, sheet: Sheet) -> None:
             table.add_row(*(Text(row[column]) for column in columns))
         console.print(table)
     for note in sheet.notes:
-        console.print(note, markup=False, soft_wrap=not console.is_terminal)
+        # In a file a sentence stays a line, unless a width was asked for.
+        console.print(note, markup=False, soft_wrap=not (console.is_terminal or "COLUMNS" in os.environ))
 
 
 def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
