@@ -27,7 +27,7 @@ from evovlm.tasks.item_sets import ItemSet
 
 FEWEST = 4  # questions of the first step
 GROWTH = 4  # each step asks so many times as many as the one before
-SECONDS = 15.0  # no step is begun that would end later than this
+SECONDS = 6.0  # no step is begun that would end later than this
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def seconds_figure(study: StudyData) -> Figure | None:
             "text": [f"{duration(seconds)} ({seconds / count:.2f} s per trial)" for seconds in total.values()],
             "textposition": "auto",
             "marker": {"color": BLUE},
-            "hovertemplate": "%{y}: %{x:.1f} s<extra></extra>",
+            "hovertemplate": "%{y}: %{text}<extra></extra>",
         }
     ]
     layout = {
