@@ -81,6 +81,16 @@ def test_a_table_with_many_numbers_is_printed_in_parts():
         assert column in text
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_long_text_among_others_is_cut_where_that_is_asked_for(cut: bool):
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    print_sheet(console, Sheet("", ("model", "answer", "score"), (("ja", LONG, "1.0"),), words=2), cut=cut)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert ("…" in text) is cut
+    assert (text.count("長") == 40) is not cut
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -22,6 +22,7 @@ from evovlm_benchmarks.runner.results import Failure, Result
 Cells = tuple[str, ...]
 LEAST_WORDS = 16  # columns of a terminal that a column of words gets
 GAP = 2  # between two columns
+LONGEST = 120  # columns of a terminal that a text takes, over several lines
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -115,8 +116,11 @@ def made(results: Sequence[Result]) -> str:
     return f"Made with {' and with '.join(found)}."
 
 
-def print_sheet(console: Console, sheet: Sheet) -> None:
-    """Print a table to the terminal, as several if its columns do not fit; cell texts are never read as markup."""
+def print_sheet(console: Console, sheet: Sheet, *, cut: bool = False) -> None:
+    """Print a table to the terminal, as several if its columns do not fit; cell texts are never read as markup.
+
+    cut: end long texts, such as answers, with an ellipsis.
+    """
     for number, columns in enumerate(_fitting(sheet, console.width)):
         if sheet.title:
             console.print(Text(sheet.title + (" (continued)" if number else ""), style="italic"))
@@ -129,7 +133,10 @@ def print_sheet(console: Console, sheet: Sheet) -> None:
                 overflow="fold",
             )
         for row in sheet.rows:
-            table.add_row(*(Text(row[column]) for column in columns))
+            cells = [Text(row[column]) for column in columns]
+            for cell in cells:
+                cell.truncate(LONGEST if cut else cell.cell_len, overflow="ellipsis")
+            table.add_row(*cells)
         console.print(table)
     for note in sheet.notes:
         # In a file a sentence stays a line, unless a width was asked for.
