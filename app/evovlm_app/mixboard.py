@@ -143,7 +143,7 @@ def values_table(parameters: Any, language: Language) -> str:
     rows = ""
     for group in groups:
         cells = "".join(_cell(own["weight"][group], own["density"][group]) for own in parameters.values())
-        rows += f"<tr><th scope=row>{escape(group)}</th>{cells}</tr>"
+        rows += f"<tr><th scope=row>{escape(group_in_words(group))}</th>{cells}</tr>"
     title = escape(say("values", language))
     return f'<table class="values"><caption>{title}</caption><tr><td></td>{head}</tr>{rows}</table>'
 
