@@ -23,8 +23,8 @@ class PastRun:
 READING = 1e9  # bytes per second at which weights are assumed to be read
 WIDTH = 2  # bytes of a parameter in a file
 PAST_RUNS = (
-    # Growth, memory and set-up of docs/performance-answering.md, one image a question. Three models were not read from
-    # disk there; that is added below. Checkpoints: docs/performance.md.
+    # Measured: set-up, merge, answers (one image per question) and GPU memory, all in docs/performance-answering.md.
+    # Assumed: prepare, load, build, length and host. Models were not read from disk there; that is added below.
     PastRun(
         "vlm",
         True,
