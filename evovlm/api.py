@@ -136,6 +136,7 @@ def evaluate(
     device: str = "cpu",
     download: bool = False,
     self_check: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a model, or the merge that a recipe describes, on one task.
 
@@ -154,6 +155,7 @@ def evaluate(
     batch: questions answered at once.
     preset: how the task asks and scores; by default the task's own preset.
     device, download, self_check: as in `evolve` and `merge`.
+    progress: called with the number of answered questions and of all; with zeros before the model is loaded.
 
     Raises CheckpointError, RecipeError or DataError (`ValueError`s) if something cannot be opened or does not fit, and
     FloatingPointError if a merge gives logits that are not finite.
@@ -163,7 +165,9 @@ def evaluate(
     from evovlm.recipe.shipped import means_recipe
 
     if isinstance(model, Recipe) or means_recipe(model):
-        return _evaluate_recipe(_recipe(model), data, items, seed, batch, preset, device, download, self_check)
+        return _evaluate_recipe(
+            _recipe(model), data, items, seed, batch, preset, device, download, self_check, progress
+        )
     from evovlm.evaluators.single_model import evaluate_model
 
     return evaluate_model(
@@ -176,6 +180,7 @@ def evaluate(
         download=download,
         preset=preset,
         self_check=self_check,
+        progress=progress,
     )
 
 
@@ -236,6 +241,7 @@ def _evaluate_recipe(
     device: str,
     download: bool,
     self_check: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> Evaluation:
     """Score one candidate in a resident model, or along its route if it has one."""
     from evovlm.evaluators.local import LocalEvaluator
@@ -247,4 +253,7 @@ def _evaluate_recipe(
     alone = recipe.model_copy(update={"search": None, "then": None})
     items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     assembly = assemble(alone, alone.root, download=download)
-    return LocalEvaluator(assembly, batch=batch, device=device, self_check=self_check).evaluate(alone, items)
+    if progress is not None:
+        progress(0, 0)
+    evaluator = LocalEvaluator(assembly, batch=batch, device=device, self_check=self_check)
+    return evaluator.evaluate(alone, items, progress)

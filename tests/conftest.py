@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -79,3 +80,11 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from tests.hub_layouts import save_paper_models  # loads transformers, which few tests need
 
     return save_paper_models(tmp_path_factory.mktemp("hub"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium; the tests say so where there is none."""
+    from tests.browser import open_browser
+
+    yield from open_browser()

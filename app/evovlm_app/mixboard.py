@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from evovlm.recipe.layer_groups import group_in_words
 from evovlm.recipe.schema import Recipe
 from evovlm_app.catalogue import MixableRecipe
 from evovlm_app.context import PRIVATE, Context
@@ -142,7 +143,7 @@ def values_table(parameters: Any, language: Language) -> str:
     rows = ""
     for group in groups:
         cells = "".join(_cell(own["weight"][group], own["density"][group]) for own in parameters.values())
-        rows += f"<tr><th scope=row>{escape(group)}</th>{cells}</tr>"
+        rows += f"<tr><th scope=row>{escape(group_in_words(group))}</th>{cells}</tr>"
     title = escape(say("values", language))
     return f'<table class="values"><caption>{title}</caption><tr><td></td>{head}</tr>{rows}</table>'
 
@@ -210,4 +211,4 @@ def _positions(
 
 
 def _groups(mixable: MixableRecipe, language: Language) -> list[tuple[str, str]]:
-    return [(say("all_groups", language), ALL), *((group, group) for group in mixable.groups)]
+    return [(say("all_groups", language), ALL), *((group_in_words(group), group) for group in mixable.groups)]

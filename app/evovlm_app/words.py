@@ -100,6 +100,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "failed; give the operator this number: {reference}",
     ),
     "phase_choice": ("検証用の質問で最良の候補を選択", "choosing the winner on validation items"),
+    "phase_controls": ("検証用の質問で比較対象を選択", "choosing the controls on validation items"),
     "phase_held_out": ("テスト用の質問で評価", "scoring on held-out items"),
     "source_named": ("元モデル {name}", "source {name}"),
     "all_tied": ("すべて同点 {score}(最良なし)", "all tied at {score}, no best"),

@@ -57,3 +57,15 @@ EightBit = Annotated[
 Profile = Annotated[
     bool, typer.Option("--profile", help="Report time per phase and candidate, against the hardware limit.")
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show what would be done, with estimates of time, memory and disk, and stop."),
+]
+Measured = Annotated[
+    bool | None,
+    typer.Option(
+        "--measure/--no-measure",
+        help="With --dry-run: load the models and measure a few steps, or estimate from past runs. Default: measure"
+        " small models.",
+    ),
+]

@@ -1,31 +1,23 @@
-"""Terminal output: progress bars, tables, JSON lines. Knows rich and the shapes of results.
+"""Terminal output: tables and sentences. Knows rich and the shapes of results.
 
 Results go to standard output, progress and warnings to standard error, so that a pipe gets results only.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
+from evovlm.system.units import duration
+
 if TYPE_CHECKING:
+    from evovlm.evolution.forecast import Forecast
     from evovlm.study.held_out_log import HeldOutAnswer, Kind
     from evovlm.study.result import Cell, FailedRow, Profile, Result
     from evovlm.system.machine import Finding
@@ -36,121 +28,18 @@ OUT = Console(highlight=False, markup=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
+# Widest name of a model in a table's first column; longer ones are cut or folded.
+NAME_WIDTH = 24
+
+
+def narrow_table(title: str | Text | None = None) -> Table:
+    """A table that wastes no space on lines, for terminals of 80 columns."""
+    return Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+
+
 def note(text: str) -> None:
     """Print a sentence that is no error, on standard error."""
     ERR.print(f"note: {text}", markup=False, soft_wrap=True)
-
-
-def bars() -> Progress:
-    """A progress bar with elapsed and remaining time, on standard error."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", style="bold", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=ERR,
-        transient=False,
-    )
-
-
-class BarWatch:
-    """Shows a search as progress bars: best and mean score so far, time left."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task: Any = None
-        self._scores: list[float] = []
-        self._failed = 0
-
-    def phase(self, name: str, total: int) -> None:
-        """Start a new bar."""
-        if self._task is not None:
-            done = self._progress.tasks[self._task].completed
-            self._progress.update(self._task, total=done)
-        self._scores, self._failed = [], 0
-        self._task = self._progress.add_task(name, total=total, figures="")
-
-    def step(self, text: str, **figures: float | None) -> None:
-        """Advance the bar by one step; show its score if it has one."""
-        assert self._task is not None
-        score = figures.get("score")
-        shown = text
-        if "score" in figures:
-            if score is None:
-                self._failed += 1
-            else:
-                self._scores.append(score)
-            if self._scores:
-                mean = math.fsum(self._scores) / len(self._scores)
-                shown = f"best {max(self._scores):.2f}  mean {mean:.2f}"
-            if self._failed:
-                shown += f"  failed {self._failed}"
-        task = self._progress.tasks[self._task]
-        total = max(task.total or 0, task.completed + 1)
-        self._progress.update(self._task, advance=1, total=total, figures=shown)
-
-    def note(self, text: str) -> None:
-        """Print a sentence above the bars."""
-        self._progress.console.print(f"note: {text}", markup=False)
-
-
-class LineWatch:
-    """Shows a search as an occasional line of text, where the output is not a terminal.
-
-    `pause`: the least time between two lines, in seconds.
-    """
-
-    def __init__(self, pause: float = 15.0) -> None:
-        self._pause = pause
-        self._name, self._total, self._done, self._best = "", 0, 0, -math.inf
-        self._began = self._printed = 0.0
-
-    def phase(self, name: str, total: int) -> None:
-        """Print one line per phase."""
-        self._name, self._total, self._done, self._best = name, total, 0, -math.inf
-        self._began = time.monotonic()
-        self._tell(f"{total} to do")
-
-    def step(self, text: str, **figures: float | None) -> None:
-        """Print progress, best score so far and time left, unless the last line is only a few seconds old."""
-        self._done += 1
-        self._best = max(self._best, -math.inf if (score := figures.get("score")) is None else score)
-        if self._done != self._total and time.monotonic() < self._printed + self._pause:
-            return
-        best = f", best {self._best:.2f}" if self._best > -math.inf else ""
-        if self._done > self._total:  # the total was only an estimate
-            self._tell(f"{self._done} done{best}")
-            return
-        left = (time.monotonic() - self._began) / self._done * (self._total - self._done)
-        self._tell(f"{self._done}/{self._total}{best}, about {left:.0f} s left")
-
-    def note(self, text: str) -> None:
-        """Print a sentence."""
-        note(text)
-
-    def _tell(self, text: str) -> None:
-        self._printed = time.monotonic()
-        ERR.print(f"{self._name}: {text}")
-
-
-class JsonWatch:
-    """Shows a search as JSON lines on standard output, for machines."""
-
-    def phase(self, name: str, total: int) -> None:
-        """Print one line per phase."""
-        print(json.dumps({"phase": name, "total": total}), flush=True)
-
-    def step(self, text: str, **figures: float | None) -> None:
-        """Print one line per step."""
-        print(json.dumps({"step": text, **figures}, ensure_ascii=False), flush=True)
-
-    def note(self, text: str) -> None:
-        """Print one line."""
-        print(json.dumps({"note": text}, ensure_ascii=False), flush=True)
 
 
 def held_out_table(result: Result) -> Table:
@@ -159,11 +48,11 @@ def held_out_table(result: Result) -> Table:
 
     held = result.held_out
     items = held.evolved.items
-    table = Table(title=f"Held-out {result.data.test}: {items} items, seed {result.seed}, 95 % intervals")
-    for name, justify in (("model", "left"), ("score", "right"), ("95 %", "right"), ("exact", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("evolved minus this", justify="right")
-    table.add_column("best of", justify="right")
+    title = f"Held-out {result.data.test}: {items} items, seed {result.seed}, 95 % intervals"
+    table = narrow_table(title)
+    table.add_column("model", overflow="fold")
+    for name in ("score", "95 %", "exact", "evolved minus this", "best of"):
+        table.add_column(name, justify="right", no_wrap=True)
     if held.evolved.chosen_on is not None:
         table.caption = f"best of: number of candidates a row was picked from, on {held.evolved.chosen_on} items"
     for name, cell in held.sources.items():
@@ -174,21 +63,35 @@ def held_out_table(result: Result) -> Table:
     return table
 
 
-def answers_table(rows: Sequence[HeldOutAnswer], models: Sequence[tuple[Kind, str]], items: int = 4) -> Table:
-    """The answers to the first `items` questions, side by side; `models`: kind and name of each column's row."""
+def answers_tables(
+    rows: Sequence[HeldOutAnswer], models: Sequence[tuple[Kind, str]], items: int = 4
+) -> Iterator[Table]:
+    """The answers to the first `items` questions, a table each; `models`: kind and name of the rows to show.
+
+    Every answer is one line, which is cut with an ellipsis where the terminal ends.
+    """
     from evovlm.report.words import row_name
 
-    table = Table(title="Answers side by side", show_lines=True)
-    for name in ("question", "reference", *(row_name(*model) for model in models)):
-        table.add_column(name, overflow="fold")
+    names = ["reference", *(row_name(*model) for model in models)]
+    wide = min(NAME_WIDTH, max(map(cell_len, names)))
     by_item: dict[str, dict[tuple[Kind, str], HeldOutAnswer]] = {}
     for row in rows:
         by_item.setdefault(row.id, {})[row.row] = row
     for found in list(by_item.values())[:items]:
         first = next(iter(found.values()))
-        cells = [found[model].answer if model in found else "" for model in models]
-        table.add_row(*map(escape, (first.question, *first.references[:1], *cells)))
-    return table
+        table = Table(show_header=False, box=None, pad_edge=False, expand=True)
+        table.add_column(style="dim", no_wrap=True, overflow="ellipsis", width=wide)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_row("question", Text(_one_line(first.question), style="bold"))
+        table.add_row("reference", _one_line("".join(first.references[:1])))
+        for model in models:
+            if model in found:
+                table.add_row(row_name(*model), _one_line(found[model].answer) or Text("(empty)", style="dim"))
+        yield table
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def findings_table(findings: Sequence[Any]) -> Table:
@@ -214,6 +117,17 @@ def doctor_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
+def forecast_table(found: Forecast) -> Table:
+    """The phases of a search, with what they do and how long each takes."""
+    table = narrow_table()
+    table.add_column("phase", overflow="fold")
+    table.add_column("work", overflow="fold")
+    table.add_column("time, about", justify="right", no_wrap=True)
+    for name, work, seconds in found.phases:
+        table.add_row(name, work, duration(seconds))
+    return table
+
+
 def recipes_table(rows: Sequence[Mapping[str, str]]) -> Table:
     """The shipped recipes, by name."""
     table = Table(show_header=True, box=None)
@@ -226,12 +140,16 @@ def recipes_table(rows: Sequence[Mapping[str, str]]) -> Table:
 
 def suggestions_table(advice: Any) -> Table:
     """The ranked sources, most useful first, each with a reason."""
-    table = Table(title=f"Base alone {advice.base_score:.1f}; {advice.answers} answers used; 95 % intervals")
-    for name in ("source", "alone", "with those above", "adds", "norm", "why"):
-        table.add_column(name, justify="left" if name in ("source", "why") else "right")
+    title = f"Base alone {advice.base_score:.1f}; {advice.answers} answers used; 95 % intervals"
+    table = narrow_table(title)
+    table.add_column("source", overflow="fold")
+    for name in ("alone", "with those above", "adds", "norm"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in advice.ranking:
         adds = f"{one.adds:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
-        table.add_row(one.source, f"{one.alone:.1f}", f"{one.together:.1f}", adds, f"{one.norm:.2f}", one.reason)
+        table.add_row(one.source, f"{one.alone:.1f}", f"{one.together:.1f}", adds, f"{one.norm:.2f}")
+    table.caption = "\n".join(f"{one.source}: {one.reason}" for one in advice.ranking)
+    table.caption_justify = "left"
     return table
 
 
@@ -242,15 +160,6 @@ def selection_bias_text(luck: float) -> str:
     if luck > 0:
         return f"{luck:.2f} points lower (selection bias, or harder items)"
     return f"{-luck:.2f} points higher: no sign of selection bias"
-
-
-def size(nbytes: float) -> str:
-    """A number of bytes in a readable unit (B, KB, MB or GB; 1 KB is 1000 B)."""
-    for unit in ("B", "KB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} GB"
 
 
 def _row(table: Table, name: str | Text, cell: Cell | FailedRow, *, last: bool = False) -> None:
@@ -276,7 +185,7 @@ def profile_table(profile: Profile) -> Table:
         f"Seconds per candidate, median of {profile.trials} trials; floor: hardware limit"
         f" (memory copy {rates.copied / 1e9:,.0f} GB/s, matmul {rates.matrix / 1e12:,.2f} TFLOP/s {rates.dtype})"
     )
-    table = Table(title=title)
+    table = narrow_table(title)
     for column in ("phase", "seconds", "floor", "times the floor"):
         table.add_column(column, justify="left" if column == "phase" else "right")
     for phase, row in profile.phases.items():

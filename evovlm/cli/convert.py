@@ -29,16 +29,19 @@ def convert(
       evovlm convert WizardLM/WizardMath-7B-V1.1 wizardmath
       evovlm convert GAIR/Abel-7B-002 abel --download --dry-run
     """
-    from evovlm.cli.console import OUT, bars, size
+    from evovlm.cli.console import OUT
+    from evovlm.cli.progress import shown, waiting
     from evovlm.models.checkpoint_writer import CheckpointWriter, refuse_existing
     from evovlm.models.convert import Conversion
     from evovlm.models.open_model import find_to_convert
+    from evovlm.system.units import size
 
     refuse_existing(out)
     most = int(max_shard_gb * 1e9)
     folder = find_to_convert(model, revision, Path.cwd(), download=download)
     with Conversion(folder, model) as conversion:
-        plan = conversion.plan()
+        with waiting("reading the pickles"):
+            plan = conversion.plan()
         told = f"{len(plan.infos)} tensors, {size(plan.nbytes)}"
         told += "".join(f"; {name} left out (tied to the embeddings)" for name in plan.tied)
         if dry_run:
@@ -46,11 +49,11 @@ def convert(
             files = f"{len(plan.files.shards)} files of {folder}, {size(plan.files.nbytes)}"
             OUT.print(f"would read {files}, and write {told} to {out}", markup=False, soft_wrap=True)
             return
-        with bars() as progress:
-            task = progress.add_task("check and write", total=None, figures="")
+        with shown() as watch:
+            watch.phase("check and write", 0)
 
             def show(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total, figures=f"{size(done)} of {size(total)}")
+                watch.at(done, total, f"{size(done)} of {size(total)}", counted=False)
 
             left_out = conversion.write(plan, out, max_shard_bytes=most, progress=show)
     OUT.print(f"{out}: {told}", markup=False, soft_wrap=True)

@@ -18,8 +18,10 @@ def doctor(as_json: AsJson = False) -> None:
     """
     from evovlm.cli._diagnosis import diagnose
     from evovlm.cli.console import ERR, OUT, doctor_table
+    from evovlm.cli.progress import waiting
 
-    findings = diagnose()
+    with waiting("checking the installation"):
+        findings = diagnose()
     broken = [finding for finding in findings if finding.level == "error"]
     if as_json:
         print(json.dumps({"works": not broken, "findings": [vars(finding) for finding in findings]}))

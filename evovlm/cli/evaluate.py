@@ -34,20 +34,24 @@ def evaluate(
     """
     from evovlm import api
     from evovlm.cli.console import OUT
+    from evovlm.cli.progress import shown
     from evovlm.system.version import hardware, versions
     from evovlm.tasks import Options, parse_split
 
-    evaluation = api.evaluate(
-        model,
-        data,
-        items=items,
-        seed=seed,
-        batch=batch,
-        preset=preset,
-        device=device,
-        download=download,
-        self_check=self_check,
-    )
+    with shown() as watch:
+        watch.phase("evaluate", 0)
+        evaluation = api.evaluate(
+            model,
+            data,
+            items=items,
+            seed=seed,
+            batch=batch,
+            preset=preset,
+            device=device,
+            download=download,
+            self_check=self_check,
+            progress=lambda done, total: watch.at(done, total, "questions" if total else "loading"),
+        )
     interval = evaluation.interval(seed)
     task, _ = parse_split(data, Options(preset=preset))
     row = {

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evovlm.cli import _evolve_options as option
-from evovlm.cli._options import AsJson, Device, Download, DryRun, RecipeArgument, SelfCheck
+from evovlm.cli._options import AsJson, Device, Download, RecipeArgument, SelfCheck
 from evovlm.system.errors import UserError
 
 if TYPE_CHECKING:
-    from evovlm.evolution.plan import EvolveSettings, Plan
+    from evovlm.evolution.plan import EvolveSettings
     from evovlm.evolution.search_loop import Workers
-    from evovlm.recipe.schema import Stage
+    from evovlm.recipe.schema import Recipe
     from evovlm.study.held_out_log import Kind
     from evovlm.study.result import Atlas, Result
-    from evovlm.system.progress import Watch
-
-GENES_SHOWN = 60
 
 
 def evolve(
@@ -42,7 +38,8 @@ def evolve(
     eight_bit: option.EightBit = False,
     profile: option.Profile = False,
     self_check: SelfCheck = True,
-    dry_run: DryRun = False,
+    dry_run: option.DryRun = False,
+    measured: option.Measured = None,
     as_json: AsJson = False,
     download: Download = False,
 ) -> None:
@@ -61,27 +58,33 @@ def evolve(
       evovlm evolve zoo-llm --out runs/fast --race
       evovlm evolve zoo-vlm --out runs/atlas --keep-diverse
     """
-    from evovlm.evolution.plan import EvolveSettings
-    from evovlm.merging.live.choose import Keeping
-    from evovlm.search.race import RaceSettings
 
-    settings = EvolveSettings(
-        trials=trials,
-        items=items,
-        seed=seed,
-        judged=judged,
-        device=device,
-        checkpoint=checkpoint,
-        download=download,
-        rivals=rivals,
-        workers=_workers(ray, workers, time_limit),
-        race=RaceSettings() if race else None,
-        keep_diverse=keep_diverse,
-        keeping=Keeping(sources_in, eight_bit),
-        profile=profile,
-        self_check=self_check,
-    )
-    _evolve(recipe, out, settings, dry_run=dry_run, as_json=as_json)
+    def settings() -> EvolveSettings:
+        from evovlm.evolution.plan import EvolveSettings
+        from evovlm.merging.live.choose import Keeping
+        from evovlm.search.race import RaceSettings
+
+        return EvolveSettings(
+            trials=trials,
+            items=items,
+            seed=seed,
+            judged=judged,
+            device=device,
+            checkpoint=checkpoint,
+            download=download,
+            rivals=rivals,
+            workers=_workers(ray, workers, time_limit),
+            race=RaceSettings() if race else None,
+            keep_diverse=keep_diverse,
+            keeping=Keeping(sources_in, eight_bit),
+            profile=profile,
+            self_check=self_check,
+        )
+
+    if dry_run:
+        _dry_run(recipe, out, settings, measured)
+    else:
+        _search(recipe, out, settings, as_json=as_json)
 
 
 def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> Workers | None:
@@ -92,72 +95,55 @@ def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> 
     return Workers(ray, workers, time_limit) if ray is not None else None
 
 
-def _evolve(recipe: Path, out: Path, settings: EvolveSettings, *, dry_run: bool, as_json: bool) -> None:
+def _search(recipe: Path, out: Path, settings: Callable[[], EvolveSettings], *, as_json: bool) -> None:
     from evovlm.cli.console import note
-    from evovlm.evolution.stages import evolve_stages, plan_first
-    from evovlm.merging.live.choose import refuse_cpu
-    from evovlm.recipe.shipped import named_recipe
-    from evovlm.report import write_report
-    from evovlm.system.device import check_device, device_named
+    from evovlm.cli.progress import watching
+    from evovlm.system.progress import busy
 
-    refuse_cpu(settings.keeping, settings.device)
-    loaded = named_recipe(recipe)
-    device_named(settings.device)
-    if dry_run:
-        _print_plan(plan_first(loaded, loaded.root, settings))
-        if loaded.then is not None:
-            _print_second_stage(loaded.then, settings.trials)
-        return
-    check_device(settings.device)
-    with _watch(as_json=as_json) as watch:
-        result = evolve_stages(loaded, loaded.root, settings, out, watch)
-    report = write_report(out, note)
+    with watching(as_json=as_json) as watch:
+        with busy(watch, "starting"):
+            from evovlm.evolution.stages import evolve_stages
+            from evovlm.report import write_report
+            from evovlm.system.device import check_device
+
+            loaded, chosen = _read(recipe, settings)
+            check_device(chosen.device)
+        result = evolve_stages(loaded, loaded.root, chosen, out, watch)
+        with busy(watch, "writing the report"):
+            report = write_report(out, note)
     if as_json:
         print(json.dumps({"result": result.content(), "report": str(report)}, ensure_ascii=False))
     else:
         _print_result(out, result, report)
 
 
-@contextmanager
-def _watch(*, as_json: bool) -> Iterator[Watch]:
-    """How progress is shown: JSON lines with --json, bars on a terminal, plain lines otherwise."""
-    from evovlm.cli.console import ERR, BarWatch, JsonWatch, LineWatch, bars
+def _dry_run(recipe: Path, out: Path, settings: Callable[[], EvolveSettings], measured: bool | None) -> None:
+    from evovlm.cli.progress import watching
+    from evovlm.system.progress import busy
 
-    if as_json:
-        yield JsonWatch()
-    elif not ERR.is_terminal:
-        yield LineWatch()
-    else:
-        with bars() as progress:
-            yield BarWatch(progress)
+    with watching(as_json=False) as watch:
+        with busy(watch, "starting"):
+            from evovlm.cli._dry_run import dry_run
+
+            loaded, chosen = _read(recipe, settings)
+        dry_run(loaded, out, chosen, measured, watch)
 
 
-def _print_second_stage(then: Stage, trials: int | None) -> None:
-    from evovlm.cli.console import OUT
+def _read(recipe: Path, settings: Callable[[], EvolveSettings]) -> tuple[Recipe, EvolveSettings]:
+    """The recipe and the settings. Raises UserError if one is wrong, before any model is opened."""
+    from evovlm.merging.live.choose import refuse_cpu
+    from evovlm.recipe.shipped import named_recipe
+    from evovlm.system.device import device_named
 
-    OUT.print(
-        f"then would search routes through the sources and the {then.winners} best merges"
-        f" with {then.search.algorithm}: {trials or then.search.trials} trials"
-    )
-
-
-def _print_plan(plan: Plan) -> None:
-    from evovlm.cli.console import OUT, findings_table
-
-    OUT.print(findings_table(plan.assembly.findings))
-    OUT.print(
-        f"would search {len(plan.genes)} genes with {plan.recipe.search.algorithm if plan.recipe.search else ''}:"
-        f" {plan.trials} trials of {len(plan.search_items)} {plan.task.name} items on {plan.settings.device}"
-    )
-    if plan.sets.left_out:
-        OUT.print(f"left out: {plan.sets.left_out} search items that are too similar to validation or test items")
-    shown = [gene.name for gene in plan.genes[:GENES_SHOWN]]
-    left = len(plan.genes) - len(shown)
-    OUT.print("genes: " + ", ".join(shown) + (f" and {left} more" if left else ""))
+    chosen = settings()
+    refuse_cpu(chosen.keeping, chosen.device)
+    loaded = named_recipe(recipe)
+    device_named(chosen.device)
+    return loaded, chosen
 
 
 def _print_result(out: Path, result: Result, page: Path) -> None:
-    from evovlm.cli.console import OUT, answers_table, held_out_table, profile_table, selection_bias_text
+    from evovlm.cli.console import OUT, answers_tables, held_out_table, profile_table, selection_bias_text
     from evovlm.report.words import tie
     from evovlm.study import log as study_log
     from evovlm.study.header import unheard
@@ -165,7 +151,10 @@ def _print_result(out: Path, result: Result, page: Path) -> None:
 
     OUT.print(held_out_table(result))
     shown: list[tuple[Kind, str]] = [("sources", name) for name in result.held_out.sources]
-    OUT.print(answers_table(read_held_out(out, unheard), [*shown, (EVOLVED, EVOLVED)]))
+    OUT.print("Answers side by side; … is where one is cut, the report has them whole")
+    for table in answers_tables(read_held_out(out, unheard), [*shown, (EVOLVED, EVOLVED)]):
+        OUT.print(table)
+        OUT.print()
     chosen = result.selection
     if chosen is not None and chosen.tied:
         OUT.print(tie(chosen.tied, chosen.trial, chosen.search_score, several=result.front is not None))

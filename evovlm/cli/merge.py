@@ -31,25 +31,31 @@ def merge(
       evovlm merge zoo-vlm merged
       evovlm merge their-mergekit-recipe.yml merged --dry-run
     """
-    from evovlm.cli.console import ERR, OUT, bars, findings_table, size
+    from evovlm.cli.console import ERR, OUT, findings_table
+    from evovlm.cli.progress import shown, waiting
     from evovlm.merging.assembly import assemble
-    from evovlm.merging.build import build_checkpoint, output_tensors
+    from evovlm.merging.build import build_checkpoint, merging_seconds, output_tensors
     from evovlm.recipe.shipped import named_recipe
+    from evovlm.system.units import duration, size
 
     loaded = named_recipe(recipe)
-    assembly = assemble(loaded, loaded.root, download=download, out=out)
+    with waiting("checking recipe and models"):
+        assembly = assemble(loaded, loaded.root, download=download, out=out)
     told = [finding for finding in assembly.findings if finding.level == "warning" or dry_run]
     if told:
         ERR.print(findings_table(told))
     if dry_run:
         count = len(output_tensors(assembly))
         OUT.print(f"would write {count} tensors to {out} ({assembly.recipe.method}, {assembly.pinned.digest()})")
+        with waiting("merging a few tensors"):
+            seconds = merging_seconds(assembly)
+        OUT.print(f"merging takes about {duration(max(1.0, seconds))}, by a few tensors merged here")
         return
-    with bars() as progress:
-        task = progress.add_task("merge", total=None, figures="")
+    with shown() as watch:
+        watch.phase("merge", 0)
 
         def show(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total, figures=f"{size(done)} of {size(total)}")
+            watch.at(done, total, f"{size(done)} of {size(total)}", counted=False)
 
         report = build_checkpoint(
             assembly, out, progress=show, threads=threads, max_shard_bytes=int(max_shard_gb * 1e9)

@@ -55,14 +55,16 @@ def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: As
     Example: evovlm recipe check zoo-vlm
     """
     from evovlm.cli.console import ERR, OUT, findings_table
+    from evovlm.cli.progress import waiting
     from evovlm.merging.assembly import open_models
     from evovlm.merging.check import Finding, check_recipe
     from evovlm.recipe.shipped import named_recipe
     from evovlm.search import check_search
 
     loaded = named_recipe(recipe)
-    base, sources = open_models(loaded, loaded.root, download=download)
-    findings = check_recipe(loaded, base, list(sources.values()))
+    with waiting("checking recipe and models"):
+        base, sources = open_models(loaded, loaded.root, download=download)
+        findings = check_recipe(loaded, base, list(sources.values()))
     for key, section in (("search", loaded), ("then.search", loaded.then)):
         for misfit in check_search(section.search) if section is not None and section.search is not None else ():
             findings.append(Finding("error" if misfit.fatal else "note", f"{key}.{misfit.key}", misfit.text))

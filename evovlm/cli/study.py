@@ -15,9 +15,13 @@ def report(study: StudyArgument) -> None:
     Example: evovlm report runs/demo
     """
     from evovlm.cli.console import note
-    from evovlm.report import write_report
+    from evovlm.cli.progress import waiting
 
-    print(write_report(study, note))
+    with waiting("writing the report"):
+        from evovlm.report import write_report
+
+        page = write_report(study, note)
+    print(page)
 
 
 def export(

@@ -32,16 +32,13 @@ def suggest(
       evovlm suggest my-models --base my-base --data zoo-maths:search --picture kin.svg
     """
     from evovlm import api
-    from evovlm.cli.console import OUT, bars, suggestions_table
+    from evovlm.cli.console import OUT, suggestions_table
+    from evovlm.cli.progress import shown
     from evovlm.evolution.suggest.kinship import draw_kinship
 
-    with bars() as progress:
-        task = progress.add_task("suggest", total=None, figures="")
-
-        def step(text: str) -> None:
-            progress.update(task, advance=1, figures=text)
-
-        advice = api.suggest(models, base=base, data=data, items=items, seed=seed, device=device, step=step)
+    with shown() as watch:
+        watch.phase("suggest", 0)
+        advice = api.suggest(models, base=base, data=data, items=items, seed=seed, device=device, step=watch.work)
     if picture is not None:
         picture.write_text(draw_kinship(advice.kinship), encoding="utf-8")
     if as_json:

@@ -22,8 +22,9 @@ def zoo_list(as_json: AsJson = False) -> None:
 
     Example: evovlm zoo list
     """
-    from evovlm.cli.console import OUT, size
+    from evovlm.cli.console import OUT
     from evovlm.models.zoo_models import ZOO_MODELS, zoo_folder
+    from evovlm.system.units import size
 
     rows = {name: zoo_folder(name) for name in ZOO_MODELS}
     if as_json:
@@ -57,6 +58,26 @@ def zoo_train(
       evovlm zoo train --out my-medium-zoo --size medium --device cuda
     """
     from evovlm.cli.console import ERR
-    from evovlm.zoo.train import train_zoo
+    from evovlm.cli.progress import shown, waiting
 
-    train_zoo(out, size=of_size, seed=seed, device=device, scale=scale, processes=processes, report=ERR.print)
+    with waiting("starting"):
+        from evovlm.zoo.train import train_zoo
+    with shown() as watch:
+        phase = ""
+
+        def show(name: str, done: int, total: int) -> None:
+            nonlocal phase
+            if name != phase:
+                watch.phase(phase := name, total)
+            watch.at(done, total)
+
+        train_zoo(
+            out,
+            size=of_size,
+            seed=seed,
+            device=device,
+            scale=scale,
+            processes=processes,
+            report=lambda text: ERR.print(text, soft_wrap=True),
+            progress=show,
+        )

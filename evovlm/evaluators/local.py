@@ -19,6 +19,7 @@ from evovlm.evaluators.evaluation import Evaluation, gathered
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.schema import Recipe
+from evovlm.system.progress import Progress
 from evovlm.system.roofline import Rates
 from evovlm.tasks import Generation, Item, Task
 from evovlm.tasks.item_sets import ItemSet
@@ -38,14 +39,25 @@ def score_answers(task: Task, items: Sequence[Item], answers: Sequence[str]) -> 
     )
 
 
-def answer_telling(engine: Engine, prepared: Prepared, on_halved: OnHalved | None) -> list[str]:
+def answer_telling(
+    engine: Engine, prepared: Prepared, on_halved: OnHalved | None, progress: Progress | None = None
+) -> list[str]:
     """Return the engine's answers; `on_halved` is called with the size of each batch that was halved.
 
-    It is called even if answering fails. Raises the same errors as `Engine.answer`.
+    It is called even if answering fails. `progress` is called with the number of answered questions and of all. Raises
+    the same errors as `Engine.answer`.
     """
-    before = len(prepared.halved)
+    before, answered = len(prepared.halved), 0
+
+    def count(more: int) -> None:
+        nonlocal answered
+        answered += more
+        if progress is not None:
+            progress(answered, len(prepared.prompts))
+
+    count(0)
     try:
-        return engine.answer(prepared)
+        return engine.answer(prepared, None if progress is None else count)
     finally:
         if on_halved is not None:
             for rows in prepared.halved[before:]:
@@ -116,31 +128,34 @@ class LocalEvaluator:
             return self.prepare(items)
         return prepared_of([self._prompts[key] for key in keys], generation, self.batch)
 
-    def evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
+    def evaluate(self, recipe: Recipe, items: ItemSet, progress: Progress | None = None) -> Evaluation:
         """Merge, answer and score with the items' own task; only items whose answers are not in the cache are asked.
 
+        `progress` is called with the number of answered questions and of those that have to be asked, if any.
         Raises NotFinite if weights or logits are not finite, MemoryError or torch.OutOfMemoryError if even the
         smallest batch does not fit.
         """
         if self.cache is None:
-            return self._evaluate(recipe, items)
+            return self._evaluate(recipe, items, progress)
         digest = recipe.digest()
         way = way_of_asking(items.task, items.where, several=asks_several(self.assembly.recipe))
         known = self.cache.known(way, digest, [item.key for item in items])
         missing = items.of(item for item in items if item.key not in known)
         seconds: dict[str, float] = {}
         if missing:
-            made = self._evaluate(recipe, missing)
+            made = self._evaluate(recipe, missing, progress)
             seconds = made.seconds
             known |= self.cache.keep(way, digest, [item.key for item in missing], made)
         return gathered([known[item.key] for item in items], seconds)
 
-    def _evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
+    def _evaluate(self, recipe: Recipe, items: ItemSet, progress: Progress | None) -> Evaluation:
+        if progress is not None:
+            progress(0, len(items))
         prepared = self._part(items)
         started = time.perf_counter()
         self.resident.become(recipe)
         merged = time.perf_counter()
-        answers = answer_telling(self.engine, prepared, self.on_halved)
+        answers = answer_telling(self.engine, prepared, self.on_halved, progress)
         answered = time.perf_counter()
         evaluation = score_answers(items.task, items, answers)
         seconds = {

@@ -13,6 +13,7 @@ from evovlm.evaluators.evaluation import refuse_silent
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
+from evovlm.system.progress import Progress
 from evovlm.tasks import Options, parse_split
 from evovlm.tasks.item_sets import ItemSet, read_item_set
 
@@ -27,26 +28,34 @@ class Judge:
     evaluator: LocalEvaluator
     items: ItemSet
     further: tuple[Objective, ...]
+    progress: Progress | None = None  # for the search items
 
     def __call__(self, recipe: Recipe) -> Evaluation:
         """Evaluate a candidate on the search items; with further objectives, all are in `values`.
 
         Raises ValueError if every answer is empty, and the errors of `LocalEvaluator.evaluate`.
         """
-        found = refuse_silent(self.evaluator.evaluate(recipe, self.items))
+        found = refuse_silent(self.evaluator.evaluate(recipe, self.items, self.progress))
         if not self.further:
             return found
         return replace(found, values=(found.score, *(objective(recipe, found) for objective in self.further)))
 
 
 def make_judge(
-    evaluator: LocalEvaluator, recipe: Recipe, items: ItemSet, objectives: Mapping[str, ItemSet] | None = None
+    evaluator: LocalEvaluator,
+    recipe: Recipe,
+    items: ItemSet,
+    objectives: Mapping[str, ItemSet] | None = None,
+    progress: Progress | None = None,
 ) -> Judge:
-    """Return the judge for a recipe's search. `objectives`: the items of those that are tasks (`objective_items`)."""
+    """Return the judge for a recipe's search.
+
+    `objectives`: the items of those that are tasks (`objective_items`). `progress`: see `LocalEvaluator.evaluate`.
+    """
     search = recipe.search
     assert search is not None
     named = [_objective(name, evaluator, objectives or {}) for name in search.objectives]
-    return Judge(evaluator, items, tuple(named))
+    return Judge(evaluator, items, tuple(named), progress)
 
 
 def refuse_unknown(objectives: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import torch
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.local import Evaluation, OnHalved, answer_telling, score_answers
 from evovlm.models.open_model import OpenModel, open_model
+from evovlm.system.progress import Progress
 from evovlm.tasks import Generation, Item, Options
 from evovlm.tasks.item_sets import ItemSet, read_item_set
 
@@ -29,16 +30,20 @@ def evaluate_model(
     download: bool = False,
     preset: str | None = None,
     self_check: bool = True,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score one unmerged model on `count` items of one split (`TASK:SPLIT`), or on all of them if None.
 
-    `model`: a folder or hub id. `batch`: the most items per batch. A language model answers without the image. Raises
-    DataError if the items cannot be read, CheckpointError if the model cannot be loaded.
+    `model`: a folder or hub id. `batch`: the most items per batch. A language model answers without the image.
+    `progress`: see `answer_as_is`. Raises DataError if the items cannot be
+    read, CheckpointError if the model cannot be loaded.
     """
     items = read_item_set("test", data, count, seed, options=Options(preset=preset, download=download))
     opened = open_model(model, model, None, Path.cwd(), download=download)
     dtype = torch.float32 if device == "cpu" else None
-    return answer_as_is(opened, items, batch=batch, device=device, dtype=dtype, self_check=self_check)
+    return answer_as_is(
+        opened, items, batch=batch, device=device, dtype=dtype, self_check=self_check, progress=progress
+    )
 
 
 def answer_as_is(
@@ -50,16 +55,21 @@ def answer_as_is(
     dtype: torch.dtype | None,
     on_halved: OnHalved | None = None,
     self_check: bool = True,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Ask an opened model and score its answers with the items' task.
 
     `on_halved` is called with the size of each batch that did not fit into memory. `self_check`: see `Engine.check`.
+    `progress` is called with the number of answered questions and of all; before the model is loaded, with zeros.
     """
+    if progress is not None:
+        progress(0, 0)
     engine = Engine.load(model.folder, device=device, dtype=dtype, self_check=self_check)
     asked, generation = list(items), items.task.generation
     if model.layout.kind == "llm":
         asked, generation = without_image(items, generation)
-    return score_answers(items.task, items, answer_telling(engine, engine.prepare(asked, generation, batch), on_halved))
+    prepared = engine.prepare(asked, generation, batch)
+    return score_answers(items.task, items, answer_telling(engine, prepared, on_halved, progress))
 
 
 def without_image(items: Sequence[Item], generation: Generation) -> tuple[list[Item], Generation]:

@@ -23,7 +23,7 @@ from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.errors import RecipeError, StudyError
 from evovlm.system.faults import failure_of
-from evovlm.system.progress import Watch
+from evovlm.system.progress import Watch, part_of
 from evovlm.tasks import Item
 from evovlm.tasks.item_sets import ItemSet
 from evovlm.tasks.skills import skills_of
@@ -74,7 +74,8 @@ def make_atlas(study: Study, evaluator: LocalEvaluator, items: ItemSet, fresh: I
     scored = [trial for trial in study.trials if trial.score is not None and trial.promoted]
     watch.phase("atlas", len(scored))
     for trial in scored:
-        evaluation = evaluator.evaluate(study.candidate(trial.genome), items)
+        progress = part_of(watch, f"trial {trial.trial}")
+        evaluation = evaluator.evaluate(study.candidate(trial.genome), items, progress)
         profile = tuple(axis.value(evaluation, trial.values) for axis in axes)
         archive.add(Elite(trial.trial, evaluation.score, profile))
         watch.step(f"{len(archive.elites)} cells")
@@ -161,8 +162,9 @@ def _cell_name(place: Sequence[int]) -> str:
 
 def _fresh(study: Study, evaluator: LocalEvaluator, trial: Trial, fresh: ItemSet, watch: Watch) -> float | None:
     """An elite's score on items that the search has not seen; None if it fails on them."""
+    progress = part_of(watch, f"trial {trial.trial}")
     try:
-        score = evaluator.evaluate(study.candidate(trial.genome), fresh).score
+        score = evaluator.evaluate(study.candidate(trial.genome), fresh, progress).score
     except Exception as fault:
         watch.step(f"trial {trial.trial}: {failure_of(fault)}")
         return None

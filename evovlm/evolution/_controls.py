@@ -11,7 +11,7 @@ from typing import Any
 
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.evaluators.single_model import answer_as_is
-from evovlm.evolution._held_out import Contestant, Progress
+from evovlm.evolution._held_out import Contestant
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.check.route import depth_of
 from evovlm.models.open_model import OpenModel
@@ -20,6 +20,7 @@ from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import uniform
 from evovlm.system.errors import UserError
 from evovlm.system.faults import Passing, machine_fault, row_failure
+from evovlm.system.progress import Progress, Watch, part_of
 from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
@@ -65,6 +66,10 @@ class Control:
     progress: str = ""
     all_rows: bool = False
     asked: Callable[[ItemSet], ItemSet] = _unchanged
+
+    def chooses(self, candidates: Recipes) -> bool:
+        """Whether candidates have to be asked to find the best one."""
+        return len(candidates) > 1 and not self.all_rows
 
 
 def _average(winner: Recipe, assembly: Assembly) -> Recipes:
@@ -157,28 +162,44 @@ CONTROLS = (
 
 
 def contestants(
-    evaluator: LocalEvaluator, winner: Recipe, test: ItemSet, choice: ItemSet, progress: Progress, *, trials: int
+    evaluator: LocalEvaluator, winner: Recipe, test: ItemSet, choice: ItemSet, watch: Watch, *, trials: int
 ) -> list[Contestant]:
     """All rows for a winner that was chosen from `trials` trials.
 
     Each control picks its best candidate on the `choice` items, never on the test items.
     """
+    applying = [control for control in CONTROLS if control.applies(winner)]
+    found = {control: _candidates(control, winner, evaluator.assembly) for control in applying}
+    chosen = [of for control, of in found.items() if not isinstance(of, str) and control.chooses(of)]
+    if count := sum(map(len, chosen)):
+        watch.phase("controls", count)
     sources = [_source(evaluator, model, test) for model in _models(evaluator.assembly)]
     evolved = Contestant(
         "evolved",
         "evolved",
-        lambda: evaluator.evaluate(winner, test),
+        lambda progress: evaluator.evaluate(winner, test, progress),
         {"digest": winner.digest()},
         chosen_on=choice.name,
         tries=trials,
     )
     controls = [
         row
-        for control in CONTROLS
-        if control.applies(winner)
-        for row in _rows(control, evaluator, winner, test, choice, progress)
+        for control, candidates in found.items()
+        for row in _rows(control, candidates, evaluator, winner, test, choice, watch)
     ]
     return [*sources, evolved, *controls]
+
+
+def choosing(winner: Recipe, assembly: Assembly | None) -> int:
+    """How many candidates the controls of a winner are chosen from. A winner without a route needs no assembly."""
+    found = [(one, one.candidates(winner, assembly)) for one in CONTROLS if one.applies(winner)]  # type: ignore[arg-type]
+    return sum(len(of) for control, of in found if control.chooses(of))
+
+
+def rows_beside(winner: Recipe, assembly: Assembly | None) -> int:
+    """How many rows the controls of a winner have. A winner without a route needs no assembly."""
+    found = [(one, one.candidates(winner, assembly)) for one in CONTROLS if one.applies(winner)]  # type: ignore[arg-type]
+    return sum(1 if control.chooses(of) else len(of) for control, of in found)
 
 
 def searched(
@@ -189,7 +210,7 @@ def searched(
     return Contestant(
         name,
         "controls",
-        lambda: evaluator.evaluate(winner, test),
+        lambda progress: evaluator.evaluate(winner, test, progress),
         detail,
         chosen_on=choice.name,
         tries=trials,
@@ -198,7 +219,15 @@ def searched(
 
 def failed(name: str, failure: str) -> Contestant:
     """The row of a control that failed before it could be tested; `failure`: what `row_failure` returned."""
-    return Contestant(name, "controls", lambda: failure, {})
+    return Contestant(name, "controls", lambda progress: failure, {})
+
+
+def _candidates(control: Control, winner: Recipe, assembly: Assembly) -> Recipes | str:
+    """A control's candidates, or why it has none, as `row_failure` tells it."""
+    try:
+        return control.candidates(winner, assembly)
+    except Exception as fault:
+        return row_failure(fault)
 
 
 class _NotPicked(Exception):
@@ -211,17 +240,20 @@ class _NotPicked(Exception):
 
 def _rows(
     control: Control,
+    candidates: Recipes | str,
     evaluator: LocalEvaluator,
     winner: Recipe,
     test: ItemSet,
     choice: ItemSet,
-    progress: Progress,
+    watch: Watch,
 ) -> list[Contestant]:
     """The rows of one control: one row, or one per candidate. A control that cannot be prepared is a failed row."""
+    if isinstance(candidates, str):
+        return [failed(control.name.format("others"), candidates)]
+    pick = control.chooses(candidates)
     try:
-        candidates, items = control.candidates(winner, evaluator.assembly), control.asked(test)
-        pick = len(candidates) > 1 and not control.all_rows
-        labels = [_best_on(evaluator, candidates, choice, progress, control.progress)] if pick else list(candidates)
+        items = control.asked(test)
+        labels = [_best_on(evaluator, candidates, choice, watch, control.progress)] if pick else list(candidates)
     except _NotPicked as none:
         return [failed(control.name, none.failure)]
     except Exception as fault:
@@ -232,7 +264,7 @@ def _rows(
         return Contestant(
             control.name.format(label),
             "controls",
-            lambda: evaluator.evaluate(candidates[label], items),
+            lambda progress: evaluator.evaluate(candidates[label], items, progress),
             control.detail(winner, label),
             chosen_on=choice.name if tries > 1 else None,
             tries=tries,
@@ -241,7 +273,7 @@ def _rows(
     return [row(label) for label in labels]
 
 
-def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, progress: Progress, label: str) -> str:
+def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, watch: Watch, label: str) -> str:
     """The label of the best-scoring recipe; a candidate that fails by its own values is left out.
 
     Raises _NotPicked if none has a score, or if one could not be scored for another reason: a pick among the others
@@ -250,14 +282,16 @@ def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, progre
     scores: dict[str, float] = {}
     failure = ""
     for name, recipe in recipes.items():
-        progress(f"{label} {name}")
+        title = f"{label} {name}"
         try:
-            scores[name] = evaluator.evaluate(recipe, items).score
+            scores[name] = evaluator.evaluate(recipe, items, part_of(watch, title)).score
         except Exception as fault:
             failure = row_failure(fault)
-            progress(f"{label} {name}: {failure}")
+            title = f"{title}: {failure}"
             if isinstance(failure, Passing) and isinstance(machine_fault(fault) or fault, UserError | OSError):
+                watch.step(title)
                 raise _NotPicked(failure) from None
+        watch.step(title)
     if not scores:
         raise _NotPicked(failure)
     return max(scores, key=lambda name: scores[name])
@@ -273,7 +307,7 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Conte
     # A source may be called `base` beside a base; both keep their rows.
     taken = model is assembly.base and model.label in assembly.sources
 
-    def answer() -> Evaluation:
+    def answer(progress: Progress) -> Evaluation:
         return answer_as_is(
             model,
             test,
@@ -282,6 +316,7 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Conte
             dtype=engine.dtype,
             on_halved=evaluator.on_halved,
             self_check=evaluator.self_check,
+            progress=progress,
         )
 
     return Contestant("base model" if taken else model.label, "sources", answer, {"model": model.folder.name})

@@ -77,8 +77,8 @@ def evaluation_text(result: Result) -> str:
     ]
     named = [
         *((f"source {name}", cell) for name, cell in held_out.scored_sources.items()),
-        *((f"control {name}", cell) for name, cell in held_out.scored_controls.items()),
         ("**this model**", evolved),
+        *((f"control {name}", cell) for name, cell in held_out.scored_controls.items()),
     ]
     for name, cell in named:
         low, high = cell.ci95

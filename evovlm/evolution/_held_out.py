@@ -20,28 +20,34 @@ from evovlm.study.result import Cell, Difference, FailedRow, HeldOut
 from evovlm.system import files
 from evovlm.system.errors import StudyError
 from evovlm.system.faults import Passing, failure_of, row_failure
+from evovlm.system.progress import Progress, Watch, part_of
 from evovlm.system.statistics import bootstrap, paired_difference
 from evovlm.tasks import Item
 from evovlm.tasks.item_sets import ItemSet
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Contestant:
-    """A row of the table: `section` is sources, controls or evolved; `evaluate` computes it when called.
+    """A row of the table: `section` is sources, controls or evolved.
 
-    Instead of an evaluation it may return the text of a failure, as `row_failure` gives it.
+    `evaluate`: computes it, and reports how many of its questions are answered; instead of an evaluation it may return
+    the text of a failure, as `row_failure` gives it.
     `detail`: identifies the recipe, so that its stored answers can be found. `tries`: number of candidates it was
     chosen from, None if it is no candidate. `chosen_on`: name of the item set, None if there was nothing to choose.
     """
 
     name: str
     section: Kind
-    evaluate: Callable[[], Evaluation | str]
+    evaluate: Callable[[Progress], Evaluation | str]
     detail: Mapping[str, Any]
     chosen_on: str | None = None
     tries: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The row's name while it is evaluated."""
+        titles = {"sources": f"source {self.name}", "controls": f"control {self.name.replace('_', ' ')}"}
+        return titles.get(self.section, "winner")
 
 
 def judge(
@@ -51,7 +57,7 @@ def judge(
     *,
     searched: str,
     seed: int,
-    progress: Progress,
+    watch: Watch,
     tell: Tell = unheard,
 ) -> HeldOut:
     """Evaluate every contestant; compute mean, exact share and 95 % bootstrap interval.
@@ -66,11 +72,13 @@ def judge(
     other = "" if items.task.name == searched else f" task={items.task.name}"
     known = _stored(folder, items, tell)
     done: list[Evaluation | str] = []
-    for row in rows:
-        key = row.section, _key(row) + other
+    keys = [(row.section, _key(row) + other) for row in rows]
+    if missing := sum(key not in known for key in keys):
+        watch.phase("held out", missing)
+    for row, key in zip(rows, keys, strict=True):
         if key not in known:
-            progress(row.name)
-            evaluation = _evaluated(row)
+            evaluation = _evaluated(row, watch)
+            watch.step(row.title if not isinstance(evaluation, str) else f"{row.title}: {evaluation}")
             if isinstance(evaluation, str):
                 done.append(evaluation)
                 continue
@@ -93,10 +101,10 @@ def judge(
     return HeldOut(sources=sections["sources"], controls=sections["controls"], evolved=best)
 
 
-def _evaluated(row: Contestant) -> Evaluation | str:
+def _evaluated(row: Contestant, watch: Watch) -> Evaluation | str:
     """A row's evaluation, or the text of its failure."""
     try:
-        return row.evaluate()
+        return row.evaluate(part_of(watch, row.title))
     except Exception as fault:
         return failure_of(fault) if row.section == EVOLVED else row_failure(fault)
 

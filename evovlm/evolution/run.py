@@ -40,13 +40,14 @@ from evovlm.search.space.parameters import genes_of, search_of
 from evovlm.study import log as study_log
 from evovlm.study.header import Tell, sound_header
 from evovlm.study.log import Trial
+from evovlm.study.loop import OnTrial
 from evovlm.study.pareto_front import write_front
 from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, write_result
 from evovlm.study.study import Study
 from evovlm.system.errors import NoScoreError, RecipeError
 from evovlm.system.faults import row_failure
 from evovlm.system.folder_lock import hold
-from evovlm.system.progress import Watch, tell
+from evovlm.system.progress import Progress, Watch, busy, part_of, resumed, tell
 from evovlm.system.roofline import measure_rates
 from evovlm.system.version import hardware, versions
 from evovlm.tasks.item_sets import ItemSet, data_of
@@ -72,7 +73,9 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     hashes = hashing(plan.assembly)  # in the background, while the models are loaded
 
     def bind_weights() -> dict[str, str]:
-        study.bind("weights", found := hashes.result(), told)
+        with busy(watch, "hashing the models' files"):
+            found = hashes.result()
+        study.bind("weights", found, told)
         return found
 
     # Before anything is loaded if the study has hashes already: those of the same files are remembered.
@@ -88,11 +91,10 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     write_recipe(moved(plan.winning(winner).pinned, plan.assembly.root, out), out / study_log.BEST)
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     atlas = make_atlas(study, evaluator, plan.search_items, choice, watch) if plan.settings.keep_diverse else None
-    watch.phase("held out", 1)
-    rows = contestants(evaluator, winner, test, choice, watch.step, trials=len(study.trials))
+    rows = contestants(evaluator, winner, test, choice, watch, trials=len(study.trials))
     if plan.settings.rivals:
         rows += _rivals(plan, out, evaluator, choice, watch, hashes.result())
-    table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, progress=watch.step, tell=told)
+    table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, watch=watch, tell=told)
     save_pictures(out / "images", test)
     result = Result(
         digest=winner.digest(),
@@ -111,7 +113,8 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     if front is not None:
         more["front"] = front
     if plan.settings.profile:
-        rates = measure_rates(torch.device(plan.settings.device))
+        with busy(watch, "measuring the machine's rates"):
+            rates = measure_rates(torch.device(plan.settings.device))
         more["profile"] = profile_of(study.trials, rates, evaluator.floors(rates, plan.search_items))
     if atlas is not None:
         more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
@@ -165,9 +168,9 @@ def _rivals(
     for name, recipe in rivals_of(plan.recipe).items():
         genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
         rival = replace(plan, recipe=recipe, genes=genes, settings=replace(plan.settings, race=None))
-        watch.phase(name.replace("_", " "), plan.trials)
+        folder, title = out / study_log.RIVALS / name, name.replace("_", " ")
         try:
-            winner = _rival_winner(rival, out / study_log.RIVALS / name, evaluator, watch, weights)
+            winner = _rival_winner(rival, folder, title, evaluator, watch, weights)
         except NoScoreError as error:
             rows.append(failed(name, str(error)))
         except Exception as fault:
@@ -178,17 +181,17 @@ def _rivals(
 
 
 def _rival_winner(
-    rival: Plan, folder: Path, evaluator: LocalEvaluator, watch: Watch, weights: dict[str, str]
+    rival: Plan, folder: Path, title: str, evaluator: LocalEvaluator, watch: Watch, weights: dict[str, str]
 ) -> Recipe:
     """Run one baseline search, or what is left of it, and choose its winner."""
     told = partial(tell, watch)
     study = _open(rival, folder, told)
     study.bind("weights", weights, told)
-    for trial in study.trials[: rival.trials]:
-        _tell(watch, trial)
+    _begin(watch, title, study, rival)
+    on_trial, progress = _told_to(watch, study)
     searcher, items = rival.searcher(sound_header(folder).get("switch")), rival.search_items
-    search_here(study, searcher, evaluator, items, rival.trials, lambda trial: _tell(watch, trial), rival.objectives)
-    return choose_winner(study, evaluator, rival.sets.choice, watch)[0]
+    search_here(study, searcher, evaluator, items, rival.trials, on_trial, rival.objectives, progress)
+    return choose_winner(study, evaluator, rival.sets.choice, watch, f"choice of {title}")[0]
 
 
 def _search(
@@ -199,12 +202,10 @@ def _search(
     `weights` compares the models' hashes with the study's, and is called before the first trial is logged. `held`
     closes the cache of answers, so that SQLite removes its log.
     """
-    watch.phase("search", plan.trials)
-    for trial in study.trials[: plan.trials]:
-        _tell(watch, trial)
+    _begin(watch, "search", study, plan)
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
     # Earlier versions did not write the switch.
-    searcher, on_trial = plan.searcher(sound_header(study.folder).get("switch")), partial(_tell, watch)
+    searcher, (on_trial, progress) = plan.searcher(sound_header(study.folder).get("switch")), _told_to(watch, study)
     cache = None
     if not recipe.timed:
         cache = AnswerCache.replacing_damaged(study.folder / study_log.CACHE, partial(tell, watch))
@@ -221,29 +222,49 @@ def _search(
             self_check=settings.self_check,
         )
         search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
-    evaluator = LocalEvaluator(
-        plan.assembly,
-        batch=search_of(recipe).batch,
-        device=settings.device,
-        on_halved=lambda rows: study_log.log_event(
-            study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
-        ),
-        keeping=settings.keeping,
-        tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
-        cache=cache,
-        self_check=settings.self_check,
-    )
+    with busy(watch, "loading the models"):
+        evaluator = LocalEvaluator(
+            plan.assembly,
+            batch=search_of(recipe).batch,
+            device=settings.device,
+            on_halved=lambda rows: study_log.log_event(
+                study.folder, "batch halved", rows=rows, after_trials=len(study.trials)
+            ),
+            keeping=settings.keeping,
+            tell=lambda text: study_log.log_event(study.folder, "sources", told=text),
+            cache=cache,
+            self_check=settings.self_check,
+        )
     weights()
     if settings.workers is not None:
         return evaluator
     if len(study.trials) < plan.trials:
-        evaluator.prepare(items)  # reports unreadable images now, so that no candidate fails because of them
+        with busy(watch, "preparing the questions"):
+            evaluator.prepare(items)  # reports unreadable images now, so that no candidate fails because of them
+    resumed(watch)
     if settings.race is not None or search_of(recipe).fidelity is not None:
         answer = LocalAnswers(evaluator, recipe, items)
         search_raced(study, searcher, answer, len(items), settings.race, plan.trials, on_trial)
     else:
-        search_here(study, searcher, evaluator, items, plan.trials, on_trial, plan.objectives)
+        search_here(study, searcher, evaluator, items, plan.trials, on_trial, plan.objectives, progress)
     return evaluator
+
+
+def _begin(watch: Watch, name: str, study: Study, plan: Plan) -> None:
+    """Begin the phase of a search, with the trials that its log has."""
+    watch.phase(name, plan.trials)
+    for trial in study.trials[: plan.trials]:
+        _tell(watch, trial)
+    resumed(watch)
+
+
+def _told_to(watch: Watch, study: Study) -> tuple[OnTrial, Progress]:
+    """What a search calls after each trial, and while it asks one."""
+
+    def asking(done: int, total: int) -> None:
+        part_of(watch, f"trial {len(study.trials)}")(done, total)
+
+    return lambda trial: _tell(watch, trial), asking
 
 
 def _tell(watch: Watch, trial: Trial) -> None:

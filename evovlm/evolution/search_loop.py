@@ -33,6 +33,7 @@ from evovlm.study.sequential import run_sequential
 from evovlm.study.steady import Inline, SteadyRun
 from evovlm.study.study import Study
 from evovlm.system.errors import RecipeError
+from evovlm.system.progress import Progress
 from evovlm.tasks import Options, parse_split
 from evovlm.tasks.cheaper import Cheaper
 from evovlm.tasks.item_sets import ItemSet, items_hash
@@ -55,12 +56,13 @@ def search_here(
     trials: int,
     on_trial: OnTrial,
     objectives: Mapping[str, ItemSet] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Evaluate one candidate after another in this process; can also resume a study started by a pool of workers.
 
-    `objectives`: see `make_judge`.
+    `objectives`: see `make_judge`. `progress`: see `LocalEvaluator.evaluate`.
     """
-    judge = make_judge(evaluator, study.recipe, items, objectives)
+    judge = make_judge(evaluator, study.recipe, items, objectives, progress)
     if (study.folder / study_log.ASKS).exists():
         SteadyRun(study, stream_of(searcher), Inline(judge)).run(trials, on_trial)
     else:

@@ -12,27 +12,30 @@ from evovlm.study.result import Finalist, Selection
 from evovlm.study.study import Study
 from evovlm.system.errors import NoScoreError
 from evovlm.system.faults import failure_of
-from evovlm.system.progress import Watch
+from evovlm.system.progress import Watch, part_of
 from evovlm.tasks.item_sets import ItemSet
 
 FINALISTS = 10
 
 
-def choose_winner(study: Study, evaluator: LocalEvaluator, items: ItemSet, watch: Watch) -> tuple[Recipe, Selection]:
+def choose_winner(
+    study: Study, evaluator: LocalEvaluator, items: ItemSet, watch: Watch, name: str = "choice"
+) -> tuple[Recipe, Selection]:
     """Score the best candidates again on items that the search has not seen; the best one there wins.
 
     The best of many noisy scores is biased upwards (the winner's curse): `luck` is the drop of the winner's score from
-    search to fresh items. Raises NoScoreError if no trial has a score or every finalist fails.
+    search to fresh items. `name`: of the phase. Raises NoScoreError if no trial has a score or every finalist fails.
     """
     study.best()
     finalists = list(study.finalists(FINALISTS))
-    watch.phase("choice", len(finalists))
+    watch.phase(name, len(finalists))
     rescored = []
     for trial in finalists:
+        progress = part_of(watch, f"trial {trial.trial}")
         try:
-            score = evaluator.evaluate(study.candidate(trial.genome), items).score
+            score = evaluator.evaluate(study.candidate(trial.genome), items, progress).score
         except Exception as fault:
-            watch.step(f"trial {trial.trial}: {failure_of(fault)}")
+            watch.step(f"trial {trial.trial}: {failure_of(fault)}", score=None)
             continue
         rescored.append((score, trial))
         watch.step(f"trial {trial.trial}", score=score)

@@ -21,7 +21,7 @@ from evovlm.study import log as study_log
 from evovlm.study.header import recipe_of
 from evovlm.study.result import Finalist, Result
 from evovlm.system.errors import RecipeError, StudyError
-from evovlm.system.progress import Watch, tell
+from evovlm.system.progress import Progress, Watch, busy, part_of, tell
 
 FIRST, POOL = study_log.STAGES
 FOLDER_DIGITS = 12  # of a merge's digest, in the name of its folder
@@ -47,7 +47,8 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
 
     Call it again to resume, in either stage.
     """
-    plan = plan_first(recipe, root, settings)
+    with busy(watch, "checking recipe, models and data"):
+        plan = plan_first(recipe, root, settings)
     if recipe.then is None:
         return evolve(plan, out, watch)
     # Read now, so that a second stage that cannot be resumed is reported before the first one runs.
@@ -64,7 +65,8 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
             f" asks for {winners} now; resume with the original recipe, or choose a new folder with --out"
         )
     bred = rebreed(plan, out, pool, watch) if begun else breed(plan, out, result.selection.finalists, winners, watch)
-    second = plan_evolution(second_stage(recipe, bred), root, settings)
+    with busy(watch, "checking the second stage"):
+        second = plan_evolution(second_stage(recipe, bred), root, settings)
     return evolve(second, out, watch)
 
 
@@ -127,7 +129,8 @@ def breed(plan: Plan, out: Path, finalists: Sequence[Finalist], winners: int, wa
         winner = plan.express(plan.recipe, plan.genes, trials[finalist.trial].genome)
         # Named by its digest: if the first stage is extended, it may choose another winner.
         folder = winner.digest()[:FOLDER_DIGITS]
-        bred.append(_built(plan, out, Bred(name, folder, f"{POOL}/{folder}"), winner))
+        made = Bred(name, folder, f"{POOL}/{folder}")
+        bred.append(_built(plan, out, made, winner, _megabytes(watch, f"trial {finalist.trial}")))
         watch.step(f"trial {finalist.trial}", score=finalist.choice_score)
     return bred
 
@@ -144,12 +147,12 @@ def rebreed(plan: Plan, out: Path, pool: Sequence[Bred], watch: Watch) -> list[S
         candidates = {recipe.digest()[:FOLDER_DIGITS]: recipe for recipe in logged}
     bred = []
     for one in pool:
-        bred.append(_built(plan, out, one, candidates.get(one.folder)))
+        bred.append(_built(plan, out, one, candidates.get(one.folder), _megabytes(watch, one.name)))
         watch.step(one.name)
     return bred
 
 
-def _built(plan: Plan, out: Path, one: Bred, recipe: Recipe | None) -> Source:
+def _built(plan: Plan, out: Path, one: Bred, recipe: Recipe | None, progress: Progress) -> Source:
     """A merge of the first stage as a source of the second; it is built if it is not in `pool`."""
     folder = out / POOL / one.folder
     if not folder.exists():
@@ -158,9 +161,15 @@ def _built(plan: Plan, out: Path, one: Bred, recipe: Recipe | None) -> Source:
                 f"{folder}: missing, and {out / FIRST / study_log.TRIALS} has no such candidate; restore the folder, or"
                 " choose a new folder with --out"
             )
-        build_checkpoint(with_recipe(plan.assembly, recipe), folder)
+        build_checkpoint(with_recipe(plan.assembly, recipe), folder, progress=progress)
     model = os.path.relpath(folder.resolve(), plan.assembly.root.resolve())
     return Source(name=one.name, model=model, identity=None if one.identity == model else one.identity)
+
+
+def _megabytes(watch: Watch, title: str) -> Progress:
+    """Report a build's bytes in MB, as part of a step."""
+    part = part_of(watch, f"{title}, MB")
+    return lambda done, total: part(done // 10**6, total // 10**6)
 
 
 def _pool_of(out: Path, recipe: Recipe) -> list[Bred]:

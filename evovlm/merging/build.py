@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -35,6 +36,7 @@ Progress = Callable[[int, int], None]  # bytes written so far, bytes in total
 MOST_MEMBERS = 16
 # Bytes that a forked process takes besides its tensor: scratch of a few chunks, and the parent's pages it writes to.
 MEMBER_BYTES = 2**24
+MOMENT = 0.5  # seconds of merging from which the rest is estimated
 LEAST_SHARED = 2**24  # elements of a merge below which forking takes longer than it saves
 
 
@@ -68,7 +70,7 @@ def build_checkpoint(
     """
     infos = output_tensors(assembly)
     folding = _folding(assembly)
-    total = sum(info.dtype.itemsize * _count(info.shape) for info in infos)
+    total = sum(info.nbytes for info in infos)
     with CheckpointWriter(out, infos, max_shard_bytes=max_shard_bytes) as writer:
         done = 0
 
@@ -98,6 +100,23 @@ def output_tensors(assembly: Assembly) -> list[TensorInfo]:
         for key in assembly.copied
     ]
     return infos + [TensorInfo(job.key, job.shape, assembly.dtype) for job in assembly.jobs]
+
+
+def output_bytes(assembly: Assembly) -> int:
+    """Return the bytes of the output's weights."""
+    return sum(info.nbytes for info in output_tensors(assembly))
+
+
+def merging_seconds(assembly: Assembly) -> float:
+    """Estimate how long all tensors take to merge on this machine, by those that are merged in a moment."""
+    began, done, total = time.perf_counter(), 0, sum(_count(job.shape) for job in assembly.jobs)
+    for job in sorted(assembly.jobs, key=lambda job: _count(job.shape)):
+        assembly.merge(job)
+        done += _count(job.shape)
+        if time.perf_counter() - began > MOMENT:
+            break
+    members = _members(assembly, None, output_bytes(assembly))
+    return (time.perf_counter() - began) * total / max(1, done) / members
 
 
 def card_facts(assembly: Assembly, evaluation: str = "") -> CardFacts:

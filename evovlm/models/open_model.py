@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ class OpenModel:
     def place(self) -> str:
         """Its place in the recipe, as messages name it: `base`, or `sources.NAME`."""
         return "base" if self.is_base else f"sources.{self.label}"
+
+    def bytes_on(self, device: str) -> int:
+        """Bytes of its weights once they are loaded: in float32 on a CPU, as stored on a GPU."""
+        checkpoint = self.checkpoint
+        return sum(
+            prod(checkpoint.shape(key)) * (4 if device == "cpu" else checkpoint.dtype(key).itemsize)
+            for key in checkpoint.keys()
+        )
 
 
 def resolve_folder(

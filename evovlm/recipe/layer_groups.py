@@ -32,6 +32,12 @@ def block_names(blocks: int, layers: int) -> list[str]:
     return [f"layers {low}-{high - 1}" for low, high in pairwise(edges)]
 
 
+def group_in_words(name: str) -> str:
+    """A group's name for people: `layer 0` for `layers 0-0`. Recipes and studies keep the name."""
+    span = LAYER_RANGE.match(name)
+    return f"layer {span.group(1)}" if span and span.group(1) == span.group(2) else name
+
+
 def group_names(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> list[str]:
     """The groups that a recipe's `groups` gives for a model with `layers` layers, in model order.
 

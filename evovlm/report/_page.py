@@ -60,7 +60,7 @@ def render(study: StudyData) -> str:
         sections.headline(study),
         sections.plain_words(study),
         sections.section("The search", sections.plot(scores) if study.trials else "<p>No trial yet.</p>"),
-        _heat_maps(best, history),
+        _heat_maps(study, best, history),
         _route(study, routes),
         sections.section("Several objectives", "".join(map(sections.plot, several))) if several else "",
         atlas_section(study, atlas),
@@ -75,13 +75,19 @@ def render(study: StudyData) -> str:
     return _document(title, "".join(body), drawn)
 
 
-def _heat_maps(best: list[Figure], history: list[Figure]) -> str:
-    if not best:
+def _heat_maps(study: StudyData, best: list[Figure], history: list[Figure]) -> str:
+    if not best and not history:
         return ""
     pairs = "".join(sections.plot(figure) for figure in best)
     over_time = "".join(sections.plot(figure) for figure in history)
-    told = "<p>Weight: how much of a source is added. Density: the share of its elements that is kept.</p>"
-    return sections.section("Weights and densities by layer group", f'{told}<div class="pair">{pairs}</div>{over_time}')
+    told = "Weight: how much of a source is added. Density: the share of its elements that is kept."
+    if study.winner is not None:
+        for parameter in ("weight", "density"):
+            same = figures.constant(study.parameter(study.winner, parameter))
+            told += "" if same is None else f" Every {parameter} is {same:.2f}."
+    return sections.section(
+        "Weights and densities by layer group", f'<p>{told}</p><div class="pair">{pairs}</div>{over_time}'
+    )
 
 
 def _route(study: StudyData, routes: list[Figure]) -> str:

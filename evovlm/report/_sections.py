@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from evovlm.recipe.layer_groups import group_in_words
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import recipe_text
 from evovlm.report.data import UNKNOWN, StudyData
@@ -46,8 +47,8 @@ def held_out_table(result: Result) -> str:
     held_out = result.held_out
     rows: list[tuple[str, Cell | FailedRow, str]] = [
         *((f"source {name}", cell, "") for name, cell in held_out.sources.items()),
-        *((control_name(name), cell, "") for name, cell in held_out.controls.items()),
         ("evolved", held_out.evolved, "evolved"),
+        *((control_name(name), cell, "") for name, cell in held_out.controls.items()),
     ]
     top = max(cell.ci95[1] for _, cell, _ in rows if isinstance(cell, Cell)) or 1.0
     lines = [
@@ -113,7 +114,7 @@ def searched(study: StudyData) -> str:
         facts = {"digest of the winner": study.winner.digest()}
         parts.append(_facts(facts) + _code("The winner's recipe (best.yaml)", study.winner))
     parts.append(_code("The recipe that was searched", study.recipe))
-    names = ", ".join(f"{gene.source}.{gene.parameter}.{gene.group}" for gene in study.genes)
+    names = ", ".join(f"{gene.source}.{gene.parameter}.{group_in_words(gene.group)}" for gene in study.genes)
     parts.append(f"<details><summary>Genes</summary><p>{escape(names)}</p></details>")
     return section("What was searched", "".join(parts))
 

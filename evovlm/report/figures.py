@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evovlm.recipe.layer_groups import group_in_words
 from evovlm.report.data import StudyData, best_so_far, by_generation, generation_means, seconds_by_phase
+from evovlm.system.units import duration
 
 BLUE, ORANGE, GREY, RED = "#3a8fd6", "#e69f00", "#8a8f98", "#d55e00"
 Json = dict[str, Any]
@@ -69,10 +71,12 @@ def parameter_figures(study: StudyData) -> list[Figure]:
     """Heat maps of the winner's weights and densities: sources across, layer groups down."""
     if study.winner is None or study.routed:
         return []
-    sources, groups = list(study.winner.source_names), study.groups()
+    sources, groups = list(study.winner.source_names), [group_in_words(group) for group in study.groups()]
     figures = []
     for parameter, title in (("weight", "Weights"), ("density", "Densities")):
         values = study.parameter(study.winner, parameter)
+        if constant(values) is not None:
+            continue
         down = [[values[s][g] for s in range(len(sources))] for g in range(len(groups))]
         told = "; ".join(
             f"{source}: " + ", ".join(f"{group} {value:.2f}" for group, value in zip(groups, own, strict=True))
@@ -89,6 +93,12 @@ def parameter_figures(study: StudyData) -> list[Figure]:
     return figures
 
 
+def constant(values: Sequence[Sequence[float]]) -> float | None:
+    """The value that all have; None if they differ, or are none."""
+    found = {value for row in values for value in row}
+    return found.pop() if len(found) == 1 else None
+
+
 def history_figures(study: StudyData) -> list[Figure]:
     """Heat maps of the search's progress: the mean of each gene in each generation."""
     generations = [trials[0].generation for trials in by_generation(study.trials)]
@@ -100,7 +110,7 @@ def history_figures(study: StudyData) -> list[Figure]:
         rows = [index for index, gene in enumerate(study.genes) if gene.parameter == parameter]
         if not rows:
             continue
-        names = [f"{study.genes[index].source} · {study.genes[index].group}" for index in rows]
+        names = [f"{study.genes[index].source} · {group_in_words(study.genes[index].group)}" for index in rows]
         values = [means[index] for index in rows]
         told = ", ".join(f"{n} {own[0]:.2f} to {own[-1]:.2f}" for n, own in zip(names, values, strict=True))
         alt = f"Mean {parameter} of each gene, from the first generation to the last: {told}."
@@ -120,17 +130,17 @@ def seconds_figure(study: StudyData) -> Figure | None:
     if not total:
         return None
     count = len(study.trials)
-    told = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in total.items())
+    told = ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in total.items())
     data: list[Json] = [
         {
             "type": "bar",
             "orientation": "h",
             "x": [round(seconds, 3) for seconds in total.values()],
             "y": list(total),
-            "text": [f"{seconds:.1f} s ({seconds / count:.2f} s per trial)" for seconds in total.values()],
+            "text": [f"{duration(seconds)} ({seconds / count:.2f} s per trial)" for seconds in total.values()],
             "textposition": "auto",
             "marker": {"color": BLUE},
-            "hovertemplate": "%{y}: %{x:.1f} s<extra></extra>",
+            "hovertemplate": "%{y}: %{text}<extra></extra>",
         }
     ]
     layout = {

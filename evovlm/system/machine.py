@@ -58,6 +58,12 @@ def check_memory() -> Iterator[Finding]:
         yield Finding("memory", "ok", text)
 
 
+def free_memory() -> int:
+    """Bytes of memory that this process can still get."""
+    free, most = psutil.virtual_memory().available, _container_limit()
+    return free if most is None else min(free, most)
+
+
 def check_disks() -> Iterator[Finding]:
     """Free space and the right to write in the working folder and in that for temporary files."""
     yield _disk("disk", Path.cwd(), "run evovlm in another folder, or free space", needed=MODEL_BYTES)

@@ -76,12 +76,14 @@ def fit(
     seed: int,
     device: torch.device,
     report: Callable[[str], None] = print,
+    advance: Callable[[int, int], None] | None = None,
     label: str = "",
 ) -> dict[str, Tensor]:
     """Train and return new float32 weights on the CPU; the given weights are not changed.
 
     Computes in bfloat16 on a GPU, in float32 on a CPU. The same seed and device give the same batches; CUDA's atomic
-    additions may still differ in the last bit. `report` gets progress lines.
+    additions may still differ in the last bit. `report` gets progress lines. `advance` is called after each
+    step with the number of steps done and their total.
     """
     master = {name: tensor.detach().to(device, torch.float32, copy=True) for name, tensor in weights.items()}
     rates = {name: schedule.rates(name) for name in master}
@@ -110,13 +112,15 @@ def fit(
         optimiser.step()
         return loss.detach()
 
-    advance = _captured(step, optimiser) if on_gpu else step
+    make = _captured(step, optimiser) if on_gpu else step
     total, loss = schedule.steps, torch.tensor(math.nan)
     for index in range(total):
         rows.copy_(order[index])
         for group, factor in zip(optimiser.param_groups, factors, strict=True):
             group["lr"].fill_(factor * schedule.rate * _shape_of_rate(index, total))
-        loss = advance()
+        loss = make()
+        if advance is not None:
+            advance(index + 1, total)
         if index == 0 or (index + 1) % max(1, total // 4) == 0:
             report(f"{label} step {index + 1}/{total} loss {loss.item():.4f}")
     return {name: tensor.detach().cpu() for name, tensor in master.items()}

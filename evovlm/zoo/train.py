@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from evovlm.models.zoo_models import ZOO_MODELS, write_manifest
 from evovlm.system.device import check_device, current_gpu
 from evovlm.system.errors import UserError
+from evovlm.system.units import duration
 from evovlm.zoo import _corpus as corpus
 from evovlm.zoo._ahead import Order, Pools
 from evovlm.zoo._export import save_llm, save_vlm
@@ -33,6 +35,7 @@ from evovlm.zoo.medium.plan import medium_plan
 from evovlm.zoo.render import render
 
 Weights = dict[str, Tensor]
+Advance = Callable[[str, int, int], None]
 TOKENIZER_TEXTS = 20_000
 # Layers that a fine-tune may over-train: at one end for the maths models, in alternating blocks for `ja` and `vlm`.
 EARLY, LATE = (0, 1, 2), (5, 6, 7)
@@ -66,6 +69,7 @@ class Trainer:
     report: Callable[[str], None] = print
     processes: int = 1
     kept: Unfinished | None = None  # keeps finished stages
+    progress: Advance = lambda name, done, total: None
     seconds: float = 0.0  # that the stages took, those of earlier runs included
 
     def __post_init__(self) -> None:
@@ -92,22 +96,31 @@ class Trainer:
         known = None if self.kept is None else self.kept.stage(name)
         if known is not None:
             self.seconds += known[1]
-            self.report(f"{name}: trained before, in {known[1]:.0f} s")
+            self.report(f"{name}: trained before, in {duration(known[1])}")
             return dict(known[0])
         stage, started = self.plan.stages[name], time.monotonic()
+        self.progress(f"{name}: data", 0, 0)
         pool = pools.take(name)
         waited = time.monotonic() - started
         schedule = replace(stage.schedule, steps=max(2, round(stage.schedule.steps * self.scale)))
         seed = self.seed * 100 + list(self.plan.stages).index(name)
         with current_gpu(self.device):
             tuned = fit(
-                weights, self.shape, pool, schedule, seed=seed, device=self.device, report=self.report, label=name
+                weights,
+                self.shape,
+                pool,
+                schedule,
+                seed=seed,
+                device=self.device,
+                report=self.report,
+                advance=partial(self.progress, name),
+                label=name,
             )
         trained = time.monotonic() - started - waited
         self.seconds += waited + trained
         if self.kept is not None:
             self.kept.keep(name, tuned, waited + trained)
-        self.report(f"{name}: {len(pool.ids)} examples ready after {waited:.0f} s, trained in {trained:.0f} s")
+        self.report(f"{name}: {len(pool.ids)} examples ready after {duration(waited)}, trained in {duration(trained)}")
         return tuned
 
     def base(self, pools: Pools) -> Weights:
@@ -131,6 +144,7 @@ def train_zoo(
     models: Sequence[str] = ZOO_MODELS,
     processes: int = 1,
     report: Callable[[str], None] = print,
+    progress: Advance = lambda name, done, total: None,
 ) -> None:
     """Train models of the zoo and write them, with a manifest, under `out`, which appears complete or not at all.
 
@@ -138,7 +152,8 @@ def train_zoo(
 
     `size`: small, as shipped, or medium, over twenty times as large and with a harder world. `scale` below 1 shortens
     every stage and its data. `device` defaults to a GPU if there is one. With `processes` above 1, the stages' data are
-    generated in parallel ahead of the training; the data are the same. Raises UserError for an unknown size or model, a
+    generated in parallel ahead of the training; the data are the same. `report` gets sentences, `progress` the name of
+    what is done, the steps done and their total (0: not known). Raises UserError for an unknown size or model, a
     missing device, an `out` that is something else, or training with other settings that was left unfinished.
     """
     unknown = sorted(set(models) - set(ZOO_MODELS))
@@ -156,7 +171,7 @@ def train_zoo(
     chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     settings = {"command": command, "models": list(models), "device": chosen.type, "torch": torch.__version__}
     with unfinished(out, settings) as work:
-        trainer = Trainer(PLANS[size](), seed, chosen, scale, report, processes, work)
+        trainer = Trainer(PLANS[size](), seed, chosen, scale, report, processes, work, progress)
         trained = _train(trainer, models)
 
         def fill(folder: Path) -> None:
@@ -166,7 +181,7 @@ def train_zoo(
             write_manifest(folder, tuple(models), _provenance(trainer, size))
 
         finish(work, out, fill)
-    report(f"{len(models)} models in {out}, {trainer.seconds / 60:.1f} minutes")
+    report(f"{len(models)} models in {out}, {duration(trainer.seconds)}")
 
 
 def _train(trainer: Trainer, models: Sequence[str]) -> dict[str, Weights]:

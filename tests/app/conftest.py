@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,15 +20,6 @@ from evovlm_benchmarks.app_load.visitor import Visitor as Caller
 from evovlm_benchmarks.app_load.visitor import address
 
 ROOT = Path(__file__).parent.parent.parent
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SECOND = 1000  # as browsers count
 SECRET = secrets.token_hex(16)  # stands in the servers' environments; nobody may ever read it there
 PASSWORD = "guest:a-good-word"
@@ -166,19 +156,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The app on the zoo, behind a password."""
     yield from serve(tmp_path_factory.mktemp("locked"), "--auth", PASSWORD)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Debian's Chromium; the tests say so where there is none."""
-    found = os.environ.get("EVOVLM_CHROMIUM") or shutil.which("chromium")
-    if not found:
-        pytest.skip("no Chromium here: `make browser` installs it")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -199,7 +199,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
         if draw(st.booleans()) and OPTIONS[name]:
             words.append(draw(st.sampled_from(OPTIONS[name])))
         words.append(draw(WORDS))
-    return [*words, "--dry-run"] if name in ("merge", "evolve") else words
+    dry = {"merge": ["--dry-run"], "evolve": ["--dry-run", "--no-measure"]}
+    return [*words, *dry.get(name, [])]
 
 
 @given(words=command_lines())

@@ -28,6 +28,7 @@ from evovlm.system.errors import (
     NotFinite,
     StudyError,
 )
+from evovlm.system.progress import Progress, Quiet
 from evovlm.tasks import Item, load_task
 from evovlm.tasks.item_sets import ItemSet
 
@@ -40,6 +41,9 @@ CHOICE = ItemSet(
 )
 
 
+def unheard(done: int, total: int) -> None: ...
+
+
 class Scoring:
     """An evaluator of real models' recipes that scores by a rule, and notes which items were asked."""
 
@@ -48,7 +52,8 @@ class Scoring:
         self.engine, self.batch, self.on_halved = SimpleNamespace(device="cpu", dtype=None), 1, None
         self.asked: list[str] = []
 
-    def evaluate(self, recipe: Recipe, items: ItemSet) -> Evaluation:
+    def evaluate(self, recipe: Recipe, items: ItemSet, progress: Progress) -> Evaluation:
+        progress(0, len(items))
         self.asked.append(items.name)
         return Evaluation((self._score(recipe),) * len(items), (False,) * len(items), ("x",) * len(items))
 
@@ -56,7 +61,7 @@ class Scoring:
 def rows_of(name: str, score: Callable[[Recipe], float], **changes: Any) -> tuple[list[Contestant], Scoring]:
     recipe = read_recipe(RECIPES / name).model_copy(update=changes)
     evaluator = Scoring(recipe, score)
-    rows = contestants(evaluator, recipe, TEST, CHOICE, lambda text: None, trials=100)  # type: ignore[arg-type]
+    rows = contestants(evaluator, recipe, TEST, CHOICE, Quiet(), trials=100)  # type: ignore[arg-type]
     return rows, evaluator
 
 
@@ -90,7 +95,7 @@ def test_a_language_models_controls():
     assert list(told(rows)) == ["evolved", "average", "sweep", "single_vector"]
     assert told(rows)["single_vector"] == ({"source_and_weight": "math2:0.7"}, "validation", 33)
     row = next(row for row in rows if row.name == "single_vector")
-    assert row.evaluate().score == 100
+    assert row.evaluate(unheard).score == 100
     assert evaluator.asked[-1] == "test"
 
 
@@ -105,7 +110,7 @@ def test_a_routes_controls():
     }
     assert evaluator.asked == []
     by_name = {row.name: row for row in rows}
-    assert by_name["layers_of_math"].evaluate().score == 8
+    assert by_name["layers_of_math"].evaluate(unheard).score == 8
 
 
 def test_a_control_that_fails_everywhere_but_at_one_weight_takes_that():
@@ -143,7 +148,7 @@ def test_answers_that_were_stored_before_tries_were_told_are_found_again(tmp_pat
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / study_log.HELD_OUT_ANSWERS).write_text(text, encoding="utf-8")
 
-    def again() -> Evaluation:
+    def again(progress: Progress) -> Evaluation:
         pytest.fail("a stored answer was generated again")
 
     sweep = {"weight": 0.3, "of": "one weight for all task vectors"}
@@ -151,7 +156,7 @@ def test_answers_that_were_stored_before_tries_were_told_are_found_again(tmp_pat
         Contestant("evolved", "evolved", again, {"digest": "abc"}, chosen_on="validation", tries=100),
         Contestant("sweep", "controls", again, sweep, chosen_on="validation", tries=11),
     ]
-    table = judge(tmp_path, rows, TEST, searched="zoo-maths", seed=0, progress=lambda text: None)
+    table = judge(tmp_path, rows, TEST, searched="zoo-maths", seed=0, watch=Quiet())
     assert table.controls["sweep"].model_dump(exclude_unset=True, exclude={"versus_evolved"}) == {
         "score": 50.0,
         "exact": 0.0,
@@ -169,7 +174,7 @@ def scored(value: float) -> Evaluation:
 
 
 def row(name: str, section: str, outcome: Evaluation | Exception) -> Contestant:
-    def evaluate() -> Evaluation:
+    def evaluate(progress: Progress) -> Evaluation:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -178,7 +183,7 @@ def row(name: str, section: str, outcome: Evaluation | Exception) -> Contestant:
 
 
 def table_of(folder: Path, *rows: Contestant) -> Any:
-    return judge(folder, rows, TEST, searched="zoo-maths", seed=0, progress=lambda text: None)
+    return judge(folder, rows, TEST, searched="zoo-maths", seed=0, watch=Quiet())
 
 
 def test_a_control_that_fails_is_a_row_and_the_others_are_scored(tmp_path: Path):

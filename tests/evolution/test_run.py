@@ -16,8 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from evovlm.cli.console import JsonWatch
 from evovlm.cli.program import main
+from evovlm.cli.progress import JsonWatch
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.run import evolve
 from evovlm.recipe.yaml_file import read_recipe
@@ -124,7 +124,7 @@ def test_a_study_killed_with_sigkill_ends_with_the_same_log_and_table(
 PHASES = {
     "while the winner is chosen": ({"phase": "choice"}, 2),
     "while the controls are chosen": ({"step": "sweep 0.3"}, 0),
-    "while the test items are judged": ({"step": "evolved"}, 0),
+    "while the test items are judged": ({"step": "winner"}, 0),
     "before the checkpoint": ({"phase": "checkpoint"}, 0),
     "in the middle of the checkpoint": ({"phase": "checkpoint"}, 1),
 }
@@ -186,7 +186,7 @@ def test_ctrl_c_in_every_phase_ends_with_130_and_the_same_command_ends_the_study
     counts = ["--trials", "2", "--items", "4", "--judged", "6", "--checkpoint", "--json"]
     arguments = ["evolve", str(RECIPES / "zoo-vlm.yaml"), "--out", str(out), *counts]
     waiting = [("step", "trial 0"), ("phase", "choice"), ("phase", "held out"), ("step", "sweep 0.5")]
-    waiting += [("step", "evolved"), ("phase", "checkpoint"), ("replace", "report.html")]
+    waiting += [("step", "winner"), ("phase", "checkpoint"), ("replace", "report.html")]
 
     def interrupt(kind: str, text: str) -> None:
         if waiting and waiting[0] == (kind, text):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import plotly.io
 import pytest
+import yaml
 
 from evovlm.report import write_report
 from tests.report.study_folder import make_study
@@ -165,3 +166,37 @@ def test_a_folder_with_a_language_model_study_has_no_images(study: Path):
     page = page_of(study)
     assert page.images == []
     assert "青い丸です。" in page.text
+
+
+def constant_study(folder: Path) -> Path:
+    """A study with a group per layer, which searched no densities."""
+    study = make_study(folder)
+    for name in ("study.json", "best.yaml"):
+        path = study / name
+        text = path.read_text(encoding="utf-8").replace("layers 0-1", "layers 0-0").replace("layers 2-3", "layers 1-3")
+        path.write_text(text, encoding="utf-8")
+    best = yaml.safe_load((study / "best.yaml").read_text(encoding="utf-8"))
+    for parameters in best["parameters"].values():
+        parameters["density"] = 0.5
+    (study / "best.yaml").write_text(yaml.safe_dump(best), encoding="utf-8")
+    return study
+
+
+def test_constant_densities_are_a_sentence_and_no_heat_map(tmp_path: Path):
+    page = page_of(constant_study(tmp_path / "constant"))
+    assert "best-density" not in json.loads(page.scripts[0])
+    assert "best-weight" in json.loads(page.scripts[0])
+    assert "Every density is 0.50." in page.text
+
+
+def test_a_single_layer_is_not_called_a_range(tmp_path: Path):
+    text = write_report(constant_study(tmp_path / "constant")).read_text(encoding="utf-8")
+    figures = json.loads(Page(text).scripts[0])
+    assert figures["best-weight"]["data"][0]["y"] == ["embeddings", "layer 0", "layers 1-3", "head"]
+    assert "vlm · layer 0" in figures["history-weight"]["data"][0]["y"]
+    assert "vlm.weight.layer 0" in text
+
+
+def test_the_winner_stands_where_the_terminal_shows_it(page: Page):
+    places = [page.text.index(name) for name in ("source ja", "evolved 60.10", "plain average of the sources 44.30")]
+    assert places == sorted(places)

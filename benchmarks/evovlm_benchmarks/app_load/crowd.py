@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from evovlm.cli.console import bars
+from evovlm.cli.progress import shown
 from evovlm_benchmarks.app_load.scenes import ask, load_scenes
 from evovlm_benchmarks.app_load.server import Server
 from evovlm_benchmarks.app_load.visitor import Visitor, address
@@ -37,8 +37,8 @@ def crowd(server: Server, requests: int, rounds: int) -> dict[str, Any]:
             reason = f"{type(error).__name__}: {error}"
         return reason, time.perf_counter() - started
 
-    with bars() as progress, ThreadPoolExecutor(requests) as visitors:
-        task = progress.add_task("load", total=requests * rounds, figures="")
+    with shown() as watch, ThreadPoolExecutor(requests) as visitors:
+        watch.phase("load", requests * rounds)
         for _ in range(rounds):
             started = time.perf_counter()
             waits = []
@@ -46,7 +46,7 @@ def crowd(server: Server, requests: int, rounds: int) -> dict[str, Any]:
                 if reason is not None:
                     reasons[reason] += 1
                 waits.append(seconds)
-                progress.advance(task)
+                watch.step("")
             told.append(_row(server, waits, time.perf_counter() - started, requests * (len(told) + 1)))
     first, last = told[0]["memory_mb"], told[-1]["memory_mb"]
     return {

@@ -50,7 +50,7 @@ def compare(
         print_sheet(OUT, _sheet(f"{task}:{split}", reference, rows))
         for row in rows:
             if row.changes:
-                print_sheet(OUT, _changes(reference, row))
+                print_sheet(OUT, _changes(reference, row), cut=True)
     if as_json:
         print(json.dumps(told, ensure_ascii=False))
 

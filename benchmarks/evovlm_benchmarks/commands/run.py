@@ -11,12 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from evovlm.cli.console import ERR, OUT, bars
+from evovlm.cli.console import ERR, OUT
 from evovlm.cli.limits import MOST_WORKERS
 from evovlm.cli.paths import new_folder
+from evovlm.cli.progress import shown, waiting
 from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
 from evovlm.system.errors import UserError, joined_errors
 from evovlm.system.files import write_json, write_text
+from evovlm_benchmarks.commands.dry_run import print_plan
 from evovlm_benchmarks.runner.comparison import Entry, behind_best
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
 from evovlm_benchmarks.runner.results import FORMAT, Failure, Outcome, read_answers
@@ -57,6 +59,9 @@ def run(
         bool,
         typer.Option("--self-check/--no-self-check", help="Compare each model's logits with transformers' first."),
     ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be asked, with memory and disk, and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Run a suite of models and tasks. After a crash or kill, run the same command again to resume.
@@ -78,7 +83,10 @@ def run(
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     chosen = choose_suite(suite, model, task, preset, items, seed, batch, only, skip)
-    pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
+    with waiting("reading the questions"):
+        pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
+    if dry_run:
+        return print_plan(chosen, pairs, out, device, download=download)
     if ray is None:
         answer = _here(device, self_check)
     else:
@@ -137,15 +145,19 @@ def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer, 
     """Open the models and run all pairs, showing a progress bar. Models that cannot be opened are reported at once."""
     from evovlm_benchmarks.runner.running import open_models
 
-    opened, unopened = open_models(suite, download=download)
+    with waiting("opening the models"):
+        opened, unopened = open_models(suite, download=download)
     for told in _failure_lines(unopened):
         ERR.print(f"left out: {told}", style="yellow", markup=False, soft_wrap=True)
     possible = [pair for pair in pairs if pair.model.name in opened]
-    with bars() as progress:
-        whole = progress.add_task("answers", total=sum(len(pair.items) for pair in possible), figures="")
+    total, done = sum(len(pair.items) for pair in possible), 0
+    with shown() as watch:
+        watch.phase("answers", total)
 
-        def step(pair: Pair, made: int) -> None:
-            progress.update(whole, advance=made, figures=f"{pair.model.name} on {pair.task.name}")
+        def step(pair: Pair, count: int, *, found: bool = False) -> None:
+            nonlocal done
+            done += count
+            watch.at(done, total, f"{pair.model.name} on {pair.task.name}", found=count if found else 0)
 
         outcome = answer(suite, opened, possible, out, step=step)
     return Outcome(outcome.results, [*unopened, *outcome.failures])

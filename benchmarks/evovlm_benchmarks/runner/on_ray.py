@@ -205,11 +205,11 @@ def run_suite_on_ray(
                 continue
             found = finished(out, pair, opened[pair.model.name], suite)
             if found is not None:
-                step(pair, found.items)
+                step(pair, found.items, found=True)
                 done[pair.stem] = found
             else:
                 work[pair.stem] = _taken_up(out, pair, opened[pair.model.name], suite)
-                step(pair, len(work[pair.stem].known))
+                step(pair, len(work[pair.stem].known), found=True)
         if work:
             made, failed = _Driver(suite, out, choices.device, work, step).run(SuiteJob(suite, choices), workers)
             done |= made

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
@@ -49,7 +49,11 @@ PLANS = "plans"
 ENDS = 2**20  # bytes at each end of a weight file that are hashed to identify it
 
 
-Step = Callable[[Pair, int], None]  # called with the number of answers that were made or found
+class Step(Protocol):
+    """Called with the number of answers that were made, or `found` on disk; with 0 when a pair begins."""
+
+    def __call__(self, pair: Pair, count: int, *, found: bool = False) -> None:
+        """Count answers."""
 
 
 def open_models(suite: Suite, *, download: bool) -> tuple[dict[str, OpenModel], list[Failure]]:
@@ -120,9 +124,10 @@ def _run_model(
     for pair in pairs:
         done = finished(out, pair, opened, suite)
         if done is not None:
-            step(pair, done.items)
+            step(pair, done.items, found=True)
             outcome.results.append(done)
             continue
+        step(pair, 0)
         if engine is None:
             try:
                 engine = load()
@@ -149,7 +154,7 @@ def _run_pair(
     path = out / ANSWERS / f"{pair.stem}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {answer.id for answer in mended_answers(path, log.warning)}
-    step(pair, len(known))
+    step(pair, len(known), found=True)
     halved: list[int] = []
     with named_faults(pair, device):
         for made in answers_of_pair(engine, pair, asked, generation, plan["batch"], known, halved):

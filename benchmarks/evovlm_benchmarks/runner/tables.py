@@ -5,19 +5,24 @@ Knows the structure of results; reads no files except the report's style sheet.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from evovlm.cli.console import narrow_table
 from evovlm.report.head import page_head
 from evovlm_benchmarks.runner.comparison import CHANCE
 from evovlm_benchmarks.runner.results import Failure, Result
 
 Cells = tuple[str, ...]
+LEAST_WORDS = 16  # columns of a terminal that a column of words gets
+GAP = 2  # between two columns
+LONGEST = 120  # columns of a terminal that a text takes, over several lines
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -111,16 +116,48 @@ def made(results: Sequence[Result]) -> str:
     return f"Made with {' and with '.join(found)}."
 
 
-def print_sheet(console: Console, sheet: Sheet) -> None:
-    """Print a table to the terminal; cell texts are never interpreted as markup."""
-    table = Table(title=Text(sheet.title) if sheet.title else None)
-    for number, name in enumerate(sheet.columns):
-        table.add_column(name, justify="left" if number < sheet.words else "right", overflow="fold")
-    for row in sheet.rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+def print_sheet(console: Console, sheet: Sheet, *, cut: bool = False) -> None:
+    """Print a table to the terminal, as several if its columns do not fit; cell texts are never read as markup.
+
+    cut: end long texts, such as answers, with an ellipsis.
+    """
+    for number, columns in enumerate(_fitting(sheet, console.width)):
+        if sheet.title:
+            console.print(Text(sheet.title + (" (continued)" if number else ""), style="italic"))
+        table = narrow_table()
+        for column in columns:
+            table.add_column(
+                sheet.columns[column],
+                justify="left" if column < sheet.words else "right",
+                no_wrap=column >= sheet.words,
+                overflow="fold",
+            )
+        for row in sheet.rows:
+            cells = [Text(row[column]) for column in columns]
+            for cell in cells:
+                cell.truncate(LONGEST if cut else cell.cell_len, overflow="ellipsis")
+            table.add_row(*cells)
+        console.print(table)
     for note in sheet.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        # In a file a sentence stays a line, unless a width was asked for.
+        console.print(note, markup=False, soft_wrap=not (console.is_terminal or "COLUMNS" in os.environ))
+
+
+def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
+    """The columns of each part of a table: the words, which may fold, and as many numbers as fit beside them."""
+    widths = [
+        max(cell_len(text) for text in (sheet.columns[column], *(row[column] for row in sheet.rows)))
+        for column in range(len(sheet.columns))
+    ]
+    words = list(range(sheet.words))
+    least = sum(min(widths[column], LEAST_WORDS) + GAP for column in words)
+    parts: list[list[int]] = [[]]
+    for column in range(sheet.words, len(sheet.columns)):
+        taken = least + sum(widths[other] + GAP for other in parts[-1])
+        if parts[-1] and taken + widths[column] > width:
+            parts.append([])
+        parts[-1].append(column)
+    return [[*words, *part] for part in parts]
 
 
 def markdown(sheets: Sequence[Sheet], title: str) -> str:

@@ -1,19 +1,19 @@
-"""A progress bar for long loops. Knows only the terminal."""
+"""Progress of long loops. Knows only the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from evovlm.cli.console import bars
+from evovlm.cli.progress import shown
 
 Step = TypeVar("Step")
 
 
 def watched(steps: Iterable[Step], what: str, total: int) -> Iterator[Step]:
-    """Yield the steps while a bar on standard error shows progress and the time left."""
-    with bars() as progress:
-        task = progress.add_task(what, total=total, figures="")
+    """Yield the steps while standard error shows progress and the time left."""
+    with shown() as watch:
+        watch.phase(what, total)
         for step in steps:
             yield step
-            progress.advance(task)
+            watch.step("")

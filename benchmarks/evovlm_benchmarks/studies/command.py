@@ -43,7 +43,8 @@ def study(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # arms run in parallel, each on its own core
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from evovlm.cli.console import OUT, bars
+    from evovlm.cli.console import OUT
+    from evovlm.cli.progress import shown
     from evovlm_benchmarks.studies.arms import run_arms, zoo_digest
     from evovlm_benchmarks.studies.page import summary, write_page
     from evovlm_benchmarks.studies.plans import STUDIES, Budget
@@ -54,14 +55,14 @@ def study(
     planned = [arm for plan in chosen for arm in plan.arms(Budget(trials, items), range(seeds))]
     arms = [replace(arm, judged=judged) for arm in planned]
     out = out / zoo_digest()
-    with bars() as progress:
-        task = progress.add_task("arms", total=len(arms), figures="")
+    with shown() as watch:
+        watch.phase("arms", len(arms))
         run_arms(
             arms,
             out,
             device=device,
             jobs=jobs,
-            progress=lambda arm: progress.update(task, advance=1, figures=f"{arm.name} {arm.seed}"),
+            progress=lambda arm: watch.step(f"{arm.name} {arm.seed}"),
         )
     for plan in chosen:
         for line in summary(plan, out):

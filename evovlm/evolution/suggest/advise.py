@@ -20,6 +20,7 @@ from evovlm.evolution.suggest._merge_search import MergeSearch
 from evovlm.evolution.suggest._spectra import Spectra, spectra
 from evovlm.evolution.suggest.kinship import Kinship, kinship
 from evovlm.merging.assembly import assemble
+from evovlm.recipe.layer_groups import group_in_words
 from evovlm.recipe.schema import Base, Recipe, Source
 from evovlm.system.errors import RecipeError
 from evovlm.system.statistics import paired_difference
@@ -169,7 +170,7 @@ class Ranking:
         elif low > 0 or high < 0:
             words = "improves on those above" if low > 0 else "makes those above worse"
         if without:
-            words += f"; better without its {' and '.join(without)}"
+            words += f"; better without its {' and '.join(map(group_in_words, without))}"
         closest = self._kin.closest(name, chosen)
         if closest is None:
             return words

@@ -17,6 +17,7 @@ from evovlm.merging.check._finding import Finding
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe
+from evovlm.system.units import size
 
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
@@ -27,7 +28,7 @@ def check_memory(owner: OpenModel, sources: int) -> list[Finding]:
     largest = max((prod(checkpoint.shape(key)) for key in owner.tower.values()), default=0)
     needed = largest * 4 * (sources + 3)
     available = psutil.virtual_memory().available
-    text = f"the merge needs at most {in_words(needed)}; {in_words(available)} are available"
+    text = f"the merge needs at most {size(needed)}; {size(available)} are available"
     return [Finding("warning" if needed > available else "note", "memory", text)]
 
 
@@ -38,7 +39,7 @@ def check_disk(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenModel
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    text = f"the checkpoint needs {in_words(needed)}; {in_words(free)} are free at {folder}"
+    text = f"the checkpoint needs {size(needed)}; {size(free)} are free at {folder}"
     if free < needed:
         return [Finding("error", "disk", text + "; free some space or choose another disk")]
     return [Finding("note", "disk", text)]
@@ -70,16 +71,6 @@ def output_bytes(recipe: Recipe, owner: OpenModel, sources: Mapping[str, OpenMod
             if (layer := layer_of(name)) is not None and part.layers[0] <= layer < part.layers[1]
         )
     return total
-
-
-def in_words(count: int) -> str:
-    """Format a number of bytes for people: `14.5 GB`, with decimal units as on disk labels."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _width(stored: torch.dtype, wide: int) -> int:

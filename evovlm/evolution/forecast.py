@@ -1,0 +1,232 @@
+"""What a search will take: time by phase, memory and disk, from the pace of single steps.
+
+Knows plans and numbers; loads no models. `measure` finds the pace on this machine, `past_runs` has that of others.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evovlm.evolution._controls import choosing, rows_beside
+from evovlm.evolution.plan import EvolveSettings, Plan
+from evovlm.evolution.selection import FINALISTS
+from evovlm.merging.build import output_bytes
+from evovlm.recipe.schema import Recipe
+from evovlm.search.space.ablations import rivals_of
+from evovlm.search.space.parameters import search_of
+from evovlm.system.units import duration
+from evovlm.tasks.item_sets import ITEMS
+
+# Bytes of a study's files: per trial besides its genome, per gene, per answer besides its text (in the cache, and in
+# the held-out log), and of the report with plotly's script and the pictures. Counted on studies of the zoo.
+TRIAL, GENE, CACHED, HELD_OUT, PAGE = 450, 22, 150, 300, 6 * 10**6
+CHARACTER = 3  # bytes of a Japanese character
+FINISHING = 3.0  # seconds for intervals, pictures and report
+WRITING = 300e6  # bytes per second of an ordinary disk
+CELLS = 30  # of an atlas; searches fill a third of its 100
+USUAL = 7.0  # billions of parameters of a model whose name says nothing
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What single steps take: seconds, and bytes of memory (`gpu` 0: none is used).
+
+    start: from the start of the program to the loaded model, with the first merge. prepare: a question's tokens and
+    picture features. merge: a candidate. answers: (questions, seconds) of some candidates, ascending. load: one model
+    more. build: a checkpoint. length: mean characters of an answer. whence: where these numbers come from, a sentence.
+    """
+
+    start: float
+    prepare: float
+    merge: float
+    answers: tuple[tuple[int, float], ...]
+    load: float
+    build: float
+    length: float
+    host: int
+    gpu: int
+    whence: str
+
+    def answering(self, questions: int) -> float:
+        """Seconds in which one candidate answers so many questions: between and beyond the measured, on a line."""
+        below = [pair for pair in self.answers if pair[0] <= questions]
+        if not below:
+            count, seconds = self.answers[0]
+            return seconds * questions / count
+        if len(self.answers) == 1:
+            return below[0][1] * questions / below[0][0]
+        place = min(len(below), len(self.answers) - 1)
+        (few, short), (many, long) = self.answers[place - 1], self.answers[place]
+        slope = max(0.0, long - short) / (many - few)
+        return max(short, short + slope * (questions - few))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A phase: `count` candidates or models answer `questions` each. `loads`: whether each is loaded, not merged."""
+
+    name: str
+    count: int
+    questions: int
+    loads: bool = False
+    at_once: int = 1  # workers
+
+    def seconds(self, pace: Pace) -> float:
+        """How long it takes at a pace."""
+        own = pace.load + self.questions * pace.prepare if self.loads else pace.merge
+        return math.ceil(self.count / self.at_once) * (own + pace.answering(self.questions))
+
+    @property
+    def work(self) -> str:
+        """What is done, in words."""
+        kind = "models" if self.loads else "candidates"
+        return f"{self.count} {kind} x {self.questions} questions"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Phases with what they do and their seconds; memory on host and GPU, and disk, in bytes."""
+
+    phases: tuple[tuple[str, str, float], ...]
+    host: int
+    gpu: int
+    disk: int
+    whence: str
+
+    @property
+    def seconds(self) -> float:
+        """The whole time."""
+        return math.fsum(seconds for _, _, seconds in self.phases)
+
+    def in_words(self) -> str:
+        """The whole time in words."""
+        return f"about {duration(self.seconds)} in all"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much a search does: trials left to do, questions per set, models, controls, and what else is asked for.
+
+    choosing: candidates that controls are chosen from. beside: rows of the held-out table besides sources and winner.
+    """
+
+    trials: int
+    search: int
+    choice: int
+    test: int
+    models: int
+    choosing: int
+    beside: int
+    genes: int = 0
+    rivals: tuple[str, ...] = ()
+    atlas: bool = False
+    checkpoint: bool = False
+    workers: int = 1
+    remembered: bool = True  # whether answers are kept
+    bytes_out: int = 0  # of the checkpoint
+    bytes_model: int = 0  # of the largest model, as it is loaded
+
+
+def scope_of(plan: Plan, logged: int = 0) -> Scope:
+    """The scope of a plan, of which `logged` trials are done. A race asks fewer questions than this says."""
+    sets, settings, assembly = plan.sets, plan.settings, plan.assembly
+    models = [*assembly.sources.values(), *([assembly.base] if assembly.base is not None else [])]
+    winner = plan.express(plan.recipe, plan.genes, plan.searcher().ask()[0])
+    return Scope(
+        trials=max(0, plan.trials - logged),
+        search=len(sets.search),
+        choice=len(sets.choice),
+        test=len(sets.test),
+        models=len(models),
+        choosing=choosing(winner, assembly),
+        beside=rows_beside(winner, assembly),
+        genes=len(plan.genes),
+        bytes_out=output_bytes(assembly),
+        bytes_model=max(model.bytes_on(settings.device) for model in models),
+        remembered=not plan.recipe.timed,
+        **_asked_for(plan.recipe, settings),
+    )
+
+
+def scope_of_absent(recipe: Recipe, settings: EvolveSettings) -> Scope:
+    """The scope of a recipe whose models are not here: what it says, with `parameters` guessed from their names."""
+    search, parameters = search_of(recipe), parameters_by_name(recipe)
+    width = 2 if settings.device.startswith("cuda") else 4
+    return Scope(
+        trials=settings.trials or search.trials,
+        search=settings.items or search.items or ITEMS["validation"],
+        choice=settings.judged or ITEMS["validation"],
+        test=settings.judged or ITEMS["test"],
+        models=len(recipe.sources) + (recipe.base is not None),
+        # Without the models only the recipe's own numbers are known; a route has a row per source instead.
+        choosing=0 if search.route is not None else choosing(recipe, None),
+        beside=len(recipe.sources) if search.route is not None else rows_beside(recipe, None),
+        bytes_out=int(parameters * 1e9 * 2),
+        bytes_model=int(parameters * 1e9 * width),
+        **_asked_for(recipe, settings),
+    )
+
+
+def parameters_by_name(recipe: Recipe) -> float:
+    """The largest number of billions that a model's name says (`7B`), and `USUAL` if none does."""
+    names = [source.model for source in recipe.sources] + ([recipe.base.model] if recipe.base is not None else [])
+    found = [float(number) for name in names for number in re.findall(r"(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", name)]
+    return max(found, default=USUAL)
+
+
+def _asked_for(recipe: Recipe, settings: EvolveSettings) -> dict[str, Any]:
+    workers = settings.workers
+    return {
+        "rivals": tuple(rivals_of(recipe)) if settings.rivals else (),
+        "atlas": settings.keep_diverse,
+        "checkpoint": settings.checkpoint,
+        "workers": 1 if workers is None else workers.count or os.cpu_count() or 1,
+    }
+
+
+def parts_of(scope: Scope) -> list[Part]:
+    """The phases in which models are asked, in order."""
+    finalists = min(FINALISTS, scope.trials) or FINALISTS
+    parts = [Part("search", scope.trials, scope.search, at_once=scope.workers), Part("choice", finalists, scope.choice)]
+    if scope.atlas:
+        parts.append(Part("atlas", min(scope.trials, CELLS), scope.choice))
+    parts.append(Part("controls", scope.choosing, scope.choice))
+    for name in scope.rivals:
+        title = name.replace("_", " ")
+        parts += [Part(title, scope.trials, scope.search), Part(f"choice of {title}", finalists, scope.choice)]
+    parts.append(Part("held out, sources", scope.models, scope.test, loads=True))
+    parts.append(Part("held out, merges", 1 + scope.beside + len(scope.rivals), scope.test))
+    return [part for part in parts if part.count]
+
+
+def forecast(scope: Scope, pace: Pace) -> Forecast:
+    """What a search takes at a pace."""
+    parts = parts_of(scope)
+    asked = scope.search + scope.choice + 2 * scope.test  # the test items once more for the control with other images
+    phases = [("start", "load models, prepare questions", pace.start + asked * pace.prepare)]
+    phases += [(part.name, part.work, part.seconds(pace)) for part in parts]
+    if scope.checkpoint:
+        phases.append(("checkpoint", "merge and write", pace.build + scope.bytes_out / WRITING))
+    phases.append(("end", "intervals, pictures, report", FINISHING))
+    # The sources of the held-out table are loaded beside the resident model.
+    return Forecast(
+        tuple(phases),
+        host=pace.host + (0 if pace.gpu else scope.bytes_model),
+        gpu=pace.gpu + scope.bytes_model if pace.gpu else 0,
+        disk=_disk(scope, parts, pace.length) + (scope.bytes_out if scope.checkpoint else 0),
+        whence=pace.whence,
+    )
+
+
+def _disk(scope: Scope, parts: Sequence[Part], length: float) -> int:
+    """Bytes of a study's logs, cache and report."""
+    text = CHARACTER * length
+    kept = sum(part.count * part.questions for part in parts if not part.loads) if scope.remembered else 0
+    judged = sum(part.count * part.questions for part in parts if part.name.startswith("held out"))
+    trials = scope.trials * (1 + len(scope.rivals)) * (TRIAL + GENE * scope.genes)
+    return int(PAGE + trials + kept * (CACHED + text) + judged * (HELD_OUT + text))

@@ -1,0 +1,122 @@
+"""What a dry run foretells follows from measured steps, names all phases and says where its numbers are from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evovlm.evolution.forecast import Pace, forecast, parameters_by_name, scope_of, scope_of_absent
+from evovlm.evolution.past_runs import PAST_RUNS, past_pace
+from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
+from evovlm.evolution.search_loop import Workers
+from evovlm.recipe.shipped import named_recipe
+from tests.command import evovlm_here
+
+PACE = Pace(
+    start=10.0,
+    prepare=0.5,
+    merge=2.0,
+    answers=((10, 4.0), (50, 12.0)),
+    load=7.0,
+    build=30.0,
+    length=10.0,
+    host=10**9,
+    gpu=0,
+    whence="a stop watch",
+)
+
+
+def plan_of(recipe: str, **settings: object) -> Plan:
+    chosen = EvolveSettings(trials=20, items=30, judged=40, **settings)  # type: ignore[arg-type]
+    loaded = named_recipe(Path(recipe))
+    return plan_evolution(loaded, loaded.root, chosen)
+
+
+def test_answering_lies_on_the_line_through_what_was_measured():
+    assert PACE.answering(10) == 4.0
+    assert PACE.answering(30) == pytest.approx(8.0)
+    assert PACE.answering(100) == pytest.approx(22.0)
+    assert PACE.answering(5) == pytest.approx(2.0)
+    assert replace(PACE, answers=((10, 4.0),)).answering(100) == pytest.approx(40.0)
+    noisy = replace(PACE, answers=((10, 4.0), (50, 3.0)))  # more questions were faster, by chance
+    assert noisy.answering(100) == 4.0
+
+
+def test_every_phase_is_listed_and_their_times_add_up():
+    found = forecast(scope_of(plan_of("zoo-vlm", checkpoint=True)), PACE)
+    seconds = {name: seconds for name, _, seconds in found.phases}
+    assert list(seconds) == [
+        *("start", "search", "choice", "controls", "held out, sources", "held out, merges", "checkpoint", "end"),
+    ]
+    assert seconds["start"] == pytest.approx(10.0 + (30 + 40 + 80) * 0.5)
+    assert seconds["search"] == pytest.approx(20 * (2.0 + 8.0))
+    assert seconds["choice"] == pytest.approx(10 * (2.0 + 10.0))
+    assert seconds["controls"] == pytest.approx(22 * (2.0 + 10.0)), "a sweep and an interpolation of 11 each"
+    assert seconds["held out, sources"] == pytest.approx(3 * (7.0 + 40 * 0.5 + 10.0))
+    assert seconds["held out, merges"] == pytest.approx(6 * (2.0 + 10.0)), "the winner and five controls"
+    assert found.seconds == pytest.approx(sum(seconds.values()))
+    assert found.whence == "a stop watch"
+
+
+def test_rivals_workers_and_trials_that_are_done_count():
+    plain = {name: seconds for name, _, seconds in forecast(scope_of(plan_of("zoo-vlm")), PACE).phases}
+    rivals = forecast(scope_of(plan_of("zoo-vlm", rivals=True)), PACE)
+    named = {name: seconds for name, _, seconds in rivals.phases}
+    assert named["random search"] == named["search"] == plain["search"]
+    assert {"whole model", "choice of random search", "choice of whole model"} <= set(named)
+    assert named["held out, merges"] == pytest.approx(plain["held out, merges"] / 6 * 8)
+    done = {name: seconds for name, _, seconds in forecast(scope_of(plan_of("zoo-vlm"), logged=15), PACE).phases}
+    assert done["search"] == pytest.approx(plain["search"] / 4)
+    spread = forecast(scope_of(plan_of("zoo-vlm", workers=Workers("auto", 4))), PACE)
+    assert {name: seconds for name, _, seconds in spread.phases}["search"] == pytest.approx(plain["search"] / 4)
+
+
+def test_memory_and_disk_grow_with_what_is_kept():
+    plan = plan_of("zoo-vlm")
+    scope = scope_of(plan)
+    found = forecast(scope, PACE)
+    assert found.host == 10**9 + scope.bytes_model
+    assert scope.bytes_model == max(model.bytes_on("cpu") for model in plan.assembly.sources.values())
+    whole = forecast(replace(scope, checkpoint=True), PACE)
+    assert whole.disk == found.disk + scope.bytes_out
+    assert forecast(replace(scope, trials=2000), PACE).disk > 2 * found.disk
+    on_gpu = forecast(scope, replace(PACE, gpu=5))
+    assert (on_gpu.host, on_gpu.gpu) == (10**9, 5 + scope.bytes_model)
+
+
+def test_past_runs_are_scaled_and_named():
+    run = PAST_RUNS[0]
+    pace = past_pace("vlm", "cuda", 2 * run.parameters)
+    assert pace.answers[0] == (run.pace.answers[0][0], pytest.approx(2 * run.pace.answers[0][1]))
+    assert "H200" in pace.whence
+    assert "no run on cpu is known" in past_pace("llm", "cpu", 1.0).whence
+
+
+def test_models_that_are_absent_are_sized_by_their_names():
+    recipe = named_recipe(Path("evollm-jp"))
+    assert parameters_by_name(recipe) == 7.0
+    scope = scope_of_absent(recipe, EvolveSettings(checkpoint=True, device="cuda"))
+    assert (scope.models, scope.bytes_out) == (4, 14 * 10**9)
+    assert scope.choosing == 44
+
+
+def test_absent_models_are_an_error_after_an_estimate_from_a_past_run(tmp_path: Path):
+    text = Path("recipes/zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "owner/absent-3B")
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
+    done = evovlm_here("evolve", "r.yaml", "--out", "study", "--dry-run", folder=tmp_path)
+    assert done.returncode == 2
+    assert "--download" in done.stderr
+    assert "from    a past run" in done.stdout
+    assert "3 billion" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "source"), [("--measure", "measured on this machine"), ("--no-measure", "a past run")]
+)
+def test_a_dry_run_says_where_its_numbers_are_from(tmp_path: Path, word: str, source: str):
+    words = ("--trials", "4", "--items", "8", "--judged", "8", "--dry-run", word)
+    done = evovlm_here("evolve", "zoo-llm", "--out", "study", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("search", "choice", "controls", "held out", "time ", "memory ", "disk ", f"from    {source}"):
+        assert part in done.stdout, part
+    assert not list(tmp_path.iterdir())
