@@ -49,12 +49,28 @@ def recipe_show(recipe: RecipeArgument) -> None:
 
 
 @recipe_app.command("check")
-def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: AsJson = False) -> None:
+def recipe_check(
+    recipe: RecipeArgument,
+    download: Download = False,
+    as_json: AsJson = False,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask/--no-ask", help="Also find out whether each model can be asked, and how fast (seconds)."),
+    ] = True,
+) -> None:
     """Check a recipe before a merge or search: shapes, vocabularies, configs, disk space, memory.
 
-    Example: evovlm recipe check zoo-vlm
+    For each model it says whether it can be merged, and whether it can be asked: by the fast path, by transformers' own
+    layers (slower), or not at all. Models of up to 200 MB are asked a few short questions, and their speed is measured;
+    of larger ones a cut-down copy with random weights is tried, so that no large model is loaded.
+
+    \b
+    Examples:
+      evovlm recipe check zoo-vlm
+      evovlm recipe check mine.yaml --no-ask --json
     """
-    from evovlm.cli.console import ERR, OUT, findings_table
+    from evovlm.cli._asking import ask_models, unaskable
+    from evovlm.cli.console import ERR, OUT, findings_table, models_table
     from evovlm.merging.assembly import open_models
     from evovlm.merging.check import Finding, check_recipe
     from evovlm.recipe.shipped import named_recipe
@@ -66,12 +82,17 @@ def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: As
     for key, section in (("search", loaded), ("then.search", loaded.then)):
         for misfit in check_search(section.search) if section is not None and section.search is not None else ():
             findings.append(Finding("error" if misfit.fatal else "note", f"{key}.{misfit.key}", misfit.text))
+    models = [*([base] if base is not None else []), *sources.values()]
+    rows = ask_models(loaded, models, findings, ask=ask)
+    findings += unaskable(loaded, rows)
     failed = any(finding.level == "error" for finding in findings)
     if as_json:
-        print(json.dumps({"digest": loaded.digest(), "fits": not failed, "findings": [vars(f) for f in findings]}))
+        told = {"digest": loaded.digest(), "fits": not failed, "findings": [vars(f) for f in findings]}
+        print(json.dumps(told | {"models": [vars(row) for row in rows]}))
     else:
         OUT.print(f"{recipe}: {loaded.kind}, {loaded.method}, digest {loaded.digest()}")
         OUT.print(findings_table(findings))
+        OUT.print(models_table(rows))
         console, words, colour = (ERR, "does not fit", "red") if failed else (OUT, "fits", "green")
         console.print(words, style=colour)
     if failed:

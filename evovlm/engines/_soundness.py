@@ -14,6 +14,7 @@ import torch
 
 from evovlm.engines.prompts import Prompt
 from evovlm.models.finite import is_finite
+from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults
 from evovlm.system.errors import CheckpointError, DataError
 
@@ -33,6 +34,8 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
         # End tokens come from generation_config.json or the tokenizer first; `ends_of` refuses if there is none.
         if fault.fatal and fault.key != "eos_token_id":
             raise CheckpointError(f"{folder}: {fault.text}")
+    for fault in processor_faults(folder, config, tokenizer.get_vocab()) if sees else ():
+        raise CheckpointError(f"{folder}: {fault.text}")
 
 
 def _placeholder(processor: Any) -> str | None:

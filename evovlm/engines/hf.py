@@ -41,7 +41,10 @@ from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
+from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.loading import LOADING_FAULTS, first_names, load_reporting, refuse_incomplete
+from evovlm.models.open_model import read_config
 from evovlm.system.device import check_device
 from evovlm.system.errors import CheckpointError, DataError
 from evovlm.system.faults import is_out_of_memory, machine_fault
@@ -107,6 +110,7 @@ class Engine:
         or not finite, or token ids do not fit the embedding table; MachineFault if the machine lacks memory; UserError
         if the device is not available.
         """
+        refuse_unasked(folder, read_config(folder), Checkpoint.open(folder).keys())
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             sees = hasattr(config, "vision_config")
@@ -130,9 +134,15 @@ class Engine:
         model = model.to(device).eval().requires_grad_(False)
         if sees:
             complete_processor(processor, model)
-        engine = cls(model, processor, sees=sees)
-        if self_check:
-            engine.check(str(folder))
+        try:
+            engine = cls(model, processor, sees=sees)
+            if self_check:
+                engine.check(str(folder))
+        except (AttributeError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder} is a {type(model).__name__}, which evovlm cannot ask, because it is not built like the"
+                f" ones that evovlm knows ({error}); choose another to ask, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
+            ) from error
         return engine
 
     @torch.inference_mode()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
+from evovlm.models.foreign_kinds import foreign_kind, text_config_of
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, Layout, detect_layout
 from evovlm.models.pickled import WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
@@ -38,7 +39,7 @@ class OpenModel:
     label: str  # the source's name in the recipe, or the recipe's `base_label`; unique among a recipe's models
     folder: Path
     config: dict[str, Any]  # the content of config.json
-    text_config: dict[str, Any]  # its `text_config` for a VLM, otherwise all of it
+    text_config: dict[str, Any]  # the language tower's part of it: see `text_config_of`
     checkpoint: Checkpoint
     layout: Layout
     tokens: dict[str, int] | None  # token to id; None: no tokenizer in the folder
@@ -69,6 +70,9 @@ def resolve_folder(
     folder = counted_from(root, model)
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        more = " GGUF is llama.cpp's format, and mostly quantised." if folder.suffix == ".gguf" else ""
+        raise CheckpointError(f"{model} is a file; name the folder with config.json and {SINGLE}.{more}")
     if not HUB_ID.fullmatch(model):
         raise CheckpointError(f"{model}: no such folder (looked for {folder}), and not a hub id (OWNER/NAME)")
     return _from_hub(model, revision, folder, download=download, wanted=wanted)
@@ -87,10 +91,13 @@ def open_model(
     checkpoint = open_weights(folder, model, revision)
     config = read_config(folder)
     keys = checkpoint.keys()
+    kind = foreign_kind(config, keys)
+    if kind.merged is not None:
+        raise CheckpointError(f"{folder} {kind.merged}")
     layout = detect_layout(keys, folder)
     named = ((layout.canonical(key), key) for key in keys)
     tower = {name: key for name, key in named if name is not None}
-    text_config = config.get("text_config") or config
+    text_config = text_config_of(config)
     _drop_copied_head(tower, checkpoint, config, text_config)
     return OpenModel(
         label=label,
