@@ -1,12 +1,12 @@
 """Whether each model of a recipe can be merged and asked, as `recipe check` shows it.
 
-Knows findings and engines; prints only what is waited for.
+Knows findings and engines; prints nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evovlm.merging.check import Finding
@@ -28,9 +28,14 @@ class ModelRow:
 
 
 def ask_models(
-    recipe: Recipe, models: Sequence[OpenModel], findings: Sequence[Finding], *, ask: bool
+    recipe: Recipe,
+    models: Sequence[OpenModel],
+    findings: Sequence[Finding],
+    *,
+    ask: bool,
+    tell: Callable[[str], None],
 ) -> list[ModelRow]:
-    """Find out how each model would be asked, one after another; a line is printed if that takes long."""
+    """Find out how each model would be asked, one after another; `tell` is called with a line before it takes long."""
     errors = [finding.key for finding in findings if finding.level == "error"]
     owner = recipe.owner if recipe.owner is not None else models[0].label
     rows = []
@@ -42,7 +47,7 @@ def ask_models(
             rows.append(ModelRow(model.place, merged, "not tried", "", None))
             continue
         if number == 1 or time.monotonic() - began > PATIENCE:
-            _tell(f"trying how {model.place} can be asked ({number} of {len(models)}; --no-ask leaves this out)")
+            tell(f"trying how {model.place} can be asked ({number} of {len(models)}; --no-ask leaves this out)")
         from evovlm.engines.askable import how_asked  # imports transformers, which takes seconds
 
         found = how_asked(model)
@@ -60,9 +65,3 @@ def unaskable(recipe: Recipe, rows: Sequence[ModelRow]) -> list[Finding]:
         for row in rows
         if row.key == owner and row.asked == "no"
     ]
-
-
-def _tell(text: str) -> None:
-    from evovlm.cli.console import ERR
-
-    ERR.print(text, style="dim")

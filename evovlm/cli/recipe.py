@@ -83,7 +83,7 @@ def recipe_check(
         for misfit in check_search(section.search) if section is not None and section.search is not None else ():
             findings.append(Finding("error" if misfit.fatal else "note", f"{key}.{misfit.key}", misfit.text))
     models = [*([base] if base is not None else []), *sources.values()]
-    rows = ask_models(loaded, models, findings, ask=ask)
+    rows = ask_models(loaded, models, findings, ask=ask, tell=lambda text: ERR.print(text, style="dim"))
     findings += unaskable(loaded, rows)
     failed = any(finding.level == "error" for finding in findings)
     if as_json:
