@@ -141,7 +141,7 @@ class Engine:
         except (AttributeError, TypeError) as error:
             raise CheckpointError(
                 f"{folder} is a {type(model).__name__}, which evovlm cannot ask, because it is not built like the"
-                f" ones that it knows ({error}); choose another to ask, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
+                f" ones that it knows ({error}); choose another, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
             ) from error
         return engine
 
