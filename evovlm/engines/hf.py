@@ -228,7 +228,7 @@ class Engine:
             except (AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
                 # A mistake of ours, no candidate's fault.
                 log.warning(
-                    "the fast path failed (%s: %s); answers come from transformers' layers from now on, which takes longer",
+                    "the fast path failed (%s: %s); from now on transformers' layers answer, which takes longer",
                     *(type(error).__name__, error),
                 )
                 self.lean = None

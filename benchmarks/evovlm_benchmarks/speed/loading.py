@@ -19,9 +19,9 @@ RULE = f"rule: at most {MOST_SECONDS:g} s, or {MOST_OF_START:.0%} of a search's 
 
 
 def loading_rows(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Per model, the median seconds of loading without the self-check, and of the check alone with its share and whether
-    it keeps the rule.
+    """Per model, the median seconds of loading without the self-check, and of the check alone.
 
+    With the check come its share of loading and whether it keeps the rule.
     The first round is left out: it loads libraries and compiles kernels, which the first answers would need as well.
     """
     for name in ("vlm", "ja"):
