@@ -11,7 +11,7 @@ from evovlm.merging.check._finding import Finding
 from evovlm.methods import METHODS
 from evovlm.models.foreign_kinds import foreign_kind
 from evovlm.models.open_model import OpenModel
-from evovlm.recipe.layer_groups import group_names, grouping, layer_of
+from evovlm.recipe.layer_groups import LAYER_RANGE, group_names, grouping, layer_of
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
 
@@ -90,6 +90,7 @@ def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     except RecipeError as error:
         yield Finding("error", "groups", str(error).removeprefix("groups: "))
         return
+    yield from _ranges(recipe, layers)
     for source, parameters in recipe.parameters.items():
         for quantity, given in (("weight", parameters.weight), ("density", parameters.density)):
             strangers = [name for name in given if name not in groups] if isinstance(given, dict) else []
@@ -99,3 +100,12 @@ def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     for name in () if recipe.method == "passthrough" else recipe.source_names:
         if name not in recipe.parameters and recipe.search is None and METHODS.get(recipe.method) is not None:
             yield Finding("note", f"sources.{name}", "no parameters in the recipe: weight 1 and density 1 are used")
+
+
+def _ranges(recipe: Recipe, layers: int) -> Iterator[Finding]:
+    """Report runs of layers that end beyond the last one: the recipe was written for a deeper model."""
+    for group, patterns in recipe.groups.items() if isinstance(recipe.groups, dict) else ():
+        for span in filter(None, map(LAYER_RANGE.match, patterns)):
+            if int(span.group(2)) >= layers:
+                text = f"{span.group()!r} in {group!r}: the model has layers 0 to {layers - 1}; end there"
+                yield Finding("error", "groups", text)

@@ -21,7 +21,15 @@ from evovlm.models.layouts import detect_layout
 from evovlm.models.open_model import resolve_folder
 from evovlm.recipe.limits import MOST_LAYERS, MOST_SOURCES
 from evovlm.recipe.mergekit._settings import IGNORED, PER_MODEL, WHOLE_MERGE, flag, mapping, number
-from evovlm.recipe.mergekit._slices import Segment, name_of, parse_model, read_parameters, read_segments
+from evovlm.recipe.mergekit._slices import (
+    Segment,
+    name_of,
+    parse_model,
+    read_parameters,
+    read_segments,
+    refuse_other_slices,
+    whole_groups,
+)
 from evovlm.recipe.schema import WHOLE, Recipe, Slice
 from evovlm.system.bounded_files import read_text
 from evovlm.system.bounded_yaml import Parsed, YamlFault, parse_yaml, place_of
@@ -106,6 +114,9 @@ class _Reader:
             base = self._base if self._method == "slerp" else None
             scoped = self._scoped(segments)
             groups, parameters = read_parameters(scoped, sources, self._layers, self._tensors, slerp_base=base)
+        elif self._method == "model_stock" and self._content.get("slices"):
+            refuse_other_slices(segments, sources, self._layers)
+            groups = whole_groups(sum(segment.length or 0 for segment in segments), self._tensors())
         content: dict[str, Any] = {
             "kind": "llm",
             "sources": [_entry(model, revision) | {"name": name} for (model, revision), name in sources.items()],
@@ -260,7 +271,8 @@ class _Reader:
         return {"vocab": "match", "owner": sources[model]}
 
     def _stack(self, segments: list[Segment], sources: dict[tuple[str, str | None], str]) -> list[Slice]:
-        if any("scale" in scope for segment in segments for scope in (*segment.scopes.values(), self._parameters)):
+        scopes = [scope for segment in segments for scope in (*segment.scopes.values(), segment.shared)]
+        if any("scale" in scope for scope in (*scopes, self._parameters)):
             raise RecipeError("parameters.scale: evovlm's passthrough copies layers unscaled; remove the key")
         stack = []
         for segment in segments:

@@ -144,8 +144,40 @@ def read_parameters(
         found = _grouped([replace(segments[0], length=depth)], sources, known, slerp_base)
     if not _agrees(*found, known):
         raise RecipeError(f"parameters: the filters {texts} cannot be expressed as groups of tensors")
-    columns = _columns(sources)
-    return _unfold(found[0], columns, sources)
+    length = None if segments[0].length is None else sum(segment.length or 0 for segment in segments)
+    return _unfold(found[0], _columns(sources), sources, whole_groups(length, known))
+
+
+def whole_groups(layers: int | None, known: Sequence[str] = ()) -> Any:
+    """One group for the whole model, and for no other: slices say how many layers it has. `layers` None: for any."""
+    if layers is None:
+        return WHOLE
+    return {
+        WHOLE: ("model.embed_tokens.*", f"layers 0-{layers - 1}", "model.norm.*", "lm_head.*", *Names.of(known).outside)
+    }
+
+
+def refuse_other_slices(
+    segments: Sequence[Segment], sources: Mapping[Model, str], layers: Callable[[], int | None]
+) -> None:
+    """Raise RecipeError for slices that do not merge every layer of the models with those of the same index."""
+    start = 0
+    for number, segment in enumerate(segments):
+        for model, low in segment.starts.items():
+            if low != start:
+                raise RecipeError(
+                    f"slices.{number}.sources: layers of {name_of(model)} start at {low}, the output's at {start};"
+                    " evovlm merges only layers of the same index (or stacks layers with passthrough)"
+                )
+        if missing := [name_of(model) for model in sources if model not in segment.scopes]:
+            raise RecipeError(f"slices.{number}.sources: {missing} missing; every slice must list every model")
+        start += segment.length or 0
+    depth = layers()
+    if depth is not None and depth != start:
+        raise RecipeError(
+            f"slices: they have {start} layers and the models {depth}; evovlm merges all layers, or stacks unmerged"
+            f" ones with passthrough. Let `layer_range` end at {depth}"
+        )
 
 
 def _columns(sources: Mapping[Model, str]) -> list[tuple[Model, str]]:
@@ -205,7 +237,7 @@ def _refuse_idle(texts: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _unfold(
-    grouped: Grouped, columns: list[tuple[Model, str]], sources: Mapping[Model, str]
+    grouped: Grouped, columns: list[tuple[Model, str]], sources: Mapping[Model, str], one_group: Any
 ) -> tuple[Any, dict[str, Any]]:
     parameters: dict[str, Any] = {name: {} for name in sources.values()}
     for column, (model, name) in enumerate(columns):
@@ -213,7 +245,7 @@ def _unfold(
         same = len(set(by_group.values())) == 1
         parameters[sources[model]][name] = next(iter(by_group.values())) if same else by_group
     whole = all(not isinstance(value, dict) for own in parameters.values() for value in own.values())
-    return (WHOLE if whole else grouped.spec), parameters
+    return (one_group if whole else grouped.spec), parameters
 
 
 def _value(segment: Segment, model: Model, name: str, tensor: str, t: float, slerp_base: Model | None) -> float | None:
@@ -256,17 +288,7 @@ def _measured(segments: list[Segment], sources: Mapping[Model, str], layers: Cal
                 " `slices` with `layer_range`, or use --download once"
             )
         return [replace(first, length=depth)]
-    start = 0
-    for number, segment in enumerate(segments):
-        for model, low in segment.starts.items():
-            if low != start:
-                raise RecipeError(
-                    f"slices.{number}.sources: layers of {name_of(model)} start at {low}, the output's at {start};"
-                    " evovlm merges only layers of the same index (or stacks layers with passthrough)"
-                )
-        if missing := [name_of(model) for model in sources if model not in segment.scopes]:
-            raise RecipeError(f"slices.{number}.sources: {missing} missing; every slice must list every model")
-        start += segment.length or 0
+    refuse_other_slices(segments, sources, layers)
     return segments
 
 
