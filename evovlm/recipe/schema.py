@@ -39,6 +39,7 @@ GroupSpec = (
 )
 Seed = Annotated[int, Field(ge=0, le=limits.MOST_SEED)]
 Model = Annotated[str, Field(min_length=1)]
+Template = Annotated[str, Field(min_length=1, max_length=limits.MOST_BYTES)]
 
 WHOLE: Literal["whole"] = "whole"
 # The validation context for files written by users: there, an empty route is a mistake.
@@ -80,17 +81,21 @@ class Options(Frozen):
 
 
 class Slice(Frozen):
-    """For `passthrough`: layers start to stop (exclusive) of one source; slices are stacked in order."""
+    """For `passthrough`: layers start to stop (exclusive) of one source; slices are stacked in order.
+
+    A slice without layers, such as [0, 0], adds none: as the first it only gives the embeddings, as the last the final
+    norm and the head.
+    """
 
     source: str
     layers: tuple[
-        Annotated[int, Field(ge=0, le=limits.MOST_LAYERS)], Annotated[int, Field(ge=1, le=limits.MOST_LAYERS)]
+        Annotated[int, Field(ge=0, le=limits.MOST_LAYERS)], Annotated[int, Field(ge=0, le=limits.MOST_LAYERS)]
     ]
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        if self.layers[0] >= self.layers[1]:
-            raise ValueError(f"layers {list(self.layers)} is empty; give [start, stop] with start < stop")
+    def _ordered(self) -> Self:
+        if self.layers[0] > self.layers[1]:
+            raise ValueError(f"layers {list(self.layers)} ends before it starts; give [start, stop]")
         return self
 
 
@@ -252,6 +257,7 @@ class Recipe(Frozen):
     slices: tuple[Slice, ...] = ()
     route: Annotated[Route, LATER] = ()
     vocab: Vocab = "match"
+    chat_template: Annotated[Template | None, LATER] = None  # Jinja text in place of the owner's template
     dtype: Dtype = "bfloat16"
     seed: Seed = 0
     search: Search | None = None
@@ -292,6 +298,8 @@ class Recipe(Frozen):
         depth = sum(part.layers[1] - part.layers[0] for part in slices)
         if depth > limits.MOST_LAYERS:
             raise ValueError(f"the stack has {depth} layers; give at most {limits.MOST_LAYERS}")
+        if slices and depth == 0:
+            raise ValueError("the stack has no layers; give a slice [start, stop] with start < stop")
         return slices
 
     @model_validator(mode="after")
