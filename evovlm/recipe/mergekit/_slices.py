@@ -198,7 +198,8 @@ def _agrees(grouped: Grouped, values_at: ValuesAt, known: Sequence[str]) -> bool
 def _refuse_idle(texts: Sequence[str], known: Sequence[str], named: Sequence[str]) -> None:
     """Raise RecipeError for a filter that fits no tensor: it would change nothing, and be thought to.
 
-    `named`: the tensors of the model on this machine (`known`), or those that models elsewhere may have. Tensors that usual models have count too, so that a filter for `lm_head` may stay where the head is tied.
+    `named`: the tensors of the model on this machine (`known`), or those that models elsewhere may have. Tensors that
+    usual models have count too, so that a filter for `lm_head` may stay where the head is tied.
     """
     for text in texts:
         layers = {layer for name in known if (layer := layer_of(name)) is not None} or {
