@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli._options import AsJson, Download, RecipeArgument
+from evovlm.cli._options import AsJson, Download, RecipeArgument, Vlms, recipe_for
 from evovlm.system.errors import UserError
 
 recipe_app = typer.Typer(help="List, show, check, convert and pin recipes.", no_args_is_help=True)
@@ -57,6 +57,7 @@ def recipe_check(
         bool,
         typer.Option("--ask/--no-ask", help="Also find out whether each model can be asked, and how fast (seconds)."),
     ] = True,
+    vlms: Vlms = None,
 ) -> None:
     """Check a recipe before a merge or search: shapes, vocabularies, configs, disk space, memory.
 
@@ -73,10 +74,9 @@ def recipe_check(
     from evovlm.cli.console import ERR, OUT, findings_table, models_table
     from evovlm.merging.assembly import open_models
     from evovlm.merging.check import Finding, check_recipe
-    from evovlm.recipe.shipped import named_recipe
     from evovlm.search import check_search
 
-    loaded = named_recipe(recipe)
+    loaded = recipe_for(recipe, vlms)
     base, sources = open_models(loaded, loaded.root, download=download)
     findings = check_recipe(loaded, base, list(sources.values()))
     for key, section in (("search", loaded), ("then.search", loaded.then)):
@@ -103,6 +103,7 @@ def recipe_check(
 def recipe_convert(
     recipe: RecipeArgument,
     to: Annotated[str, typer.Option(help="Output format: mergekit or evovlm.")] = "mergekit",
+    vlms: Vlms = None,
 ) -> None:
     """Convert a recipe to mergekit's YAML, or a mergekit recipe to ours, and print it.
 
@@ -111,13 +112,12 @@ def recipe_convert(
       evovlm recipe convert their-merge.yml --to evovlm > ours.yaml
     """
     from evovlm.recipe.mergekit import write_mergekit
-    from evovlm.recipe.shipped import named_recipe
     from evovlm.recipe.yaml_file import recipe_text
 
     writers = {"mergekit": write_mergekit, "evovlm": recipe_text}
     if to not in writers:
         raise UserError(f"--to: unknown format {to!r}; choose from {sorted(writers)}")
-    print(writers[to](named_recipe(recipe)), end="")
+    print(writers[to](recipe_for(recipe, vlms)), end="")
 
 
 @recipe_app.command("pin")

@@ -16,6 +16,7 @@ from evovlm.engines.routed import RoutedEngine
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import Keeping, Merger, merger_for
 from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import RecipeError
 from evovlm.system.roofline import Rates
 
 
@@ -82,6 +83,10 @@ def open_resident(
     `Engine.check`. Raises what engines and mergers raise.
     """
     recipe = assembly.recipe
+    if recipe.vision == "merged":
+        raise RecipeError(
+            "vision: a merged vision part is built by `evovlm merge` only; merge to a folder, and evaluate that"
+        )
     # On a CPU the merged weights are rounded to the recipe's dtype, but computed with in float32.
     dtype = torch.float32 if device == "cpu" else assembly.dtype
     if recipe.route or (recipe.search is not None and recipe.search.route is not None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class OpenModel:
     tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
     origin: Origin | None = None  # on the hub, if the folder is a snapshot in its cache or a converted copy of one
     is_base: bool = False  # whether it is the recipe's base; a source may be called `base` too
+    whole: bool = False  # whether `tower` has the vision part too: see `with_vision`
 
     @property
     def place(self) -> str:
@@ -111,6 +112,21 @@ def open_model(
         origin=origin_of(folder),
         is_base=is_base,
     )
+
+
+def with_vision(model: OpenModel) -> OpenModel:
+    """The model with its vision tower and projector beside its language tower, to be merged like it.
+
+    They are named without the prefixes in which layouts differ. Integer buffers stay outside.
+    """
+    if model.layout.kind != "vlm":
+        return model
+    beside = {
+        key.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower."): key
+        for key in model.checkpoint.keys()
+        if model.layout.canonical(key) is None and model.checkpoint.dtype(key).is_floating_point
+    }
+    return replace(model, tower={**model.tower, **beside}, whole=True)
 
 
 def find_to_convert(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:

@@ -257,6 +257,8 @@ class Recipe(Frozen):
     slices: tuple[Slice, ...] = ()
     route: Annotated[Route, LATER] = ()
     vocab: Vocab = "match"
+    # Of a vlm recipe: the vision tower and projector are the owner's, or merged like the language tower.
+    vision: Annotated[Literal["owner", "merged"], LATER] = "owner"
     chat_template: Annotated[Template | None, LATER] = None  # Jinja text in place of the owner's template
     dtype: Dtype = "bfloat16"
     seed: Seed = 0
@@ -307,6 +309,12 @@ class Recipe(Frozen):
         names = self.source_names
         if self.kind == "vlm" and self.owner is None:
             raise ValueError(f"a vlm recipe needs `owner`, the source of the vision tower; one of {list(names)}")
+        if self.vision == "merged":
+            parts = {"slices": self.slices, "route": self.route, "search": self.search, "then": self.then}
+            given = [name for name, part in parts.items() if part]
+            if self.kind != "vlm" or given:
+                why = f"there is `{given[0]}`" if given else f"this is of kind `{self.kind}`"
+                raise ValueError(f"vision: only plain merges of kind `vlm` merge the vision part, and {why}; remove it")
         for key, used in (
             ("owner", [] if self.owner is None else [self.owner]),
             ("parameters", list(self.parameters)),

@@ -65,7 +65,8 @@ def _owner(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
         yield Finding("error", "owner", text)
     if recipe.kind == "llm" and owner.layout.kind == "vlm":
         text = (
-            f"{owner.label} is a vision-language model, whose vision tower is kept; set `kind: vlm`, or another owner"
+            f"{owner.label} is a vision-language model, whose vision tower is kept; set `kind: vlm`, or another owner;"
+            " for a mergekit file, say with --vlms what is to be merged"
         )
         yield Finding("error", "kind", text)
 
