@@ -38,15 +38,12 @@ from evovlm.engines._lean import Lean
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import check_engine
-from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
+from evovlm.engines._soundness import ends_of, known_kind, refuse_foreign, refuse_kind, refuse_unsound
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
-from evovlm.models.checkpoint import Checkpoint
-from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.loading import LOADING_FAULTS, first_names, load_reporting, refuse_incomplete
-from evovlm.models.open_model import read_config
 from evovlm.system.device import check_device
 from evovlm.system.errors import CheckpointError, DataError
 from evovlm.system.faults import is_out_of_memory, machine_fault
@@ -112,7 +109,7 @@ class Engine:
         or not finite, or token ids do not fit the embedding table; MachineFault if the machine lacks memory; UserError
         if the device is not available.
         """
-        refuse_unasked(folder, read_config(folder), Checkpoint.open(folder).keys())
+        refuse_kind(folder)
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             sees = hasattr(config, "vision_config")
@@ -136,15 +133,10 @@ class Engine:
         model = model.to(device).eval().requires_grad_(False)
         if sees:
             complete_processor(processor, model)
-        try:
+        with known_kind(folder, model):
             engine = cls(model, processor, sees=sees)
             if self_check:
                 engine.check(str(folder))
-        except (AttributeError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder} is a {type(model).__name__}, which evovlm cannot ask, because it is not built like the"
-                f" ones that it knows ({error}); choose another, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
-            ) from error
         return engine
 
     @torch.inference_mode()

@@ -39,7 +39,6 @@ GroupSpec = (
 )
 Seed = Annotated[int, Field(ge=0, le=limits.MOST_SEED)]
 Model = Annotated[str, Field(min_length=1)]
-Template = Annotated[str, Field(min_length=1, max_length=limits.MOST_BYTES)]
 
 WHOLE: Literal["whole"] = "whole"
 # The validation context for files written by users: there, an empty route is a mistake.
@@ -81,11 +80,7 @@ class Options(Frozen):
 
 
 class Slice(Frozen):
-    """For `passthrough`: layers start to stop (exclusive) of one source; slices are stacked in order.
-
-    A slice without layers, such as [0, 0], adds none: as the first it only gives the embeddings, as the last the final
-    norm and the head.
-    """
+    """For `passthrough`: layers start to stop (exclusive) of one source, stacked in order; [0, 0] adds no layer."""
 
     source: str
     layers: tuple[
@@ -257,9 +252,8 @@ class Recipe(Frozen):
     slices: tuple[Slice, ...] = ()
     route: Annotated[Route, LATER] = ()
     vocab: Vocab = "match"
-    # Of a vlm recipe: the vision tower and projector are the owner's, or merged like the language tower.
-    vision: Annotated[Literal["owner", "merged"], LATER] = "owner"
-    chat_template: Annotated[Template | None, LATER] = None  # Jinja text in place of the owner's template
+    vision: Annotated[Literal["owner", "merged"], LATER] = "owner"  # of a vlm: whose vision tower and projector
+    chat_template: Annotated[Model | None, LATER] = None  # Jinja text in place of the owner's template
     dtype: Dtype = "bfloat16"
     seed: Seed = 0
     search: Search | None = None
@@ -310,8 +304,7 @@ class Recipe(Frozen):
         if self.kind == "vlm" and self.owner is None:
             raise ValueError(f"a vlm recipe needs `owner`, the source of the vision tower; one of {list(names)}")
         if self.vision == "merged":
-            parts = {"slices": self.slices, "route": self.route, "search": self.search, "then": self.then}
-            given = [name for name, part in parts.items() if part]
+            given = [name for name in ("slices", "route", "search", "then") if getattr(self, name)]
             if self.kind != "vlm" or given:
                 why = f"there is `{given[0]}`" if given else f"this is of kind `{self.kind}`"
                 raise ValueError(f"vision: only plain merges of kind `vlm` merge the vision part, and {why}; remove it")
