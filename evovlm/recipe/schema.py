@@ -253,7 +253,7 @@ class Recipe(Frozen):
     route: Annotated[Route, LATER] = ()
     vocab: Vocab = "match"
     vision: Annotated[Literal["owner", "merged"], LATER] = "owner"  # of a vlm: whose vision tower and projector
-    chat_template: Annotated[Model | None, LATER] = None  # Jinja text in place of the owner's template
+    chat_template: Annotated[str | None, LATER] = None  # Jinja text in place of the owner's template
     dtype: Dtype = "bfloat16"
     seed: Seed = 0
     search: Search | None = None
