@@ -17,6 +17,7 @@ from rich.text import Text
 from evovlm.system.units import duration
 
 if TYPE_CHECKING:
+    from evovlm.cli._asking import ModelRow
     from evovlm.evolution.forecast import Forecast
     from evovlm.study.held_out_log import HeldOutAnswer, Kind
     from evovlm.study.result import Cell, FailedRow, Profile, Result
@@ -102,6 +103,19 @@ def findings_table(findings: Sequence[Any]) -> Table:
         table.add_column(name, overflow="fold")
     for finding in findings:
         table.add_row(Text(finding.level, style=colours[finding.level]), finding.key, finding.text)
+    return table
+
+
+def models_table(rows: Sequence[ModelRow]) -> Table:
+    """For each model of a recipe: whether it can be merged, and whether and how it can be asked."""
+    table = Table(show_header=True, box=None)
+    for name in ("model", "merged", "asked"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        merged = Text("yes", style="green") if row.merged else Text("no", style="red")
+        style = {"no": "red", "unknown": "yellow"}.get(row.asked, "")
+        words = {"no": f"no: {row.how}", "not tried": "not tried"}.get(row.asked, row.how)
+        table.add_row(row.key, merged, Text(words, style=style))
     return table
 
 

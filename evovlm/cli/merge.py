@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli._options import Download, DryRun, RecipeArgument
+from evovlm.cli._options import Download, DryRun, RecipeArgument, Vlms, recipe_for
 from evovlm.cli.limits import MOST_GIGABYTES, MOST_THREADS, finite
 from evovlm.cli.paths import new_folder
 
@@ -17,6 +17,7 @@ def merge(
     out: Annotated[Path, typer.Argument(callback=new_folder, help="Folder to write; must not exist.")],
     dry_run: DryRun = False,
     download: Download = False,
+    vlms: Vlms = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=MOST_THREADS, help="Maximum number of tensors merged at a time.")
     ] = None,
@@ -30,15 +31,15 @@ def merge(
     Examples:
       evovlm merge zoo-vlm merged
       evovlm merge their-mergekit-recipe.yml merged --dry-run
+      evovlm merge two-llavas.yml merged --vlms whole
     """
     from evovlm.cli.console import ERR, OUT, findings_table
     from evovlm.cli.progress import shown, waiting
     from evovlm.merging.assembly import assemble
     from evovlm.merging.build import build_checkpoint, merging_seconds, output_tensors
-    from evovlm.recipe.shipped import named_recipe
     from evovlm.system.units import duration, size
 
-    loaded = named_recipe(recipe)
+    loaded = recipe_for(recipe, vlms)
     with waiting("checking recipe and models"):
         assembly = assemble(loaded, loaded.root, download=download, out=out)
     told = [finding for finding in assembly.findings if finding.level == "warning" or dry_run]

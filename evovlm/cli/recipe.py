@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli._options import AsJson, Download, RecipeArgument
+from evovlm.cli._options import AsJson, Download, RecipeArgument, Vlms, recipe_for
 from evovlm.system.errors import UserError
 
 recipe_app = typer.Typer(help="List, show, check, convert and pin recipes.", no_args_is_help=True)
@@ -49,31 +49,52 @@ def recipe_show(recipe: RecipeArgument) -> None:
 
 
 @recipe_app.command("check")
-def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: AsJson = False) -> None:
+def recipe_check(
+    recipe: RecipeArgument,
+    download: Download = False,
+    as_json: AsJson = False,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask/--no-ask", help="Also find out whether each model can be asked, and how fast (seconds)."),
+    ] = True,
+    vlms: Vlms = None,
+) -> None:
     """Check a recipe before a merge or search: shapes, vocabularies, configs, disk space, memory.
 
-    Example: evovlm recipe check zoo-vlm
+    For each model it says whether it can be merged, and whether it can be asked: by the fast path, by transformers' own
+    layers (slower), or not at all. Models of up to 200 MB are asked a few short questions, and their speed is measured;
+    of larger ones a cut-down copy with random weights is tried, so that no large model is loaded.
+
+    \b
+    Examples:
+      evovlm recipe check zoo-vlm
+      evovlm recipe check mine.yaml --no-ask --json
     """
-    from evovlm.cli.console import ERR, OUT, findings_table
+    from evovlm.cli._asking import ask_models, unaskable
+    from evovlm.cli.console import ERR, OUT, findings_table, models_table
     from evovlm.cli.progress import waiting
     from evovlm.merging.assembly import open_models
     from evovlm.merging.check import Finding, check_recipe
-    from evovlm.recipe.shipped import named_recipe
     from evovlm.search import check_search
 
-    loaded = named_recipe(recipe)
+    loaded = recipe_for(recipe, vlms)
     with waiting("checking recipe and models"):
         base, sources = open_models(loaded, loaded.root, download=download)
         findings = check_recipe(loaded, base, list(sources.values()))
     for key, section in (("search", loaded), ("then.search", loaded.then)):
         for misfit in check_search(section.search) if section is not None and section.search is not None else ():
             findings.append(Finding("error" if misfit.fatal else "note", f"{key}.{misfit.key}", misfit.text))
+    models = [*([base] if base is not None else []), *sources.values()]
+    rows = ask_models(loaded, models, findings, ask=ask, tell=lambda text: ERR.print(text, style="dim"))
+    findings += unaskable(loaded, rows)
     failed = any(finding.level == "error" for finding in findings)
     if as_json:
-        print(json.dumps({"digest": loaded.digest(), "fits": not failed, "findings": [vars(f) for f in findings]}))
+        told = {"digest": loaded.digest(), "fits": not failed, "findings": [vars(f) for f in findings]}
+        print(json.dumps(told | {"models": [vars(row) for row in rows]}))
     else:
         OUT.print(f"{recipe}: {loaded.kind}, {loaded.method}, digest {loaded.digest()}")
         OUT.print(findings_table(findings))
+        OUT.print(models_table(rows))
         console, words, colour = (ERR, "does not fit", "red") if failed else (OUT, "fits", "green")
         console.print(words, style=colour)
     if failed:
@@ -84,6 +105,7 @@ def recipe_check(recipe: RecipeArgument, download: Download = False, as_json: As
 def recipe_convert(
     recipe: RecipeArgument,
     to: Annotated[str, typer.Option(help="Output format: mergekit or evovlm.")] = "mergekit",
+    vlms: Vlms = None,
 ) -> None:
     """Convert a recipe to mergekit's YAML, or a mergekit recipe to ours, and print it.
 
@@ -92,13 +114,12 @@ def recipe_convert(
       evovlm recipe convert their-merge.yml --to evovlm > ours.yaml
     """
     from evovlm.recipe.mergekit import write_mergekit
-    from evovlm.recipe.shipped import named_recipe
     from evovlm.recipe.yaml_file import recipe_text
 
     writers = {"mergekit": write_mergekit, "evovlm": recipe_text}
     if to not in writers:
         raise UserError(f"--to: unknown format {to!r}; choose from {sorted(writers)}")
-    print(writers[to](named_recipe(recipe)), end="")
+    print(writers[to](recipe_for(recipe, vlms)), end="")
 
 
 @recipe_app.command("pin")

@@ -6,6 +6,7 @@ with its cache and captured graph, because the weights never move.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from evovlm.engines._eight_bit import follow_weights, in_eight_bits
 from evovlm.engines._grouping import group_prompts
+from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._runner import Runner
 from evovlm.engines._sampling import sampler
-from evovlm.engines._self_check import STEPS, forced
 from evovlm.engines._tower_view import Tower
 from evovlm.engines.memory import chunk_tokens, new_runner
 from evovlm.engines.prompts import Prepared, Prompt, cut
@@ -117,6 +118,13 @@ class Lean:
             schedule = Schedule(self.tower, runner, chunk_tokens(self.tower))
             schedule.run(groups, Rules(STEPS, frozenset()), forced(tokens, steps), lambda prompt, made: None)
         return torch.stack(steps)
+
+    def on(self, tower: Tower) -> Lean:
+        """The same path on another tower with the same vocabulary."""
+        other = copy.copy(self)
+        other.tower = other._whole = tower
+        other._runner = None
+        return other
 
     def drop_runner(self) -> None:
         """Free the runner and its cache; the next call of `answer` makes a new one."""

@@ -6,14 +6,19 @@ Knows transformers' models and processors, and prompts; generates no answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evovlm.engines.prompts import Prompt
+from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.finite import is_finite
+from evovlm.models.foreign_kinds import refuse_unasked
+from evovlm.models.open_model import read_config
+from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults
 from evovlm.system.errors import CheckpointError, DataError
 
@@ -33,6 +38,25 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
         # End tokens come from generation_config.json or the tokenizer first; `ends_of` refuses if there is none.
         if fault.fatal and fault.key != "eos_token_id":
             raise CheckpointError(f"{folder}: {fault.text}")
+    for fault in processor_faults(folder, config, tokenizer.get_vocab()) if sees else ():
+        raise CheckpointError(f"{folder}: {fault.text}")
+
+
+def refuse_kind(folder: Path) -> None:
+    """Raise CheckpointError if a folder holds a kind of model that cannot be asked, before it is loaded."""
+    refuse_unasked(folder, read_config(folder), Checkpoint.open(folder).keys())
+
+
+@contextmanager
+def known_kind(folder: Path, model: Any) -> Iterator[None]:
+    """Raise CheckpointError, which names the model's class, if an engine does not find the parts that it expects."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder} is a {type(model).__name__}, which evovlm cannot ask, because it is not built like the ones that"
+            f" it knows ({error}); choose another, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
+        ) from error
 
 
 def _placeholder(processor: Any) -> str | None:

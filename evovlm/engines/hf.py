@@ -11,6 +11,7 @@ the batch size changed no answer (tested at 1 and 16), in bfloat16 it may change
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -34,9 +35,10 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines._lean import Lean
+from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
-from evovlm.engines._self_check import STEPS, forced, lean_passes, probes_of, refuse_loop, tolerance
-from evovlm.engines._soundness import ends_of, refuse_foreign, refuse_unsound
+from evovlm.engines._self_check import check_engine
+from evovlm.engines._soundness import ends_of, known_kind, refuse_foreign, refuse_kind, refuse_unsound
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
@@ -107,6 +109,7 @@ class Engine:
         or not finite, or token ids do not fit the embedding table; MachineFault if the machine lacks memory; UserError
         if the device is not available.
         """
+        refuse_kind(folder)
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             sees = hasattr(config, "vision_config")
@@ -130,33 +133,30 @@ class Engine:
         model = model.to(device).eval().requires_grad_(False)
         if sees:
             complete_processor(processor, model)
-        engine = cls(model, processor, sees=sees)
-        if self_check:
-            engine.check(str(folder))
+        with known_kind(folder, model):
+            engine = cls(model, processor, sees=sees)
+            if self_check:
+                engine.check(str(folder))
         return engine
 
     @torch.inference_mode()
-    def check(self, name: str, ready: Callable[[], None] | None = None) -> None:
-        """Compare logits with those of the model's own forward pass, with and without a picture.
+    def check(self, name: str, ready: Callable[[Any], None] | None = None) -> None:
+        """Compare logits with those of the model's own forward pass, with and without a picture: see `check_engine`.
 
-        If the fast path differs by more than rounding, it is switched off with a warning. `ready` is called after the
-        own forward pass, to change the model in a way that must not change its logits. Raises CheckpointError, which
-        names the model as `name`, if the loop over transformers' layers differs as well.
+        If the fast path differs by more than rounding, it is switched off with a warning. `ready` is called with each
+        decoder after its own forward pass, to change it in a way that must not change its logits. Raises
+        CheckpointError, which names the model as `name`, if the loop over transformers' layers differs as well.
         """
-        probes = probes_of(self.model, self.processor, frozenset(self._ends.tolist()), sees=self.sees)
-        limit = tolerance(self.dtype, len(self.decoder.layers))
-        if ready is not None:
-            ready()
-        lean = self.lean
-        if lean is not None:
-            served = [probe for probe in probes if lean.takes(probe.prompt, STEPS)]
-            if lean_passes(name, served, limit, lean.logits):
-                probes = [probe for probe in probes if not lean.takes(probe.prompt, STEPS)]
-            else:
-                self.lean = None
-        refuse_loop(name, probes, limit, self._loop_logits)
+        if not check_engine(self, name, ready):
+            self.lean = None
 
-    def _loop_logits(self, prompts: Sequence[Prompt], tokens: Sequence[int]) -> Tensor:
+    def over(self, model: Any, decoder: Any) -> Engine:
+        """An engine that loops over another model's layers as this one does; the vocabulary must be the same."""
+        other = copy.copy(self)
+        other.model, other.decoder, other.lean = model, decoder, None
+        return other
+
+    def loop_logits(self, prompts: Sequence[Prompt], tokens: Sequence[int]) -> Tensor:
         """The loop's logits after each prompt and after one more token: [2, prompts, vocabulary], on the CPU."""
         steps: list[Tensor] = []
         ids, mask = self._pad(prompts)
@@ -164,11 +164,24 @@ class Engine:
         return torch.stack(steps)
 
     def _fast_path(self) -> Lean | None:
-        view = view_of(self.model, self.decoder)
+        try:
+            view = view_of(self.model, self.decoder)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, AssertionError) as error:
+            log.warning(
+                "%s: the fast path cannot read these layers (%s: %s); answers come from transformers' layers instead,"
+                " which takes longer",
+                *(type(self.model).__name__, type(error).__name__, error),
+            )
+            return None
         if view is None:
             return None
         image_token = self.model.config.image_token_id if self.sees else None
         return Lean(replace(view, pending=self.pending), self.tokenizer, self._ends, image_token)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The ids of the end tokens."""
+        return frozenset(self._ends.tolist())
 
     @property
     def device(self) -> str:
@@ -212,9 +225,18 @@ class Engine:
         """
         self.spent = None
         if self.lean is not None and self.lean.serves(prepared):
-            answered = self.lean.answer(prepared, progress)
-            self.spent = self.lean.spent
-            return answered
+            try:
+                answered = self.lean.answer(prepared, progress)
+            except (AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
+                # A mistake of ours, no candidate's fault.
+                log.warning(
+                    "the fast path failed (%s: %s); from now on transformers' layers answer, which takes longer",
+                    *(type(error).__name__, error),
+                )
+                self.lean = None
+            else:
+                self.spent = self.lean.spent
+                return answered
         self.pending.finish()
         answers = [""] * len(prepared.prompts)
         done = 0

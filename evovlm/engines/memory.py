@@ -33,7 +33,7 @@ def chunk_tokens(tower: Tower) -> int:
     """Return how many tokens to read at a time."""
     if tower.embed.device.type != "cuda":
         return CHUNK_ON_CPU
-    free = _free(tower.embed.device) * SHARE
+    free = free_bytes(tower.embed.device) * SHARE
     return max(SMALLEST_CHUNK, min(LARGEST_CHUNK, int(free / chunk_bytes(tower))))
 
 
@@ -61,7 +61,7 @@ def new_runner(tower: Tower, groups: Sequence[Group], rows: int, most: int, last
         return last
     if isinstance(last, PooledRunner):
         last.free()
-    room = int(_free(tower.embed.device) * SHARE) - SMALLEST_CHUNK * chunk_bytes(tower)
+    room = int(free_bytes(tower.embed.device) * SHARE) - SMALLEST_CHUNK * chunk_bytes(tower)
     widest = LARGEST_CHUNK * chunk_bytes(tower)
     room = room - widest if room > 3 * widest else room // 2
     tokens = min(size.tokens, room // tower.token_bytes)
@@ -86,7 +86,7 @@ def _up(tokens: int) -> int:
     return -(-tokens // CAPACITY_STEP) * CAPACITY_STEP
 
 
-def _free(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
     """Free bytes: what the device has left plus what torch's allocator holds unused."""
     if device.type != "cuda":
         return int(psutil.virtual_memory().available)

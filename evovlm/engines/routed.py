@@ -117,11 +117,18 @@ class RoutedEngine:
             source = host if name == owner else Engine.load(folder, device=device, dtype=dtype, self_check=False)
             pool |= {(name, index): layer for index, layer in enumerate(source.decoder.layers)}
         room = _room(device) if remember else 0
-        depth = len(host.decoder.layers)
         routed = cls(host, pool, remember=room)
         if self_check:
-            routed.engine.check(str(folders[owner]), ready=lambda: routed.follow(identity(owner, depth)))
+            routed.engine.check(str(folders[owner]), ready=lambda decoder: routed._follow_own(owner, decoder))
         return routed
+
+    def _follow_own(self, owner: str, decoder: Any) -> None:
+        """Make the model, or a cut copy of it, run its own layers in order as a route."""
+        route = identity(owner, len(decoder.layers))
+        if decoder is self.engine.decoder:
+            self.follow(route)
+        else:
+            lay_route(decoder, {(owner, index): layer for index, layer in enumerate(decoder.layers)}, route)
 
     def follow(self, route: Sequence[Step]) -> None:
         """Make the model run its layers in the order of the route. Raises ValueError as `lay_route` does."""

@@ -16,6 +16,7 @@ from evovlm.engines.routed import RoutedEngine
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import Keeping, Merger, merger_for
 from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import RecipeError
 from evovlm.system.roofline import Rates
 
 
@@ -87,17 +88,28 @@ def open_resident(
     `Engine.check`. Raises what engines and mergers raise.
     """
     recipe = assembly.recipe
+    if recipe.vision == "merged":
+        raise RecipeError(
+            "vision: a merged vision part is built by `evovlm merge` only; merge to a folder, and evaluate that"
+        )
     dtype = computing_dtype(assembly, device)
     if recipe.route or (recipe.search is not None and recipe.search.route is not None):
         folders = {name: model.folder for name, model in assembly.sources.items()}
         # Reused steps take no time, so reuse is off when latency is measured.
         remember = not recipe.timed
-        return RoutedResident(
-            RoutedEngine.load_pool(
-                assembly.owner.label, folders, device=device, dtype=dtype, remember=remember, self_check=self_check
-            )
+        routed = RoutedEngine.load_pool(
+            assembly.owner.label, folders, device=device, dtype=dtype, remember=remember, self_check=self_check
         )
+        _set_template(routed.engine, recipe)
+        return RoutedResident(routed)
     engine = Engine.load(assembly.owner.folder, device=device, dtype=dtype, self_check=self_check)
+    _set_template(engine, recipe)
     # An overlapped merge would count as latency, so it is off when latency is measured.
     pending = None if recipe.timed else engine.pending
     return MergedResident(engine, merger_for(assembly, engine.tower, keeping, tell, pending))
+
+
+def _set_template(engine: Engine, recipe: Recipe) -> None:
+    """Ask with the recipe's chat template, as a checkpoint built from it will be."""
+    if recipe.chat_template is not None:
+        engine.processor.chat_template = engine.tokenizer.chat_template = recipe.chat_template

@@ -113,6 +113,8 @@ def _opening(recipe: Recipe, facts: CardFacts) -> str:
         f" those of `{recipe.owner}`, unchanged.",
         "llm": "A language model made by merging.",
     }[recipe.kind]
+    if recipe.vision == "merged":
+        made = "A vision-language model made by merging; its vision tower and projector are merged too."
     return (
         f"{made} Made with evovlm {facts.version}, without training: method `{recipe.method}`, {recipe.dtype},"
         f" recipe `{facts.digest}`."

@@ -21,7 +21,7 @@ from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
 from evovlm.methods.draws import Draws
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS
-from evovlm.models.open_model import HUB_ID, OpenModel, open_model
+from evovlm.models.open_model import HUB_ID, OpenModel, open_model, with_vision
 from evovlm.models.vocabulary import RowMatch, match_rows
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.pinning import models_of, pinned
@@ -191,7 +191,7 @@ def assemble(recipe: Recipe, root: Path, *, download: bool = False, out: Path | 
         sources=sources,
         owner=owner,
         jobs=jobs_of(recipe, owner, sources),
-        copied=tuple(key for key in owner.checkpoint.keys() if owner.layout.canonical(key) is None),
+        copied=tuple(key for key in owner.checkpoint.keys() if _is_copied(owner, key)),
         rows={model.label: _match(recipe, owner, model) for model in models},
         findings=findings,
     )
@@ -216,7 +216,10 @@ def open_models(recipe: Recipe, root: Path, *, download: bool = False) -> tuple[
     sources = {source.name: opened(f"source {source.name}", source.name, source) for source in recipe.sources}
     if refused:
         raise CheckpointError(joined_errors(refused, "models cannot be opened"))
-    return base, {name: model for name, model in sources.items() if model is not None}
+    found = {name: model for name, model in sources.items() if model is not None}
+    if recipe.vision == "merged":
+        return base and with_vision(base), {name: with_vision(model) for name, model in found.items()}
+    return base, found
 
 
 def owner_of(recipe: Recipe, base: OpenModel | None, sources: Mapping[str, OpenModel]) -> OpenModel:
@@ -259,6 +262,13 @@ def stacked_kinds(assembly: Assembly) -> list[str] | None:
         assert origin is not None
         found.append(of[source][origin])
     return found
+
+
+def _is_copied(owner: OpenModel, key: str) -> bool:
+    """Whether a tensor is outside of what is merged. (A tied head's copy in the file belongs to neither.)"""
+    if owner.layout.canonical(key) is not None:
+        return False
+    return not owner.whole or not owner.checkpoint.dtype(key).is_floating_point
 
 
 def _match(recipe: Recipe, owner: OpenModel, model: OpenModel) -> RowMatch:

@@ -21,7 +21,7 @@ from evovlm.merging._model_card import CardFacts, model_card, with_evaluation
 from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
 from evovlm.merging.tensor_jobs import Job
-from evovlm.models.assets import copy_assets
+from evovlm.models.assets import copy_assets, set_chat_template
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.models.finite import is_finite
 from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
@@ -82,6 +82,8 @@ def build_checkpoint(
 
         _write_tensors(assembly, writer, account, _members(assembly, threads, min(max_shard_bytes, total)))
         copy_assets(assembly.owner.folder, writer.folder)
+        if assembly.recipe.chat_template is not None:
+            set_chat_template(writer.folder, assembly.recipe.chat_template)
         _adapt_configs(assembly, writer.folder)
         write_recipe(moved(assembly.pinned, assembly.root, out), writer.folder / "recipe.yaml")
         facts = facts if facts is not None else card_facts(assembly)

@@ -5,6 +5,7 @@ Knows which files of a model folder are data; does not parse them. Weights, pick
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -45,3 +46,14 @@ def copy_assets(source: Path, destination: Path) -> list[str]:
         shutil.copyfile(path, destination / name)
         copied.append(str(name))
     return copied
+
+
+def set_chat_template(folder: Path, template: str) -> None:
+    """Give the model in `folder` another chat template, in place of those that its files have."""
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "chat_template.json").unlink(missing_ok=True)
+    path = folder / "tokenizer_config.json"
+    if path.is_file():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("chat_template", None) is not None:
+            path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from evovlm.models.checkpoint_writer import DTYPE_CODES, CheckpointWriter, TensorInfo
+from evovlm.models.foreign_files import foreign_files
 from evovlm.models.pickled import PICKLES, has_shards, how_to_convert, is_pickled
 from evovlm.system.errors import CheckpointError
 
@@ -68,6 +69,7 @@ class Checkpoint:
         entries: dict[str, _Entry] = {}
         weight_map = None
         if (folder / SINGLE).is_file():
+            _refuse_two(folder)
             shards = [folder / SINGLE]
         elif (folder / INDEX).is_file():
             weight_map = _read_index(folder / INDEX)
@@ -221,6 +223,18 @@ def _refuse_missing(index: Path, shards: list[Path]) -> None:
         )
 
 
+def _refuse_two(folder: Path) -> None:
+    """Refuse model.safetensors beside the shards of an index: loaders would read the first without a word."""
+    if not (folder / INDEX).is_file():
+        return
+    others = [name for name in dict.fromkeys(_read_index(folder / INDEX).values()) if name != SINGLE]
+    if any((folder / name).is_file() for name in others):
+        raise CheckpointError(
+            f"{folder} holds two sets of weights: {SINGLE}, and the {len(others)} files that {INDEX} names; remove the"
+            f" one that is not this model ({SINGLE} often remains from another save)"
+        )
+
+
 def _compare_index(index: Path, weight_map: dict[str, str], entries: dict[str, _Entry]) -> None:
     """Check that every key of the index is in its shard. (Shards may have more keys; loaders read those too.)"""
     absent = [key for key, name in weight_map.items() if key not in entries or entries[key].shard.name != name]
@@ -257,9 +271,15 @@ def _what_lies_there(folder: Path, model: str | None, revision: str | None) -> s
             f"{name} has only pickled weights, which can run any code when loaded; convert them once with"
             f" `{command}`, and name OUT in its place"
         )
-    others = sorted(path.name for path in folder.glob("*.safetensors"))
-    if others:
+    if foreign := foreign_files(folder):
+        return f"{name} {foreign}"
+    if others := sorted(path.name for path in folder.glob("*.safetensors")):
         return f"{folder} has {others[0]} but neither {SINGLE} nor {INDEX}; fetch the index too, or rename the file"
+    return _nothing_there(folder, model, revision)
+
+
+def _nothing_there(folder: Path, model: str | None, revision: str | None) -> str:
+    """An error message for a folder without safetensors, and without another format that is known."""
     if model is not None:
         command = how_to_convert(model, revision, fetch=True)
         return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
+from evovlm.models.foreign_kinds import foreign_kind, text_config_of
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, Layout, detect_layout
 from evovlm.models.pickled import WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
@@ -39,13 +40,14 @@ class OpenModel:
     label: str  # the source's name in the recipe, or the recipe's `base_label`; unique among a recipe's models
     folder: Path
     config: dict[str, Any]  # the content of config.json
-    text_config: dict[str, Any]  # its `text_config` for a VLM, otherwise all of it
+    text_config: dict[str, Any]  # the language tower's part of it: see `text_config_of`
     checkpoint: Checkpoint
     layout: Layout
     tokens: dict[str, int] | None  # token to id; None: no tokenizer in the folder
     tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
     origin: Origin | None = None  # on the hub, if the folder is a snapshot in its cache or a converted copy of one
     is_base: bool = False  # whether it is the recipe's base; a source may be called `base` too
+    whole: bool = False  # whether `tower` has the vision part too: see `with_vision`
 
     @property
     def place(self) -> str:
@@ -78,6 +80,9 @@ def resolve_folder(
     folder = counted_from(root, model)
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        more = " GGUF is llama.cpp's format, and mostly quantised." if folder.suffix == ".gguf" else ""
+        raise CheckpointError(f"{model} is a file; name the folder with config.json and {SINGLE}.{more}")
     if not HUB_ID.fullmatch(model):
         raise CheckpointError(f"{model}: no such folder (looked for {folder}), and not a hub id (OWNER/NAME)")
     return _from_hub(model, revision, folder, download=download, wanted=wanted)
@@ -96,10 +101,13 @@ def open_model(
     checkpoint = open_weights(folder, model, revision)
     config = read_config(folder)
     keys = checkpoint.keys()
+    kind = foreign_kind(config, keys)
+    if kind.merged is not None:
+        raise CheckpointError(f"{folder} {kind.merged}")
     layout = detect_layout(keys, folder)
     named = ((layout.canonical(key), key) for key in keys)
     tower = {name: key for name, key in named if name is not None}
-    text_config = config.get("text_config") or config
+    text_config = text_config_of(config)
     _drop_copied_head(tower, checkpoint, config, text_config)
     return OpenModel(
         label=label,
@@ -113,6 +121,21 @@ def open_model(
         origin=origin_of(folder),
         is_base=is_base,
     )
+
+
+def with_vision(model: OpenModel) -> OpenModel:
+    """The model with its vision tower and projector beside its language tower, to be merged like it.
+
+    They are named without the prefixes in which layouts differ. Integer buffers stay outside.
+    """
+    if model.layout.kind != "vlm":
+        return model
+    beside = {
+        key.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower."): key
+        for key in model.checkpoint.keys()
+        if model.layout.canonical(key) is None and model.checkpoint.dtype(key).is_floating_point
+    }
+    return replace(model, tower={**model.tower, **beside}, whole=True)
 
 
 def find_to_convert(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:

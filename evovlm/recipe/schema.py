@@ -80,17 +80,17 @@ class Options(Frozen):
 
 
 class Slice(Frozen):
-    """For `passthrough`: layers start to stop (exclusive) of one source; slices are stacked in order."""
+    """For `passthrough`: layers start to stop (exclusive) of one source, stacked in order; [0, 0] adds no layer."""
 
     source: str
     layers: tuple[
-        Annotated[int, Field(ge=0, le=limits.MOST_LAYERS)], Annotated[int, Field(ge=1, le=limits.MOST_LAYERS)]
+        Annotated[int, Field(ge=0, le=limits.MOST_LAYERS)], Annotated[int, Field(ge=0, le=limits.MOST_LAYERS)]
     ]
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        if self.layers[0] >= self.layers[1]:
-            raise ValueError(f"layers {list(self.layers)} is empty; give [start, stop] with start < stop")
+    def _ordered(self) -> Self:
+        if self.layers[0] > self.layers[1]:
+            raise ValueError(f"layers {list(self.layers)} ends before it starts; give [start, stop]")
         return self
 
 
@@ -252,6 +252,8 @@ class Recipe(Frozen):
     slices: tuple[Slice, ...] = ()
     route: Annotated[Route, LATER] = ()
     vocab: Vocab = "match"
+    vision: Annotated[Literal["owner", "merged"], LATER] = "owner"  # of a vlm: whose vision tower and projector
+    chat_template: Annotated[str | None, LATER] = None  # Jinja text in place of the owner's template
     dtype: Dtype = "bfloat16"
     seed: Seed = 0
     search: Search | None = None
@@ -292,6 +294,8 @@ class Recipe(Frozen):
         depth = sum(part.layers[1] - part.layers[0] for part in slices)
         if depth > limits.MOST_LAYERS:
             raise ValueError(f"the stack has {depth} layers; give at most {limits.MOST_LAYERS}")
+        if slices and depth == 0:
+            raise ValueError("the stack has no layers; give a slice [start, stop] with start < stop")
         return slices
 
     @model_validator(mode="after")
@@ -299,6 +303,11 @@ class Recipe(Frozen):
         names = self.source_names
         if self.kind == "vlm" and self.owner is None:
             raise ValueError(f"a vlm recipe needs `owner`, the source of the vision tower; one of {list(names)}")
+        if self.vision == "merged":
+            given = [name for name in ("slices", "route", "search", "then") if getattr(self, name)]
+            if self.kind != "vlm" or given:
+                why = f"there is `{given[0]}`" if given else f"this is of kind `{self.kind}`"
+                raise ValueError(f"vision: only plain merges of kind `vlm` merge the vision part, and {why}; remove it")
         for key, used in (
             ("owner", [] if self.owner is None else [self.owner]),
             ("parameters", list(self.parameters)),

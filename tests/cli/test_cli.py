@@ -1,6 +1,7 @@
 """The command line as people meet it: help, mistakes, exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import evovlm
+from evovlm.models.zoo_models import FOLDER
 from evovlm.system.version import commit
 from tests.command import Done, evovlm_here
 
@@ -204,6 +206,30 @@ def test_the_check_speaks_to_machines(tmp_path: Path):
     done = run("recipe", "check", str(RECIPES / "zoo-vlm.yaml"), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["fits"] is True
+
+
+def test_the_check_says_how_each_model_can_be_asked(tmp_path: Path):
+    checked = json.loads(run("recipe", "check", "zoo-vlm", "--json", cwd=tmp_path).stdout)
+    assert [(row["key"], row["merged"], row["asked"]) for row in checked["models"]] == [
+        (key, True, "fast") for key in ("base", "sources.vlm", "sources.ja")
+    ]
+    assert all(row["tokens_per_second"] > 0 for row in checked["models"])
+    quick = json.loads(run("recipe", "check", "zoo-vlm", "--json", "--no-ask", cwd=tmp_path).stdout)
+    assert {row["asked"] for row in quick["models"]} == {"not tried"}
+    assert quick["fits"] == checked["fits"] is True
+
+
+def test_a_search_whose_owner_cannot_be_asked_does_not_fit(tmp_path: Path):
+    shutil.copytree(FOLDER / "ja", tmp_path / "ja")
+    config = json.loads((tmp_path / "ja" / "config.json").read_text())
+    (tmp_path / "ja" / "config.json").write_text(json.dumps(config | {"model_type": "mine"}))
+    recipe = "kind: llm\nsources: [{name: ja, model: ja}, {name: math, model: 'zoo:math'}]\nmethod: linear\n"
+    (tmp_path / "merge.yaml").write_text(recipe)
+    (tmp_path / "search.yaml").write_text(recipe + "search: {trials: 4}\n")
+    merged = run("recipe", "check", "merge.yaml", cwd=tmp_path)
+    assert merged.returncode == 0
+    assert "no: is of the kind 'mine'" in " ".join(merged.stdout.split())
+    assert_told(run("recipe", "check", "search.yaml", cwd=tmp_path), "does not fit")
 
 
 def test_a_misfit_is_an_exit_code_of_two(tmp_path: Path):

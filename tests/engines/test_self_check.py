@@ -7,96 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor, nn
-from transformers import (
-    Gemma3Config,
-    Gemma3ForConditionalGeneration,
-    Gemma3ImageProcessorPil,
-    Gemma3Processor,
-    PreTrainedTokenizerFast,
-)
 
-from evovlm.engines import _lean, _self_check, hf, routed
+from evovlm.engines import _lean, _probes, _self_check, _tower_view, hf, routed
 from evovlm.engines._self_check import deviation, tolerance
 from evovlm.engines.hf import Engine
 from evovlm.engines.routed import RoutedEngine
 from evovlm.system.errors import CheckpointError, DataError, MachineFault
 from evovlm.tasks import Generation, Item
-from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
+from tests.engine_families import FAMILIES, save_family, save_gemma3
+from tests.hub_layouts import save_llm, save_vlm
 
 ASK = Generation("<start_of_image>\n{question}", max_new_tokens=10)
 TALK = Generation("{question}", max_new_tokens=10)
-SMALL = {
-    "vocab_size": 32064,
-    "hidden_size": 64,
-    "intermediate_size": 112,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 4096,
-    "pad_token_id": 2,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-# Further settings by family: what tells them apart (windows, soft caps, scales) is on.
-FAMILIES: dict[str, dict[str, Any]] = {
-    "Llama": {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
-                                  "high_freq_factor": 4.0, "original_max_position_embeddings": 512}},
-    "Mistral": {"sliding_window": 4096},
-    "Qwen2": {},
-    "Qwen3": {},
-    "Gemma": {},
-    "Gemma2": {"sliding_window": 16, "final_logit_softcapping": 0.2, "attn_logit_softcapping": 5.0},
-    "Gemma3Text": {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2},
-    "Phi3": {"sliding_window": 16},
-    "Granite": {"logits_scaling": 8.0, "residual_multiplier": 0.2, "embedding_multiplier": 12.0},
-}  # fmt: skip
-
-
-def gemma_tokenizer() -> PreTrainedTokenizerFast:
-    named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
-    plain = make_tokenizer(added=tuple(named.values()))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain.backend_tokenizer,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="</s>",
-        padding_side="left",
-        extra_special_tokens=named,
-    )
-
-
-def save_gemma3(folder: Path) -> Path:
-    """A Gemma 3 with SigLIP eyes: two by two image tokens that see each other, windows and two rotary tables."""
-    torch.manual_seed(0)
-    tokenizer = gemma_tokenizer()
-    vision = {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "image_size": 28, "patch_size": 7, "vision_use_head": False,
-    }  # fmt: skip
-    config = Gemma3Config(
-        text_config=SMALL | FAMILIES["Gemma3Text"],
-        vision_config=vision,
-        mm_tokens_per_image=4,
-        image_token_index=tokenizer.image_token_id,
-        boi_token_index=tokenizer.boi_token_id,
-        eoi_token_index=tokenizer.eoi_token_id,
-        eos_token_id=2,
-    )
-    model = Gemma3ForConditionalGeneration(config)
-    with torch.no_grad():  # its initial weights are so small that pictures would hardly matter
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(4.0 if "vision" in name or "projector" in name else 2.0)
-        model.model.multi_modal_projector.mm_input_projection_weight.normal_()
-    model.save_pretrained(folder)
-    images = Gemma3ImageProcessorPil(size={"height": 28, "width": 28})
-    Gemma3Processor(images, tokenizer, image_seq_length=4).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +75,7 @@ def test_the_check_notices_image_tokens_that_do_not_see_each_other(gemma3: Path,
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_passes_and_answers_as_transformers_does(family: str, tmp_path: Path):
-    torch.manual_seed(0)
-    name = family.removesuffix("Text")
-    config = getattr(transformers, f"{family}Config" if family == "Gemma3Text" else f"{name}Config")
-    model = getattr(transformers, f"{name}ForCausalLM")(config(**{**SMALL, **FAMILIES[family]}))
-    model.save_pretrained(tmp_path)
-    make_tokenizer().save_pretrained(tmp_path)
-    engine = Engine.load(tmp_path)
+    engine = Engine.load(save_family(tmp_path, family))
     assert (engine.lean is not None) == (family in ("Llama", "Mistral", "Qwen2"))
     asked = items(seeing=False)
     said = []
@@ -209,12 +127,62 @@ def test_a_fast_path_that_is_wrong_on_pictures_only_gives_way(vlm: Path, monkeyp
     assert Engine.load(vlm, dtype=torch.float32).lean is None
 
 
-def test_a_fast_path_that_cannot_run_gives_way(vlm: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, IndexError, KeyError, TypeError, AttributeError])
+def test_a_fast_path_that_cannot_run_gives_way(
+    kind: type[Exception], vlm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     def broken(*given: Any) -> None:
-        raise RuntimeError("no kernel for this device")
+        raise kind("no kernel for this device")
 
     monkeypatch.setattr(_lean, "new_runner", broken)
     assert Engine.load(vlm, dtype=torch.float32).lean is None
+    assert f"the fast path differs from transformers' own forward pass ({kind.__name__}: " in caplog.text
+
+
+def test_a_fast_path_that_makes_no_numbers_gives_way(
+    vlm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    view = hf.view_of
+
+    def dividing(model: Any, decoder: Any) -> Any:
+        tower = view(model, decoder)
+        return replace(tower, norm=tower.norm / 0.0)
+
+    monkeypatch.setattr(hf, "view_of", dividing)
+    engine = Engine.load(vlm, dtype=torch.float32)
+    assert engine.lean is None
+    assert "(NotFinite: the logits are not finite); its answers come from transformers'" in caplog.text
+    asked = [replace(item, image=None) for item in items(seeing=False)]
+    assert len(engine.answer(engine.prepare(asked, TALK, 3))) == 3
+
+
+def test_a_fast_path_that_cannot_read_the_layers_gives_way(
+    vlm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(_tower_view, "_join", lambda parts: parts.weights)
+    assert Engine.load(vlm, dtype=torch.float32).lean is None
+    assert "the fast path cannot read these layers (AttributeError: " in caplog.text
+
+
+def test_a_vlm_that_takes_no_picture_is_refused(vlm: Path, monkeypatch: pytest.MonkeyPatch):
+    engine = Engine.load(vlm, dtype=torch.float32)
+
+    def blind(self: Any, images: Any = None, text: Any = None, **more: Any) -> Any:
+        raise ValueError("give `images` as paths")
+
+    monkeypatch.setattr(type(engine.processor), "__call__", blind)
+    with pytest.raises(
+        CheckpointError, match=r"vlm: it cannot be asked with a picture \('<image>': ValueError: give .*--no-self-check"
+    ):
+        Engine.load(vlm, dtype=torch.float32)
+    Engine.load(vlm, dtype=torch.float32, self_check=False)
+
+
+def test_a_vlm_whose_picture_has_other_features_than_places_is_refused(vlm: Path, monkeypatch: pytest.MonkeyPatch):
+    features = _probes.image_features
+    monkeypatch.setattr(_probes, "image_features", lambda model, inputs: features(model, inputs)[:-1])
+    with pytest.raises(CheckpointError, match=r"the prompt has \d+ image tokens, the picture \d+ features\)"):
+        Engine.load(vlm, dtype=torch.float32)
 
 
 def test_a_gpu_in_a_bad_state_is_no_reason_for_another_path(vlm: Path, monkeypatch: pytest.MonkeyPatch):
@@ -229,8 +197,8 @@ def test_a_gpu_in_a_bad_state_is_no_reason_for_another_path(vlm: Path, monkeypat
 def test_a_model_that_is_wrong_on_both_paths_is_refused_unless_the_check_is_off(
     vlm: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    features = _self_check.image_features
-    monkeypatch.setattr(_self_check, "image_features", lambda model, inputs: features(model, inputs).flip(0))
+    features = _probes.image_features
+    monkeypatch.setattr(_probes, "image_features", lambda model, inputs: features(model, inputs).flip(0))
     with pytest.raises(CheckpointError, match=r"use --no-self-check"):
         Engine.load(vlm, dtype=torch.float32)
     assert Engine.load(vlm, dtype=torch.float32, self_check=False).lean is not None
@@ -261,8 +229,10 @@ def test_rounding_alone_is_far_from_the_tolerance(
     monkeypatch.setattr(_self_check, "deviation", noted)
     engine = Engine.load(save_vlm(tmp_path / "vlm", next_=next_), dtype=dtype)
     assert engine.lean is not None
-    assert len(apart) == 2  # with and without a picture
-    assert max(apart) < tolerance(dtype, 2) / 2
+    whole, cut = apart[:2], apart[2:]  # the whole model with and without a picture, then its layers in float32
+    assert max(whole) < tolerance(dtype, 2) / 2
+    assert max(cut) < tolerance(torch.float32, 2) / 50
+    assert len(cut) > 2 * 5  # both paths, each in a batch
 
 
 def test_a_model_whose_own_logits_are_no_numbers_is_not_blamed_on_the_engine(tmp_path: Path):

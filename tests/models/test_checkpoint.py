@@ -205,7 +205,7 @@ def test_pickled_weights_are_refused_unread_with_the_command_that_converts_them(
         Checkpoint.open(folder)
 
 
-@pytest.mark.parametrize("name", ["consolidated.00.pth", "adapter_model.bin", "training_args.bin"])
+@pytest.mark.parametrize("name", ["weights.pth", "model.ckpt", "training_args.bin"])
 def test_pickles_that_cannot_be_converted_are_refused_without_the_command(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"never read")
     with pytest.raises(CheckpointError, match=rf"has only pickles \({name}\).*not under the names of transformers"):

@@ -158,5 +158,5 @@ def test_a_repositorys_code_is_not_run_or_asked_about(tmp_path: Path, monkeypatc
     (folder / "code.py").write_text("raise SystemExit('it was run')", encoding="utf-8")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
     assert report_from_headers(folder, Checkpoint.open(folder)) is None
-    with pytest.raises(CheckpointError, match="transformers cannot load it"):
+    with pytest.raises(CheckpointError, match="needs remote code"):
         Engine.load(folder)

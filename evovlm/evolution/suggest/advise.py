@@ -9,7 +9,7 @@ items, and its merge is scored on the other half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evolution.suggest._merge_search import MergeSearch
 from evovlm.evolution.suggest._spectra import Spectra, spectra
 from evovlm.evolution.suggest.kinship import Kinship, kinship
-from evovlm.merging.assembly import assemble
+from evovlm.merging.assembly import Assembly, assemble
+from evovlm.merging.check import twins
 from evovlm.recipe.layer_groups import group_in_words
 from evovlm.recipe.schema import Base, Recipe, Source
 from evovlm.system.errors import RecipeError
@@ -74,6 +75,7 @@ def suggest(
     # The maximum number of blocks is known only once the models are open.
     recipe = recipe.model_copy(update={"groups": min(GROUPS, assemble(recipe, root).layers)})
     assembly = assemble(recipe, root)
+    _refuse_twins(assembly, dict(zip(recipe.source_names, models, strict=True)))
     step("task vectors")
     kin = kinship(assembly)
     shapes = spectra(assembly, [pair for pair, cosine in kin.cosines.items() if cosine > ALIKE])
@@ -177,6 +179,18 @@ class Ranking:
         pair = closest[0], name
         conflict = self._kin.conflicts.get(pair, self._kin.conflicts.get((pair[1], pair[0]), 0.0))
         return f"{words}; cosine {closest[1]:.2f} and {conflict:.0%} sign conflicts with {closest[0]}"
+
+
+def _refuse_twins(assembly: Assembly, named: Mapping[str, str]) -> None:
+    """Raise RecipeError if two models are the same, or one is the base. `named`: models by their sources' names."""
+    assert assembly.base is not None
+    for one, other in twins([assembly.base, *assembly.sources.values()]):
+        here = named[other.label]
+        if one is assembly.base:
+            raise RecipeError(f"{here} is the base itself, so it has nothing to add; leave it out")
+        there = named[one.label]
+        given = f"{here} is given twice" if here == there else f"{there} and {here} are the same model"
+        raise RecipeError(f"{given}; give each model once")
 
 
 def _recipe(base: str, models: Sequence[str], seed: int) -> Recipe:

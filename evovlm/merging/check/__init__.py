@@ -15,6 +15,7 @@ from evovlm.merging.check._parameters import check_parameters
 from evovlm.merging.check._resources import check_disk, check_memory
 from evovlm.merging.check._structure import check_structure
 from evovlm.merging.check._tensors import check_head, check_stored, check_tower
+from evovlm.merging.check._twins import check_twins, twins
 from evovlm.merging.check._vocabularies import check_vocabulary
 from evovlm.merging.check._weights import check_complete, check_copied, check_ids
 from evovlm.merging.check.configuration import check_configuration, check_own_configuration
@@ -22,7 +23,7 @@ from evovlm.merging.check.route import check_route
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.schema import Recipe
 
-__all__ = ["Finding", "check_recipe", "licence_of"]
+__all__ = ["Finding", "check_recipe", "licence_of", "twins"]
 
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
@@ -56,6 +57,7 @@ def check_recipe(
         if not any(finding.key == f"{model.place}.tower" and finding.level == "error" for finding in findings):
             findings += check_complete(model)
     findings += check_copied(owner)
+    findings += check_twins(recipe, base, sources)
     findings += check_memory(owner, len(sources))
     if out is not None:
         findings += check_disk(recipe, owner, by_name, out)

@@ -9,13 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from evovlm.merging.check._finding import Finding
 from evovlm.methods import METHODS
+from evovlm.models.foreign_kinds import foreign_kind
 from evovlm.models.open_model import OpenModel
-from evovlm.recipe.layer_groups import group_names, grouping, layer_of
+from evovlm.recipe.layer_groups import LAYER_RANGE, group_names, grouping, layer_of
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
-
-# The projector's name in checkpoints that LLaVA's own code wrote (LlavaLlamaForCausalLM, LlavaMistralForCausalLM).
-AUTHORS_LLAVA = "model.mm_projector."
 
 
 def check_structure(
@@ -59,17 +57,16 @@ def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
 
 
 def _owner(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
-    if recipe.kind == "vlm" and owner.layout.kind != "vlm":
+    owned = foreign_kind(owner.config, owner.checkpoint.keys()).owned
+    if owned is not None:
+        yield Finding("error", "owner", f"{owner.label} {owned}")
+    elif recipe.kind == "vlm" and owner.layout.kind != "vlm":
         text = f"{owner.label} has no vision tower (layout {owner.layout.name}); set `owner` to a vision-language model"
-        if any(key.startswith(AUTHORS_LLAVA) for key in owner.checkpoint.keys()):
-            text = (
-                f"{owner.label} is in LLaVA's authors' own layout, which transformers cannot load; take the converted"
-                " checkpoint (on the hub under llava-hf/)"
-            )
         yield Finding("error", "owner", text)
     if recipe.kind == "llm" and owner.layout.kind == "vlm":
         text = (
-            f"{owner.label} is a vision-language model, whose vision tower is kept; set `kind: vlm`, or another owner"
+            f"{owner.label} is a vision-language model, whose vision tower is kept; set `kind: vlm`, or another owner;"
+            " for a mergekit file, say with --vlms what is to be merged"
         )
         yield Finding("error", "kind", text)
 
@@ -94,6 +91,7 @@ def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     except RecipeError as error:
         yield Finding("error", "groups", str(error).removeprefix("groups: "))
         return
+    yield from _ranges(recipe, layers)
     for source, parameters in recipe.parameters.items():
         for quantity, given in (("weight", parameters.weight), ("density", parameters.density)):
             strangers = [name for name in given if name not in groups] if isinstance(given, dict) else []
@@ -103,3 +101,12 @@ def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     for name in () if recipe.method == "passthrough" else recipe.source_names:
         if name not in recipe.parameters and recipe.search is None and METHODS.get(recipe.method) is not None:
             yield Finding("note", f"sources.{name}", "no parameters in the recipe: weight 1 and density 1 are used")
+
+
+def _ranges(recipe: Recipe, layers: int) -> Iterator[Finding]:
+    """Report runs of layers that end beyond the last one: the recipe was written for a deeper model."""
+    for group, patterns in recipe.groups.items() if isinstance(recipe.groups, dict) else ():
+        for span in filter(None, map(LAYER_RANGE.match, patterns)):
+            if int(span.group(2)) >= layers:
+                text = f"{span.group()!r} in {group!r}: the model has layers 0 to {layers - 1}; end there"
+                yield Finding("error", "groups", text)

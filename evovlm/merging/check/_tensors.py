@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from evovlm.merging.check._finding import Finding, model_key
 from evovlm.merging.check.configuration import complete_config
+from evovlm.models.foreign_kinds import quantisation
 from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.models.open_model import OpenModel, ties_head
 from evovlm.models.vocabulary import name_some
@@ -94,10 +95,12 @@ def check_stored(model: OpenModel, dtype: str) -> Iterator[Finding]:
     """Report dtypes that cannot be merged, and those that the output does not keep. `dtype`: the output's."""
     stored = Counter(model.checkpoint.dtype(key) for key in model.tower.values())
     whole = [found for found in stored if not found.is_floating_point or found.itemsize < 2]
-    if whole or "quantization_config" in model.config:
-        names = ", ".join(str(found).removeprefix("torch.") for found in whole) or "see quantization_config"
-        text = f"quantised weights ({names}) cannot be merged; use the unquantised checkpoint"
-        yield Finding("error", model_key(model, "dtype"), text)
+    said = quantisation(model.config, model.checkpoint.keys())
+    if said is None and whole:
+        names = ", ".join(str(found).removeprefix("torch.") for found in whole)
+        said = f"quantised weights ({names}) cannot be merged; use the unquantised checkpoint"
+    if said is not None:
+        yield Finding("error", model_key(model, "dtype"), said)
         return
     others = sorted(str(found).removeprefix("torch.") for found in stored)
     if others != [dtype]:

@@ -12,6 +12,7 @@ from evovlm.models.finite import is_finite
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD
 from evovlm.models.loading import LoadingReport, report_from_headers
 from evovlm.models.open_model import OpenModel
+from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults, placeholder_of
 from evovlm.models.zoo_models import FOLDER
 
@@ -44,7 +45,7 @@ def check_copied(owner: OpenModel) -> Iterator[Finding]:
 
 
 def check_ids(model: OpenModel, *, owner: bool) -> Iterator[Finding]:
-    """Report token ids that are no rows, tokens beyond the table, and an image token with two ids.
+    """Report token ids that are no rows, tokens beyond the table, an image token with two ids, an unfit processor.
 
     `owner`: whether the output gets this model's vocabulary, so that nothing else can take its place.
     """
@@ -54,6 +55,9 @@ def check_ids(model: OpenModel, *, owner: bool) -> Iterator[Finding]:
     if model.text_config is not model.config:
         configs["config.json's text_config"] = model.text_config
     rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
+    if model.layout.kind == "vlm":
+        for fault in processor_faults(model.folder, model.config, model.tokens):
+            yield Finding("error" if owner else "warning", model_key(model, fault.key), fault.text)
     placeholder = placeholder_of(model.folder, model.tokens) if model.layout.kind == "vlm" else None
     for fault in id_faults(configs, model.tokens, rows, placeholder):
         yield Finding("error" if fault.fatal and owner else "warning", model_key(model, fault.key), fault.text)

@@ -41,6 +41,8 @@ ELSEWHERE = {
 }
 # Where a file comes from and how its weights are stored, not what they compute.
 PROVENANCE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+# How a projector takes the vision tower's features.
+PROJECTING = ("vision_feature_layer", "vision_feature_select_strategy", "projector_hidden_act")
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -79,9 +81,27 @@ def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = F
             # A different end token shows in the answers (they may never stop); a different padding token does not.
             level: Any = "warning" if name == "eos_token_id" else "note"
             yield Finding(level, model_key(model, name), f"{a} in {model.label}, {b} in {owner.label}, which is used")
-    if model.layout.kind == "vlm":
-        text = f"only its language tower is merged; vision tower and projector come from {owner.label}"
-        yield Finding("note", model_key(model), text)
+    yield from _vision(model, owner)
+
+
+def _vision(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
+    """Report vision parts that compute another function where they are merged too, or else that they are not."""
+    if not (model.whole and owner.whole):
+        if model.layout.kind == "vlm":
+            text = f"only its language tower is merged; vision tower and projector come from {owner.label}"
+            yield Finding("note", model_key(model), text)
+        return
+    mine, theirs = (
+        {**(config.get("vision_config") or {}), **{name: config.get(name) for name in ("model_type", *PROJECTING)}}
+        for config in (model.config, owner.config)
+    )
+    for name in sorted(mine.keys() | theirs.keys()):
+        if name not in (*PROVENANCE, "torch_dtype") and mine.get(name) != theirs.get(name):
+            text = (
+                f"{mine.get(name)} in {model.label}'s vision part, {theirs.get(name)} in {owner.label}'s; whole models"
+                " can be merged only within one family: choose another source, or merge the language towers alone"
+            )
+            yield Finding("error", model_key(model, name), text)
 
 
 def _architecture(model: OpenModel, owner: OpenModel, mine: Any, theirs: Any) -> Iterator[Finding]:

@@ -4,7 +4,8 @@ Knows the recipe's schema and mergekit's configuration format; merges nothing. W
 RecipeError that names the key; nothing is dropped silently.
 """
 
-from evovlm.recipe.mergekit._read import looks_like_mergekit, read_content, read_mergekit
+from evovlm.recipe.mergekit._documents import looks_like_mergekit
+from evovlm.recipe.mergekit._read import read_content, read_mergekit
 from evovlm.recipe.mergekit._write import write_mergekit
 
 __all__ = ["looks_like_mergekit", "read_content", "read_mergekit", "write_mergekit"]

@@ -5,6 +5,7 @@ Knows the tensor names that Mistral, Llama and Qwen2 towers have, and is given t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,16 @@ STEMS = (
 )
 BLOCKS = ("self_attn", "mlp")
 USUAL = tuple(f"{stem}.{kind}" for stem in STEMS for kind in ("weight", "bias"))
+# Modules that other families have (Gemma 2 and 3, Qwen 3, Phi 3, Mixtral, Qwen's mixtures), for files whose models are
+# not on this machine. {n}: the number of an expert.
+FURTHER = (
+    *("pre_feedforward_layernorm", "post_feedforward_layernorm", "self_attn.q_norm", "self_attn.k_norm"),
+    *("self_attn.qkv_proj", "mlp.gate_up_proj", "block_sparse_moe.gate", "mlp.gate", "mlp.shared_expert_gate"),
+    *(f"mlp.shared_expert.{part}_proj" for part in ("gate", "up", "down")),
+    *(f"block_sparse_moe.experts.{{n}}.w{part}" for part in (1, 2, 3)),
+    *(f"mlp.experts.{{n}}.{part}_proj" for part in ("gate", "up", "down")),
+)
+LEAST_EXPERTS, MOST_EXPERTS = 8, 256
 ANY_LAYER = "*"
 
 Values = tuple[float, ...]  # one number per (source, parameter)
@@ -71,6 +82,20 @@ class Names:
         inner = {".".join(path[:depth]) for path in parts for depth in range(1, len(path))}
         rest = sorted(inner - {*BLOCKS, *STEMS}, key=lambda prefix: (prefix.count("."), prefix))
         return (*BLOCKS, *STEMS, *rest)
+
+
+def further_tensors(filters: Sequence[str]) -> list[str]:
+    """Names of a layer's tensors in other families, if a filter fits only those; else none."""
+    usual = [f"model.layers.0.{module}" for module in USUAL]
+    asked = [text for text in filters if not any(text in name for name in usual)]
+    numbers = [int(digits) for text in asked for digits in re.findall(r"experts\.(\d{1,3})", text)]
+    experts = min(MOST_EXPERTS, max([LEAST_EXPERTS - 1, *numbers]) + 1)
+    names = [
+        f"model.layers.0.{stem.format(n=number)}.weight"
+        for stem in FURTHER
+        for number in (range(experts) if "{n}" in stem else (0,))
+    ]
+    return names if any(text in name for text in asked for name in names) else []
 
 
 def group_tensors(layers: Sequence[int], others: bool, values_at: ValuesAt, names: Names) -> Grouped:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,26 @@ from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.layouts import detect_layout
 from evovlm.models.open_model import resolve_folder
 from evovlm.recipe.limits import MOST_LAYERS, MOST_SOURCES
-from evovlm.recipe.mergekit._settings import IGNORED, PER_MODEL, WHOLE_MERGE, flag, mapping, number
-from evovlm.recipe.mergekit._slices import Segment, name_of, parse_model, read_parameters, read_segments
+from evovlm.recipe.mergekit._documents import Document, read_document, refuse_other_programs
+from evovlm.recipe.mergekit._models import Model, one_base
+from evovlm.recipe.mergekit._settings import (
+    IGNORED,
+    PER_MODEL,
+    WHOLE_MERGE,
+    Scope,
+    constant,
+    flag,
+    mapping,
+    number,
+)
+from evovlm.recipe.mergekit._slices import (
+    Segment,
+    read_parameters,
+    read_segments,
+    refuse_other_slices,
+    whole_groups,
+)
+from evovlm.recipe.mergekit._tokenizer import read_chat_template, read_vocabulary_keys
 from evovlm.recipe.schema import WHOLE, Recipe, Slice
 from evovlm.system.bounded_files import read_text
 from evovlm.system.bounded_yaml import Parsed, YamlFault, parse_yaml, place_of
@@ -31,19 +49,10 @@ SHARED = [
     *("linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "della", "della_linear"),
     *("breadcrumbs", "breadcrumbs_ties", "model_stock", "passthrough"),
 ]
-KEYS = {
-    *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
-    *("tokenizer_source", "tokenizer", "chat_template", "modules"),
-}
 # Methods whose base is one of the inputs, not the base of task vectors.
 BASE_TAKES_PART = ("linear", "slerp")
 MOST_CONFIG = 1_000_000  # bytes of a config.json; the largest that we know has 50,000
 log = logging.getLogger(__name__)
-
-
-def looks_like_mergekit(content: Mapping[str, Any]) -> bool:
-    """Whether a YAML mapping is a mergekit configuration rather than an evovlm recipe."""
-    return "merge_method" in content
 
 
 def read_mergekit(text: str, path: Path | None = None) -> Recipe:
@@ -64,7 +73,8 @@ def read_content(parsed: Parsed, path: Path | None) -> Recipe:
     try:
         if not isinstance(parsed.content, dict):
             raise RecipeError("not a mapping of mergekit's keys, such as `merge_method: ties`")
-        return _Reader(parsed.content, path.parent if path is not None else Path()).recipe()
+        refuse_other_programs(parsed.content)
+        return _Reader(read_document(parsed.content), path.parent if path is not None else Path()).recipe()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
@@ -85,18 +95,22 @@ def _where(parsed: Parsed, path: Path | None, told: str) -> str:
 class _Reader:
     """One file's content and what was parsed from it."""
 
-    def __init__(self, content: dict[str, Any], root: Path) -> None:
-        self._content = content
+    def __init__(self, document: Document, root: Path) -> None:
+        self._content = content = document.content
+        self._place = document.place
         self._root = root
         self._parameters = mapping(content.get("parameters"), "parameters")
-        self._tokenizer = mapping(content.get("tokenizer"), "tokenizer")
+        # The parameters of all models, the more specific first.
+        self._fallback = (document.module, self._parameters) if document.module else (self._parameters,)
         self._method = str(content["merge_method"]) if "merge_method" in content else ""
-        base = content.get("base_model")
-        self._base = parse_model(base, "base_model") if base is not None else None
+        self._base = one_base(content, document.place)
 
     def recipe(self) -> Recipe:
         self._refuse_unknown()
-        segments = read_segments(self._content)
+        try:
+            segments = read_segments(self._content)
+        except RecipeError as error:
+            raise RecipeError(f"{self._place}{error}") from None
         models = self._models(segments)
         names = _names([model for model, _ in models])
         sources = dict(zip(models, names, strict=True))
@@ -106,6 +120,9 @@ class _Reader:
             base = self._base if self._method == "slerp" else None
             scoped = self._scoped(segments)
             groups, parameters = read_parameters(scoped, sources, self._layers, self._tensors, slerp_base=base)
+        elif self._method == "model_stock" and self._content.get("slices"):
+            refuse_other_slices(segments, sources, self._layers)
+            groups = whole_groups(sum(segment.length or 0 for segment in segments), self._tensors())
         content: dict[str, Any] = {
             "kind": "llm",
             "sources": [_entry(model, revision) | {"name": name} for (model, revision), name in sources.items()],
@@ -124,28 +141,18 @@ class _Reader:
         return Recipe.model_validate(content | self._vocabulary(sources))
 
     def _refuse_unknown(self) -> None:
-        for key, value in self._content.items():
-            if key not in KEYS:
-                raise RecipeError(f"{key}: unknown key; mergekit has {sorted(KEYS)}")
-            if key == "modules":
-                raise RecipeError("modules: multi-module models are not supported; write a recipe of kind `vlm`")
-            if key == "chat_template" and value is not None:
-                raise RecipeError(
-                    "chat_template: evovlm copies the chat template of the model that the tokenizer comes from;"
-                    " remove the key"
-                )
         if self._method not in SHARED:
             raise RecipeError(f"merge_method: {self._method!r} is not supported; choose one that both have: {SHARED}")
-        for name in self._parameters:
-            if name in IGNORED:
-                log.warning("parameters.%s is ignored: %s", name, IGNORED[name])
-            elif name not in PER_MODEL | WHOLE_MERGE:
-                known = sorted(PER_MODEL | WHOLE_MERGE)
-                raise RecipeError(f"parameters.{name}: unknown parameter; evovlm has {known}")
-        if flag(self._parameters, "filter_wise"):
-            raise RecipeError("parameters.filter_wise: evovlm's model_stock has one ratio per tensor; remove the key")
+        for scope in self._fallback:
+            place = "parameters" if scope is self._parameters else f"{self._place}parameters"
+            for name in scope:
+                if name in IGNORED:
+                    log.warning("%s.%s is ignored: %s", place, name, IGNORED[name])
+                elif name not in PER_MODEL | WHOLE_MERGE:
+                    known = sorted(PER_MODEL | WHOLE_MERGE)
+                    raise RecipeError(f"{place}.{name}: unknown parameter; correct or remove it; evovlm has {known}")
 
-    def _models(self, segments: list[Segment]) -> list[tuple[str, str | None]]:
+    def _models(self, segments: list[Segment]) -> list[Model]:
         """The models that are merged, in order. mergekit adds the base if it is not listed."""
         models = list(dict.fromkeys(model for segment in segments for model in segment.scopes))
         if len(models) > MOST_SOURCES:
@@ -166,9 +173,9 @@ class _Reader:
         return models
 
     def _scoped(self, segments: list[Segment]) -> list[Segment]:
-        """Segments with the file's global parameters as every model's fallback."""
+        """Segments with the module's and the file's parameters as every model's fallback."""
         base = None if self._content.get("slices") else self._base
-        return [segment.with_fallback(self._parameters, base) for segment in segments]
+        return [segment.with_fallback(self._fallback, base) for segment in segments]
 
     def _layers(self) -> int | None:
         """The number of layers of the first model whose config.json is on this machine; None if there is none."""
@@ -209,22 +216,36 @@ class _Reader:
                 yield resolve_folder(model, revision, self._root)
 
     def _options(self, segments: list[Segment]) -> dict[str, Any]:
-        options: dict[str, Any] = {"normalize": flag(self._parameters, "normalize")}
-        rescale = flag(self._parameters, "rescale")
+        def of_merge(name: str) -> Any:
+            return self._same(name, [[segment.shared, *self._fallback] for segment in segments])
+
+        options: dict[str, Any] = {"normalize": flag(of_merge("normalize"), "normalize")}
+        rescale = flag(of_merge("rescale"), "rescale")
         if rescale is not None:
             options["rescale"] = "l1" if rescale else "none"
-        if "lambda" in self._parameters:
-            options["lambda"] = number(self._parameters["lambda"], "lambda")
+        if (factor := of_merge("lambda")) is not None:
+            options["lambda"] = number(factor, "lambda")
+        if flag(of_merge("filter_wise"), "filter_wise"):
+            raise RecipeError("parameters.filter_wise: evovlm's model_stock has one ratio per tensor; remove the key")
         for name in ("epsilon", "gamma"):
-            scopes = [own for segment in segments for own in (*segment.scopes.values(), segment.shared)]
-            given = {number(scope[name], name) for scope in (*scopes, self._parameters) if name in scope}
-            if len(given) > 1:
-                raise RecipeError(f"parameters.{name}: differs between models; evovlm has one {name} per merge")
-            if given:
-                options[name] = given.pop()
+            scopes = [
+                [own, segment.shared, *self._fallback]
+                for segment in segments
+                for model, own in segment.scopes.items()
+                if model != self._base
+            ]
+            if (given := self._same(name, scopes)) is not None:
+                options[name] = number(given, name)
         return options
 
-    def _dtype(self, models: list[tuple[str, str | None]]) -> str:
+    def _same(self, name: str, levels: list[list[Scope]]) -> Any:
+        """A parameter's value, which must be the same for all slices and models; None if it is not given."""
+        found = [constant(scopes, name) for scopes in levels]
+        if any(value != found[0] for value in found):
+            raise RecipeError(f"parameters.{name}: differs between slices or models; evovlm has one {name} per merge")
+        return found[0] if found else None
+
+    def _dtype(self, models: list[Model]) -> str:
         for key in ("out_dtype", "dtype"):
             if self._content.get(key) is not None:
                 return str(self._content[key]).removeprefix("torch.")
@@ -234,33 +255,21 @@ class _Reader:
                 return str(stored)
         raise RecipeError("dtype: missing, and no model is on this machine to take it from; set `dtype`")
 
-    def _vocabulary(self, sources: dict[tuple[str, str | None], str]) -> dict[str, Any]:
-        """From tokenizer_source or tokenizer.source: whose rows the output has. Without it, vocabularies must agree."""
-        key, source = "tokenizer_source", self._content.get("tokenizer_source")
-        if self._content.get("tokenizer") is not None:
-            key, source = "tokenizer.source", self._tokenizer.get("source", "union")
-            for other, value in self._tokenizer.items():
-                if other != "source" and value:
-                    raise RecipeError(f"tokenizer.{other}: evovlm does not change tokens; remove the key")
-        if source is None:
-            return {"vocab": "same"}
-        if source == "union":
-            raise RecipeError(
-                f"{key}: union adds tokens, which evovlm cannot do; name the model whose tokenizer the output gets"
-            )
-        if source == "base":
-            if self._base is None:
-                raise RecipeError(f"{key}: is base, but there is no base_model")
-            return {"vocab": "match"}
-        model = parse_model(source, key)
-        if model == self._base:
-            return {"vocab": "match"}
-        if model not in sources:
-            raise RecipeError(f"{key}: {name_of(model)} is not one of the merged models")
-        return {"vocab": "match", "owner": sources[model]}
+    def _folder(self, model: Model) -> Path:
+        return resolve_folder(*model, self._root)
 
-    def _stack(self, segments: list[Segment], sources: dict[tuple[str, str | None], str]) -> list[Slice]:
-        if any("scale" in scope for segment in segments for scope in (*segment.scopes.values(), self._parameters)):
+    def _vocabulary(self, sources: dict[Model, str]) -> dict[str, Any]:
+        """Whose rows, tokens and chat template the output has."""
+        found = read_vocabulary_keys(self._content, sources, self._base, self._folder)
+        owner = next((model for model, name in sources.items() if name == found.get("owner")), None)
+        owner = owner or self._base or next(iter(sources))
+        listed = [*sources, *([self._base] if self._base is not None else [])]
+        template = read_chat_template(self._content.get("chat_template"), listed, owner, self._folder)
+        return found if template is None else found | {"chat_template": template}
+
+    def _stack(self, segments: list[Segment], sources: dict[Model, str]) -> list[Slice]:
+        scopes = [scope for segment in segments for scope in (*segment.scopes.values(), segment.shared)]
+        if any("scale" in scope for scope in (*scopes, *self._fallback)):
             raise RecipeError("parameters.scale: evovlm's passthrough copies layers unscaled; remove the key")
         stack = []
         for segment in segments:

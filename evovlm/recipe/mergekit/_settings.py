@@ -34,17 +34,50 @@ def resolve(scopes: Iterable[Scope], name: str, tensor: str, t: float) -> float 
     return None
 
 
-def flag(scope: Scope, name: str) -> bool | None:
-    """A parameter that is true or false for the whole merge; None if it is not given.
-
-    Raises RecipeError for any other value.
-    """
-    value = scope.get(name)
+def flag(value: Any, name: str) -> bool | None:
+    """A value that is true or false for the whole merge, or None. Raises RecipeError for any other value."""
     if value is None or isinstance(value, bool):
         return value
     if value in (0, 1):
         return bool(value)
     raise RecipeError(f"parameters.{name}: {value!r} must be true or false, the same for the whole merge")
+
+
+def constant(scopes: Iterable[Scope], name: str) -> Any:
+    """A parameter's one value for all tensors, from the first scope that has it; None if none has.
+
+    Gradients and conditions count if all their values are equal. Raises RecipeError if they are not.
+    """
+    for scope in scopes:
+        values, covers = _all_values(scope.get(name), name)
+        if any(value != values[0] for value in values) or (values and not covers):
+            raise RecipeError(
+                f"parameters.{name}: differs between layers or tensors; evovlm has one {name} for the whole merge, so"
+                " give one value"
+            )
+        if values:
+            return values[0]
+    return None
+
+
+def _all_values(setting: Any, name: str) -> tuple[list[Any], bool]:
+    """The values that a setting gives to any tensor, and whether it covers every tensor."""
+    if setting is None or setting == []:
+        return [], True
+    cases = setting if isinstance(setting, list) else [setting]
+    values: list[Any] = []
+    covers = False
+    for case in cases:
+        if not isinstance(case, dict):
+            values.append(case)
+            covers = True
+        elif "value" not in case or not set(case) <= {"value", "filter"}:
+            raise RecipeError(f"parameters.{name}: {case!r} is not a condition; give `filter` and `value`")
+        else:
+            values += _all_values(case["value"], name)[0]
+            if case.get("filter") in (None, "*"):
+                return values, True
+    return values, covers
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:

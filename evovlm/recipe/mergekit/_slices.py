@@ -13,7 +13,8 @@ from typing import Any
 from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
 from evovlm.recipe.layer_groups import grouping, layer_of
 from evovlm.recipe.limits import MOST_CONDITIONS, MOST_LAYERS
-from evovlm.recipe.mergekit._cells import USUAL, Grouped, Names, Values, ValuesAt, group_tensors
+from evovlm.recipe.mergekit._cells import USUAL, Grouped, Names, Values, ValuesAt, further_tensors, group_tensors
+from evovlm.recipe.mergekit._models import Model, name_of, parse_model
 from evovlm.recipe.mergekit._settings import (
     IGNORED,
     ONE_LAYER,
@@ -27,8 +28,6 @@ from evovlm.recipe.mergekit._settings import (
 from evovlm.recipe.schema import WHOLE
 from evovlm.system.errors import RecipeError
 
-Model = tuple[str, str | None]  # path or hub id, revision
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -41,50 +40,25 @@ class Segment:
     starts: dict[Model, int | None]
     length: int | None
     shared: Scope
-    fallback: Scope
+    fallback: tuple[Scope, ...] = ()
 
-    def with_fallback(self, parameters: Scope, base: Model | None) -> Segment:
-        """The segment with the file's global parameters, and with the base, which mergekit adds if it is missing."""
+    def with_fallback(self, fallback: tuple[Scope, ...], base: Model | None) -> Segment:
+        """The segment with the module's and the file's parameters, and with the base, which mergekit adds if missing.
+
+        `fallback`: the more specific first.
+        """
         scopes = self.scopes if base is None or base in self.scopes else {**self.scopes, base: {}}
-        return replace(self, scopes=scopes, fallback=parameters)
+        return replace(self, scopes=scopes, fallback=fallback)
 
     def of(self, model: Model | None) -> list[Scope]:
         """The parameter mappings that apply to a model, the most specific first."""
         own = [self.scopes.get(model, {})] if model is not None else []
-        return [*own, self.shared, self.fallback]
+        return [*own, self.shared, *self.fallback]
 
     def settings(self) -> list[Any]:
         """Every setting of a weight, a density or t in the segment."""
-        scopes = [*self.scopes.values(), self.shared, self.fallback]
+        scopes = [*self.scopes.values(), self.shared, *self.fallback]
         return [scope[key] for scope in scopes for key in ("weight", "density", "t") if key in scope]
-
-
-def parse_model(value: Any, key: str) -> Model:
-    """Parse mergekit's model reference: `owner/name`, `owner/name@revision`, or a mapping with path and revision.
-
-    Raises RecipeError, which names `key`, if it is malformed or uses a LoRA adapter or another architecture.
-    """
-    if isinstance(value, dict):
-        if value.get("lora") or value.get("override_architecture"):
-            raise RecipeError(f"{key}: `lora` and `override_architecture` are not supported; merge the adapter first")
-        inner = value.get("model", value)
-        if isinstance(inner, dict) and isinstance(inner.get("path"), str):
-            revision = inner.get("revision")
-            if not isinstance(revision, (str, type(None))):
-                raise RecipeError(f"{key}: the revision {revision!r} is not text; put it in quotes")
-            return inner["path"], revision
-        value = inner
-    if not isinstance(value, str):
-        raise RecipeError(f"{key}: {value!r} is not a model; give a hub id or a folder")
-    if "+" in value:
-        raise RecipeError(f"{key}: {value!r} names a LoRA adapter; merge it into its model first")
-    path, _, revision = value.partition("@")
-    return path, revision or None
-
-
-def name_of(model: Model) -> str:
-    """A model reference as mergekit writes it."""
-    return f"{model[0]}@{model[1]}" if model[1] else model[0]
 
 
 def read_segments(content: Mapping[str, Any]) -> list[Segment]:
@@ -98,11 +72,13 @@ def read_segments(content: Mapping[str, Any]) -> list[Segment]:
     segments = []
     for number, part in enumerate(_list(slices, "slices")):
         key = f"slices.{number}"
-        _refuse_keys(part, {"sources", "parameters"}, key)
+        _refuse_keys(part, {"sources", "parameters", "base_model"}, key)
         shared = part.get("parameters") or {}
-        _refuse_keys(shared, PER_MODEL, f"{key}.parameters")
+        _refuse_keys(shared, PER_MODEL | WHOLE_MERGE | set(IGNORED), f"{key}.parameters")
         segments.append(_segment(_list(part.get("sources"), f"{key}.sources"), shared, key))
     depth = sum(segment.length or 0 for segment in segments)
+    if depth == 0:
+        raise RecipeError("slices: they have no layers; give a layer_range with start < stop")
     if depth > MOST_LAYERS:
         raise RecipeError(f"slices: {depth} layers in all; give at most {MOST_LAYERS}")
     return segments
@@ -136,16 +112,50 @@ def read_parameters(
     """
     texts = sorted({text for segment in segments for text in _filters(segment)})
     known = tensors() if texts else ()
-    _refuse_idle(texts, known)
+    named = known or further_tensors(texts)
+    _refuse_idle(texts, known, named)
     segments = _measured(segments, sources, layers)
-    found = _grouped(segments, sources, known, slerp_base)
+    found = _grouped(segments, sources, named, slerp_base)
     if not _agrees(*found, known) and segments[0].length is None:
         depth = 1 + max(layer for name in known if (layer := layer_of(name)) is not None)
         found = _grouped([replace(segments[0], length=depth)], sources, known, slerp_base)
     if not _agrees(*found, known):
         raise RecipeError(f"parameters: the filters {texts} cannot be expressed as groups of tensors")
-    columns = _columns(sources)
-    return _unfold(found[0], columns, sources)
+    length = None if segments[0].length is None else sum(segment.length or 0 for segment in segments)
+    return _unfold(found[0], _columns(sources), sources, whole_groups(length, known))
+
+
+def whole_groups(layers: int | None, known: Sequence[str] = ()) -> Any:
+    """One group for the whole model, and for no other: slices say how many layers it has. `layers` None: for any."""
+    if layers is None:
+        return WHOLE
+    return {
+        WHOLE: ("model.embed_tokens.*", f"layers 0-{layers - 1}", "model.norm.*", "lm_head.*", *Names.of(known).outside)
+    }
+
+
+def refuse_other_slices(
+    segments: Sequence[Segment], sources: Mapping[Model, str], layers: Callable[[], int | None]
+) -> None:
+    """Raise RecipeError for slices that do not merge every layer of the models with those of the same index."""
+    start = 0
+    for number, segment in enumerate(segments):
+        for model, low in segment.starts.items():
+            # A slice without layers only says what is outside of them, wherever it stands.
+            if low != start and segment.length:
+                raise RecipeError(
+                    f"slices.{number}.sources: layers of {name_of(model)} start at {low}, the output's at {start};"
+                    " evovlm merges only layers of the same index (or stacks layers with passthrough)"
+                )
+        if missing := [name_of(model) for model in sources if model not in segment.scopes]:
+            raise RecipeError(f"slices.{number}.sources: {missing} missing; every slice must list every model")
+        start += segment.length or 0
+    depth = layers()
+    if depth is not None and depth != start:
+        raise RecipeError(
+            f"slices: they have {start} layers and the models {depth}; evovlm merges all layers, or stacks unmerged"
+            f" ones with passthrough. Let `layer_range` end at {depth}"
+        )
 
 
 def _columns(sources: Mapping[Model, str]) -> list[tuple[Model, str]]:
@@ -185,17 +195,18 @@ def _agrees(grouped: Grouped, values_at: ValuesAt, known: Sequence[str]) -> bool
     return all(grouped.values[group_of(name)] == values_at(name, layer_of(name)) for name in known)
 
 
-def _refuse_idle(texts: Sequence[str], known: Sequence[str]) -> None:
+def _refuse_idle(texts: Sequence[str], known: Sequence[str], named: Sequence[str]) -> None:
     """Raise RecipeError for a filter that fits no tensor: it would change nothing, and be thought to.
 
-    Tensors that usual models have count too, so that a filter for `lm_head` may stay where the head is tied.
+    `named`: the tensors of the model on this machine (`known`), or those that models elsewhere may have. Tensors that
+    usual models have count too, so that a filter for `lm_head` may stay where the head is tied.
     """
     for text in texts:
         layers = {layer for name in known if (layer := layer_of(name)) is not None} or {
             int(number) for number in re.findall(r"\d+", text) if len(number) < 5
         } | {0}
         usual = (f"model.layers.{layer}.{module}" for layer in layers for module in USUAL)
-        if not any(text in name for name in (*known, EMBEDDING, FINAL_NORM, OUTPUT_HEAD, *usual)):
+        if not any(text in name for name in (*named, EMBEDDING, FINAL_NORM, OUTPUT_HEAD, *usual)):
             way_out = (
                 "correct it or remove it"
                 if known
@@ -205,7 +216,7 @@ def _refuse_idle(texts: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _unfold(
-    grouped: Grouped, columns: list[tuple[Model, str]], sources: Mapping[Model, str]
+    grouped: Grouped, columns: list[tuple[Model, str]], sources: Mapping[Model, str], one_group: Any
 ) -> tuple[Any, dict[str, Any]]:
     parameters: dict[str, Any] = {name: {} for name in sources.values()}
     for column, (model, name) in enumerate(columns):
@@ -213,7 +224,7 @@ def _unfold(
         same = len(set(by_group.values())) == 1
         parameters[sources[model]][name] = next(iter(by_group.values())) if same else by_group
     whole = all(not isinstance(value, dict) for own in parameters.values() for value in own.values())
-    return (WHOLE if whole else grouped.spec), parameters
+    return (one_group if whole else grouped.spec), parameters
 
 
 def _value(segment: Segment, model: Model, name: str, tensor: str, t: float, slerp_base: Model | None) -> float | None:
@@ -245,7 +256,7 @@ def _measured(segments: list[Segment], sources: Mapping[Model, str], layers: Cal
     first = segments[0]
     if first.length is None:
         uneven = any(has_gradient(setting) for setting in first.settings()) or any(
-            any(digit.isdigit() for digit in ONE_LAYER.sub("", text)) for text in _filters(first)
+            map(_may_name_layers, _filters(first))
         )
         if not uneven:
             return segments
@@ -256,18 +267,14 @@ def _measured(segments: list[Segment], sources: Mapping[Model, str], layers: Cal
                 " `slices` with `layer_range`, or use --download once"
             )
         return [replace(first, length=depth)]
-    start = 0
-    for number, segment in enumerate(segments):
-        for model, low in segment.starts.items():
-            if low != start:
-                raise RecipeError(
-                    f"slices.{number}.sources: layers of {name_of(model)} start at {low}, the output's at {start};"
-                    " evovlm merges only layers of the same index (or stacks layers with passthrough)"
-                )
-        if missing := [name_of(model) for model in sources if model not in segment.scopes]:
-            raise RecipeError(f"slices.{number}.sources: {missing} missing; every slice must list every model")
-        start += segment.length or 0
+    refuse_other_slices(segments, sources, layers)
     return segments
+
+
+def _may_name_layers(text: str) -> bool:
+    """Whether a number in a filter may be a part of several layers' numbers: `layers.1`, `1.mlp`; not `experts.1`."""
+    rest = ONE_LAYER.sub("", text)
+    return any("model.layers.".endswith(rest[: found.start()]) for found in re.finditer(r"\d+", rest))
 
 
 def _filters(segment: Segment) -> list[str]:
@@ -293,16 +300,16 @@ def _segment(entries: Iterable[Any], shared: Scope, key: str) -> Segment:
             lengths.add(high - low)
     if len(lengths) > 1:
         raise RecipeError(f"{key}.sources: layer ranges differ in length")
-    return Segment(scopes, starts, lengths.pop() if lengths else None, shared, {})
+    return Segment(scopes, starts, lengths.pop() if lengths else None, shared)
 
 
 def _layer_range(value: Any, where: str) -> tuple[int, int]:
     if isinstance(value, list) and len(value) == 2 and all(type(edge) is int for edge in value):
         low, high = value
-        if 0 <= low < high <= MOST_LAYERS:
+        if 0 <= low <= high <= MOST_LAYERS:
             return low, high
     raise RecipeError(
-        f"{where}.layer_range: {value!r} is not [start, stop] with start < stop, of at most {MOST_LAYERS} layers"
+        f"{where}.layer_range: {value!r} is not [start, stop] with start at most stop, of at most {MOST_LAYERS} layers"
     )
 
 

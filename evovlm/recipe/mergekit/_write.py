@@ -48,6 +48,8 @@ def write_mergekit(recipe: Recipe) -> str:
     content |= {"dtype": "float32", "out_dtype": recipe.dtype}
     if recipe.vocab == "match":
         content["tokenizer_source"] = _tokenizer(recipe, base)
+    if recipe.chat_template is not None:
+        content["chat_template"] = recipe.chat_template
     return _notes(recipe) + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
 
 

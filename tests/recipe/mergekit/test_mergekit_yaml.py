@@ -221,11 +221,15 @@ GRADIENT = "{weight: [0, 1]}"
     ("text", "parts"),
     [
         (TWO.replace("ties", "karcher"), ["merge_method", "karcher", "dare_ties"]),
-        (TWO + "modules: {}\n", ["modules"]),
-        (TWO + "tokenizer_source: union\n", ["tokenizer_source", "union"]),
+        (TWO + "modules: {}\n", ["modules", "give one of models"]),
+        (TWO.replace("models:", "modules: {a: {}, b: {}}\nmodels_:"), ["models_"]),
+        (TWO + "tokenizer_source: union\n", ["tokenizer_source", "union", "on this machine"]),
+        (TWO + "tokenizer_source: base\ntokenizer: {source: base}\n", ["tokenizer_source", "keep one"]),
         (TWO + "tokenizer: {source: base, tokens: {x: {source: org/one}}}\n", ["tokenizer.tokens"]),
         (TWO + "tokenizer_source: org/none\n", ["tokenizer_source", "org/none"]),
-        (TWO + "chat_template: auto\n", ["chat_template"]),
+        (TWO + "chat_template: auto\n", ["chat_template", "on this machine"]),
+        (TWO + "chat_template: chatlm\n", ["chat_template", "chatlm", "chatml", "Jinja"]),
+        (TWO + "chat_template: 3\n", ["chat_template", "3", "auto"]),
         (TWO + "models_: []\n", ["models_", "unknown key"]),
         (TWO + "parameters: {wieght: 1}\n", ["parameters.wieght"]),
         (TWO + "parameters: {normalize: [0.0, 1.0]}\n", ["parameters.normalize"]),
@@ -334,8 +338,27 @@ def test_a_filter_that_fits_no_tensor_is_refused_by_its_name(families: dict[str,
     filtered("lm_head", families["gemma2"])  # tied there, but nobody is misled
 
 
-def test_without_a_model_at_hand_a_filter_on_unusual_tensors_asks_for_one():
+def test_without_a_model_at_hand_a_filter_on_unheard_of_tensors_asks_for_one():
     absent = {name: Path(f"owner/{name}") for name in "ab"}
-    with pytest.raises(RecipeError, match=r"the filter 'q_norm' .* no model is on this machine"):
-        filtered("q_norm", absent)
+    with pytest.raises(RecipeError, match=r"the filter 'router_bias' .* no model is on this machine"):
+        filtered("router_bias", absent)
     filtered("layers.31.self_attn", absent)
+
+
+@pytest.mark.parametrize(
+    ("text", "tensor"),
+    [
+        ("pre_feedforward_layernorm", "pre_feedforward_layernorm.weight"),
+        ("q_norm", "self_attn.q_norm.weight"),
+        ("qkv_proj", "self_attn.qkv_proj.weight"),
+        ("gate_up_proj", "mlp.gate_up_proj.weight"),
+        ("block_sparse_moe.experts.11.w1", "block_sparse_moe.experts.11.w1.weight"),
+    ],
+)
+def test_without_a_model_at_hand_filters_know_the_tensors_of_other_families(text: str, tensor: str):
+    made = filtered(text, {name: Path(f"owner/{name}") for name in "ab"})
+    group_of = grouping(made.groups, 40)
+    second = made.of(made.source_names[1]).weight
+    for layer in (0, 39):
+        assert value_at(second, group_of(f"model.layers.{layer}.{tensor}"), 1.0) == 1.0
+        assert value_at(second, group_of(f"model.layers.{layer}.self_attn.o_proj.weight"), 1.0) == 0.3
