@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evovlm.merging._folding_error import fold_error, has_scales, refuse_error, refuse_unfoldable
+from evovlm.merging._folding_error import fold_error, has_scales, refuse_error, refuse_lost, refuse_unfoldable
 from evovlm.merging._model_card import CardFacts, model_card
 from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
@@ -121,8 +121,9 @@ def _folding(assembly: Assembly) -> str | None:
     if not has_scales(assembly.recipe.route):
         return None
     refuse_unfoldable(assembly)
+    refuse_lost(assembly)
     error = fold_error(assembly)
-    refuse_error(error)
+    refuse_error(error, assembly.recipe.dtype)
     return error.in_words(assembly.recipe.dtype)
 
 
