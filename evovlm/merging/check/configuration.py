@@ -122,6 +122,19 @@ def check_own_configuration(model: OpenModel) -> Iterator[Finding]:
         yield Finding("warning", model_key(model, "auto_map"), text)
 
 
+def check_layer_settings(owner: OpenModel) -> Iterator[Finding]:
+    """Report settings of a stack's owner that differ between layers: they would stay where they are.
+
+    Kinds of attention (`layer_types`) are moved with the layers.
+    """
+    config = complete_config(owner.text_config)
+    depth = config.get("num_hidden_layers")
+    for name, value in sorted(config.items()):
+        if isinstance(value, list) and len(value) == depth and len(set(map(str, value))) > 1 and name != "layer_types":
+            text = f"differs between the layers of {owner.label}, and evovlm does not move it; choose another owner"
+            yield Finding("error", model_key(owner, name), text)
+
+
 def _same(model: OpenModel, owner: OpenModel) -> bool:
     """Whether both files say the same: then no defaults are needed, and transformers need not be imported."""
     mine, theirs = (
