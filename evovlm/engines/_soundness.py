@@ -7,23 +7,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evovlm.engines.prompts import Prompt
-from evovlm.models.finite import is_finite
+from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.finite import is_finite, is_quantised
 from evovlm.models.token_ids import id_faults
 from evovlm.system.errors import CheckpointError, DataError
 
 
 def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> None:
-    """Raise CheckpointError if a weight is not finite, or token ids do not fit the embedding table or each other."""
-    for name, weight in model.named_parameters():
+    """Raise CheckpointError if what the model computes with is not finite, quantised, or no row of its table.
+
+    That is: a weight or stored buffer has NaN or infinity, weights are quantised and config.json does not say how, or
+    token ids do not fit the embedding table or each other.
+    """
+    stored = model.state_dict().keys()
+    buffers = ((name, buffer) for name, buffer in model.named_buffers() if name in stored)
+    for name, weight in chain(model.named_parameters(), buffers):
         if not is_finite(weight):
             raise CheckpointError(f"{folder}: {name} holds NaN or infinite values; download the checkpoint again")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "quantization_config" not in config:
+        _refuse_quantised(folder)
     configs = {"config.json": config}
     if isinstance(config.get("text_config"), dict):
         configs["config.json's text_config"] = config["text_config"]
@@ -33,6 +43,17 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
         # End tokens come from generation_config.json or the tokenizer first; `ends_of` refuses if there is none.
         if fault.fatal and fault.key != "eos_token_id":
             raise CheckpointError(f"{folder}: {fault.text}")
+
+
+def _refuse_quantised(folder: Path) -> None:
+    checkpoint = Checkpoint.open(folder)
+    for key in checkpoint.keys():
+        dtype = checkpoint.dtype(key)
+        if is_quantised(key, dtype):
+            raise CheckpointError(
+                f"{folder}: {key} is quantised ({str(dtype).removeprefix('torch.')}), and config.json has no"
+                " quantization_config to say how; use the unquantised checkpoint"
+            )
 
 
 def _placeholder(processor: Any) -> str | None:
