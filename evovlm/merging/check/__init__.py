@@ -15,6 +15,7 @@ from evovlm.merging.check._parameters import check_parameters
 from evovlm.merging.check._resources import check_disk, check_memory
 from evovlm.merging.check._structure import check_structure
 from evovlm.merging.check._tensors import check_head, check_layers, check_stored, check_tower
+from evovlm.merging.check._tokenizers import check_tokenizer
 from evovlm.merging.check._vocabularies import check_vocabulary
 from evovlm.merging.check._weights import check_complete, check_copied, check_ids
 from evovlm.merging.check.configuration import check_configuration, check_layer_settings, check_own_configuration
@@ -53,6 +54,7 @@ def check_recipe(
             if not routed:  # check_route has already reported values that may not differ
                 findings += check_configuration(model, owner, stacked=stacked)
             findings += check_vocabulary(model, owner, recipe.vocab)
+            findings += check_tokenizer(model, owner)
         if stacked:
             findings += check_layers(model, owner, _used_layers(recipe, model))
         if not any(finding.key == f"{model.place}.tower" and finding.level == "error" for finding in findings):

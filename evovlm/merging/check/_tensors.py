@@ -38,7 +38,16 @@ def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterato
         )
         yield Finding("error", model_key(model, "tower"), text)
     extra = [name for name in here if name not in there and name != OUTPUT_HEAD]
-    if extra:
+    # Whole layers too many are an error of the configuration, and layers of a stack are compared one by one.
+    layers = {layer_of(name) for name in there}
+    lost = [name for name in extra if not stacked and layer_of(name) in layers and not name.endswith(COMPUTED)]
+    if lost:
+        text = (
+            f"has {len(lost)} tensors that {owner.label}'s language tower lacks: {name_some(lost)}; their effect"
+            " would be lost: choose another source"
+        )
+        yield Finding("error", model_key(model, "tower"), text)
+    elif extra:
         text = (
             f"has {len(extra)} tensors that {owner.label}'s language tower lacks: {name_some(extra)}; they are ignored"
         )
