@@ -196,4 +196,5 @@ def _parameter(tensor: Tensor) -> nn.Parameter:
 
 def _layer(layer: Layer) -> Layer:
     values: dict[str, Any] = {part.name: getattr(layer, part.name) for part in fields(layer)}
-    return Layer(**{name: None if value is None else value.float() for name, value in values.items()})
+    wide: dict[str, Any] = {name: None if value is None else value.float() for name, value in values.items()}
+    return Layer(**wide)

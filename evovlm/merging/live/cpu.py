@@ -19,7 +19,6 @@ from evovlm.merging.tensor_jobs import Job
 from evovlm.merging.unfit_weights import refuse_unfit_weights
 from evovlm.methods import METHODS, Tables, merge_tensor
 from evovlm.methods.draws import Draws
-from evovlm.models.finite import is_finite
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import NotFinite
 
@@ -88,7 +87,7 @@ class ResidentMerger:
             operands.append(candidate.operand(job, source, kept.tensor, kept.draws, kept.tables))
         merged = merge_tensor(candidate.recipe.method, base, operands, candidate.options, dtype=candidate.dtype)
         merged = candidate.keep_rows(job, merged)
-        if not is_finite(merged):
+        if not bool(torch.isfinite(merged.sum(dtype=torch.float32))):
             raise NotFinite(f"{job.name}: the merged weights are not finite")
         self._tower[job.name].data.copy_(merged)
 
