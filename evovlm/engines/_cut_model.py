@@ -75,7 +75,7 @@ def cut_model(model: Any, decoder: Any, layers: Sequence[int], ids: Tensor) -> C
     for name, module in decoder._modules.items():
         if name not in ("layers", "embed_tokens") and module is not None:
             short._modules[name] = _in_float32(module)
-    rows = ids.unique()
+    rows = torch.unique(ids)
     short._modules["embed_tokens"] = _embedding(decoder.embed_tokens, rows)
     short._modules["layers"] = nn.ModuleList(
         _at(_in_float32(decoder.layers[index]), number) for number, index in enumerate(layers)
@@ -92,7 +92,8 @@ def cut_model(model: Any, decoder: Any, layers: Sequence[int], ids: Tensor) -> C
 def chosen_layers(layers: Sequence[nn.Module]) -> list[int]:
     """The first layers of each kind, and further ones while that is cheap."""
     found: dict[Any, int] = {}
-    taken, rest = [], []
+    taken: list[int] = []
+    rest: list[int] = []
     for index, layer in enumerate(layers):
         kind = _kind(layer)
         found[kind] = found.get(kind, 0) + 1
@@ -120,7 +121,7 @@ def _settings(module: nn.Module) -> list[tuple[str, Any]]:
     return sorted(
         (key, value)
         for key, value in vars(module).items()
-        if key != "layer_idx" and isinstance(value, bool | int | float | str)
+        if key != "layer_idx" and isinstance(value, int | float | str)
     )
 
 
@@ -194,5 +195,6 @@ def _parameter(tensor: Tensor) -> nn.Parameter:
 
 
 def _layer(layer: Layer) -> Layer:
-    values = {part.name: getattr(layer, part.name) for part in fields(layer)}
-    return Layer(**{name: value if value is None else value.float() for name, value in values.items()})
+    values: dict[str, Any] = {part.name: getattr(layer, part.name) for part in fields(layer)}
+    wide: dict[str, Any] = {name: None if value is None else value.float() for name, value in values.items()}
+    return Layer(**wide)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from evovlm.engines.prompts import Prompt
 from evovlm.models.checkpoint import Checkpoint
-from evovlm.models.finite import is_finite
+from evovlm.models.finite import is_finite, is_quantised
 from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.open_model import read_config
 from evovlm.models.processor_files import processor_faults
@@ -24,11 +25,19 @@ from evovlm.system.errors import CheckpointError, DataError
 
 
 def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> None:
-    """Raise CheckpointError if a weight is not finite, or token ids do not fit the embedding table or each other."""
-    for name, weight in model.named_parameters():
+    """Raise CheckpointError if what the model computes with is not finite, quantised, or no row of its table.
+
+    That is: a weight or stored buffer has NaN or infinity, weights are quantised and config.json does not say how, or
+    token ids do not fit the embedding table or each other.
+    """
+    stored = model.state_dict().keys()
+    buffers = ((name, buffer) for name, buffer in model.named_buffers() if name in stored)
+    for name, weight in chain(model.named_parameters(), buffers):
         if not is_finite(weight):
             raise CheckpointError(f"{folder}: {name} holds NaN or infinite values; download the checkpoint again")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "quantization_config" not in config:
+        _refuse_quantised(folder)
     configs = {"config.json": config}
     if isinstance(config.get("text_config"), dict):
         configs["config.json's text_config"] = config["text_config"]
@@ -57,6 +66,17 @@ def known_kind(folder: Path, model: Any) -> Iterator[None]:
             f"{folder} is a {type(model).__name__}, which evovlm cannot ask, because it is not built like the ones that"
             f" it knows ({error}); choose another, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
         ) from error
+
+
+def _refuse_quantised(folder: Path) -> None:
+    checkpoint = Checkpoint.open(folder)
+    for key in checkpoint.keys():
+        dtype = checkpoint.dtype(key)
+        if is_quantised(key, dtype):
+            raise CheckpointError(
+                f"{folder}: {key} is quantised ({str(dtype).removeprefix('torch.')}), and config.json has no"
+                " quantization_config to say how; use the unquantised checkpoint"
+            )
 
 
 def _placeholder(processor: Any) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from evovlm.models.layouts import FINAL_NORM
@@ -27,6 +28,9 @@ SANDWICH_WRITES = tuple(
     for norm in ("post_attention_layernorm", "post_feedforward_layernorm")
     for kind in ("weight", "bias")
 )
+
+
+PIECE = 2**20  # elements that are compared at a time
 
 
 def has_sandwich(names: Iterable[str]) -> bool:
@@ -53,3 +57,23 @@ def fold(tensor: Tensor, factor: float, offset: float) -> Tensor:
     `offset`: what the module adds to its weights before it multiplies by them, as Gemma's norms add 1; else 0.
     """
     return tensor * factor + (factor - 1.0) * offset if offset else tensor * factor
+
+
+def lost_share(tensor: Tensor, factor: float, offset: float, dtype: torch.dtype) -> float:
+    """How far the stored weights are from the exact ones, as a share of these: root mean square, in float64.
+
+    The arguments as for `fold`, and the dtype that it is stored in. Besides rounding, what is too small for the dtype
+    becomes 0 and what is too large infinite. What counts is what the module multiplies by, its offset included.
+    Infinity if the exact weights are all 0 and the stored ones are not, or a stored one is not finite.
+    """
+    apart = size = 0.0
+    flat = tensor.detach().reshape(-1)
+    for start in range(0, flat.numel(), PIECE):
+        piece = flat[start : start + PIECE]
+        exact = (piece.double() + offset) * factor
+        stored = fold(piece.float(), factor, offset).to(dtype).double() + offset
+        apart += float((stored - exact).pow(2).sum())
+        size += float(exact.pow(2).sum())
+    if not (math.isfinite(apart) and math.isfinite(size)):
+        return math.inf
+    return math.sqrt(apart / size) if size else (math.inf if apart else 0.0)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evovlm.merging._folding import fold
+from evovlm.merging._folding import fold, lost_share
 from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.assembly import Assembly, stacked_kinds, tower_tensor
 from evovlm.merging.tensor_jobs import Job, route_jobs
@@ -32,6 +32,8 @@ TOKENS = 32
 LARGEST_INEXACTNESS = 1e-2
 # Beyond this share of the logits' spread, the plain model is another model than the route.
 LARGEST_ERROR = 1.0
+# Rounding to bfloat16 is an error of 0.2 %, to float16 of 0.02 %; beyond this, weights are losing their digits.
+LARGEST_LOSS = 1e-2
 # The scales of the trial: either sign, and the stream larger and smaller than it was.
 TRIAL_SCALES = (-1.5, 0.4)
 WAY_OUT = "search with `scales: none`, or keep the route and leave out `--checkpoint`"
@@ -100,15 +102,43 @@ def refuse_unfoldable(assembly: Assembly) -> None:
         )
 
 
-def refuse_error(error: FoldError) -> None:
-    """Raise RecipeError if the plain model would not be the routed one."""
-    if not math.isfinite(error.epsilon):
+def refuse_lost(assembly: Assembly) -> None:
+    """Raise RecipeError, naming the first tensor, if scales folded into the weights leave the range of their dtype."""
+    for job in assembly.jobs:
+        if abs(job.factor) == 1.0:
+            continue
+        (source, name), *_ = job.parts
+        tensor = tower_tensor(assembly.sources[source], name)
+        lost = lost_share(tensor, job.factor, norm_offset(assembly.owner.folder, job.name), assembly.dtype)
+        if lost > LARGEST_LOSS:
+            dtype = assembly.recipe.dtype
+            wider = "" if dtype == "float32" else ", set `dtype: float32`"
+            raise RecipeError(
+                f"route: {job.name} has to be multiplied by {job.factor:.3g} to fold the scales into the weights, and"
+                f" {dtype} stores the result {_in_words(lost)}; choose scales whose product is closer to 1{wider},"
+                f" or {WAY_OUT}"
+            )
+
+
+def _in_words(lost: float) -> str:
+    return f"with an error of {lost:.1%}" if math.isfinite(lost) else "as infinity"
+
+
+def refuse_error(error: FoldError, dtype: str) -> None:
+    """Raise RecipeError if the plain model, with weights stored as `dtype`, would not be the routed one."""
+    if not (math.isfinite(error.epsilon) and math.isfinite(error.rounded)):
         raise RecipeError("route: weights with the scales folded in are not finite; choose scales closer to 1")
     if error.epsilon > LARGEST_ERROR * error.spread:
         raise RecipeError(
             f"route: with the scales folded in, logits would differ by {error.epsilon:.2g} from the route's (standard"
             f" deviation {error.spread:.2g}), because the stream becomes so small beside the norms' epsilon; choose"
             f" scales whose product is closer to 1, or {WAY_OUT}"
+        )
+    if error.rounded > LARGEST_ERROR * error.spread:
+        raise RecipeError(
+            f"route: with the scales folded in and the weights rounded to {dtype}, logits would differ by"
+            f" {error.rounded:.2g} from the route's (standard deviation {error.spread:.2g}); set `dtype: float32`, or"
+            f" {WAY_OUT}"
         )
 
 

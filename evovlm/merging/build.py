@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evovlm.merging._folding_error import fold_error, has_scales, refuse_error, refuse_unfoldable
+from evovlm.merging._folding_error import fold_error, has_scales, refuse_error, refuse_lost, refuse_unfoldable
 from evovlm.merging._model_card import CardFacts, model_card, with_evaluation
-from evovlm.merging.assembly import Assembly, stacked_kinds
+from evovlm.merging.assembly import Assembly, stacked_kinds, tower_tensor
 from evovlm.merging.check import licence_of
 from evovlm.merging.tensor_jobs import Job
+from evovlm.methods import METHODS
 from evovlm.models.assets import copy_assets, set_chat_template
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.models.finite import is_finite
@@ -150,8 +151,9 @@ def _folding(assembly: Assembly) -> str | None:
     if not has_scales(assembly.recipe.route):
         return None
     refuse_unfoldable(assembly)
+    refuse_lost(assembly)
     error = fold_error(assembly)
-    refuse_error(error)
+    refuse_error(error, assembly.recipe.dtype)
     return error.in_words(assembly.recipe.dtype)
 
 
@@ -182,7 +184,7 @@ def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callab
             writer.write(item, tensor)
         else:
             merged = assembly.merge(item)
-            _refuse_non_finite(merged, item)
+            _refuse_non_finite(assembly, merged, item)
             writer.write(item.key, merged)
 
     def done(number: int, _: None) -> None:
@@ -223,12 +225,21 @@ def _in_flight(assembly: Assembly, job: Job) -> int:
     return each * _count(job.shape)
 
 
-def _refuse_non_finite(tensor: Tensor, job: Job) -> None:
-    if not is_finite(tensor):
-        raise CheckpointError(
-            f"{job.key}: the merged values are not finite; lower the weights of group {job.group!r}"
-            " or check the sources for NaN"
-        )
+def _refuse_non_finite(assembly: Assembly, tensor: Tensor, job: Job) -> None:
+    if is_finite(tensor):
+        return
+    given = [(assembly.sources[source], name) for source, name in job.parts]
+    if assembly.base is not None and METHODS[assembly.recipe.method].needs_base:
+        given.append((assembly.base, job.name))
+    for model, name in given:
+        if not is_finite(tower_tensor(model, name)):
+            raise CheckpointError(
+                f"{job.key}: the values of {model.place} ({model.folder}) are NaN or infinite; download it again"
+            )
+    raise CheckpointError(
+        f"{job.key}: the merged values are not finite in {assembly.recipe.dtype}; lower the weights of group"
+        f" {job.group!r}, or set `dtype: bfloat16` or `float32`"
+    )
 
 
 def _adapt_configs(assembly: Assembly, folder: Path) -> None:

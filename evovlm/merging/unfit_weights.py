@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+from evovlm.merging._cancelling import smallest_share
 from evovlm.methods import LEAST_DIVISOR, METHODS, Method, as_float32, resolve_options
 from evovlm.recipe.schema import WHOLE, Recipe, value_at
 from evovlm.system.errors import UnfitValues
@@ -18,8 +19,8 @@ from evovlm.system.errors import UnfitValues
 # Sums below this share of the weights' magnitudes are refused, and those below the second are a warning.
 LEAST_SHARE = 0.01
 SMALL_SHARE = 0.1
-# With more sources than this, subsets of three and more are not looked at (elected signs divide by subsets).
-MOST_SUBSETS = 12
+# Up to so many sources each subset is looked at (elected signs divide by subsets: any may agree somewhere).
+MOST_LISTED = 10
 
 
 def refuse_unfit_weights(recipe: Recipe) -> None:
@@ -67,10 +68,11 @@ def _smallest(weights: Sequence[float], method: Method) -> tuple[float, float]:
     used = [as_float32(weight) for weight in weights if weight]
     if all(weight > 0 for weight in used) or all(weight < 0 for weight in used):
         return 1.0, sum(used)
-    sizes = {len(used)}
-    if method.elect:
-        sizes = set(range(2, len(used) + 1)) if len(used) <= MOST_SUBSETS else {2, len(used)}
-    parts = (part for size in sorted(sizes) for part in combinations(used, size))
+    if not method.elect:
+        return _share(used, method)
+    if len(used) > MOST_LISTED:
+        return smallest_share(used, lambda part: _share(part, method))
+    parts = (part for size in range(2, len(used) + 1) for part in combinations(used, size))
     return min(_share(part, method) for part in parts)
 
 

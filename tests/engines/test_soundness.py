@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from evovlm.engines._soundness import refuse_unsound
 from evovlm.engines.hf import Engine
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
@@ -55,6 +56,40 @@ def test_a_vision_tower_that_is_not_finite_is_neither_copied_nor_asked(tmp_path:
         assemble(of(folder, "vlm"), Path())
     with pytest.raises(CheckpointError, match=rf"{key.rsplit('.', 2)[-2]}.* holds NaN or infinite"):
         Engine.load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.uint8])
+def test_a_quantised_vision_tower_without_its_scales_is_neither_copied_nor_asked(tmp_path: Path, dtype: torch.dtype):
+    folder, key = vlm(tmp_path / "vlm"), "multi_modal_projector.linear_2.weight"
+    tensors = load_file(folder / "model.safetensors")
+    tensors[key] = tensors[key].to(dtype)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RecipeError, match=rf"sources.a.weights: {key} is quantised"):
+        assemble(of(folder, "vlm"), Path())
+    with pytest.raises(CheckpointError, match=rf"{key} is quantised .* no quantization_config"):
+        Engine.load(folder)
+
+
+def test_a_buffer_that_is_not_finite_is_refused_and_positions_are_not(tmp_path: Path):
+    engine = Engine.load(llm(tmp_path / "llm"))
+    decoder = engine.decoder
+    decoder.register_buffer("scale", torch.tensor([1.0, torch.inf], dtype=torch.float16))
+    with pytest.raises(CheckpointError, match=r"model\.scale holds NaN or infinite values"):
+        refuse_unsound(tmp_path / "llm", engine.model, engine.tokenizer, sees=False)
+    decoder.register_buffer("scale", torch.tensor([1, 2], dtype=torch.int8))
+    refuse_unsound(tmp_path / "llm", engine.model, engine.tokenizer, sees=False)
+
+
+@pytest.mark.parametrize("key", ["model.embed_tokens.weight", "lm_head.weight", "model.layers.1.mlp.up_proj.weight"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_merge_names_the_model_whose_values_are_not_finite(tmp_path: Path, key: str, dtype: torch.dtype):
+    folders = {name: llm(tmp_path / name, dtype=dtype) for name in ("a", "b")}
+    spoil(folders["b"], key, float("nan"))
+    made = of(folders["a"], "llm").model_dump()
+    made["sources"] += ({"name": "b", "model": str(folders["b"])},)
+    with pytest.raises(CheckpointError, match=rf"{key}: the values of sources.b \(.*b\) are NaN or infinite"):
+        build_checkpoint(assemble(Recipe.model_validate(made), Path()), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_copied_value_that_the_output_cannot_hold_is_refused(tmp_path: Path):

@@ -9,7 +9,8 @@ import transformers
 
 from evovlm.engines.routed import RoutedEngine
 from evovlm.merging import _folding_error
-from evovlm.merging._folding_error import FoldError, refuse_error
+from evovlm.merging._folding import lost_share
+from evovlm.merging._folding_error import FoldError, refuse_error, refuse_lost
 from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
@@ -31,6 +32,8 @@ SMALL = {
     "pad_token_id": None,
 }
 SCALES = (-1.5, 0.6, 1.4)
+# What float32 still stores of Gemma's norms, whose offset of 1 is beside the scaled weights.
+GEMMA_HOLDS = {("float32", 1e-12), ("float32", 1e-6), ("bfloat16", 1e-12), ("bfloat16", 1e-6)}
 
 
 def save(folder: Path, kind: str, **config: Any) -> Path:
@@ -98,8 +101,37 @@ def test_a_fold_that_forgets_the_offset_is_noticed(tmp_path: Path, monkeypatch: 
 
 
 def test_an_error_larger_than_the_logits_is_refused_and_a_small_one_is_not():
-    refuse_error(FoldError(epsilon=0.01, rounded=0.1, spread=1.0))
+    refuse_error(FoldError(epsilon=0.01, rounded=0.1, spread=1.0), "bfloat16")
     with pytest.raises(RecipeError, match="beside the norms' epsilon"):
-        refuse_error(FoldError(epsilon=2.2, rounded=2.2, spread=1.6))
-    with pytest.raises(RecipeError, match="not finite"):
-        refuse_error(FoldError(epsilon=float("nan"), rounded=0.0, spread=1.0))
+        refuse_error(FoldError(epsilon=2.2, rounded=2.2, spread=1.6), "bfloat16")
+    with pytest.raises(RecipeError, match=r"weights rounded to float16, logits would differ by 2\.2"):
+        refuse_error(FoldError(epsilon=0.01, rounded=2.2, spread=1.6), "float16")
+    for broken in ({"epsilon": float("nan"), "rounded": 0.0}, {"epsilon": 0.0, "rounded": float("inf")}):
+        with pytest.raises(RecipeError, match="not finite"):
+            refuse_error(FoldError(**broken, spread=1.0), "bfloat16")
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma2"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("product", [1e-12, 1e-6, 1e6, 1e12])
+def test_weights_that_leave_the_range_of_their_dtype_are_refused(tmp_path: Path, kind: str, dtype: str, product: float):
+    made = recipe(save(tmp_path / "model", kind), (product, 1.0, 1.0)).model_copy(update={"dtype": dtype})
+    assembly = assemble(made, Path())
+    # Gemma's norms add 1 to their weights, so that a small factor is a difference of numbers close to 1.
+    fits = dtype != "float16" if kind == "mistral" else (dtype, product) in GEMMA_HOLDS
+    if fits:
+        refuse_lost(assembly)
+        return
+    told = rf"route: model.layers.0\..* has to be multiplied by .* {dtype} stores the result (with an error|as inf)"
+    with pytest.raises(RecipeError, match=told):
+        build_checkpoint(assembly, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("factor", [3.0, -0.1, 1e-3])
+def test_ordinary_scales_lose_no_more_than_rounding(dtype: torch.dtype, factor: float):
+    weights = 0.02 * torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    assert lost_share(weights, factor, 0.0, dtype) < max(torch.finfo(dtype).eps, 2e-3)
+    assert lost_share(weights, 1e9 if factor > 1 else 1e-9, 0.0, torch.float16) > 0.99
+    assert lost_share(torch.zeros(4), factor, 0.0, dtype) == 0.0

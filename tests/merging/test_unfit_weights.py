@@ -1,14 +1,18 @@
 """Weights that all but cancel where a method divides by their sum: refused, and only there."""
 
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from evovlm.merging.assembly import assemble
 from evovlm.merging.live.cpu import ResidentMerger
-from evovlm.merging.unfit_weights import refuse_unfit_weights, unfit_weights
+from evovlm.merging.unfit_weights import SMALL_SHARE, refuse_unfit_weights, unfit_weights
+from evovlm.methods import as_float32
+from evovlm.recipe.limits import MOST_SOURCES
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
 from tests.hub_layouts import make_tokenizer, save_llm
@@ -81,3 +85,49 @@ def test_a_live_merge_refuses_them_before_it_changes_a_weight(tmp_path: Path):
     assert not any(bool(parameter.any()) for parameter in tower.values())
     with pytest.raises(RecipeError, match=r"parameters: weights of 'whole': .* all but cancel"):
         assemble(fine.weighted({"s0": 1.0, "s1": -0.9995}), Path())
+
+
+def all_shares(weights: list[float]) -> float:
+    """The smallest share of any subset, by looking at all of them."""
+    values = np.array([as_float32(weight) for weight in weights])
+    used = (np.arange(1, 2 ** len(values))[:, None] >> np.arange(len(values)) & 1).astype(bool)
+    totals, sizes = (used * values).sum(axis=1), (used * np.abs(values)).sum(axis=1)
+    return float((np.abs(totals) / sizes).min())
+
+
+@pytest.mark.parametrize("count", [13, 15])
+@pytest.mark.parametrize("negative", [1, 2, 7])
+def test_no_subset_is_missed_among_many_sources(count: int, negative: int):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        weights = list(rng.uniform(0.2, 1.0, count - negative)) + list(-rng.uniform(1.0, 12.0 / negative, negative))
+        rng.shuffle(weights)
+        expected = all_shares(weights)
+        found = [share for _, share, _ in unfit_weights(recipe("ties", weights))]
+        if expected < SMALL_SHARE:
+            assert found[0] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        else:
+            assert found == []
+
+
+def test_three_of_many_sources_that_all_but_cancel_are_refused():
+    weights = [*(2.0**power for power in range(3, 17)), 0.5, 0.7, -1.2005]  # no two of them are close
+    for given in (weights, weights[::-1]):
+        with pytest.raises(RecipeError, match=r"all but cancel .* multiplies differences \d{4} times"):
+            refuse_unfit_weights(recipe("ties", given))
+    refuse_unfit_weights(recipe("ties", [*weights[:-1], -0.3]))
+
+
+def test_sums_of_many_sources_that_are_exactly_zero_count_as_one():
+    weights = [0.5] * 10 + [-0.5] * 9  # a sum of one, divided by 19 of them
+    ((_, share, _),) = unfit_weights(recipe("ties", weights))
+    assert share == pytest.approx(1 / 19)
+
+
+def test_the_most_sources_are_looked_at_in_seconds():
+    rng = np.random.default_rng(0)
+    began = time.perf_counter()
+    with pytest.raises(RecipeError, match="all but cancel"):
+        refuse_unfit_weights(recipe("ties", [float(weight) for weight in rng.normal(size=MOST_SOURCES)]))
+    refuse_unfit_weights(recipe("ties", [1000.0 * MOST_SOURCES, *(-rng.random(MOST_SOURCES - 1))]))
+    assert time.perf_counter() - began < 10

@@ -14,12 +14,13 @@ from evovlm.merging.check._licence import check_licence, licence_of
 from evovlm.merging.check._parameters import check_parameters
 from evovlm.merging.check._resources import check_disk, check_memory
 from evovlm.merging.check._structure import check_structure
-from evovlm.merging.check._tensors import check_head, check_stored, check_tower
+from evovlm.merging.check._tensors import check_head, check_layers, check_stored, check_tower
+from evovlm.merging.check._tokenizers import check_tokenizer
 from evovlm.merging.check._twins import check_twins, twins
 from evovlm.merging.check._vocabularies import check_vocabulary
 from evovlm.merging.check._weights import check_complete, check_copied, check_ids
-from evovlm.merging.check.configuration import check_configuration, check_own_configuration
-from evovlm.merging.check.route import check_route
+from evovlm.merging.check.configuration import check_configuration, check_layer_settings, check_own_configuration
+from evovlm.merging.check.route import check_route, depth_of
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.schema import Recipe
 
@@ -54,11 +55,24 @@ def check_recipe(
             if not routed:  # check_route has already reported values that may not differ
                 findings += check_configuration(model, owner, stacked=stacked)
             findings += check_vocabulary(model, owner, recipe.vocab)
+            findings += check_tokenizer(model, owner)
+        if stacked:
+            findings += check_layers(model, owner, _used_layers(recipe, model))
         if not any(finding.key == f"{model.place}.tower" and finding.level == "error" for finding in findings):
             findings += check_complete(model)
+    if stacked:
+        findings += check_layer_settings(owner)
     findings += check_copied(owner)
     findings += check_twins(recipe, base, sources)
     findings += check_memory(owner, len(sources))
     if out is not None:
         findings += check_disk(recipe, owner, by_name, out)
     return sorted(findings, key=lambda finding: _ORDER[finding.level])
+
+
+def _used_layers(recipe: Recipe, model: OpenModel) -> set[int]:
+    """The layers of a model that a stack or route uses, or that a search may use."""
+    if recipe.search is not None and recipe.search.route is not None:
+        return set() if model.is_base else set(range(depth_of(model)))
+    used = {layer for part in recipe.slices if part.source == model.label for layer in range(*part.layers)}
+    return used | {step.layer for step in recipe.route if step.source == model.label}

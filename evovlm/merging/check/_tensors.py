@@ -6,7 +6,7 @@ Knows headers; reads no tensors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from evovlm.merging.check._finding import Finding, model_key
 from evovlm.merging.check.configuration import complete_config
@@ -15,6 +15,9 @@ from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.models.open_model import OpenModel, ties_head
 from evovlm.models.vocabulary import name_some
 from evovlm.recipe.layer_groups import layer_of
+
+# Older checkpoints store what follows from the configuration.
+COMPUTED = ("rotary_emb.inv_freq", "masked_bias")
 
 
 def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterator[Finding]:
@@ -36,7 +39,16 @@ def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterato
         )
         yield Finding("error", model_key(model, "tower"), text)
     extra = [name for name in here if name not in there and name != OUTPUT_HEAD]
-    if extra:
+    # Whole layers too many are an error of the configuration, and layers of a stack are compared one by one.
+    layers = {layer_of(name) for name in there}
+    lost = [name for name in extra if not stacked and layer_of(name) in layers and not name.endswith(COMPUTED)]
+    if lost:
+        text = (
+            f"has {len(lost)} tensors that {owner.label}'s language tower lacks: {name_some(lost)}; their effect"
+            " would be lost: choose another source"
+        )
+        yield Finding("error", model_key(model, "tower"), text)
+    elif extra:
         text = (
             f"has {len(extra)} tensors that {owner.label}'s language tower lacks: {name_some(extra)}; they are ignored"
         )
@@ -53,6 +65,38 @@ def check_tower(model: OpenModel, owner: OpenModel, *, stacked: bool) -> Iterato
             f" {model.label}, {list(theirs)} in {owner.label}; choose a source of the same size"
         )
         yield Finding("error", model_key(model, "shapes"), text)
+
+
+def check_layers(model: OpenModel, owner: OpenModel, used: Collection[int]) -> Iterator[Finding]:
+    """Report layers of a stack or route whose tensors are not those of the owner's first layer, which all of it has.
+
+    `used`: numbers of the model's layers; those that it does not have are reported elsewhere.
+    """
+    wanted = _shapes_of(owner, 0)
+    for layer in sorted(used):
+        found = _shapes_of(model, layer)
+        if not found or found == wanted:
+            continue
+        missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+        if missing or extra:
+            said = [f"lacks {name_some(missing)}"] * bool(missing) + [f"has {name_some(extra)}"] * bool(extra)
+            text = f"layer {layer} {' and '.join(said)}, unlike layer 0 of {owner.label}"
+        else:
+            name = next(name for name in wanted if found[name] != wanted[name])
+            text = f"{name} of layer {layer} is {list(found[name])}, of layer 0 of {owner.label} {list(wanted[name])}"
+        rest = "; a stack has layers of one kind: choose other layers or another source"
+        yield Finding("error", model_key(model, f"layers.{layer}"), text + rest)
+        return
+
+
+def _shapes_of(model: OpenModel, layer: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of one layer's tensors by their names within it, without computed buffers."""
+    begin = f"model.layers.{layer}."
+    return {
+        name.removeprefix(begin): model.checkpoint.shape(key)
+        for name, key in model.tower.items()
+        if name.startswith(begin) and not name.endswith(COMPUTED)
+    }
 
 
 def check_head(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:

@@ -38,7 +38,9 @@ def check_vocabulary(model: OpenModel, owner: OpenModel, policy: Vocab) -> Itera
     if policy == "position" or owner.tokens is None or model.tokens is None:
         counts = f"{min(rows, owner_rows)} of {owner_rows} rows are matched by position"
         if policy == "position":
-            yield Finding("note", key, f"{counts}, as the recipe asks")
+            others = _other_tokens(model, owner)
+            rest = f", though {others}; set `vocab: match` to match rows by token" if others else ""
+            yield Finding("warning" if others else "note", key, f"{counts}, as the recipe asks{rest}")
         else:
             yield Finding(
                 "warning",
@@ -60,3 +62,13 @@ def check_vocabulary(model: OpenModel, owner: OpenModel, policy: Vocab) -> Itera
     if not match.identity:
         count = int((match.rows >= 0).sum())
         yield Finding("note", key, f"{count} of {owner_rows} vocabulary rows are merged, matched by token")
+
+
+def _other_tokens(model: OpenModel, owner: OpenModel) -> str:
+    """Which rows are other tokens in the owner, in words; empty if none is, or a tokenizer is missing."""
+    here, there = ({row: token for token, row in (one.tokens or {}).items()} for one in (model, owner))
+    rows = [row for row in sorted(here.keys() & there.keys()) if here[row] != there[row]]
+    if not rows:
+        return ""
+    first = rows[0]
+    return f"{len(rows)} are other tokens: row {first} is {here[first]!r} in it and {there[first]!r} in {owner.label}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evovlm.merging.check._finding import Finding, model_key
-from evovlm.models.finite import is_finite
+from evovlm.models.finite import is_finite, is_quantised
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD
 from evovlm.models.loading import LoadingReport, report_from_headers
 from evovlm.models.open_model import OpenModel
@@ -33,15 +33,25 @@ def check_complete(model: OpenModel) -> Iterator[Finding]:
 
 
 def check_copied(owner: OpenModel) -> Iterator[Finding]:
-    """Report the first tensor with NaN or infinity among those that the output takes from the owner unchanged.
+    """Report the first tensor that is quantised or not finite among those that the output copies from the owner.
 
     They are read once. Merged tensors are checked when they are made.
     """
     for key in owner.checkpoint.keys():
-        if owner.layout.canonical(key) is None and not is_finite(owner.checkpoint.tensor(key)):
+        if owner.layout.canonical(key) is not None:
+            continue
+        dtype = owner.checkpoint.dtype(key)
+        if is_quantised(key, dtype):
+            stored = str(dtype).removeprefix("torch.")
+            text = (
+                f"{key} is quantised ({stored}), and would be copied without its scales; use the unquantised checkpoint"
+            )
+        elif not is_finite(owner.checkpoint.tensor(key)):
             text = f"{key} holds NaN or infinite values, and would be copied; download the checkpoint again"
-            yield Finding("error", model_key(owner, "weights"), text)
-            return
+        else:
+            continue
+        yield Finding("error", model_key(owner, "weights"), text)
+        return
 
 
 def check_ids(model: OpenModel, *, owner: bool) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ code from a model repository.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,9 @@ FUNCTION = (
 )
 # Warnings: another value changes the function only gradually, and the owner's value is used.
 BENDING = ("rope_theta", "rope_type", "rope_scaling", "sliding_window", "rms_norm_eps")
+# Of each layer, compared where layers keep their places: a warning and an error.
+KINDS_OF_ATTENTION = "layer_types"
+WITHOUT_ROPE = "no_rope_layers"
 # Architectures that compute the same function from the same weights. (Multimodal rope reduces to plain rope for text.)
 ALIKE = (
     {"llama", "mistral"},
@@ -30,6 +34,7 @@ ALIKE = (
     {"qwen3", "qwen3_vl_text"},
     {"qwen3_moe", "qwen3_vl_moe_text"},
 )
+ROTATED = "partial_rotary_factor"
 # Names of one and the same activation.
 ACTIVATIONS = {"swish": "silu", "gelu_new": "gelu_pytorch_tanh", "gelu_fast": "gelu_pytorch_tanh"}
 # Settings that do not change what a model computes, or that are compared elsewhere: as tensors, rows or rope.
@@ -60,14 +65,15 @@ def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = F
             text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; choose another source"
             yield Finding("error", model_key(model, name), text)
     yield from _architecture(model, owner, mine.get("model_type"), theirs.get("model_type"))
-    for name in FUNCTION:
+    for name in (*FUNCTION, *(() if stacked else (WITHOUT_ROPE,))):
         if mine.get(name) != theirs.get(name):
             text = (
                 f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}: its weights were trained for"
                 " another function; choose another source"
             )
             yield Finding("error", model_key(model, name), text)
-    for name in (*BENDING, *_other_settings(mine, theirs)):
+    bending = (*BENDING, *(() if stacked else (KINDS_OF_ATTENTION,)), *_other_settings(mine, theirs))
+    for name in bending:
         if mine.get(name) != theirs.get(name):
             text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's value is used"
             yield Finding("warning", model_key(model, name), text)
@@ -75,13 +81,21 @@ def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = F
     if mine.get(name) != theirs.get(name):
         text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's value is used"
         yield Finding("note", model_key(model, name), text)
+    yield from _special_tokens(model, owner, mine, theirs)
+    yield from _vision(model, owner)
+
+
+def _special_tokens(
+    model: OpenModel, owner: OpenModel, mine: dict[str, Any], theirs: dict[str, Any]
+) -> Iterator[Finding]:
     for name in TOKENS:
         a, b = _token(model, mine.get(name)), _token(owner, theirs.get(name))
+        if a == b and name == "eos_token_id":
+            a, b = _token(model, _ends(model, mine)), _token(owner, _ends(owner, theirs))
         if a != b:
             # A different end token shows in the answers (they may never stop); a different padding token does not.
             level: Any = "warning" if name == "eos_token_id" else "note"
             yield Finding(level, model_key(model, name), f"{a} in {model.label}, {b} in {owner.label}, which is used")
-    yield from _vision(model, owner)
 
 
 def _vision(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
@@ -130,7 +144,7 @@ def _other_settings(*configs: dict[str, Any]) -> list[str]:
 
     kinds = [CONFIG_MAPPING[kind] for config in configs if (kind := config.get("model_type")) in CONFIG_MAPPING]
     declared = {name for kind in kinds for name in getattr(kind, "__dataclass_fields__", {})}
-    known = {*SHAPING, *FUNCTION, *BENDING, *TOKENS, *PROVENANCE, *ELSEWHERE, "model_type"}
+    known = {*SHAPING, *FUNCTION, WITHOUT_ROPE, *BENDING, *TOKENS, *PROVENANCE, *ELSEWHERE, "model_type"}
     general = set(getattr(PreTrainedConfig, "__dataclass_fields__", {}))
     return sorted(name for name in declared - known - general if "drop" not in name)
 
@@ -140,6 +154,19 @@ def check_own_configuration(model: OpenModel) -> Iterator[Finding]:
     if "auto_map" in model.config or "auto_map" in model.text_config:
         text = "config.json refers to code in its repository (auto_map); it is never run, only the tensors are read"
         yield Finding("warning", model_key(model, "auto_map"), text)
+
+
+def check_layer_settings(owner: OpenModel) -> Iterator[Finding]:
+    """Report settings of a stack's owner that differ between layers: they would stay where they are.
+
+    Kinds of attention (`layer_types`) are moved with the layers.
+    """
+    config = complete_config(owner.text_config)
+    depth = config.get("num_hidden_layers")
+    for name, value in sorted(config.items()):
+        if isinstance(value, list) and len(value) == depth and len(set(map(str, value))) > 1 and name != "layer_types":
+            text = f"differs between the layers of {owner.label}, and evovlm does not move it; choose another owner"
+            yield Finding("error", model_key(owner, name), text)
 
 
 def _same(model: OpenModel, owner: OpenModel) -> bool:
@@ -171,7 +198,10 @@ def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
     rope = config.get("rope_parameters") or {}
     config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta"))
     config["rope_type"] = rope.get("rope_type", "default")
-    scaling = {key: value for key, value in rope.items() if key not in ("rope_theta", "rope_type")}
+    # Newer files keep it among the settings of rope. Without a word, all of a head is rotated.
+    rotated = rope.get(ROTATED, config.get(ROTATED))
+    config[ROTATED] = 1.0 if rotated is None else rotated
+    scaling = {key: value for key, value in rope.items() if key not in ("rope_theta", "rope_type", ROTATED)}
     config["rope_scaling"] = scaling or None
     heads, width = config.get("num_attention_heads"), config.get("hidden_size")
     if config.get("head_dim") is None and heads and width:
@@ -187,6 +217,15 @@ def layer_kinds(model: OpenModel) -> list[str] | None:
     """Return full or sliding attention for each layer; None if the architecture has only one kind."""
     kinds: list[str] | None = complete_config(model.text_config).get("layer_types")
     return kinds
+
+
+def _ends(model: OpenModel, config: dict[str, Any]) -> Any:
+    """The end tokens' ids as generation uses them: those of generation_config.json, if there are any."""
+    try:
+        given = json.loads((model.folder / "generation_config.json").read_text(encoding="utf-8")).get("eos_token_id")
+    except (OSError, ValueError, AttributeError):
+        given = None
+    return config.get("eos_token_id", model.text_config.get("eos_token_id")) if given is None else given
 
 
 def _token(model: OpenModel, row: Any) -> str:

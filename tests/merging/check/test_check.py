@@ -384,3 +384,48 @@ def test_llavas_authors_own_layout_is_called_so(zoo: Save, tmp_path: Path):
     text = of(check(recipe("vlm", kind="vlm", owner="vlm"), tmp_path), "owner", "error")
     assert "LLaVA's authors' own layout" in text
     assert "llava-hf/" in text
+
+
+Tensors = dict[str, torch.Tensor]
+SECOND = "model.layers.1."
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda t: t.update({f"{SECOND}self_attn.q_proj.bias": torch.ones(64)}), "has 'self_attn.q_proj.bias', unlike"),
+        (lambda t: t.pop(f"{SECOND}mlp.up_proj.weight"), "lacks 'mlp.up_proj.weight', unlike layer 0 of"),
+        (lambda t: t.update({f"{SECOND}mlp.up_proj.weight": torch.ones(8, 64)}), r"mlp.up_proj.weight of layer 1 is"),
+    ],
+)
+def test_every_layer_that_a_stack_or_route_uses_is_compared(
+    zoo: Save, tmp_path: Path, edit: Callable[[Tensors], object], told: str
+):
+    zoo("a"), edit_tensors(zoo("b"), edit)
+    stack: dict[str, Any] = {"base": None, "method": "passthrough", "owner": "a"}
+    first, second = ({"source": "b", "layer": layer} for layer in (0, 1))
+    space = {"algorithm": "cmaes", "route": {}}
+    for used in ({"slices": [{"source": "b", "layers": [1, 2]}]}, {"route": [first, second]}, {"search": space}):
+        assert told in of(check(recipe("a", "b", **stack, **used), tmp_path), "sources.b.layers.1", "error"), used
+    # The owner's own layers are no different.
+    edit_tensors(tmp_path / "a", edit)
+    own = recipe("a", **stack, slices=[{"source": "a", "layers": [0, 2]}])
+    assert told in of(check(own, tmp_path), "sources.a.layers.1", "error")
+    for unused in ({"slices": [{"source": "b", "layers": [0, 1]}]}, {"route": [first, first]}):
+        found = check(recipe("a", "b", **stack, **unused), tmp_path)
+        assert not [key for key in errors(found) if "layers" in key], found
+
+
+def test_settings_of_single_layers_are_not_moved_with_a_stack(tmp_path: Path):
+    import transformers
+
+    config = transformers.SmolLM3Config(
+        vocab_size=1000, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, no_rope_layers=[1, 1, 1, 0], pad_token_id=None, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    transformers.SmolLM3ForCausalLM(config).save_pretrained(tmp_path / "a")
+    SMALL.save_pretrained(tmp_path / "a")
+    stack = {"base": None, "method": "passthrough", "slices": [{"source": "a", "layers": [2, 4]}]}
+    assert "differs between the layers" in of(
+        check(recipe("a", **stack), tmp_path), "sources.a.no_rope_layers", "error"
+    )

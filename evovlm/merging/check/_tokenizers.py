@@ -1,0 +1,85 @@
+"""Checks how a model's tokenizer reads text, and its chat template, against the owner's: the output has the owner's.
+
+Knows tokenizers' files; no weights. Vocabularies may be equal while texts are split otherwise, so texts are split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evovlm.merging.check._finding import Finding, model_key
+from evovlm.models.open_model import OpenModel
+from evovlm.models.vocabulary import CONTROL
+
+FILE = "tokenizer.json"
+TEXTS = (
+    *("What is 12 + 30? It's 42.", "日本で一番高い山は富士山です。"),
+    "Two  spaces,\n\tUPPER and CamelCase, 3.14e-5 <b>.",
+)
+MOST_WORDS = 500  # tokens that both have, which show whether long ones are built in the same order
+WORD_STARTS = str.maketrans("▁Ġ", "  ")
+MOST_SHOWN = 60  # characters of a text
+FLAGS = ("add_bos_token", "add_eos_token")
+
+
+def check_tokenizer(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
+    """Report texts that a model's tokenizer splits otherwise, and another chat template: both are the owner's."""
+    if (text := _other_reading(model, owner)) is not None:
+        text += f"; {owner.label}'s tokenizer is used"
+        yield Finding("warning", model_key(model, "tokenizer"), text)
+    mine, theirs = _chat_template(model.folder), _chat_template(owner.folder)
+    if mine is not None and mine != theirs:
+        rest = "which is used" if theirs is not None else "which has none: prompts with `chat: true` are refused"
+        text = f"differs from that of {owner.label}, {rest}"
+        yield Finding("warning", model_key(model, "chat_template"), text)
+
+
+def _other_reading(model: OpenModel, owner: OpenModel) -> str | None:
+    """How a model's tokenizer reads texts otherwise than the owner's; None if it does not, or files are missing."""
+    for flag in FLAGS:
+        a, b = (_settings(one.folder / "tokenizer_config.json").get(flag) for one in (model, owner))
+        if a is not None and b is not None and a != b:
+            return f"{flag} is {a} in {model.label}, {b} in {owner.label}"
+    paths = [one.folder / FILE for one in (model, owner)]
+    if not all(path.is_file() for path in paths) or paths[0].read_bytes() == paths[1].read_bytes():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        readers = [Tokenizer.from_file(str(path)) for path in paths]
+    except Exception:  # the library has no class of its own; who loads the model is told
+        return None
+    shared = [token for token in owner.tokens or () if token in (model.tokens or ()) and not CONTROL.fullmatch(token)]
+    words = sorted((token.translate(WORD_STARTS).strip() for token in shared), key=len)[-MOST_WORDS:]
+    for text in (*TEXTS, " ".join(words), "".join(words)):
+        a, b = (reader.encode(text).tokens for reader in readers)
+        if a != b:
+            place = next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            said = (" ".join(map(repr, tokens[place : place + 3])) or "nothing" for tokens in (a, b))
+            one, other = said
+            shown = text if len(text) < MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+            return f"{shown!r} is read otherwise: {one} in {model.label}, {other} in {owner.label}"
+    return None
+
+
+def _chat_template(folder: Path) -> str | None:
+    """The chat template of a model's files, stripped; of several the default. None if there is none."""
+    path = folder / "chat_template.jinja"
+    found: Any = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
+        found = _settings(folder / name).get("chat_template") if found is None else found
+    if isinstance(found, list):
+        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
+        found = named.get("default")
+    return found.strip() if isinstance(found, str) else None
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
