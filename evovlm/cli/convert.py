@@ -8,16 +8,25 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import Download, DryRun
+from evovlm.cli.limits import MOST_GIGABYTES, finite
+from evovlm.cli.paths import new_folder
 
 
 def convert(
     model: Annotated[str, typer.Argument(help="Folder or hub id of a checkpoint that has only .bin files.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    out: Annotated[Path, typer.Argument(callback=new_folder, help="Folder to write; must not exist.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     dry_run: DryRun = False,
     download: Download = False,
     max_shard_gb: Annotated[
-        float, typer.Option("--max-shard-gb", "--shard-size", min=0.0001, help="Maximum size of a weights file, in GB.")
+        float,
+        typer.Option(
+            *("--max-shard-gb", "--shard-size"),
+            min=0.0001,
+            max=MOST_GIGABYTES,
+            callback=finite,
+            help="Maximum size of a weights file, in GB.",
+        ),
     ] = 5.0,
 ) -> None:
     """Convert pickled weights (pytorch_model.bin) to safetensors, with configuration and tokenizer.

@@ -5,7 +5,6 @@ Knows transformers' models and processors, and prompts; generates no answers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from evovlm.engines.prompts import Prompt
+from evovlm.models.configuration import read_config
 from evovlm.models.finite import is_finite
 from evovlm.models.token_ids import id_faults
 from evovlm.system.errors import CheckpointError, DataError
@@ -23,9 +23,9 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
     for name, weight in model.named_parameters():
         if not is_finite(weight):
             raise CheckpointError(f"{folder}: {name} holds NaN or infinite values; download the checkpoint again")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     configs = {"config.json": config}
-    if isinstance(config.get("text_config"), dict):
+    if "text_config" in config:
         configs["config.json's text_config"] = config["text_config"]
     tokenizer = processor.tokenizer if sees else processor
     rows = len(model.get_input_embeddings().weight)
@@ -42,13 +42,13 @@ def _placeholder(processor: Any) -> str | None:
 
 
 def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:
-    """The end tokens' ids. Raises CheckpointError if none of them is one of the embedding table's `rows` rows."""
+    """The end tokens' ids. Raises CheckpointError if there is none, or one is no row of the table's `rows` rows."""
     given = model.generation_config.eos_token_id
     given = tokenizer.eos_token_id if given is None else given
     if given is None:
         raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
-    ends = [end for end in (given if isinstance(given, list) else [given]) if 0 <= end < rows]
-    if not ends:
+    ends = given if isinstance(given, list) else [given]
+    if not ends or not all(0 <= end < rows for end in ends):
         raise CheckpointError(
             f"{model.name_or_path}: eos_token_id is {given}, but the embedding table has rows 0 to {rows - 1}; correct"
             " it in generation_config.json"

@@ -18,8 +18,9 @@ from evovlm.models._pickle_reader import LEAST_SECONDS, PickleReader
 from evovlm.models.assets import copy_assets
 from evovlm.models.checkpoint import has_weights
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
+from evovlm.models.configuration import read_config
 from evovlm.models.layouts import EMBEDDING, LAYOUTS, OUTPUT_HEAD
-from evovlm.models.open_model import read_config
+from evovlm.models.model_files import check_files, read_object
 from evovlm.models.pickled import PickledFiles, find_pickled
 from evovlm.system.errors import CheckpointError
 from evovlm.system.hub_cache import CONVERTED, commit_of
@@ -63,6 +64,7 @@ class Conversion:
             raise CheckpointError(f"{folder} has safetensors already; use {model} as it is")
         self.folder, self.model = folder, model
         self._config = read_config(folder)
+        check_files(folder)
         self._files = find_pickled(folder)
         self._reader = PickleReader(max(path.stat().st_size for path in self._files.shards), seconds)
         self._closing = ExitStack()
@@ -162,11 +164,8 @@ def _without_code(folder: Path) -> list[str]:
     """Remove what names code from a folder's JSON files, and say so."""
     told = []
     for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
-            continue  # the checks of a merge name the file
-        named = [key for key in CODE_KEYS if isinstance(content, dict) and key in content]
+        content = read_object(path) or {}
+        named = [key for key in CODE_KEYS if key in content]
         if named:
             _write_json(path, {key: value for key, value in content.items() if key not in named})
             told.append(f"{path.name}: {' and '.join(named)} left out, which names code of the model's repository")

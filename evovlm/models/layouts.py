@@ -26,6 +26,12 @@ FINAL_NORM = "model.norm.weight"
 TOWER_PARTS = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
 # Tables that old checkpoints store but current models compute.
 BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
+# The projector's name in checkpoints that LLaVA's own code wrote (LlavaLlamaForCausalLM, LlavaMistralForCausalLM).
+AUTHORS_LLAVA = "model.mm_projector."
+AUTHORS_LLAVA_TEXT = (
+    "is in LLaVA's authors' own layout, which transformers cannot load; take the converted checkpoint (on the hub under"
+    " llava-hf/)"
+)
 
 
 @dataclass(frozen=True)
@@ -91,3 +97,8 @@ def detect_layout(keys: Iterable[str], folder: Path) -> Layout:
         f"{folder}: no language tower found; looked for {looked_for}; the file has {sorted(known)[:3]}."
         " Choose a Mistral, Llama, Qwen2, Llava or LlavaNext checkpoint, or add its layout to evovlm/models/layouts.py"
     )
+
+
+def is_authors_llava(keys: Iterable[str]) -> bool:
+    """Whether a checkpoint is one that LLaVA's own code wrote, which looks like a language model with more tensors."""
+    return any(key.startswith(AUTHORS_LLAVA) for key in keys)

@@ -6,7 +6,6 @@ JSON and tokenizer files of a repository are read; code that a config asks for i
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from typing import Any
 import torch
 
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
+from evovlm.models.configuration import read_config, read_generation, refuse_oversized, text_config_of
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, Layout, detect_layout
+from evovlm.models.model_files import check_files
 from evovlm.models.pickled import WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
@@ -86,11 +87,14 @@ def open_model(
     folder = resolve_folder(model, revision, root, download=download)
     checkpoint = open_weights(folder, model, revision)
     config = read_config(folder)
+    refuse_oversized(folder, config, checkpoint.shapes())
+    read_generation(folder)
+    check_files(folder)
     keys = checkpoint.keys()
     layout = detect_layout(keys, folder)
     named = ((layout.canonical(key), key) for key in keys)
     tower = {name: key for name, key in named if name is not None}
-    text_config = config.get("text_config") or config
+    text_config = text_config_of(config)
     _drop_copied_head(tower, checkpoint, config, text_config)
     return OpenModel(
         label=label,
@@ -151,18 +155,6 @@ def _drop_copied_head(
     head, table = (checkpoint.tensor(tower[name]) for name in (OUTPUT_HEAD, EMBEDDING))
     if head.dtype == table.dtype and torch.equal(head, table):
         del tower[OUTPUT_HEAD]
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The content of a model folder's config.json. Raises CheckpointError if it is missing or damaged."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); a checkpoint needs its config.json") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is not a configuration (a JSON object); fetch it again")
-    return config
 
 
 def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool, wanted: Sequence[str]) -> Path:

@@ -163,7 +163,7 @@ def test_what_lacks_a_file_has_an_odd_one_or_needs_no_conversion_is_refused(tmp_
     second.unlink()
     assert "1 of 2 shards are missing (pytorch_model-00002-of-00002.bin)" in refused("old", "new", folder=tmp_path)
     os.mkfifo(second)
-    assert "is not a regular file" in refused("old", "new", folder=tmp_path)
+    assert "it is a pipe, not a file" in refused("old", "new", folder=tmp_path)
     save_llm(tmp_path / "safe", rows=ROWS, tokenizer=make_tokenizer(ROWS))
     assert "safe has safetensors already; use safe as it is" in refused("safe", "new", folder=tmp_path)
     (tmp_path / "safe" / "model.safetensors").rename(tmp_path / "safe" / "consolidated.00.pth")

@@ -9,13 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from evovlm.merging.check._finding import Finding
 from evovlm.methods import METHODS
+from evovlm.models.layouts import AUTHORS_LLAVA_TEXT, is_authors_llava
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import group_names, grouping, layer_of
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
-
-# The projector's name in checkpoints that LLaVA's own code wrote (LlavaLlamaForCausalLM, LlavaMistralForCausalLM).
-AUTHORS_LLAVA = "model.mm_projector."
 
 
 def check_structure(
@@ -61,11 +59,8 @@ def _method(recipe: Recipe, base: OpenModel | None) -> Iterator[Finding]:
 def _owner(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     if recipe.kind == "vlm" and owner.layout.kind != "vlm":
         text = f"{owner.label} has no vision tower (layout {owner.layout.name}); set `owner` to a vision-language model"
-        if any(key.startswith(AUTHORS_LLAVA) for key in owner.checkpoint.keys()):
-            text = (
-                f"{owner.label} is in LLaVA's authors' own layout, which transformers cannot load; take the converted"
-                " checkpoint (on the hub under llava-hf/)"
-            )
+        if is_authors_llava(owner.checkpoint.keys()):
+            text = f"{owner.label} {AUTHORS_LLAVA_TEXT}"
         yield Finding("error", "owner", text)
     if recipe.kind == "llm" and owner.layout.kind == "vlm":
         text = (

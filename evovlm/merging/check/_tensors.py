@@ -94,7 +94,7 @@ def check_stored(model: OpenModel, dtype: str) -> Iterator[Finding]:
     """Report dtypes that cannot be merged, and those that the output does not keep. `dtype`: the output's."""
     stored = Counter(model.checkpoint.dtype(key) for key in model.tower.values())
     whole = [found for found in stored if not found.is_floating_point or found.itemsize < 2]
-    if whole or "quantization_config" in model.config:
+    if whole or model.config.get("quantization_config"):
         names = ", ".join(str(found).removeprefix("torch.") for found in whole) or "see quantization_config"
         text = f"quantised weights ({names}) cannot be merged; use the unquantised checkpoint"
         yield Finding("error", model_key(model, "dtype"), text)
