@@ -7,7 +7,7 @@ JSON and tokenizer files of a repository are read; code that a config asks for i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from evovlm.system.files import counted_from
 from evovlm.system.hub_cache import Origin, commit_of, origin_of
 
 ZOO = "zoo:"
+LAYER = re.compile(r"model\.layers\.([0-9]{1,6})\.")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # No pickles, no code.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
@@ -94,6 +95,7 @@ def open_model(
     layout = detect_layout(keys, folder)
     named = ((layout.canonical(key), key) for key in keys)
     tower = {name: key for name, key in named if name is not None}
+    _refuse_gaps(folder, tower)
     text_config = text_config_of(config)
     _drop_copied_head(tower, checkpoint, config, text_config)
     return OpenModel(
@@ -136,6 +138,17 @@ def open_weights(folder: Path, model: str, revision: str | None) -> Checkpoint:
     """The weights in the folder that `resolve_folder` found for a model. Raises as `Checkpoint.open` does."""
     from_hub = HUB_ID.fullmatch(model) and commit_of(folder) is not None
     return Checkpoint.open(folder, model if from_hub else None, revision)
+
+
+def _refuse_gaps(folder: Path, tower: Iterable[str]) -> None:
+    """Raise CheckpointError if the layers are not numbered 0, 1, 2, ...: their count is taken from the highest."""
+    numbers = {int(found[1]) for name in tower if (found := LAYER.match(name)) is not None}
+    lacking = next(number for number in range(len(numbers) + 1) if number not in numbers)
+    if lacking < len(numbers):
+        raise CheckpointError(
+            f"{folder}: the files hold layer {max(numbers)}, but not layer {lacking}; complete the folder or download"
+            " it again"
+        )
 
 
 def ties_head(config: Mapping[str, Any], text_config: Mapping[str, Any]) -> bool:
