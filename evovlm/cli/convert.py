@@ -38,7 +38,7 @@ def convert(
       evovlm convert WizardLM/WizardMath-7B-V1.1 wizardmath
       evovlm convert GAIR/Abel-7B-002 abel --download --dry-run
     """
-    from evovlm.cli.console import OUT, bars, size
+    from evovlm.cli.console import ERR, OUT, bars, size
     from evovlm.models.checkpoint_writer import CheckpointWriter, refuse_existing
     from evovlm.models.convert import Conversion
     from evovlm.models.open_model import find_to_convert
@@ -50,6 +50,8 @@ def convert(
         plan = conversion.plan()
         told = f"{len(plan.infos)} tensors, {size(plan.nbytes)}"
         told += "".join(f"; {name} left out (tied to the embeddings)" for name in plan.tied)
+        if plan.note is not None:
+            ERR.print(plan.note, markup=False, soft_wrap=True)
         if dry_run:
             CheckpointWriter(out, plan.infos, most).check_place()
             files = f"{len(plan.files.shards)} files of {folder}, {size(plan.files.nbytes)}"

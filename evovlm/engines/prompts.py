@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from evovlm.engines._chat_templates import render
+from evovlm.models.library_faults import explained
 from evovlm.system.errors import DataError
 from evovlm.tasks.protocol import Generation, Item
 
@@ -109,8 +111,22 @@ def open_image(item: Item) -> Image.Image:
 
 def tokenize(tokenizer: Any, text: str) -> Tensor:
     """Return the token ids of one prompt, with the special tokens that the tokenizer adds: int64 [length]."""
-    ids: Tensor = tokenizer(text, return_tensors="pt")["input_ids"][0]
+    return _ids(tokenizer, text)
+
+
+def _ids(tokenizer: Any, text: str, **more: Any) -> Tensor:
+    with explained(Path(tokenizer.name_or_path), "its tokenizer fails"):
+        ids: Tensor = tokenizer(text, return_tensors="pt", **more)["input_ids"][0]
     return ids
+
+
+def _inputs(processor: Any, item: Item, text: str, image: Image.Image, more: dict[str, Any]) -> Any:
+    try:
+        return processor(text=text, images=image, return_tensors="pt", **more)
+    except (ValueError, IndexError, StopIteration) as error:
+        raise DataError(
+            f"item {item.id}: the prompt does not fit its one image ({error}); a prompt must contain <image> once"
+        ) from None
 
 
 @torch.inference_mode()
@@ -133,12 +149,8 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
             prompts.append(Prompt(next(without).to(model.device), None, item.id))
             continue
         image, text = open_image(item), next(with_image)
-        try:
-            inputs = processor(text=text, images=image, return_tensors="pt", **more).to(model.device)
-        except (ValueError, IndexError, StopIteration) as error:
-            raise DataError(
-                f"item {item.id}: the prompt does not fit its one image ({error}); a prompt must contain <image> once"
-            ) from None
+        with explained(Path(model.name_or_path), f"its processor cannot read the picture of item {item.id}"):
+            inputs = _inputs(processor, item, text, image, more).to(model.device)
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
             seen[key] = image_features(model, inputs)
@@ -164,10 +176,7 @@ def blind(tokenizer: Any, items: Sequence[Item], generation: Generation) -> list
     if not generation.chat:
         return [tokenize(tokenizer, text) for text in texts]
     # The chat template writes the special tokens itself.
-    return [
-        tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
-        for text in in_chat(tokenizer, texts)
-    ]
+    return [_ids(tokenizer, text, add_special_tokens=False) for text in in_chat(tokenizer, texts)]
 
 
 def in_chat(reader: Any, texts: Sequence[str], *, sees: bool = False) -> list[str]:

@@ -18,7 +18,7 @@ from evovlm.models._header import RESUME, read_header
 from evovlm.models._mapping import mapped
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
 from evovlm.models.model_files import is_there
-from evovlm.models.pickled import PICKLES, has_shards, how_to_convert, is_pickled
+from evovlm.models.pickled import NO_GGUF, PICKLES, has_shards, how_to_convert, is_pickled
 from evovlm.models.shard_index import read_index, shards_of
 from evovlm.system.bounded_files import Unreadable
 from evovlm.system.errors import CheckpointError
@@ -184,4 +184,5 @@ def _what_lies_there(folder: Path, model: str | None, revision: str | None) -> s
             f"{folder} has only pickles ({pickles[0]}), which can run any code when loaded, and not under the names of"
             f" transformers, which `evovlm convert` reads; get a version with {SINGLE}"
         )
-    return f"{folder} has no weights; expected {SINGLE}, or {INDEX} with its shards"
+    if_gguf = NO_GGUF if any(folder.glob("*.gguf")) else None
+    return f"{folder} {if_gguf or f'has no weights; expected {SINGLE}, or {INDEX} with its shards'}"

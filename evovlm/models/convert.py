@@ -19,7 +19,7 @@ from evovlm.models.assets import copy_assets
 from evovlm.models.checkpoint import has_weights
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
 from evovlm.models.configuration import read_config
-from evovlm.models.layouts import EMBEDDING, LAYOUTS, OUTPUT_HEAD
+from evovlm.models.layouts import AUTHORS_LLAVA_TEXT, EMBEDDING, LAYOUTS, OUTPUT_HEAD, is_authors_llava
 from evovlm.models.model_files import check_files, read_object
 from evovlm.models.pickled import PickledFiles, find_pickled
 from evovlm.system.errors import CheckpointError
@@ -40,6 +40,12 @@ class Plan:
     files: PickledFiles
     tensors: dict[Path, tuple[TensorInfo, ...]]
     tied: tuple[str, ...]
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know of the layout; None if it is an ordinary one."""
+        names = [info.name for info in self.infos]
+        return f"this checkpoint {AUTHORS_LLAVA_TEXT}" if is_authors_llava(names) else None
 
     @property
     def infos(self) -> list[TensorInfo]:

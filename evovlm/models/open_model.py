@@ -6,6 +6,7 @@ JSON and tokenizer files of a repository are read; code that a config asks for i
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
 from evovlm.models.configuration import read_config, read_generation, refuse_oversized, text_config_of
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, Layout, detect_layout
 from evovlm.models.model_files import check_files
-from evovlm.models.pickled import WEIGHTS
+from evovlm.models.pickled import NO_GGUF, WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
 from evovlm.system.files import counted_from
@@ -71,6 +72,9 @@ def resolve_folder(
     folder = counted_from(root, model)
     if folder.is_dir():
         return folder
+    if os.path.lexists(folder):
+        why = NO_GGUF if folder.suffix == ".gguf" else "is not a folder; give the folder of a checkpoint"
+        raise CheckpointError(f"{folder} {why}")
     if not HUB_ID.fullmatch(model):
         raise CheckpointError(f"{model}: no such folder (looked for {folder}), and not a hub id (OWNER/NAME)")
     return _from_hub(model, revision, folder, download=download, wanted=wanted)

@@ -17,6 +17,7 @@ SINGLE = "pytorch_model.bin"
 INDEX = "pytorch_model.bin.index.json"
 # What to fetch of a hub repository for a conversion, besides configuration and tokenizer.
 WEIGHTS = ("pytorch_model.bin", "pytorch_model-*.bin", INDEX)
+NO_GGUF = "is in GGUF, a format of quantised weights that is not read; take the model's safetensors checkpoint"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 

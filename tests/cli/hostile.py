@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def changed(draw: st.DrawFn, content: Any, values: st.SearchStrategy[Any] = VALUES, most: int = 3) -> Any:
-    """The structure, changed in place: some values are others, of any type, or keys are added."""
+    """A structure in which some values are others, of any type, or keys are added."""
+    content = deepcopy(content)
     for _ in range(draw(st.integers(1, most))):
         *above, last = draw(st.sampled_from(places(content)))
         here = content
@@ -100,7 +102,7 @@ def changed(draw: st.DrawFn, content: Any, values: st.SearchStrategy[Any] = VALU
             here = here[key]
         if isinstance(here, dict) and draw(st.integers(0, 5)) == 0:
             last = draw(st.text(max_size=8))
-        here[last] = draw(values)
+        here[last] = deepcopy(draw(values))  # a strategy may hand out one list again, and the next step change it
         if not places(content):
             break
     return content
