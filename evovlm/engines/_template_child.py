@@ -14,7 +14,9 @@ from multiprocessing.connection import Connection
 from evovlm.system.child import confine, die_with_parent
 
 SPARE = 2**28  # bytes of memory beyond what the libraries take
-SECONDS = 5.0  # of processor time for each request; a prompt takes a tenth of a millisecond
+# Seconds of processor time for a request, and for each of its prompts, which take about a tenth of a millisecond.
+SECONDS = 2.0
+SECONDS_EACH = 0.002
 MOST_CHARACTERS = 1_000_000  # of a prompt
 MOST_WORDS = 200  # characters of an error's message
 
@@ -35,7 +37,7 @@ def main(descriptor: int, parent: int) -> None:
         except EOFError:
             return
         # Its default action ends this process, even within a library's loop.
-        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS + SECONDS_EACH * len(asked["conversations"]))
         reply: dict[str, object]
         try:
             texts, _ = render_jinja_template(

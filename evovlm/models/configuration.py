@@ -147,7 +147,9 @@ def _is_integer(value: Any) -> bool:
 
 
 def _told(value: Any) -> str:
-    return kind_of(value) if isinstance(value, dict | list) and value else shown(value) if value != "" else "empty"
+    if value in ("", [], {}):
+        return "empty"
+    return kind_of(value) if value is None or isinstance(value, dict | list | bool) else shown(value)
 
 
 def _count(value: Any) -> str | None:

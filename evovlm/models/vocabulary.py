@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from evovlm.models.model_files import is_there, kind_of, most_bytes, read_object
+from evovlm.models.text_growth import refuse_growth
 from evovlm.system.bounded_json import shown
 from evovlm.system.errors import CheckpointError, RecipeError
 
@@ -179,6 +180,7 @@ def name_some(tokens: Sequence[str], most: int = 4) -> str:
 
 def _from_tokenizer_json(path: Path) -> dict[str, int]:
     content = read_object(path) or {}
+    refuse_growth(path, content)
     model = content.get("model")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocab, list):  # Unigram: [piece, score] in id order

@@ -14,7 +14,7 @@ from typing import Any
 from evovlm.system.bounded_files import Unreadable, read_text
 
 MOST_DEPTH = 100  # levels of lists and objects
-TOO_DEEP = f"more than {MOST_DEPTH} levels of lists and objects; write it flatter"
+TOO_DEEP = f"more than {MOST_DEPTH} levels of lists and objects"
 # Lists, objects and values of a file. The largest tokenizer that we know has less than half as many.
 MOST_VALUES = 4_000_000
 # Characters of a number. transformers writes 1e30 as an integer; an exact double has 17 digits.
