@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from evovlm.models.model_files import kind_of, read_object
 from evovlm.system.bounded_json import shown
@@ -142,7 +142,7 @@ def _too_large(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, st
         yield from _too_large(part, (*path, str(key)))
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
