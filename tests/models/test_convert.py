@@ -279,3 +279,16 @@ def test_a_checkpoint_of_the_hub_is_fetched_without_what_it_does_not_need(tmp_pa
         assert not any(
             "training_args" in path or "optimizer" in path or "safe/resolve/" in path for path in asked[before:]
         )
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "-inf", "0", "-1", "1e999"])
+def test_a_size_of_files_that_is_no_size_is_refused(tmp_path: Path, size: str):
+    assert "--max-shard-gb" in refused("old", "new", "--max-shard-gb", size, folder=tmp_path)
+
+
+def test_the_layout_of_llavas_authors_is_told(tmp_path: Path):
+    tensors = save_pickled(tmp_path / "old")
+    write_shards(tmp_path / "old", tensors | {"model.mm_projector.0.bias": torch.ones(2)}, 1)
+    done = convert("old", "new", "--dry-run", folder=tmp_path)
+    assert done.returncode == 0
+    assert "this checkpoint is in LLaVA's authors' own layout" in " ".join(done.stderr.split())
