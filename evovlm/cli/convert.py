@@ -8,16 +8,25 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import Download, DryRun
+from evovlm.cli.limits import MOST_GIGABYTES, finite
+from evovlm.cli.paths import new_folder
 
 
 def convert(
     model: Annotated[str, typer.Argument(help="Folder or hub id of a checkpoint that has only .bin files.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    out: Annotated[Path, typer.Argument(callback=new_folder, help="Folder to write; must not exist.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     dry_run: DryRun = False,
     download: Download = False,
     max_shard_gb: Annotated[
-        float, typer.Option("--max-shard-gb", "--shard-size", min=0.0001, help="Maximum size of a weights file, in GB.")
+        float,
+        typer.Option(
+            *("--max-shard-gb", "--shard-size"),
+            min=0.0001,
+            max=MOST_GIGABYTES,
+            callback=finite,
+            help="Maximum size of a weights file, in GB.",
+        ),
     ] = 5.0,
 ) -> None:
     """Convert pickled weights (pytorch_model.bin) to safetensors, with configuration and tokenizer.
@@ -29,7 +38,7 @@ def convert(
       evovlm convert WizardLM/WizardMath-7B-V1.1 wizardmath
       evovlm convert GAIR/Abel-7B-002 abel --download --dry-run
     """
-    from evovlm.cli.console import OUT
+    from evovlm.cli.console import ERR, OUT
     from evovlm.cli.progress import shown, waiting
     from evovlm.models.checkpoint_writer import CheckpointWriter, refuse_existing
     from evovlm.models.convert import Conversion
@@ -44,6 +53,8 @@ def convert(
             plan = conversion.plan()
         told = f"{len(plan.infos)} tensors, {size(plan.nbytes)}"
         told += "".join(f"; {name} left out (tied to the embeddings)" for name in plan.tied)
+        if plan.note is not None:
+            ERR.print(plan.note, markup=False, soft_wrap=True)
         if dry_run:
             CheckpointWriter(out, plan.infos, most).check_place()
             files = f"{len(plan.files.shards)} files of {folder}, {size(plan.files.nbytes)}"

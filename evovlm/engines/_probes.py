@@ -167,5 +167,5 @@ def _marked_texts(processor: Any) -> list[tuple[str, dict[str, Any]]]:
     texts: list[tuple[str, dict[str, Any]]] = [(f"{mark}\n{TEXT}", {}) for mark in marks]
     # There may be no chat template, or one that does not take a picture.
     with suppress(DataError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError):
-        texts.append((in_chat(processor, TEXT, sees=True), {"add_special_tokens": False}))
+        texts.append((in_chat(processor, [TEXT], sees=True)[0], {"add_special_tokens": False}))
     return texts

@@ -5,7 +5,6 @@ Knows transformers' models and processors, and prompts; generates no answers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -16,9 +15,8 @@ import torch
 
 from evovlm.engines.prompts import Prompt
 from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.configuration import read_config
 from evovlm.models.finite import is_finite, is_quantised
-from evovlm.models.foreign_kinds import refuse_unasked
-from evovlm.models.open_model import read_config
 from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults
 from evovlm.system.errors import CheckpointError, DataError
@@ -35,11 +33,11 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
     for name, weight in chain(model.named_parameters(), buffers):
         if not is_finite(weight):
             raise CheckpointError(f"{folder}: {name} holds NaN or infinite values; download the checkpoint again")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     if "quantization_config" not in config:
         _refuse_quantised(folder)
     configs = {"config.json": config}
-    if isinstance(config.get("text_config"), dict):
+    if "text_config" in config:
         configs["config.json's text_config"] = config["text_config"]
     tokenizer = processor.tokenizer if sees else processor
     rows = len(model.get_input_embeddings().weight)
@@ -49,11 +47,6 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
             raise CheckpointError(f"{folder}: {fault.text}")
     for fault in processor_faults(folder, config, tokenizer.get_vocab()) if sees else ():
         raise CheckpointError(f"{folder}: {fault.text}")
-
-
-def refuse_kind(folder: Path) -> None:
-    """Raise CheckpointError if a folder holds a kind of model that cannot be asked, before it is loaded."""
-    refuse_unasked(folder, read_config(folder), Checkpoint.open(folder).keys())
 
 
 @contextmanager
@@ -86,13 +79,13 @@ def _placeholder(processor: Any) -> str | None:
 
 
 def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:
-    """The end tokens' ids. Raises CheckpointError if none of them is one of the embedding table's `rows` rows."""
+    """The end tokens' ids. Raises CheckpointError if there is none, or one is no row of the table's `rows` rows."""
     given = model.generation_config.eos_token_id
     given = tokenizer.eos_token_id if given is None else given
     if given is None:
         raise CheckpointError(f"{model.name_or_path}: no end token; set `eos_token_id` in generation_config.json")
-    ends = [end for end in (given if isinstance(given, list) else [given]) if 0 <= end < rows]
-    if not ends:
+    ends = given if isinstance(given, list) else [given]
+    if not ends or not all(0 <= end < rows for end in ends):
         raise CheckpointError(
             f"{model.name_or_path}: eos_token_id is {given}, but the embedding table has rows 0 to {rows - 1}; correct"
             " it in generation_config.json"

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, GenerationConfig
 
 from evovlm.engines._cut_down import cut_down
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import complete_processor
 from evovlm.models.foreign_kinds import refuse_unasked
-from evovlm.models.loading import LOADING_FAULTS
+from evovlm.models.library_faults import explained
 from evovlm.models.open_model import OpenModel
 from evovlm.system.errors import CheckpointError, MachineFault
 from evovlm.tasks.protocol import Generation, Item
@@ -27,6 +28,8 @@ from evovlm.tasks.protocol import Generation, Item
 SMALL = 200_000_000
 QUESTIONS = 8
 NEW_TOKENS = 16
+# What transformers raises where it cannot make a model of a configuration.
+FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, StrictDataclassError)
 PROBE = "What is {}? Answer in one word."
 
 Way = Literal["fast", "transformers", "no", "unknown"]
@@ -79,14 +82,11 @@ def _measured(folder: Path) -> Asking:
 
 def _by_copy(folder: Path) -> Asking:
     """Try the engine's self-check on a cut-down copy of a large model."""
-    try:
+    with explained(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         sees = hasattr(config, "vision_config")
         reader: Any = AutoProcessor if sees else AutoTokenizer
         processor = reader.from_pretrained(folder)
-    except LOADING_FAULTS as error:
-        said = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{folder}: transformers cannot load it ({said})") from error
     try:
         model = cut_down(config)
         if (folder / "generation_config.json").is_file():
@@ -98,7 +98,7 @@ def _by_copy(folder: Path) -> Asking:
         engine.check(str(folder))
     except CheckpointError:
         raise
-    except LOADING_FAULTS as error:
+    except FAULTS as error:
         said = str(error).strip().partition("\n")[0]
         text = (
             f"not known: no cut-down copy of this kind could be tried ({said}); the model is checked when it is loaded"

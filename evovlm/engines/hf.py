@@ -22,31 +22,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    Cache,
-    DynamicCache,
-    LogitsProcessorList,
-)
+from transformers import Cache, DynamicCache, LogitsProcessorList
 from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines._lean import Lean
+from evovlm.engines._loading import load_sound
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import check_engine
-from evovlm.engines._soundness import ends_of, known_kind, refuse_foreign, refuse_kind, refuse_unsound
+from evovlm.engines._soundness import ends_of, known_kind, refuse_foreign
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
-from evovlm.models.loading import LOADING_FAULTS, first_names, load_reporting, refuse_incomplete
+from evovlm.models.library_faults import explained
 from evovlm.system.device import check_device
-from evovlm.system.errors import CheckpointError, DataError
-from evovlm.system.faults import is_out_of_memory, machine_fault
+from evovlm.system.errors import DataError
+from evovlm.system.faults import is_out_of_memory
 from evovlm.tasks.protocol import Generation, Item
 
 log = logging.getLogger(__name__)
@@ -109,30 +101,12 @@ class Engine:
         or not finite, or token ids do not fit the embedding table; MachineFault if the machine lacks memory; UserError
         if the device is not available.
         """
-        refuse_kind(folder)
-        try:
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            sees = hasattr(config, "vision_config")
-            kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-            model, report = load_reporting(kind, folder, dtype=dtype if dtype is not None else "auto")
-            reader: Any = AutoProcessor if sees else AutoTokenizer
-            processor = reader.from_pretrained(folder)
-        except LOADING_FAULTS as error:
-            lacking = machine_fault(error)
-            if lacking is not None:
-                raise lacking from error
-            raise CheckpointError(
-                f"{folder}: transformers cannot load it ({error}); complete the folder or download it again"
-            ) from error
-        refuse_incomplete(folder, report)
-        if report.unexpected:
-            count, some = len(report.unexpected), first_names(report.unexpected)
-            log.warning("%s: %d weights are not part of its architecture: %s", folder, count, some)
-        refuse_unsound(folder, model, processor, sees=sees)
+        model, processor, sees = load_sound(folder, dtype)
         check_device(str(device))
         model = model.to(device).eval().requires_grad_(False)
         if sees:
-            complete_processor(processor, model)
+            with explained(folder, "its processor does not fit its model"):
+                complete_processor(processor, model)
         with known_kind(folder, model):
             engine = cls(model, processor, sees=sees)
             if self_check:
@@ -209,9 +183,8 @@ class Engine:
         if self.sees:
             prompts = see(self.model, self.processor, items, generation)
         else:
-            prompts = [
-                Prompt(blind(self.tokenizer, item, generation).to(self.model.device), None, item.id) for item in items
-            ]
+            asked = zip(items, blind(self.tokenizer, items, generation), strict=True)
+            prompts = [Prompt(ids.to(self.model.device), None, item.id) for item, ids in asked]
         refuse_foreign(prompts, self.tokenizer, self._rows)
         return prepared_of(prompts, generation, batch)
 

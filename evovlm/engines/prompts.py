@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from evovlm.engines._chat_templates import render
+from evovlm.models.library_faults import explained
 from evovlm.system.errors import DataError
 from evovlm.tasks.protocol import Generation, Item
 
@@ -108,8 +111,22 @@ def open_image(item: Item) -> Image.Image:
 
 def tokenize(tokenizer: Any, text: str) -> Tensor:
     """Return the token ids of one prompt, with the special tokens that the tokenizer adds: int64 [length]."""
-    ids: Tensor = tokenizer(text, return_tensors="pt")["input_ids"][0]
+    return _ids(tokenizer, text)
+
+
+def _ids(tokenizer: Any, text: str, **more: Any) -> Tensor:
+    with explained(Path(tokenizer.name_or_path), "its tokenizer fails"):
+        ids: Tensor = tokenizer(text, return_tensors="pt", **more)["input_ids"][0]
     return ids
+
+
+def _inputs(processor: Any, item: Item, text: str, image: Image.Image, more: dict[str, Any]) -> Any:
+    try:
+        return processor(text=text, images=image, return_tensors="pt", **more)
+    except (ValueError, IndexError, StopIteration) as error:
+        raise DataError(
+            f"item {item.id}: the prompt does not fit its one image ({error}); a prompt must contain <image> once"
+        ) from None
 
 
 @torch.inference_mode()
@@ -119,24 +136,21 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
     Equal images are encoded once. An item without an image gets a prompt without an image placeholder. Raises DataError
     if an image cannot be read or a prompt does not fit its one image.
     """
+    unseen = [item for item in items if item.image is None]
+    without = iter(blind(processor.tokenizer, unseen, generation))
+    texts = [generation.template.replace("{question}", item.question) for item in items if item.image is not None]
+    # A chat template writes the special tokens itself.
+    with_image = iter(in_chat(processor, texts, sees=True) if generation.chat else texts)
+    more = {"add_special_tokens": False} if generation.chat else {}
     prompts: list[Prompt] = []
     seen: dict[bytes, Tensor] = {}
     for item in items:
         if item.image is None:
-            ids = blind(processor.tokenizer, item, generation)
-            prompts.append(Prompt(ids.to(model.device), None, item.id))
+            prompts.append(Prompt(next(without).to(model.device), None, item.id))
             continue
-        image = open_image(item)
-        text = generation.template.replace("{question}", item.question)
-        more = {}
-        if generation.chat:
-            text, more = in_chat(processor, text, sees=True), {"add_special_tokens": False}
-        try:
-            inputs = processor(text=text, images=image, return_tensors="pt", **more).to(model.device)
-        except (ValueError, IndexError, StopIteration) as error:
-            raise DataError(
-                f"item {item.id}: the prompt does not fit its one image ({error}); a prompt must contain <image> once"
-            ) from None
+        image, text = open_image(item), next(with_image)
+        with explained(Path(model.name_or_path), f"its processor cannot read the picture of item {item.id}"):
+            inputs = _inputs(processor, item, text, image, more).to(model.device)
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
             seen[key] = image_features(model, inputs)
@@ -156,31 +170,34 @@ def blind_prompt(template: str, question: str) -> str:
     return template.replace("<image>\n", "").replace("<image>", "").replace("{question}", question)
 
 
-def blind(tokenizer: Any, item: Item, generation: Generation) -> Tensor:
-    """Return the token ids of a question without an image: int64 [length]. Raises DataError as `in_chat` does."""
-    text = blind_prompt(generation.template, item.question)
+def blind(tokenizer: Any, items: Sequence[Item], generation: Generation) -> list[Tensor]:
+    """Return the token ids of questions without an image: int64 [length] each. Raises DataError as `in_chat` does."""
+    texts = [blind_prompt(generation.template, item.question) for item in items]
     if not generation.chat:
-        return tokenize(tokenizer, text)
+        return [tokenize(tokenizer, text) for text in texts]
     # The chat template writes the special tokens itself.
-    ids: Tensor = tokenizer(in_chat(tokenizer, text), add_special_tokens=False, return_tensors="pt")["input_ids"][0]
-    return ids
+    return [_ids(tokenizer, text, add_special_tokens=False) for text in in_chat(tokenizer, texts)]
 
 
-def in_chat(reader: Any, text: str, *, sees: bool = False) -> str:
-    """Return the text as a user message in the model's own chat template, up to the start of the answer.
+def in_chat(reader: Any, texts: Sequence[str], *, sees: bool = False) -> list[str]:
+    """Return each text as a user message in the model's own chat template, up to the start of the answer.
 
-    `sees`: replace <image> in the text by the template's own image placeholder. Raises DataError if `reader` has no
-    chat template.
+    `sees`: replace <image> in the texts by the template's own image placeholder. Raises DataError if `reader` has no
+    chat template, or it cannot be rendered.
     """
-    if getattr(reader, "chat_template", None) is None:
+    template = getattr(reader, "chat_template", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not isinstance(template, str):
         raise DataError("the model has no chat template; choose another preset, or give it a chat_template.jinja")
-    content: Any = text
-    if sees:
-        words = text.replace("<image>\n", "").replace("<image>", "")
-        content = [{"type": "image"}, {"type": "text", "text": words}]
-    asked = [{"role": "user", "content": content}]
-    written: str = reader.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    return written
+    asked = []
+    for text in texts:
+        content: Any = text
+        if sees:
+            words = text.replace("<image>\n", "").replace("<image>", "")
+            content = [{"type": "image"}, {"type": "text", "text": words}]
+        asked.append([{"role": "user", "content": content}])
+    return render(template, asked, getattr(reader, "tokenizer", reader).special_tokens_map) if asked else []
 
 
 def _base_tile(model: Any, prompt: Prompt) -> Prompt:

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from evovlm.models.layouts import FINAL_NORM
+from evovlm.models.library_faults import explained
 from evovlm.recipe.layer_groups import LAYER
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import CheckpointError, RecipeError
 
 WIDTH = 8  # of the vector that the norms are tried with; they do not depend on it
 
@@ -37,13 +38,14 @@ def _offsets(folder: Path) -> Mapping[str, float]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-        config.num_hidden_layers = 1
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:1]
-        with torch.device("meta"):
-            decoder: Any = AutoModelForCausalLM.from_config(config).model
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        with explained(folder):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+            config.num_hidden_layers = 1
+            if getattr(config, "layer_types", None):
+                config.layer_types = config.layer_types[:1]
+            with torch.device("meta"):
+                decoder: Any = AutoModelForCausalLM.from_config(config).model
+    except CheckpointError as error:
         raise RecipeError(
             f"route: scales cannot be folded into {folder.name}'s weights, because transformers cannot make a language"
             f" model of its configuration ({error}); search with `scales: none`"

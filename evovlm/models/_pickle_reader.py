@@ -6,17 +6,14 @@ Knows processes and limits; not how a checkpoint is made of files. What the chil
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from multiprocessing import BufferTooShort, Pipe
-from multiprocessing.connection import Connection
+from multiprocessing import BufferTooShort
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +22,7 @@ import torch
 from torch import Tensor
 
 from evovlm.models.checkpoint_writer import DTYPE_CODES, TensorInfo
+from evovlm.system.child_process import start_child
 from evovlm.system.errors import CheckpointError
 
 CHILD = "evovlm.models._pickle_child"
@@ -32,14 +30,6 @@ MOST_REPLY_BYTES = 100_000_000  # as long as a header of safetensors may be
 # Seconds that any reply may take: to start and to look at small files, and more by the bytes that have to be read.
 LEAST_SECONDS = 60.0
 SLOWEST_DISK = 20e6  # bytes per second
-# Nothing of the user's environment may loosen torch's loader or bring in other code; a GPU is not needed.
-UNSET = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "PYTHONSTARTUP", "PYTHONINSPECT")
-SET = {
-    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
-    "CUDA_VISIBLE_DEVICES": "",
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -62,15 +52,7 @@ class PickleReader:
         self._late = False
 
     def __enter__(self) -> Self:
-        ours, theirs = Pipe()
-        with theirs:
-            command = [sys.executable, "-P", "-m", CHILD, str(theirs.fileno()), str(os.getpid()), str(self._largest)]
-            environment = {key: value for key, value in os.environ.items() if key not in UNSET} | SET
-            quiet = subprocess.DEVNULL
-            self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env=environment, stdin=quiet, stdout=quiet, stderr=quiet
-            )
-        self._pipe: Connection = ours
+        self._process, self._pipe = start_child(CHILD, str(self._largest))
         return self
 
     def __exit__(

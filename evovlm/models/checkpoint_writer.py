@@ -69,7 +69,7 @@ class TensorInfo:
 @dataclass(frozen=True)
 class _Place:
     info: TensorInfo
-    file: int  # descriptor
+    file: Path
     offset: int
 
 
@@ -81,8 +81,9 @@ class CheckpointWriter:
         writer.write("model.norm.weight", torch.ones(64, dtype=torch.bfloat16))
         (writer.folder / "config.json").write_text("{}")
     ```
-    No tensor is buffered, so memory does not grow with the shard. At the end of the block the files are synced to disk
-    and the folder is renamed to `out`; on any exception, including Ctrl-C, it is removed.
+    No tensor is buffered, so memory does not grow with the shard, and a file is only open while a tensor is written. At
+    the end of the block the files are synced to disk and the folder is renamed to `out`; on any exception, including
+    Ctrl-C, it is removed.
     Raises CheckpointError if `out` exists, the disk has too little space (checked before the first byte, and whenever
     it runs out), or a tensor is declared twice, not written, written twice, or does not match its declaration.
     """
@@ -96,7 +97,7 @@ class CheckpointWriter:
         self._shards = _into_shards(infos, max_shard_bytes)
         self._needed = sum(info.nbytes for info in infos)
         self._places: dict[str, _Place] = {}
-        self._files: list[int] = []
+        self._files: list[Path] = []  # empty before the block and after it
         self._written: set[str] = set()
         self._writing = 0
         self._lock: int | None = None  # marks the folder as in use; the system releases it when the process ends
@@ -135,8 +136,8 @@ class CheckpointWriter:
             self._written.add(name)
             self._writing += 1
         try:
-            with self._full_disk_named():
-                _write_at(place.file, _as_bytes(tensor), place.offset)
+            with self._full_disk_named(), _opened(place.file, os.O_WRONLY) as descriptor:
+                _write_at(descriptor, _as_bytes(tensor), place.offset)
         finally:
             with self._idle:
                 self._writing -= 1
@@ -147,7 +148,7 @@ class CheckpointWriter:
         return self._place(name).info
 
     def note(self, name: str) -> None:
-        """Count a tensor as written that a forked process wrote (it inherits the open files)."""
+        """Count a tensor as written that a forked process wrote (with its copy of this writer)."""
         with self._idle:
             self._written.add(self._place(name).info.name)
 
@@ -177,10 +178,11 @@ class CheckpointWriter:
             count = len(self._shards)
             name = "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
             head, offsets = _header(infos)
-            file = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-            self._files.append(file)
-            os.ftruncate(file, len(head) + sum(info.nbytes for info in infos))
-            _write_at(file, memoryview(head), 0)
+            file = self.folder / name
+            with _opened(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+                self._files.append(file)
+                os.ftruncate(descriptor, len(head) + sum(info.nbytes for info in infos))
+                _write_at(descriptor, memoryview(head), 0)
             for info, offset in zip(infos, offsets, strict=True):
                 self._places[info.name] = _Place(info, file, len(head) + offset)
                 weight_map[info.name] = name
@@ -205,17 +207,12 @@ class CheckpointWriter:
         _sync(self.out.parent)
 
     def _close(self, *, sync: bool) -> None:
-        """Close every shard once all writes have ended (the number of a closed descriptor may be reused)."""
+        """Refuse further writes, wait until all have ended, and sync every shard."""
         with self._idle:
             files, self._files = self._files, []
             self._idle.wait_for(lambda: self._writing == 0)
-        try:
-            if sync:
-                for file in files:
-                    os.fsync(file)
-        finally:
-            for file in files:
-                os.close(file)
+        for file in files if sync else ():
+            _sync(file)
 
     def _discard(self) -> None:
         """Remove the temporary folder, which no longer exists after a successful rename, and release its lock."""
@@ -254,6 +251,11 @@ class CheckpointWriter:
         except OSError as error:
             if error.errno in _FULL:
                 raise CheckpointError(self._full()) from error
+            if error.errno == errno.EFBIG:
+                raise CheckpointError(
+                    f"{self.out}: a weights file is larger than this process or the file system allows; raise `ulimit"
+                    " -f`, or write smaller files with --max-shard-gb"
+                ) from error
             if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
                 raise CheckpointError(f"{error.filename or self.out}: {error.strerror}; name another folder") from error
             raise
@@ -314,6 +316,15 @@ def _as_bytes(tensor: Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy().data)
 
 
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _write_at(file: int, data: memoryview, offset: int) -> None:
     while len(data):
         count = os.pwrite(file, data[:_MOST_AT_ONCE], offset)
@@ -322,8 +333,5 @@ def _write_at(file: int, data: memoryview, offset: int) -> None:
 
 
 def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with _opened(path, os.O_RDONLY) as descriptor:
+        os.fsync(descriptor)

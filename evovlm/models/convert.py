@@ -18,8 +18,10 @@ from evovlm.models._pickle_reader import LEAST_SECONDS, PickleReader
 from evovlm.models.assets import copy_assets
 from evovlm.models.checkpoint import has_weights
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
+from evovlm.models.configuration import read_config
+from evovlm.models.foreign_kinds import foreign_kind
 from evovlm.models.layouts import EMBEDDING, LAYOUTS, OUTPUT_HEAD
-from evovlm.models.open_model import read_config
+from evovlm.models.model_files import check_files, read_object
 from evovlm.models.pickled import PickledFiles, find_pickled
 from evovlm.system.errors import CheckpointError
 from evovlm.system.hub_cache import CONVERTED, commit_of
@@ -39,6 +41,13 @@ class Plan:
     files: PickledFiles
     tensors: dict[Path, tuple[TensorInfo, ...]]
     tied: tuple[str, ...]
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know of the layout; None if it is an ordinary one."""
+        names = [info.name for info in self.infos]
+        owned = foreign_kind({}, names).owned
+        return None if owned is None else f"this checkpoint {owned}"
 
     @property
     def infos(self) -> list[TensorInfo]:
@@ -63,6 +72,7 @@ class Conversion:
             raise CheckpointError(f"{folder} has safetensors already; use {model} as it is")
         self.folder, self.model = folder, model
         self._config = read_config(folder)
+        check_files(folder)
         self._files = find_pickled(folder)
         self._reader = PickleReader(max(path.stat().st_size for path in self._files.shards), seconds)
         self._closing = ExitStack()
@@ -162,11 +172,8 @@ def _without_code(folder: Path) -> list[str]:
     """Remove what names code from a folder's JSON files, and say so."""
     told = []
     for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
-            continue  # the checks of a merge name the file
-        named = [key for key in CODE_KEYS if isinstance(content, dict) and key in content]
+        content = read_object(path) or {}
+        named = [key for key in CODE_KEYS if key in content]
         if named:
             _write_json(path, {key: value for key, value in content.items() if key not in named})
             told.append(f"{path.name}: {' and '.join(named)} left out, which names code of the model's repository")

@@ -92,19 +92,6 @@ def foreign_kind(config: Config, keys: Iterable[str]) -> ForeignKind:
     return ForeignKind(asked=_needs_code(config))
 
 
-def text_config_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The language tower's part of a configuration: `text_config`, or all of it.
-
-    Qwen2-VL's and Qwen2.5-VL's on the hub have the tower's settings at the top, beside the vision part's.
-    """
-    kind = config.get("model_type")
-    if kind in ("qwen2_vl", "qwen2_5_vl") and not config.get("text_config"):
-        text = {key: value for key, value in config.items() if key not in ("vision_config", "architectures")}
-        return text | {"model_type": f"{kind}_text"}
-    inner: dict[str, Any] | None = config.get("text_config")
-    return inner or config
-
-
 def quantisation(config: Config, keys: Iterable[str]) -> str | None:
     """Why a model cannot be merged or asked because its weights are quantised; None if they are not."""
     given = config.get("quantization_config", config.get("quantization"))

@@ -14,17 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 
 from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.library_faults import explained
 from evovlm.system.errors import CheckpointError
 
-# What transformers raises for a folder that is incomplete, damaged or holds an unknown kind of model.
-LOADING_FAULTS = (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
-    *(SafetensorError, StrictDataclassError),
-)
 MOST_NAMED = 3
 
 
@@ -80,23 +74,24 @@ def report_from_headers(folder: Path, checkpoint: Checkpoint) -> LoadingReport |
         key: torch.empty(checkpoint.shape(key), dtype=checkpoint.dtype(key), device="meta") for key in checkpoint.keys()
     }
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if getattr(config, "quantization_config", None) is not None:
-            return None
-        kind: Any = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
-        with torch.device("meta"):
-            exact: Any = type(kind.from_config(config))
-        with _no_table():
-            model, info = exact.from_pretrained(
-                None,
-                config=config,
-                state_dict=weights,
-                device_map={"": "meta"},
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-        return _report(model, info)
-    except LOADING_FAULTS:
+        with explained(folder):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            if getattr(config, "quantization_config", None) is not None:
+                return None
+            kind: Any = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+            with torch.device("meta"):
+                exact: Any = type(kind.from_config(config))
+            with _no_table():
+                model, info = exact.from_pretrained(
+                    None,
+                    config=config,
+                    state_dict=weights,
+                    device_map={"": "meta"},
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                )
+            return _report(model, info)
+    except CheckpointError:
         return None
 
 

@@ -6,9 +6,9 @@ JSON and tokenizer files of a repository are read; code that a config asks for i
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -17,15 +17,18 @@ from typing import Any
 import torch
 
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
-from evovlm.models.foreign_kinds import foreign_kind, text_config_of
+from evovlm.models.configuration import read_config, read_generation, refuse_oversized, text_config_of
+from evovlm.models.foreign_kinds import foreign_kind
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, Layout, detect_layout
-from evovlm.models.pickled import WEIGHTS
+from evovlm.models.model_files import check_files
+from evovlm.models.pickled import NO_GGUF, WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
 from evovlm.system.files import counted_from
 from evovlm.system.hub_cache import Origin, commit_of, origin_of
 
 ZOO = "zoo:"
+LAYER = re.compile(r"model\.layers\.([0-9]{1,6})\.")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # No pickles, no code.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
@@ -80,9 +83,9 @@ def resolve_folder(
     folder = counted_from(root, model)
     if folder.is_dir():
         return folder
-    if folder.is_file():
-        more = " GGUF is llama.cpp's format, and mostly quantised." if folder.suffix == ".gguf" else ""
-        raise CheckpointError(f"{model} is a file; name the folder with config.json and {SINGLE}.{more}")
+    if os.path.lexists(folder):
+        why = NO_GGUF if folder.suffix == ".gguf" else f"is a file; name the folder with config.json and {SINGLE}"
+        raise CheckpointError(f"{folder} {why}")
     if not HUB_ID.fullmatch(model):
         raise CheckpointError(f"{model}: no such folder (looked for {folder}), and not a hub id (OWNER/NAME)")
     return _from_hub(model, revision, folder, download=download, wanted=wanted)
@@ -100,6 +103,9 @@ def open_model(
     folder = resolve_folder(model, revision, root, download=download)
     checkpoint = open_weights(folder, model, revision)
     config = read_config(folder)
+    refuse_oversized(folder, config, checkpoint.shapes())
+    read_generation(folder)
+    check_files(folder)
     keys = checkpoint.keys()
     kind = foreign_kind(config, keys)
     if kind.merged is not None:
@@ -107,6 +113,7 @@ def open_model(
     layout = detect_layout(keys, folder)
     named = ((layout.canonical(key), key) for key in keys)
     tower = {name: key for name, key in named if name is not None}
+    _refuse_gaps(folder, tower)
     text_config = text_config_of(config)
     _drop_copied_head(tower, checkpoint, config, text_config)
     return OpenModel(
@@ -166,6 +173,17 @@ def open_weights(folder: Path, model: str, revision: str | None) -> Checkpoint:
     return Checkpoint.open(folder, model if from_hub else None, revision)
 
 
+def _refuse_gaps(folder: Path, tower: Iterable[str]) -> None:
+    """Raise CheckpointError if the layers are not numbered 0, 1, 2, ...: their count is taken from the highest."""
+    numbers = {int(found[1]) for name in tower if (found := LAYER.match(name)) is not None}
+    lacking = next(number for number in range(len(numbers) + 1) if number not in numbers)
+    if lacking < len(numbers):
+        raise CheckpointError(
+            f"{folder}: the files hold layer {max(numbers)}, but not layer {lacking}; complete the folder or download"
+            " it again"
+        )
+
+
 def ties_head(config: Mapping[str, Any], text_config: Mapping[str, Any]) -> bool:
     """Whether config.json ties the head to the embeddings, at its top or in `text_config`.
 
@@ -183,18 +201,6 @@ def _drop_copied_head(
     head, table = (checkpoint.tensor(tower[name]) for name in (OUTPUT_HEAD, EMBEDDING))
     if head.dtype == table.dtype and torch.equal(head, table):
         del tower[OUTPUT_HEAD]
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The content of a model folder's config.json. Raises CheckpointError if it is missing or damaged."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); a checkpoint needs its config.json") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is not a configuration (a JSON object); fetch it again")
-    return config
 
 
 def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool, wanted: Sequence[str]) -> Path:

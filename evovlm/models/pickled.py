@@ -5,20 +5,20 @@ Knows names and the index; reads no weights.
 
 from __future__ import annotations
 
-import json
 import shlex
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from evovlm.models.model_files import is_there
+from evovlm.models.shard_index import read_index, shards_of
 from evovlm.system.errors import CheckpointError
 
 SINGLE = "pytorch_model.bin"
 INDEX = "pytorch_model.bin.index.json"
 # What to fetch of a hub repository for a conversion, besides configuration and tokenizer.
 WEIGHTS = ("pytorch_model.bin", "pytorch_model-*.bin", INDEX)
+NO_GGUF = "is in GGUF, a format of quantised weights that is not read; take the model's safetensors checkpoint"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-MOST_INDEX_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,13 @@ def find_pickled(folder: Path) -> PickledFiles:
     """
     weight_map: dict[str, str] = {}
     shards = [folder / SINGLE]
-    if not (folder / SINGLE).exists():
-        if not (folder / INDEX).exists():
+    if not is_there(folder / SINGLE):
+        if not is_there(folder / INDEX):
             found = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
             seen = f"; it has {', '.join(found[:3])}, which is not a name of transformers" if found else ""
             raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}{seen}; give a folder with one of them")
-        weight_map = _read_index(folder / INDEX)
-        shards = [folder / name for name in sorted(set(weight_map.values()))]
-    missing = [path.name for path in shards if not path.exists()]
-    if missing:
-        some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise CheckpointError(
-            f"{folder}: {len(missing)} of {len(shards)} shards are missing ({some}); finish the download"
-        )
-    for path in shards:
-        _refuse_irregular(path)
+        weight_map = read_index(folder / INDEX, ".bin")
+        shards = shards_of(folder, dict(sorted(weight_map.items(), key=lambda entry: entry[1])))
     return PickledFiles(tuple(shards), weight_map)
 
 
@@ -74,28 +66,3 @@ def how_to_convert(model: str, revision: str | None = None, *, fetch: bool = Fal
     """The command that converts a model. `fetch`: its weights are not on this machine yet."""
     words = ["evovlm", "convert", model, "OUT", *(["--revision", revision] if revision else [])]
     return shlex.join(words + (["--download"] if fetch else []))
-
-
-def _read_index(path: Path) -> dict[str, str]:
-    _refuse_irregular(path)
-    if path.stat().st_size > MOST_INDEX_BYTES:
-        raise CheckpointError(f"{path} is too large for an index ({path.stat().st_size:,} bytes); fetch it again")
-    try:
-        names = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} is not an index of shards ({str(error) or error!r:.200}); fetch it again"
-        ) from error
-    for key, name in names.items():
-        # Do not let an index point to a file outside the folder.
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".bin"):
-            raise CheckpointError(f"{path}: {key} points to {name!r:.100}, which is not a .bin file in this folder")
-    if not names:
-        raise CheckpointError(f"{path} names no tensors; fetch it again")
-    return names
-
-
-def _refuse_irregular(path: Path) -> None:
-    """Refuse a FIFO, a device or a folder, which would hang or never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise CheckpointError(f"{path} is not a regular file; fetch it again")

@@ -6,12 +6,12 @@ a negative one would silently be a row counted from the end.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evovlm.models.model_files import read_object
 from evovlm.models.vocabulary import CONTROL, name_some
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -45,11 +45,12 @@ def id_faults(
         for key in (*TOKENS, *IMAGE_TOKENS):
             given = config.get(key)
             ids = _ids_in(given)
-            if ids and not any(0 <= one < rows for one in ids):
+            if any(not 0 <= one < rows for one in ids):
                 told = ids[0] if len(ids) == 1 else ids
-                rest = "" if key in NEEDED else "; it is read as none"
+                fatal = key in NEEDED or (key == "pad_token_id" and max(ids) >= rows)
+                rest = "" if fatal else "; it is read as none"
                 text = f"{key} is {told} in {where}, but the embedding table has rows 0 to {rows - 1}{rest}"
-                yield IdFault(key, text, key in NEEDED)
+                yield IdFault(key, text, fatal)
             elif key in IMAGE_TOKENS and ids and tokens is not None and image_token in tokens:
                 assert image_token is not None
                 if tokens[image_token] not in ids:
@@ -62,12 +63,12 @@ def id_faults(
 
 
 def placeholder_of(folder: Path, tokens: Mapping[str, int] | None) -> str | None:
-    """The token that stands for pictures, from the processor's or tokenizer's files; None if there is none."""
+    """The token that stands for pictures, from the processor's or tokenizer's files; None if there is none.
+
+    Raises CheckpointError if one of them is damaged.
+    """
     for name in ("processor_config.json", "tokenizer_config.json"):
-        try:
-            said = json.loads((folder / name).read_text(encoding="utf-8")).get("image_token")
-        except (OSError, ValueError, AttributeError):
-            continue
+        said = (read_object(folder / name) or {}).get("image_token")
         said = said.get("content") if isinstance(said, dict) else said
         if isinstance(said, str):
             return said

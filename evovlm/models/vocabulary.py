@@ -18,9 +18,8 @@ rows without a token (padding up to a round size) stay the owner's. The policies
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +27,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from evovlm.models.model_files import is_there, kind_of, most_bytes, read_object
+from evovlm.models.text_growth import refuse_growth
+from evovlm.system.bounded_json import shown
 from evovlm.system.errors import CheckpointError, RecipeError
 
 LEAST_OF_OWNER = 0.98
 LEAST_OF_MODEL = 0.95
 # Control tokens (<image>, [PAD], <|im_end|>, <0x0A>) vary between fine-tunes and do not affect how text is tokenised.
 CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
+
+MOST_IDS = 2**31
+ID = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True)
@@ -49,29 +54,16 @@ class RowMatch:
 def read_vocabulary(folder: Path) -> dict[str, int] | None:
     """Token to id, from tokenizer.json, tokenizer.model or vocab.json plus added tokens; None without a tokenizer.
 
-    Raises CheckpointError if a tokenizer file cannot be read.
+    Raises CheckpointError, naming file and token, if a tokenizer file is damaged.
     """
     for name, read in (
         ("tokenizer.json", _from_tokenizer_json),
         ("tokenizer.model", _from_sentencepiece),
         ("vocab.json", _from_json_table),
     ):
-        if (folder / name).is_file():
-            return {**_read_tokens(folder / name, read), **_added_tokens(folder)}
+        if is_there(folder / name, most_bytes(name)):
+            return {**read(folder / name), **_added_tokens(folder)}
     return None
-
-
-def _read_tokens(path: Path, read: Callable[[Path], dict[str, int]]) -> dict[str, int]:
-    """Read a tokenizer file. Raises CheckpointError, which names the file, if it cannot be read."""
-    try:
-        tokens = read(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be read as a tokenizer file ({error!r}); fetch it again") from error
-    # As an index, a negative id would be a row counted from the end.
-    for token, row in tokens.items():
-        if row < 0:
-            raise CheckpointError(f"{path}: the token {token!r} has the id {row}, but ids start at 0; fetch it again")
-    return tokens
 
 
 def match_rows(
@@ -187,37 +179,79 @@ def name_some(tokens: Sequence[str], most: int = 4) -> str:
 
 
 def _from_tokenizer_json(path: Path) -> dict[str, int]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    vocab = content["model"]["vocab"]
+    content = read_object(path) or {}
+    refuse_growth(path, content)
+    model = content.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocab, list):  # Unigram: [piece, score] in id order
-        tokens = {str(piece): row for row, (piece, _) in enumerate(vocab)}
+        tokens = {_piece(path, row, piece): row for row, piece in enumerate(vocab)}
     else:
-        tokens = {str(token): int(row) for token, row in vocab.items()}
-    for added in content.get("added_tokens") or ():
-        tokens[added["content"]] = int(added["id"])
+        tokens = _table(path, "model.vocab", vocab)
+    added = content.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise _damaged(path, f"`added_tokens` must be a list, not {kind_of(added)}")
+    for token in added:
+        tokens |= _added(path, "added_tokens", token, token.get("id") if isinstance(token, dict) else None)
     return tokens
+
+
+def _piece(path: Path, row: int, piece: Any) -> str:
+    if not (isinstance(piece, list) and len(piece) == 2 and isinstance(piece[0], str)):
+        raise _damaged(path, f"`model.vocab.{row}` must be a piece and its score")
+    return piece[0]
 
 
 def _from_sentencepiece(path: Path) -> dict[str, int]:
     from sentencepiece import SentencePieceProcessor
 
-    pieces: Any = SentencePieceProcessor(model_file=str(path))
-    return {pieces.id_to_piece(row): row for row in range(pieces.get_piece_size())}
+    try:
+        pieces: Any = SentencePieceProcessor(model_file=str(path))
+        return {pieces.id_to_piece(row): row for row in range(pieces.get_piece_size())}
+    except Exception as error:  # its parser raises several kinds for damaged files
+        raise _damaged(path, f"it is no SentencePiece model ({shown(error)})") from error
 
 
 def _from_json_table(path: Path) -> dict[str, int]:
-    return {str(token): int(row) for token, row in json.loads(path.read_text(encoding="utf-8")).items()}
+    return _table(path, "its content", read_object(path))
+
+
+def _table(path: Path, key: str, table: Any) -> dict[str, int]:
+    """A JSON object from token to id."""
+    if not isinstance(table, dict):
+        raise _damaged(path, f"`{key}` must be an object from token to id, not {kind_of(table)}")
+    for token, row in table.items():
+        if type(row) is not int or not 0 <= row < MOST_IDS:
+            raise _bad_id(path, token, row)
+    return table
 
 
 def _added_tokens(folder: Path) -> dict[str, int]:
     """Tokens that a fine-tune added, which may be missing from its tokenizer file."""
     tokens: dict[str, int] = {}
-    for name, read in (("added_tokens.json", _from_json_table), ("tokenizer_config.json", _from_config)):
-        if (folder / name).is_file():
-            tokens |= _read_tokens(folder / name, read)
+    if is_there(folder / "added_tokens.json"):
+        tokens |= _from_json_table(folder / "added_tokens.json")
+    path = folder / "tokenizer_config.json"
+    added = (read_object(path) or {}).get("added_tokens_decoder") or {}
+    if not isinstance(added, dict):
+        raise _damaged(path, f"`added_tokens_decoder` must be an object, not {kind_of(added)}")
+    for row, token in added.items():
+        tokens |= _added(path, "added_tokens_decoder", token, int(row) if ID.fullmatch(row) else row)
     return tokens
 
 
-def _from_config(path: Path) -> dict[str, int]:
-    added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens_decoder") or {}
-    return {token["content"]: int(row) for row, token in added.items()}
+def _added(path: Path, key: str, token: Any, row: Any) -> dict[str, int]:
+    if not isinstance(token, dict) or not isinstance(token.get("content"), str):
+        raise _damaged(path, f"`{key}` must name tokens by `content` and an id")
+    if type(row) is not int or not 0 <= row < MOST_IDS:
+        raise _bad_id(path, token["content"], row)
+    return {token["content"]: row}
+
+
+def _bad_id(path: Path, token: str, row: Any) -> CheckpointError:
+    # As an index, a negative id would be a row counted from the end.
+    told = shown(row) if isinstance(row, int | float | str) else kind_of(row)
+    return _damaged(path, f"the token {shown(repr(token))} has the id {told}, but ids are whole numbers from 0")
+
+
+def _damaged(path: Path, problem: str) -> CheckpointError:
+    return CheckpointError(f"{path}: {problem}; fetch it again")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache
 from itertools import pairwise
 
 from evovlm.system.errors import RecipeError
 
-LAYER = re.compile(r"^model\.layers\.(\d+)\.")
+LAYER = re.compile(r"^model\.layers\.(0|[1-9][0-9]{0,5})\.")
 LAYER_RANGE = re.compile(r"^layers (\d+)-(\d+)$")
 EMBEDDINGS = "embeddings"
 HEAD = "head"
@@ -64,20 +65,23 @@ def grouping(spec: str | int | Mapping[str, tuple[str, ...]], layers: int) -> Gr
     if isinstance(spec, int):
         named = {name: (name,) for name in group_names(spec, layers)[1:-1]}
         spec = {EMBEDDINGS: ("model.embed_tokens.*",), **named, HEAD: ("model.norm.*", "lm_head.*")}
-    table = dict(spec)
+    matchers = [(group, _matcher(pattern)) for group, patterns in spec.items() for pattern in patterns]
 
+    @cache
     def group_of(name: str) -> str:
-        for group, patterns in table.items():
-            if any(_matches(name, pattern) for pattern in patterns):
+        for group, matches in matchers:
+            if matches(name):
                 return group
         raise RecipeError(f"groups: no group matches {name}; add a group with the glob `*` at the end")
 
     return group_of
 
 
-def _matches(name: str, pattern: str) -> bool:
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """A function that says whether a name matches a pattern, made once: there may be thousands of both."""
     span = LAYER_RANGE.match(pattern)
-    if span:
-        layer = layer_of(name)
-        return layer is not None and int(span.group(1)) <= layer <= int(span.group(2))
-    return fnmatchcase(name, pattern)
+    if span is None:
+        # As `fnmatchcase`, whose memory of compiled patterns is smaller than a recipe may be long.
+        return re.compile(translate(pattern)).match
+    low, high = int(span.group(1)), int(span.group(2))
+    return lambda name: (layer := layer_of(name)) is not None and low <= layer <= high

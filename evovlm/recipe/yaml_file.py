@@ -174,7 +174,11 @@ _Dumper.add_representer(dict, _step_on_one_line)
 def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list[str]:
     """One line per mistake. A value that no member of a union accepts is reported once."""
     told: dict[tuple[int, str], str] = {}
-    for detail in error.errors():
+    details = error.errors()
+    for number, detail in enumerate(details):
+        if len(told) == MOST_MISTAKES:
+            # A search for each line takes as long as the file, so those that are not printed are not looked up.
+            return [*told.values(), f"{path}: and up to {len(details) - number} more mistakes"]
         loc = detail["loc"]
         line, keys = place_of(root, loc)
         kind = detail["type"]
@@ -195,9 +199,7 @@ def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list
             if kind == "string_type" and isinstance(detail["input"], (bool, int, float, type(None))):
                 text += f", but this is read as {json.dumps(detail['input'])}; put it in quotes"
         told.setdefault((line, key), f"{path}:{line}: {text}")
-    lines = list(told.values())
-    left = len(lines) - MOST_MISTAKES
-    return lines if left <= 0 else [*lines[:MOST_MISTAKES], f"{path}: and {left} more mistakes"]
+    return list(told.values())
 
 
 def _nearest(loc: Loc) -> str:

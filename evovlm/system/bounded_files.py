@@ -6,6 +6,7 @@ of another encoding would end in an exception of the operating system's or the c
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -45,7 +46,8 @@ def open_regular(path: Path) -> BinaryIO:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Unreadable(f"{path}: cannot be read ({error.strerror})") from None
+        why = ": it is a socket, not a file" if error.errno == errno.ENXIO else f" ({error.strerror})"
+        raise Unreadable(f"{path}: cannot be read{why}") from None
     except ValueError:
         raise Unreadable(f"{str(path)!r}: the name contains a NUL byte") from None
     mode = os.fstat(handle).st_mode

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from evovlm.system.child import die_with_parent
 
 T = TypeVar("T")
+SPARE_FILES = 16  # that a task may open, beside what is open already
 Crew = dict[Connection, BaseProcess]
 
 
@@ -45,6 +46,7 @@ def share_out(tasks: Sequence[int], do: Callable[[int], T], done: Callable[[int,
     pickled. An exception in a task is raised here, and the other workers are stopped at once, as on Ctrl-C.
     Raises MemberLost if a worker ends without a result.
     """
+    members = min(members, _most_members())
     if members < 2 or not can_fork():
         for task in tasks:
             done(task, do(task))
@@ -63,6 +65,16 @@ def share_out(tasks: Sequence[int], do: Callable[[int], T], done: Callable[[int,
             idle = [member for member in wait(list(busy)) if isinstance(member, Connection)]
             for member in idle:
                 done(busy.pop(member), _answer(member, crew[member]))
+
+
+def _most_members() -> int:
+    """How many workers the limit of open files allows: each takes a pipe and a sentinel, and more while it starts."""
+    if not can_fork():
+        return 1
+    import resource  # not on every system
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (allowed - len(os.listdir("/proc/self/fd")) - SPARE_FILES) // 3)
 
 
 def _hand(member: Connection, task: int) -> None:

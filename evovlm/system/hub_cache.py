@@ -5,15 +5,19 @@ A snapshot in the cache is `models--OWNER--NAME/snapshots/COMMIT`. Opens no conn
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
+
+from evovlm.system.bounded_files import Unreadable
+from evovlm.system.bounded_json import read_json
+from evovlm.system.errors import CheckpointError
 
 SNAPSHOTS = "snapshots"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # A converted copy's file that names what was converted: `model` and, if it came from the hub's cache, `commit`.
 CONVERTED = "converted_from.json"
+MOST_BYTES = 2**20  # of this file
 
 
 class Origin(NamedTuple):
@@ -29,15 +33,24 @@ def commit_of(folder: Path) -> str | None:
 
 
 def origin_of(folder: Path) -> Origin | None:
-    """The repository and commit that a folder is a snapshot of, or was converted from; None if it does not say."""
+    """The repository and commit that a folder is a snapshot of, or was converted from; None if it does not say.
+
+    Raises CheckpointError if the file that says so is damaged.
+    """
     commit = commit_of(folder)
     if commit is not None:
         parts = folder.parents[1].name.split("--", 2)
         return Origin("/".join(parts[1:]), commit) if len(parts) > 1 else None
     try:
-        told = json.loads((folder / CONVERTED).read_text(encoding="utf-8"))
+        told = read_json(folder / CONVERTED, MOST_BYTES)
         model, commit = told["model"], told["commit"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
         return None
+    except Unreadable as error:
+        raise CheckpointError(f"{error}; convert the model again, or delete this file") from None
+    except (LookupError, TypeError):
+        raise CheckpointError(
+            f"{folder / CONVERTED}: must have `model` and `commit`; convert the model again, or delete this file"
+        ) from None
     named = isinstance(model, str) and isinstance(commit, str) and COMMIT.fullmatch(commit)
     return Origin(model, commit) if named else None

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from evovlm.system.bounded_json import shown
 from evovlm.system.errors import DataError
-from evovlm.tasks.json_rows import shown
 
 MOST_PIXELS = 100_000_000
 # Not all that Pillow knows: PostScript, for one, is drawn by another program.

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from evovlm.system.bounded_files import OTHER_ENCODINGS, open_regular
+from evovlm.system.bounded_json import BadValue, shown
 from evovlm.system.errors import DataError
-from evovlm.tasks.json_rows import CHUNK, MOST_ROW, BadValue, check_value, json_list, parse_json, shown
+from evovlm.tasks.json_rows import CHUNK, MOST_ROW, check_value, json_list, parse_json
 
 Cells = dict[str, Any]
 # A TSV is read as having no header (as MGSM's files), unless its first line contains this column name.
@@ -155,9 +156,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _columns(names: list[str], where: str) -> list[str]:
     _checked(dict.fromkeys(names), where)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{where}: two columns are called {shown(twice)!r}; rename one")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{where}: two columns are called {shown(name)!r}; rename one")
+        seen.add(name)
     return names
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from PIL import Image
 
 from evovlm.system.bounded_files import Unreadable, read_text
+from evovlm.system.bounded_json import shown
 from evovlm.system.errors import DataError
 from evovlm.tasks._hub import HubSet
 from evovlm.tasks._images import ENDINGS, picture
-from evovlm.tasks.json_rows import shown
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.protocol import Item
 from evovlm.tasks.records import Row, each_row, named

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from evovlm.system.bounded_json import shown
 from evovlm.system.errors import DataError
 from evovlm.tasks._images import picture
 from evovlm.tasks._preset_parts import (
@@ -23,7 +24,6 @@ from evovlm.tasks._preset_parts import (
     VQA_SAMPLED,
 )
 from evovlm.tasks.data_task import DataTask, Mark, chosen_preset
-from evovlm.tasks.json_rows import shown
 from evovlm.tasks.marking import mark_number, mark_words, number_of
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset, Presets

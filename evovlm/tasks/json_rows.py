@@ -13,21 +13,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from evovlm.system.bounded_json import MOST_DEPTH, TOO_DEEP, BadValue, shown, unique
 from evovlm.system.errors import DataError
 
 # Bytes of a line or row. JSON can take 24 times its size in memory; no row of text has a tenth of this.
 MOST_ROW = 4 * 2**20
-MOST_DEPTH = 100  # levels of lists and objects
-TOO_DEEP = f"more than {MOST_DEPTH} levels of lists and objects; write it flatter"
 MOST_DIGITS = 400  # of a whole number
 CHUNK = 2**16
 _WHITE = re.compile(r"[ \t\r\n]*")
 # How close to the end of what has been read a mistake may only be a value whose rest is missing.
 _UNFINISHED = 12
-
-
-class BadValue(ValueError):
-    """A value that is JSON to Python but not to us; the message says why, without the place."""
 
 
 def parse_json(text: str) -> Any:
@@ -94,13 +89,6 @@ def json_list(file: BinaryIO, path: Path) -> Iterator[dict[str, Any]]:
         text.skip("]")
     if text.next():
         raise text.error("there is more after the end of the list")
-
-
-def shown(value: object) -> str:
-    """A value as messages show it: one line of at most 60 characters."""
-    text = str(value)
-    text = " ".join(text.split() if len(text) <= 60 else [*text[:60].split(), "..."])
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _Text:
@@ -178,15 +166,6 @@ class _Text:
             raise self.error("not UTF-8; save the file as UTF-8", len(self._text)) from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadValue(f"the key `{shown(twice)}` occurs twice; keep one")
-    return found
-
-
 def _integer(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         raise BadValue(f"a number of {len(digits):,} digits; at most {MOST_DIGITS} are read")
@@ -199,4 +178,4 @@ def _constant(name: str) -> float:
     return float("nan")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=unique, parse_int=_integer, parse_constant=_constant)

@@ -1,60 +1,27 @@
 """Whatever a user gives: a sentence and an exit code, no traceback, at once. In this process, through the entry."""
 
 import os
-import resource
 import string
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.command import Done, evovlm_here
+from tests.cli.hostile import CODES, assert_answered, bounded, broken_text, changed, warm_up
+from tests.command import evovlm_here
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
-EXAMPLES = max(200, settings().max_examples)  # the profiles `thorough` and `recorded` ask for more
-MOST_SECONDS = 10.0
-MOST_BYTES = 500e6  # of memory, more than before the first example
-CODES = (0, 2)
-AT_START: list[float] = []  # bytes
 
 pytestmark = pytest.mark.examples
-
-
-def peak_bytes() -> float:
-    """The most memory that this process has used so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Load the libraries and a model before memory is compared."""
-    assert evovlm_here("merge", "zoo-llm", "out", "--dry-run", folder=tmp_path_factory.mktemp("warm")).returncode == 0
-    AT_START.append(peak_bytes())
-
-
-def bounded(examples: int = EXAMPLES) -> settings:
-    """Many examples, however long each takes: the time is checked here, in processor seconds."""
-    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def assert_answered(*words: str, folder: Path) -> Done:
-    """Run a command; its end must be foreseen, explained and quick."""
-    began = time.process_time()
-    done = evovlm_here(*words, folder=folder)
-    seconds = time.process_time() - began
-    more = peak_bytes() - AT_START[0]
-    assert more < MOST_BYTES, (words, more)
-    assert done.returncode in CODES, (words, done.returncode, done.stderr[-2000:])
-    assert "Traceback" not in done.stdout + done.stderr, (words, done.stderr[-2000:])
-    assert seconds < MOST_SECONDS, (words, seconds)
-    if done.returncode == 2:
-        assert done.stderr.strip(), words
-    return done
+    warm_up(("merge", "zoo-llm", "out", "--dry-run"), folder=tmp_path_factory.mktemp("warm"))
 
 
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(RECIPES.glob("zoo-*.yaml"))}
@@ -74,56 +41,18 @@ tasks: [{task: "zoo-maths:test", items: 2}, {task: "mgsm-ja@data:test", preset: 
 seed: 1
 batch: 4
 """
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.integers(min_value=-(10**90), max_value=10**90),
-    st.floats(),
-    st.text(max_size=12),
-    st.sampled_from(["", "zoo:ja", "[red]", "[/]", ":fire:", "~nobody/x", "1e999", "2001-99-99", "layers 0-9", "*"]),
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | SCALARS, inner, max_size=4),
-    max_leaves=12,
-)
-SNIPPETS = st.sampled_from(
-    ["&a ", "*a", "<<: ", "!x ", "!!int ", "? ", "- ", "[", "{", "]", "}", '"', "'", "\t", "\x00", "\ufeff", "#", "|\n"]
-)
 
 
 @st.composite
 def broken_texts(draw: st.DrawFn, whole: Sequence[str] = GOOD) -> str:
     """A good text in which some places are cut out, doubled or replaced."""
-    text = draw(st.sampled_from(whole))
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(text)))
-        stop = min(len(text), start + draw(st.integers(0, 20)))
-        middle = draw(SNIPPETS | st.text(max_size=6) | st.just(text[start:stop] * 2))
-        text = text[:start] + middle + text[stop:]
-    return text
-
-
-def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place of a structure: the keys and indices that lead to it."""
-    found = [path] if path else []
-    parts = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    return found + [place for key, part in parts for place in places(part, (*path, key))]
+    return draw(broken_text(draw(st.sampled_from(whole))))
 
 
 @st.composite
 def broken_structures(draw: st.DrawFn, whole: Sequence[str] = GOOD) -> str:
     """A good text in which some values are others, of any type, or keys are added."""
-    content = yaml.safe_load(draw(st.sampled_from(whole)))
-    for _ in range(draw(st.integers(1, 3))):
-        *above, last = draw(st.sampled_from(places(content)))
-        here = content
-        for key in above:
-            here = here[key]
-        if isinstance(here, dict) and draw(st.integers(0, 5)) == 0:
-            last = draw(st.text(max_size=8))
-        here[last] = draw(VALUES)
+    content = draw(changed(yaml.safe_load(draw(st.sampled_from(whole)))))
     return yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
 
 

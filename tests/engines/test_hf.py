@@ -160,11 +160,18 @@ def test_every_family_says_what_generate_says(tmp_path: Path, family: Family, ne
     assert len(set(answers)) > 1, "every answer is the same: nothing was shown"
 
 
-@pytest.mark.parametrize(("name", "text"), [("config.json", '{"model_type": "nothing"}'), ("tokenizer.json", "{")])
-def test_a_folder_that_transformers_cannot_load_is_named(tmp_path: Path, name: str, text: str):
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("config.json", '{"model_type": "nothing"}', "broken: transformers cannot load it"),
+        ("tokenizer.json", "{", r"broken/tokenizer.json:1:2: not valid JSON"),
+        ("tokenizer.json", '{"model": {"vocab": {"a": 0}}}', r"broken: transformers cannot load it \("),
+    ],
+)
+def test_a_folder_that_transformers_cannot_load_is_named(tmp_path: Path, name: str, text: str, told: str):
     folder = save_llm(tmp_path / "broken", rows=600, tokenizer=make_tokenizer(600))
     (folder / name).write_text(text)
-    with pytest.raises(CheckpointError, match="broken: transformers cannot load it"):
+    with pytest.raises(CheckpointError, match=told):
         Engine.load(folder)
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import CheckpointError, RecipeError
 from evovlm.system.hub_cache import origin_of
 from evovlm.tasks.item_sets import read_item_sets
 from tests.command import Done, evovlm_here
@@ -198,7 +198,22 @@ def test_a_folder_in_a_folder_is_no_id_on_the_hub(tmp_path: Path, hub: dict[str,
     assert "revision" not in read_recipe(tmp_path / "merged" / "recipe.yaml").sources[1].model_dump(exclude_none=True)
 
 
-@pytest.mark.parametrize("told", ["", "[]", "{}", '{"model": 1, "commit": 2}', '{"model": "a/b", "commit": null}'])
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ("", "1:1: not valid JSON"),
+        ("[]", "must have `model` and `commit`"),
+        ("{}", "must have `model` and `commit`"),
+        ("[" * 9999, "more than 100 levels"),
+    ],
+)
+def test_a_damaged_file_that_says_where_a_copy_comes_from_is_named(tmp_path: Path, told: str, problem: str):
+    (tmp_path / "converted_from.json").write_text(told, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=f"converted_from.json: ?.*{problem}"):
+        origin_of(tmp_path)
+
+
+@pytest.mark.parametrize("told", ['{"model": 1, "commit": 2}', '{"model": "a/b", "commit": null}'])
 def test_a_copy_that_does_not_say_where_it_comes_from_has_no_origin(tmp_path: Path, told: str):
     (tmp_path / "converted_from.json").write_text(told, encoding="utf-8")
     assert origin_of(tmp_path) is None

@@ -163,7 +163,7 @@ def test_what_lacks_a_file_has_an_odd_one_or_needs_no_conversion_is_refused(tmp_
     second.unlink()
     assert "1 of 2 shards are missing (pytorch_model-00002-of-00002.bin)" in refused("old", "new", folder=tmp_path)
     os.mkfifo(second)
-    assert "is not a regular file" in refused("old", "new", folder=tmp_path)
+    assert "it is a pipe, not a file" in refused("old", "new", folder=tmp_path)
     save_llm(tmp_path / "safe", rows=ROWS, tokenizer=make_tokenizer(ROWS))
     assert "safe has safetensors already; use safe as it is" in refused("safe", "new", folder=tmp_path)
     (tmp_path / "safe" / "model.safetensors").rename(tmp_path / "safe" / "consolidated.00.pth")
@@ -279,3 +279,16 @@ def test_a_checkpoint_of_the_hub_is_fetched_without_what_it_does_not_need(tmp_pa
         assert not any(
             "training_args" in path or "optimizer" in path or "safe/resolve/" in path for path in asked[before:]
         )
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "-inf", "0", "-1", "1e999"])
+def test_a_size_of_files_that_is_no_size_is_refused(tmp_path: Path, size: str):
+    assert "--max-shard-gb" in refused("old", "new", "--max-shard-gb", size, folder=tmp_path)
+
+
+def test_the_layout_of_llavas_authors_is_told(tmp_path: Path):
+    tensors = save_pickled(tmp_path / "old")
+    write_shards(tmp_path / "old", tensors | {"model.mm_projector.0.bias": torch.ones(2)}, 1)
+    done = convert("old", "new", "--dry-run", folder=tmp_path)
+    assert done.returncode == 0
+    assert "this checkpoint is in LLaVA's authors' own layout" in " ".join(done.stderr.split())

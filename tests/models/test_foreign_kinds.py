@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evovlm.engines.hf import Engine
-from evovlm.models.foreign_kinds import foreign_kind, quantisation, text_config_of
+from evovlm.models.configuration import text_config_of
+from evovlm.models.foreign_kinds import foreign_kind, quantisation
 from evovlm.models.open_model import open_model
 from evovlm.system.errors import CheckpointError
 from tests.hub_layouts import make_tokenizer, save_llm

@@ -8,6 +8,7 @@ import torch
 
 from evovlm.models.open_model import open_model, resolve_folder
 from evovlm.system.errors import CheckpointError
+from tests.cli.model_files import copy_model, join_weights, split_weights
 from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -122,3 +123,26 @@ def test_a_config_that_cannot_be_read_is_named(llm: Path, tmp_path: Path, text: 
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         open_model("ja", str(tmp_path), None, tmp_path)
+
+
+def test_gguf_and_other_files_are_no_folders_of_a_checkpoint(tmp_path: Path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "model.bin").write_bytes(b"x")
+    for name, told in (("model.gguf", "is in GGUF, a format of quantised"), ("model.bin", "is not a folder")):
+        with pytest.raises(CheckpointError, match=told):
+            open_model("a", name, None, tmp_path)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "model.bin").unlink()
+    with pytest.raises(CheckpointError, match="is in GGUF, a format of quantised"):
+        open_model("a", ".", None, tmp_path)
+
+
+def test_layers_that_are_not_numbered_without_gaps_are_refused(tmp_path: Path):
+    folder = copy_model("ja", tmp_path / "bad")
+    header, data = split_weights(folder / "model.safetensors")
+    far = {
+        name.replace("layers.7.", "layers.70.") if ".layers.7." in name else name: row for name, row in header.items()
+    }
+    join_weights(folder / "model.safetensors", json.dumps(far).encode(), data)
+    with pytest.raises(CheckpointError, match="the files hold layer 70, but not layer 7"):
+        open_model("a", "bad", None, tmp_path)

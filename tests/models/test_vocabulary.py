@@ -173,9 +173,13 @@ def test_unigram_and_gpt2_style_files_are_read(tmp_path: Path):
 
 def test_no_tokenizer_is_none_and_a_broken_one_is_named(tmp_path: Path):
     assert read_vocabulary(tmp_path) is None
-    for name, content in (("vocab.json", "[3]"), ("tokenizer.model", "broken"), ("tokenizer.json", '{"model": {}}')):
+    for name, content, problem in (
+        ("vocab.json", "[3]", "holds a list, not an object"),
+        ("tokenizer.model", "broken", "it is no SentencePiece model"),
+        ("tokenizer.json", '{"model": {}}', "`model.vocab` must be an object from token to id, not null"),
+    ):
         (tmp_path / name).write_text(content)
-        with pytest.raises(CheckpointError, match=f"{name} cannot be read as a tokenizer file"):
+        with pytest.raises(CheckpointError, match=f"{name}: {problem}"):
             read_vocabulary(tmp_path)
 
 

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,3 +54,14 @@ def test_blocks_cover_every_layer_once(layers: int, data: st.DataObject):
 def test_a_layer_number_is_read_whole():
     assert layer_of("model.layers.12.mlp.up_proj.weight") == 12
     assert layer_of("model.norm.weight") is None
+
+
+def test_thousands_of_patterns_take_seconds_and_mean_what_fnmatch_says():
+    spec = {f"g{number}": (f"model.layers.*.{number:05d}.?[ab]*",) for number in range(2000)} | {"rest": ("*",)}
+    began = time.process_time()
+    group_of = grouping(spec, 4)
+    names = [f"model.layers.{layer}.{number:05d}.xb.weight" for layer in range(4) for number in range(0, 2000, 40)]
+    found = [group_of(name) for name in names]
+    assert time.process_time() - began < 5
+    assert found == [f"g{number}" for _ in range(4) for number in range(0, 2000, 40)]
+    assert group_of("model.layers.1.00040.xc.weight") == "rest"

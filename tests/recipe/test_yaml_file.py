@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,15 @@ def test_a_written_recipe_reads_back_the_same(tmp_path: Path):
 )
 def test_every_recipe_that_ships_is_valid(path: Path):
     assert read_recipe(path).search is not None
+
+
+def test_of_very_many_mistakes_the_first_are_told_at_once():
+    text = GOOD + "".join(f"wrong{number}: 1\n" for number in range(6000))
+    began = time.process_time()
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, HERE)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert lines[0].startswith("my.yaml:19: wrong0: unknown key")
+    assert lines[-1] == "my.yaml: and up to 5980 more mistakes"
+    assert time.process_time() - began < 5

@@ -267,3 +267,13 @@ def test_a_damaged_parquet_file_is_scored_or_refused(tmp_path: Path, data: st.Da
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     check(tmp_path / "rows.parquet", bytes(content), "custom-maths")
+
+
+def test_repeated_names_among_very_many_are_found_at_once(tmp_path: Path):
+    names = [f"column {number}" for number in range(100_000)]
+    began = time.process_time()
+    header = ",".join([*names, "column 99999"]).encode()
+    assert "two columns are called 'column 99999'" in refuse(tmp_path, "a.csv", header + b"\n1,2\n", ":1")
+    cells = ",".join(f'"{name}": 1' for name in [*names, "column 99999"]).encode()
+    assert "the key `column 99999` occurs twice" in refuse(tmp_path, "a.jsonl", b"{" + cells + b"}\n", ":1")
+    assert time.process_time() - began < 3

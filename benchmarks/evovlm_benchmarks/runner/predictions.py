@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from evovlm.system.bounded_json import shown
 from evovlm.system.errors import DataError
 from evovlm.tasks import Item, Task
-from evovlm.tasks.json_rows import shown
 from evovlm.tasks.records import Row, named, read_rows
 from evovlm_benchmarks.runner.results import Answer, mark, summary
 

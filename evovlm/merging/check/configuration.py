@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from evovlm.merging.check._finding import Finding, model_key
+from evovlm.models.configuration import CONFIG
+from evovlm.models.library_faults import explained
 from evovlm.models.open_model import OpenModel
+from evovlm.system.errors import CheckpointError
 
 # Errors: with another value the same numbers mean something else (tensors of equal shape would be split into
 # different heads).
@@ -179,19 +184,17 @@ def _same(model: OpenModel, owner: OpenModel) -> bool:
 
 def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
     """Return a language model's configuration with its architecture's defaults and uniformly named rope settings."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
     given = dict(text_config)
     kind = given.get("model_type")
     config = given
     if kind in CONFIG_MAPPING:
-        try:
+        # A configuration that its own class rejects is compared without defaults.
+        with suppress(CheckpointError), explained(Path(CONFIG)):
             config = CONFIG_MAPPING[kind](
                 **{key: value for key, value in given.items() if key != "model_type"}
             ).to_dict()
-        except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError):
-            config = given  # a configuration that its own class rejects is compared without defaults
     config = {**config, "model_type": kind}
     activation = config.get("hidden_activation") or config.get("hidden_act")
     config["hidden_act"] = ACTIVATIONS.get(activation, activation) if isinstance(activation, str) else activation

@@ -6,7 +6,6 @@ file does not give it, the model's `config.json` is read, if it is on this machi
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.configuration import read_config
 from evovlm.models.layouts import detect_layout
 from evovlm.models.open_model import resolve_folder
 from evovlm.recipe.limits import MOST_LAYERS, MOST_SOURCES
@@ -41,7 +41,6 @@ from evovlm.recipe.mergekit._slices import (
 )
 from evovlm.recipe.mergekit._tokenizer import read_chat_template, read_vocabulary_keys
 from evovlm.recipe.schema import WHOLE, Recipe, Slice
-from evovlm.system.bounded_files import read_text
 from evovlm.system.bounded_yaml import Parsed, YamlFault, parse_yaml, place_of
 from evovlm.system.errors import RecipeError, UserError
 
@@ -51,7 +50,6 @@ SHARED = [
 ]
 # Methods whose base is one of the inputs, not the base of task vectors.
 BASE_TAKES_PART = ("linear", "slerp")
-MOST_CONFIG = 1_000_000  # bytes of a config.json; the largest that we know has 50,000
 log = logging.getLogger(__name__)
 
 
@@ -200,12 +198,8 @@ class _Reader:
     def _configs(self) -> list[dict[str, Any]]:
         found = []
         for folder in self._folders():
-            try:
-                config = json.loads(read_text(folder / "config.json", MOST_CONFIG))
-            except (UserError, OSError, ValueError, RecursionError):
-                continue
-            if isinstance(config, dict):
-                found.append(config)
+            with suppress(UserError):
+                found.append(read_config(folder))
         return found
 
     def _folders(self) -> Iterator[Path]:

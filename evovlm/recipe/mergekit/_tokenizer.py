@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evovlm.models.foreign_kinds import text_config_of
-from evovlm.models.open_model import read_config
+from evovlm.models.configuration import read_config, text_config_of
 from evovlm.models.vocabulary import LEAST_OF_OWNER, name_some, read_vocabulary
 from evovlm.recipe.mergekit._models import Model, name_of, parse_model
 from evovlm.recipe.mergekit._settings import mapping

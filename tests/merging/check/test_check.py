@@ -152,8 +152,8 @@ def test_values_that_bend_the_function_are_warnings(zoo: Save, tmp_path: Path):
 def test_a_configuration_that_its_class_refuses_is_compared_as_it_stands(zoo: Save, tmp_path: Path):
     zoo("base")
     path = zoo("odd") / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": "big"}))
-    assert "big in odd" in of(check(recipe("odd"), tmp_path), "sources.odd.hidden_size", "error")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_act": "relu", "layer_types": ["odd"]}))
+    assert "relu in odd" in of(check(recipe("odd"), tmp_path), "sources.odd.hidden_act", "error")
 
 
 def test_rope_theta_is_read_in_the_old_place_and_defaults_are_known(zoo: Save, tmp_path: Path):

@@ -1,0 +1,81 @@
+"""Renders chat templates, which come with models and are programs: in a confined child process, which is kept.
+
+Knows templates, messages and the child; no tokens. A template may loop for ever or fill the memory; the child then
+ends, and a sentence says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from evovlm.system.child_process import start_child
+from evovlm.system.errors import DataError, MachineFault
+
+CHILD = "evovlm.engines._template_child"
+# Seconds to wait for a reply: the child limits its own processor time, but may have to wait for a processor.
+LONGEST = 120.0
+MOST_REPLY_BYTES = 2**28
+
+_lock = threading.Lock()
+_running: tuple[int, subprocess.Popen[bytes], Connection] | None = None  # with the process id of who started it
+
+
+def render(template: str, conversations: Sequence[Any], variables: Mapping[str, Any]) -> list[str]:
+    """Each conversation as text, up to the start of the answer, as transformers writes it with this template.
+
+    Raises DataError if the template raises, takes more than a few seconds, or needs far more memory than a prompt.
+    """
+    asked = {"template": template, "conversations": list(conversations), "variables": dict(variables)}
+    with _lock:
+        process, pipe = _child()
+        try:
+            pipe.send_bytes(json.dumps(asked).encode())
+            reply = _reply(pipe)
+        except (EOFError, OSError, TimeoutError):
+            raise DataError(f"the model's chat template {_ended(process)}; choose a preset without `chat`") from None
+    if "refused" in reply:
+        raise DataError(f"the model's chat template {reply['refused']}; correct it, or choose a preset without `chat`")
+    texts: list[str] = reply["texts"]
+    return texts
+
+
+def _child() -> tuple[subprocess.Popen[bytes], Connection]:
+    global _running  # noqa: PLW0603  one child serves the whole process
+    if _running is None or _running[0] != os.getpid():  # a forked process must not talk to its parent's child
+        process, pipe = start_child(CHILD)
+        try:
+            _reply(pipe)
+        except (EOFError, OSError, TimeoutError):
+            process.kill()
+            raise MachineFault("no process can be started for chat templates; free memory, then try again") from None
+        _running = os.getpid(), process, pipe
+    return _running[1], _running[2]
+
+
+def _reply(pipe: Connection) -> dict[str, Any]:
+    if not pipe.poll(LONGEST):
+        raise TimeoutError
+    reply: dict[str, Any] = json.loads(pipe.recv_bytes(MOST_REPLY_BYTES))
+    return reply
+
+
+def _ended(process: subprocess.Popen[bytes]) -> str:
+    """End the child, and say how it ended by itself if it did."""
+    global _running  # noqa: PLW0603
+    assert _running is not None
+    _running[2].close()
+    _running = None
+    try:
+        code = process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
+    late = code in (-signal.SIGVTALRM, -signal.SIGKILL)
+    return "takes far too long to render" if late else f"ended the process that rendered it (exit code {code})"

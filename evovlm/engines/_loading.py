@@ -1,0 +1,77 @@
+"""Loads a model's folder with transformers, after everything in it that can be looked at first has been.
+
+Knows transformers' Auto classes; generates no answers. What a configuration asks for is compared with the headers of
+the files before anything of its size is allocated.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+)
+
+from evovlm.engines._soundness import refuse_unsound
+from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.configuration import read_config, read_generation, refuse_oversized
+from evovlm.models.foreign_kinds import refuse_unasked
+from evovlm.models.library_faults import explained
+from evovlm.models.loading import first_names, load_reporting, refuse_incomplete, report_from_headers
+from evovlm.models.model_files import check_files
+from evovlm.models.pictures import refuse_oversized_pictures
+from evovlm.models.vocabulary import read_vocabulary
+from evovlm.models.zoo_models import FOLDER
+from evovlm.system.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+
+def load_sound(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, bool]:
+    """The model on the CPU, its tokenizer or processor, and whether it is a vision-language model.
+
+    dtype: None keeps the stored one. Raises CheckpointError as `Engine.load` does, and MachineFault.
+    """
+    if not folder.is_relative_to(FOLDER):  # those are compared with the manifest when they are opened
+        _refuse_unloadable(folder)
+    with explained(folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        sees = hasattr(config, "vision_config")
+        reader: Any = AutoProcessor if sees else AutoTokenizer
+        processor = reader.from_pretrained(folder, trust_remote_code=False)
+    if sees and not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+        raise CheckpointError(
+            f"{folder}: has no processor for pictures (processor_config.json or preprocessor_config.json); fetch it"
+        )
+    kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    with explained(folder):
+        model, report = load_reporting(kind, folder, dtype=dtype if dtype is not None else "auto")
+    refuse_incomplete(folder, report)
+    if report.unexpected:
+        count, some = len(report.unexpected), first_names(report.unexpected)
+        log.warning("%s: %d weights are not part of its architecture: %s", folder, count, some)
+    with explained(folder, "its files do not fit each other"):
+        refuse_unsound(folder, model, processor, sees=sees)
+    return model, processor, sees
+
+
+def _refuse_unloadable(folder: Path) -> None:
+    """Raise CheckpointError for what can be found in the files without making a model of them."""
+    config = read_config(folder)
+    checkpoint = Checkpoint.open(folder)
+    refuse_unasked(folder, config, checkpoint.keys())
+    read_generation(folder)
+    check_files(folder)
+    read_vocabulary(folder)
+    refuse_oversized(folder, config, checkpoint.shapes())
+    refuse_oversized_pictures(folder)
+    report = report_from_headers(folder, checkpoint)
+    if report is not None:
+        refuse_incomplete(folder, report)

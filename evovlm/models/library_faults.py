@@ -1,0 +1,72 @@
+"""What libraries raise and print about a model's files, as one sentence that names the folder.
+
+Knows transformers' logger and the ways in which Python and Rust libraries fail; not what they were asked to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from evovlm.system.errors import CandidateFault, CheckpointError, UserError
+from evovlm.system.faults import machine_fault
+
+MOST_SHOWN = 200  # characters of a library's own message
+
+
+@contextmanager
+def explained(folder: Path, what: str = "transformers cannot load it") -> Iterator[None]:
+    """Turn whatever a library raises about a model's files into CheckpointError, and hold back what it logs until then.
+
+    What it logged is printed if the block succeeds. `what`: the sentence's middle. User errors pass; what the machine
+    lacks becomes MachineFault.
+    """
+    try:
+        with held_back():
+            yield
+    except (UserError, CandidateFault, FloatingPointError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        # Rust's panics are no `Exception`s, and every library makes a class of its own for them.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        lacking = machine_fault(error)
+        if lacking is not None:
+            raise lacking from error
+        raise CheckpointError(
+            f"{folder}: {what} ({in_words(error)}); complete the folder or download it again"
+        ) from error
+
+
+def in_words(error: BaseException) -> str:
+    """An exception's kind and the first line of its message, shortened."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    shown = first if len(first) <= MOST_SHOWN else f"{first[:MOST_SHOWN]}..."
+    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold back what transformers logs in the block: dropped if an exception leaves it, printed otherwise."""
+    held: list[tuple[logging.Handler, logging.LogRecord]] = []
+    added = []
+    for handler in list(logging.getLogger("transformers").handlers):
+
+        def hold(record: logging.LogRecord, handler: logging.Handler = handler) -> bool:
+            held.append((handler, record))
+            return False
+
+        handler.addFilter(hold)
+        added.append((handler, hold))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for handler, hold in added:
+            handler.removeFilter(hold)
+    for handler, record in held:
+        handler.handle(record)

@@ -1,0 +1,80 @@
+"""Chat templates are programs of strangers: rendered as transformers does, in a child that cannot harm or hang us."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evovlm.engines import _chat_templates
+from evovlm.engines._chat_templates import render
+from evovlm.engines.prompts import in_chat
+from evovlm.system.errors import DataError
+from tests.hub_layouts import CHAT_TEMPLATE, make_tokenizer, save_vlm
+
+ASKED = [[{"role": "user", "content": "1 + 1?"}], [{"role": "user", "content": "犬は何匹?"}]]
+CHATML = (
+    "{{ bos_token }}{% for m in messages %}{% if loop.first %}[{{ m['role'] | upper }}]{% endif %}"
+    "{{ m.content | trim | tojson }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+)
+
+
+def test_texts_are_transformers_own():
+    tokenizer = make_tokenizer(600)
+    tokenizer.chat_template = CHATML
+    expected = [tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in ASKED]
+    assert in_chat(tokenizer, ["1 + 1?", "犬は何匹?"]) == expected
+    assert expected[0] == '<s>[USER]"1 + 1?"<answer>'
+
+
+def test_a_processors_texts_are_transformers_own(tmp_path: Path):
+    from transformers import AutoProcessor
+
+    processor: Any = AutoProcessor.from_pretrained(save_vlm(tmp_path / "vlm"))
+    assert processor.chat_template == CHAT_TEMPLATE
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what?"}]}]
+    expected = processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    assert in_chat(processor, ["<image>\nwhat?"], sees=True) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "far too long to render"),
+        ("{{ 10 ** (10 ** 9) }}", "far too long to render"),
+        ("{{ 'a' * 10 ** 12 }}", "MemoryError"),
+        ("{{ 'a' * 10 ** 7 }}", "writes 10,000,000 characters"),
+        ("{{ messages[9].content }}", "UndefinedError"),
+        ("{{ raise_exception('only [red]two[/]') }}", r"TemplateError: only \[red\]two\[/\]"),
+        ("{% for %}", "TemplateSyntaxError"),
+        ("{{ ''.__class__.__mro__ }}", "SecurityError"),
+        ("{{ cycler.__init__.__globals__.os.system('id') }}", "SecurityError"),
+    ],
+)
+def test_what_a_template_does_wrong_is_a_sentence_and_the_next_one_is_rendered(template: str, told: str):
+    began = time.monotonic()
+    with pytest.raises(DataError, match=f"the model's chat template .*{told}"):
+        render(template, ASKED[:1], {})
+    assert time.monotonic() - began < 60
+    assert render(CHATML, ASKED[:1], {"bos_token": "<s>"}) == ['<s>[USER]"1 + 1?"<answer>']
+
+
+def test_one_child_serves_many_prompts_and_a_lost_one_is_replaced():
+    render(CHATML, ASKED, {})
+    assert _chat_templates._running is not None
+    child = _chat_templates._running[1].pid
+    began = time.process_time()
+    assert len(render(CHATML, ASKED * 500, {})) == 1000
+    assert time.process_time() - began < 0.5
+    assert _chat_templates._running[1].pid == child
+    os.kill(child, signal.SIGKILL)
+    with pytest.raises(DataError, match="the model's chat template"):
+        render(CHATML, ASKED, {})
+    assert len(render(CHATML, ASKED, {})) == 2
+
+
+def test_a_model_without_a_template_says_so():
+    with pytest.raises(DataError, match="the model has no chat template"):
+        in_chat(make_tokenizer(600), ["1 + 1?"])
