@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evovlm.engines.prompts import Prompt, image_features, tokenize
+from evovlm.engines.prompts import Prompt, look, picture_mark, seeing_prompt, tokenize
+from evovlm.models.families import family_of
 from evovlm.system.errors import CheckpointError
 from evovlm.system.faults import is_out_of_memory, machine_fault
 
@@ -139,10 +140,11 @@ def forced(tokens: Sequence[int], steps: list[Tensor]) -> Callable[[Tensor, Tens
 def _own_logits(model: Any, inputs: dict[str, Tensor], token: int) -> Tensor:
     """Logits [STEPS, vocabulary] after the prompt and after one more token, from one pass without a cache."""
     ids = inputs["input_ids"]
+    answer_type = family_of({"model_type": model.config.model_type}).answer_type
     longer = dict(inputs)
     for name, value in inputs.items():
         if value.shape == ids.shape:  # the tokens, their mask and their types
-            more = {"input_ids": token, "attention_mask": 1}.get(name, 0)
+            more = {"input_ids": token, "attention_mask": 1, "token_type_ids": answer_type}.get(name, 0)
             longer[name] = torch.cat([value, value.new_full((1, 1), more)], dim=1)
     logits: Tensor = model(**longer, use_cache=False, logits_to_keep=STEPS).logits
     return logits[0, -STEPS:].float().cpu()
@@ -153,18 +155,25 @@ def _with_picture(model: Any, processor: Any) -> tuple[dict[str, Tensor], Prompt
 
     Processors differ in what marks the place of a picture in a text.
     """
-    side = int(getattr(model.config.vision_config, "image_size", None) or 224)
-    picture = Image.linear_gradient("L").resize((side, max(1, side * 3 // 4))).convert("RGB")
-    marks = (getattr(processor, name, None) for name in ("boi_token", "image_token"))
-    for mark in dict.fromkeys([*(mark for mark in marks if mark), "<image>"]):
+    picture = _picture(model.config.vision_config)
+    for mark in dict.fromkeys([picture_mark(model, processor), "<image>"]):
         try:
             inputs = processor(text=f"{mark}\n{TEXT}", images=picture, return_tensors="pt").to(model.device)
         except (ValueError, IndexError, StopIteration, KeyError, TypeError):
             continue
+        inputs.pop("labels", None)  # of processors that prepare training too
         ids = inputs["input_ids"][0]
         places = int((ids == model.config.image_token_id).sum())
         if places:
             inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-            features = image_features(model, inputs)
-            return (dict(inputs), Prompt(ids, features, "picture")) if len(features) == places else None
+            seen = look(model, inputs)
+            prompt = seeing_prompt(model, inputs, seen, "picture")
+            return (dict(inputs), prompt) if len(seen.features) == places else None
     return None
+
+
+def _picture(vision_config: Any) -> Image.Image:
+    """A picture of the size that the vision tower reads, broader than high."""
+    size = getattr(vision_config, "image_size", None) or 224
+    side = int(size[0] if isinstance(size, (list, tuple)) else size)
+    return Image.linear_gradient("L").resize((side, max(1, side * 3 // 4))).convert("RGB")
