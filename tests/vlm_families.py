@@ -177,7 +177,11 @@ def _pixtral(kind: str) -> Made:
     vision = {"model_type": "pixtral", **EYES, "head_dim": 16, "image_size": 56, "patch_size": 14}
     if kind == "mistral3":
         config = tf.Mistral3Config(
-            text_config=text_of("mistral"), vision_config=vision, image_token_index=picture, spatial_merge_size=2
+            text_config=text_of("mistral"),
+            vision_config=vision,
+            image_token_index=picture,
+            spatial_merge_size=2,
+            tie_word_embeddings=False,
         )
         model = tf.Mistral3ForConditionalGeneration(config)
     else:
@@ -228,8 +232,8 @@ def _aya_vision() -> Made:
         text_config=text_of("cohere2"),
         vision_config={"model_type": "siglip_vision_model", **EYES, "image_size": 28, "patch_size": 7,
                        "vision_use_head": False},
-        image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"), downsample_factor=2, adapter_layer_norm_eps=1e-6,
-        alignment_intermediate_size=64, vision_feature_select_strategy="full",
+        image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"), downsample_factor=2,
+        adapter_layer_norm_eps=1e-6, alignment_intermediate_size=64, vision_feature_select_strategy="full",
     )  # fmt: skip
     images = tf.GotOcr2ImageProcessorPil(
         size={"height": 28, "width": 28}, crop_to_patches=True, min_patches=1, max_patches=4

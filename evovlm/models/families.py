@@ -16,14 +16,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Family:
-    """One family. Wherever it says `picture`, it means one picture in a prompt.
+    """One family.
 
     name: as tables name it. types: `model_type` of its configurations. towers: `model_type` of text models that compute
-    the same function as its tower (see `ALIKE`). picture: what `<image>` in a prompt becomes; None: the processor's own
-    token. inputs: what its processor gives besides pixels. positions: whether a picture's tokens lie in a grid (`grid`,
-    mrope) or in a row. attention: whether tokens see only earlier ones, or a picture's tokens see each other (`picture`)
-    or a whole prompt does (`prompt`). answer_type: the token type of an answer's tokens. unasked: why it cannot be
-    asked; empty if it can.
+    the same function as its tower. picture: what `<image>` in a prompt becomes; None: the processor's own token.
+    inputs: what its processor gives besides pixels. positions: whether a picture's tokens lie in a grid (mrope) or in a
+    row. attention: which tokens see later ones: none (`causal`), those of a picture (`picture`) or of a whole prompt
+    (`prompt`). answer_type: the token type of an answer's tokens. placeholder: the token in whose
+    place the features go, if its files do not say. unasked: why it cannot be asked, if so.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Family:
     positions: str = "row"
     attention: str = "causal"
     answer_type: int = 0
+    placeholder: str | None = None
     unasked: str = ""
 
 
@@ -53,7 +54,7 @@ FAMILIES: list[Family] = [
     Family("Mistral Small 3.1", ("mistral3",), ("mistral",), inputs=("image_sizes",)),
     Family("Idefics3", ("idefics3",), ("llama",), inputs=("pixel_attention_mask",)),
     Family("SmolVLM", ("smolvlm",), ("llama",), inputs=("pixel_attention_mask",)),
-    Family("Aya Vision", ("aya_vision",), ("cohere2",)),
+    Family("Aya Vision", ("aya_vision",), ("cohere2",), placeholder="<|IMG_PATCH|>"),
     Family("Qwen3.5", ("qwen3_5",), ("qwen3_5_text",), QWEN_PICTURE, positions="grid", unasked=MERGED_ONLY),
     Family("Gemma 4", ("gemma4",), ("gemma4_text",), unasked=MERGED_ONLY),
     Family("Llama 3.2 Vision", ("mllama",), ("llama",), unasked=MERGED_ONLY),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evovlm.models.families import family_of
 from evovlm.models.vocabulary import CONTROL, name_some
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -61,8 +62,14 @@ def id_faults(
     yield from _beyond(tokens or {}, rows)
 
 
-def placeholder_of(folder: Path, tokens: Mapping[str, int] | None) -> str | None:
-    """The token that stands for pictures, from the processor's or tokenizer's files; None if there is none."""
+def placeholder_of(folder: Path, config: Mapping[str, Any], tokens: Mapping[str, int] | None) -> str | None:
+    """The token that stands for pictures, from the model's family or its files; None if there is none.
+
+    config: the content of its config.json.
+    """
+    known = family_of(config).placeholder
+    if known is not None:
+        return known
     for name in ("processor_config.json", "tokenizer_config.json"):
         try:
             said = json.loads((folder / name).read_text(encoding="utf-8")).get("image_token")

@@ -54,6 +54,6 @@ def check_ids(model: OpenModel, *, owner: bool) -> Iterator[Finding]:
     if model.text_config is not model.config:
         configs["config.json's text_config"] = model.text_config
     rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
-    placeholder = placeholder_of(model.folder, model.tokens) if model.layout.kind == "vlm" else None
+    placeholder = placeholder_of(model.folder, model.config, model.tokens) if model.layout.kind == "vlm" else None
     for fault in id_faults(configs, model.tokens, rows, placeholder):
         yield Finding("error" if fault.fatal and owner else "warning", model_key(model, fault.key), fault.text)
