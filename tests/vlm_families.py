@@ -72,6 +72,26 @@ def text_of(kind: str, **more: Any) -> dict[str, Any]:
     return {"model_type": kind, **TEXT, **own, **more}
 
 
+def _llava(kind: str) -> Made:
+    tokenizer = tokenizer_with(image_token="<image>")
+    vision = {"model_type": "clip_vision_model", **EYES, "image_size": 28, "patch_size": 14, "projection_dim": 32}
+    shared = {
+        "text_config": text_of("mistral"), "vision_config": vision, "image_token_index": tokenizer.image_token_id,
+        "tie_word_embeddings": False,
+    }  # fmt: skip
+    more = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    if kind == "llava":
+        images = tf.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+        model: Any = tf.LlavaForConditionalGeneration(tf.LlavaConfig(**shared))
+        return Made(model, tf.LlavaProcessor(images, tokenizer, **more), "<image>", "mistral")
+    grids = [[28, 56], [56, 28], [56, 56]]
+    tiles = tf.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_grid_pinpoints=grids
+    )
+    model = tf.LlavaNextForConditionalGeneration(tf.LlavaNextConfig(**shared, image_grid_pinpoints=grids))
+    return Made(model, tf.LlavaNextProcessor(tiles, tokenizer, **more), "<image>", "mistral")
+
+
 def _llava_onevision() -> Made:
     tokenizer = tokenizer_with(image_token="<image>", video_token="<video>")
     config = tf.LlavaOnevisionConfig(
@@ -243,6 +263,8 @@ def _aya_vision() -> Made:
 
 
 FAMILIES: dict[str, Callable[[], Made]] = {
+    "llava": lambda: _llava("llava"),
+    "llava_next": lambda: _llava("llava_next"),
     "llava_onevision": _llava_onevision,
     "qwen2_vl": lambda: _qwen("qwen2_vl"),
     "qwen2_5_vl": lambda: _qwen("qwen2_5_vl"),

@@ -112,6 +112,9 @@ class Engine:
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             sees = hasattr(config, "vision_config")
+            family = family_of({"model_type": config.model_type})
+            if family.unasked:
+                raise CheckpointError(f"{folder}: {family.name}: {family.unasked}")
             kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
             model, report = load_reporting(kind, folder, dtype=dtype if dtype is not None else "auto")
             processor = load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder)
