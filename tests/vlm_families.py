@@ -262,6 +262,49 @@ def _aya_vision() -> Made:
     return Made(tf.AyaVisionForConditionalGeneration(config), processor, "<image>", "cohere2")
 
 
+def _qwen3_5() -> Made:
+    tokens = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    tokenizer = tokenizer_with(*tokens)
+    start, end, picture, video = map(tokenizer.convert_tokens_to_ids, tokens)
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3], "mrope_interleaved": True}
+    own = {"rope_parameters": rope, "layer_types": ["linear_attention", "full_attention"] * 2}
+    linear = {"key_head_dim": 8, "value_head_dim": 8, "num_key_heads": 2, "num_value_heads": 4}
+    config = tf.Qwen3_5Config(
+        text_config=TEXT | own | {f"linear_{name}": size for name, size in linear.items()},
+        vision_config={"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64,
+                       "patch_size": 16, "num_position_embeddings": 64},
+        image_token_id=picture, video_token_id=video, vision_start_token_id=start, vision_end_token_id=end,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    return Made(tf.Qwen3_5ForConditionalGeneration(config), tokenizer, "", "qwen3_5_text")
+
+
+def _gemma4() -> Made:
+    tokenizer = tokenizer_with(image_token="<|image|>")
+    own = {"layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 16}
+    config = tf.Gemma4Config(
+        text_config=TEXT | GEMMA | own | {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": ROWS},
+        vision_config=EYES | {"patch_size": 14, "num_key_value_heads": 2, "head_dim": 16},
+        audio_config=None, image_token_id=tokenizer.image_token_id,
+    )  # fmt: skip
+    return Made(tf.Gemma4ForConditionalGeneration(config), tokenizer, "", "gemma4_text")
+
+
+def _mllama() -> Made:
+    """Layers 1 and 3 of five attend to pictures: the text model has the other three."""
+    tokenizer = tokenizer_with(image_token="<|image|>")
+    text = {key: value for key, value in TEXT.items() if key != "head_dim"}
+    config = tf.MllamaConfig(
+        text_config=text | {"num_hidden_layers": 5, "cross_attention_layers": [1, 3]},
+        vision_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_global_layers": 1,
+                       "attention_heads": 2, "image_size": 28, "patch_size": 14, "vision_output_dim": 64,
+                       "intermediate_layers_indices": [0], "max_num_tiles": 4,
+                       "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1], [2, 2]]},
+        image_token_index=tokenizer.image_token_id,
+    )  # fmt: skip
+    return Made(tf.MllamaForConditionalGeneration(config), tokenizer, "", "llama")
+
+
 FAMILIES: dict[str, Callable[[], Made]] = {
     "llava": lambda: _llava("llava"),
     "llava_next": lambda: _llava("llava_next"),
@@ -279,12 +322,14 @@ FAMILIES: dict[str, Callable[[], Made]] = {
     "smolvlm": lambda: _idefics3("smolvlm"),
     "aya_vision": _aya_vision,
 }
+# Families that are merged and not asked; in place of a processor they have a tokenizer.
+UNASKED: dict[str, Callable[[], Made]] = {"qwen3_5": _qwen3_5, "gemma4": _gemma4, "mllama": _mllama}
 
 
 def save_family(name: str, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Made:
     """Save a family's model and processor into a folder; its parts. Weights are large enough for pictures to matter."""
     torch.manual_seed(seed)
-    made = FAMILIES[name]()
+    made = (FAMILIES | UNASKED)[name]()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in made.model.parameters():

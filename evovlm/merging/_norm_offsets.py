@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from evovlm.models.layouts import FINAL_NORM
-from evovlm.recipe.layer_groups import LAYER
+from evovlm.models.layouts import FINAL_NORM, LAYER
 from evovlm.system.errors import RecipeError
 
 WIDTH = 8  # of the vector that the norms are tried with; they do not depend on it

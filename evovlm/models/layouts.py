@@ -11,6 +11,7 @@ a prefix counts as vision, projector or newline, and is carried over from the ow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ EMBEDDING = "model.embed_tokens.weight"
 OUTPUT_HEAD = "lm_head.weight"
 VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)  # one row per token
 FINAL_NORM = "model.norm.weight"
+LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 # The parts that are a causal language model's weights. Remote-code families keep their vision tower under `model.` too.
 TOWER_PARTS = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
 # Tables that old checkpoints store but current models compute.

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
-from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, Layout, detect_layout
+from evovlm.models.layouts import EMBEDDING, LAYER, OUTPUT_HEAD, Layout, detect_layout
 from evovlm.models.pickled import WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
@@ -24,6 +24,7 @@ from evovlm.system.files import counted_from
 from evovlm.system.hub_cache import Origin, commit_of, origin_of
 
 ZOO = "zoo:"
+MLLAMA = "mllama_text_model"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # No pickles, no code.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
@@ -45,6 +46,12 @@ class OpenModel:
     tower: dict[str, str]  # canonical name -> key in the file; tied models have no lm_head.weight
     origin: Origin | None = None  # on the hub, if the folder is a snapshot in its cache or a converted copy of one
     is_base: bool = False  # whether it is the recipe's base; a source may be called `base` too
+
+    between: frozenset[str] = frozenset()  # keys of layers that attend to the picture: see `without_cross_attention`
+
+    def carries(self, key: str) -> bool:
+        """Whether a key in the file is outside the language tower, so that an owner's tensor is carried over."""
+        return key in self.between or self.layout.canonical(key) is None
 
     @property
     def place(self) -> str:
@@ -91,6 +98,9 @@ def open_model(
     named = ((layout.canonical(key), key) for key in keys)
     tower = {name: key for name, key in named if name is not None}
     text_config = config.get("text_config") or config
+    whole = set(tower.values())
+    tower, text_config = without_cross_attention(tower, text_config)
+    between = whole - set(tower.values())
     _drop_copied_head(tower, checkpoint, config, text_config)
     return OpenModel(
         label=label,
@@ -103,7 +113,32 @@ def open_model(
         tower=tower,
         origin=origin_of(folder),
         is_base=is_base,
+        between=frozenset(between),
     )
+
+
+def without_cross_attention(
+    tower: dict[str, str], text_config: dict[str, Any]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """A tower and its configuration as the text model has them that it was made from.
+
+    Llama 3.2 Vision has layers that attend to the picture between those of a Llama: they belong to what is carried
+    over, and the layers after them are counted on.
+    """
+    between = text_config.get("cross_attention_layers")
+    if text_config.get("model_type") != MLLAMA or not isinstance(between, list):
+        return tower, text_config
+    kept = {}
+    for name, key in tower.items():
+        layer = LAYER.match(name)
+        if layer is None:
+            kept[name] = key
+        elif int(layer[1]) not in between:
+            earlier = sum(index < int(layer[1]) for index in between)
+            kept[f"model.layers.{int(layer[1]) - earlier}.{name[layer.end() :]}"] = key
+    depth = text_config.get("num_hidden_layers")
+    own = {"model_type": "llama"} | ({"num_hidden_layers": depth - len(between)} if isinstance(depth, int) else {})
+    return kept, {key: value for key, value in text_config.items() if key != "cross_attention_layers"} | own
 
 
 def find_to_convert(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:

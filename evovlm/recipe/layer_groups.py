@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
+from evovlm.models.layouts import LAYER
 from evovlm.system.errors import RecipeError
 
-LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 LAYER_RANGE = re.compile(r"^layers (\d+)-(\d+)$")
 EMBEDDINGS = "embeddings"
 HEAD = "head"

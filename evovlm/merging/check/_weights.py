@@ -37,7 +37,7 @@ def check_copied(owner: OpenModel) -> Iterator[Finding]:
     They are read once. Merged tensors are checked when they are made.
     """
     for key in owner.checkpoint.keys():
-        if owner.layout.canonical(key) is None and not is_finite(owner.checkpoint.tensor(key)):
+        if owner.carries(key) and not is_finite(owner.checkpoint.tensor(key)):
             text = f"{key} holds NaN or infinite values, and would be copied; download the checkpoint again"
             yield Finding("error", model_key(owner, "weights"), text)
             return
