@@ -138,7 +138,8 @@ def _with_decoder(model: Any, decoder: Any, config: Any) -> tuple[Any, Any]:
     else:
         inner = cut._modules["model"] = _copied(model.model)
         inner.config = config
-        inner._modules["language_model"] = short
+        place = next(name for name, module in model.model._modules.items() if module is decoder)
+        inner._modules[place] = short
     return cut, short
 
 

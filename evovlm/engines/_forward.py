@@ -12,10 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evovlm.engines._chunk import Chunk
 from evovlm.engines._tower_view import Tower
 
 # (layer number, queries, keys and values [tokens, (heads + 2 kv_heads) * dim]) -> [tokens, heads * dim].
 Attend = Callable[[int, Tensor], Tensor]
+
+
+class Deep(NamedTuple):
+    """What a vision tower adds to the stream after each of the first layers (DeepStack, arXiv:2406.04334)."""
+
+    places: Tensor  # tokens, int64 [image tokens]
+    added: Tensor  # [layers, image tokens, hidden]
 
 
 class Ops(NamedTuple):
@@ -26,18 +34,27 @@ class Ops(NamedTuple):
     gated: Callable[[Tensor], Tensor]  # gate and up [tokens, 2 inner] -> [tokens, inner]
 
 
-def prefill(tower: Tower, ops: Ops, hidden: Tensor, attend: Attend) -> None:
+def deep_of(chunk: Chunk) -> Deep | None:
+    """What a chunk's images add after the first layers; None if their features go into the embeddings alone."""
+    if chunk.deep is None or chunk.places is None:
+        return None
+    return Deep(chunk.places, chunk.deep)
+
+
+def prefill(tower: Tower, ops: Ops, hidden: Tensor, attend: Attend, deep: Deep | None = None) -> None:
     """Run embeddings [tokens, hidden] through the tower so that `attend` can store keys and values; no logits.
+
+    `deep`: what is added to the stream at some tokens after each of the first layers.
 
     Requests each layer from `tower.pending` except the first, which the caller requested for the embeddings. Only keys
     and values of the last layer are used, so nothing else of it is computed.
     """
-    _pass(tower, ops, hidden, attend, whole=False)
+    _pass(tower, ops, hidden, attend, deep, whole=False)
 
 
 def step(tower: Tower, ops: Ops, tokens: Tensor, attend: Attend) -> Tensor:
     """Return logits [rows, vocabulary] after one more token per row, `tokens` int64 [rows]."""
-    hidden = _pass(tower, ops, functional.embedding(tokens, tower.embed), attend, whole=True)
+    hidden = _pass(tower, ops, functional.embedding(tokens, tower.embed), attend, None, whole=True)
     return linear(hidden, tower.head)
 
 
@@ -49,7 +66,7 @@ def linear(inputs: Tensor, weight: Any, bias: Tensor | None = None) -> Tensor:
     return made
 
 
-def _pass(tower: Tower, ops: Ops, stream: Tensor, attend: Attend, *, whole: bool) -> Tensor:
+def _pass(tower: Tower, ops: Ops, stream: Tensor, attend: Attend, deep: Deep | None, *, whole: bool) -> Tensor:
     layers, eps = tower.layers, tower.eps
     normed = ops.norm(stream, layers[0].before, eps)
     for index, layer in enumerate(layers):
@@ -59,6 +76,8 @@ def _pass(tower: Tower, ops: Ops, stream: Tensor, attend: Attend, *, whole: bool
             return normed
         stream, normed = ops.add_norm(stream, linear(attended, layer.out), layer.after, eps)
         made = linear(ops.gated(linear(normed, layer.gate_up)), layer.down)
+        if deep is not None and index < len(deep.added):
+            made.index_add_(0, deep.places, deep.added[index].to(made.dtype))
         if not whole:
             tower.pending.need(index + 1)
         stream, normed = ops.add_norm(stream, made, tower.norm if last else layers[index + 1].before, eps)

@@ -57,10 +57,14 @@ def round_rows_kernel(rows, stored, scale, width, BLOCK: tl.constexpr):
 
 @triton.jit
 def turn_and_keep_kernel(
-    qkv, cos, sin, positions, places, keys, values, capacity,
+    qkv, cos, sin, positions, places, keys, values, capacity, query_norm, key_norm, eps,
     HEADS: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr, TURNED: tl.constexpr, KV_BLOCK: tl.constexpr,
+    NORMED: tl.constexpr,
 ):  # fmt: skip
-    """One token: rotate queries and keys in place, and store keys and values at the token's place in the pool."""
+    """One token: rotate queries and keys in place, and store keys and values at the token's place in the pool.
+
+    NORMED: first norm each query and key head, with the weights `query_norm` and `key_norm` [DIM].
+    """
     token = tl.program_id(0).to(tl.int64)
     row = qkv + token * (HEADS + 2 * KV) * DIM
     position = tl.load(positions + token).to(tl.int64)
@@ -74,6 +78,15 @@ def turn_and_keep_kernel(
     at = row + heads * DIM + half[None, :]
     a = tl.load(at, mask=live, other=0.0).to(tl.float32)
     b = tl.load(at + DIM // 2, mask=live, other=0.0).to(tl.float32)
+    if NORMED:
+        mean = (tl.sum(a * a, 1) + tl.sum(b * b, 1)) / DIM
+        shrink = tl.rsqrt(mean + eps)[:, None]
+        asked = heads < HEADS
+        one = tl.where(asked, tl.load(query_norm + half)[None, :], tl.load(key_norm + half)[None, :]).to(tl.float32)
+        more = DIM // 2 + half
+        two = tl.where(asked, tl.load(query_norm + more)[None, :], tl.load(key_norm + more)[None, :]).to(tl.float32)
+        a = ((a * shrink).to(dtype).to(tl.float32) * one).to(dtype).to(tl.float32)
+        b = ((b * shrink).to(dtype).to(tl.float32) * two).to(dtype).to(tl.float32)
     # Each product is rounded, as in transformers' rotary code.
     ac, bs = (a * c).to(dtype).to(tl.float32), (b * s).to(dtype).to(tl.float32)
     bc, as_ = (b * c).to(dtype).to(tl.float32), (a * s).to(dtype).to(tl.float32)

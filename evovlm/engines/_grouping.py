@@ -24,6 +24,9 @@ class Question:
     last: int  # its last token, known without reading from the device
     features: Tensor | None = None
     places: Tensor | None = None  # where in `ids` the features go: int64
+    deep: Tensor | None = None  # the part of `Prompt.deep` for these tokens
+    axes: Tensor | None = None  # the part of `Prompt.axes` for these tokens
+    shift: int = 0  # see `Prompt.shift`
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Group:
     features: Tensor | None
     places: Tensor | None
     questions: tuple[Question, ...]
+    deep: Tensor | None = None
+    axes: Tensor | None = None
 
     @property
     def longest(self) -> int:
@@ -86,17 +91,41 @@ def _shared(prompts: Sequence[Prompt], members: Sequence[int]) -> int:
 
 def _group(prompts: Sequence[Prompt], members: Sequence[int], shared: int, image_token: int | None) -> Group:
     first = prompts[members[0]]
-    places = _places(first.ids[:shared], image_token)
+    places = _places(first.ids[:shared], image_token) if first.features is not None else None
     seen = 0 if places is None else len(places)
     questions = []
     for index in members:
-        rest, features = prompts[index].ids[shared:], prompts[index].features
-        later = _places(rest, image_token) if features is not None else None
-        has_more = features is not None and later is not None and len(later) > 0
-        more = (features[seen:], later) if has_more and features is not None else (None, None)
-        questions.append(Question(index, rest, int(rest[-1]), *more))
-    given = first.features[:seen] if first.features is not None and seen else None
-    return Group(first.ids[:shared], given, places if given is not None else None, tuple(questions))
+        prompt = prompts[index]
+        rest = prompt.ids[shared:]
+        later = _places(rest, image_token) if prompt.features is not None else None
+        has_more = later is not None and len(later) > 0
+        questions.append(
+            Question(
+                index,
+                rest,
+                int(rest[-1]),
+                _part(prompt.features, seen, None) if has_more else None,
+                later if has_more else None,
+                deep=_part(prompt.deep, seen, None, axis=1) if has_more else None,
+                axes=_part(prompt.axes, shared, None, axis=1),
+                shift=prompt.shift,
+            )
+        )
+    return Group(
+        first.ids[:shared],
+        _part(first.features, 0, seen) if seen else None,
+        places if seen else None,
+        tuple(questions),
+        deep=_part(first.deep, 0, seen, axis=1) if seen else None,
+        axes=_part(first.axes, 0, shared, axis=1),
+    )
+
+
+def _part(whole: Tensor | None, start: int, stop: int | None, axis: int = 0) -> Tensor | None:
+    """A slice along an axis; None of None."""
+    if whole is None:
+        return None
+    return whole[start:stop] if axis == 0 else whole[:, start:stop]
 
 
 def _places(ids: Tensor, image_token: int | None) -> Tensor | None:

@@ -15,7 +15,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    AutoProcessor,
     AutoTokenizer,
 )
 
@@ -27,6 +26,7 @@ from evovlm.models.library_faults import explained
 from evovlm.models.loading import first_names, load_reporting, refuse_incomplete, report_from_headers
 from evovlm.models.model_files import check_files
 from evovlm.models.pictures import refuse_oversized_pictures
+from evovlm.models.processors import load_processor
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.models.zoo_models import FOLDER
 from evovlm.system.errors import CheckpointError
@@ -44,8 +44,7 @@ def load_sound(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, bool]
     with explained(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         sees = hasattr(config, "vision_config")
-        reader: Any = AutoProcessor if sees else AutoTokenizer
-        processor = reader.from_pretrained(folder, trust_remote_code=False)
+        processor: Any = load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder)
     if sees and not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise CheckpointError(
             f"{folder}: has no processor for pictures (processor_config.json or preprocessor_config.json); fetch it"

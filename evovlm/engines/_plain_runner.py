@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from evovlm.engines._chunk import Chunk
-from evovlm.engines._forward import PLAIN, Attend, Ops, prefill, step
+from evovlm.engines._forward import PLAIN, Attend, Ops, deep_of, plain_norm, prefill, step
 from evovlm.engines._grouping import Group
 from evovlm.engines._tower_view import Tower
 
@@ -41,6 +41,7 @@ class PlainRunner:
         self._keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in tower.layers]
         self._values = [torch.zeros(shape, device=device, dtype=dtype) for _ in tower.layers]
         self._lengths = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._shifts = torch.zeros(slots, dtype=torch.int64, device=device)  # a row's next position less its length
         self._cos, self._sin = tower.rotary_table(capacity)
         self._rows = torch.arange(slots, device=device)
         self._columns = torch.arange(capacity, device=device)
@@ -64,10 +65,13 @@ class PlainRunner:
 
     def fill(self, hidden: Tensor, chunk: Chunk) -> None:
         """Prefill a chunk's embeddings [tokens, hidden] into its slots."""
-        prefill(self._tower, self._ops, hidden, self._reading(chunk))
+        prefill(self._tower, self._ops, hidden, self._reading(chunk), deep_of(chunk))
         for part in chunk.parts:
             self._lengths[list(part.slots)] = part.length
+            self._shifts[list(part.slots)] = 0
             self._used += len(part.slots)
+        for slot, shift in chunk.shifts.items():
+            self._shifts[slot] = shift
         for rest in chunk.rests:
             self._lengths[rest.slot] += rest.length
 
@@ -76,12 +80,13 @@ class PlainRunner:
         rows = len(tokens)
         lengths = self._lengths[:rows]
         longest = int(lengths.max()) + 1
-        cos, sin = self._cos[lengths][:, None], self._sin[lengths][:, None]
+        positions = lengths + self._shifts[:rows]
+        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
         seen = None if bool((lengths == lengths[0]).all()) else self._columns[:longest] <= lengths[:, None]
         mask = None if seen is None else seen[:, None, None]
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
-            queries, keys, values = self._split(qkv, cos, sin)
+            queries, keys, values = self._split(layer, qkv, cos, sin)
             self._keys[layer][self._rows[:rows], :, lengths] = keys
             self._values[layer][self._rows[:rows], :, lengths] = values
             # The query heads of a key head take the place of the token dimension, so no keys need to be repeated.
@@ -100,24 +105,34 @@ class PlainRunner:
             return
         source, goal = ([move[end] for move in moves] for end in (0, 1))
         self._lengths[goal] = self._lengths[source]
+        self._shifts[goal] = self._shifts[source]
         longest = int(self._lengths[goal].max())
         for kept in (*self._keys, *self._values):
             kept[goal, :, :longest] = kept[source, :, :longest]
 
-    def _split(self, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries and keys, and values: each [tokens, heads or kv_heads, dim]."""
+    def _split(self, layer: int, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normed and rotated queries and keys, and values: each [tokens, heads or kv_heads, dim]."""
         tower = self._tower
         heads = qkv.view(len(qkv), -1, tower.dim)
-        turned = _turn(heads[:, : tower.heads + tower.kv_heads], cos, sin)
+        turned = heads[:, : tower.heads + tower.kv_heads]
+        own = tower.layers[layer]
+        if own.query_norm is not None and own.key_norm is not None:
+            pairs = ((turned[:, : tower.heads], own.query_norm), (turned[:, tower.heads :], own.key_norm))
+            turned = torch.cat([plain_norm(part, weight, tower.eps) for part, weight in pairs], dim=1)
+        turned = _turn(turned, cos, sin)
         return turned[:, : tower.heads], turned[:, tower.heads :], heads[:, tower.heads + tower.kv_heads :]
 
     def _reading(self, chunk: Chunk) -> Attend:
         tower = self._tower
-        cos, sin = self._cos[chunk.positions][:, None], self._sin[chunk.positions][:, None]
+        if chunk.axes is None:
+            cos, sin = self._cos[chunk.positions], self._sin[chunk.positions]
+        else:
+            cos, sin = tower.rotations(chunk.axes)
+        cos, sin = cos[:, None], sin[:, None]
         beginnings, rests = self._runs(chunk)
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
-            queries, keys, values = self._split(qkv, cos, sin)
+            queries, keys, values = self._split(layer, qkv, cos, sin)
             kept = self._keys[layer], self._values[layer]
             for run in (*beginnings, *rests):
                 for cache, new in zip(kept, (keys, values), strict=True):

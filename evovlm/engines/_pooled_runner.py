@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from evovlm.engines import _fused_kernels as kernels
 from evovlm.engines._chunk import Chunk, Part
-from evovlm.engines._forward import Attend, Ops, prefill, step
+from evovlm.engines._forward import Attend, Ops, deep_of, prefill, step
 from evovlm.engines._fused_ops import FUSED
 from evovlm.engines._grouping import Group
 from evovlm.engines._runner import Size
@@ -37,6 +37,7 @@ class _Slot:
     shared: Span
     region: int  # index of its own piece of the pool
     own: int  # number of its own tokens
+    shift: int = 0  # its next position less its number of tokens
 
 
 class PooledRunner:
@@ -109,7 +110,7 @@ class PooledRunner:
             span = self._spans.take(part.length, len(part.slots))
             shared.append(span)
             places += range(span.start, span.start + part.length)
-            self._rows += [_Slot(span, self._regions.pop(), 0) for _ in part.slots]
+            self._rows += [_Slot(span, self._regions.pop(), 0, chunk.shifts.get(slot, 0)) for slot in part.slots]
         table = []
         for rest in chunk.rests:
             row = self._rows[rest.slot]
@@ -121,7 +122,7 @@ class PooledRunner:
         rests = torch.tensor(table, dtype=torch.int32, device=device) if table else None
         longest = max((rest.length for rest in chunk.rests), default=0)
         where = torch.tensor(places, dtype=torch.int32, device=device)
-        prefill(self._tower, self._ops, hidden, self._reading(chunk, where, rests, longest))
+        prefill(self._tower, self._ops, hidden, self._reading(chunk, where, rests, longest), deep_of(chunk))
         self._stale = True
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -161,7 +162,7 @@ class PooledRunner:
             starts + [size.tokens] * spare,
             [row.own for row in rows] + [0] * spare,
             [start + row.own for start, row in zip(starts, rows, strict=True)] + [size.tokens] * spare,
-            [row.shared.length + row.own for row in rows] + [0] * spare,
+            [row.shared.length + row.own + row.shift for row in rows] + [0] * spare,
             [row.shared.length for row in rows] + [0] * spare,
             [1] * len(rows) + [0] * spare,
         ]
@@ -211,7 +212,7 @@ class PooledRunner:
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
             keys, values = self._keys[layer], self._values[layer]
-            self._turn_and_keep(layer, qkv, positions, places)
+            self._turn_and_keep(layer, qkv, self._cos, self._sin, positions, places)
             if self._splits:
                 kernels.shared_attention_kernel[(self.slots, tower.kv_heads, self._splits)](
                     qkv, keys, values, shared_starts, shared_lengths, self._entry_rows, self._made, self._mass,
@@ -230,22 +231,30 @@ class PooledRunner:
             counter.add_(used)
         return logits
 
-    def _turn_and_keep(self, layer: int, qkv: Tensor, positions: Tensor, places: Tensor) -> None:
-        tower = self._tower
+    def _turn_and_keep(
+        self, layer: int, qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, places: Tensor
+    ) -> None:
+        tower, own = self._tower, self._tower.layers[layer]
+        norms = (own.query_norm, own.key_norm)
         kernels.turn_and_keep_kernel[(len(qkv),)](
-            qkv, self._cos, self._sin, positions, places, self._keys[layer], self._values[layer],
-            self._keys.shape[2], tower.heads, tower.kv_heads, tower.dim,
-            triton.next_power_of_2(tower.heads + tower.kv_heads), triton.next_power_of_2(tower.kv_heads), num_warps=4,
+            qkv, cos, sin, positions, places, self._keys[layer], self._values[layer],
+            self._keys.shape[2], *(qkv if norm is None else norm for norm in norms), tower.eps,
+            tower.heads, tower.kv_heads, tower.dim,
+            triton.next_power_of_2(tower.heads + tower.kv_heads), triton.next_power_of_2(tower.kv_heads),
+            own.query_norm is not None, num_warps=4,
         )  # fmt: skip
 
     def _reading(self, chunk: Chunk, places: Tensor, rests: Tensor | None, longest: int) -> Attend:
         tower = self._tower
-        positions = chunk.positions.to(torch.int32)
+        positions, cos, sin = chunk.positions.to(torch.int32), self._cos, self._sin
+        if chunk.axes is not None:  # a table of the chunk's own tokens in place of one of positions
+            positions = torch.arange(len(positions), dtype=torch.int32, device=positions.device)
+            cos, sin = tower.rotations(chunk.axes)
         runs = _runs(chunk.parts)
         capacity, scale, rows = self._keys.shape[2], tower.dim**-0.5, 64
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
-            self._turn_and_keep(layer, qkv, positions, places)
+            self._turn_and_keep(layer, qkv, cos, sin, positions, places)
             if layer + 1 == len(tower.layers):
                 return qkv
             out = qkv.new_empty(len(qkv), tower.heads * tower.dim)

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evovlm.engines.prompts import Prompt, image_features, in_chat, tokenize
+from evovlm.engines.prompts import Prompt, Seen, in_chat, look, picture_mark, seeing_prompt, tokenize
+from evovlm.models.families import family_of
 from evovlm.system.errors import CheckpointError, DataError, MachineFault
 from evovlm.system.faults import machine_fault
 
@@ -31,6 +32,7 @@ class Asked:
     prompt: Prompt
     inputs: dict[str, Tensor]
     token: int
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def first_prompts(name: str, model: Any, processor: Any, ends: frozenset[int], *
     ids = _text(processor, sees=sees).to(model.device)
     asked = [_asked({"input_ids": ids[None]}, None, "text", ends, model)]
     if sees:
-        seen = _with_picture(name, model, processor, turned=False)
-        asked.append(_asked(*seen, "picture", ends, model))
+        inputs, seen = _with_picture(name, model, processor, turned=False)
+        asked.append(_asked(inputs, seen, "picture", ends, model))
     return [one for one in asked if one is not None]
 
 
@@ -69,9 +71,10 @@ def further_prompts(
     half = half[: max(1, len(half) // 2)]
     asked: list[Asked | None] = list(first)
     for one in first:
-        asked.append(_asked(_longer(one.inputs, half), one.prompt.features, f"{one.prompt.key}, longer", ends, model))
+        asked.append(_asked(_longer(one.inputs, half), one.seen, f"{one.prompt.key}, longer", ends, model))
     if sees:
-        asked.append(_asked(*_with_picture(name, model, processor, turned=True), "other picture", ends, model))
+        inputs, seen = _with_picture(name, model, processor, turned=True)
+        asked.append(_asked(inputs, seen, "other picture", ends, model))
     return [one for one in asked if one is not None]
 
 
@@ -100,70 +103,73 @@ def _text(processor: Any, *, sees: bool) -> Tensor:
     return ids.repeat(-(-LEAST_TOKENS // max(1, len(ids)))) if len(ids) else torch.arange(LEAST_TOKENS)
 
 
-def _asked(
-    inputs: dict[str, Tensor], features: Tensor | None, key: str, ends: frozenset[int], model: Any
-) -> Asked | None:
+def _asked(inputs: dict[str, Tensor], seen: Seen | None, key: str, ends: frozenset[int], model: Any) -> Asked | None:
     """None if every token of the prompt is an end token or a picture's."""
-    prompt = Prompt(inputs["input_ids"][0], features, key)
-    image = None if features is None else model.config.image_token_id
+    prompt = Prompt(inputs["input_ids"][0], None, key) if seen is None else seeing_prompt(model, inputs, seen, key)
+    image = None if seen is None else model.config.image_token_id
     token = next((one for one in reversed(prompt.ids.tolist()) if one not in ends and one != image), None)
-    return None if token is None else Asked(prompt, inputs, token)
+    return None if token is None else Asked(prompt, inputs, token, seen)
 
 
-def _longer(inputs: dict[str, Tensor], more: Tensor) -> dict[str, Tensor]:
-    """The inputs with further tokens, int64 [count], at the end."""
+def _longer(inputs: dict[str, Tensor], more: Tensor, kind: int = 0) -> dict[str, Tensor]:
+    """The inputs with further tokens, int64 [count], at the end. kind: their token type, where models have types."""
     ids = inputs["input_ids"]
     longer = dict(inputs)
     for name, value in inputs.items():
         if value.shape == ids.shape:  # the tokens, their mask and their types
-            added = more if name == "input_ids" else torch.full_like(more, int(name == "attention_mask"))
+            fill = {"attention_mask": 1, "token_type_ids": kind}.get(name, 0)
+            added = more if name == "input_ids" else torch.full_like(more, fill)
             longer[name] = torch.cat([value, added[None].to(value)], dim=1)
     return longer
 
 
 def _own_logits(model: Any, asked: Asked) -> Tensor:
     """Logits [STEPS, vocabulary] after the prompt and after one more token, from one pass without a cache."""
-    inputs = _longer(asked.inputs, asked.prompt.ids.new_tensor([asked.token]))
+    kind = family_of({"model_type": model.config.model_type}).answer_type
+    inputs = _longer(asked.inputs, asked.prompt.ids.new_tensor([asked.token]), kind)
     logits: Tensor = model(**inputs, use_cache=False, logits_to_keep=STEPS).logits
     return logits[0, -STEPS:].float().cpu()
 
 
-def _with_picture(name: str, model: Any, processor: Any, *, turned: bool) -> tuple[dict[str, Tensor], Tensor]:
-    """The inputs of the model's own forward pass, and the picture's features as the engine computes them.
+def _with_picture(name: str, model: Any, processor: Any, *, turned: bool) -> tuple[dict[str, Tensor], Seen]:
+    """The inputs of the model's own forward pass, and what the engine makes of the picture.
 
     Processors differ in what marks the place of a picture in a text. `turned`: another picture. Raises CheckpointError
     if no mark is taken, or the features do not fit their places.
     """
-    side = int(getattr(model.config.vision_config, "image_size", None) or 224)
+    size = getattr(model.config.vision_config, "image_size", None) or 224
+    side = int(size[0] if isinstance(size, list | tuple) else size)
     picture = Image.linear_gradient("L").resize((side, max(1, side * 3 // 4))).convert("RGB")
     picture = picture.transpose(Image.Transpose.ROTATE_180) if turned else picture
     refused = []
-    for text, more in _marked_texts(processor):
+    for text, more in _marked_texts(model, processor):
         try:
             inputs = processor(text=text, images=picture, return_tensors="pt", **more).to(model.device)
             places = int((inputs["input_ids"][0] == model.config.image_token_id).sum())
             if not places:
                 refused.append(f"{text.splitlines()[0]!r} makes no image tokens")
                 continue
+            inputs.pop("labels", None)  # of processors that prepare training too
             inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-            features = image_features(model, inputs)
+            seen = look(model, inputs)
         except Exception as error:  # whatever a processor or a vision tower of an unknown kind may raise
             lacking = error if isinstance(error, MachineFault) else machine_fault(error)
             if lacking is not None:
                 raise lacking from error
             refused.append(f"{text.splitlines()[0]!r}: {type(error).__name__}: {error}")
             continue
-        if len(features) != places:
-            refused.append(f"the prompt has {places} image tokens, the picture {len(features)} features")
+        if len(seen.features) != places:
+            refused.append(f"the prompt has {places} image tokens, the picture {len(seen.features)} features")
             continue
-        return dict(inputs), features
+        return dict(inputs), seen
     raise CheckpointError(f"{name}: it cannot be asked with a picture ({refused[0]}); {WAY_OUT}")
 
 
-def _marked_texts(processor: Any) -> list[tuple[str, dict[str, Any]]]:
+def _marked_texts(model: Any, processor: Any) -> list[tuple[str, dict[str, Any]]]:
     """Texts that ask about a picture, with the processor's further arguments; the likeliest first."""
     named = (getattr(processor, name, None) for name in ("boi_token", "image_token"))
-    marks = dict.fromkeys([*(mark for mark in named if isinstance(mark, str) and mark), "<image>"])
+    known = [picture_mark(model, processor), *(mark for mark in named if isinstance(mark, str) and mark)]
+    marks = dict.fromkeys([*known, "<image>"])
     texts: list[tuple[str, dict[str, Any]]] = [(f"{mark}\n{TEXT}", {}) for mark in marks]
     # There may be no chat template, or one that does not take a picture.
     with suppress(DataError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError):

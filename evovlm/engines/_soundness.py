@@ -74,8 +74,10 @@ def _refuse_quantised(folder: Path) -> None:
 
 def _placeholder(processor: Any) -> str | None:
     """The token that stands for a picture's features, None if the processor does not say."""
-    # The tokenizer's comes first: Gemma 3's processor names what a user writes, and replaces it by placeholders.
-    return getattr(processor.tokenizer, "image_token", None) or getattr(processor, "image_token", None)
+    # The text comes last: some processors name what a user writes, and replace it by placeholders (Gemma 3, Aya).
+    row = getattr(processor, "image_token_id", None)
+    by_id = processor.tokenizer.convert_ids_to_tokens(row) if isinstance(row, int) else None
+    return getattr(processor.tokenizer, "image_token", None) or by_id or getattr(processor, "image_token", None)
 
 
 def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:

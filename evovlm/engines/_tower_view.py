@@ -1,6 +1,6 @@
 """A language tower as the few tensors that its forward pass needs: views of the live weights of a transformers model.
 
-Knows transformers' decoder layers of the Mistral, Llama and Qwen2 families; computes nothing. Query, key and value
+Knows decoder layers of the Mistral, Llama, Qwen2 and Qwen3 families; computes nothing. Query, key and value
 weights are moved into one tensor, gate and up too, so that one product reads them; the model's own parameters become
 views of it and keep their identity, so that writing to them in place changes the tower as well.
 """
@@ -16,7 +16,11 @@ from torch import Tensor, nn
 
 from evovlm.merging.live.lazy import Pending
 
-KNOWN_LAYERS = ("MistralDecoderLayer", "LlamaDecoderLayer", "Qwen2DecoderLayer")
+KNOWN_LAYERS = (
+    *("MistralDecoderLayer", "LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"),
+    *("Qwen2VLDecoderLayer", "Qwen2_5_VLDecoderLayer", "Qwen3VLTextDecoderLayer"),
+)
+AXES = 3  # time, height and width
 # Rotary tables of these kinds do not depend on the length of the text.
 KNOWN_ROPES = ("default", "linear", "llama3", "yarn")
 
@@ -32,6 +36,8 @@ class Layer:
     after: Tensor  # the norm before the MLP [hidden]
     gate_up: Any  # [2 * inner, hidden]
     down: Any  # [hidden, inner]
+    query_norm: Tensor | None = None  # of each query head [dim], before its rotation
+    key_norm: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Tower:
     dim: int  # of a head
     window: int | None  # tokens that attention can look back; None: all
     rotary: Any
+    axes: int = 1  # positions per token: 3 (time, height, width) if pictures have positions of their own
     pending: Pending = field(default_factory=Pending)  # the unfinished part of the current candidate's merge
 
     @property
@@ -70,8 +77,15 @@ class Tower:
 
     def rotary_table(self, length: int) -> tuple[Tensor, Tensor]:
         """Return cosines and sines, each [length, dim], of the first positions, in the tower's dtype."""
-        positions = torch.arange(length, device=self.embed.device)[None]
-        cos, sin = self.rotary(self.embed[:1, None], positions)
+        positions = torch.arange(length, device=self.embed.device)
+        return self.rotations(positions if self.axes == 1 else positions.expand(self.axes, -1))
+
+    def rotations(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines, each [tokens, dim], in the tower's dtype.
+
+        `positions`: int64 [tokens], or [axes, tokens] if there are several axes.
+        """
+        cos, sin = self.rotary(self.embed[:1, None], positions.unsqueeze(-2))
         return cos[0].contiguous(), sin[0].contiguous()
 
 
@@ -90,6 +104,7 @@ def view_of(model: Any, decoder: Any) -> Tower | None:
         return None
     attention = layers[0].self_attn
     heads = config.num_attention_heads
+    several = "mrope_section" in (getattr(config, "rope_parameters", None) or {})
     return Tower(
         layers=tuple(_layer(layer) for layer in layers),
         embed=decoder.embed_tokens.weight.data,
@@ -101,6 +116,7 @@ def view_of(model: Any, decoder: Any) -> Tower | None:
         dim=attention.head_dim,
         window=getattr(config, "sliding_window", None),
         rotary=decoder.rotary_emb,
+        axes=AXES if several else 1,
     )
 
 
@@ -123,7 +139,13 @@ def _layer(layer: Any) -> Layer:
         after=layer.post_attention_layernorm.weight.data,
         gate_up=_join([mlp.gate_proj.weight, mlp.up_proj.weight]),
         down=mlp.down_proj.weight.data,
+        query_norm=_weight(getattr(attention, "q_norm", None)),
+        key_norm=_weight(getattr(attention, "k_norm", None)),
     )
+
+
+def _weight(norm: Any) -> Tensor | None:
+    return None if norm is None else norm.weight.data
 
 
 def _join(parts: Sequence[nn.Parameter]) -> Tensor:

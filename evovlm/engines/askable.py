@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from evovlm.engines._cut_down import cut_down
 from evovlm.engines.hf import Engine
@@ -21,6 +21,7 @@ from evovlm.engines.prompts import complete_processor
 from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.library_faults import explained
 from evovlm.models.open_model import OpenModel
+from evovlm.models.processors import load_processor
 from evovlm.system.errors import CheckpointError, MachineFault
 from evovlm.tasks.protocol import Generation, Item
 
@@ -85,8 +86,7 @@ def _by_copy(folder: Path) -> Asking:
     with explained(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         sees = hasattr(config, "vision_config")
-        reader: Any = AutoProcessor if sees else AutoTokenizer
-        processor = reader.from_pretrained(folder)
+        processor: Any = load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder)
     try:
         model = cut_down(config)
         if (folder / "generation_config.json").is_file():

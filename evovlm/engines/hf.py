@@ -31,10 +31,11 @@ from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import check_engine
 from evovlm.engines._soundness import ends_of, known_kind, refuse_foreign
-from evovlm.engines._tower_view import view_of
+from evovlm.engines._tower_view import AXES, view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
+from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
 from evovlm.system.device import check_device
 from evovlm.system.errors import DataError
@@ -48,7 +49,8 @@ disable_progress_bar()
 
 # If at most this share of rows is unfinished, the finished ones are removed from the cache.
 WORTH_DROPPING = 0.75
-
+# Where a vision-language model of transformers has its decoder.
+DECODERS = ("language_model", "text_model")
 
 Around = Callable[[Sequence[Prompt]], AbstractContextManager[Any]]
 
@@ -78,7 +80,7 @@ class Engine:
         self.sees = sees
         self.processor = processor
         self.tokenizer = processor.tokenizer if sees else processor
-        text = model.model.language_model if sees else model.model
+        text = decoder_of(model, sees=sees)
         self.decoder = text
         self.tower = {f"model.{name}": parameter for name, parameter in text.named_parameters()}
         if model.lm_head.weight is not text.embed_tokens.weight:
@@ -134,7 +136,8 @@ class Engine:
         """The loop's logits after each prompt and after one more token: [2, prompts, vocabulary], on the CPU."""
         steps: list[Tensor] = []
         ids, mask = self._pad(prompts)
-        self._one_by_one(self._embed(prompts, ids, mask), mask, STEPS, forced(tokens, steps), (), **self._types(ids))
+        context = self._context(prompts, ids, mask)
+        self._one_by_one(self._embed(prompts, ids, mask), mask, STEPS, forced(tokens, steps), (), context)
         return torch.stack(steps)
 
     def _fast_path(self) -> Lean | None:
@@ -185,6 +188,11 @@ class Engine:
         else:
             asked = zip(items, blind(self.tokenizer, items, generation), strict=True)
             prompts = [Prompt(ids.to(self.model.device), None, item.id) for item, ids in asked]
+        if not plain and any(prompt.axes is not None for prompt in prompts):
+            raise DataError(
+                f"{type(self.model).__name__}: pictures have positions of their own here, which transformers' beams and"
+                " penalties would lose; set `num_beams: 1` and `repetition_penalty: 1.0`, or choose another preset"
+            )
         refuse_foreign(prompts, self.tokenizer, self._rows)
         return prepared_of(prompts, generation, batch)
 
@@ -245,7 +253,9 @@ class Engine:
             return
         self.pending.finish()
         ids, mask = self._pad([prompt])
-        step_input: dict[str, Tensor] = {"inputs_embeds": self._embed([prompt], ids, mask), **self._types(ids)}
+        context = self._context([prompt], ids, mask)
+        positions = context["position_ids"]
+        step_input: dict[str, Any] = {"inputs_embeds": self._embed([prompt], ids, mask), **context}
         cache = DynamicCache(config=self.decoder.config)
         made: list[int] = []
         choose = sampler(generation, [prompt.key])
@@ -262,7 +272,8 @@ class Engine:
             yield shown.strip(), len(made)
             if len(kept) < len(text):
                 break
-            step_input = {"input_ids": chosen.unsqueeze(1)}
+            positions = _after(positions)
+            step_input = {"input_ids": chosen.unsqueeze(1), "position_ids": positions}
 
     def _decode_or_none(self, prompts: Sequence[Prompt], generation: Generation) -> list[str] | None:
         """The answers, or None if they do not fit into memory; the attempt's memory is freed then."""
@@ -280,7 +291,7 @@ class Engine:
         choose = sampler(generation, [prompt.key for prompt in prompts])
         if generation.num_beams == 1 and generation.repetition_penalty == 1.0:
             most, stop = generation.max_new_tokens, generation.stop
-            tokens = self._one_by_one(embeddings, mask, most, choose, stop, **self._types(ids))
+            tokens = self._one_by_one(embeddings, mask, most, choose, stop, self._context(prompts, ids, mask))
         else:
             # Pass the ids too, because the penalty also applies to the prompt's tokens.
             whole = self.model.generate(
@@ -292,7 +303,7 @@ class Engine:
                 repetition_penalty=generation.repetition_penalty,
                 max_new_tokens=generation.max_new_tokens,
                 logits_processor=LogitsProcessorList([refuse_nan]),
-                **self._types(ids),
+                **self._types(prompts, ids),
             )
             tokens = whole[:, ids.shape[1] :]
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
@@ -319,16 +330,43 @@ class Engine:
             embeddings[places] = torch.cat(features).to(embeddings.dtype)
         return embeddings
 
-    def _types(self, ids: Tensor) -> dict[str, Tensor]:
-        """Which tokens are of an image, for models in which these see each other (Gemma 3): int64 [batch, length]."""
+    def _types(self, prompts: Sequence[Prompt], ids: Tensor) -> dict[str, Tensor]:
+        """Token types, for models in which some tokens see later ones: int64 [batch, length].
+
+        Padding, and prompts without a picture, have the type of an answer's tokens, which see earlier ones only.
+        """
         if not self.sees or "token_type_ids" not in signature(self.model.forward).parameters:
             return {}
-        return {"token_type_ids": (ids == self.model.config.image_token_id).long()}
+        types = torch.full_like(ids, family_of({"model_type": self.model.config.model_type}).answer_type)
+        for row, prompt in enumerate(prompts):
+            if prompt.types is not None:
+                types[row, ids.shape[1] - len(prompt.ids) :] = prompt.types
+        return {"token_type_ids": types}
 
-    def _next_logits(self, step_input: dict[str, Tensor], cache: Cache, **more: Tensor) -> Tensor:
+    def _context(self, prompts: Sequence[Prompt], ids: Tensor, mask: Tensor) -> dict[str, Any]:
+        """What the model's first pass needs besides embeddings and mask: positions, and the family's own inputs."""
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        context: dict[str, Any] = {**self._types(prompts, ids)}
+        if any(prompt.axes is not None for prompt in prompts):
+            positions = positions.expand(AXES, *positions.shape).clone()
+            for row, prompt in enumerate(prompts):
+                if prompt.axes is not None:
+                    positions[:, row, ids.shape[1] - len(prompt.ids) :] = prompt.axes
+        deep = [prompt.deep for prompt in prompts if prompt.deep is not None]
+        if deep:
+            context["visual_pos_masks"] = (ids == self.model.config.image_token_id) & (mask == 1)
+            context["deepstack_visual_embeds"] = list(torch.cat(deep, dim=1))
+        return context | {"position_ids": positions}
+
+    def _next_logits(self, step_input: dict[str, Any], cache: Cache, **more: Tensor) -> Tensor:
         """The model's own logits after its last token: float32 [batch, vocabulary]."""
-        made = self.model(**step_input, **more, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logits: Tensor = made.logits[:, -1].float()
+        if "deepstack_visual_embeds" not in step_input:
+            made = self.model(**step_input, **more, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits: Tensor = made.logits[:, -1].float()
+            return logits
+        # The whole model would compute them from pixels; its own forward pass gives them to the decoder like this.
+        made = self.decoder(**step_input, **more, past_key_values=cache, use_cache=True)
+        logits = self.model.lm_head(made.last_hidden_state[:, -1]).float()
         return logits
 
     def _one_by_one(
@@ -337,21 +375,21 @@ class Engine:
         mask: Tensor,
         most: int,
         choose: Choose,
-        stop: Sequence[str] = (),
-        **types: Tensor,
+        stop: Sequence[str],
+        context: dict[str, Any],
     ) -> Tensor:
         """Tokens int64 [batch, steps], greedy or sampled, padded with the first end token.
 
-        A row that contains a stop string may end early: the text after it is cut off anyway. types: see `_types`.
+        A row that contains a stop string may end early: the text after it is cut off anyway. context: see `_context`.
         """
         rows = len(embeddings)
         made = torch.full((rows, most), int(self._ends[0]), dtype=torch.int64, device=embeddings.device)
         alive = torch.arange(rows, device=embeddings.device)  # which row of `made` each row of the cache is
         cache = DynamicCache(config=self.decoder.config)
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        step_input: dict[str, Tensor] = {"inputs_embeds": embeddings, **types}
+        positions = context["position_ids"]
+        step_input: dict[str, Any] = {"inputs_embeds": embeddings, **context}
         for step in range(most):
-            logits = self._next_logits(step_input, cache, attention_mask=mask, position_ids=positions)
+            logits = self._next_logits(step_input, cache, attention_mask=mask)
             best, chosen = choose(logits, alive)
             refuse_nan(chosen, best)
             made[alive, step] = chosen
@@ -363,10 +401,22 @@ class Engine:
             if count == 0:
                 break
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            positions = positions[:, -1:] + 1
+            positions = _after(positions)
             if count <= WORTH_DROPPING * len(going):
                 kept = going.nonzero().squeeze(1)
                 cache.batch_select_indices(kept)
-                alive, chosen, mask, positions = alive[kept], chosen[kept], mask[kept], positions[kept]
-            step_input = {"input_ids": chosen.unsqueeze(1)}
+                alive, chosen, mask = alive[kept], chosen[kept], mask[kept]
+                positions = positions.index_select(-2, kept)
+            step_input = {"input_ids": chosen.unsqueeze(1), "position_ids": positions}
         return after_end(made, self._ends)
+
+
+def decoder_of(model: Any, *, sees: bool) -> Any:
+    """The decoder of a causal model, or of a VLM's language tower: embeddings, layers and norm."""
+    return next(getattr(model.model, name) for name in DECODERS if hasattr(model.model, name)) if sees else model.model
+
+
+def _after(positions: Tensor) -> Tensor:
+    """The positions of the next token, after those of all tokens: int64 [batch, length] or [axes, batch, length]."""
+    last = positions[..., -1:]
+    return (last if last.ndim == 2 else last.amax(dim=0, keepdim=True).expand_as(last)) + 1

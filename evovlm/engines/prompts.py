@@ -9,17 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from evovlm.engines._chat_templates import render
+from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
 from evovlm.system.errors import DataError
 from evovlm.tasks.protocol import Generation, Item
+
+IMAGE = "<image>"  # what stands for the picture in a template
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,22 @@ class Prompt:
     ids: Tensor  # int64 [length]
     features: Tensor | None
     key: str = ""  # the item's id, which seeds the draws of a sampled answer
+    # What is added at the image tokens after each of the first layers: [layers, image tokens, hidden].
+    deep: Tensor | None = None
+    # Positions in time, height and width, int64 [3, length]; None: 0, 1, 2, ... in all three.
+    axes: Tensor | None = None
+    # The processor's token types, for models in which some tokens see later ones (Gemma 3, PaliGemma): int64 [length].
+    types: Tensor | None = None
 
     @cached_property
     def last(self) -> int:
         """The last token's id; read from the device only once."""
         return int(self.ids[-1])
+
+    @cached_property
+    def shift(self) -> int:
+        """The position of the first token of the answer, less the number of tokens before it. Read only once."""
+        return 0 if self.axes is None else int(self.axes.max()) + 1 - len(self.ids)
 
 
 @dataclass
@@ -138,12 +153,15 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
     """
     unseen = [item for item in items if item.image is None]
     without = iter(blind(processor.tokenizer, unseen, generation))
-    texts = [generation.template.replace("{question}", item.question) for item in items if item.image is not None]
+    # A chat template has a place for the picture; elsewhere the family's own mark stands for it.
+    mark = IMAGE if generation.chat else picture_mark(model, processor)
+    template = generation.template.replace(IMAGE, mark)
+    texts = [template.replace("{question}", item.question) for item in items if item.image is not None]
     # A chat template writes the special tokens itself.
     with_image = iter(in_chat(processor, texts, sees=True) if generation.chat else texts)
     more = {"add_special_tokens": False} if generation.chat else {}
     prompts: list[Prompt] = []
-    seen: dict[bytes, Tensor] = {}
+    seen: dict[bytes, Seen] = {}
     for item in items:
         if item.image is None:
             prompts.append(Prompt(next(without).to(model.device), None, item.id))
@@ -153,16 +171,22 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
             inputs = _inputs(processor, item, text, image, more).to(model.device)
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
-            seen[key] = image_features(model, inputs)
-        prompt = Prompt(inputs["input_ids"][0], seen[key], item.id)
+            seen[key] = look(model, inputs)
+        prompt = seeing_prompt(model, inputs, seen[key], item.id)
         places = int((prompt.ids == model.config.image_token_id).sum())
-        if places != len(seen[key]):
+        if places != len(seen[key].features):
             raise DataError(
-                f"item {item.id}: its prompt has {places} image tokens but its image {len(seen[key])} features; "
-                "a prompt must contain <image> once"
+                f"item {item.id}: its prompt has {places} image tokens but its image {len(seen[key].features)}"
+                " features; a prompt must contain <image> once"
             )
         prompts.append(_base_tile(model, prompt) if generation.base_tile else prompt)
     return prompts
+
+
+def picture_mark(model: Any, processor: Any) -> str:
+    """What stands for the picture in a prompt of the model: its family's mark, or its processor's token."""
+    mark = family_of({"model_type": model.config.model_type}).picture
+    return mark or getattr(processor, "image_token", None) or IMAGE
 
 
 def blind_prompt(template: str, question: str) -> str:
@@ -217,8 +241,37 @@ def _base_tile(model: Any, prompt: Prompt) -> Prompt:
     return Prompt(prompt.ids[kept], features, prompt.key)
 
 
-def image_features(model: Any, inputs: Any) -> Tensor:
-    """Return one image's features [image tokens, hidden], as the model's own forward pass would insert them."""
-    more = {"image_sizes": inputs["image_sizes"]} if "image_sizes" in inputs else {}
-    features = model.get_image_features(pixel_values=inputs["pixel_values"].to(model.dtype), **more)
-    return torch.cat(list(features.pooler_output), dim=0)
+class Seen(NamedTuple):
+    """What a vision tower makes of one image: features [image tokens, hidden], and `Prompt.deep`."""
+
+    features: Tensor
+    deep: Tensor | None
+
+
+def look(model: Any, inputs: Any) -> Seen:
+    """Return one image's features, as the model's own forward pass would insert them.
+
+    `inputs`: the processor's; families differ in which of them describe the image (grids, sizes, tiles).
+    """
+    wanted = signature(model.get_image_features).parameters
+    given = {name: inputs[name] for name in wanted if name in inputs}
+    found = model.get_image_features(**given | {"pixel_values": inputs["pixel_values"].to(model.dtype)})
+    deep = getattr(found, "deepstack_features", None)
+    return Seen(_joined(found.pooler_output), torch.stack([_joined(layer) for layer in deep]) if deep else None)
+
+
+def _joined(features: Any) -> Tensor:
+    """Features of all tiles of an image, [image tokens, hidden]."""
+    whole = features if isinstance(features, Tensor) else torch.cat(list(features), dim=0)
+    return whole.flatten(end_dim=-2)
+
+
+def seeing_prompt(model: Any, inputs: Any, seen: Seen, key: str) -> Prompt:
+    """The prompt of a processor's inputs [1, length] and the features of its image."""
+    place = getattr(model.model, "get_rope_index", None)
+    axes = None
+    if place is not None:  # text is at one position in time, height and width; a picture spreads over height and width
+        wanted = signature(place).parameters
+        axes = place(**{name: inputs[name] for name in wanted if name in inputs})[0][:, 0]
+    types = inputs["token_type_ids"][0] if "token_type_ids" in inputs else None
+    return Prompt(inputs["input_ids"][0], seen.features, key, deep=seen.deep, axes=axes, types=types)

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from evovlm.models.layouts import FINAL_NORM
+from evovlm.models.layouts import FINAL_NORM, LAYER
 from evovlm.models.library_faults import explained
-from evovlm.recipe.layer_groups import LAYER
 from evovlm.system.errors import CheckpointError, RecipeError
 
 WIDTH = 8  # of the vector that the norms are tried with; they do not depend on it

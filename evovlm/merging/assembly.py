@@ -90,7 +90,7 @@ class Assembly:
         tensor = tower_tensor(self.base, job.name)
         if job.name not in VOCABULARY_TENSORS:
             return tensor
-        return _align(tensor, self.rows[self.base.label], lambda: tower_tensor(self.owner, job.name))
+        return _align(tensor, self._match(self.base, job), lambda: tower_tensor(self.owner, job.name))
 
     def source_tensor(self, job: Job, source: str, name: str, base: Tensor | None) -> Tensor:
         """Return a source's tensor for a job, with vocabulary rows in the output's order.
@@ -102,12 +102,17 @@ class Assembly:
         tensor = tower_tensor(model, name)
         if job.name not in VOCABULARY_TENSORS:
             return tensor
-        match = self.rows[model.label]
-        if base is not None and self.base is not None and not self.rows[self.base.label].identity:
-            unknown = self.rows[self.base.label].rows < 0
+        match = self._match(model, job)
+        if base is not None and self.base is not None and not self._match(self.base, job).identity:
+            unknown = self._match(self.base, job).rows < 0
             rows = torch.where(unknown, torch.full_like(match.rows, -1), match.rows)
             match = RowMatch(rows=rows, missing=match.missing, extra=match.extra, identity=False)
         return _align(tensor, match, lambda: base if base is not None else tower_tensor(self.owner, job.name))
+
+    def _match(self, model: OpenModel, job: Job) -> RowMatch:
+        """How a model's rows match those of a vocabulary tensor: a head may have fewer than the embeddings."""
+        match, rows = self.rows[model.label], job.shape[0]
+        return match if len(match.rows) == rows else replace(match, rows=match.rows[:rows])
 
     def draws(self, job: Job, source: str, *, keep: bool = False) -> Draws:
         """Return the counter-based random draws for one source's mask of one tensor. `keep`: cache them."""
@@ -150,12 +155,12 @@ class Assembly:
 
     def _untouched(self, job: Job) -> Tensor | None:
         """Rows that only the owner has, or that the base lacks: bool [output rows]."""
-        lacking = [self.rows[model.label].rows < 0 for model in self._others(job)]
+        lacking = [self._match(model, job).rows < 0 for model in self._others(job)]
         if not METHODS[self.recipe.method].needs_base:
             return torch.stack(lacking).all(dim=0) if lacking else None
         assert self.base is not None
         if self.base is not self.owner:
-            return self.rows[self.base.label].rows < 0
+            return self._match(self.base, job).rows < 0
         return torch.stack(lacking).all(dim=0)
 
     def _others(self, job: Job) -> list[OpenModel]:
@@ -266,7 +271,7 @@ def stacked_kinds(assembly: Assembly) -> list[str] | None:
 
 def _is_copied(owner: OpenModel, key: str) -> bool:
     """Whether a tensor is outside of what is merged. (A tied head's copy in the file belongs to neither.)"""
-    if owner.layout.canonical(key) is not None:
+    if not owner.carries(key):
         return False
     return not owner.whole or not owner.checkpoint.dtype(key).is_floating_point
 

@@ -258,7 +258,8 @@ def _adapt_configs(assembly: Assembly, folder: Path) -> None:
         text["layer_types"] = kinds
         if "max_window_layers" in text:
             text["max_window_layers"] = assembly.layers  # older readers do not know `layer_types`
-    text["num_hidden_layers"] = assembly.layers
+    if not assembly.owner.between:  # layers that are carried over count too
+        text["num_hidden_layers"] = assembly.layers
     if text is not config and OUTPUT_HEAD not in (job.name for job in assembly.jobs):
         # Classes of transformers differ in where they read the flag; without a head both places must say it.
         config["tie_word_embeddings"] = text["tie_word_embeddings"] = True

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evovlm.models.families import family_of
 from evovlm.system.errors import CheckpointError
 
 Config = Mapping[str, Any]
@@ -18,16 +19,6 @@ Config = Mapping[str, Any]
 # What checkpoints that LLaVA's own code wrote have in config.json, and the prefix of their projector.
 AUTHORS_SETTINGS = ("mm_vision_tower", "mm_projector_type", "mm_hidden_size")
 AUTHORS_PROJECTOR = "model.mm_projector."
-QWEN_VL = {
-    "qwen2_vl": "Qwen2-VL",
-    "qwen2_5_vl": "Qwen2.5-VL",
-    "qwen3_vl": "Qwen3-VL",
-    "qwen3_vl_moe": "Qwen3-VL",
-    "qwen3_5": "Qwen3.5",
-    "qwen3_5_moe": "Qwen3.5",
-    "qwen2_5_omni": "Qwen2.5-Omni",
-    "qwen3_omni_moe": "Qwen3-Omni",
-}
 # Ends of the names that quantised weights have in place of `weight`.
 PACKED = {
     ".qweight": "GPTQ or AWQ",
@@ -80,15 +71,9 @@ def foreign_kind(config: Config, keys: Iterable[str]) -> ForeignKind:
             " take the version for transformers, whose name ends in -hf (such as OpenGVLab/InternVL3-8B-hf)"
         )
         return ForeignKind(text, text, text)
-    name = next((QWEN_VL[kind] for kind in kinds if kind in QWEN_VL), None)
-    if name is not None:
-        return _qwen_vl(name, keys)
-    if kinds & {"mllama", "MllamaForConditionalGeneration"}:
-        text = (
-            "is a Llama 3.2 Vision, which is not supported: cross-attention layers stand between its language tower's,"
-            " so that layer numbers differ from a text model's; choose a LLaVA model on Llama 3"
-        )
-        return ForeignKind(text, text, text)
+    family = family_of(config)
+    if family.unasked:
+        return ForeignKind(asked=f"is a {family.name}: {family.unasked}")
     return ForeignKind(asked=_needs_code(config))
 
 
@@ -129,21 +114,6 @@ def _authors_llava(config: Config) -> ForeignKind:
         " (on the hub under llava-hf/)"
     )
     return ForeignKind(owned=text, asked=text)
-
-
-def _qwen_vl(name: str, keys: list[str]) -> ForeignKind:
-    """Their language towers are plain; only where vision weights lie beside the tower's can they be owners."""
-    asked = (
-        f"is a {name}, which is not supported yet: its language tower can be merged, but it cannot be asked, because"
-        " its picture positions (image_grid_thw) are not passed on; choose a LLaVA, InternVL (-hf) or Gemma 3 model to"
-        " ask about pictures"
-    )
-    owned = (
-        f"is a {name}, which is not supported yet: its language tower can be merged as a source into another model,"
-        " but its vision part cannot be carried over; choose another owner, such as a LLaVA or InternVL (-hf) model"
-    )
-    carried = any(key.startswith("model.language_model.") for key in keys)
-    return ForeignKind(owned=None if carried else owned, asked=asked)
 
 
 def _needs_code(config: Config) -> str | None:

@@ -11,6 +11,7 @@ a prefix counts as vision, projector or newline, and is carried over from the ow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ EMBEDDING = "model.embed_tokens.weight"
 OUTPUT_HEAD = "lm_head.weight"
 VOCABULARY_TENSORS = (EMBEDDING, OUTPUT_HEAD)  # one row per token
 FINAL_NORM = "model.norm.weight"
+LAYER = re.compile(r"^model\.layers\.(0|[1-9][0-9]{0,5})\.")
 # The parts that are a causal language model's weights. Remote-code families keep their vision tower under `model.` too.
 TOWER_PARTS = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
 # Tables that old checkpoints store but current models compute.
@@ -35,6 +37,7 @@ class Layout:
     name: str
     kind: Literal["llm", "vlm"]
     prefixes: tuple[tuple[str, str], ...]  # (prefix in the file, canonical prefix)
+    beside: str | None = None  # a prefix of other keys in the file, where the embedding table alone does not tell
 
     def canonical(self, key: str) -> str | None:
         """The canonical name of a key in the file, or None if it does not belong to the language tower."""
@@ -58,6 +61,10 @@ LAYOUTS: list[Layout] = [
     Layout("llava-hub", "vlm", (("language_model.model.", "model."), ("language_model.lm_head.", "lm_head."))),
     # The same models as named in memory since transformers 4.52, and as `save_original_format=False` saves them.
     Layout("llava-memory", "vlm", (("model.language_model.", "model."), ("lm_head.", "lm_head."))),
+    # Qwen2VLForConditionalGeneration and Qwen2_5_VL..., on the hub and as transformers 5 saves them.
+    Layout("qwen-vl", "vlm", (("model.", "model."), ("lm_head.", "lm_head.")), beside="visual."),
+    # Idefics3ForConditionalGeneration and SmolVLM...
+    Layout("idefics3", "vlm", (("model.text_model.", "model."), ("lm_head.", "lm_head."))),
     # MistralForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM.
     Layout("causal-lm", "llm", (("model.", "model."), ("lm_head.", "lm_head."))),
 ]
@@ -69,7 +76,8 @@ def register(layout: Layout) -> None:
     Raises ValueError if another layout has its name or would be recognised by the same embedding table.
     """
     for other in LAYOUTS:
-        if layout.name == other.name or layout.in_file(EMBEDDING) == other.in_file(EMBEDDING):
+        alike = layout.in_file(EMBEDDING) == other.in_file(EMBEDDING) and layout.beside == other.beside
+        if layout.name == other.name or alike:
             raise ValueError(
                 f"layout {layout.name!r}: {other.name!r} has the same name or the same embedding table"
                 f" {other.in_file(EMBEDDING)}; a layout needs its own name and its own embedding table"
@@ -84,7 +92,9 @@ def detect_layout(keys: Iterable[str], folder: Path) -> Layout:
     """
     known = set(keys)
     for layout in LAYOUTS:
-        if layout.in_file(EMBEDDING) in known:
+        if layout.in_file(EMBEDDING) in known and (
+            layout.beside is None or any(key.startswith(layout.beside) for key in known)
+        ):
             return layout
     looked_for = ", ".join(f"{layout.in_file(EMBEDDING)} ({layout.name})" for layout in LAYOUTS)
     raise CheckpointError(

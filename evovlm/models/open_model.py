@@ -19,7 +19,7 @@ import torch
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
 from evovlm.models.configuration import read_config, read_generation, refuse_oversized, text_config_of
 from evovlm.models.foreign_kinds import foreign_kind
-from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, Layout, detect_layout
+from evovlm.models.layouts import EMBEDDING, LAYER, OUTPUT_HEAD, Layout, detect_layout
 from evovlm.models.model_files import check_files
 from evovlm.models.pickled import NO_GGUF, WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
@@ -28,7 +28,7 @@ from evovlm.system.files import counted_from
 from evovlm.system.hub_cache import Origin, commit_of, origin_of
 
 ZOO = "zoo:"
-LAYER = re.compile(r"model\.layers\.([0-9]{1,6})\.")
+MLLAMA = "mllama_text_model"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # No pickles, no code.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
@@ -51,6 +51,12 @@ class OpenModel:
     origin: Origin | None = None  # on the hub, if the folder is a snapshot in its cache or a converted copy of one
     is_base: bool = False  # whether it is the recipe's base; a source may be called `base` too
     whole: bool = False  # whether `tower` has the vision part too: see `with_vision`
+
+    between: frozenset[str] = frozenset()  # keys of layers that attend to the picture: see `without_cross_attention`
+
+    def carries(self, key: str) -> bool:
+        """Whether a key in the file is outside the language tower, so that an owner's tensor is carried over."""
+        return key in self.between or self.layout.canonical(key) is None
 
     @property
     def place(self) -> str:
@@ -113,8 +119,10 @@ def open_model(
     layout = detect_layout(keys, folder)
     named = ((layout.canonical(key), key) for key in keys)
     tower = {name: key for name, key in named if name is not None}
+    whole = set(tower.values())
+    tower, text_config = without_cross_attention(tower, text_config_of(config))
+    between = whole - set(tower.values())
     _refuse_gaps(folder, tower)
-    text_config = text_config_of(config)
     _drop_copied_head(tower, checkpoint, config, text_config)
     return OpenModel(
         label=label,
@@ -127,6 +135,7 @@ def open_model(
         tower=tower,
         origin=origin_of(folder),
         is_base=is_base,
+        between=frozenset(between),
     )
 
 
@@ -143,6 +152,30 @@ def with_vision(model: OpenModel) -> OpenModel:
         if model.layout.canonical(key) is None and model.checkpoint.dtype(key).is_floating_point
     }
     return replace(model, tower={**model.tower, **beside}, whole=True)
+
+
+def without_cross_attention(
+    tower: dict[str, str], text_config: dict[str, Any]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """A tower and its configuration as the text model has them that it was made from.
+
+    Llama 3.2 Vision has layers that attend to the picture between those of a Llama: they belong to what is carried
+    over, and the layers after them are counted on.
+    """
+    between = text_config.get("cross_attention_layers")
+    if text_config.get("model_type") != MLLAMA or not isinstance(between, list):
+        return tower, text_config
+    kept = {}
+    for name, key in tower.items():
+        layer = LAYER.match(name)
+        if layer is None:
+            kept[name] = key
+        elif int(layer[1]) not in between:
+            earlier = sum(index < int(layer[1]) for index in between)
+            kept[f"model.layers.{int(layer[1]) - earlier}.{name[layer.end() :]}"] = key
+    depth = text_config.get("num_hidden_layers")
+    own = {"model_type": "llama"} | ({"num_hidden_layers": depth - len(between)} if isinstance(depth, int) else {})
+    return kept, {key: value for key, value in text_config.items() if key != "cross_attention_layers"} | own
 
 
 def find_to_convert(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evovlm.models.families import family_of
 from evovlm.models.model_files import read_object
 from evovlm.models.vocabulary import CONTROL, name_some
 
@@ -62,11 +63,14 @@ def id_faults(
     yield from _beyond(tokens or {}, rows)
 
 
-def placeholder_of(folder: Path, tokens: Mapping[str, int] | None) -> str | None:
-    """The token that stands for pictures, from the processor's or tokenizer's files; None if there is none.
+def placeholder_of(folder: Path, config: Mapping[str, Any], tokens: Mapping[str, int] | None) -> str | None:
+    """The token that stands for pictures, from the model's family or its files; None if there is none.
 
-    Raises CheckpointError if one of them is damaged.
+    config: the content of its config.json. Raises CheckpointError if one of the files is damaged.
     """
+    known = family_of(config).placeholder
+    if known is not None:
+        return known
     for name in ("processor_config.json", "tokenizer_config.json"):
         said = (read_object(folder / name) or {}).get("image_token")
         said = said.get("content") if isinstance(said, dict) else said

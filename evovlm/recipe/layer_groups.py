@@ -11,9 +11,9 @@ from fnmatch import translate
 from functools import cache
 from itertools import pairwise
 
+from evovlm.models.layouts import LAYER
 from evovlm.system.errors import RecipeError
 
-LAYER = re.compile(r"^model\.layers\.(0|[1-9][0-9]{0,5})\.")
 LAYER_RANGE = re.compile(r"^layers (\d+)-(\d+)$")
 EMBEDDINGS = "embeddings"
 HEAD = "head"

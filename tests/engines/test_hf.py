@@ -97,7 +97,14 @@ def test_rows_that_end_early_leave_the_others_as_they_were(llm: Engine):
     before = llm._ends
     llm._ends = torch.tensor(ends)
     try:
-        made = llm._one_by_one(llm._embed(prompts, ids, mask), mask, 12, sampler(TALK, [item.id for item in asked]))
+        made = llm._one_by_one(
+            llm._embed(prompts, ids, mask),
+            mask,
+            12,
+            sampler(TALK, [item.id for item in asked]),
+            (),
+            llm._context(prompts, ids, mask),
+        )
     finally:
         llm._ends = before
     lengths = set()

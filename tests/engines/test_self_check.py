@@ -68,7 +68,7 @@ def test_gemma_3_sees_as_transformers_sees(gemma3: Path):
 
 
 def test_the_check_notices_image_tokens_that_do_not_see_each_other(gemma3: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Engine, "_types", lambda self, ids: {})
+    monkeypatch.setattr(Engine, "_types", lambda self, prompts, ids: {})
     with pytest.raises(CheckpointError, match=r"vlm: its answers here would differ .* of the logits' spread"):
         Engine.load(gemma3)
 

@@ -11,7 +11,7 @@ from evovlm.models.open_model import open_model
 from evovlm.system.errors import CheckpointError
 from tests.hub_layouts import save_llm, save_vlm
 
-HUB, MEMORY, PLAIN = LAYOUTS
+HUB, MEMORY, _, _, PLAIN = LAYOUTS
 NAMES = ["model.embed_tokens.weight", "model.layers.11.self_attn.q_proj.bias", "model.norm.weight", "lm_head.weight"]
 
 
@@ -53,6 +53,12 @@ def test_a_name_of_no_tower_has_no_place_in_a_file():
 def test_an_unknown_layout_is_told_what_was_looked_for(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"looked for language_model\.model\.embed_tokens.*transformer\.wte"):
         detect_layout(["transformer.wte.weight"], tmp_path)
+
+
+def test_a_vision_tower_beside_a_plain_tower_makes_another_layout(tmp_path: Path):
+    plain = ["model.embed_tokens.weight", "model.norm.weight"]
+    assert detect_layout(plain, tmp_path).name == "causal-lm"
+    assert detect_layout([*plain, "visual.patch_embed.proj.weight"], tmp_path).name == "qwen-vl"
 
 
 def test_a_row_in_the_table_is_all_that_a_new_layout_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

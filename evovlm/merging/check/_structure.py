@@ -63,6 +63,12 @@ def _owner(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     elif recipe.kind == "vlm" and owner.layout.kind != "vlm":
         text = f"{owner.label} has no vision tower (layout {owner.layout.name}); set `owner` to a vision-language model"
         yield Finding("error", "owner", text)
+    if owner.between and (recipe.slices or recipe.route or (recipe.search and recipe.search.route)):
+        text = (
+            f"{owner.label} has layers that attend to the picture between those of its language model, so layers cannot"
+            " be stacked or routed; merge weights instead"
+        )
+        yield Finding("error", "owner", text)
     if recipe.kind == "llm" and owner.layout.kind == "vlm":
         text = (
             f"{owner.label} is a vision-language model, whose vision tower is kept; set `kind: vlm`, or another owner;"

@@ -38,7 +38,7 @@ def check_copied(owner: OpenModel) -> Iterator[Finding]:
     They are read once. Merged tensors are checked when they are made.
     """
     for key in owner.checkpoint.keys():
-        if owner.layout.canonical(key) is not None:
+        if not owner.carries(key):
             continue
         dtype = owner.checkpoint.dtype(key)
         if is_quantised(key, dtype):
@@ -68,6 +68,6 @@ def check_ids(model: OpenModel, *, owner: bool) -> Iterator[Finding]:
     if model.layout.kind == "vlm":
         for fault in processor_faults(model.folder, model.config, model.tokens):
             yield Finding("error" if owner else "warning", model_key(model, fault.key), fault.text)
-    placeholder = placeholder_of(model.folder, model.tokens) if model.layout.kind == "vlm" else None
+    placeholder = placeholder_of(model.folder, model.config, model.tokens) if model.layout.kind == "vlm" else None
     for fault in id_faults(configs, model.tokens, rows, placeholder):
         yield Finding("error" if fault.fatal and owner else "warning", model_key(model, fault.key), fault.text)

@@ -40,6 +40,8 @@ ALIKE = (
     {"qwen3_moe", "qwen3_vl_moe_text"},
 )
 ROTATED = "partial_rotary_factor"
+# Which dimensions of a head turn with a token's place in a picture: for text, all places are the same.
+MULTIMODAL = ("mrope_section", "mrope_interleaved")
 # Names of one and the same activation.
 ACTIVATIONS = {"swish": "silu", "gelu_new": "gelu_pytorch_tanh", "gelu_fast": "gelu_pytorch_tanh"}
 # Settings that do not change what a model computes, or that are compared elsewhere: as tensors, rows or rope.
@@ -129,7 +131,7 @@ def _architecture(model: OpenModel, owner: OpenModel, mine: Any, theirs: Any) ->
         return
     key, differ = model_key(model, "model_type"), f"{mine} in {model.label}, {theirs} in {owner.label}"
     if any({mine, theirs} <= family for family in ALIKE):
-        yield Finding("warning", key, f"{differ}; both compute the same function")
+        yield Finding("note", key, f"{differ}; both compute the same function of a text")
     elif _is_known(mine) and _is_known(theirs):
         text = f"{differ}: the same weights mean something else in another architecture; choose another source"
         yield Finding("error", key, text)
@@ -204,7 +206,8 @@ def complete_config(text_config: dict[str, Any]) -> dict[str, Any]:
     # Newer files keep it among the settings of rope. Without a word, all of a head is rotated.
     rotated = rope.get(ROTATED, config.get(ROTATED))
     config[ROTATED] = 1.0 if rotated is None else rotated
-    scaling = {key: value for key, value in rope.items() if key not in ("rope_theta", "rope_type", ROTATED)}
+    apart = ("rope_theta", "rope_type", ROTATED, *MULTIMODAL)
+    scaling = {key: value for key, value in rope.items() if key not in apart}
     config["rope_scaling"] = scaling or None
     heads, width = config.get("num_attention_heads"), config.get("hidden_size")
     if config.get("head_dim") is None and heads and width:

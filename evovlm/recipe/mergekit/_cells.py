@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
-from evovlm.recipe.layer_groups import LAYER
+from evovlm.models.layouts import EMBEDDING, FINAL_NORM, LAYER, OUTPUT_HEAD
 
 # Modules of one layer; each may have a weight and a bias. The first part of a name is the module's block.
 STEMS = (

@@ -1,0 +1,120 @@
+"""Every family of vision-language models is asked as transformers itself would ask it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from evovlm.engines._self_check import deviation
+from evovlm.engines.hf import Engine
+from evovlm.engines.prompts import Prompt
+from evovlm.tasks import Generation, Item
+from tests.vlm_families import FAMILIES, Made, save_family
+
+ASK = Generation("<image>\n{question}", max_new_tokens=8)
+TALK = Generation("{question}", max_new_tokens=8)
+# Pictures of one tile and of several, in both directions; the last question is asked about the first picture.
+ASKED = [("what is this", (50, 40), "red"), ("how many red things are there in it", (60, 200), "blue"),
+         ("a", (140, 100), "green"), ("say it again please", (50, 40), "red")]  # fmt: skip
+PLAIN = {"gemma3", "paligemma2", "aya_vision"}  # layers of other kinds, or tokens that see later ones
+CLOSE = 1e-5  # of the logits' spread
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def loaded(family: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Made]:
+    folder = tmp_path_factory.mktemp("family") / family
+    made = save_family(family, folder)
+    return Engine.load(folder), made
+
+
+def picture(size: tuple[int, int], colour: str) -> Image.Image:
+    """A bright corner on a ground, so that places in a picture differ."""
+    image = Image.new("RGB", size, colour)
+    image.paste((250, 240, 200), (0, 0, size[0] // 2, size[1] // 3))
+    return image
+
+
+def items(count: int = len(ASKED)) -> list[Item]:
+    def item(index: int, words: str, size: tuple[int, int], colour: str) -> Item:
+        return Item(id=str(index), question=words, references=("x",), image=lambda: picture(size, colour))
+
+    return [item(index, *asked) for index, asked in enumerate(ASKED[:count])]
+
+
+def inputs_of(engine: Engine, made: Made, item: Item, template: str = ASK.template) -> Any:
+    assert item.image is not None
+    text = template.replace("<image>", made.mark).replace("{question}", item.question)
+    found = engine.processor(text=text, images=item.image(), return_tensors="pt")
+    return {name: value for name, value in found.items() if name != "labels"}
+
+
+@torch.inference_mode()
+def own_logits(engine: Engine, inputs: Any) -> Tensor:
+    logits: Tensor = engine.model(**inputs, use_cache=False).logits[:, -1].float()
+    return logits
+
+
+def paths(engine: Engine) -> list[Any]:
+    """Both paths: (prompts, tokens) -> logits after each prompt, and after one more token."""
+    return [engine._loop_logits, *([engine.lean.logits] if engine.lean is not None else [])]
+
+
+def test_which_path_answers_is_known(loaded: tuple[Engine, Made], family: str):
+    assert (loaded[0].lean is None) == (family in PLAIN)
+
+
+def test_greedy_answers_are_those_of_generate(loaded: tuple[Engine, Made]):
+    engine, made = loaded
+    said = []
+    for item in items():
+        inputs = inputs_of(engine, made, item)
+        whole = engine.model.generate(**inputs, max_new_tokens=ASK.max_new_tokens, do_sample=False)
+        said.append(engine.tokenizer.decode(whole[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+    assert len(set(said)) > 1
+    fast = engine.lean
+    try:
+        for lean in {fast, None}:
+            engine.lean = lean
+            for batch in (1, 4):
+                assert engine.answer(engine.prepare(items(), ASK, batch)) == said
+    finally:
+        engine.lean = fast
+    streamed = [list(engine.stream(engine.prepare([item], ASK, 1)))[-1][0] for item in items()]
+    assert streamed == said
+
+
+def test_logits_are_those_of_the_model_s_own_forward_pass(loaded: tuple[Engine, Made]):
+    """With pictures of one tile and of several, a shared one and none, in one batch of other lengths."""
+    engine, made = loaded
+    seeing = engine.prepare(items(), ASK, 4).prompts
+    blind = engine.prepare([replace(item, image=None) for item in items(2)], TALK, 2).prompts
+    prompts: Sequence[Prompt] = [*seeing, *blind]
+    own = [own_logits(engine, inputs_of(engine, made, item)) for item in items()]
+    own += [own_logits(engine, {"input_ids": prompt.ids[None]}) for prompt in blind]
+    tokens = [5] * len(prompts)
+    for logits in paths(engine):
+        found = logits(prompts, tokens)
+        for row, expected in enumerate(own):
+            assert deviation(found[:1, row], expected) < CLOSE, f"prompt {row}"
+
+
+def test_another_picture_or_another_place_of_it_is_another_answer(loaded: tuple[Engine, Made]):
+    engine, _ = loaded
+    item = items(1)[0]
+    changed = replace(item, image=lambda: picture((50, 40), "black"))
+    later = replace(ASK, template="{question}\n<image>\nsay")
+    prompts = [engine.prepare([one], how, 1).prompts[0] for one, how in ((item, ASK), (changed, ASK), (item, later))]
+    for logits in paths(engine):
+        found = [logits([prompt], [5])[:1, 0] for prompt in prompts]
+        assert deviation(found[1], found[0]) > 100 * CLOSE
+        assert deviation(found[2], found[0]) > 100 * CLOSE

@@ -1,0 +1,101 @@
+"""The recipes for today's families, from the repository's root: models cut down, in the hub's cache, offline."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from transformers import AutoConfig
+
+from tests.hub_cache import cache_repository
+from tests.merging.test_vlm_families import save_text
+from tests.test_reproduce import ROOT, save_data_sets, save_visual_genome
+from tests.vlm_families import save_family
+
+# The tiny family that stands for a recipe's vision-language model; None: language models alone.
+RECIPES = {
+    "qwen3-vl-swallow": "qwen3_vl",
+    "qwen2.5-vl-abeja": "qwen2_5_vl",
+    "internvl3-abeja": "internvl3",
+    "paligemma2-jpn": "paligemma2",
+    "pixtral-shisa": "pixtral",
+    "qwen2.5-maths-ja": None,
+}
+
+
+def save_models(name: str, folder: Path) -> dict[str, Path]:
+    """A recipe's models, by their name on the hub."""
+    recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    made = save_family(RECIPES[name] or "qwen2_5_vl", folder / "seeing")
+    models = {}
+    for seed, source in enumerate((recipe["base"], *recipe["sources"])):
+        if RECIPES[name] is not None and source.get("name") == recipe["owner"]:
+            models[source["model"]] = folder / "seeing"
+            continue
+        models[source["model"]] = folder / str(seed)
+        tower = AutoConfig.from_pretrained(folder / "seeing").get_text_config()
+        save_text(folder / str(seed), tower, made.tower, seed, made.processor.tokenizer)
+    return models
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """The repository's root as far as the recipes use it, and the hub's data sets."""
+    root = tmp_path_factory.mktemp("clone")
+    (root / "recipes").mkdir()
+    for name in RECIPES:  # eight blocks of layers are for models of more than four
+        text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+        (root / "recipes" / f"{name}.yaml").write_text(text.replace("groups: 8 ", "groups: 2 "), encoding="utf-8")
+    save_visual_genome(root / "data" / "ja-vg-vqa")
+    return root, save_data_sets(tmp_path_factory.mktemp("made"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_checked_merged_searched_and_scored(name: str, tmp_path: Path, data: tuple[Path, dict[str, Path]]):
+    clone, sets = data
+    cache = tmp_path / "home" / "hub"
+    for model, folder in save_models(name, tmp_path / "models").items():
+        cache_repository(cache, model, folder)
+    for dataset, folder in sets.items():
+        cache_repository(cache, dataset, folder, "datasets")
+    environment = dict(os.environ) | {
+        "HF_HOME": str(cache.parent),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(str(ROOT / place) for place in (".", "app", "benchmarks")),
+    }
+    environment.pop("HF_HUB_CACHE", None)
+
+    def run(*words: str) -> str:
+        program = [sys.executable, "-P", "-m", "evovlm", *words]
+        done = subprocess.run(program, cwd=clone, env=environment, capture_output=True, text=True, encoding="utf-8")
+        assert done.returncode == 0, f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    file = f"recipes/{name}.yaml"
+    assert "fits" in run("recipe", "check", file)
+    run("merge", file, f"merged/{name}")
+    few = ("--trials", "2", "--items", "4", "--judged", "4")
+    run("evolve", file, "--out", f"runs/{name}", *few, "--checkpoint")
+    result = read_json(clone / "runs" / name / "result.json")
+    assert result["trials"] == 2
+    more = ("--trials", "3", *few[2:])
+    run("evolve", file, "--out", f"runs/{name}", *more, "--checkpoint")
+    run("report", f"runs/{name}")
+    task = "mgsm-ja:test" if RECIPES[name] is None else "ja-vg-vqa-500:test"
+    preset = "corrected" if RECIPES[name] is None else "greedy"
+    suite = {"models": [{"name": "merged", "model": f"merged/{name}"}], "tasks": [{"task": task, "preset": preset}]}
+    (clone / f"{name}-suite.yaml").write_text(yaml.safe_dump(suite))
+    run("bench", "run", f"{name}-suite.yaml", "--out", f"runs/bench-{name}", "--items", "3")
+    scored = read_json(clone / "runs" / f"bench-{name}" / "results.json")["results"]
+    assert [row["model"] for row in scored] == ["merged"]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
