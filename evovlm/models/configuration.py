@@ -98,6 +98,8 @@ def refuse_oversized(folder: Path, config: Mapping[str, Any], shapes: Mapping[st
         ):
             for key in keys:
                 given = section.get(key)
+                if key == "vocab_size" and section is config and "text_config" in config:
+                    continue  # PaliGemma has one there that its model does not use
                 if isinstance(given, int) and given > most:
                     raise CheckpointError(
                         f"{folder / CONFIG}: `{before}{key}` is {given}, but {what}; take configuration and weights"

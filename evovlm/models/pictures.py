@@ -46,7 +46,9 @@ def _problems(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         given = part.get(key)
         sides = {f"{key}.{side}": given.get(side) for side in SIDES} if isinstance(given, dict) else {key: given}
         yield from _outside(sides, 1, most)
-    yield from _outside({"patch_size": part.get("patch_size")}, 1, MOST_PIXELS)
+    patch = part.get("patch_size")  # Pixtral's has a height and a width
+    sides = {f"patch_size.{side}": patch.get(side) for side in SIDES[:2]} if isinstance(patch, dict) else {}
+    yield from _outside(sides or {"patch_size": patch}, 1, MOST_PIXELS)
     yield from _outside({"min_pixels": part.get("min_pixels"), "max_pixels": part.get("max_pixels")}, 1, MOST_AREA)
     additional = part.get("num_additional_image_tokens")
     yield from _outside({"num_additional_image_tokens": additional}, 0, MOST_ADDITIONAL)

@@ -66,7 +66,7 @@ def own_logits(engine: Engine, inputs: Any) -> Tensor:
 
 def paths(engine: Engine) -> list[Any]:
     """Both paths: (prompts, tokens) -> logits after each prompt, and after one more token."""
-    return [engine._loop_logits, *([engine.lean.logits] if engine.lean is not None else [])]
+    return [engine.loop_logits, *([engine.lean.logits] if engine.lean is not None else [])]
 
 
 def test_which_path_answers_is_known(loaded: tuple[Engine, Made], family: str):

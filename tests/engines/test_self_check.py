@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from evovlm.engines import _lean, _probes, _self_check, _tower_view, hf, routed
 from evovlm.engines._self_check import deviation, tolerance
 from evovlm.engines.hf import Engine
+from evovlm.engines.prompts import Seen
 from evovlm.engines.routed import RoutedEngine
 from evovlm.system.errors import CheckpointError, DataError, MachineFault
 from evovlm.tasks import Generation, Item
@@ -76,7 +77,7 @@ def test_the_check_notices_image_tokens_that_do_not_see_each_other(gemma3: Path,
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_passes_and_answers_as_transformers_does(family: str, tmp_path: Path):
     engine = Engine.load(save_family(tmp_path, family))
-    assert (engine.lean is not None) == (family in ("Llama", "Mistral", "Qwen2"))
+    assert (engine.lean is not None) == (family in ("Llama", "Mistral", "Qwen2", "Qwen3"))
     asked = items(seeing=False)
     said = []
     for item in asked:
@@ -179,8 +180,8 @@ def test_a_vlm_that_takes_no_picture_is_refused(vlm: Path, monkeypatch: pytest.M
 
 
 def test_a_vlm_whose_picture_has_other_features_than_places_is_refused(vlm: Path, monkeypatch: pytest.MonkeyPatch):
-    features = _probes.image_features
-    monkeypatch.setattr(_probes, "image_features", lambda model, inputs: features(model, inputs)[:-1])
+    look = _probes.look
+    monkeypatch.setattr(_probes, "look", lambda *given: Seen(look(*given).features[:-1], None))
     with pytest.raises(CheckpointError, match=r"the prompt has \d+ image tokens, the picture \d+ features\)"):
         Engine.load(vlm, dtype=torch.float32)
 
@@ -197,8 +198,8 @@ def test_a_gpu_in_a_bad_state_is_no_reason_for_another_path(vlm: Path, monkeypat
 def test_a_model_that_is_wrong_on_both_paths_is_refused_unless_the_check_is_off(
     vlm: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    features = _probes.image_features
-    monkeypatch.setattr(_probes, "image_features", lambda model, inputs: features(model, inputs).flip(0))
+    look = _probes.look
+    monkeypatch.setattr(_probes, "look", lambda *given: Seen(look(*given).features.flip(0), None))
     with pytest.raises(CheckpointError, match=r"use --no-self-check"):
         Engine.load(vlm, dtype=torch.float32)
     assert Engine.load(vlm, dtype=torch.float32, self_check=False).lean is not None

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from evovlm.engines.hf import Engine
 from evovlm.models.configuration import text_config_of
-from evovlm.models.foreign_kinds import foreign_kind, quantisation
+from evovlm.models.foreign_kinds import quantisation
 from evovlm.models.open_model import open_model
 from evovlm.system.errors import CheckpointError
 from tests.hub_layouts import make_tokenizer, save_llm
@@ -32,8 +32,9 @@ def configure(folder: Path, **values: Any) -> None:
     ("config", "parts"),
     [
         ({"architectures": ["LlavaMistralForCausalLM"], "mm_vision_tower": "clip"}, ["LlavaMistralFor", "llava-hf/"]),
-        ({"model_type": "qwen2_5_vl"}, ["Qwen2.5-VL", "not supported yet", "can be merged", "cannot be asked"]),
-        ({"model_type": "qwen3_vl"}, ["Qwen3-VL", "not supported yet", "can be merged", "cannot be asked"]),
+        ({"model_type": "qwen3_5"}, ["Qwen3.5", "merges its language tower", "cannot ask it yet"]),
+        ({"model_type": "gemma4"}, ["Gemma 4", "merges its language tower", "cannot ask it yet"]),
+        ({"model_type": "mllama"}, ["Llama 3.2 Vision", "merges its language tower", "cannot ask it yet"]),
         ({"model_type": "mine", "auto_map": {"AutoConfig": "x.Y"}}, ["needs remote code", "'mine'", "never runs"]),
         ({"model_type": "mine"}, ["'mine'", "does not know"]),
         ({"model_type": None}, ["model_type", "download config.json again"]),
@@ -56,7 +57,6 @@ def test_a_kind_that_cannot_be_asked_is_refused_by_name_but_opened(model: Path, 
     ("config", "part"),
     [
         ({"model_type": "internvl_chat", "architectures": ["InternVLChatModel"]}, "InternVL3-8B-hf"),
-        ({"model_type": "mllama"}, "Llama 3.2 Vision"),
     ],
 )
 def test_a_kind_that_cannot_even_be_merged_is_not_opened(model: Path, config: Any, part: str):
@@ -75,13 +75,6 @@ def test_quantised_weights_are_known_by_their_names_alone(model: Path):
         {"quantization_config": {"quant_method": "bitsandbytes"}}, TOWER
     )
     assert quantisation({"quantization_config": None}, TOWER) is None
-
-
-def test_a_qwen_vl_can_be_an_owner_only_where_its_vision_weights_lie_beside_the_tower():
-    config = {"model_type": "qwen2_5_vl"}
-    assert "choose another owner" in str(foreign_kind(config, TOWER).owned)
-    assert foreign_kind(config, ["model.language_model.embed_tokens.weight"]).owned is None
-    assert foreign_kind({"model_type": "llava"}, TOWER) == foreign_kind({"model_type": "mistral"}, TOWER)
 
 
 def test_qwen_vls_on_the_hub_have_the_towers_settings_at_the_top():
