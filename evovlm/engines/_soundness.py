@@ -16,6 +16,7 @@ import torch
 from evovlm.engines.prompts import Prompt
 from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.configuration import read_config
+from evovlm.models.families import family_of
 from evovlm.models.finite import is_finite, is_quantised
 from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults
@@ -41,7 +42,7 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
         configs["config.json's text_config"] = config["text_config"]
     tokenizer = processor.tokenizer if sees else processor
     rows = len(model.get_input_embeddings().weight)
-    for fault in id_faults(configs, tokenizer.get_vocab(), rows, _placeholder(processor) if sees else None):
+    for fault in id_faults(configs, tokenizer.get_vocab(), rows, _placeholder(processor, config) if sees else None):
         # End tokens come from generation_config.json or the tokenizer first; `ends_of` refuses if there is none.
         if fault.fatal and fault.key != "eos_token_id":
             raise CheckpointError(f"{folder}: {fault.text}")
@@ -72,12 +73,11 @@ def _refuse_quantised(folder: Path) -> None:
             )
 
 
-def _placeholder(processor: Any) -> str | None:
+def _placeholder(processor: Any, config: dict[str, Any]) -> str | None:
     """The token that stands for a picture's features, None if the processor does not say."""
-    # The text comes last: some processors name what a user writes, and replace it by placeholders (Gemma 3, Aya).
-    row = getattr(processor, "image_token_id", None)
-    by_id = processor.tokenizer.convert_ids_to_tokens(row) if isinstance(row, int) else None
-    return getattr(processor.tokenizer, "image_token", None) or by_id or getattr(processor, "image_token", None)
+    # The processor's comes last: some name what a user writes, and replace it by placeholders (Gemma 3, Aya).
+    known = family_of(config).placeholder or getattr(processor.tokenizer, "image_token", None)
+    return known or getattr(processor, "image_token", None)
 
 
 def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:

@@ -27,11 +27,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from evovlm.engines._lean import Lean
 from evovlm.engines._loading import load_sound
+from evovlm.engines._positions import after, decoder_of, first_context
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import check_engine
 from evovlm.engines._soundness import ends_of, known_kind, refuse_foreign
-from evovlm.engines._tower_view import AXES, view_of
+from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
@@ -49,9 +50,6 @@ disable_progress_bar()
 
 # If at most this share of rows is unfinished, the finished ones are removed from the cache.
 WORTH_DROPPING = 0.75
-# Where a vision-language model of transformers has its decoder.
-DECODERS = ("language_model", "text_model")
-
 Around = Callable[[Sequence[Prompt]], AbstractContextManager[Any]]
 
 
@@ -272,7 +270,7 @@ class Engine:
             yield shown.strip(), len(made)
             if len(kept) < len(text):
                 break
-            positions = _after(positions)
+            positions = after(positions)
             step_input = {"input_ids": chosen.unsqueeze(1), "position_ids": positions}
 
     def _decode_or_none(self, prompts: Sequence[Prompt], generation: Generation) -> list[str] | None:
@@ -344,19 +342,9 @@ class Engine:
         return {"token_type_ids": types}
 
     def _context(self, prompts: Sequence[Prompt], ids: Tensor, mask: Tensor) -> dict[str, Any]:
-        """What the model's first pass needs besides embeddings and mask: positions, and the family's own inputs."""
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        context: dict[str, Any] = {**self._types(prompts, ids)}
-        if any(prompt.axes is not None for prompt in prompts):
-            positions = positions.expand(AXES, *positions.shape).clone()
-            for row, prompt in enumerate(prompts):
-                if prompt.axes is not None:
-                    positions[:, row, ids.shape[1] - len(prompt.ids) :] = prompt.axes
-        deep = [prompt.deep for prompt in prompts if prompt.deep is not None]
-        if deep:
-            context["visual_pos_masks"] = (ids == self.model.config.image_token_id) & (mask == 1)
-            context["deepstack_visual_embeds"] = list(torch.cat(deep, dim=1))
-        return context | {"position_ids": positions}
+        """What the model's first pass needs besides embeddings and mask: see `first_context`."""
+        image_token = self.model.config.image_token_id if self.sees else None
+        return {**self._types(prompts, ids), **first_context(prompts, ids, mask, image_token)}
 
     def _next_logits(self, step_input: dict[str, Any], cache: Cache, **more: Tensor) -> Tensor:
         """The model's own logits after its last token: float32 [batch, vocabulary]."""
@@ -401,7 +389,7 @@ class Engine:
             if count == 0:
                 break
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            positions = _after(positions)
+            positions = after(positions)
             if count <= WORTH_DROPPING * len(going):
                 kept = going.nonzero().squeeze(1)
                 cache.batch_select_indices(kept)
@@ -409,14 +397,3 @@ class Engine:
                 positions = positions.index_select(-2, kept)
             step_input = {"input_ids": chosen.unsqueeze(1), "position_ids": positions}
         return after_end(made, self._ends)
-
-
-def decoder_of(model: Any, *, sees: bool) -> Any:
-    """The decoder of a causal model, or of a VLM's language tower: embeddings, layers and norm."""
-    return next(getattr(model.model, name) for name in DECODERS if hasattr(model.model, name)) if sees else model.model
-
-
-def _after(positions: Tensor) -> Tensor:
-    """The positions of the next token, after those of all tokens: int64 [batch, length] or [axes, batch, length]."""
-    last = positions[..., -1:]
-    return (last if last.ndim == 2 else last.amax(dim=0, keepdim=True).expand_as(last)) + 1

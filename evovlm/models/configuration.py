@@ -26,8 +26,8 @@ WIDTHS = (
     *("n_routed_experts", "n_embd", "d_model", "n_inner", "n_head", "num_heads", "embed_dim"),
 )
 DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth")
-# A family's class computes these if they are null.
-OPTIONAL = ("num_key_value_heads", "head_dim", "num_experts", "num_local_experts", "n_inner", "n_routed_experts")
+# Every model has these; a family's class computes others, or does without, if they are null.
+NEEDED = (*("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads"), *DEPTHS)
 FRACTIONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "initializer_range", "attention_dropout")
 # Pixels and patches of a side of the pictures that a vision tower takes. Published ones end at 1,540 and 110.
 MOST_PIXELS = 4096
@@ -213,8 +213,8 @@ def _mapping(value: Any) -> str | None:
 
 # What a key's value must be: a function that says what is wrong with it, or None.
 CHECKS: dict[str, Callable[[Any], str | None]] = {
-    **dict.fromkeys((*WIDTHS, *DEPTHS), _count),
-    **dict.fromkeys(OPTIONAL, _count_or_none),
+    **dict.fromkeys((*WIDTHS, *DEPTHS), _count_or_none),
+    **dict.fromkeys(NEEDED, _count),
     **dict.fromkeys(FRACTIONS, _fraction),
     **dict.fromkeys(("max_position_embeddings", "sliding_window", "image_seq_length"), _length),
     **dict.fromkeys(TOKENS, _ids),

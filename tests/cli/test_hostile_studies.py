@@ -17,7 +17,7 @@ from evovlm_app.catalogue import Offering
 from evovlm_app.error_messages import Told
 from evovlm_app.evolution import _look
 from evovlm_app.searches import Searches
-from tests.cli.test_hostile import AT_START, EXAMPLES, SNIPPETS, VALUES, assert_answered, bounded, peak_bytes, places
+from tests.cli.hostile import AT_START, EXAMPLES, SNIPPETS, VALUES, assert_answered, bounded, peak_bytes, places
 from tests.command import evovlm_here
 
 MADE = Path(__file__).parent.parent / "fixtures" / "studies"

@@ -38,8 +38,9 @@ def test_the_machines_faults_are_a_sentence_and_exit_code_2(
         main(["evaluate", "zoo:ja", "--data", "zoo-maths:test"])
     assert ended.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith(f"error: {told}")
+    assert lines[0] == "evaluate ..."
+    assert len(lines) == 2
+    assert lines[1].startswith(f"error: {told}")
 
 
 def test_a_bug_is_not_taken_for_the_machines_fault(

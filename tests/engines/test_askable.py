@@ -53,7 +53,7 @@ def test_a_model_that_cannot_be_asked_is_told_why(
     monkeypatch.setattr(askable, "SMALL", limit)
     folder = save_llm(tmp_path / "x", rows=600, tokenizer=make_tokenizer(600))
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "qwen3_vl"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "qwen3_5"}))
     found = how_asked(opened(tmp_path, "x"))
     assert found.path == "no"
-    assert found.text.startswith("is a Qwen3-VL, which is not supported yet")
+    assert found.text.startswith("is a Qwen3.5: evovlm merges its language tower")

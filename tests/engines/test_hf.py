@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evovlm.engines._sampling import Choose, sampler
+from evovlm.engines._sampling import sampler
 from evovlm.engines.hf import Engine
 from evovlm.system.errors import CheckpointError, DataError
 from evovlm.tasks import Generation, Item
@@ -170,7 +171,11 @@ def test_every_family_says_what_generate_says(tmp_path: Path, family: Family, ne
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("config.json", '{"model_type": "nothing"}', "broken: transformers cannot load it"),
+        (
+            "config.json",
+            '{"model_type": "nothing"}',
+            "broken is of the kind 'nothing', which this transformers does not",
+        ),
         ("tokenizer.json", "{", r"broken/tokenizer.json:1:2: not valid JSON"),
         ("tokenizer.json", '{"model": {"vocab": {"a": 0}}}', r"broken: transformers cannot load it \("),
     ],
@@ -225,10 +230,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_told(llm: Engine, monkeypatch: 
     monkeypatch.setattr(llm, "lean", None)
     greedy = llm._one_by_one
 
-    def small(embeddings: torch.Tensor, mask: torch.Tensor, most: int, choose: Choose, stop: Any) -> torch.Tensor:
+    def small(embeddings: torch.Tensor, *rest: Any) -> torch.Tensor:
         if len(embeddings) > 3:
             raise error
-        return greedy(embeddings, mask, most, choose, stop)
+        return greedy(embeddings, *rest)
 
     monkeypatch.setattr(llm, "_one_by_one", small)
     prepared = llm.prepare(asked, TALK, 10)
@@ -254,7 +259,13 @@ def test_other_errors_are_not_taken_for_want_of_memory(llm: Engine, monkeypatch:
 def test_equal_images_are_seen_once(vlm: Engine, monkeypatch: pytest.MonkeyPatch):
     looks = []
     look = vlm.model.get_image_features
-    monkeypatch.setattr(vlm.model, "get_image_features", lambda **inputs: looks.append(1) or look(**inputs))
+
+    @wraps(look)
+    def noted(**inputs: Any) -> Any:
+        looks.append(1)
+        return look(**inputs)
+
+    monkeypatch.setattr(vlm.model, "get_image_features", noted)
     vlm.prepare(items(24, seeing=True), ASK, 8)
     assert len(looks) == len({(index % 3, index % len(COLOURS)) for index in range(24)}) == 12
 

@@ -67,9 +67,9 @@ def lengths_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     read: list[int] = []
     prefill = plain_runner.prefill
 
-    def counted(tower: Any, ops: Any, hidden: Tensor, attend: Any) -> None:
+    def counted(tower: Any, ops: Any, hidden: Tensor, *rest: Any) -> None:
         read.append(len(hidden))
-        prefill(tower, ops, hidden, attend)
+        prefill(tower, ops, hidden, *rest)
 
     monkeypatch.setattr(plain_runner, "prefill", counted)
     return read

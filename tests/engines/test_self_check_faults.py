@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from evovlm.engines import _lean, _tower_view, hf
+from evovlm.engines import _lean, _probes, _tower_view, hf
 from evovlm.engines.hf import Engine
 from evovlm.system.errors import CheckpointError
 from tests.engine_families import FAMILIES, save_family, save_gemma3
 from tests.hub_layouts import save_vlm
+from tests.vlm_families import save_family as save_vlm_family
 
 Patch = pytest.MonkeyPatch
 GEMMA_LIKE = {"hidden_act": "silu", "hidden_activation": "silu"}
@@ -52,6 +53,21 @@ def without_biases(tower: Any) -> Any:
     return replace(tower, layers=tuple(replace(layer, bias=None) for layer in tower.layers))
 
 
+def without_head_norms(tower: Any) -> Any:
+    layers = tuple(replace(layer, query_norm=None, key_norm=None) for layer in tower.layers)
+    return replace(tower, layers=layers)
+
+
+def prompts_without(part: str) -> Callable[[Patch], None]:
+    """Both paths get prompts with pictures that lack what some families need besides features."""
+
+    def inject(patch: Patch) -> None:
+        right = _probes.seeing_prompt
+        patch.setattr(_probes, "seeing_prompt", lambda *given: replace(right(*given), **{part: None}))
+
+    return inject
+
+
 def lean_takes(kind: str) -> Callable[[Patch], None]:
     """The lean path, which knows nothing of what this family adds to Llama's layers, takes it all the same."""
 
@@ -70,7 +86,7 @@ def lean_takes(kind: str) -> Callable[[Patch], None]:
 
 
 def no_types(patch: Patch) -> None:
-    patch.setattr(Engine, "_types", lambda self, ids: {})
+    patch.setattr(Engine, "_types", lambda self, prompts, ids: {})
 
 
 def bare_embeddings(patch: Patch) -> None:
@@ -126,7 +142,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any], Callable[[Patch], None]]] = {
     "a window too wide": ("Mistral", {}, of_tower(lambda tower: replace(tower, window=tower.window + 64))),
     "norm offset": ("Gemma", GEMMA_LIKE, lean_takes("Gemma")),
     "soft caps": ("Gemma2", GEMMA_LIKE, lean_takes("Gemma2")),
-    "query and key norms": ("Qwen3", {}, lean_takes("Qwen3")),
+    "query and key norms": ("Qwen3", {}, of_tower(without_head_norms)),
+    "pictures that lie in a row": ("qwen2_5_vl", {}, prompts_without("axes")),
+    "features that are added once only": ("qwen3_vl", {}, prompts_without("deep")),
     "scales of the stream": ("Granite", {}, lean_takes("Granite")),
     "a shared beginning": ("Llama", {}, late_rests),
     "image tokens that are blind to later ones": ("gemma3", {}, no_types),
@@ -137,8 +155,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any], Callable[[Patch], None]]] = {
 
 ON_LOOP = (
     *("image tokens that are blind to later ones", "scale of embeddings", "padding that is seen"),
-    "pictures that are swapped",
+    *("pictures that are swapped", "pictures that lie in a row", "features that are added once only"),
 )
+VLMS = ("qwen2_5_vl", "qwen3_vl")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -148,6 +167,9 @@ def save(folder: Path, family: str, depth: int, *, seed: int = 0, **config: Any)
         config["layer_types"] = (["sliding_attention", "full_attention"] * depth)[:depth]
     if family == "gemma3":
         return save_gemma3(folder, seed=seed, **config)
+    if family in VLMS:
+        save_vlm_family(family, folder, seed=seed)
+        return folder
     if family in ("llava", "llava_next"):
         return save_vlm(folder, next_=family == "llava_next", dtype=torch.float32, seed=seed, **config)
     return save_family(folder, family, seed=seed, **config)
@@ -182,14 +204,17 @@ def test_an_error_of_structure_shows_in_every_dtype_and_depth(fault: str, depth:
     assert_noticed(fault, depth, DTYPES, tmp_path, caplog)
 
 
+LEAN = ("Llama", "Mistral", "Qwen2", "Qwen3", "llava", "llava_next", *VLMS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 32])
-@pytest.mark.parametrize("family", [*FAMILIES, "gemma3", "llava", "llava_next"])
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma3", "llava", "llava_next", *VLMS])
 def test_right_engines_pass_with_any_weights(family: str, depth: int, tmp_path: Path, caplog: Any):
     for seed in range(20 if depth == 2 else 3):
         save(tmp_path / str(seed), family, depth, seed=seed, vocab_size=32064)
         for dtype in DTYPES:
             engine = Engine.load(tmp_path / str(seed), dtype=dtype)
-            assert (engine.lean is not None) == (family in ("Llama", "Mistral", "Qwen2", "llava", "llava_next"))
+            assert (engine.lean is not None) == (family in LEAN)
     assert "differ" not in caplog.text
     assert "compared" not in caplog.text

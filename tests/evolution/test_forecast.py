@@ -12,6 +12,8 @@ from evovlm.evolution.search_loop import Workers
 from evovlm.recipe.shipped import named_recipe
 from tests.command import evovlm_here
 
+ROOT = Path(__file__).parent.parent.parent
+
 PACE = Pace(
     start=10.0,
     prepare=0.5,
@@ -101,7 +103,7 @@ def test_models_that_are_absent_are_sized_by_their_names():
 
 
 def test_absent_models_are_an_error_after_an_estimate_from_a_past_run(tmp_path: Path):
-    text = Path("recipes/zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "owner/absent-3B")
+    text = (ROOT / "recipes/zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "owner/absent-3B")
     (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
     done = evovlm_here("evolve", "r.yaml", "--out", "study", "--dry-run", folder=tmp_path)
     assert done.returncode == 2

@@ -22,11 +22,11 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     raised: Faults = []
     evaluate = LocalEvaluator.evaluate
 
-    def failing(self: LocalEvaluator, recipe: Recipe, items: Any) -> Any:
+    def failing(self: LocalEvaluator, recipe: Recipe, items: Any, *more: Any) -> Any:
         search = recipe.search
         if raised and search is not None and search.algorithm == "random":
             raise raised[0] if len(raised) == 1 else raised.pop(0)
-        return evaluate(self, recipe, items)
+        return evaluate(self, recipe, items, *more)
 
     monkeypatch.setattr(LocalEvaluator, "evaluate", failing)
     return raised

@@ -45,7 +45,7 @@ def test_a_folder_of_another_format_is_called_by_name_with_the_next_step(name: s
 
 def test_a_file_in_place_of_a_folder_is_told_so(tmp_path: Path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(CheckpointError, match=r"model\.gguf is a file; name the folder .* GGUF"):
+    with pytest.raises(CheckpointError, match=r"model\.gguf is in GGUF, a format of quantised weights"):
         open_model("x", "model.gguf", None, tmp_path)
 
 
@@ -54,11 +54,8 @@ def test_a_stray_file_beside_the_shards_of_an_index_is_refused(tmp_path: Path):
     shutil.copy(folder / "model.safetensors", tmp_path / "whole")
     reshard(folder, 2)
     shutil.copy(tmp_path / "whole", folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"two sets of weights: model\.safetensors, and the 2 files"):
+    with pytest.raises(CheckpointError, match=r"has model\.safetensors beside model\.safetensors\.index\.json, which"):
         open_model("x", "x", None, tmp_path)
-    for shard in folder.glob("model-0*"):
-        shard.unlink()
-    assert open_model("x", "x", None, tmp_path).tower  # an index that remains by itself misleads no loader
 
 
 def test_an_index_that_names_the_one_file_is_no_second_set(tmp_path: Path):

@@ -128,12 +128,15 @@ def test_a_config_that_cannot_be_read_is_named(llm: Path, tmp_path: Path, text: 
 def test_gguf_and_other_files_are_no_folders_of_a_checkpoint(tmp_path: Path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     (tmp_path / "model.bin").write_bytes(b"x")
-    for name, told in (("model.gguf", "is in GGUF, a format of quantised"), ("model.bin", "is not a folder")):
+    for name, told in (
+        ("model.gguf", "is in GGUF, a format of quantised"),
+        ("model.bin", "is a file; name the folder"),
+    ):
         with pytest.raises(CheckpointError, match=told):
             open_model("a", name, None, tmp_path)
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "model.bin").unlink()
-    with pytest.raises(CheckpointError, match="is in GGUF, a format of quantised"):
+    with pytest.raises(CheckpointError, match="has weights in GGUF, llama.cpp's format"):
         open_model("a", ".", None, tmp_path)
 
 

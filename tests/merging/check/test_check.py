@@ -136,7 +136,7 @@ def test_another_architecture_is_told_by_its_biases_and_its_name(zoo: Save, tmp_
     zoo("mistral")
     other = check(recipe("mistral", base={"model": "plain"}), tmp_path)
     assert errors(other) == []
-    assert "mistral in mistral, llama in base" in of(other, "sources.mistral.model_type", "warning")
+    assert "mistral in mistral, llama in base" in of(other, "sources.mistral.model_type", "note")
 
 
 def test_values_that_bend_the_function_are_warnings(zoo: Save, tmp_path: Path):
