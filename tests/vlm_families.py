@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers as tf
 from transformers import PreTrainedTokenizerFast
@@ -229,6 +230,7 @@ def _idefics3(kind: str) -> Made:
         text_config=text_of("llama"),
         vision_config=EYES | {"image_size": 28, "patch_size": 7, "max_image_size": {"longest_edge": 28}},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=2, tie_word_embeddings=False,
+        pad_token_id=2,
     )  # fmt: skip
     images = getattr(tf, f"{prefix}ImageProcessorPil")(size={"longest_edge": 56}, max_image_size={"longest_edge": 28})
     made = getattr(tf, f"{prefix}Processor")
@@ -324,6 +326,9 @@ FAMILIES: dict[str, Callable[[], Made]] = {
 }
 # Families that are merged and not asked; in place of a processor they have a tokenizer.
 UNASKED: dict[str, Callable[[], Made]] = {"qwen3_5": _qwen3_5, "gemma4": _gemma4, "mllama": _mllama}
+# Every path and position that families differ in; the others are tested in the slow lane.
+QUICK = ("llava_next", "qwen2_5_vl", "qwen3_vl", "gemma3")
+PARAMETERS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 
 
 def save_family(name: str, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Made:

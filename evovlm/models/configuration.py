@@ -120,9 +120,6 @@ def _problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if key in section and (problem := check(section[key])) is not None:
                 yield before + key, problem
         yield from ((before + key, problem) for key, problem in _picture_problems(section))
-        rows, pad = section.get("vocab_size"), section.get("pad_token_id")
-        if isinstance(rows, int) and isinstance(pad, int) and pad >= rows:
-            yield f"{before}pad_token_id", f"is {pad}, but `vocab_size` is {rows}"
     yield from _too_large(config)
 
 

@@ -13,7 +13,7 @@ from evovlm.engines._self_check import deviation
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prompt
 from evovlm.tasks import Generation, Item
-from tests.vlm_families import FAMILIES, Made, save_family
+from tests.vlm_families import PARAMETERS, Made, save_family
 
 ASK = Generation("<image>\n{question}", max_new_tokens=8)
 TALK = Generation("{question}", max_new_tokens=8)
@@ -24,7 +24,7 @@ PLAIN = {"gemma3", "paligemma2", "aya_vision"}  # layers of other kinds, or toke
 CLOSE = 1e-5  # of the logits' spread
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=PARAMETERS)
 def family(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
