@@ -38,6 +38,7 @@ class Lean:
         self._runner: Runner | None = None
         self.spent = Spent()
         self._eight_bit = False
+        self._fused = True  # whether fused kernels may be used
 
     def use_eight_bit(self, on: bool) -> None:
         """Switch 8-bit products on or off; when on, weights are rounded again before each call of `answer`."""
@@ -114,16 +115,20 @@ class Lean:
         steps: list[Tensor] = []
         with current_gpu(self.tower.embed.device):
             groups = group_prompts(prompts, range(len(prompts)), self._image_token, len(prompts))
-            runner = new_runner(self.tower, groups, len(prompts), STEPS, None)
+            runner = new_runner(self.tower, groups, len(prompts), STEPS, None, fused=self._fused)
             schedule = Schedule(self.tower, runner, chunk_tokens(self.tower))
             schedule.run(groups, Rules(STEPS, frozenset()), forced(tokens, steps), lambda prompt, made: None)
         return torch.stack(steps)
 
     def on(self, tower: Tower) -> Lean:
-        """The same path on another tower with the same vocabulary."""
+        """The same path in plain torch on another tower with the same vocabulary.
+
+        Not with the fused kernels: compiling them for one comparison in another dtype takes half a minute on a machine
+        that has not done it yet.
+        """
         other = copy.copy(self)
         other.tower = other._whole = tower
-        other._runner = None
+        other._runner, other._fused = None, False
         return other
 
     def drop_runner(self) -> None:

@@ -6,9 +6,10 @@ for any family that transformers can load, so it is verified on the model at han
 
 1. The whole model, in its own dtype: one prompt without a picture and one with. In 16 bits, rounding alone moves the
    logits by up to a fifth of their spread, so this finds what is broken in that dtype or in one layer, and no more.
-2. The first layers of each kind in float32, where rounding moves logits by a millionth, so that an error of structure
-   shows that is as small as 1e-4 of the spread: a norm's offset, a mask, a rotary table, a missing scale. These prompts
-   are asked in one batch, of unequal lengths, with a shared beginning, a shared picture and another one.
+2. The first layers of each kind in float32 and plain torch, where rounding moves logits by a millionth, so that an
+   error of structure shows that is as small as 1e-4 of the spread: a norm's offset, a mask, a rotary table, a missing
+   scale. These prompts are asked in one batch, of unequal lengths, with a shared beginning, a shared picture and
+   another one.
 3. The same with a window of a few tokens, if the model has one, on prompts that just fit into it and longer ones.
 """
 

@@ -43,13 +43,15 @@ def has_fused(tower: Tower) -> bool:
     return tower.embed.device.type == "cuda" and find_spec("triton") is not None and width in (16, 32, 64, 128, 256)
 
 
-def new_runner(tower: Tower, groups: Sequence[Group], rows: int, most: int, last: Runner | None) -> Runner:
+def new_runner(
+    tower: Tower, groups: Sequence[Group], rows: int, most: int, last: Runner | None, *, fused: bool = True
+) -> Runner:
     """Return a runner for these groups, with up to `rows` texts at a time; reuses `last` if it fits them.
 
-    `most`: new tokens per text. Raises torch.OutOfMemoryError if the cache does not fit into the free memory.
+    `most`: new tokens per text. `fused`: whether fused kernels may be used. Raises torch.OutOfMemoryError if the cache does not fit into the free memory.
     """
     rows = min(rows, sum(len(group.questions) for group in groups))
-    if not has_fused(tower):
+    if not (fused and has_fused(tower)):
         capacity = max(group.longest for group in groups) + most
         if isinstance(last, PlainRunner) and last.serves(rows, capacity):
             return last
