@@ -48,7 +48,8 @@ def new_runner(
 ) -> Runner:
     """Return a runner for these groups, with up to `rows` texts at a time; reuses `last` if it fits them.
 
-    `most`: new tokens per text. `fused`: whether fused kernels may be used. Raises torch.OutOfMemoryError if the cache does not fit into the free memory.
+    `most`: new tokens per text. `fused`: whether fused kernels may be used. Raises torch.OutOfMemoryError if the cache
+    does not fit into the free memory.
     """
     rows = min(rows, sum(len(group.questions) for group in groups))
     if not (fused and has_fused(tower)):

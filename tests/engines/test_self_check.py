@@ -132,7 +132,7 @@ def test_a_fast_path_that_is_wrong_on_pictures_only_gives_way(vlm: Path, monkeyp
 def test_a_fast_path_that_cannot_run_gives_way(
     kind: type[Exception], vlm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    def broken(*given: Any) -> None:
+    def broken(*given: Any, **more: Any) -> None:
         raise kind("no kernel for this device")
 
     monkeypatch.setattr(_lean, "new_runner", broken)
@@ -187,7 +187,7 @@ def test_a_vlm_whose_picture_has_other_features_than_places_is_refused(vlm: Path
 
 
 def test_a_gpu_in_a_bad_state_is_no_reason_for_another_path(vlm: Path, monkeypatch: pytest.MonkeyPatch):
-    def broken(*given: Any) -> None:
+    def broken(*given: Any, **more: Any) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(_lean, "new_runner", broken)
