@@ -99,7 +99,13 @@ def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:
 
 
 def refuse_foreign(prompts: Sequence[Prompt], tokenizer: Any, rows: int) -> None:
-    """Raise DataError, naming item and token, if a prompt has a token that is no row of the embedding table."""
+    """Raise DataError, naming the item, if its prompt has no tokens, or one that is no row of the embedding table."""
+    empty = next((prompt for prompt in prompts if not len(prompt.ids)), None)
+    if empty is not None:
+        raise DataError(
+            f"item {empty.key}: the tokenizer makes no tokens of its prompt; give it a text, or check `normalizer` and"
+            " `pre_tokenizer` in tokenizer.json"
+        )
     longest = [prompt for prompt in prompts if len(prompt.ids)]
     if not longest or int(torch.cat([prompt.ids for prompt in longest]).max()) < rows:
         return

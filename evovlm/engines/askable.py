@@ -22,7 +22,7 @@ from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.library_faults import explained
 from evovlm.models.open_model import OpenModel
 from evovlm.models.processors import load_processor
-from evovlm.system.errors import CheckpointError, MachineFault
+from evovlm.system.errors import CheckpointError, MachineFault, UserError
 from evovlm.tasks.protocol import Generation, Item
 
 # Bytes of weights up to which a model is loaded and asked: a second or two on any machine.
@@ -61,7 +61,7 @@ def how_asked(model: OpenModel) -> Asking:
         return _by_copy(model.folder)
     except MachineFault:
         raise
-    except CheckpointError as error:
+    except UserError as error:
         return Asking("no", str(error).removeprefix(f"{model.folder}").removeprefix(":").strip())
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
+import resource
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -150,7 +152,9 @@ class AnswerCache:
         """The error as OSError: the disk failed, not the candidate, so the search must not continue."""
         # SQLite reports a full disk as an I/O error if it occurs in its log.
         full = error.sqlite_errorcode == sqlite3.SQLITE_FULL or disk_usage(self._path.parent).free < LITTLE
-        return OSError(errno.ENOSPC if full else errno.EIO, str(error), str(self._path))
+        limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+        code = errno.ENOSPC if full else errno.EFBIG if limited else errno.EIO
+        return OSError(code, os.strerror(code) if limited and not full else str(error), str(self._path))
 
     def close(self) -> None:
         """Close the file."""

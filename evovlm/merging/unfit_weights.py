@@ -19,6 +19,7 @@ from evovlm.system.errors import UnfitValues
 # Sums below this share of the weights' magnitudes are refused, and those below the second are a warning.
 LEAST_SHARE = 0.01
 SMALL_SHARE = 0.1
+UNDEFINED_AT_0 = ("linear", "slerp")  # for the others, a sum of exactly 0 counts as 1
 # Up to so many sources each subset is looked at (elected signs divide by subsets: any may agree somewhere).
 MOST_LISTED = 10
 
@@ -42,7 +43,10 @@ def unfit_weights(recipe: Recipe) -> Iterator[tuple[str, float, str]]:
     for group in _groups(recipe):
         weights = [value_at(recipe.of(source).weight, group, 1.0) for source in recipe.source_names]
         share, total = _smallest(weights, method)
-        if share < SMALL_SHARE:
+        if any(weights) and total == 0 and recipe.method in UNDEFINED_AT_0:
+            told = ", ".join(f"{weight:g}" for weight in weights)
+            yield group, 0.0, f"{told} sum to 0, and the method divides by their sum; change a weight"
+        elif share < SMALL_SHARE:
             what = "t = w2 / (w1 + w2)" if recipe.method == "slerp" else "dividing by their sum"
             way_out = "" if recipe.method == "slerp" else ", or set `normalize: false`"
             text = (
@@ -81,6 +85,5 @@ def _share(weights: Sequence[float], method: Method) -> tuple[float, float]:
     total = 0.0
     for weight in weights:
         total = as_float32(total + weight) if method.elect else total + weight
-    # Of a sum of exactly 0, `linear` and `slerp` themselves say that it is undefined.
     least = LEAST_DIVISOR if method.needs_base and not method.elect else 0.0
     return (1.0, total) if abs(total) <= least else (abs(total) / sum(map(abs, weights)), total)

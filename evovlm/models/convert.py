@@ -16,11 +16,13 @@ from typing import Any, Self
 
 from evovlm.models._pickle_reader import LEAST_SECONDS, PickleReader
 from evovlm.models.assets import copy_assets
-from evovlm.models.checkpoint import has_weights
+from evovlm.models.checkpoint import Checkpoint, has_weights
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
 from evovlm.models.configuration import read_config
+from evovlm.models.finite import is_finite
 from evovlm.models.foreign_kinds import foreign_kind
 from evovlm.models.layouts import EMBEDDING, LAYOUTS, OUTPUT_HEAD
+from evovlm.models.loading import report_from_headers
 from evovlm.models.model_files import check_files, read_object
 from evovlm.models.pickled import PickledFiles, find_pickled
 from evovlm.system.errors import CheckpointError
@@ -131,6 +133,8 @@ class Conversion:
                     unchecked -= count
                 account(unchecked)  # what has no checksum
                 for info, tensor in zip(infos, self._reader.read(path, infos), strict=True):
+                    if not is_finite(tensor):
+                        raise CheckpointError(f"{path}: {info.name} holds NaN or infinite values; download it again")
                     writer.write(info.name, tensor)
                     account(info.nbytes)
             copy_assets(self.folder, writer.folder)
@@ -139,6 +143,11 @@ class Conversion:
                     shutil.copyfile(path, writer.folder / path.name)
             left_out = _without_code(writer.folder)
             _write_json(writer.folder / CONVERTED, self._origin())
+        report = report_from_headers(out, Checkpoint.open(out))
+        if report is not None and (lacking := report.in_words()):
+            left_out.append(
+                f"it {lacking}; so do the pickles: find the missing files, or it can be neither merged nor asked"
+            )
         return left_out
 
     def _ties(self, name: str, other: str) -> bool:

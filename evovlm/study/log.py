@@ -111,7 +111,10 @@ def read_trials(folder: Path) -> list[Trial]:
             where = ".".join(map(str, first["loc"]))
             raise StudyError(f"{path}:{number + 1}: not a trial ({where}: {first['msg']}); restore the file") from None
         if trial.trial != number:
-            raise StudyError(f"{path}:{number + 1}: found trial {trial.trial}, expected trial {number}")
+            raise StudyError(
+                f"{path}:{number + 1}: found trial {trial.trial}, expected trial {number}; remove the line if it occurs"
+                " twice, restore the file, or start a new study in another folder"
+            )
         trials.append(trial)
     return trials
 

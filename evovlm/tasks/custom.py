@@ -111,9 +111,14 @@ def read_items(where: Path, split: str, questions: str, *, numeric: bool = False
             items.append(_item(row, number))
             if numeric:
                 _refuse_wordy(items[-1], row)
-    twice = len(items) - len({item.id for item in items})
-    if twice:
-        raise DataError(f"{where}: {twice} ids occur twice; give each row its own `id`, or leave `id` out")
+    known: dict[str, int] = {}
+    for number, item in enumerate(items, start=1):
+        first = known.setdefault(item.id, number)
+        if first != number:
+            raise DataError(
+                f"{where}: the id {item.id!r} of row {number} is that of row {first} too; give each row its own `id`,"
+                " or leave `id` out"
+            )
     return items
 
 

@@ -215,6 +215,10 @@ def find_results(places: Iterable[Path]) -> list[tuple[Path, Result]]:
     found = []
     for place in places:
         paths = [place] if place.is_file() else sorted(place.glob(f"**/{RESULTS}/*.json"))
+        if not paths and (place / "study.json").is_file():
+            raise UserError(
+                f"{place} is a study of `evovlm evolve`, no run of benchmarks; look at it with `evovlm report`"
+            )
         if not paths:
             raise UserError(f"{place}: contains no results; create some with `evovlm bench run zoo --out {place}`")
         found += [(path, read_result(path)) for path in paths]

@@ -19,8 +19,24 @@ def check_parameters(recipe: Recipe) -> Iterator[Finding]:
         for group, share, text in unfit_weights(recipe):
             yield Finding("error" if share < LEAST_SHARE else "warning", "parameters", f"weights of {group!r}: {text}")
     method = METHODS.get(recipe.method)
+    if method is not None and not method.drop:
+        yield from _unused(recipe)
     if method is not None and method.drop == "della":
         yield from _epsilon(recipe)
+
+
+def _unused(recipe: Recipe) -> Iterator[Finding]:
+    """Settings for dropping elements, of a method that drops none."""
+    text = f"{recipe.method} drops nothing, so this is not used; remove it, or choose another method"
+    for source in recipe.source_names:
+        given = recipe.of(source).density
+        if any(density != 1 for density in (given.values() if isinstance(given, dict) else [given])):
+            yield Finding("warning", f"parameters.{source}.density", text)
+    if recipe.options.rescale is not None:
+        yield Finding("warning", "options.rescale", text)
+    search = recipe.search
+    if search is not None and search.density is not None and "density" in search.model_fields_set:
+        yield Finding("warning", "search.density", text)
 
 
 def _epsilon(recipe: Recipe) -> Iterator[Finding]:

@@ -91,13 +91,17 @@ def _groups(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
     try:
         groups = group_names(recipe.groups, layers)
         group_of = grouping(recipe.groups, layers)
-        if not stacked:
-            for name in owner.tower:
-                group_of(name)
+        used = {group_of(name) for name in owner.tower} if not stacked else set(groups)
     except RecipeError as error:
         yield Finding("error", "groups", str(error).removeprefix("groups: "))
         return
     yield from _ranges(recipe, layers)
+    for name in groups if isinstance(recipe.groups, Mapping) else ():
+        if name not in used:
+            text = (
+                "no tensor is in this group, because no name matches or an earlier group has them; correct or remove it"
+            )
+            yield Finding("error", f"groups.{name}", text)
     for source, parameters in recipe.parameters.items():
         for quantity, given in (("weight", parameters.weight), ("density", parameters.density)):
             strangers = [name for name in given if name not in groups] if isinstance(given, dict) else []

@@ -53,7 +53,7 @@ def read_vocabulary_keys(
         return {"vocab": "match"}
     if model not in sources:
         known = ", ".join(name_of(one) for one in sources)
-        raise RecipeError(f"{key}: {name_of(model)} is not one of the merged models; choose from {known}, or base")
+        raise RecipeError(f"{key}: {name_of(model)!r} is not one of the merged models; choose from {known}, or base")
     return {"vocab": "match", "owner": sources[model]}
 
 
