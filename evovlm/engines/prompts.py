@@ -227,10 +227,10 @@ def in_chat(reader: Any, texts: Sequence[str], *, sees: bool = False) -> list[st
 def _base_tile(model: Any, prompt: Prompt) -> Prompt:
     """The prompt with the image as a whole, without tiles: its first features and a newline, as LLaVA-NeXT packs one.
 
-    Models without tiles have no newline either; their prompts are unchanged.
+    Prompts of other families are unchanged.
     """
     newline = getattr(model.model, "image_newline", None)
-    if newline is None or prompt.features is None:
+    if newline is None or prompt.features is None or model.config.model_type != "llava_next":
         return prompt
     eyes = model.config.vision_config
     whole = prompt.features[: (eyes.image_size // eyes.patch_size) ** 2]

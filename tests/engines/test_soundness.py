@@ -182,3 +182,14 @@ def test_a_negative_id_in_a_tokenizers_file_is_refused_with_file_and_token(tmp_p
         edit_json(path, added_tokens_decoder={"-1": {"content": "[PAD]"}})
     with pytest.raises(CheckpointError, match=rf"{where}: the token '\[PAD\]' has the id -1"):
         read_vocabulary(tmp_path)
+
+
+def test_a_prompt_without_tokens_is_refused_by_its_item(tmp_path: Path):
+    folder = save_llm(tmp_path / "x", rows=600, tokenizer=make_tokenizer(600))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": r"[\s\S]"}, "content": ""}
+    tokenizer["post_processor"] = None
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    engine = Engine.load(folder)
+    with pytest.raises(DataError, match="item a: the tokenizer makes no tokens of its prompt"):
+        engine.prepare([Item("a", "what", ("x",), None)], Generation("{question}", max_new_tokens=4), 1)

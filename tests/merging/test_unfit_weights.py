@@ -131,3 +131,10 @@ def test_the_most_sources_are_looked_at_in_seconds():
         refuse_unfit_weights(recipe("ties", [float(weight) for weight in rng.normal(size=MOST_SOURCES)]))
     refuse_unfit_weights(recipe("ties", [1000.0 * MOST_SOURCES, *(-rng.random(MOST_SOURCES - 1))]))
     assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize(("method", "unfit"), [("linear", True), ("slerp", True), ("task_arithmetic", False)])
+def test_a_sum_of_exactly_zero_is_refused_where_it_is_not_one(method: str, unfit: bool):
+    options = {"options": {"normalize": True}} if method == "task_arithmetic" else {}
+    found = list(unfit_weights(recipe(method, [1.0, -1.0], **options)))
+    assert [share for _, share, _ in found] == ([0.0] if unfit else [])

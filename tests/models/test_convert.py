@@ -292,3 +292,18 @@ def test_the_layout_of_llavas_authors_is_told(tmp_path: Path):
     done = convert("old", "new", "--dry-run", folder=tmp_path)
     assert done.returncode == 0
     assert "this checkpoint is in LLaVA's authors' own layout" in " ".join(done.stderr.split())
+
+
+def test_damage_is_not_passed_on_without_a_word(tmp_path: Path):
+    folder = tmp_path / "pickled"
+    save_pickled(folder)
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    torch.save(weights, folder / "pytorch_model.bin")
+    done = convert("pickled", "lacking", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "lacks 1 weight that its configuration asks for: model.layers.1.mlp.up_proj.weight" in done.stdout
+    weights["model.norm.weight"][0] = float("nan")
+    torch.save(weights, folder / "pytorch_model.bin")
+    assert "pytorch_model.bin: model.norm.weight holds NaN" in refused("pickled", "broken", folder=tmp_path)
+    assert not (tmp_path / "broken").exists()

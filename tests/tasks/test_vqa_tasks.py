@@ -188,5 +188,5 @@ def test_a_list_of_test_ids_that_is_none_is_refused(genome: Path):
 
 def test_ids_that_stand_twice_are_refused(tmp_path: Path):
     rows = [{"id": "a", "question": "x", "reference": "1"}] * 2
-    with pytest.raises(DataError, match="twice"):
+    with pytest.raises(DataError, match="the id 'a' of row 2 is that of row 1 too"):
         load_task("custom-maths", Options(custom(tmp_path, rows))).items("test", None, 0)

@@ -5,6 +5,8 @@ Knows the engine's model and its device; asks no questions. The engine halves an
 
 from __future__ import annotations
 
+from typing import Any
+
 import psutil
 import torch
 
@@ -35,12 +37,19 @@ def row_bytes(engine: Engine, generation: Generation) -> int:
     kept = 2 * config.num_hidden_layers * getattr(config, "num_key_value_heads", heads) * head_size
     longest = LIKELY_PROMPT + generation.max_new_tokens
     if engine.sees:
-        # An image needs as many tokens as the model's own tiles; small models have small images.
-        vision = engine.model.config.vision_config
-        patches = (vision.image_size // vision.patch_size) ** 2
-        longest += min(LIKELY_IMAGE, 5 * patches)
+        longest += min(LIKELY_IMAGE, 5 * _patches(engine.model.config.vision_config))
     width = torch.finfo(engine.dtype).bits // 8
     return int(generation.num_beams * (longest * kept * width + 4 * 4 * config.vocab_size))
+
+
+def _patches(vision: Any) -> int:
+    """Patches of a picture: an image needs as many tokens as the model's own tiles; small models have small images.
+
+    LIKELY_IMAGE for families that take pictures of any size.
+    """
+    size, patch = (getattr(vision, name, None) for name in ("image_size", "patch_size"))
+    size, patch = (value[0] if isinstance(value, list | tuple) else value for value in (size, patch))
+    return LIKELY_IMAGE if size is None or not patch else int(size // patch) ** 2
 
 
 def _free(engine: Engine) -> int:

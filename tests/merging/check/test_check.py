@@ -429,3 +429,28 @@ def test_settings_of_single_layers_are_not_moved_with_a_stack(tmp_path: Path):
     assert "differs between the layers" in of(
         check(recipe("a", **stack), tmp_path), "sources.a.no_rope_layers", "error"
     )
+
+
+def test_a_group_without_a_tensor_is_refused(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("ja")
+    groups = {"typo": ["*.mlpp.*"], "rest": ["*"], "late": ["layers 1-1"]}
+    findings = check(recipe("ja", groups=groups), tmp_path)
+    for name in ("typo", "late"):
+        assert "no tensor is in this group" in of(findings, f"groups.{name}", "error")
+    assert not [finding for finding in findings if finding.key == "groups.rest"]
+
+
+def test_settings_that_a_method_has_no_use_for_are_told(zoo: Save, tmp_path: Path):
+    zoo("base")
+    zoo("ja")
+    unused = {
+        "parameters": {"ja": {"density": 0.1}},
+        "options": {"rescale": "l1"},
+        "search": {"density": [0.1, 1.0]},
+    }
+    findings = check(recipe("ja", method="task_arithmetic", **unused), tmp_path)
+    for key in ("parameters.ja.density", "options.rescale", "search.density"):
+        assert "task_arithmetic drops nothing" in of(findings, key, "warning")
+    used = check(recipe("ja", method="dare_ties", **unused), tmp_path)
+    assert not [finding for finding in used if "drops nothing" in finding.text]
