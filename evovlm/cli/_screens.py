@@ -153,7 +153,7 @@ class LineScreen:
             del self._open[id(phase)]
             due = self._next.pop(id(phase))
         if not phase.quiet or due > phase.began + phase.quiet:
-            count = f"{phase.done} done, " if phase.done else ""
+            count = f"{phase.done} done, " if phase.done and phase.counted else ""
             best = f"best {phase.best:.2f}, " if phase.best is not None else ""
             failed = f"failed {phase.failed}, " if phase.failed else ""
             ERR.print(f"{phase.name}: {count}{best}{failed}{phase.clock(0.0)}", soft_wrap=True)
