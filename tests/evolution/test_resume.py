@@ -101,7 +101,9 @@ def test_more_than_there_are_is_no_other_number(place: Path, asked: list[int]):
 def test_each_recipe_of_front_and_atlas_is_made_again_by_itself(place: Path, asked: list[int]):
     routes = read_recipe(place / "two-stage.yaml")
     assert routes.then is not None
-    search = routes.then.search.model_copy(update={"algorithm": "nsga2", "objectives": ("layers",), "population": 4})
+    free = routes.then.search.route.model_copy(update={"prefix": None})  # type: ignore[union-attr]
+    others = {"algorithm": "nsga2", "objectives": ("layers",), "population": 4, "route": free}
+    search = routes.then.search.model_copy(update=others)
     content = routes.model_dump(mode="json", by_alias=True) | {"then": None, "method": "passthrough"}
     front = Recipe.model_validate(content | {"search": search.model_dump(mode="json", by_alias=True)})
     evolve(place, "front", front, trials=8)

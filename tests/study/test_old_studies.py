@@ -109,7 +109,10 @@ def test_a_study_that_was_stopped_long_ago_goes_on_where_it_was(place: Path, nam
         assert all(trial.error is None for trial in found)
     found, expected = (study_log.read_trials(place / "studies" / one / part) for one in (name, whole))
     one_item = 100 / STUDIES[whole]["studies"][part]["search_items"]
-    # What the log alone decides: the rest of the generation in which the study was stopped.
+    # What the log alone decides: the rest of the generation in which the study was stopped, unless that began on a
+    # processor with which this one does not agree on CMA-ES's axes.
+    if "other rounding" in events:
+        return
     for trial, known in zip(found[len(before) :], expected[len(before) :], strict=True):
         if trial.generation == found[len(before) - 1].generation:
             assert same_genome(known.genome, trial.genome)
