@@ -88,7 +88,7 @@ def test_the_reference_of_a_union_is_the_base(models: Path):
 def test_a_model_may_be_written_with_its_prefix(models: Path):
     recipe = read_mergekit(merge(models, "a", "b", tokenizer_source="model:b"), models / "m.yml")
     assert (recipe.owner, recipe.vocab) == ("b", "match")
-    with pytest.raises(RecipeError, match="tokenizer_source: z is not one of the merged models; choose from a, b"):
+    with pytest.raises(RecipeError, match="tokenizer_source: 'z' is not one of the merged models; choose from a, b"):
         read_mergekit(merge(models, "a", "b", tokenizer_source="model:z"), models / "m.yml")
 
 
