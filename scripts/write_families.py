@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evovlm.models.families import FAMILIES  # noqa: E402
+from evovlm.models.families import FAMILIES, Family  # noqa: E402
 from tests.engines.test_families import PLAIN  # noqa: E402
 
 PAGE = ROOT / "docs" / "families.md"
@@ -70,22 +70,33 @@ def passed() -> dict[tuple[str, str, str], bool]:
 
 def table(results: dict[tuple[str, str, str], bool]) -> str:
     """The table in Markdown."""
-    lines = ["| family | text models that fit | merges | asks | path | recipe |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| family | text models that fit | merges | asks | path | picture | recipe |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, (tested, recipe) in TESTED.items():
         family = next(one for one in FAMILIES if name in one.name.split(", "))
-        own = {key: fine for key, fine in results.items() if key[2] == tested}
-        merges, asks = (
-            "yes" if (these := [fine for key, fine in own.items() if key[0] == file]) and all(these) else "no"
-            for file in ("test_vlm_families", "test_families")
-        )
+        merges, asks = (_all_passed(results, file, tested) for file in ("test_vlm_families", "test_families"))
         path = "transformers' layers" if tested in PLAIN else "fast"
         lines.append(
-            f"| {name} | {', '.join(family.towers)} | {merges} | {asks} | {path} | {recipe and f'`{recipe}`'} |"
+            f"| {name} | {', '.join(family.towers)} | {merges} | {asks} | {path} | {_picture(family)} |"
+            f" {recipe and f'`{recipe}`'} |"
         )
-    for family in FAMILIES:
-        if family.unasked:
-            lines.append(f"| {family.name} | {', '.join(family.towers)} | not tested | no: {family.unasked} | | |")
+    for family in (one for one in FAMILIES if one.unasked):
+        merges = _all_passed(results, "test_vlm_families", family.types[0])
+        lines.append(f"| {family.name} | {', '.join(family.towers)} | {merges} | no | | {_picture(family)} | |")
     return "\n".join(lines) + "\n"
+
+
+def _all_passed(results: dict[tuple[str, str, str], bool], file: str, family: str) -> str:
+    these = [fine for (in_file, _, of), fine in results.items() if in_file == file and of == family]
+    return "yes" if these and all(these) else "no"
+
+
+def _picture(family: Family) -> str:
+    places = {"row": "in a row", "grid": "in a grid"}[family.positions]
+    sight = {"causal": "", "picture": ", its tokens see each other", "prompt": ", all of a prompt see each other"}
+    return places + sight[family.attention]
 
 
 if __name__ == "__main__":

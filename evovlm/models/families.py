@@ -20,17 +20,16 @@ class Family:
 
     name: as tables name it. types: `model_type` of its configurations. towers: `model_type` of text models that compute
     the same function as its tower. picture: what `<image>` in a prompt becomes; None: the processor's own token.
-    inputs: what its processor gives besides pixels. positions: whether a picture's tokens lie in a grid (mrope) or in a
-    row. attention: which tokens see later ones: none (`causal`), those of a picture (`picture`) or of a whole prompt
-    (`prompt`). answer_type: the token type of an answer's tokens. placeholder: the token in whose
-    place the features go, if its files do not say. unasked: why it cannot be asked, if so.
+    positions: whether a picture's tokens lie in a `grid` (mrope) or `row`. attention: which tokens see later ones: none
+    (`causal`), those of a picture (`picture`) or of a whole prompt (`prompt`). answer_type: the token type of an
+    answer's tokens. placeholder: the token in whose place the features go, if its files do not say. unasked: why it
+    cannot be asked, if so.
     """
 
     name: str
     types: tuple[str, ...]
     towers: tuple[str, ...]
     picture: str | None = None
-    inputs: tuple[str, ...] = ()
     positions: str = "row"
     attention: str = "causal"
     answer_type: int = 0
@@ -42,18 +41,18 @@ QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 MERGED_ONLY = "evovlm merges its language tower, but cannot ask it yet"
 
 FAMILIES: list[Family] = [
-    Family("LLaVA 1.5, Pixtral", ("llava",), ("llama", "mistral", "qwen2"), inputs=("image_sizes",)),
-    Family("LLaVA-NeXT", ("llava_next",), ("llama", "mistral", "qwen2"), inputs=("image_sizes",)),
-    Family("LLaVA-OneVision", ("llava_onevision",), ("qwen2",), inputs=("image_sizes", "batch_num_images")),
-    Family("Qwen2-VL", ("qwen2_vl",), ("qwen2",), QWEN_PICTURE, ("image_grid_thw",), "grid"),
-    Family("Qwen2.5-VL", ("qwen2_5_vl",), ("qwen2",), QWEN_PICTURE, ("image_grid_thw",), "grid"),
-    Family("Qwen3-VL", ("qwen3_vl",), ("qwen3",), QWEN_PICTURE, ("image_grid_thw",), "grid"),
+    Family("LLaVA 1.5, Pixtral", ("llava",), ("llama", "mistral", "qwen2")),
+    Family("LLaVA-NeXT", ("llava_next",), ("llama", "mistral", "qwen2")),
+    Family("LLaVA-OneVision", ("llava_onevision",), ("qwen2",)),
+    Family("Qwen2-VL", ("qwen2_vl",), ("qwen2",), QWEN_PICTURE, "grid"),
+    Family("Qwen2.5-VL", ("qwen2_5_vl",), ("qwen2",), QWEN_PICTURE, "grid"),
+    Family("Qwen3-VL", ("qwen3_vl",), ("qwen3",), QWEN_PICTURE, "grid"),
     Family("InternVL3, InternVL3.5", ("internvl",), ("qwen2", "qwen3"), "<IMG_CONTEXT>"),
     Family("Gemma 3", ("gemma3",), ("gemma3_text",), "<start_of_image>", attention="picture"),
     Family("PaliGemma 2", ("paligemma",), ("gemma", "gemma2"), attention="prompt", answer_type=1),
-    Family("Mistral Small 3.1", ("mistral3",), ("mistral",), inputs=("image_sizes",)),
-    Family("Idefics3", ("idefics3",), ("llama",), inputs=("pixel_attention_mask",)),
-    Family("SmolVLM", ("smolvlm",), ("llama",), inputs=("pixel_attention_mask",)),
+    Family("Mistral Small 3.1", ("mistral3",), ("mistral",)),
+    Family("Idefics3", ("idefics3",), ("llama",)),
+    Family("SmolVLM", ("smolvlm",), ("llama",)),
     Family("Aya Vision", ("aya_vision",), ("cohere2",), placeholder="<|IMG_PATCH|>"),
     Family("Qwen3.5", ("qwen3_5",), ("qwen3_5_text",), QWEN_PICTURE, positions="grid", unasked=MERGED_ONLY),
     Family("Gemma 4", ("gemma4",), ("gemma4_text",), unasked=MERGED_ONLY),

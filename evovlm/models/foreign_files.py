@@ -5,19 +5,17 @@ Knows names of files and what little of their JSON tells where a model came from
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evovlm.system.bounded_files import read_text
-from evovlm.system.errors import UserError
+from evovlm.models.model_files import read_object
+from evovlm.system.errors import CheckpointError
 
-MOST_BYTES = 1_000_000  # of an adapter's configuration
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
-# The files that tell a format, and what to say about it. The first row that fits is told.
+# The files by which a format is known, and what to say about it. The first row that fits is used.
 FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("model_index.json",),
@@ -99,7 +97,7 @@ def _subfolders(folder: Path) -> str | None:
 def _known(path: Path, value: Callable[[dict[str, Any]], Any]) -> Any:
     """A value of a JSON file; None if the file cannot be read, which is not its reader's concern."""
     try:
-        content = json.loads(read_text(path, MOST_BYTES))
-    except (UserError, OSError, ValueError, RecursionError):
+        content = read_object(path)
+    except CheckpointError:
         return None
-    return value(content) if isinstance(content, dict) else None
+    return None if content is None else value(content)

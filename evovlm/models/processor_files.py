@@ -6,17 +6,14 @@ vision tower gives features, or the features are of another picture than the tow
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evovlm.models.model_files import read_object
 from evovlm.models.token_ids import IdFault
-from evovlm.system.bounded_files import read_text
-from evovlm.system.errors import UserError
 
 FILES = ("processor_config.json", "preprocessor_config.json")
-MOST_BYTES = 1_000_000
 # Vision towers with a class token give one feature more than there are patches; the others have none.
 CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "siglip2_vision_model": 0}
 # Families whose processor counts a picture's places from its own patch size, strategy and additional tokens.
@@ -27,7 +24,8 @@ SAME = ("vision_feature_select_strategy", "image_seq_length")
 def processor_faults(folder: Path, config: Mapping[str, Any], tokens: Mapping[str, int] | None) -> Iterator[IdFault]:
     """Find settings of the processor that differ from config.json's; all are fatal for asking about pictures.
 
-    tokens: the tokenizer's, None if unknown. Settings that a file omits are not compared.
+    tokens: the tokenizer's, None if unknown. Settings that a file omits are not compared. Raises
+    CheckpointError if a file is damaged.
     """
     vision = config.get("vision_config")
     if not isinstance(vision, Mapping):
@@ -103,12 +101,7 @@ def _said(folder: Path) -> Iterator[tuple[str, tuple[str, Any]]]:
     """Each of the processor's settings, with the file that has it; the first file's counts, as in transformers."""
     found: dict[str, tuple[str, Any]] = {}
     for name in FILES:
-        try:
-            content = json.loads(read_text(folder / name, MOST_BYTES))
-        except (UserError, OSError, ValueError, RecursionError):
-            continue
-        if not isinstance(content, dict):
-            continue
+        content = read_object(folder / name) or {}
         inner = content.get("image_processor")
         for part in (content, inner if isinstance(inner, dict) else {}):
             for key, value in part.items():

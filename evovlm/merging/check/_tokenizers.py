@@ -5,12 +5,12 @@ Knows tokenizers' files; no weights. Vocabularies may be equal while texts are s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from evovlm.merging.check._finding import Finding, model_key
+from evovlm.models.model_files import read_object
 from evovlm.models.open_model import OpenModel
 from evovlm.models.vocabulary import CONTROL
 
@@ -40,7 +40,7 @@ def check_tokenizer(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
 def _other_reading(model: OpenModel, owner: OpenModel) -> str | None:
     """How a model's tokenizer reads texts otherwise than the owner's; None if it does not, or files are missing."""
     for flag in FLAGS:
-        a, b = (_settings(one.folder / "tokenizer_config.json").get(flag) for one in (model, owner))
+        a, b = ((read_object(one.folder / "tokenizer_config.json") or {}).get(flag) for one in (model, owner))
         if a is not None and b is not None and a != b:
             return f"{flag} is {a} in {model.label}, {b} in {owner.label}"
     paths = [one.folder / FILE for one in (model, owner)]
@@ -50,7 +50,7 @@ def _other_reading(model: OpenModel, owner: OpenModel) -> str | None:
 
     try:
         readers = [Tokenizer.from_file(str(path)) for path in paths]
-    except Exception:  # the library has no class of its own; who loads the model is told
+    except Exception:  # the library has no class of its own; the error is shown when the model is loaded
         return None
     shared = [token for token in owner.tokens or () if token in (model.tokens or ()) and not CONTROL.fullmatch(token)]
     words = sorted((token.translate(WORD_STARTS).strip() for token in shared), key=len)[-MOST_WORDS:]
@@ -70,16 +70,8 @@ def _chat_template(folder: Path) -> str | None:
     path = folder / "chat_template.jinja"
     found: Any = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
     for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
-        found = _settings(folder / name).get("chat_template") if found is None else found
+        found = (read_object(folder / name) or {}).get("chat_template") if found is None else found
     if isinstance(found, list):
         named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
         found = named.get("default")
     return found.strip() if isinstance(found, str) else None
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
