@@ -13,9 +13,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tests.hub_layouts import make_tokenizer
+from tests.hub_layouts import make_tokenizer, tokenizer_with
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": 32064,
     "hidden_size": 64,
     "intermediate_size": 112,
@@ -44,17 +44,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def gemma_tokenizer() -> PreTrainedTokenizerFast:
-    named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
-    plain = make_tokenizer(added=tuple(named.values()))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain.backend_tokenizer,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="</s>",
-        padding_side="left",
-        extra_special_tokens=named,
-    )
+    return tokenizer_with(image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>")
 
 
 def save_family(folder: Path, family: str, *, seed: int = 0, **config: Any) -> Path:

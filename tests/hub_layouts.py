@@ -109,6 +109,20 @@ def make_tokenizer(
     )
 
 
+def tokenizer_with(*tokens: str, **named: str) -> PreTrainedTokenizerFast:
+    """The small tokenizer with special tokens; `named` ones are attributes too (`image_token`)."""
+    plain = make_tokenizer(added=(*tokens, *named.values()))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain.backend_tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
+        padding_side="left",
+        extra_special_tokens=named,
+    )
+
+
 def text_config(family: Family, rows: int, **overrides: Any) -> Any:
     """A small configuration of a family, its heads grouped as in the 7B models."""
     small = {

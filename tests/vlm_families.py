@@ -14,26 +14,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as tf
-from transformers import PreTrainedTokenizerFast
 
 from evovlm.models.processors import processor_class, without_video
-from tests.hub_layouts import make_tokenizer
+from tests.engine_families import SMALL
+from tests.hub_layouts import tokenizer_with
 
-ROWS = 32064
-TEXT = {
-    "vocab_size": ROWS,
-    "hidden_size": 64,
-    "intermediate_size": 112,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 4096,
-    "pad_token_id": 2,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "tie_word_embeddings": False,
-}
+TEXT = SMALL | {"tie_word_embeddings": False}
 EYES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 GEMMA = {"sliding_window": 16, "query_pre_attn_scalar": 16, "tie_word_embeddings": True}
 
@@ -46,20 +32,6 @@ class Made:
     processor: Any
     mark: str
     tower: str
-
-
-def tokenizer_with(*tokens: str, **named: str) -> PreTrainedTokenizerFast:
-    """The small tokenizer with special tokens; `named` ones are attributes too (`image_token`)."""
-    plain = make_tokenizer(added=(*tokens, *named.values()))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain.backend_tokenizer,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="</s>",
-        padding_side="left",
-        extra_special_tokens=named,
-    )
 
 
 def text_of(kind: str, **more: Any) -> dict[str, Any]:
@@ -284,8 +256,9 @@ def _qwen3_5() -> Made:
 def _gemma4() -> Made:
     tokenizer = tokenizer_with(image_token="<|image|>")
     own = {"layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 16}
+    own |= {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": TEXT["vocab_size"]}
     config = tf.Gemma4Config(
-        text_config=TEXT | GEMMA | own | {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": ROWS},
+        text_config=TEXT | GEMMA | own,
         vision_config=EYES | {"patch_size": 14, "num_key_value_heads": 2, "head_dim": 16},
         audio_config=None, image_token_id=tokenizer.image_token_id,
     )  # fmt: skip

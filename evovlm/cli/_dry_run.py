@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evovlm.recipe.schema import Recipe
 
 GENES_SHOWN = 12
-# Bytes of a recipe's models in memory up to which a dry run loads them to measure, unless it is told to.
+# Bytes of a recipe's models in memory up to which a dry run loads them to measure if no option decides.
 SMALL = 3 * 10**9
 
 

@@ -133,7 +133,7 @@ class LineScreen:
         self._thread: threading.Thread | None = None
 
     def opened(self, phase: Phase) -> None:
-        """Print the phase's size; one of unknown length is told only after a moment."""
+        """Print the phase's size; one of unknown length is shown only after a moment."""
         with self._lock:
             self._open[id(phase)] = phase
             self._next[id(phase)] = phase.began + (phase.quiet or self._pause)

@@ -219,7 +219,7 @@ class Study:
 
         `genome` itself if they are equal up to rounding. `exact`: the number of genes, from the first, that every
         processor computes alike (`search.protocol.Searcher`); if only later ones differ, the log's genome is returned,
-        so that the search goes on from its log, and the user is told once. `where`: its place in the log. `trial`: the
+        so that the search goes on from its log, and one sentence says so. `where`: its place in the log. `trial`: the
         candidate's, unless it was never scored. Raises StudyError if the log is of another search, or was edited.
         """
         if same_genome(then, genome):

@@ -8,7 +8,7 @@ import pytest
 
 from evovlm.engines.hf import Engine
 from evovlm.models.checkpoint import Checkpoint
-from evovlm.models.configuration import read_config, read_generation, refuse_oversized
+from evovlm.models.configuration import read_config, read_generation, refuse_oversized, text_config_of
 from evovlm.models.library_faults import explained
 from evovlm.models.open_model import open_model
 from evovlm.models.pictures import refuse_oversized_pictures
@@ -26,6 +26,7 @@ def edit(path: Path, **values: Any) -> None:
 @pytest.mark.parametrize("name", ["base", "vlm"])
 def test_what_the_zoo_says_is_fine(name: str):
     config = read_config(FOLDER / name)
+    assert text_config_of(config)["num_hidden_layers"] >= 1
     refuse_oversized(FOLDER / name, config, Checkpoint.open(FOLDER / name).shapes())
 
 

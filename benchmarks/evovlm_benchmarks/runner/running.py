@@ -234,7 +234,7 @@ def kept_plan(out: Path, pair: Pair, plan: dict[str, Any], batch: int) -> dict[s
 
 
 def finished(out: Path, pair: Pair, opened: OpenModel, suite: Suite) -> Result | None:
-    """The stored result of a finished pair, else None; a damaged one is told, and counts as none.
+    """The stored result of a finished pair, else None; a damaged one is reported, and counts as none.
 
     Raises UserError if its plan differs.
     """

@@ -13,20 +13,8 @@ from evovlm.merging.check import check_recipe
 from evovlm.models.open_model import open_model
 from evovlm.recipe.schema import Recipe
 from tests.hub_layouts import make_tokenizer
+from tests.merging.test_folding_families import ROWS, SMALL
 
-ROWS = 600
-SMALL = {
-    "vocab_size": ROWS,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": None,
-}
 PLAIN = {"rope_type": "default", "rope_theta": 1e4}
 SCALED = PLAIN | {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 WINDOW = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}
