@@ -15,10 +15,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import typer
+from typer.main import get_command
 
 from evovlm.cli.limits import MOST_THREADS
 from evovlm.system import crash_log
@@ -79,8 +81,14 @@ def _invoke(app: typer.Typer, words: list[str], name: str | None) -> int:
     _check_words(words)
     _check_environment()
     load_plugins()
-    found = app(args=words, prog_name=name, standalone_mode=False)
+    found = _command(app)(args=words, prog_name=name, standalone_mode=False)
     return found if isinstance(found, int) else 0
+
+
+@cache
+def _command(app: typer.Typer) -> Any:
+    """What parses the app's arguments: made once, for a process may run many command lines."""
+    return get_command(app)
 
 
 def _code_of(work: Callable[[], Any], line: Sequence[str]) -> int:

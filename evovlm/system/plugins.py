@@ -5,6 +5,7 @@ Knows entry points; not what a plugin adds.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import entry_points
 
 from evovlm.system.errors import UserError
@@ -12,8 +13,12 @@ from evovlm.system.errors import UserError
 GROUP = "evovlm.plugins"
 
 
-def load_plugins() -> list[str]:
-    """Import every installed plugin once and return their names, sorted. Raises UserError if one fails to load."""
+@cache
+def load_plugins() -> tuple[str, ...]:
+    """Import every installed plugin, once in a process, and return their names, sorted.
+
+    Raises UserError if one fails to load.
+    """
     found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
     for entry in found:
         try:
@@ -23,4 +28,4 @@ def load_plugins() -> list[str]:
                 f"plugin {entry.name} ({entry.value}) cannot be loaded: {type(error).__name__}: {error};"
                 " fix it, or uninstall its package"
             ) from error
-    return [entry.name for entry in found]
+    return tuple(entry.name for entry in found)

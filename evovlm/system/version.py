@@ -17,6 +17,7 @@ PACKAGES = (
 )
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)
