@@ -79,10 +79,8 @@ def report_from_headers(folder: Path, checkpoint: Checkpoint) -> LoadingReport |
             if getattr(config, "quantization_config", None) is not None:
                 return None
             kind: Any = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
-            with torch.device("meta"):
-                exact: Any = type(kind.from_config(config))
             with _no_table():
-                model, info = exact.from_pretrained(
+                model, info = _class_of(config, kind).from_pretrained(
                     None,
                     config=config,
                     state_dict=weights,
@@ -93,6 +91,18 @@ def report_from_headers(folder: Path, checkpoint: Checkpoint) -> LoadingReport |
             return _report(model, info)
     except CheckpointError:
         return None
+
+
+def _class_of(config: Any, kind: Any) -> Any:
+    """The class that an Auto class makes of a configuration.
+
+    One that stands for a single class is looked up, because building a model takes as long as all the rest.
+    """
+    found = kind._model_mapping.get(type(config), None)
+    if isinstance(found, type) and found.config_class is type(config):
+        return found
+    with torch.device("meta"):
+        return type(kind.from_config(config))
 
 
 def _report(model: Any, info: Mapping[str, Any]) -> LoadingReport:
