@@ -31,8 +31,18 @@ if not torch.cuda.is_available():
 
 # `make test-all` asks hypothesis for more examples than its default of 100.
 settings.register_profile("thorough", max_examples=1000, deadline=None)
-# For recorded runs, an hour or so: `pytest --hypothesis-profile=recorded tests/cli/test_hostile.py`.
-settings.register_profile("recorded", max_examples=5000, deadline=None)
+# For recorded runs, which CONTRIBUTING.md tells how to start: other examples each time.
+settings.register_profile("recorded", max_examples=5000, deadline=None, derandomize=False, print_blob=True)
+PARTS = 25  # of a test marked `examples`, in a recorded run; 200 examples each
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Split each test marked `examples` into parts in a recorded run, so that it can use many cores."""
+    recorded = settings().max_examples >= settings.get_profile("recorded").max_examples
+    if recorded and metafunc.definition.get_closest_marker("examples"):
+        metafunc.fixturenames.append("part")
+        metafunc.parametrize("part", range(PARTS))
+
 
 # Seconds of processor time from which a test must be marked slow. Not wall time, which depends on what else runs.
 SLOW = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from evovlm.models.checkpoint import Checkpoint, CheckpointWriter, TensorInfo
 from evovlm.models.zoo_models import FOLDER
 from tests.cli.hostile import VALUES, assert_answered, bounded, broken_text, changed, warm_up
-from tests.cli.model_files import RECIPE, copy_model, join_weights, split_weights
+from tests.cli.model_files import cut_config, cut_model, cut_weights, join_weights
 
 pytestmark = pytest.mark.examples
 
@@ -23,9 +24,18 @@ WORDS = st.sampled_from(["relu", "llama", "qwen2", "gemma2", "llava_next", "floa
 ODD = VALUES | SIZES | WORDS | st.lists(SIZES, max_size=3)
 ASK_TEXT = ("evaluate", "bad", "--data", "zoo-maths:test", "--items", "1")
 ASK_PICTURE = ("evaluate", "bad", "--data", "zoo-vqa:test", "--items", "1")
-CHECK = ("recipe", "check", "r.yaml")
+CHECK = ("recipe", "check", "r.yaml", "--no-ask")
+CHECK_AND_ASK = ("recipe", "check", "alone.yaml")  # asks each model of the recipe, so there is one
 MERGE = ("merge", "r.yaml", "out", "--dry-run")
 TABLE = "model.embed_tokens.weight"
+RECIPE = """\
+kind: {kind}
+sources: [{{name: bad, model: bad}}]
+base: {{model: base}}
+method: task_arithmetic
+owner: bad
+"""
+ALONE = "{{kind: {kind}, sources: [{{name: bad, model: bad}}], method: linear, owner: bad}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +51,25 @@ def vlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def place(folder: Path, name: str, kind: str) -> Path:
-    """A folder with a copy of a zoo model and a recipe that merges it; the libraries it needs are loaded."""
-    copy_model(name, folder / "bad")
+    """A folder with cut-down zoo models, a recipe that merges them, and one of `bad` alone; libraries are loaded."""
+    cut_model("base", folder / "base")
+    cut_model(name, folder / "whole")
+    restore(folder)
     (folder / "r.yaml").write_text(RECIPE.format(kind=kind), encoding="utf-8")
-    warm_up(MERGE, CHECK, ASK_PICTURE if kind == "vlm" else ASK_TEXT, folder=folder)
+    (folder / "alone.yaml").write_text(ALONE.format(kind=kind), encoding="utf-8")
+    warm_up(MERGE, CHECK_AND_ASK, ASK_PICTURE if kind == "vlm" else ASK_TEXT, folder=folder)
     return folder
 
 
+def restore(folder: Path) -> None:
+    """Make `bad` a sound model again."""
+    shutil.rmtree(folder / "bad", ignore_errors=True)
+    shutil.copytree(folder / "whole", folder / "bad")
+
+
 @st.composite
-def broken_json(draw: st.DrawFn, path: Path) -> str:
-    """A JSON file of the zoo in which values are others, keys are added, or pieces of the text are."""
-    text = path.read_text(encoding="utf-8")
+def broken_json(draw: st.DrawFn, text: str) -> str:
+    """A JSON file in which values are others, keys are added, or pieces of the text are."""
     if draw(st.integers(0, 4)) == 0:
         return draw(broken_text(text))
     return json.dumps(draw(changed(json.loads(text), ODD)))
@@ -61,16 +79,20 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
-@given(text=broken_json(FOLDER / "ja" / "config.json"), words=st.sampled_from([MERGE, ASK_TEXT]))
+@given(text=broken_json(cut_config("ja")), words=st.sampled_from([MERGE, ASK_TEXT]))
 @bounded()
 def test_any_configuration_of_a_language_model_is_answered(text: str, words: tuple[str, ...], llm: Path):
+    restore(llm)
     write(llm / "bad" / "config.json", text)
     assert_answered(*words, folder=llm)
 
 
-@given(text=broken_json(FOLDER / "vlm" / "config.json"), words=st.sampled_from([CHECK, MERGE, ASK_PICTURE]))
+@given(
+    text=broken_json(cut_config("vlm")), words=st.sampled_from([CHECK, MERGE, ASK_PICTURE, ASK_PICTURE, CHECK_AND_ASK])
+)
 @bounded()
 def test_any_configuration_of_a_vision_model_is_answered(text: str, words: tuple[str, ...], vlm: Path):
+    restore(vlm)
     write(vlm / "bad" / "config.json", text)
     assert_answered(*words, folder=vlm)
 
@@ -99,7 +121,7 @@ def broken_weights(draw: st.DrawFn) -> tuple[bytes, bytes, int | None]:
     return text.encode("utf-8", "surrogatepass"), data, length
 
 
-WEIGHTS = split_weights(FOLDER / "ja" / "model.safetensors")
+WEIGHTS = cut_weights("ja")
 ODD_NAMES = st.text(max_size=10) | st.sampled_from(
     [f"model.layers.{'9' * digits}.mlp.up_proj.weight" for digits in (1, 3, 6, 7, 5000)]
     + ["model.layers.007.mlp.up_proj.weight", "model.layers.٣.mlp.up_proj.weight", "model.mm_projector.0.weight", TABLE]
@@ -117,7 +139,7 @@ def some_names() -> st.SearchStrategy[list[str]]:
 @given(weights=broken_weights(), words=st.sampled_from([MERGE, ASK_TEXT]))
 @bounded()
 def test_any_header_of_weights_is_answered(weights: tuple[bytes, bytes, int | None], words: tuple[str, ...], llm: Path):
-    (llm / "bad" / "config.json").write_bytes((FOLDER / "ja" / "config.json").read_bytes())
+    restore(llm)
     join_weights(llm / "bad" / "model.safetensors", *weights)
     assert_answered(*words, folder=llm)
 
@@ -126,9 +148,9 @@ def test_any_header_of_weights_is_answered(weights: tuple[bytes, bytes, int | No
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The language model in several shards, and beside it a file that is none of them."""
     folder = place(tmp_path_factory.mktemp("sharded"), "ja", "llm")
-    tensors = Checkpoint.open(FOLDER / "ja")
+    tensors = Checkpoint.open(folder / "whole")
     infos = [TensorInfo(key, tensors.shape(key), tensors.dtype(key)) for key in tensors.keys()]
-    with CheckpointWriter(folder / "new", infos, 2**20) as writer:
+    with CheckpointWriter(folder / "new", infos, SHARD_BYTES) as writer:
         for key in tensors.keys():
             writer.write(key, tensors.tensor(key))
     (folder / "bad" / "model.safetensors").unlink()
@@ -138,6 +160,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SHARD_BYTES = 2**18
 FIRST_SHARD = "model-00001-of-00004.safetensors"
 SHARD_NAMES = st.sampled_from(
     ["other.safetensors", "../x.safetensors", "/etc/passwd", "a\0.safetensors", f"{'a' * 300}.safetensors", "."]
@@ -167,25 +190,25 @@ ADDED = ["added_tokens.json", "special_tokens_map.json", "vocab.json", "converte
 @given(data=st.data(), words=st.sampled_from([MERGE, ASK_TEXT, ASK_TEXT]))
 @bounded()
 def test_any_tokenizer_is_answered(data: st.DataObject, words: tuple[str, ...], llm: Path):
-    restore(llm / "bad", "ja")
+    restore(llm)
     name = data.draw(st.sampled_from(TOKENIZERS + ADDED))
     if name in ADDED:
         write(llm / "bad" / name, json.dumps(data.draw(ODD | st.dictionaries(st.text(max_size=5), ODD))))
     else:
-        write(llm / "bad" / name, data.draw(broken_json(FOLDER / "ja" / name)))
+        write(llm / "bad" / name, data.draw(broken_json(sound("ja", name))))
     assert_answered(*words, folder=llm)
 
 
-@given(data=st.data(), words=st.sampled_from([CHECK, ASK_PICTURE, ASK_PICTURE]))
+@given(data=st.data(), words=st.sampled_from([CHECK, ASK_PICTURE, ASK_PICTURE, CHECK_AND_ASK]))
 @bounded()
 def test_any_processor_is_answered(data: st.DataObject, words: tuple[str, ...], vlm: Path):
-    restore(vlm / "bad", "vlm")
+    restore(vlm)
     name = data.draw(st.sampled_from(["processor_config.json", "processor_config.json", "tokenizer_config.json"]))
-    write(vlm / "bad" / name, data.draw(broken_json(FOLDER / "vlm" / name)))
+    write(vlm / "bad" / name, data.draw(broken_json(sound("vlm", name))))
     assert_answered(*words, folder=vlm)
 
 
-def restore(folder: Path, name: str) -> None:
-    """Make a folder a copy of a zoo model again."""
-    shutil.rmtree(folder)
-    copy_model(name, folder)
+@cache
+def sound(model: str, name: str) -> str:
+    """The text of a zoo model's file."""
+    return (FOLDER / model / name).read_text(encoding="utf-8")

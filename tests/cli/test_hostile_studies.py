@@ -13,10 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evovlm.study import log as study_log
-from evovlm_app.catalogue import Offering
-from evovlm_app.error_messages import Told
-from evovlm_app.evolution import _look
-from evovlm_app.searches import Searches
 from tests.cli.hostile import AT_START, EXAMPLES, SNIPPETS, VALUES, assert_answered, bounded, peak_bytes, places
 from tests.command import evovlm_here
 
@@ -165,6 +161,12 @@ def test_any_study_goes_on_or_is_refused(damage: list[Any], trials: str, made: P
 @given(damage=damages(READ, "shown"))
 @bounded(EXAMPLES // 5)
 def test_any_study_is_shown_in_the_app(damage: list[Any], made: Path, caplog: pytest.LogCaptureFixture):
+    pytest.importorskip("gradio")
+    from evovlm_app.catalogue import Offering
+    from evovlm_app.error_messages import Told
+    from evovlm_app.evolution import _look
+    from evovlm_app.searches import Searches
+
     put(restore(made, "shown"), damage)
     studies = made
     context = SimpleNamespace(offering=Offering((), (), studies), searches=Searches(studies))
