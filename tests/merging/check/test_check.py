@@ -88,9 +88,9 @@ def test_the_papers_language_merge_has_no_errors_and_the_extra_token_is_named(pa
 
 def test_an_extended_vocabulary_is_refused_unless_the_recipe_says_how(paper: Path):
     assert errors(check(recipe("extended"), paper)) == ["sources.extended.vocab"]
-    for policy in ("shared", "tower", "position"):
-        assert errors(check(recipe("extended", vocab=policy), paper)) == []
-    shared = of(check(recipe("extended", vocab="shared"), paper), "sources.extended.vocab", "warning")
+    found = {policy: check(recipe("extended", vocab=policy), paper) for policy in ("shared", "tower", "position")}
+    assert [errors(findings) for findings in found.values()] == [[], [], []]
+    shared = of(found["shared"], "sources.extended.vocab", "warning")
     assert "28000 of its tokens are dropped" in shared
 
 
