@@ -99,7 +99,7 @@ def _class_of(config: Any, kind: Any) -> Any:
     One that stands for a single class is looked up, because building a model takes as long as all the rest.
     """
     found = kind._model_mapping.get(type(config), None)
-    if isinstance(found, type) and found.config_class is type(config):
+    if isinstance(found, type) and getattr(found, "config_class", None) is type(config):
         return found
     with torch.device("meta"):
         return type(kind.from_config(config))
