@@ -63,7 +63,7 @@ def test_a_validation_set_that_is_the_test_set_under_other_ids_is_refused(tmp_pa
     assert asked.data is not None
     data = asked.data.model_copy(update={"validation": "custom-maths@validation.jsonl:validation"})
     with pytest.raises(
-        RecipeError, match="20 of 20 validation items look like test items .* other data for validation"
+        RecipeError, match=r"20 of 20 validation items look like test items .* other data for validation"
     ):
         read_item_sets(
             asked.model_copy(update={"data": data}), tmp_path, count=None, seed=0, judged=None, download=False
