@@ -113,7 +113,9 @@ class Searches:
         recipe = _with_own_models(recipe_of(folder, header), folder)
         root = counted_from(folder, header["root"]) if "root" in header else Path().absolute()
         if lost := _not_there(recipe, root):
-            raise Refusal("paths_lost", lost=lost, folder=os.path.relpath(root))
+            # Visitors see it: of an absolute path the name alone.
+            name_of_lost = Path(lost).name if Path(lost).is_absolute() else lost
+            raise Refusal("paths_lost", lost=name_of_lost, folder=os.path.relpath(root))
         done = len(study_log.read_trials(folder))
         options = [*_judged(header), *_checking(header.get("self_check", self._self_check))]
         options += ["--race"] if header.get("race") else []
