@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from evovlm.models.open_model import resolve_folder
-from evovlm.recipe.schema import Recipe
+from evovlm.recipe.schema import Base, Recipe, Source
 from evovlm.recipe.where import split_where
 from evovlm.recipe.yaml_file import anchored, write_recipe
 from evovlm.study import log as study_log
@@ -217,7 +217,8 @@ def _with_own_models(recipe: Recipe, folder: Path) -> Recipe:
 
 def _not_there(recipe: Recipe, root: Path) -> str | None:
     """The first model or data path of a recipe that cannot be found from `root`; None if all can."""
-    for model in filter(None, [recipe.base, *recipe.sources]):
+    models: list[Base | Source] = [*([] if recipe.base is None else [recipe.base]), *recipe.sources]
+    for model in models:
         try:
             resolve_folder(model.model, model.revision, root)
         except CheckpointError:
