@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import secrets
 import signal
@@ -21,10 +22,14 @@ from typing import Any
 
 import psutil
 
-from evovlm.recipe.schema import Recipe
+from evovlm.models.open_model import resolve_folder
+from evovlm.recipe.schema import Base, Recipe, Source
+from evovlm.recipe.where import split_where
 from evovlm.recipe.yaml_file import anchored, write_recipe
 from evovlm.study import log as study_log
 from evovlm.study.header import recipe_of, sound_header
+from evovlm.system.errors import CheckpointError
+from evovlm.system.files import counted_from
 from evovlm.tasks.item_sets import ITEMS
 from evovlm_app.catalogue import MixableRecipe
 from evovlm_app.limits import Refusal
@@ -94,19 +99,28 @@ class Searches:
         # It is judged on as many items as it searches on, so that a small search takes seconds.
         count = str(_within(items, 4, MOST_ITEMS))
         options = ["--items", count, "--judged", count, "--seed", str(_within(seed, 0, 2**31 - 1))]
-        self._run(name, mixable.recipe, trials, options + _checking(self._self_check))
+        # Absolute paths: the file's folder is a temporary one, and another whenever the server starts.
+        recipe = anchored(mixable.recipe, Path())
+        self._run(name, recipe, trials, options + _checking(self._self_check))
 
     def go_on(self, name: str, folder: Path, trials: int) -> None:
         """Resume a study, with the recipe and the settings in its header.
 
-        Raises Refusal if another search is in progress.
+        Its recipe's relative paths start from the folder in the header; where an earlier version wrote none, from the
+        working directory. Raises Refusal if another search is in progress, or if models or data are not there.
         """
         header = sound_header(folder)
+        recipe = _with_own_models(recipe_of(folder, header), folder)
+        root = counted_from(folder, header["root"]) if "root" in header else Path().absolute()
+        if lost := _not_there(recipe, root):
+            # Visitors see it: of an absolute path the name alone.
+            name_of_lost = Path(lost).name if Path(lost).is_absolute() else lost
+            raise Refusal("paths_lost", lost=name_of_lost, folder=os.path.relpath(root))
         done = len(study_log.read_trials(folder))
         options = [*_judged(header), *_checking(header.get("self_check", self._self_check))]
         options += ["--race"] if header.get("race") else []
         options += ["--eight-bit"] if header.get("eight_bit") else []
-        self._run(name, _with_own_models(recipe_of(folder, header), folder), max(trials, done), options)
+        self._run(name, recipe, max(trials, done), [*options, "--root", str(root)])
 
     def stop(self) -> None:
         """Interrupt the search in progress; terminate it after PATIENCE seconds. Raises Refusal if there is none."""
@@ -128,15 +142,14 @@ class Searches:
         self._scratch.cleanup()
 
     def _run(self, name: str, recipe: Recipe, trials: int, options: list[str]) -> None:
-        """Start the process, with a recipe whose paths count from the working directory."""
+        """Start the process."""
         trials = _within(trials, 1, MOST_TRIALS)
         with self._lock:
             if self.running is not None:
                 raise Refusal("searching_already", name=self.running.name)
             self._studies.mkdir(parents=True, exist_ok=True)
             scratch = Path(self._scratch.name)
-            # Absolute paths: the file's folder is a temporary one, and another whenever the server starts.
-            write_recipe(anchored(recipe, Path()), scratch / f"{name}.yaml")
+            write_recipe(recipe, scratch / f"{name}.yaml")
             command = [sys.executable, "-P", "-c", COMMAND, "evolve", str(scratch / f"{name}.yaml")]
             command += ["--out", str(self._studies / name), "--trials", str(trials)]
             command += [*options, "--device", self._device, "--json"]
@@ -200,6 +213,22 @@ def _with_own_models(recipe: Recipe, folder: Path) -> Recipe:
         for source in recipe.sources
     )
     return recipe.model_copy(update={"sources": sources})
+
+
+def _not_there(recipe: Recipe, root: Path) -> str | None:
+    """The first model or data path of a recipe that cannot be found from `root`; None if all can."""
+    models: list[Base | Source] = [*([] if recipe.base is None else [recipe.base]), *recipe.sources]
+    for model in models:
+        try:
+            resolve_folder(model.model, model.revision, root)
+        except CheckpointError:
+            return model.model
+    data = recipe.data
+    for where in filter(None, [data.search, data.validation, data.test] if data is not None else []):
+        path = split_where(where)[1]
+        if path is not None and not counted_from(root, path).exists():
+            return path
+    return None
 
 
 def _within(value: float, low: int, high: int) -> int:

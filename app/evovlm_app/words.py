@@ -223,6 +223,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "ほかの探索を実行中です({name})。先に停止してください。",
         "Another search is running ({name}); stop it first.",
     ),
+    "paths_lost": (
+        "{lost} が見つかりません。この探索のパスは {folder} から始まります。元の場所に戻すか、レシピのあるフォルダーで"
+        " `evovlm evolve` を実行してください。",
+        "{lost} is not there: the paths of this search start from {folder}. Put it back, or run `evovlm evolve` where"
+        " its recipe is.",
+    ),
     "not_searching": ("実行中の探索はありません。", "No search is running."),
     "broken_weights": (
         "この配合では数値が NaN か無限大になります。重みを小さくしてください。",

@@ -39,6 +39,10 @@ KeepDiverse = Annotated[
         "--keep-diverse", help="Also keep an atlas: the best recipe for each profile of scores on two skills."
     ),
 ]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder that the recipe's relative paths start from. Default: the folder of the recipe's file."),
+]
 RayAddress = Annotated[str | None, typer.Option(help="Evaluate on a Ray cluster: its address, or auto.")]
 WorkerCount = Annotated[
     int | None,

@@ -34,6 +34,7 @@ def evolve(
     ray: option.RayAddress = None,
     workers: option.WorkerCount = None,
     time_limit: option.TimeLimit = None,
+    root: option.Root = None,
     sources_in: option.SourcesIn = "auto",
     eight_bit: option.EightBit = False,
     profile: option.Profile = False,
@@ -82,9 +83,9 @@ def evolve(
         )
 
     if dry_run:
-        _dry_run(recipe, out, settings, measured)
+        _dry_run(recipe, root, out, settings, measured)
     else:
-        _search(recipe, out, settings, as_json=as_json)
+        _search(recipe, root, out, settings, as_json=as_json)
 
 
 def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> Workers | None:
@@ -95,7 +96,9 @@ def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> 
     return Workers(ray, workers, time_limit) if ray is not None else None
 
 
-def _search(recipe: Path, out: Path, settings: Callable[[], EvolveSettings], *, as_json: bool) -> None:
+def _search(
+    recipe: Path, root: Path | None, out: Path, settings: Callable[[], EvolveSettings], *, as_json: bool
+) -> None:
     from evovlm.cli.console import note
     from evovlm.cli.progress import watching
     from evovlm.system.progress import busy
@@ -106,7 +109,7 @@ def _search(recipe: Path, out: Path, settings: Callable[[], EvolveSettings], *, 
             from evovlm.report import write_report
             from evovlm.system.device import check_device
 
-            loaded, chosen = _read(recipe, settings)
+            loaded, chosen = _read(recipe, root, settings)
             check_device(chosen.device)
         result = evolve_stages(loaded, loaded.root, chosen, out, watch)
         with busy(watch, "writing the report"):
@@ -117,7 +120,9 @@ def _search(recipe: Path, out: Path, settings: Callable[[], EvolveSettings], *, 
         _print_result(out, result, report)
 
 
-def _dry_run(recipe: Path, out: Path, settings: Callable[[], EvolveSettings], measured: bool | None) -> None:
+def _dry_run(
+    recipe: Path, root: Path | None, out: Path, settings: Callable[[], EvolveSettings], measured: bool | None
+) -> None:
     from evovlm.cli.progress import watching
     from evovlm.system.progress import busy
 
@@ -125,21 +130,22 @@ def _dry_run(recipe: Path, out: Path, settings: Callable[[], EvolveSettings], me
         with busy(watch, "starting"):
             from evovlm.cli._dry_run import dry_run
 
-            loaded, chosen = _read(recipe, settings)
+            loaded, chosen = _read(recipe, root, settings)
         dry_run(loaded, out, chosen, measured, watch)
 
 
-def _read(recipe: Path, settings: Callable[[], EvolveSettings]) -> tuple[Recipe, EvolveSettings]:
+def _read(recipe: Path, root: Path | None, settings: Callable[[], EvolveSettings]) -> tuple[Recipe, EvolveSettings]:
     """The recipe and the settings. Raises UserError if one is wrong, before any model is opened."""
     from evovlm.merging.live.choose import refuse_cpu
     from evovlm.recipe.shipped import named_recipe
     from evovlm.system.device import device_named
+    from evovlm.system.files import counted_from
 
     chosen = settings()
     refuse_cpu(chosen.keeping, chosen.device)
     loaded = named_recipe(recipe)
     device_named(chosen.device)
-    return loaded, chosen
+    return loaded if root is None else loaded.counted_from(counted_from(Path(), root)), chosen
 
 
 def _print_result(out: Path, result: Result, page: Path) -> None:

@@ -23,7 +23,7 @@ from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.configuration import read_config, read_generation, refuse_oversized
 from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.library_faults import explained
-from evovlm.models.loading import first_names, load_reporting, refuse_incomplete, report_from_headers
+from evovlm.models.loading import first_names, load_reporting, refuse_unfit, report_from_headers
 from evovlm.models.model_files import check_files
 from evovlm.models.pictures import refuse_oversized_pictures
 from evovlm.models.processors import load_processor
@@ -52,10 +52,9 @@ def load_sound(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, bool]
     kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     with explained(folder):
         model, report = load_reporting(kind, folder, dtype=dtype if dtype is not None else "auto")
-    refuse_incomplete(folder, report)
-    if report.unexpected:
-        count, some = len(report.unexpected), first_names(report.unexpected)
-        log.warning("%s: %d weights are not part of its architecture: %s", folder, count, some)
+    refuse_unfit(folder, report)
+    if report.beside:
+        log.warning("%s: not used, since its architecture has no such part: %s", folder, first_names(report.beside))
     with explained(folder, "its files do not fit each other"):
         refuse_unsound(folder, model, processor, sees=sees)
     return model, processor, sees
@@ -73,4 +72,4 @@ def _refuse_unloadable(folder: Path) -> None:
     refuse_oversized_pictures(folder)
     report = report_from_headers(folder, checkpoint)
     if report is not None:
-        refuse_incomplete(folder, report)
+        refuse_unfit(folder, report)

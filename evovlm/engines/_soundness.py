@@ -15,9 +15,10 @@ import torch
 
 from evovlm.engines.prompts import Prompt
 from evovlm.models.checkpoint import Checkpoint
-from evovlm.models.configuration import read_config
+from evovlm.models.configuration import read_config, text_config_of
 from evovlm.models.families import family_of
 from evovlm.models.finite import is_finite, is_quantised
+from evovlm.models.open_model import ties_head
 from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults
 from evovlm.system.errors import CheckpointError, DataError
@@ -26,8 +27,8 @@ from evovlm.system.errors import CheckpointError, DataError
 def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> None:
     """Raise CheckpointError if what the model computes with is not finite, quantised, or no row of its table.
 
-    That is: a weight or stored buffer has NaN or infinity, weights are quantised and config.json does not say how, or
-    token ids do not fit the embedding table or each other.
+    That is: a weight or stored buffer has NaN or infinity, weights are quantised and config.json does not say how, a
+    head is tied and stored with other values, or token ids do not fit the embedding table or each other.
     """
     stored = model.state_dict().keys()
     buffers = ((name, buffer) for name, buffer in model.named_buffers() if name in stored)
@@ -35,6 +36,7 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
         if not is_finite(weight):
             raise CheckpointError(f"{folder}: {name} holds NaN or infinite values; download the checkpoint again")
     config = read_config(folder)
+    _refuse_two_heads(folder, config, model)
     if "quantization_config" not in config:
         _refuse_quantised(folder)
     configs = {"config.json": config}
@@ -60,6 +62,20 @@ def known_kind(folder: Path, model: Any) -> Iterator[None]:
             f"{folder} is a {type(model).__name__}, which evovlm cannot ask, because it is not built like the ones that"
             f" it knows ({error}); choose another, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
         ) from error
+
+
+def _refuse_two_heads(folder: Path, config: dict[str, Any], model: Any) -> None:
+    """Raise CheckpointError if the configuration ties the head, and the file has one of other values."""
+    head = model.get_output_embeddings()
+    tied = getattr(model.config, "tie_word_embeddings", False) or ties_head(config, text_config_of(config))
+    if not tied or head is None:
+        return
+    weight, table = head.weight, model.get_input_embeddings().weight
+    if weight is not table and not torch.equal(weight, table):
+        raise CheckpointError(
+            f"{folder}: config.json ties the head to the embeddings (tie_word_embeddings), but the file has an lm_head"
+            " of other values, and loaders differ in which they use; set it to false to use the file's"
+        )
 
 
 def _refuse_quantised(folder: Path) -> None:
@@ -93,7 +109,7 @@ def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:
             " it in generation_config.json"
         )
     pad = model.generation_config.pad_token_id
-    if pad is not None and not 0 <= pad < rows:
+    if pad is not None and not (isinstance(pad, int) and 0 <= pad < rows):
         model.generation_config.pad_token_id = ends[0]  # `generate` fills ended rows with it
     return ends
 

@@ -6,6 +6,7 @@ Connects study, evaluator and table; knows no command line. Progress goes to a `
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -127,7 +128,9 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
 def _open(plan: Plan, folder: Path, told: Tell) -> Study:
     """The study of a plan in a folder, begun or resumed."""
     root = plan.assembly.root
-    return Study.open(folder, plan.recipe, plan.genes, plan.header(), plan.express, root, told, plan.content_of)
+    # As in the study's recipes, from its own folder, so that study, models and data can be moved together.
+    header = plan.header() | {"root": Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()}
+    return Study.open(folder, plan.recipe, plan.genes, header, plan.express, root, told, plan.content_of)
 
 
 def _with_checkpoint(result: Result, study: Study, plan: Plan, watch: Watch) -> Result:

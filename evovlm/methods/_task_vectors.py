@@ -47,6 +47,10 @@ class TaskVectorSum:
     delta = float32(x rounded to base's dtype) - float32(base); V = (delta x mask) x float32(weight x rescale);
     with election, V is dropped unless it has the sign of the sum of all V (0 counts as positive);
     tau = sum of V; with normalize, tau / sum of the weights (of the V kept); result = lambda x tau + base.
+
+    A V of 0 has no sign: with election, a source that was dropped there, equals the base or has weight 0 does not
+    count. A sum of weights of exactly 0 counts as 1 (without election, one below LEAST_DIVISOR), so that weights that
+    are all 0 give the base. All of this is as in mergekit.
     """
 
     drop: Drop | None = None

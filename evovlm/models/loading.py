@@ -7,6 +7,7 @@ random numbers and prints a table, so whoever loads a model has to ask for the r
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,37 +17,62 @@ from typing import Any
 import torch
 
 from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.layouts import BUFFERS
 from evovlm.models.library_faults import explained
 from evovlm.system.errors import CheckpointError
 
 MOST_NAMED = 3
+# What no answer depends on: tables that models compute, and the pooling head of a vision tower that is not asked for.
+# transformers itself leaves out more, by architecture, such as the heads that predict several tokens.
+UNUSED = re.compile(r"inv_freq$|(cos|sin)_cached$|(^|\.)position_ids$|(^|\.)vision_(model|tower)\.head\.")
+# Parts of names that change what a model's own weights do, wherever they stand: adapters, and scales of quantised ones.
+CHANGES = re.compile(r"lora_|adapter|modules_to_save|base_layer|[._]scales?(_inv)?$|zero_?points?$|qzeros$|g_idx$")
+# Whole parts that see or hear; a configuration without them is another model's.
+SENSES = re.compile(r"vis(ion|ual)|image|projector|audio|speech")
 
 
 @dataclass(frozen=True)
 class LoadingReport:
-    """Names of weights as the model has them in memory; tied heads and computed buffers are not missing."""
+    """Names of weights as the model has them in memory; tied heads and computed buffers are neither missing nor left.
+
+    left_over: those that the model should read by their names, but has no place for: in one of its own parts, such as
+    a layer too many; adapters; parts that see. beside: those of whole parts that it does not have, such as the value
+    head of its training.
+    """
 
     missing: tuple[str, ...]
     mismatched: tuple[str, ...]  # each with both shapes, as text
-    unexpected: tuple[str, ...]
+    left_over: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def in_words(self) -> str:
-        """Say what is missing or of another shape; empty if the checkpoint is complete."""
+        """Say what is missing, of another shape, or left over; empty if checkpoint and configuration fit."""
         parts = []
         if self.missing:
             parts.append(f"lacks {_counted(self.missing)} that its configuration asks for: {first_names(self.missing)}")
         if self.mismatched:
             counted, some = _counted(self.mismatched), first_names(self.mismatched)
             parts.append(f"has {counted} of another shape than its configuration says: {some}")
+        if self.left_over:
+            counted, some = _counted(self.left_over), first_names(self.left_over)
+            parts.append(f"holds {counted} that its configuration has no place for: {some}")
         return "; ".join(parts)
 
+    def way_out(self) -> str:
+        """What to do about what `in_words` says."""
+        if self.missing or self.mismatched:
+            return "complete the folder or download it again"
+        if any(CHANGES.search(name) for name in self.left_over):
+            return "merge the adapter into its model first, or take the unquantised checkpoint"
+        return "take weights and config.json from the same revision"
 
-def refuse_incomplete(folder: Path, report: LoadingReport) -> None:
-    """Raise CheckpointError, naming the first weights, if any is missing or of another shape."""
+
+def refuse_unfit(folder: Path, report: LoadingReport) -> None:
+    """Raise CheckpointError, naming the first weights, if any is missing, of another shape or left over."""
     if said := report.in_words():
-        raise CheckpointError(
-            f"{folder} {said}; random numbers would stand in their place. Complete the folder or download it again"
-        )
+        lost = report.missing or report.mismatched
+        effect = "random numbers would stand in their place" if lost else "the answers would be those of another model"
+        raise CheckpointError(f"{folder} {said}; {effect}: {report.way_out()}")
 
 
 def load_reporting(kind: Any, folder: Path, **more: Any) -> tuple[Any, LoadingReport]:
@@ -112,7 +138,15 @@ def _report(model: Any, info: Mapping[str, Any]) -> LoadingReport:
         f"{name} ({list(stored)} in the file, {list(wanted)} in the configuration)"
         for name, stored, wanted in info["mismatched_keys"]
     )
-    return LoadingReport(tuple(sorted(missing)), tuple(mismatched), tuple(sorted(info["unexpected_keys"])))
+    unexpected = sorted(name for name in info["unexpected_keys"] if not _is_unused(name))
+    own = {name for name, _ in model.named_children()}
+    left = [name for name in unexpected if name.partition(".")[0] in own or CHANGES.search(name) or SENSES.search(name)]
+    beside = [name for name in unexpected if name not in left]
+    return LoadingReport(tuple(sorted(missing)), tuple(mismatched), tuple(left), tuple(beside))
+
+
+def _is_unused(name: str) -> bool:
+    return name.endswith(BUFFERS) or UNUSED.search(name) is not None
 
 
 def _tie_as_meant(model: Any, missing: set[str]) -> None:

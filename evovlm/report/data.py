@@ -191,14 +191,14 @@ def _trials(folder: Path, genes: int | None) -> list[Trial]:
 
 
 def _progress(folder: Path, tell: Tell) -> list[ProgressAnswer]:
-    found, path, wrong = [], folder / study_log.ANSWERS, 0
-    for row in files.read_rows(path, tell):
+    found, path, wrong = [], folder / study_log.ANSWERS, []
+    for number, row in files.numbered_rows(path, tell):
         try:
             found.append(ProgressAnswer.model_validate(row))
         except ValidationError:
-            wrong += 1
+            wrong.append(number)
     if wrong:
-        tell(f"{path}: {wrong} lines are no answers; left out")
+        tell(files.left_out(path, wrong, "not an answer"))
     return found
 
 

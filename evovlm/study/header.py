@@ -92,6 +92,7 @@ _SHAPES: Mapping[str, TypeAdapter[Any]] = {
     "dtype": TypeAdapter(str),
     "device": TypeAdapter(str),
     "digest": TypeAdapter(str),
+    "root": TypeAdapter(str),
     "switch": TypeAdapter(int),
     "revisions": TypeAdapter(dict[str, dict[str, str]]),
     "versions": TypeAdapter(dict[str, str]),

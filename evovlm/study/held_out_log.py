@@ -45,14 +45,14 @@ class HeldOutAnswer(BaseModel):
 
 def read_held_out(folder: Path, tell: Tell) -> list[HeldOutAnswer]:
     """All held-out answers of a study, in order. Damaged lines are left out; `tell` is called with a sentence then."""
-    path, found, wrong = folder / study_log.HELD_OUT_ANSWERS, [], 0
-    for row in files.read_rows(path, tell):
+    path, found, wrong = folder / study_log.HELD_OUT_ANSWERS, [], []
+    for number, row in files.numbered_rows(path, tell):
         try:
             found.append(HeldOutAnswer.model_validate(row if "kind" in row else row | {"kind": _kind(row)}))
         except ValidationError:
-            wrong += 1
+            wrong.append(number)
     if wrong:
-        tell(f"{path}: {wrong} lines are no answers; left out")
+        tell(files.left_out(path, wrong, "not an answer"))
     return found
 
 

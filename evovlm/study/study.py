@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,15 @@ class Study:
         """Start a study in a new folder, or resume the one in an existing folder.
 
         `header` has the entries named in `header.BINDING`, with the item ids in `items`; entries that the study's own
-        header lacks are added to it, and `tell` is called with a sentence. `content_of`: see `refuse_changes`. Raises
-        StudyError if the folder contains something else, or a study of other settings or of a newer format.
+        header lacks are added to it, and `tell` is called with a sentence. Its `root`, from which the recipe's relative
+        paths start as seen from the study, is kept as the last command has it. `content_of`: see `refuse_changes`.
+        Raises StudyError if the folder contains something else, or a study of other settings or of a newer format.
         """
         if (folder / study_log.HEADER).exists():
             known = sound_header(folder, tell)
             gain = refuse_changes(folder, header, content_of=content_of)
+            if "root" in header and known.get("root") != header["root"]:  # study or recipe was moved
+                gain = replace(gain, entries={**gain.entries, "root": header["root"]})
             if not (folder / study_log.TRIALS).exists() and (folder / study_log.BEST).exists():
                 tell(f"{folder / study_log.TRIALS}: missing; the search starts again")
             trials = study_log.read_trials(folder)

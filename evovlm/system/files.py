@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from evovlm.system.bounded_files import Unreadable, open_regular
 from evovlm.system.errors import StudyError
 
 MOST_NESTED = 64
+MOST_NAMED = 5  # damaged lines
 
 
 def counted_from(root: Path, path: str | Path) -> Path:
@@ -133,28 +134,46 @@ def sync(path: Path) -> None:
 def read_rows(path: Path, tell: Callable[[str], None] | None = None) -> Iterator[dict[str, Any]]:
     """Read the complete lines of a JSON-lines file; yields nothing if it is missing. Skips an unfinished last line.
 
-    Raises StudyError, with the line number, if a complete line is not a JSON object, and if the file cannot be read.
-    With `tell`, that is left out instead, and `tell` is called once, with a sentence.
+    Raises StudyError, with the line number, if a complete line is not a JSON object, or the last one no beginning of
+    it, and if the file cannot be read. With `tell`, that is left out instead, and `tell` is called once, with a
+    sentence.
     """
+    for _, row in numbered_rows(path, tell):
+        yield row
+
+
+def numbered_rows(path: Path, tell: Callable[[str], None] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As `read_rows`, with the number of each line, from 1."""
     try:
-        content = read_whole(path)
+        content = read_whole(path) or b""
     except StudyError as error:
         if tell is None:
             raise
         tell(f"{error}; left out")
         return
-    damaged = []
-    for number, line in enumerate(_whole_lines(content or b""), start=1):
+    damaged, number = [], 0
+    whole, last = _whole_lines(content)
+    for number, line in enumerate(whole, start=1):
         row = _object_or_none(line)
         if row is not None:
-            yield row
+            yield number, row
         elif tell is None:
             raise StudyError(f"{path}:{number}: damaged line; restore the file or start a new study")
         else:
             damaged.append(number)
+    if not _is_torn(last):
+        if tell is None:
+            raise StudyError(f"{path}:{number + 1}: damaged line; restore the file or start a new study")
+        damaged.append(number + 1)
     if damaged and tell is not None:
-        rest = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        tell(f"{path}:{damaged[0]}: damaged line{rest}; left out")
+        tell(left_out(path, damaged, "damaged line"))
+
+
+def left_out(path: Path, numbers: Sequence[int], what: str) -> str:
+    """A sentence on the lines of a file that are left out; the first ones are named. `what`: what the first one is."""
+    others = ", ".join(map(str, numbers[1:MOST_NAMED]))
+    more = f" and {len(numbers) - MOST_NAMED} more" if len(numbers) > MOST_NAMED else ""
+    return f"{path}:{numbers[0]}: {what}{f', and so are {others}{more}' if others else ''}; left out"
 
 
 def mend_tail(path: Path) -> None:
@@ -190,5 +209,12 @@ def _object_or_none(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _whole_lines(content: bytes) -> list[bytes]:
-    return content[: content.rfind(b"\n") + 1].splitlines()
+def _whole_lines(content: bytes) -> tuple[list[bytes], bytes]:
+    """The complete lines, and what stands after them."""
+    end = content.rfind(b"\n") + 1
+    return content[:end].splitlines(), content[end:]
+
+
+def _is_torn(last: bytes) -> bool:
+    """Whether a last line without an end is what a crash leaves: nothing, the beginning of a row, or blank bytes."""
+    return last.startswith(b"{") or not last.strip(b"\0")

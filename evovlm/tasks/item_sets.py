@@ -140,6 +140,8 @@ def read_item_sets(
     }
     refuse_shared({"search": search, **judging})
     kept = search.of(clear_of(search, judging))
+    if "validation" in judging:  # the winner is picked on it; a few items that are alike change no pick
+        clear_of(judging["validation"], {"test": judging["test"]}, "validation")
     return ItemSets(kept, judging.get("validation"), judging["test"], len(search) - len(kept), options.commits)
 
 
@@ -161,8 +163,8 @@ def refuse_shared(named: Mapping[str, Sequence[Item]]) -> None:
                 )
 
 
-def clear_of(items: Sequence[Item], judging: Mapping[str, Sequence[Item]]) -> list[Item]:
-    """The items without those that look like an item of a judging set.
+def clear_of(items: Sequence[Item], judging: Mapping[str, Sequence[Item]], of: str = "search") -> list[Item]:
+    """The items without those that look like an item of a judging set. `of`: the name of their own set.
 
     Raises RecipeError if these are more than the share `MOST_LEFT_OUT` of the items.
     """
@@ -173,7 +175,7 @@ def clear_of(items: Sequence[Item], judging: Mapping[str, Sequence[Item]]) -> li
     if len(alike) > MOST_LEFT_OUT * len(items):
         item, told = next(iter(alike.items()))
         raise RecipeError(
-            f"data: {len(alike)} of {len(items)} search items look like validation or test items ({item}: {told});"
-            " search on other data"
+            f"data: {len(alike)} of {len(items)} {of} items look like {' or '.join(judging)} items ({item}: {told});"
+            f" give other data for {of}"
         )
     return [item for item in items if item.id not in alike]

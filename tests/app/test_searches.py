@@ -9,7 +9,9 @@ import pytest
 
 from evovlm.study.result import Result, read_result
 from evovlm_app.catalogue import offer
+from evovlm_app.limits import Refusal
 from evovlm_app.searches import Searches
+from evovlm_app.words import say
 from tests.command import evovlm_here
 from tests.hub_cache import cache_repository
 
@@ -101,3 +103,25 @@ def test_a_study_of_the_command_line_goes_on_with_its_own_settings(place: Path):
         searches.close()
     assert (found.trials, found.held_out.evolved.items) == (3, 9)
     assert (place / "studies/mine/study.json").read_bytes() == header
+
+
+@pytest.mark.slow
+def test_a_study_of_the_command_line_goes_on_with_relative_paths_or_says_where_they_start(place: Path):
+    shutil.copytree(MADE / "models", place / "mine/models")
+    shutil.copyfile(MADE / "one-stage.yaml", place / "mine/sums.yaml")
+    words = ["evolve", "mine/sums.yaml", "--out", "studies/mine", "--trials", "2", "--items", "4", "--judged", "6"]
+    done = evovlm_here(*words, folder=place)
+    assert done.returncode == 0, done.stderr
+    header = (place / "studies/mine/study.json").read_bytes()
+    searches = Searches(Path("studies"), nice=0)
+    try:
+        searches.go_on("mine", Path("studies/mine"), 3)
+        assert ended(searches, "mine").trials == 3
+        assert (place / "studies/mine/study.json").read_bytes() == header
+        (place / "mine/data").rename(place / "mine/away")
+        with pytest.raises(Refusal) as refused:
+            searches.go_on("mine", Path("studies/mine"), 4)
+        text = say(refused.value.key, "en", **refused.value.facts)
+        assert "is not there: the paths of this search start from mine." in text
+    finally:
+        searches.close()

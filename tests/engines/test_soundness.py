@@ -1,6 +1,7 @@
 """Models that would answer nonsense are refused in a sentence when they are loaded or asked."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,17 @@ def test_an_end_token_that_is_no_row_is_refused(tmp_path: Path, row: int):
         assemble(of(folder, "llm"), Path())
 
 
+@pytest.mark.parametrize("rows", [[2, ROWS], [-1], ROWS])
+def test_an_end_token_of_generation_that_is_no_row_is_refused(tmp_path: Path, rows: Any):
+    folder = llm(tmp_path / "llm")
+    edit_json(folder / "generation_config.json", eos_token_id=rows)
+    told = re.escape(f"eos_token_id is {rows[0] if rows == [-1] else rows} in generation_config.json")
+    with pytest.raises(CheckpointError, match=r"eos_token_id is .*, but the embedding table has rows 0 to 599"):
+        Engine.load(folder)
+    with pytest.raises(RecipeError, match=rf"sources.a.eos_token_id: {told}"):
+        assemble(of(folder, "llm"), Path())
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 def test_a_padding_token_of_minus_one_is_read_as_none(tmp_path: Path, beams: int):
     folder = llm(tmp_path / "llm")
@@ -132,7 +144,7 @@ def test_a_padding_token_of_minus_one_is_read_as_none(tmp_path: Path, beams: int
     engine = Engine.load(folder, dtype=torch.float32)
     assert engine.answer(engine.prepare(asked, way, 2)) == expected
     findings = assemble(of(folder, "llm"), Path()).findings
-    assert [finding.level for finding in findings if finding.key == "sources.a.pad_token_id"] == ["warning"]
+    assert [finding.level for finding in findings if finding.key == "sources.a.pad_token_id"] == ["warning"] * 2
 
 
 @pytest.mark.parametrize("row", [-200, 599, 10_000])

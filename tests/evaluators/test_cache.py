@@ -140,6 +140,7 @@ def test_two_questions_of_one_id_do_not_share_their_answers(tmp_path: Path, carr
     """Not even where two data files are named alike, relative to two folders."""
     cache: Any = CarriedAnswers() if carried else AnswerCache(tmp_path / "c")
     one, other = item("3たす5は？").key, item("3かける5は？").key
+    assert one != other
     cache.keep(WAY, "abc", [one], Evaluation((100.0,), (True,), ("8",)))
     assert cache.known(WAY, "abc", [one, other]) == {one: (100.0, True, "8")}
     cache.keep(WAY, "abc", [other], Evaluation((0.0,), (False,), ("8",)))

@@ -208,6 +208,16 @@ def test_a_source_called_as_a_row_keeps_its_own_row_and_score(place: Path, name:
     own = [row.answer for row in study.held_out_answers if row.row == ("sources", name)]
     assert own == [row.answer for row in read_study(place / "s").held_out_answers if row.row == ("sources", "ja")]
     assert len(own) == 8
+    means = {
+        row: sum(scores) / len(scores)
+        for row in (("sources", name), ("evolved", "evolved"))
+        if (scores := [answer.score for answer in study.held_out_answers if answer.row == row])
+    }
+    assert found.held_out.evolved.score == pytest.approx(means["evolved", "evolved"])
+    versus = found.held_out.sources[name].versus_evolved
+    assert versus is not None
+    assert versus.mean == pytest.approx(means["evolved", "evolved"] - means["sources", name])
+    assert versus.ci95 != (0, 0), "a row that is taken for the other differs nowhere"
     page = write_report(place / "renamed").read_text(encoding="utf-8")
     assert f"<th scope=row>source {name}</th>" in page
 

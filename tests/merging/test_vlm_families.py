@@ -92,4 +92,4 @@ def test_a_merge_is_right_and_touches_nothing_else(name: str, tmp_path: Path):
     kind = transformers.AutoModelForImageTextToText
     _, report = load_reporting(kind, tmp_path / "out")
     assert not report.in_words()
-    assert not report.unexpected
+    assert not report.beside

@@ -56,6 +56,20 @@ def test_another_file_moved_to_the_same_place_is_seen(tmp_path: Path, read: list
     assert file_hash(path) == sha256(b"xyz").hexdigest()
 
 
+@pytest.mark.parametrize("key", ["path", "size", "mtime", "ctime", "inode"])
+def test_a_hash_that_was_kept_for_another_stamp_is_not_used(
+    tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch, key: str
+):
+    """Each part by itself: a file system may keep the others."""
+    path = settled(tmp_path / "w", b"abc", monkeypatch)
+    file_hash(path)
+    (entry,) = (cache_folder() / "hashes").iterdir()
+    kept = json.loads(entry.read_text())
+    other = {"path": "x", "inode": [kept["inode"][0], kept["inode"][1] + 1]}.get(key, 1)
+    entry.write_text(json.dumps(kept | {key: other, "sha256": "0" * 64}))
+    assert file_hash(path) == sha256(b"abc").hexdigest()
+
+
 def test_the_hash_of_a_file_that_was_just_written_is_not_kept(tmp_path: Path, read: list[str]):
     (tmp_path / "w").write_bytes(b"abc")
     file_hash(tmp_path / "w")

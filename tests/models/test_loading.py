@@ -1,6 +1,7 @@
 """What is missing from a checkpoint is found before anything is computed with it, and by name."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from evovlm.engines.hf import Engine
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
 from evovlm.models.checkpoint import Checkpoint
-from evovlm.models.loading import report_from_headers
+from evovlm.models.loading import LoadingReport, report_from_headers
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import CheckpointError, RecipeError
 from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
@@ -98,7 +99,7 @@ def test_tied_heads_and_old_buffers_are_not_missing_or_left_over(tmp_path: Path)
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
     report = report_from_headers(folder, Checkpoint.open(folder))
     assert report is not None
-    assert (report.missing, report.mismatched, report.unexpected) == ((), (), ())
+    assert report == LoadingReport((), ())
     Engine.load(folder)
 
 
@@ -146,11 +147,68 @@ def test_a_tied_heads_copy_in_the_file_is_not_merged(tmp_path: Path):
     assert "lm_head.weight" not in Checkpoint.open(tmp_path / "out").keys()
 
 
-def test_weights_that_no_model_asks_for_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    folder = edit(llm(tmp_path / "llm"), lambda tensors: tensors.update({"model.layers.1.adapter": torch.ones(2)}))
+LEFT_OVER = [
+    ("llm", "model.layers.2.mlp.gate_proj.weight", "take weights and config.json from the same revision"),
+    ("llm", "model.layers.1.self_attn.q_norm.weight", "take weights and config.json"),
+    ("llm", "model.layers.0.self_attn.q_proj.bias", "take weights and config.json"),
+    ("llm", "model.layers.1.self_attn.q_proj.lora_A.default.weight", "merge the adapter into its model"),
+    ("llm", "base_model.model.model.layers.1.mlp.up_proj.lora_B.weight", "merge the adapter"),
+    ("llm", "model.layers.0.mlp.up_proj.weight_scale_2", "take weights and config.json"),
+    ("llm", "model.layers.0.mlp.up_proj.input_scale", "the unquantised checkpoint"),
+    ("llm", "lm_head.bias", "take weights and config.json"),
+    ("llm", "visual.blocks.0.norm1.weight", "take weights and config.json"),
+    ("vlm", "multi_modal_projector.linear_3.weight", "take weights and config.json"),
+    ("vlm", "vision_tower.vision_model.encoder.layers.9.layer_norm1.weight", "take weights and config.json"),
+    ("vlm", "language_model.model.layers.2.input_layernorm.weight", "take weights and config.json"),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "way_out"), LEFT_OVER, ids=[key for _, key, _ in LEFT_OVER])
+def test_weights_that_the_configuration_has_no_place_for_are_refused(tmp_path: Path, kind: str, key: str, way_out: str):
+    make = llm if kind == "llm" else vlm
+    folder = edit(make(tmp_path / "model"), lambda tensors: tensors.update({key: torch.ones(2)}))
+    name = re.escape(".".join(key.split(".")[-3:]))
+    with pytest.raises(CheckpointError, match=rf"holds 1 weight that .* no place for: .*{name}; .*{way_out}"):
+        Engine.load(folder)
+    with pytest.raises(RecipeError, match=rf"sources.a.weights: holds 1 weight .*{name}; .*{way_out}"):
+        assemble(of(folder, kind), Path())
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("llm", "model.layers.1.self_attn.rotary_emb.inv_freq"),
+        ("llm", "model.layers.1.attn.masked_bias"),
+        ("vlm", "vision_tower.vision_model.embeddings.position_ids"),
+        ("vlm", "vision_tower.vision_model.head.probe"),
+    ],
+)
+def test_what_no_answer_depends_on_may_lie_in_the_file(
+    tmp_path: Path, kind: str, key: str, caplog: pytest.LogCaptureFixture
+):
+    make = llm if kind == "llm" else vlm
+    folder = edit(make(tmp_path / "model"), lambda tensors: tensors.update({key: torch.ones(2)}))
     Engine.load(folder)
-    assert "1 weights are not part of its architecture: model.layers.1.adapter" in caplog.text
+    assemble(of(folder, kind), Path())
+    assert not caplog.text
+
+
+def test_a_head_for_training_is_not_used_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    folder = edit(llm(tmp_path / "llm"), lambda tensors: tensors.update({"v_head.summary.weight": torch.ones(2)}))
+    Engine.load(folder)
+    assert "not used, since its architecture has no such part: v_head.summary.weight" in caplog.text
     assert "LOAD REPORT" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["llm", "vlm"])
+def test_a_head_that_is_tied_and_stored_with_other_values_is_refused(tmp_path: Path, kind: str):
+    folder = llm(tmp_path / "model") if kind == "llm" else vlm(tmp_path / "model")
+    Engine.load(folder)
+    edit_config(folder, tie_word_embeddings=True)
+    with pytest.raises(CheckpointError, match=r"config.json ties the head .* an lm_head of other values"):
+        Engine.load(folder)
+    with pytest.raises(RecipeError, match=r"sources.a.tie_word_embeddings: .* an lm_head of other values"):
+        assemble(of(folder, kind), Path())
 
 
 def test_a_repositorys_code_is_not_run_or_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -67,6 +67,7 @@ PARTS = [
     ("events.jsonl", '{"time": "2026{"time": "2026-11-28", "event": "resumed"}\n'),
     ("events.jsonl", NESTED + "\n"),
     ("events.jsonl", "\xff\n"),
+    ("events.jsonl", "\xff\xfe\x00\x7f"),
     ("answers.jsonl", "{}\n"),
     ("answers.jsonl", '{"trial": "x", "id": 3, "answer": null, "score": "y"}\n'),
     ("heldout_answers.jsonl", '{"model": "ja"}\n'),
@@ -85,6 +86,21 @@ def test_a_damaged_file_is_left_out_and_named(study: Path, name: str, content: s
     page = (study / "report.html").read_text(encoding="utf-8")
     assert f"study/{name}" in page
     assert "Score over trials" in page
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "answers.jsonl", "heldout_answers.jsonl"])
+def test_the_lines_of_a_log_that_are_left_out_are_named(study: Path, name: str):
+    rows = (study / name).read_bytes().splitlines(keepends=True)
+    damaged = [rows[0], b"\xff\x00\n", *rows[1:], b'{"none": 1}\n' if name != "events.jsonl" else b"3\n", b"[]\n"]
+    (study / name).write_bytes(b"".join([*damaged, b"\xfe", b"\xfe" * 9]))
+    notes, last = list(read_study(study).notes), len(damaged)
+    if name == "events.jsonl":
+        assert notes == [f"{study / name}:2: damaged line, and so are {last - 1}, {last}, {last + 1}; left out"]
+    else:
+        assert f"{study / name}:2: damaged line, and so are {last}, {last + 1}; left out" in notes
+        assert f"{study / name}:{last - 1}: not an answer; left out" in notes
+    (study / name).write_bytes(b"".join([*rows, rows[0][:9]]))
+    assert not read_study(study).notes, "a row that is still being written is no damage"
 
 
 @pytest.mark.parametrize("key", ["items", "genes", "search", "versions", "data", "hardware", "generation"])

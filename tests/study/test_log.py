@@ -50,6 +50,18 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path):
         study_log.read_trials(tmp_path)
 
 
+def test_a_last_line_that_is_no_beginning_of_a_row_is_damage(tmp_path: Path):
+    write(tmp_path, trial(0))
+    whole = (tmp_path / study_log.TRIALS).read_bytes()
+    for torn in (b"{", b'{"trial": 1', b"\0\0\0", b'{"tri\0\0'):
+        (tmp_path / study_log.TRIALS).write_bytes(whole + torn)
+        assert study_log.read_trials(tmp_path) == [trial(0)]
+    for damage in (b"\xff\xfe", b"garbage", b"[1"):
+        (tmp_path / study_log.TRIALS).write_bytes(whole + damage)
+        with pytest.raises(StudyError, match=r"trials\.jsonl:2: damaged line"):
+            study_log.read_trials(tmp_path)
+
+
 def test_a_missing_trial_is_noticed(tmp_path: Path):
     write(tmp_path, trial(0), trial(2))
     with pytest.raises(StudyError, match="found trial 2, expected trial 1"):

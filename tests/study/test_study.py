@@ -305,6 +305,15 @@ def test_twenty_candidates_without_a_score_stop_the_search_now_and_when_resumed(
         assert logged(tmp_path / "s").count(b"\n") == 20
 
 
+def test_a_population_of_more_than_twenty_is_waited_for(tmp_path: Path):
+    study = Study.open(tmp_path / "s", RECIPE, GENES, header())
+    for done in range(1, 31):
+        study.refuse_hopeless(done - 1, 30)
+        study.add(0, [0.5] * len(GENES), "FloatingPointError: the logits are not finite")
+    with pytest.raises(StudyError, match="none of the first 30"):
+        study.refuse_hopeless(30, 30)
+
+
 @pytest.mark.parametrize(
     ("key", "other", "told"),
     [

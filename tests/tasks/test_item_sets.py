@@ -51,6 +51,25 @@ def test_sets_that_are_one_are_refused_whatever_their_ids():
         clear_of(search, {"test": renamed})
 
 
+def test_a_validation_set_that_is_the_test_set_under_other_ids_is_refused(tmp_path: Path):
+    for name, start in (("search", 0), ("validation", 60), ("test", 60)):
+        rows = [
+            {"id": f"{name}-{one.id}", "question": one.question.replace("、", "\u3000、"), "reference": "1"}
+            for one in problems(20, start)
+        ]
+        lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    asked = recipe("custom-maths@search.jsonl:search", "custom-maths@test.jsonl:test")
+    assert asked.data is not None
+    data = asked.data.model_copy(update={"validation": "custom-maths@validation.jsonl:validation"})
+    with pytest.raises(
+        RecipeError, match=r"20 of 20 validation items look like test items .* other data for validation"
+    ):
+        read_item_sets(
+            asked.model_copy(update={"data": data}), tmp_path, count=None, seed=0, judged=None, download=False
+        )
+
+
 def test_the_sets_of_a_recipe_are_read_from_its_own_folder_and_stay_apart(tmp_path: Path):
     for name, start in (("search", 0), ("test", 60)):
         rows = [{"id": one.id, "question": one.question, "reference": "1"} for one in problems(60, start)]

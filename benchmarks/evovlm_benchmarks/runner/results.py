@@ -150,8 +150,8 @@ def read_answers(path: Path, tell: Callable[[str], None] | None = None) -> list[
     Raises UserError, naming the line, if one is damaged. With `tell`, damaged lines are left out, and it is called with
     a sentence.
     """
-    found, wrong = [], 0
-    for number, row in enumerate(files.read_rows(path, tell), start=1):
+    found, wrong = [], []
+    for number, row in files.numbered_rows(path, tell):
         try:
             found.append(Answer.model_validate(row))
         except ValidationError as error:
@@ -159,9 +159,9 @@ def read_answers(path: Path, tell: Callable[[str], None] | None = None) -> list[
                 raise UserError(
                     f"{path}:{number}: not an answer ({_first_fault(error)}); run the suite again"
                 ) from None
-            wrong += 1
+            wrong.append(number)
     if wrong and tell is not None:
-        tell(f"{path}: {wrong} lines are no answers; left out")
+        tell(files.left_out(path, wrong, "not an answer"))
     return found
 
 

@@ -6,11 +6,13 @@ Knows transformers' loading report and single models; compares no two of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from evovlm.merging.check._finding import Finding, model_key
+from evovlm.models.configuration import GENERATION, read_generation
 from evovlm.models.finite import is_finite, is_quantised
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD
-from evovlm.models.loading import LoadingReport, report_from_headers
+from evovlm.models.loading import report_from_headers
 from evovlm.models.open_model import OpenModel
 from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults, placeholder_of
@@ -18,7 +20,7 @@ from evovlm.models.zoo_models import FOLDER
 
 
 def check_complete(model: OpenModel) -> Iterator[Finding]:
-    """Report weights that the model's configuration asks for and its files lack, or have in another shape.
+    """Report weights that a model's files lack or have in another shape than its configuration says, or besides it.
 
     A missing head is left to `check_head`, which knows when the embeddings take its place.
     """
@@ -28,8 +30,9 @@ def check_complete(model: OpenModel) -> Iterator[Finding]:
     if report is None:
         return
     missing = tuple(name for name in report.missing if not name.endswith(OUTPUT_HEAD))
-    if said := LoadingReport(missing, report.mismatched, ()).in_words():
-        yield Finding("error", model_key(model, "weights"), f"{said}; complete the folder or download it again")
+    report = replace(report, missing=missing)
+    if said := report.in_words():
+        yield Finding("error", model_key(model, "weights"), f"{said}; {report.way_out()}")
 
 
 def check_copied(owner: OpenModel) -> Iterator[Finding]:
@@ -64,6 +67,7 @@ def check_ids(model: OpenModel, *, owner: bool) -> Iterator[Finding]:
     configs = {"config.json": model.config}
     if model.text_config is not model.config:
         configs["config.json's text_config"] = model.text_config
+    configs[GENERATION] = read_generation(model.folder)
     rows = model.checkpoint.shape(model.tower[EMBEDDING])[0]
     if model.layout.kind == "vlm":
         for fault in processor_faults(model.folder, model.config, model.tokens):
