@@ -70,7 +70,7 @@ def evolve(
     device: str = "cpu",
     checkpoint: bool = False,
     rivals: bool = False,
-    race: bool = False,
+    race: bool | None = None,
     keep_diverse: bool = False,
     download: bool = False,
     self_check: bool = True,
@@ -92,7 +92,7 @@ def evolve(
     device: where models run: `cpu`, `cuda`, `cuda:1`.
     checkpoint: also write the winner as a checkpoint.
     rivals: also run two baseline searches (random; one weight per source). Three times the cost.
-    race: drop a candidate as soon as a test on few items shows that it is worse.
+    race: drop a candidate as soon as a test on few items shows that it is worse; by default as the recipe says.
     keep_diverse: also keep the best recipe for each skill profile.
     self_check: when a model is loaded, compare its logits with those of transformers' own forward pass.
     watch: an object with the methods `phase` and `step` of `evovlm.system.progress.Watch`; by default nothing is shown.
@@ -117,7 +117,7 @@ def evolve(
         checkpoint=checkpoint,
         download=download,
         rivals=rivals,
-        race=RaceSettings() if race else None,
+        race=RaceSettings() if race else race,
         keep_diverse=keep_diverse,
         self_check=self_check,
     )

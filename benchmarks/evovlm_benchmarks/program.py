@@ -13,6 +13,7 @@ from evovlm_benchmarks.commands.run import run
 from evovlm_benchmarks.commands.score import score
 from evovlm_benchmarks.commands.show import show
 from evovlm_benchmarks.commands.tasks import tasks
+from evovlm_benchmarks.rehearsal.command import rehearse
 from evovlm_benchmarks.speed.command import speed
 from evovlm_benchmarks.studies.command import study
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, compare, show, score, leaderboard, overlap, tasks, lmeh, study, speed):
+for command in (run, compare, show, score, leaderboard, overlap, tasks, lmeh, study, speed, rehearse):
     app.command()(command)
 
 

@@ -31,7 +31,11 @@ Rivals = Annotated[
     ),
 ]
 Race = Annotated[
-    bool, typer.Option("--race", help="Drop a candidate as soon as a test on few items shows that it is worse.")
+    bool | None,
+    typer.Option(
+        "--race/--no-race",
+        help="Drop a candidate as soon as a test on few items shows that it is worse. Default: the recipe's.",
+    ),
 ]
 KeepDiverse = Annotated[
     bool,

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
 from evovlm.system.errors import CandidateFault, fault_text
 from evovlm.system.statistics import Interval, bootstrap
 
@@ -38,16 +36,12 @@ class Evaluation:
         """The mean score, 0 to 100."""
         return math.fsum(self.scores) / len(self.scores)
 
-    def interval(self, seed: int = 0) -> Interval:
-        """Return the 95 % confidence interval of the mean score, by a bootstrap over items."""
-        return bootstrap(self.scores, seed=seed)
+    def interval(self, seed: int = 0, pictures: Sequence[int] = ()) -> Interval:
+        """Return the 95 % confidence interval of the mean score, by a bootstrap over items or their pictures.
 
-    @property
-    def spread(self) -> float:
-        """The standard error of the mean score; 0 for fewer than two items."""
-        if len(self.scores) < 2:
-            return 0.0
-        return float(np.std(self.scores, ddof=1) / math.sqrt(len(self.scores)))
+        pictures: the number of each item's picture; empty: each item has its own.
+        """
+        return bootstrap(self.scores, seed=seed, clusters=pictures)
 
     @property
     def answering(self) -> float:

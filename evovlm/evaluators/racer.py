@@ -5,11 +5,16 @@ earlier generations decide which items are asked, so a racer must see all genera
 cache makes that free. With a lower fidelity the race uses cheap answers, and the best candidates are promoted: they are
 asked again at full fidelity, on the items that they saw. The others keep their cheap score, plus the average change
 that promotion made.
+
+Where whole pictures are drawn, a race is over pictures: a picture's questions are asked together, and their mean
+counts as one score, because questions about one picture are not independent of each other, and sharing it is what
+makes them cheap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +22,8 @@ from numpy.typing import NDArray
 
 from evovlm.evaluators.evaluation import Evaluation, failed_if_silent
 from evovlm.evaluators.question import AnswerAll, Question
-from evovlm.recipe.schema import Fidelity, Recipe
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.search_settings import Fidelity
 from evovlm.search.race import Ask, Raced, RaceSettings, item_order, looks, race
 
 Array = NDArray[np.float64]
@@ -45,17 +51,26 @@ class RacedEvaluation(Evaluation):
 
 
 class Racer:
-    """Races generations of candidates over `items` items. `answers`: number of answers requested so far."""
+    """Races generations of candidates over `items` items. `answers`: number of answers requested so far.
+
+    pictures: the number of each item's picture, if the race is over pictures; empty: it is over items.
+    """
 
     def __init__(
-        self, answer: AnswerAll, items: int, settings: RaceSettings, seed: int, fidelity: Fidelity | None = None
+        self,
+        answer: AnswerAll,
+        items: int,
+        settings: RaceSettings,
+        seed: int,
+        fidelity: Fidelity | None = None,
+        pictures: Sequence[int] = (),
     ) -> None:
         self._answer = answer
-        self._items = items
+        self._rounds = _rounds(pictures or range(items))
         self._settings = settings
         self._seed = seed
         self._fidelity = fidelity
-        self._known: Array = np.full((0, items), np.nan)  # [candidates, items]
+        self._known: Array = np.full((0, len(self._rounds)), np.nan)  # [candidates, items or pictures]
         self.answers = 0
 
     def __call__(
@@ -63,17 +78,19 @@ class Racer:
     ) -> list[RacedEvaluation | str]:
         """Return each recipe's evaluation, or why it failed; then the center's, which is never dropped, if given."""
         rng = np.random.default_rng([self._seed, generation])
-        order = item_order(self._known[-REMEMBERED:], self._settings, rng)[: looks(self._items, self._settings)[-1]]
-        asked = _Asked(self._answer, recipes, self._items, cheap=self._fidelity is not None)
-        beside = [] if center is None else [Question(center, tuple(order))]
-        found = race(asked.asking(beside), len(recipes), len(recipes) // 2, order, self._items, self._settings)
+        pool = len(self._rounds)
+        order = item_order(self._known[-REMEMBERED:], self._settings, rng)[: looks(pool, self._settings)[-1]]
+        asked = _Asked(self._answer, recipes, self._rounds, cheap=self._fidelity is not None)
+        beside = [] if center is None else [Question(center, asked.places(order))]
+        found = race(asked.asking(beside), len(recipes), len(recipes) // 2, order, pool, self._settings)
         middle = asked.beside[0] if beside else None
         self._known = np.concatenate([self._known, asked.scores, self._row(middle, order)])
         self.answers += asked.answers
         shift = self._easier(order)
         outcomes = self._outcomes(generation, asked, recipes, found, order, shift)
         if middle is not None:
-            outcomes.append(middle if isinstance(middle, str) else _seen(middle, order, middle.score + shift))
+            places = asked.places(order)
+            outcomes.append(middle if isinstance(middle, str) else _seen(middle, places, middle.score + shift))
         return outcomes
 
     def _outcomes(
@@ -91,7 +108,7 @@ class Racer:
         share = 1.0 if generation % self._fidelity.audit == 0 else self._fidelity.promote
         count = min(len(standing), max(1, round(share * len(recipes))))
         chosen = sorted(standing, key=lambda place: (-found.scores[place], place))[:count]
-        full = _Asked(self._answer, recipes, self._items, cheap=False)
+        full = _Asked(self._answer, recipes, self._rounds, cheap=False)
         full.ask([(place, order[: found.seen[place]]) for place in chosen])
         self.answers += full.answers
         means = {place: full.mean(place) for place in chosen if place not in full.errors}
@@ -108,12 +125,12 @@ class Racer:
         return outcomes
 
     def _row(self, middle: Evaluation | str | None, order: Sequence[int]) -> Array:
-        """The center's scores as a row over all items; no row if the race is at a lower fidelity (not comparable)."""
+        """The center's scores as a row of all rounds; no row if the race is at a lower fidelity (not comparable)."""
         if middle is None or self._fidelity is not None:
-            return np.full((0, self._items), np.nan)
-        row = np.full((1, self._items), np.nan)
+            return np.full((0, len(self._rounds)), np.nan)
+        row = np.full((1, len(self._rounds)), np.nan)
         if not isinstance(middle, str):
-            row[0, list(order)] = middle.scores
+            row[0, list(order)] = _means(middle.scores, [self._rounds[number] for number in order])
         return row
 
     def _easier(self, order: Sequence[int]) -> float:
@@ -130,11 +147,13 @@ class Racer:
 class _Asked:
     """The answers of one generation's candidates so far, at one fidelity."""
 
-    def __init__(self, answer: AnswerAll, recipes: Sequence[Recipe], items: int, *, cheap: bool) -> None:
-        self._answer, self._recipes, self._cheap = answer, recipes, cheap
+    def __init__(
+        self, answer: AnswerAll, recipes: Sequence[Recipe], rounds: Sequence[tuple[int, ...]], *, cheap: bool
+    ) -> None:
+        self._answer, self._recipes, self._rounds, self._cheap = answer, recipes, rounds, cheap
         self._parts: list[list[Evaluation]] = [[] for _ in recipes]
         self.errors: dict[int, str] = {}
-        self.scores: Array = np.full((len(recipes), items), np.nan)
+        self.scores: Array = np.full((len(recipes), len(rounds)), np.nan)
         self.beside: list[Evaluation | str] = []  # evaluations of the questions asked together with the first block
         self.answers = 0
 
@@ -142,30 +161,34 @@ class _Asked:
         """Return the race's function for asking. `beside` is asked with the first block, so it adds no waiting."""
         more = list(beside)
 
-        def ask(candidates: Sequence[int], places: Sequence[int]) -> Array:
-            self.ask([(candidate, places) for candidate in candidates], more)
+        def ask(candidates: Sequence[int], order: Sequence[int]) -> Array:
+            self.ask([(candidate, order) for candidate in candidates], more)
             more.clear()
-            found: Array = self.scores[np.ix_(list(candidates), list(places))]
+            found: Array = self.scores[np.ix_(list(candidates), list(order))]
             return found
 
         return ask
 
+    def places(self, order: Sequence[int]) -> tuple[int, ...]:
+        """The places of the items of these rounds."""
+        return tuple(place for number in order for place in self._rounds[number])
+
     def ask(self, wanted: Sequence[tuple[int, Sequence[int]]], beside: Sequence[Question] = ()) -> None:
-        """Ask candidates their items, all at once; a failed candidate is put in `errors` and its scores stay NaN."""
-        questions = [Question(self._recipes[one], tuple(places), self._cheap) for one, places in wanted]
+        """Ask candidates their rounds, all at once; a failed candidate is put in `errors` and its scores stay NaN."""
+        questions = [Question(self._recipes[one], self.places(order), self._cheap) for one, order in wanted]
         answered = self._answer([*questions, *beside])
         self.beside += answered[len(questions) :]
         self.answers += sum(len(question.places or ()) for question in beside)
-        for (candidate, places), outcome in zip(wanted, answered, strict=False):
+        for (candidate, order), outcome in zip(wanted, answered, strict=False):
             if isinstance(outcome, str):
                 self.errors[candidate] = outcome
                 continue
             self._parts[candidate].append(outcome)
-            self.scores[candidate, list(places)] = outcome.scores
-            self.answers += len(places)
+            self.scores[candidate, list(order)] = _means(outcome.scores, [self._rounds[number] for number in order])
+            self.answers += len(outcome.scores)
 
     def mean(self, candidate: int) -> float:
-        """Return the mean over the items that a candidate saw."""
+        """Return the mean over the items (or pictures) that a candidate saw."""
         return float(np.nanmean(self.scores[candidate]))
 
     def outcome(self, candidate: int, order: Sequence[int], score: float) -> RacedEvaluation | str:
@@ -178,14 +201,28 @@ class _Asked:
         whole, *parts = self._parts[candidate]
         for part in parts:
             whole = _joined(whole, part)
-        return _seen(whole, order, score)
+        return _seen(whole, self.places(order), score)
 
 
-def _seen(whole: Evaluation, order: Sequence[int], score: float) -> RacedEvaluation | str:
+def _rounds(pictures: Iterable[int]) -> list[tuple[int, ...]]:
+    """The places of the items that are asked together: those with the same number, in the order of the numbers."""
+    found: dict[int, list[int]] = {}
+    for place, number in enumerate(pictures):
+        found.setdefault(number, []).append(place)
+    return [tuple(places) for places in found.values()]
+
+
+def _means(scores: Sequence[float], rounds: Sequence[tuple[int, ...]]) -> list[float]:
+    """The mean score of each round, from the scores of all its items one after another."""
+    left = iter(scores)
+    return [math.fsum(next(left) for _ in places) / len(places) for places in rounds]
+
+
+def _seen(whole: Evaluation, places: Sequence[int], score: float) -> RacedEvaluation | str:
     judged = failed_if_silent(whole)
     if isinstance(judged, str):
         return judged
-    seen = tuple(order[: len(whole.scores)])
+    seen = tuple(places[: len(whole.scores)])
     return RacedEvaluation(whole.scores, whole.exact, whole.answers, whole.seconds, seen=seen, comparable=score)
 
 

@@ -90,14 +90,15 @@ def judge(
         raise StudyError(
             f"{folder}: the winner cannot be scored on the test items ({evolved}); choose other test items"
         )
+    pictures = items.pictures
     sections: dict[str, dict[str, Cell | FailedRow]] = {"sources": {}, "controls": {}}
     for row, found in zip(rows, done, strict=True):
         if row.section == EVOLVED:
-            best = _cell(row, evolved, evolved, seed)
+            best = _cell(row, evolved, evolved, seed, pictures)
         elif isinstance(found, str):
             sections[row.section][row.name] = _failed_row(found)
         else:
-            sections[row.section][row.name] = _cell(row, found, evolved, seed)
+            sections[row.section][row.name] = _cell(row, found, evolved, seed, pictures)
     return HeldOut(sources=sections["sources"], controls=sections["controls"], evolved=best)
 
 
@@ -114,9 +115,9 @@ def _failed_row(failure: str) -> FailedRow:
     return FailedRow(error=f"failed: {failure}", **({"again": True} if isinstance(failure, Passing) else {}))
 
 
-def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int) -> Cell:
-    interval = bootstrap(evaluation.scores, seed=seed)
-    difference = paired_difference(evolved.scores, evaluation.scores, seed=seed)
+def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int, pictures: Sequence[int]) -> Cell:
+    interval = bootstrap(evaluation.scores, seed=seed, clusters=pictures)
+    difference = paired_difference(evolved.scores, evaluation.scores, seed=seed, clusters=pictures)
     more: dict[str, Any] = {} if row.tries is None else {"chosen_on": row.chosen_on, "tries": row.tries}
     if not any(evaluation.answers):
         more["note"] = SILENT

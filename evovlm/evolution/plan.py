@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evovlm.evaluators.local import computing_dtype
 from evovlm.evaluators.objectives import objective_items, refuse_unknown
@@ -58,7 +58,7 @@ class EvolveSettings:
     download: bool = False
     rivals: bool = False  # also run random search and a search of one weight per source, with as many trials each
     workers: Workers | None = None  # None: candidates are evaluated in this process
-    race: RaceSettings | None = None  # None: every candidate is asked all search items
+    race: RaceSettings | Literal[False] | None = None  # None: as the recipe says; False: all are asked all items
     keep_diverse: bool = False  # write an atlas: the best merge for each skill profile
     keeping: Keeping = AUTOMATIC  # where a merge on a GPU keeps its sources
     self_check: bool = True  # compare each engine's logits with those of the model's own forward pass
@@ -113,6 +113,11 @@ class Plan:
         space = self.space
         return express if space is None else lambda recipe, genes, genome: space.express(recipe, genome)
 
+    @property
+    def race(self) -> RaceSettings | None:
+        """How candidates are raced; None: all are asked all search items."""
+        return _race(self.recipe, self.settings)
+
     def header(self) -> dict[str, Any]:
         """The study's header, as JSON data. It does not fix the number of trials: a study can be extended."""
         content = self.recipe.model_dump(mode="json", by_alias=True)
@@ -139,8 +144,8 @@ class Plan:
             header["switch"] = search_settings(search_of(self.recipe), self.genes, self.space).switch
         if self.settings.keeping.eight_bit:
             header["eight_bit"] = True  # the weights differ, so it is another study
-        if self.settings.race is not None:
-            header["race"] = asdict(self.settings.race)
+        if self.race is not None:
+            header["race"] = asdict(self.race)
         # A round trip through JSON, so that the header equals the one read from disk.
         loaded: dict[str, Any] = json.loads(json.dumps(header))
         return loaded
@@ -176,18 +181,25 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     assembly = assemble(recipe, root, download=settings.download)
     refuse_fidelity(recipe)
     if settings.keep_diverse:
-        refuse_atlas(recipe, sets.search, raced=settings.race is not None)
+        refuse_atlas(recipe, sets.search, raced=_race(recipe, settings) is not None)
     space = None
     if search.route is not None:
         space = data_flow(recipe, {name: depth_of(model) for name, model in assembly.sources.items()})
     genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
-    if settings.race is not None:
+    if _race(recipe, settings) is not None:
         recipe = raced_recipe(recipe, len(genes))
     plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space, objectives)
     if settings.checkpoint:
         refuse_unbuildable(assembly)
     plan.searcher()  # so that errors from the searcher come before any work
     return plan
+
+
+def _race(recipe: Recipe, settings: EvolveSettings) -> RaceSettings | None:
+    """How candidates are raced; None: all are asked all search items."""
+    if settings.race is None and search_of(recipe).race:
+        return RaceSettings()
+    return settings.race or None
 
 
 def _asked(items: ItemSet) -> dict[str, Any]:

@@ -130,7 +130,8 @@ def _open(plan: Plan, folder: Path, told: Tell) -> Study:
     root = plan.assembly.root
     # As in the study's recipes, from its own folder, so that study, models and data can be moved together.
     header = plan.header() | {"root": Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()}
-    return Study.open(folder, plan.recipe, plan.genes, header, plan.express, root, told, plan.content_of)
+    pictures = plan.search_items.pictures
+    return Study.open(folder, plan.recipe, plan.genes, header, plan.express, root, told, plan.content_of, pictures)
 
 
 def _with_checkpoint(result: Result, study: Study, plan: Plan, watch: Watch) -> Result:
@@ -170,7 +171,7 @@ def _rivals(
     rows = []
     for name, recipe in rivals_of(plan.recipe).items():
         genes = plan.genes if plan.space is not None else genes_of(recipe, plan.assembly.layers)
-        rival = replace(plan, recipe=recipe, genes=genes, settings=replace(plan.settings, race=None))
+        rival = replace(plan, recipe=recipe, genes=genes, settings=replace(plan.settings, race=False))
         folder, title = out / study_log.RIVALS / name, name.replace("_", " ")
         try:
             winner = _rival_winner(rival, folder, title, evaluator, watch, weights)
@@ -224,7 +225,7 @@ def _search(
             weights(),
             self_check=settings.self_check,
         )
-        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=settings.race)
+        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=plan.race)
     with busy(watch, "loading the models"):
         evaluator = LocalEvaluator(
             plan.assembly,
@@ -245,9 +246,9 @@ def _search(
         with busy(watch, "preparing the questions"):
             evaluator.prepare(items)  # reports unreadable images now, so that no candidate fails because of them
     resumed(watch)
-    if settings.race is not None or search_of(recipe).fidelity is not None:
+    if plan.race is not None or search_of(recipe).fidelity is not None:
         answer = LocalAnswers(evaluator, recipe, items)
-        search_raced(study, searcher, answer, len(items), settings.race, plan.trials, on_trial)
+        search_raced(study, searcher, answer, len(items), plan.race, plan.trials, on_trial)
     else:
         search_here(study, searcher, evaluator, items, plan.trials, on_trial, plan.objectives, progress)
     return evaluator

@@ -82,9 +82,15 @@ def search_raced(
 
     If the recipe has a lower fidelity, candidates are first evaluated at that fidelity.
     """
-    search = search_of(study.recipe)
-    racer = Racer(answer, items, settings or whole_race(items), search.seed, search.fidelity)
+    search, pictures = search_of(study.recipe), _rounds_of(study)
+    racer = Racer(answer, items, settings or whole_race(items), search.seed, search.fidelity, pictures)
     run_raced(study, searcher, racer, trials, on_trial, centers=settings is not None)
+
+
+def _rounds_of(study: Study) -> tuple[int, ...]:
+    """The number of each item's picture if the recipe draws whole pictures, else none: studies of before race items."""
+    whole = study.recipe.data is not None and study.recipe.data.whole_pictures
+    return study.pictures if whole else ()
 
 
 def whole_race(items: int) -> RaceSettings:

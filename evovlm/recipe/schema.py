@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -20,12 +20,12 @@ from evovlm.recipe import limits
 from evovlm.recipe._frozen import FOR_DIGEST, LATER, Frozen
 from evovlm.recipe.layer_groups import LAYER_RANGE
 from evovlm.recipe.route import Route, refuse_long, refuse_scales
+from evovlm.recipe.search_settings import Finite, Search, Seed
 from evovlm.system.errors import RecipeError
 
 Vocab = Literal["match", "shared", "tower", "position", "same"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Revision = Annotated[str, Field(min_length=1)]  # of a repository on the hub: a branch, a tag or a commit
-Finite = Annotated[float, Field(ge=-limits.MOST_WEIGHT, le=limits.MOST_WEIGHT, allow_inf_nan=False)]
 Density = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 # A parameter is one number for the whole model, or one number per layer group.
 Weights = Finite | dict[str, Finite]
@@ -37,7 +37,6 @@ GroupSpec = (
     | Annotated[int, Field(ge=1, le=limits.MOST_LAYERS)]
     | Annotated[dict[str, Patterns], Field(max_length=limits.MOST_GROUPS)]
 )
-Seed = Annotated[int, Field(ge=0, le=limits.MOST_SEED)]
 Model = Annotated[str, Field(min_length=1)]
 
 WHOLE: Literal["whole"] = "whole"
@@ -94,113 +93,20 @@ class Slice(Frozen):
         return self
 
 
-class Bounds(Frozen):
-    """The range that a gene in the unit interval is mapped to, linearly. Accepts `[low, high]` too; low < high."""
-
-    low: Finite = 0.0
-    high: Finite = 1.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_pair(cls, value: Any) -> Any:
-        if isinstance(value, (list, tuple)) and len(value) == 2:
-            return {"low": value[0], "high": value[1]}
-        return value
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"bounds [{self.low}, {self.high}] are empty; give [low, high] with low < high")
-        return self
-
-
-class Prefix(Frozen):
-    """Fixed first layers: every route starts with the first `layers` layers of `source`."""
-
-    source: str
-    layers: int = Field(ge=1, le=limits.MOST_LAYERS)
-
-
-class RouteSpace(Frozen):
-    """The data-flow space: which routes a search can find. The defaults are the paper's (arXiv:2403.13187).
-
-    `repeats`: how often each layer may occur (r). `scales`: one gene per transition (`matrix`), a small network
-    W_ij = pi_theta(i, j, t) with evolved weights (`network`), or `none`. `scale`: the range of a scale. `prefix`: the
-    route's fixed start; the rest then uses only layers from its end on. `ordered`: depth never decreases.
-    """
-
-    repeats: int = Field(default=3, ge=1, le=limits.MOST_REPEATS)
-    scales: Literal["matrix", "network", "none"] = "matrix"
-    scale: Bounds = Bounds(low=0.5, high=1.5)
-    hidden: int = Field(default=8, ge=1, le=limits.MOST_HIDDEN)  # width of the network
-    prefix: Prefix | None = None
-    ordered: bool = False
-
-
-class Fidelity(Frozen):
-    """A cheap first evaluation of candidates; the better ones of a generation are then evaluated in full.
-
-    `base_tile`: use the whole picture without its tiles (LLaVA-NeXT). `beams`, `new_tokens`: upper limits. `promote`:
-    the share of a generation that is evaluated in full. In the first and every `audit`-th generation all candidates
-    are, to measure how well the cheap evaluation ranks them.
-    """
-
-    base_tile: bool = False
-    beams: int | None = Field(default=None, ge=1, le=limits.MOST_BEAMS)
-    new_tokens: int | None = Field(default=None, ge=1, le=limits.MOST_NEW_TOKENS)
-    promote: float = Field(default=0.5, gt=0.0, le=1.0)
-    audit: int = Field(default=10, ge=1, le=limits.MOST_TRIALS)
-
-    @model_validator(mode="after")
-    def _saves(self) -> Self:
-        if not self.base_tile and self.beams is None and self.new_tokens is None:
-            raise ValueError("nothing makes it cheaper; give `base_tile: true`, `beams` or `new_tokens`")
-        return self
-
-
-class Search(Frozen):
-    """How the recipe's parameters are searched. The defaults are the paper's (arXiv:2403.13187)."""
-
-    algorithm: str = "cmaes"
-    trials: int = Field(default=1000, ge=1, le=limits.MOST_TRIALS)
-    population: int | None = Field(default=None, ge=2, le=limits.MOST_POPULATION)  # None: 4 + floor(3 ln n)
-    sigma: float = Field(default=1 / 6, gt=0.0, le=1.0)  # in units of the unit interval
-    start: float = Field(default=0.5, ge=0.0, le=1.0)
-    weight: Bounds | None = Bounds()  # None: weights are not searched
-    density: Bounds | None = Bounds(low=0.05, high=1.0)  # None: densities are not searched
-    items: int | None = Field(default=None, ge=1, le=limits.MOST_ITEMS)  # None: all items of the search split
-    batch: int = Field(default=128, ge=1, le=limits.MOST_BATCH)
-    seed: Seed = 0
-    route: RouteSpace | None = None  # if given, search the data-flow space instead of weights and densities
-    switch: int | None = Field(
-        default=None, ge=1, le=limits.MOST_TRIALS
-    )  # two_stage: trials before it searches scales; None: half
-    # In addition to the score: `layers`, `latency`, or TASK:SPLIT.
-    objectives: tuple[str, ...] = Field(default=(), max_length=limits.MOST_OBJECTIVES)
-    fidelity: Annotated[Fidelity | None, LATER] = None  # if given, evaluate candidates cheaply first
-
-    @field_validator("density")
-    @classmethod
-    def _shares(cls, density: Bounds | None) -> Bounds | None:
-        if density is not None and not 0 <= density.low < density.high <= 1:
-            raise ValueError(
-                f"bounds [{density.low}, {density.high}] leave 0 to 1; a density is the share that is kept"
-            )
-        return density
-
-
 class Data(Frozen):
     """The items for the search (`search`), for choosing the winner (`validation`), and for the final `test`.
 
     Each is TASK:SPLIT, or TASK@PATH:SPLIT for data in a local file or folder. `preset`: how models are prompted, by
-    names or files that are joined by `+`.
-    `revisions`: of data sets that come from the hub, by repository; a full commit hash gives the same items again.
+    names or files that are joined by `+`. `whole_pictures`: draw pictures, each with all its questions, because
+    questions that share a picture are answered faster. `revisions`: of data sets that come from the hub, by
+    repository; a full commit hash gives the same items again.
     """
 
     search: str
     validation: str | None = None
     test: str
     preset: str | None = None
+    whole_pictures: Annotated[bool, LATER] = False
     revisions: Annotated[dict[str, Revision], LATER] = Field(default={})
 
     @model_validator(mode="after")
@@ -395,6 +301,4 @@ class Recipe(Frozen):
 
 def value_at(parameter: float | dict[str, float], group: str, default: float) -> float:
     """A parameter's value in one layer group, or the default for a group that the mapping omits."""
-    if isinstance(parameter, dict):
-        return float(parameter.get(group, default))
-    return float(parameter)
+    return float(parameter.get(group, default) if isinstance(parameter, dict) else parameter)

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ValidationError
 from evovlm.recipe.limits import MOST_BYTES
 from evovlm.recipe.mergekit import looks_like_mergekit, read_content
 from evovlm.recipe.route import Step
-from evovlm.recipe.schema import FROM_FILE, Recipe, Search
+from evovlm.recipe.schema import FROM_FILE, Recipe
+from evovlm.recipe.search_settings import Search
 from evovlm.recipe.where import is_preset_file, split_where
 from evovlm.system.bounded_files import Unreadable, read_text
 from evovlm.system.bounded_yaml import Loc, YamlFault, parse_yaml, place_of

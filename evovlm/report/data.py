@@ -14,7 +14,8 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evovlm.recipe.schema import WHOLE, Recipe, Search, value_at
+from evovlm.recipe.schema import WHOLE, Recipe, value_at
+from evovlm.recipe.search_settings import Search
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
 from evovlm.study.header import Tell, recipe_of, sound_header

@@ -5,7 +5,7 @@ Knows the study's data; no HTML and no plots.
 
 from __future__ import annotations
 
-from evovlm.recipe.schema import Search
+from evovlm.recipe.search_settings import Search
 from evovlm.report.data import StudyData
 from evovlm.study.held_out_log import EVOLVED, Kind
 from evovlm.study.log import best_trial

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from evovlm.recipe.schema import Search
+from evovlm.recipe.search_settings import Search
 from evovlm.search.protocol import Genome, Score, Searcher, SearchSettings
 from evovlm.search.searchers.cmaes import CMAES, default_population
 from evovlm.search.searchers.cmaes_margin import MarginCMAES

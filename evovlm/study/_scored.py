@@ -13,10 +13,6 @@ class Scored(Protocol):
         """Mean score over items; higher is better."""
 
     @property
-    def spread(self) -> float:
-        """Standard error of the score."""
-
-    @property
     def exact_share(self) -> float:
         """Share of exact answers, 0 to 1."""
 

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from evovlm.recipe.schema import Recipe, Search
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.search_settings import Search
 from evovlm.search.race import RaceSettings
 from evovlm.study import log as study_log
 from evovlm.study._difference import first_difference

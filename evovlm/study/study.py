@@ -23,6 +23,7 @@ from evovlm.study.log import Trial, best_trial
 from evovlm.system import files
 from evovlm.system.errors import NoScoreError, StudyError
 from evovlm.system.faults import Unforeseen
+from evovlm.system.statistics import standard_error
 
 ANSWERS_KEPT = 24
 # Failures that no candidate is known to cause: after so many in a row, the program or the machine is at fault.
@@ -45,6 +46,7 @@ class Study:
     item_ids: tuple[str, ...]
     express: Express = express  # maps a genome to its recipe
     root: Path = Path()  # the recipe's model folders are relative to it
+    pictures: tuple[int, ...] = ()  # the number of each item's picture; empty: each item has its own
     _leader: Trial | None = None  # the best trial so far
     _synced: bool = True  # whether each trial is synced to disk by itself
     _tell: Tell = unheard
@@ -62,13 +64,15 @@ class Study:
         root: Path | None = None,
         tell: Tell = unheard,
         content_of: ContentOf | None = None,
+        pictures: tuple[int, ...] = (),
     ) -> Study:
         """Start a study in a new folder, or resume the one in an existing folder.
 
         `header` has the entries named in `header.BINDING`, with the item ids in `items`; entries that the study's own
         header lacks are added to it, and `tell` is called with a sentence. Its `root`, from which the recipe's relative
         paths start as seen from the study, is kept as the last command has it. `content_of`: see `refuse_changes`.
-        Raises StudyError if the folder contains something else, or a study of other settings or of a newer format.
+        `pictures`: the number of each item's picture, if some share one. Raises StudyError if the folder contains
+        something else, or a study of other settings or of a newer format.
         """
         if (folder / study_log.HEADER).exists():
             known = sound_header(folder, tell)
@@ -87,7 +91,7 @@ class Study:
             files.write_json(folder / study_log.HEADER, header)
             study_log.log_event(folder, "started")
         ids = tuple(header["items"]["ids"])
-        return cls(folder, recipe, genes, trials, ids, express, root or Path(), _tell=tell)
+        return cls(folder, recipe, genes, trials, ids, express, root or Path(), pictures, _tell=tell)
 
     def bind(self, key: str, value: Any, tell: Tell = unheard) -> None:
         """Compare one more entry with the study's header, or add it if the header lacks it.
@@ -100,6 +104,11 @@ class Study:
     def candidate(self, genome: Sequence[float]) -> Recipe:
         """The recipe of a genome."""
         return self.express(self.recipe, self.genes, genome)
+
+    def _spread(self, evaluation: Scored, seen: Sequence[int] | None) -> float:
+        """The standard error of a mean score; questions about one picture are not independent of each other."""
+        own = [self.pictures[place] for place in seen] if seen is not None and self.pictures else self.pictures
+        return standard_error(evaluation.scores, own)
 
     def best(self) -> Trial:
         """The best trial so far. Raises NoScoreError if no candidate has a score."""
@@ -155,7 +164,7 @@ class Study:
             genome=genome,
             digest=recipe.digest(),
             score=evaluation.score if evaluation else None,
-            spread=evaluation.spread if evaluation else None,
+            spread=self._spread(evaluation, seen) if evaluation else None,
             exact=evaluation.exact_share if evaluation else None,
             seconds=evaluation.seconds if evaluation else {},
             error=None if error is None else str(error),

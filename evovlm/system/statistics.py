@@ -37,20 +37,30 @@ class Difference(Interval):
         return self.low > 0 or self.high < 0
 
 
-def bootstrap(scores: Sequence[float], *, seed: int, resamples: int = 1000, level: float = 0.95) -> Interval:
+def bootstrap(
+    scores: Sequence[float], *, seed: int, resamples: int = 1000, level: float = 0.95, clusters: Sequence[int] = ()
+) -> Interval:
     """Mean of the scores and its percentile interval over resampled items (Efron 1979).
 
+    clusters: the number of each item's cluster, such as its picture; items of a cluster are resampled together (Field
+    and Welsh 2007), because their scores are alike. Empty: each item is a cluster of its own.
     Raises ValueError if there are no scores, a score is not finite, `resamples` is below 1, or `level` is not between
     0 and 1.
     """
-    means = _resampled_means(_checked(scores), seed, resamples)
+    means = _resampled_means(_checked(scores), seed, resamples, clusters)
     return Interval(_mean(scores), *_percentiles(means, level))
 
 
 def paired_difference(
-    a: Sequence[float], b: Sequence[float], *, seed: int, resamples: int = 1000, level: float = 0.95
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    seed: int,
+    resamples: int = 1000,
+    level: float = 0.95,
+    clusters: Sequence[int] = (),
 ) -> Difference:
-    """Mean of a - b, item by item, with its interval; positive if a is better.
+    """Mean of a - b, item by item, with its interval; positive if a is better. clusters: see `bootstrap`.
 
     Items are resampled in pairs, so that an item's difficulty for both models cancels out. Raises ValueError
     if the lengths differ, and in the cases that `bootstrap` lists.
@@ -58,11 +68,25 @@ def paired_difference(
     if len(a) != len(b):
         raise ValueError(f"a paired difference needs the same items: got {len(a)} and {len(b)} scores")
     differences = [x - y for x, y in zip(a, b, strict=True)]
-    means = _resampled_means(_checked(differences), seed, resamples)
+    means = _resampled_means(_checked(differences), seed, resamples, clusters)
     # Add one to the count: a bootstrap of N draws cannot show a probability below 1 / (N + 1).
     tail = min(int((means <= 0).sum()), int((means >= 0).sum())) + 1
     p_value = min(1.0, 2 * tail / (resamples + 1))
     return Difference(_mean(differences), *_percentiles(means, level), p_value=p_value)
+
+
+def standard_error(scores: Sequence[float], clusters: Sequence[int] = ()) -> float:
+    """The standard error of the mean score; 0 for fewer than two clusters. clusters: see `bootstrap`.
+
+    With clusters it is that of a ratio: what a cluster adds to the sum, over the number of items (Cochran 1977).
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if not _shared(clusters):
+        return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+    sums = np.bincount(_numbered(clusters, len(values)), weights=values - values.mean())
+    if len(sums) < 2:
+        return 0.0
+    return float(math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(values))
 
 
 def rank_agreement(one: Sequence[float], other: Sequence[float]) -> float:
@@ -84,18 +108,39 @@ def _checked(scores: Sequence[float]) -> NDArray[np.float64]:
     return values
 
 
-def _resampled_means(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+def _resampled_means(
+    values: NDArray[np.float64], seed: int, resamples: int, clusters: Sequence[int]
+) -> NDArray[np.float64]:
     """Means of `resamples` draws with replacement, float64 [resamples]; independent of the block size."""
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, not {resamples}")
+    sums: NDArray[np.float64] = values
+    counts: NDArray[np.int64] | None = None
+    if _shared(clusters):
+        numbers = _numbered(clusters, len(values))
+        sums = np.bincount(numbers, weights=values).astype(np.float64)
+        counts = np.bincount(numbers).astype(np.int64)
     rng = np.random.default_rng(seed)
-    rows = max(1, BLOCK // len(values))
+    rows = max(1, BLOCK // len(sums))
     means = np.empty(resamples)
     for start in range(0, resamples, rows):
         stop = min(start + rows, resamples)
-        chosen = rng.integers(len(values), size=(stop - start, len(values)))
-        means[start:stop] = values[chosen].mean(axis=1)
+        chosen = rng.integers(len(sums), size=(stop - start, len(sums)))
+        drawn = sums[chosen]
+        means[start:stop] = drawn.mean(axis=1) if counts is None else drawn.sum(axis=1) / counts[chosen].sum(axis=1)
     return means
+
+
+def _shared(clusters: Sequence[int]) -> bool:
+    """Whether any cluster has several items."""
+    return len(set(clusters)) < len(clusters)
+
+
+def _numbered(clusters: Sequence[int], items: int) -> NDArray[np.int64]:
+    """The clusters' numbers from 0 on, without gaps, one per item."""
+    if len(clusters) != items:
+        raise ValueError(f"{items} scores need {items} cluster numbers, not {len(clusters)}")
+    return np.asarray(np.unique(np.asarray(clusters), return_inverse=True)[1], dtype=np.int64)
 
 
 def _percentiles(means: NDArray[np.float64], level: float) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evovlm.recipe.schema import Fidelity
+from evovlm.recipe.search_settings import Fidelity
 from evovlm.tasks.protocol import Generation, Item, ItemScore, Task
 
 

@@ -6,7 +6,7 @@ Knows items, presets and splits; reads no files itself.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ class DataTask:
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
         """All items of a split, or a random `count` of them drawn with `seed`; in file order either way.
 
+        With the option `whole_pictures`, pictures are drawn with all their questions, the last one with as many as fit.
         Raises RecipeError for an unknown split and DataError if the split is empty or unreadable.
         """
         if split not in self.splits:
@@ -57,12 +58,27 @@ class DataTask:
             raise DataError(f"{self.name}:{split}: no items in {self.options.path or 'the hub cache'}")
         if count is None or count >= len(found):
             return found
-        drawn = np.random.default_rng(seed).permutation(len(found))[:count]
-        return [found[index] for index in sorted(drawn)]
+        rng = np.random.default_rng(seed)
+        if self.options.whole_pictures:
+            return [found[index] for index in sorted(_whole_pictures(found, rng)[:count])]
+        return [found[index] for index in sorted(rng.permutation(len(found))[:count])]
 
     def score(self, item: Item, answer: str) -> ItemScore:
         """The score of an answer."""
         return self.mark(item, answer)
+
+
+def _whole_pictures(items: Sequence[Item], rng: np.random.Generator) -> list[int]:
+    """The items' places, those of a picture next to each other, the pictures in random order.
+
+    A picture is known by its file, its bytes, or what draws it, so that no file is opened.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place, item in enumerate(items):
+        key = item.id if item.image is None else getattr(item.image, "source", item.image)
+        places.setdefault(key, []).append(place)
+    pictures = list(places.values())
+    return [place for number in rng.permutation(len(pictures)) for place in pictures[number]]
 
 
 def chosen_preset(task: str, presets: Presets, options: Options) -> Preset:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import overload
+from typing import Protocol, overload
 
 from evovlm.recipe.schema import Data, Recipe
 from evovlm.system.errors import RecipeError
@@ -52,6 +52,11 @@ class ItemSet(Sequence[Item]):
         """A set of the given items with the same task."""
         return replace(self, items=tuple(items))
 
+    @property
+    def pictures(self) -> tuple[int, ...]:
+        """See `numbered_pictures`."""
+        return numbered_pictures(self.items)
+
     def at(self, places: Iterable[int]) -> ItemSet:
         """The items at these places, in this order."""
         return self.of(self.items[place] for place in places)
@@ -77,6 +82,28 @@ class ItemSets:
         return self.search if self.validation is None else self.validation
 
 
+class AboutPicture(Protocol):
+    """A question or an answer: its id, and a hash of the picture that it is about ("" for none)."""
+
+    @property
+    def id(self) -> str:
+        """Unique among the items."""
+
+    @property
+    def picture(self) -> str:
+        """See `Item.picture`."""
+
+
+def numbered_pictures(items: Sequence[AboutPicture]) -> tuple[int, ...]:
+    """The number of each item's picture, in the order in which they first occur; empty if no two items share one.
+
+    Pictures are told apart by their content.
+    """
+    numbers: dict[tuple[str, str], int] = {}
+    found = [numbers.setdefault((one.picture, "" if one.picture else one.id), len(numbers)) for one in items]
+    return tuple(found) if len(numbers) < len(found) else ()
+
+
 def data_of(recipe: Recipe) -> Data:
     """The recipe's data. Raises RecipeError if it has none."""
     if recipe.data is None:
@@ -87,7 +114,7 @@ def data_of(recipe: Recipe) -> Data:
 def data_options(recipe: Recipe, *, download: bool) -> Options:
     """How a recipe's search, validation and test items are read: with its preset, at its revisions."""
     data = data_of(recipe)
-    return Options(preset=data.preset, download=download, revisions=data.revisions)
+    return Options(preset=data.preset, download=download, revisions=data.revisions, whole_pictures=data.whole_pictures)
 
 
 def hub_sets(recipe: Recipe) -> dict[str, HubSet]:

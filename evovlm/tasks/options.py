@@ -23,6 +23,7 @@ class Options:
 
     `scoring` overrides how the preset reads numbers. `japanese` detects Japanese; `detector` is its name in reports.
     `revisions`: the branch, tag or commit to read of a data set on the hub, by repository; by default its main branch.
+    `whole_pictures`: if a part of a split is drawn, draw pictures, each with all its questions.
     `commits`: filled while items are read, with the commit of each data set that came from the hub. `root`: a preset's
     file counts from it; None: the working directory.
     """
@@ -36,6 +37,7 @@ class Options:
     revisions: Mapping[str, str] = field(default_factory=dict, hash=False)
     commits: dict[str, str] = field(default_factory=dict, compare=False)
     root: Path | None = None
+    whole_pictures: bool = False
 
     def __post_init__(self) -> None:
         if self.path is not None:

@@ -32,7 +32,7 @@ class Item:
         An image with a method `digest()` is not opened for it; of any other, the pixels are hashed. Raises DataError if
         the image cannot be read.
         """
-        text = repr((self.question, tuple(self.references), self._picture_digest()))
+        text = repr((self.question, tuple(self.references), self.picture))
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     @property
@@ -40,7 +40,9 @@ class Item:
         """What identifies the item in a cache of answers: its content, and its id."""
         return f"{self.content}:{self.id}"
 
-    def _picture_digest(self) -> str:
+    @cached_property
+    def picture(self) -> str:
+        """A hash of the image, or "" without one; see `content`."""
         if self.image is None:
             return ""
         digest = getattr(self.image, "digest", None)

@@ -13,7 +13,8 @@ from evovlm.evaluators.question import Question
 from evovlm.evaluators.racer import RacedEvaluation, Racer
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.search_loop import search_raced, whole_race
-from evovlm.recipe.schema import Fidelity, Recipe
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.search_settings import Fidelity
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.search import SearchSettings, make_searcher
 from evovlm.search.race import RaceSettings
@@ -91,6 +92,33 @@ def test_a_raced_candidate_is_silent_only_if_all_its_answers_are_empty(fidelity:
         found = Racer(answers, ITEMS, blocks, 0, fidelity)(0, recipes, None)
         assert len(answers.asked) > 2, "asked in several blocks"
         assert [one == "CandidateFault: every answer is empty" for one in found] == [silent, silent]
+
+
+@pytest.mark.parametrize("fidelity", [None, FIDELITY])
+def test_a_race_over_pictures_asks_all_questions_of_a_picture_at_once(fidelity: Fidelity | None):
+    recipes = [express(RECIPE, GENES, (weight, 0.5)) for weight in (0.2, 0.4, 0.6, 0.8)]
+    pictures = [place // 4 for place in range(ITEMS)]
+    answers = Answers()
+    blocks = RaceSettings(first=1, most=1.0, random=1.0)
+    found = Racer(answers, ITEMS, blocks, 0, fidelity, pictures)(0, recipes, recipes[0])
+    for question in answers.asked:
+        whole = {place // 4 for place in question.places or ()}
+        assert sorted(question.places or ()) == [4 * one + more for one in sorted(whole) for more in range(4)]
+    kept = [one for one in found if not isinstance(one, str)]
+    assert len(kept) == 5
+    assert all(len(one.seen) == len(one.scores) and len(one.seen) % 4 == 0 for one in kept)
+    assert [one.score for one in kept[:4]] == pytest.approx([20, 40, 60, 80], abs=15)
+
+
+def test_a_picture_is_one_observation_however_many_questions_it_has():
+    """Two pictures of eight equal questions each decide as little as two questions."""
+    recipes = [express(RECIPE, GENES, (weight, 0.5)) for weight in (0.2, 0.4, 0.6, 0.8)]
+    blocks = RaceSettings(first=2, most=1.0, random=1.0, level=0.05)
+    seen = {}
+    for pictures in ((), [place // 2 for place in range(ITEMS)]):
+        found = Racer(Answers(), ITEMS, blocks, 0, None, pictures)(0, recipes, None)
+        seen[bool(pictures)] = [len(one.seen) for one in found if not isinstance(one, str)]
+    assert max(seen[True]) == 2 * max(seen[False]), seen
 
 
 def test_the_better_half_is_asked_in_full_and_the_rest_is_moved_by_what_that_changed():

@@ -12,7 +12,8 @@ from evovlm.cli import app
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.stages import bred_names, evolve_stages, plan_first, second_stage
 from evovlm.merging.assembly import assemble
-from evovlm.recipe.schema import Recipe, RouteSpace
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.search_settings import RouteSpace
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.report import write_report
 from evovlm.study import log as study_log

@@ -7,7 +7,8 @@ from pydantic import Field, create_model
 
 from evovlm.recipe._frozen import FOR_DIGEST, LATER, Frozen
 from evovlm.recipe.route import Step
-from evovlm.recipe.schema import Base, Fidelity, Options, Recipe, Search, Slice, Source, SourceParameters
+from evovlm.recipe.schema import Base, Options, Recipe, Slice, Source, SourceParameters
+from evovlm.recipe.search_settings import Fidelity, Search
 
 CONTENT = {
     "kind": "llm",

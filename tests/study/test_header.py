@@ -9,7 +9,8 @@ import pytest
 from pydantic import Field, create_model
 
 from evovlm.recipe._frozen import LATER, Frozen
-from evovlm.recipe.schema import Options, Recipe, Search
+from evovlm.recipe.schema import Options, Recipe
+from evovlm.recipe.search_settings import Search
 from evovlm.search.space.parameters import genes_of
 from evovlm.study import header as study_header
 from evovlm.study import log as study_log

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evovlm.system import statistics
-from evovlm.system.statistics import bootstrap, paired_difference
+from evovlm.system.statistics import bootstrap, paired_difference, standard_error
 
 
 def test_the_mean_is_plain_and_inside_its_interval():
@@ -84,3 +84,38 @@ def test_scores_that_cannot_be_averaged_are_refused(scores: list[float]):
 def test_a_pair_of_unequal_lengths_is_refused():
     with pytest.raises(ValueError, match="same items"):
         paired_difference([1.0], [1.0, 2.0], seed=0)
+
+
+def test_items_that_share_a_picture_count_once():
+    """Eight equal scores of a picture say no more than one."""
+    scores = np.random.default_rng(1).uniform(0, 100, 30)
+    repeated = [score for score in scores for _ in range(8)]
+    pictures = [number for number in range(30) for _ in range(8)]
+    alone, shared = bootstrap(list(scores), seed=3), bootstrap(repeated, seed=3, clusters=pictures)
+    assert (shared.low, shared.high) == pytest.approx((alone.low, alone.high))
+    naive = bootstrap(repeated, seed=3)
+    assert shared.high - shared.low > 2 * (naive.high - naive.low)
+    assert standard_error(repeated, pictures) == pytest.approx(standard_error(list(scores)))
+    better = [score + 1 for score in repeated]
+    assert paired_difference(better, repeated, seed=3, clusters=pictures).mean == pytest.approx(1.0)
+
+
+def test_clusters_of_one_change_nothing():
+    scores = list(np.random.default_rng(2).uniform(0, 100, 12))
+    assert bootstrap(scores, seed=0, clusters=range(12)) == bootstrap(scores, seed=0)
+    assert standard_error(scores, range(12)) == standard_error(scores)
+
+
+def test_the_interval_over_pictures_of_different_sizes_has_the_width_that_theory_gives():
+    rng = np.random.default_rng(5)
+    pictures = [number for number in range(400) for _ in range(int(rng.integers(1, 9)))]
+    levels = rng.normal(0, 10, 400)
+    scores = [levels[number] + rng.normal(0, 3) for number in pictures]
+    found = bootstrap(scores, seed=0, resamples=4000, clusters=pictures)
+    assert (found.high - found.low) / 3.92 == pytest.approx(standard_error(scores, pictures), rel=0.06)
+
+
+def test_one_picture_has_no_standard_error_and_lengths_have_to_agree():
+    assert standard_error([1.0, 2.0], [7, 7]) == 0.0
+    with pytest.raises(ValueError, match="3 scores need 3 cluster numbers, not 2"):
+        bootstrap([1.0, 2.0, 3.0], seed=0, clusters=[0, 0])

@@ -76,6 +76,16 @@ def test_a_list_of_ids_leaves_images_out_too(genome: Path):
     assert not any(key.startswith(("vg-1-", "vg-2-")) for key in kept)
 
 
+def test_whole_pictures_are_drawn_with_all_their_questions(genome: Path):
+    task = load_task("ja-vg-vqa-search", Options(genome, "all-questions", whole_pictures=True))
+    found = [item.id.split("-")[1] for item in task.items("search", 8, 0)]
+    assert sorted(found) == sorted(2 * [*set(found)]), "two questions of each of four pictures"
+    assert len(task.items("search", 7, 0)) == 7
+    assert found != [item.id.split("-")[1] for item in task.items("search", 8, 1)]
+    apart = load_task("ja-vg-vqa-search", Options(genome, "all-questions")).items("search", 8, 0)
+    assert len({item.picture for item in apart}) > 4
+
+
 def test_without_the_ids_of_the_test_no_search_set_is_made(genome: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (genome / "JA-VG-VQA-500").rename(genome / "elsewhere")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,15 +39,18 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(folder: Path, options: Sequence[str] = (), *, cwd: Path | None = None) -> Iterator[Server]:
     """A running server. Its log goes to `folder`/log, so that visitors' text stays out of our own output.
 
-    Exits if the server does not start within `STARTUP` seconds.
+    options: more of the app's command line. cwd: the folder that relative paths start from. Exits if the server does
+    not start within `STARTUP` seconds.
     """
     port = _free_port()
-    command = [sys.executable, "-P", "-m", "evovlm_app", "--port", str(port), "--studies", str(folder)]
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-P", "-m", "evovlm_app", "--port", str(port), "--studies", str(folder), *options]
     with (folder / "log").open("w") as sink:
-        started = subprocess.Popen(command, stdout=sink, stderr=sink, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        surroundings = os.environ | {"HF_HUB_OFFLINE": "1"}
+        started = subprocess.Popen(command, stdout=sink, stderr=sink, env=surroundings, cwd=cwd)
     try:
         server = Server(f"http://127.0.0.1:{port}", psutil.Process(started.pid))
         _wait_for(server, started)

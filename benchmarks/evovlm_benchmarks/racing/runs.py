@@ -92,7 +92,7 @@ def _fixed(plan: Plan, evaluator: LocalEvaluator, share: float, seed: int, run: 
 
 
 def _raced(plan: Plan, evaluator: LocalEvaluator, seed: int) -> Iterator[tuple[int, Genome]]:
-    race = plan.settings.race
+    race = plan.race
     assert race is not None
     racer = Racer(LocalAnswers(evaluator, plan.recipe, plan.search_items), len(plan.search_items), race, seed)
     searcher, generation = plan.searcher(), 0

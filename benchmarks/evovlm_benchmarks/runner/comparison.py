@@ -11,6 +11,7 @@ from typing import Any
 
 from evovlm.system.errors import UserError
 from evovlm.system.statistics import Difference, paired_difference
+from evovlm.tasks.item_sets import numbered_pictures
 from evovlm_benchmarks.runner.results import Answer, Result
 
 CHANCE = "n.s."  # marks a difference whose 95 % interval includes zero
@@ -76,7 +77,10 @@ def against(reference: Entry, entry: Entry, *, changes: int = 5) -> Versus:
         raise UserError(f"{entry.name}: {len(missing)} answers are missing, {missing[0]!r} among them; run it again")
     pairs = [(reference.answers[key], entry.answers[key]) for key in reference.answers]
     difference = paired_difference(
-        [second.score for _, second in pairs], [first.score for first, _ in pairs], seed=reference.result.seed
+        [second.score for _, second in pairs],
+        [first.score for first, _ in pairs],
+        seed=reference.result.seed,
+        clusters=numbered_pictures([first for first, _ in pairs]),
     )
     changed = [
         Change(first.id, first.question, first.references, first, second)

@@ -19,7 +19,7 @@ from evovlm.system import files
 from evovlm.system.errors import StudyError, UserError
 from evovlm.system.statistics import bootstrap
 from evovlm.tasks import Item, ItemScore, Task
-from evovlm.tasks.item_sets import items_hash
+from evovlm.tasks.item_sets import items_hash, numbered_pictures
 
 FORMAT = 1
 RESULTS, ANSWERS = "results", "answers"
@@ -37,6 +37,7 @@ class Answer(BaseModel):
     score: float
     exact: bool
     beside: dict[str, float] = {}
+    picture: str = ""  # a hash of the item's image; empty without one, or from an earlier version
 
 
 class Result(BaseModel):
@@ -127,12 +128,16 @@ def mark(task: Task, item: Item, answer: str) -> Answer:
         score=found.score,
         exact=found.exact,
         beside=dict(found.beside),
+        picture=item.picture,
     )
 
 
 def summary(answers: Sequence[Answer], seed: int) -> dict[str, Any]:
-    """Count, mean, 95 % bootstrap interval and median, share of exact answers, and the means of `beside`."""
-    interval = bootstrap([answer.score for answer in answers], seed=seed)
+    """Count, mean, 95 % bootstrap interval and median, share of exact answers, and the means of `beside`.
+
+    Questions about one picture are resampled together.
+    """
+    interval = bootstrap([answer.score for answer in answers], seed=seed, clusters=numbered_pictures(answers))
     names = dict.fromkeys(name for answer in answers for name in answer.beside)
     return {
         "items": len(answers),

@@ -24,7 +24,7 @@ from evovlm.merging.check import twins
 from evovlm.recipe.layer_groups import group_in_words
 from evovlm.recipe.schema import Base, Recipe, Source
 from evovlm.system.errors import RecipeError
-from evovlm.system.statistics import paired_difference
+from evovlm.system.statistics import paired_difference, standard_error
 from evovlm.tasks import parse_split
 from evovlm.tasks.item_sets import read_item_set
 
@@ -118,7 +118,7 @@ class Ranking:
         even = []
         for name in left:
             behind = scores - self._search.of(chosen, name, small=small).scores
-            if behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5:
+            if behind.mean() <= standard_error(behind.tolist()):
                 even.append(name)
         return max(even, key=lambda name: self._search.of([], name, small=small).score)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evovlm.recipe.schema import Bounds
+from evovlm.recipe.search_settings import Bounds
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from functools import cached_property
 from itertools import pairwise
 
 from evovlm.recipe.route import MAX_STEPS, Route, Step, identity
-from evovlm.recipe.schema import Bounds, Recipe, RouteSpace
+from evovlm.recipe.schema import Recipe
+from evovlm.recipe.search_settings import Bounds, RouteSpace
 from evovlm.search.space._gene import Gene
 from evovlm.search.space._route_network import scale_of, weights_in
 from evovlm.system.errors import RecipeError

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from evovlm.methods import METHODS
 from evovlm.recipe.layer_groups import group_names
-from evovlm.recipe.schema import WHOLE, Recipe, Search, SourceParameters, value_at
+from evovlm.recipe.schema import WHOLE, Recipe, SourceParameters, value_at
+from evovlm.recipe.search_settings import Search
 from evovlm.search import SearchSettings
 from evovlm.search.space._gene import Gene
 from evovlm.search.space.data_flow import DataFlow

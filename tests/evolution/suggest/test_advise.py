@@ -171,6 +171,22 @@ def test_where_the_items_cannot_part_two_sources_the_better_one_alone_comes_firs
     assert ranking[1].together < search.of(["strong"], "chance", small=True).score
 
 
+def test_one_judging_item_is_enough_to_rank():
+    """With two items one decides and one judges; its standard error is not known."""
+    content = {
+        "kind": "llm",
+        "base": {"model": "org/base"},
+        "sources": [{"name": name, "model": f"org/{name}"} for name in ("ja", "math")],
+        "method": "task_arithmetic",
+        "groups": 2,
+    }
+    items = [Item(str(number), "q", ("a",), None) for number in range(2)]
+    search = MergeSearch(Harmful(), Recipe.model_validate(content), items, 4, lambda text: None)  # type: ignore[arg-type]
+    kin = Kinship(dict.fromkeys(("ja", "math"), 1.0), {("ja", "math"): 0.0}, {("ja", "math"): 0.0}, {})
+    ranking = Ranking(search, kin, Spectra(dict.fromkeys(("ja", "math"), 2.0), {}), seed=0).ranked(("ja", "math"))
+    assert {one.source for one in ranking} == {"ja", "math"}
+
+
 def test_task_vectors_by_hand(decoys: list[str]):
     content = {
         "kind": "llm",

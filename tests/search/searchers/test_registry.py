@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from evovlm.recipe.schema import RouteSpace, Search
+from evovlm.recipe.search_settings import RouteSpace, Search
 from evovlm.search import (
     SEARCHERS,
     SearcherRow,

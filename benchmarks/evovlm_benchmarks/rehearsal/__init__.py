@@ -1,0 +1,1 @@
+"""`evovlm bench rehearse`: every command of a whole job, run as a user runs it, on checkpoints of real shapes."""

@@ -1,0 +1,177 @@
+"""`evovlm bench rehearse`: make models and data of a size, and run every command of a whole job on them.
+
+Knows the steps by name, and the folder in which they run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from evovlm.cli.console import ERR, OUT
+from evovlm.cli.paths import new_folder
+from evovlm.system.device import check_device
+from evovlm.system.errors import UserError
+from evovlm.system.units import duration
+from evovlm.system.version import commit, hardware, versions
+from evovlm_benchmarks.rehearsal.data import write_data
+from evovlm_benchmarks.rehearsal.measured import disk_rate, row_of
+from evovlm_benchmarks.rehearsal.models import BASE, VLM, Maker, tokenizers
+from evovlm_benchmarks.rehearsal.models import STEPS as MODELS
+from evovlm_benchmarks.rehearsal.rows import ROWS, Row, draw, keep, markdown, read_rows, table
+from evovlm_benchmarks.rehearsal.sizes import SIZES, Size
+from evovlm_benchmarks.rehearsal.steps import STEPS, Step, words_of, write_recipes
+from evovlm_benchmarks.rehearsal.watching import evovlm, watch
+
+MAKE, APP = "make models and data", "app"
+NAMES = (MAKE, *(step.name for step in STEPS), APP)
+SPARE = 1.3  # times the models' bytes: what has to be free for models and one merged checkpoint
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A rehearsal of one size in one folder. device: as in the other commands; tokenizer: a folder, or None."""
+
+    folder: Path
+    size: Size
+    device: str
+    tokenizer: Path | None
+
+    def rows(self, chosen: Sequence[str]) -> Iterator[Row]:
+        """Run the chosen steps that have no row yet or failed; yields each row as it is kept."""
+        done = read_rows(self.folder)
+        if MAKE in chosen and MAKE not in done:
+            yield self._kept(self._make())
+        copied = 0.0
+        for step in STEPS:
+            if step.name not in chosen or not _open(done.get(step.name)):
+                continue
+            copied = copied or disk_rate(self.folder, next((self.folder / BASE).glob("*.safetensors")))
+            yield self._kept(self._run(step, copied))
+        if APP in chosen:
+            from evovlm_benchmarks.rehearsal.app_steps import STEPS as ASKED
+            from evovlm_benchmarks.rehearsal.app_steps import app_rows
+
+            if any(_open(done.get(name)) for name in ASKED):
+                yield from map(self._kept, app_rows(self.folder, self.device))
+
+    def _make(self) -> Row:
+        """Models that are not there yet, the data, and the recipes; returns the row."""
+        began = time.perf_counter()
+        told, sees = tokenizers(self.size, self.tokenizer)
+        maker, total = Maker(self.folder, self.size, torch.device(self.device)), 0
+        for name in MODELS:
+            if not (self.folder / name).is_dir():
+                total += maker.vision_model(name, sees) if name == VLM else maker.language_model(name, told)
+                ERR.print(f"made {name}: {total / 1e9:.1f} GB so far", style="dim")
+        write_data(self.folder, self.size)
+        write_recipes(self.folder, self.size)
+        return {"step": MAKE, "seconds": time.perf_counter() - began, "bytes": total}
+
+    def _run(self, step: Step, copied: float) -> Row:
+        """One command's row; what it wrote before, and what it need not leave behind, is deleted."""
+        for name in (step.study, *step.removes):
+            if name:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+        done = watch(evovlm(*words_of(step, self.size, self.device)), self.folder)
+        row = row_of(step, done, self.folder, copied)
+        (self.folder / "logs").mkdir(exist_ok=True)
+        (self.folder / "logs" / f"{step.name}.txt").write_text(done.output, encoding="utf-8")
+        for name in step.removes:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        return row
+
+    def _kept(self, row: Row) -> Row:
+        row |= {"hardware": hardware(self.device), "versions": versions(), "commit": commit()}
+        keep(self.folder, row)
+        return row
+
+
+def _open(row: Row | None) -> bool:
+    """Whether a step has still to be run: it has no row, or it failed."""
+    return row is None or "failed" in row
+
+
+def rehearse(
+    size: Annotated[str, typer.Option(help=f"Size of the models: {', '.join(SIZES)}.")] = "zoo",
+    work: Annotated[
+        Path, typer.Option(callback=new_folder, help="Folder for models, data and rows; the same command continues.")
+    ] = Path("rehearsal"),
+    steps: Annotated[
+        str | None, typer.Option(help=f"Steps, separated by `;`: {'; '.join(NAMES)}. Default: all.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to run: cpu, cuda.")] = "cpu",
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder with the models' tokenizer; default: one of bytes.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Show the commands and the disk needed, and stop.")] = False,
+) -> None:
+    """Make checkpoints of real shapes, and time every command of a whole job on them, from files.
+
+    Size 7b needs a GPU, and 60 GB for models and what is written for a while. Nothing is downloaded.
+
+    Examples:
+      evovlm bench rehearse --work /tmp/zoo-rehearsal
+      evovlm bench rehearse --size 7b --work /data/rehearsal --device cuda
+      evovlm bench rehearse --size 7b --work /data/rehearsal --device cuda --steps "report; app"
+    """
+    chosen = _chosen(size, steps, device)
+    if dry_run:
+        _show(chosen, SIZES[size], device)
+        return
+    check_device(device)
+    if tokenizer is not None and not tokenizer.is_dir():
+        raise UserError(f"--tokenizer {tokenizer}: not a folder; give one with tokenizer.json")
+    work.mkdir(parents=True, exist_ok=True)
+    _refuse_full(work, SIZES[size])
+    for row in Rehearsal(work, SIZES[size], device, tokenizer).rows(chosen):
+        told = f"failed: {row['failed']}" if "failed" in row else duration(row["seconds"])
+        ERR.print(f"{row['step']}: {told}")
+    found = list(read_rows(work).values())
+    OUT.print(table(found, f"Rehearsal, size {size}, {hardware(device)}"))
+    (work / "table.md").write_text(markdown(found), encoding="utf-8")
+    draw(found, work / "table.svg")
+    OUT.print(f"{work / 'table.md'}, {work / 'table.svg'}; each command's output is in {work / 'logs'}")
+    if any("failed" in row for row in found):
+        raise UserError(f"{work / ROWS}: not every step ended well; run the same command to try those again")
+
+
+def _chosen(size: str, steps: str | None, device: str) -> list[str]:
+    """The names of the steps to run. Raises UserError for an unknown size or step."""
+    if size not in SIZES:
+        raise UserError(f"--size: choose from {', '.join(SIZES)}")
+    there = [name for name in NAMES if device.startswith("cuda") or not any(s.gpu for s in STEPS if s.name == name)]
+    if steps is None:
+        return there
+    found = [name.strip() for name in steps.split(";")]
+    for name in found:
+        if name not in there:
+            raise UserError(f"--steps: {name!r} is none of them; choose from: {'; '.join(there)}")
+    return found
+
+
+def _show(chosen: Sequence[str], size: Size, device: str) -> None:
+    for step in STEPS:
+        if step.name in chosen:
+            OUT.print(f"{step.name}: evovlm {' '.join(words_of(step, size, device))}")
+    OUT.print(f"disk: {SPARE * _bytes(size) / 1e9:.1f} GB")
+
+
+def _bytes(size: Size) -> float:
+    """About the bytes of all models: two per weight."""
+    one = 2.0 * sum(torch.Size(shape).numel() for _, shape in size.tower.tensors())
+    return len(MODELS) * one
+
+
+def _refuse_full(work: Path, size: Size) -> None:
+    there = sum((work / name).is_dir() for name in MODELS) / len(MODELS)
+    free, need = shutil.disk_usage(work).free, (SPARE - there) * _bytes(size)
+    if free < need:
+        raise UserError(f"--work {work}: {need / 1e9:.1f} GB are needed there, and {free / 1e9:.1f} are free")
