@@ -25,6 +25,7 @@ from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.library_faults import explained
 from evovlm.models.loading import first_names, load_reporting, refuse_incomplete, report_from_headers
 from evovlm.models.model_files import check_files
+from evovlm.models.panics import without_reports
 from evovlm.models.pictures import refuse_oversized_pictures
 from evovlm.models.processors import load_processor
 from evovlm.models.vocabulary import read_vocabulary
@@ -41,10 +42,7 @@ def load_sound(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, bool]
     """
     if not folder.is_relative_to(FOLDER):  # those are compared with the manifest when they are opened
         _refuse_unloadable(folder)
-    with explained(folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        sees = hasattr(config, "vision_config")
-        processor: Any = load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder)
+    _, processor, sees = load_reader(folder)
     if sees and not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise CheckpointError(
             f"{folder}: has no processor for pictures (processor_config.json or preprocessor_config.json); fetch it"
@@ -59,6 +57,17 @@ def load_sound(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, bool]
     with explained(folder, "its files do not fit each other"):
         refuse_unsound(folder, model, processor, sees=sees)
     return model, processor, sees
+
+
+def load_reader(folder: Path) -> tuple[Any, Any, bool]:
+    """A model's configuration, its tokenizer or processor, and whether it is a vision-language model.
+
+    Raises CheckpointError, naming the folder, for whatever transformers or tokenizers raise.
+    """
+    with explained(folder), without_reports():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        sees = hasattr(config, "vision_config")
+        return config, load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder), sees
 
 
 def _refuse_unloadable(folder: Path) -> None:

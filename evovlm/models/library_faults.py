@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from evovlm.models.panics import is_panic
 from evovlm.system.errors import CandidateFault, CheckpointError, UserError
 from evovlm.system.faults import machine_fault
 
@@ -30,8 +31,7 @@ def explained(folder: Path, what: str = "transformers cannot load it") -> Iterat
     except (UserError, CandidateFault, FloatingPointError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        # Rust's panics are no `Exception`s, and every library makes a class of its own for them.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         lacking = machine_fault(error)
         if lacking is not None:
