@@ -17,7 +17,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from evovlm.engines._chat_templates import render
+from evovlm.models.chat_templates import render
 from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
 from evovlm.models.panics import without_reports

@@ -19,9 +19,7 @@ from tests.cli.model_files import copy_model
 # Each makes tokenizers panic, the first while it reads the file and the second while it reads a text.
 UNREADABLE = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
 TEMPLATE = [{"SpecialToken": {"id": "Q", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-FAILING = {
-    "post_processor": {"type": "TemplateProcessing", "single": TEMPLATE, "pair": TEMPLATE, "special_tokens": {}}
-}
+FAILING = {"post_processor": {"type": "TemplateProcessing", "single": TEMPLATE, "pair": TEMPLATE, "special_tokens": {}}}
 
 
 def broken(folder: Path, **values: object) -> Path:

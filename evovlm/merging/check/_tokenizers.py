@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from evovlm.merging.check._finding import Finding, model_key
+from evovlm.models.chat_templates import template_fault
 from evovlm.models.library_faults import explained
 from evovlm.models.model_files import read_object
 from evovlm.models.open_model import OpenModel
 from evovlm.models.panics import without_reports
 from evovlm.models.vocabulary import CONTROL
+from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import CheckpointError
 
 FILE = "tokenizer.json"
@@ -38,6 +40,12 @@ def check_tokenizer(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
         rest = "which is used" if theirs is not None else "which has none: prompts with `chat: true` are refused"
         text = f"differs from that of {owner.label}, {rest}"
         yield Finding("warning", model_key(model, "chat_template"), text)
+
+
+def check_chat_template(recipe: Recipe) -> Iterator[Finding]:
+    """Refuse a chat template of the recipe's own that cannot write a question."""
+    if recipe.chat_template is not None and (fault := template_fault(recipe.chat_template)) is not None:
+        yield Finding("error", "chat_template", f"the template {fault}; correct it or remove the key")
 
 
 def _other_reading(model: OpenModel, owner: OpenModel) -> str | None:
