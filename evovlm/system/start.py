@@ -9,12 +9,18 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from evovlm.system import crash_log
+from evovlm.system.units import duration
 
 INTERRUPTED = 130  # 128 plus the signal's number, the shell convention
+FIRST_WORD = 2.0  # seconds of loading libraries without a word
+NEXT_WORDS = 15.0  # seconds between two further lines
 SOON = 0.02  # seconds; the finaliser has returned by then
 
 
@@ -23,7 +29,9 @@ def start(module: str) -> None:
     _open_closed_streams()
     sys.unraisablehook = _raise_again
     try:
-        import_module(module).main()
+        with _patience():
+            program = import_module(module)
+        program.main()
     except KeyboardInterrupt:
         print_error("interrupted; run the same command again")
         _leave()
@@ -34,6 +42,26 @@ def start(module: str) -> None:
     except BaseException as error:
         crash_log.report(error, sys.argv)
         sys.exit(crash_log.UNFORESEEN)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Say that the program is starting while its libraries load, if that takes longer than a moment."""
+    began, over = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        wait = FIRST_WORD
+        while not over.wait(wait):
+            print_error(f"starting: {duration(time.monotonic() - began)} so far")
+            wait = NEXT_WORDS
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def print_error(text: str) -> None:
