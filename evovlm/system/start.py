@@ -18,6 +18,7 @@ from typing import Any
 from evovlm.system import crash_log
 from evovlm.system.units import duration
 
+USER_ERROR = 2
 INTERRUPTED = 130  # 128 plus the signal's number, the shell convention
 FIRST_WORD = 2.0  # seconds of loading libraries without a word
 NEXT_WORDS = 15.0  # seconds between two further lines
@@ -27,6 +28,9 @@ SOON = 0.02  # seconds; the finaliser has returned by then
 def start(module: str) -> None:
     """Import a module and call its `main`, which reports its own errors."""
     _open_closed_streams()
+    if _folder_is_gone():
+        print_error("error: the current folder has been deleted; change to another folder")
+        sys.exit(USER_ERROR)
     sys.unraisablehook = _raise_again
     try:
         with _patience():
@@ -42,6 +46,15 @@ def start(module: str) -> None:
     except BaseException as error:
         crash_log.report(error, sys.argv)
         sys.exit(crash_log.UNFORESEEN)
+
+
+def _folder_is_gone() -> bool:
+    """Whether the current folder was deleted: torch's libraries would end the process with messages of their own."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 @contextmanager
