@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
 )
+from transformers.activations import ACT2FN
 
 from evovlm.engines._soundness import refuse_unsound
 from evovlm.models.checkpoint import Checkpoint
@@ -32,6 +33,7 @@ from evovlm.models.vocabulary import read_vocabulary
 from evovlm.models.zoo_models import FOLDER
 from evovlm.system.errors import CheckpointError
 
+ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "projector_hidden_act")
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +69,22 @@ def load_reader(folder: Path) -> tuple[Any, Any, bool]:
     with explained(folder), without_reports():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         sees = hasattr(config, "vision_config")
+        _refuse_activations(folder, config)
         return config, load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder), sees
+
+
+def _refuse_activations(folder: Path, config: Any) -> None:
+    """Raise CheckpointError, naming the key, for an activation function that transformers does not have."""
+    for name in ("", "text_config", "vision_config"):
+        part = getattr(config, name, None) if name else config
+        for key in ACTIVATIONS:
+            given = getattr(part, key, None)
+            if isinstance(given, str) and given not in ACT2FN:
+                where = f"{name}.{key}" if name else key
+                raise CheckpointError(
+                    f"{folder / 'config.json'}: `{where}` is {given!r}, which transformers does not have; correct it or"
+                    " fetch the file again"
+                )
 
 
 def _refuse_unloadable(folder: Path) -> None:

@@ -81,10 +81,9 @@ def read_content(parsed: Parsed, path: Path | None) -> Recipe:
         told = _unfit(parsed.content, error)
         raise RecipeError(f"{_where(parsed, path, told)}: {told}") from None
     except (UnfitFilter, Unset) as error:
-        unset = isinstance(error, Unset)
-        key = key_of_unset(parsed.content, error.name) if unset else key_of_filter(parsed.content, error.text)
-        told = f"{key}: {error}"
-        raise RecipeError(f"{_where(parsed, path, told)}: {told}") from None
+        content = parsed.content
+        key = key_of_unset(content, error.name) if isinstance(error, Unset) else key_of_filter(content, error.text)
+        raise RecipeError(f"{_where(parsed, path, f'{key}:')}: {key}: {error}") from None
     except RecipeError as error:
         raise RecipeError(f"{_where(parsed, path, str(error))}: {error}") from None
 
