@@ -214,17 +214,14 @@ def suggest(
     The first source is chosen by a Shapley value truncated at pairs, the others by greedy forward selection with the
     one-standard-error rule (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
     """
+    from evovlm.evolution.suggest.advise import named_models
     from evovlm.evolution.suggest.advise import suggest as advise
     from evovlm.system.errors import RecipeError
 
-    names = [str(models)] if isinstance(models, str | Path) else [str(model) for model in models]
-    if len(names) == 1 and Path(names[0]).is_dir():
-        names = sorted(str(path.parent) for path in Path(names[0]).glob("*/config.json"))
     if items < 2:
         raise RecipeError(f"items: {items} is too few; give 2 or more")
-    return advise(
-        str(base), names, data, items=items, seed=seed, root=Path(), device=device, step=step or (lambda text: None)
-    )
+    names, step = named_models(models), step or (lambda text: None)
+    return advise(str(base), names, data, items=items, seed=seed, root=Path(), device=device, step=step)
 
 
 def _recipe(named: Recipe | str | Path) -> Recipe:

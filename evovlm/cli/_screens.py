@@ -30,6 +30,9 @@ class Screen(Protocol):
     def closed(self, phase: Phase) -> None:
         """It has ended."""
 
+    def dropped(self, phase: Phase) -> None:
+        """It failed: nothing more is shown of it."""
+
     def note(self, text: str) -> None:
         """Show a sentence."""
 
@@ -112,6 +115,13 @@ class BarScreen:
             task, total=max(1, phase.done), completed=max(1, phase.done), count=phase.count(), figures=phase.figures()
         )
 
+    def dropped(self, phase: Phase) -> None:
+        """Remove the bar."""
+        timer = self._timers.pop(id(phase), None)
+        if timer is not None:
+            timer.cancel()
+        self._bars.remove_task(self._tasks.pop(id(phase)))
+
     def note(self, text: str) -> None:
         """Print a sentence above the bars."""
         self._bars.console.print(f"note: {text}", markup=False)
@@ -157,6 +167,12 @@ class LineScreen:
             best = f"best {phase.best:.2f}, " if phase.best is not None else ""
             failed = f"failed {phase.failed}, " if phase.failed else ""
             ERR.print(f"{phase.name}: {count}{best}{failed}{phase.clock(0.0)}", soft_wrap=True)
+
+    def dropped(self, phase: Phase) -> None:
+        """Print nothing more of it."""
+        with self._lock:
+            del self._open[id(phase)]
+            del self._next[id(phase)]
 
     def note(self, text: str) -> None:
         """Print a sentence."""

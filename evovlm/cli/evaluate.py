@@ -32,14 +32,23 @@ def evaluate(
       evovlm evaluate zoo-vlm --data zoo-vqa:test     (a recipe, merged in memory)
       evovlm evaluate zoo:ja --data custom-maths@problems.jsonl:test
     """
-    from evovlm import api
     from evovlm.cli.console import OUT
-    from evovlm.cli.progress import shown
-    from evovlm.system.version import hardware, versions
-    from evovlm.tasks import Options, parse_split
+    from evovlm.cli.progress import shown, waiting
+
+    with waiting("starting"):
+        from evovlm import api
+        from evovlm.system.version import hardware, versions
+        from evovlm.tasks import Options, parse_split
 
     with shown() as watch:
-        watch.phase("evaluate", 0)
+        watch.phase("loading", 0)
+
+        def answered(done: int, total: int) -> None:
+            if total:
+                if not done:
+                    watch.phase("questions", total)
+                watch.at(done, total)
+
         evaluation = api.evaluate(
             model,
             data,
@@ -50,7 +59,7 @@ def evaluate(
             device=device,
             download=download,
             self_check=self_check,
-            progress=lambda done, total: watch.at(done, total, "questions" if total else "loading"),
+            progress=answered,
         )
     interval = evaluation.interval(seed)
     task, _ = parse_split(data, Options(preset=preset))

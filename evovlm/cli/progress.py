@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from evovlm.cli._phase import Phase
@@ -86,15 +86,25 @@ class ShownWatch:
         self._phase.resume(time.monotonic())
 
     @contextmanager
-    def busy(self, text: str) -> Iterator[None]:
-        """Show work of unknown length, if it takes longer than a moment."""
+    def busy(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show work of unknown length, if it takes longer than a moment.
+
+        Gives a function that says what is being done of it. Work that fails did not take a time: the error follows.
+        """
         phase = Phase(text, 0, time.monotonic(), quiet=SILENT)
         self._screen.opened(phase)
+
+        def doing(part: str) -> None:
+            phase.part = part
+            self._screen.changed(phase)
+
         try:
-            yield
-        finally:
-            phase.ended = time.monotonic()
-            self._screen.closed(phase)
+            yield doing
+        except BaseException:
+            self._screen.dropped(phase)
+            raise
+        phase.ended = time.monotonic()
+        self._screen.closed(phase)
 
     def note(self, text: str) -> None:
         """Show a sentence."""
@@ -171,7 +181,7 @@ def watching(*, as_json: bool) -> Iterator[Watch]:
 
 
 @contextmanager
-def waiting(text: str) -> Iterator[None]:
-    """Say what the command does, if that takes longer than a moment."""
-    with shown() as watch, watch.busy(text):
-        yield
+def waiting(text: str) -> Iterator[Callable[[str], None]]:
+    """Say what the command does, if that takes longer than a moment; see `ShownWatch.busy`."""
+    with shown() as watch, watch.busy(text) as doing:
+        yield doing

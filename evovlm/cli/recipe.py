@@ -132,7 +132,8 @@ def recipe_pin(
 ) -> None:
     """Fix the revision of every model and data set from the hub to the commit that the local cache holds.
 
-    Nothing is downloaded. What could not be pinned is reported on standard error.
+    Nothing is downloaded. The file's comments and layout are kept. What could not be pinned is reported on standard
+    error.
 
     \b
     Examples:
@@ -141,18 +142,23 @@ def recipe_pin(
     """
     from evovlm.cli.console import ERR
     from evovlm.evolution.pin import pin_to_cache
-    from evovlm.recipe.shipped import named_recipe
-    from evovlm.recipe.yaml_file import moved, recipe_text, write_recipe
+    from evovlm.recipe.edit import edited_text
+    from evovlm.recipe.limits import MOST_BYTES
+    from evovlm.recipe.shipped import find_file, named_recipe, shipped_recipes
+    from evovlm.recipe.yaml_file import moved
+    from evovlm.system.bounded_files import read_text
+    from evovlm.system.files import write_text
 
     loaded = named_recipe(recipe)
     if out is not None and out.exists() and not (force and out.is_file()):
         what = "exists; overwrite it with --force, or" if out.is_file() else "is not a file;"
         raise UserError(f"{out}: {what} choose another file with --out")
+    before = read_text(find_file(recipe, shipped_recipes(), "recipe"), MOST_BYTES)
     exact, pins = pin_to_cache(loaded, loaded.root)
     if out is None:
-        print(recipe_text(exact), end="")
+        print(edited_text(before, loaded, exact), end="")
     else:
-        write_recipe(moved(exact, loaded.root, out.absolute().parent), out)
+        write_text(out, edited_text(before, loaded, moved(exact, loaded.root, out.absolute().parent)))
     told = [f"pinned: {key}: {commit}" for key, commit in pins.commits.items()]
     for line in [*told, *(f"not pinned: {key}: {reason}" for key, reason in pins.left.items())]:
         ERR.print(line, markup=False, soft_wrap=True)

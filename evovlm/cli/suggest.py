@@ -31,14 +31,18 @@ def suggest(
       evovlm suggest zoo:ja zoo:math zoo:math2 --base zoo:base --data zoo-maths:search
       evovlm suggest my-models --base my-base --data zoo-maths:search --picture kin.svg
     """
-    from evovlm import api
     from evovlm.cli.console import OUT, suggestions_table
-    from evovlm.cli.progress import shown
-    from evovlm.evolution.suggest.kinship import draw_kinship
+    from evovlm.cli.progress import shown, waiting
 
+    with waiting("starting"):
+        from evovlm import api
+        from evovlm.evolution.suggest.advise import most_steps, named_models
+        from evovlm.evolution.suggest.kinship import draw_kinship
+
+        names = named_models(models)
     with shown() as watch:
-        watch.phase("suggest", 0)
-        advice = api.suggest(models, base=base, data=data, items=items, seed=seed, device=device, step=watch.work)
+        watch.phase("merges", most_steps(len(names)))
+        advice = api.suggest(names, base=base, data=data, items=items, seed=seed, device=device, step=watch.step)
     if picture is not None:
         picture.write_text(draw_kinship(advice.kinship), encoding="utf-8")
     if as_json:

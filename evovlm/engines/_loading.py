@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
 )
+from transformers.activations import ACT2FN
 
 from evovlm.engines._soundness import refuse_unsound
 from evovlm.models.checkpoint import Checkpoint
@@ -25,12 +26,14 @@ from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.library_faults import explained
 from evovlm.models.loading import first_names, load_reporting, refuse_unfit, report_from_headers
 from evovlm.models.model_files import check_files
+from evovlm.models.panics import without_reports
 from evovlm.models.pictures import refuse_oversized_pictures
 from evovlm.models.processors import load_processor
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.models.zoo_models import FOLDER
 from evovlm.system.errors import CheckpointError
 
+ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "projector_hidden_act")
 log = logging.getLogger(__name__)
 
 
@@ -41,10 +44,7 @@ def load_sound(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, bool]
     """
     if not folder.is_relative_to(FOLDER):  # those are compared with the manifest when they are opened
         _refuse_unloadable(folder)
-    with explained(folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        sees = hasattr(config, "vision_config")
-        processor: Any = load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder)
+    _, processor, sees = load_reader(folder)
     if sees and not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise CheckpointError(
             f"{folder}: has no processor for pictures (processor_config.json or preprocessor_config.json); fetch it"
@@ -58,6 +58,32 @@ def load_sound(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, bool]
     with explained(folder, "its files do not fit each other"):
         refuse_unsound(folder, model, processor, sees=sees)
     return model, processor, sees
+
+
+def load_reader(folder: Path) -> tuple[Any, Any, bool]:
+    """A model's configuration, its tokenizer or processor, and whether it is a vision-language model.
+
+    Raises CheckpointError, naming the folder, for whatever transformers or tokenizers raise.
+    """
+    with explained(folder), without_reports():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        sees = hasattr(config, "vision_config")
+        _refuse_activations(folder, config)
+        return config, load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder), sees
+
+
+def _refuse_activations(folder: Path, config: Any) -> None:
+    """Raise CheckpointError, naming the key, for an activation function that transformers does not have."""
+    for name in ("", "text_config", "vision_config"):
+        part = getattr(config, name, None) if name else config
+        for key in ACTIVATIONS:
+            given = getattr(part, key, None)
+            if isinstance(given, str) and given not in ACT2FN:
+                where = f"{name}.{key}" if name else key
+                raise CheckpointError(
+                    f"{folder / 'config.json'}: `{where}` is {given!r}, which transformers does not have; correct it or"
+                    " fetch the file again"
+                )
 
 
 def _refuse_unloadable(folder: Path) -> None:

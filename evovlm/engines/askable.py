@@ -9,19 +9,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from evovlm.engines._cut_down import cut_down
+from evovlm.engines._loading import load_reader
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import complete_processor
 from evovlm.models.foreign_kinds import refuse_unasked
-from evovlm.models.library_faults import explained
 from evovlm.models.open_model import OpenModel
-from evovlm.models.processors import load_processor
 from evovlm.system.errors import CheckpointError, MachineFault, UserError
 from evovlm.tasks.protocol import Generation, Item
 
@@ -83,10 +82,7 @@ def _measured(folder: Path) -> Asking:
 
 def _by_copy(folder: Path) -> Asking:
     """Try the engine's self-check on a cut-down copy of a large model."""
-    with explained(folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        sees = hasattr(config, "vision_config")
-        processor: Any = load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder)
+    config, processor, sees = load_reader(folder)
     try:
         model = cut_down(config)
         if (folder / "generation_config.json").is_file():

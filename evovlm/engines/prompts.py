@@ -17,9 +17,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from evovlm.engines._chat_templates import render
+from evovlm.models.chat_templates import render
 from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
+from evovlm.models.panics import without_reports
 from evovlm.system.errors import DataError
 from evovlm.tasks.protocol import Generation, Item
 
@@ -130,7 +131,7 @@ def tokenize(tokenizer: Any, text: str) -> Tensor:
 
 
 def _ids(tokenizer: Any, text: str, **more: Any) -> Tensor:
-    with explained(Path(tokenizer.name_or_path), "its tokenizer fails"):
+    with explained(Path(tokenizer.name_or_path), "its tokenizer fails"), without_reports():
         ids: Tensor = tokenizer(text, return_tensors="pt", **more)["input_ids"][0]
     return ids
 
@@ -167,7 +168,10 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
             prompts.append(Prompt(next(without).to(model.device), None, item.id))
             continue
         image, text = open_image(item), next(with_image)
-        with explained(Path(model.name_or_path), f"its processor cannot read the picture of item {item.id}"):
+        with (
+            explained(Path(model.name_or_path), f"its processor cannot read the picture of item {item.id}"),
+            without_reports(),
+        ):
             inputs = _inputs(processor, item, text, image, more).to(model.device)
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:

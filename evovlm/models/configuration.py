@@ -32,6 +32,7 @@ FRACTIONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "initialize
 # Pixels and patches of a side of the pictures that a vision tower takes. Published ones end at 1,540 and 110.
 MOST_PIXELS = 4096
 MOST_PATCHES = 512
+MOST_LABELS = 100_000  # of a classifier, which transformers lists by name; ImageNet-21k has 21,841
 # Integers beyond these lose digits in other programs that read JSON, and overflow torch's.
 MOST_INTEGER = 2**53
 NUMBERED = re.compile(r"\.([0-9]{1,6})\.")
@@ -142,6 +143,11 @@ def _too_large(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, st
         parts = value.items()
     elif isinstance(value, list):
         parts = enumerate(value)
+    elif path[-1:] == ("num_labels",) and isinstance(value, int) and not 0 <= value <= MOST_LABELS:
+        yield (
+            ".".join(path),
+            f"is {_told(value)}; transformers lists as many names, and at most {MOST_LABELS:,} are read",
+        )
     elif isinstance(value, int) and abs(value) > MOST_INTEGER:
         yield shown(".".join(path)), f"is {_told(value)}, more than any program can use"
     for key, part in parts:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from evovlm.models.panics import is_panic
 from evovlm.system.errors import CandidateFault, CheckpointError, UserError
 from evovlm.system.faults import machine_fault
 
@@ -30,8 +31,7 @@ def explained(folder: Path, what: str = "transformers cannot load it") -> Iterat
     except (UserError, CandidateFault, FloatingPointError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        # Rust's panics are no `Exception`s, and every library makes a class of its own for them.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         lacking = machine_fault(error)
         if lacking is not None:
@@ -42,8 +42,10 @@ def explained(folder: Path, what: str = "transformers cannot load it") -> Iterat
 
 
 def in_words(error: BaseException) -> str:
-    """An exception's kind and the first line of its message, shortened."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    """An exception's kind and the first line of its message, shortened; the second too after a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # A first line such as "Validation error for field 'hidden_act':" says what only with the second one.
+    first = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
     shown = first if len(first) <= MOST_SHOWN else f"{first[:MOST_SHOWN]}..."
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 

@@ -40,7 +40,7 @@ def find_file(named: str | Path, shipped: Mapping[str, Path], kind: str) -> Path
     path = Path(named)
     if str(path) in shipped and (path.is_dir() or not path.exists()):
         return shipped[str(path)]
-    if path.exists():
+    if path.exists() or path.is_symlink():  # a link to nowhere, or to itself, is reported where it is read
         return path
     raise RecipeError(
         f"{named}: no such {kind} file; give a path, or choose from {list(shipped)}, which ship with evovlm"

@@ -9,21 +9,33 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from evovlm.system import crash_log
+from evovlm.system.units import duration
 
+USER_ERROR = 2
 INTERRUPTED = 130  # 128 plus the signal's number, the shell convention
+FIRST_WORD = 2.0  # seconds of loading libraries without a word
+NEXT_WORDS = 15.0  # seconds between two further lines
 SOON = 0.02  # seconds; the finaliser has returned by then
 
 
 def start(module: str) -> None:
     """Import a module and call its `main`, which reports its own errors."""
     _open_closed_streams()
+    if _folder_is_gone():
+        print_error("error: the current folder has been deleted; change to another folder")
+        sys.exit(USER_ERROR)
     sys.unraisablehook = _raise_again
     try:
-        import_module(module).main()
+        with _patience():
+            program = import_module(module)
+        program.main()
     except KeyboardInterrupt:
         print_error("interrupted; run the same command again")
         _leave()
@@ -34,6 +46,35 @@ def start(module: str) -> None:
     except BaseException as error:
         crash_log.report(error, sys.argv)
         sys.exit(crash_log.UNFORESEEN)
+
+
+def _folder_is_gone() -> bool:
+    """Whether the current folder was deleted: torch's libraries would end the process with messages of their own."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Say that the program is starting while its libraries load, if that takes longer than a moment."""
+    began, over = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        wait = FIRST_WORD
+        while not over.wait(wait):
+            print_error(f"starting: {duration(time.monotonic() - began)} so far")
+            wait = NEXT_WORDS
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def print_error(text: str) -> None:

@@ -45,7 +45,10 @@ class Row:
         """As `get`. Raises DataError, listing the row's columns, if all are missing."""
         found = self.get(*names)
         if found is None:
-            raise DataError(f"{self.where}: no value for {' or '.join(names)}; its columns are {named(self.cells)}")
+            columns = f"its columns are {named(self.cells)}"
+            if all(name.isdecimal() for name in self.cells):  # as a TSV without a header has them
+                columns = f"the file has {len(self.cells)} columns and no header line with a column `question`"
+            raise DataError(f"{self.where}: no value for {' or '.join(map(_column, names))}; {columns}")
         return found
 
     def text(self, *names: str) -> str:
@@ -93,6 +96,11 @@ class Row:
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     """All rows of a file, as `each_row` yields them."""
     return list(each_row(path, columns))
+
+
+def _column(name: str) -> str:
+    """A column's name in a message; those of a TSV without a header are counted from 0."""
+    return f"column {int(name) + 1}" if name.isdecimal() else name
 
 
 def each_row(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:

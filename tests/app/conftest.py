@@ -59,7 +59,7 @@ from evovlm_app.load.allowance import ALLOWANCE
 evovlm_app.server.Load = partial(evovlm_app.server.Load, allowance=replace(ALLOWANCE, **{limits}))
 """
 START = """
-from evovlm_app.__main__ import main
+from evovlm_app.program import main
 
 main()
 """

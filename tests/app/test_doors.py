@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from evovlm_app.protection.allowed_hosts import Hosts
+from evovlm.system.errors import UserError
+from evovlm_app.protection.allowed_hosts import Hosts, check_host
 from evovlm_app.protection.login_pause import FREE, LONGEST, REMEMBERED, LoginPause
 from tests.app.conftest import PASSWORD, Served, serve
 from tests.app.stranger import JSON, Stranger
@@ -50,6 +51,22 @@ def test_a_stranger_s_name_for_this_server_is_refused_on_every_page(served: Serv
 @pytest.mark.parametrize("line", ["", "Host:\n", "Host: a b\n", "Host: 127.0.0.1@evil.example\n", "Host: [::1\n"])
 def test_no_name_and_a_torn_one_are_refused(served: Served, line: str):
     assert raw(served, f"GET /config HTTP/1.0\n{line}Connection: close").split()[1] in (b"400", b"403")
+
+
+def test_a_name_to_answer_to_must_be_a_host_name():
+    for name in (
+        "demo.example.org",
+        "DEMO.example",
+        "my_container",
+        "10.0.0.1",
+        "[::1]",
+        "2001:db8::1",
+        "xn--r8",
+    ):
+        check_host(name)
+    for name in ("http://demo.example", "demo.example:7860", "a b", "a..b", "-a", "*", "例え", "a/b", f"{'a' * 64}.b"):
+        with pytest.raises(UserError, match=r"--allow-host: .* is no host name; give a name such as"):
+            check_host(name)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:7860", "127.0.0.1:1", "[::1]:7860", "127.5.5.5"])

@@ -92,6 +92,37 @@ def test_short_work_of_unknown_length_is_not_told_and_long_work_is(
     assert re.fullmatch(r"hashing: .* so far\nhashing: took .*\n", capsys.readouterr().err)
 
 
+def test_work_that_fails_took_no_time_and_its_parts_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(progress, "SILENT", 0.01)
+    lines = LineScreen(pause=1000)
+    watch = ShownWatch(lines)
+
+    def fail() -> None:
+        with watch.busy("starting the app") as doing:
+            doing("opening the models")
+            lines._over.wait(0.6)
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    lines.close()
+    assert re.fullmatch(r"starting the app: opening the models, .* so far\n", capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_evaluate_and_suggest_say_how_far_and_how_long_still_without_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(progress, "PAUSE", 0.0)
+    words = ("--data", "zoo-maths:search", "--items", "150")
+    done = evovlm_here("evaluate", "zoo:ja", *words, "--batch", "50", folder=tmp_path)
+    assert re.search(r"loading: .*took.*\nquestions: 150 to do\n(.*\n)*questions: 50/150, .* left", done.stderr)
+    done = evovlm_here("suggest", "zoo:ja", "zoo:math", "--base", "zoo:base", *words[:3], "8", folder=tmp_path)
+    assert re.search(r"merges: 7 to do\n(.*\n)*merges: 3/7, .* left\n(.*\n)*merges: 7 done", done.stderr)
+
+
 def test_machines_get_a_line_now_and_then(capsys: pytest.CaptureFixture[str]):
     watch = JsonWatch(pause=1000)
     watch.phase("choice", 1)

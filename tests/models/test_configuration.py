@@ -166,3 +166,18 @@ def test_rusts_panics_and_pythons_exceptions_become_a_sentence_and_interrupts_do
     for error in (KeyboardInterrupt(), SystemExit(3), GeneratorExit()):
         with pytest.raises(type(error)), explained(tmp_path):
             raise error
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"num_labels": 10**9}, "`num_labels` is 1000000000; transformers lists as many names, and at most 100,000"),
+        ({"hidden_act": "swoosh"}, "`hidden_act` is 'swoosh', which transformers does not have"),
+        ({"use_cache": "x"}, "Validation error for field 'use_cache': .*bool"),
+    ],
+)
+def test_values_that_transformers_fails_on_are_named_by_key(tmp_path: Path, values: dict[str, Any], told: str):
+    folder = copy_model("ja", tmp_path / "bad")
+    edit(folder / "config.json", **values)
+    with pytest.raises(CheckpointError, match=told):
+        Engine.load(folder)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from evovlm.recipe.shipped import named_recipe
 from evovlm.recipe.yaml_file import parse_recipe, read_recipe, recipe_text, write_recipe
 from evovlm.system.errors import RecipeError
 
@@ -123,3 +124,10 @@ def test_of_very_many_mistakes_the_first_are_told_at_once():
     assert lines[0].startswith("my.yaml:19: wrong0: unknown key")
     assert lines[-1] == "my.yaml: and up to 5980 more mistakes"
     assert time.process_time() - began < 5
+
+
+def test_a_link_to_itself_is_named_as_a_link(tmp_path: Path):
+    path = tmp_path / "loop.yaml"
+    path.symlink_to(path)
+    with pytest.raises(RecipeError, match=r"loop.yaml: cannot be read \(Too many levels of symbolic links\); give"):
+        named_recipe(path)

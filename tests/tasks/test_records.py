@@ -111,3 +111,13 @@ def test_what_is_no_text_or_number_is_told_with_its_kind():
         Row({"a": {"b": 1}}, "x:1").text("a")
     with pytest.raises(DataError, match=r"'1\.5'; give a whole number"):
         Row({"a": "1.5"}, "x:1").whole("a")
+
+
+def test_a_table_without_a_header_is_named_so_and_its_columns_are_counted_from_one(tmp_path: Path):
+    path = tmp_path / "bare.tsv"
+    path.write_text("one\n", encoding="utf-8")
+    (row,) = read_rows(path)
+    with pytest.raises(
+        DataError, match=r"bare.tsv:1: no value for references or column 2; the file has 1 columns and no"
+    ):
+        row.value("references", "1")

@@ -7,14 +7,34 @@ Knows headers and addresses; no routes and no pages.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 import psutil
 
+from evovlm.system.errors import UserError
+
 EVERYWHERE = ("", "0.0.0.0", "::")
+# RFC 1123, and underscores, which containers' names have.
+LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+MOST_NAME = 253
 PORTS = {"http": 80, "https": 443}
+
+
+def check_host(name: str) -> None:
+    """Raise UserError if a name given by the operator can be no host name or address: no request would ever match."""
+    plain = _plain(name)
+    try:
+        ipaddress.ip_address(plain)
+    except ValueError:
+        written = plain.encode("ascii", "replace").decode()
+        if len(written) > MOST_NAME or not all(LABEL.fullmatch(part) for part in written.split(".")):
+            raise UserError(
+                f"--allow-host: {name!r} is no host name; give a name such as demo.example.org or an address, without"
+                " http://, port and path (xn--... for a name in other letters)"
+            ) from None
 
 
 class Hosts:

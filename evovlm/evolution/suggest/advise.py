@@ -60,6 +60,22 @@ class Advice:
     answers: int
 
 
+def named_models(models: Sequence[str | Path] | str | Path) -> list[str]:
+    """The models that are meant: those given, or those in the one folder that is given."""
+    names = [str(models)] if isinstance(models, str | Path) else [str(model) for model in models]
+    if len(names) == 1 and Path(names[0]).is_dir():
+        names = sorted(str(path.parent) for path in Path(names[0]).glob("*/config.json"))
+    return names
+
+
+def most_steps(count: int) -> int:
+    """How often `suggest` calls `step` at most for `count` models; fewer if some are noise or copies.
+
+    Task vectors and base; each model alone; each after each other one; and each place after the first.
+    """
+    return 2 + count + count * (count - 1) + count * (count - 1) // 2
+
+
 def suggest(
     base: str, models: Sequence[str], data: str, *, items: int, seed: int, root: Path, device: str, step: Step
 ) -> Advice:

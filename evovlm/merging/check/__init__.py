@@ -15,7 +15,7 @@ from evovlm.merging.check._parameters import check_parameters
 from evovlm.merging.check._resources import check_disk, check_memory
 from evovlm.merging.check._structure import check_structure
 from evovlm.merging.check._tensors import check_head, check_layers, check_stored, check_tower
-from evovlm.merging.check._tokenizers import check_tokenizer
+from evovlm.merging.check._tokenizers import check_chat_template, check_tokenizer
 from evovlm.merging.check._twins import check_twins, twins
 from evovlm.merging.check._vocabularies import check_vocabulary
 from evovlm.merging.check._weights import check_complete, check_copied, check_ids
@@ -41,7 +41,7 @@ def check_recipe(
     owner = by_name[recipe.owner] if recipe.owner is not None else base or sources[0]
     models = [*([base] if base is not None else []), *sources]
     findings = [*check_structure(recipe, owner, by_name, base), *check_route(recipe, owner, by_name)]
-    findings += check_parameters(recipe)
+    findings += [*check_parameters(recipe), *check_chat_template(recipe)]
     routed = bool(recipe.route) or (recipe.search is not None and recipe.search.route is not None)
     stacked = bool(recipe.slices) or routed
     for model in models:

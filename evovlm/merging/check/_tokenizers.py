@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from evovlm.merging.check._finding import Finding, model_key
+from evovlm.models.chat_templates import template_fault
+from evovlm.models.library_faults import explained
 from evovlm.models.model_files import read_object
 from evovlm.models.open_model import OpenModel
+from evovlm.models.panics import without_reports
 from evovlm.models.vocabulary import CONTROL
+from evovlm.recipe.schema import Recipe
+from evovlm.system.errors import CheckpointError
 
 FILE = "tokenizer.json"
 TEXTS = (
@@ -37,6 +42,12 @@ def check_tokenizer(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
         yield Finding("warning", model_key(model, "chat_template"), text)
 
 
+def check_chat_template(recipe: Recipe) -> Iterator[Finding]:
+    """Refuse a chat template of the recipe's own that cannot write a question."""
+    if recipe.chat_template is not None and (fault := template_fault(recipe.chat_template)) is not None:
+        yield Finding("error", "chat_template", f"the template {fault}; correct it or remove the key")
+
+
 def _other_reading(model: OpenModel, owner: OpenModel) -> str | None:
     """How a model's tokenizer reads texts otherwise than the owner's; None if it does not, or files are missing."""
     for flag in FLAGS:
@@ -46,12 +57,21 @@ def _other_reading(model: OpenModel, owner: OpenModel) -> str | None:
     paths = [one.folder / FILE for one in (model, owner)]
     if not all(path.is_file() for path in paths) or paths[0].read_bytes() == paths[1].read_bytes():
         return None
+    try:
+        with explained(owner.folder), without_reports():
+            return _first_difference(model, owner)
+    except CheckpointError:  # it is shown when the model is loaded
+        return None
+
+
+def _first_difference(model: OpenModel, owner: OpenModel) -> str | None:
+    """The first text that the two tokenizers read otherwise. Raises whatever tokenizers raises."""
     from tokenizers import Tokenizer
 
-    try:
-        readers = [Tokenizer.from_file(str(path)) for path in paths]
-    except Exception:  # the library has no class of its own; the error is shown when the model is loaded
-        return None
+    readers = [Tokenizer.from_file(str(one.folder / FILE)) for one in (model, owner)]
+    for reader in readers:  # what the files say of these can take any amount of memory, and transformers ignores it
+        reader.no_padding()
+        reader.no_truncation()
     shared = [token for token in owner.tokens or () if token in (model.tokens or ()) and not CONTROL.fullmatch(token)]
     words = sorted((token.translate(WORD_STARTS).strip() for token in shared), key=len)[-MOST_WORDS:]
     for text in (*TEXTS, " ".join(words), "".join(words)):

@@ -22,6 +22,7 @@ from evovlm.models.open_model import resolve_folder
 from evovlm.recipe.limits import MOST_LAYERS, MOST_SOURCES
 from evovlm.recipe.mergekit._documents import Document, read_document, refuse_other_programs
 from evovlm.recipe.mergekit._models import Model, one_base
+from evovlm.recipe.mergekit._places import check_settings, key_of_filter, key_of_number, key_of_unset
 from evovlm.recipe.mergekit._settings import (
     IGNORED,
     PER_MODEL,
@@ -34,6 +35,8 @@ from evovlm.recipe.mergekit._settings import (
 )
 from evovlm.recipe.mergekit._slices import (
     Segment,
+    UnfitFilter,
+    Unset,
     read_parameters,
     read_segments,
     refuse_other_slices,
@@ -72,13 +75,29 @@ def read_content(parsed: Parsed, path: Path | None) -> Recipe:
         if not isinstance(parsed.content, dict):
             raise RecipeError("not a mapping of mergekit's keys, such as `merge_method: ties`")
         refuse_other_programs(parsed.content)
+        check_settings(parsed.content)
         return _Reader(read_document(parsed.content), path.parent if path is not None else Path()).recipe()
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise RecipeError(f"{path or 'mergekit YAML'}: {where}: {first['msg']}") from None
+        told = _unfit(parsed.content, error)
+        raise RecipeError(f"{_where(parsed, path, told)}: {told}") from None
+    except (UnfitFilter, Unset) as error:
+        content = parsed.content
+        key = key_of_unset(content, error.name) if isinstance(error, Unset) else key_of_filter(content, error.text)
+        raise RecipeError(f"{_where(parsed, path, f'{key}:')}: {key}: {error}") from None
     except RecipeError as error:
         raise RecipeError(f"{_where(parsed, path, str(error))}: {error}") from None
+
+
+def _unfit(content: Any, error: ValidationError) -> str:
+    """The key that the user wrote, and what is wrong with its value, of the first value that a recipe cannot have."""
+    for one in error.errors():
+        place = [str(step) for step in one["loc"]]
+        name = {"parameters": place[2:3], "options": place[1:2]}.get(place[0], [])
+        key = key_of_number(content, name[0], one["input"]) if name else None
+        if key is not None:
+            return f"{key}: {one['msg'].removeprefix('Value error, ')}"
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _where(parsed: Parsed, path: Path | None, told: str) -> str:

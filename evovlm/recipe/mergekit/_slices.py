@@ -29,6 +29,22 @@ from evovlm.recipe.schema import WHOLE
 from evovlm.system.errors import RecipeError
 
 
+class Unset(RecipeError):
+    """A parameter that nothing gives a value to; `name` is its name."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(problem)
+        self.name = name
+
+
+class UnfitFilter(RecipeError):
+    """A filter that fits no tensor; `text` is the filter."""
+
+    def __init__(self, text: str, problem: str) -> None:
+        super().__init__(problem)
+        self.text = text
+
+
 @dataclass(frozen=True)
 class Segment:
     """A run of output layers: the models that are merged there, and their parameters.
@@ -179,7 +195,7 @@ def _grouped(
                 # mergekit fails at such a tensor. If layers were named individually, the tensor may not exist.
                 if tensor.startswith("model.layers.*") and named:
                     return None
-                raise RecipeError(f"parameters.{'t' if slerp_base else name}: missing for {name_of(model)}, {tensor}")
+                raise Unset("t" if slerp_base else name, f"missing for {name_of(model)}, {tensor}; give it a value")
             values.append(value)
         return tuple(values)
 
@@ -212,7 +228,7 @@ def _refuse_idle(texts: Sequence[str], known: Sequence[str], named: Sequence[str
                 if known
                 else "no model is on this machine to look for others; download one first, or remove the filter"
             )
-            raise RecipeError(f"parameters: the filter {text!r} is part of no tensor's name; {way_out}")
+            raise UnfitFilter(text, f"the filter {text!r} is part of no tensor's name; {way_out}")
 
 
 def _unfold(

@@ -18,7 +18,9 @@ from typing import Any
 from evovlm.system.child_process import start_child
 from evovlm.system.errors import DataError, MachineFault
 
-CHILD = "evovlm.engines._template_child"
+UNRENDERED = "cannot be rendered"  # what the child says of an exception
+QUESTION = "What is this?"
+CHILD = "evovlm.models._template_child"
 # Seconds to wait for a reply: the child limits its own processor time, but may have to wait for a processor.
 LONGEST = 120.0
 MOST_REPLY_BYTES = 2**28
@@ -32,6 +34,32 @@ def render(template: str, conversations: Sequence[Any], variables: Mapping[str, 
 
     Raises DataError if the template raises, takes more than a few seconds, or needs far more memory than a prompt.
     """
+    texts = _asked(template, conversations, variables)
+    if isinstance(texts, str):
+        raise DataError(f"the model's chat template {texts}; correct it, or choose a preset without `chat`")
+    return texts
+
+
+def template_fault(template: str) -> str | None:
+    """What is wrong with a template, as the rest of a sentence; None if it can write a question, with a picture or not.
+
+    A language model's template is given a text, a vision-language model's a list of parts: one of them must work.
+    """
+    parts = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    variables = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    found = ""
+    for content in (QUESTION, parts):
+        texts = _asked(template, [[{"role": "user", "content": content}]], variables)
+        if not isinstance(texts, str):
+            return None
+        found = found or texts
+        if not texts.startswith(UNRENDERED):
+            break  # it took too long, which it would again
+    return found
+
+
+def _asked(template: str, conversations: Sequence[Any], variables: Mapping[str, Any]) -> list[str] | str:
+    """The texts, or what is wrong with the template."""
     asked = {"template": template, "conversations": list(conversations), "variables": dict(variables)}
     with _lock:
         process, pipe = _child()
@@ -39,11 +67,9 @@ def render(template: str, conversations: Sequence[Any], variables: Mapping[str, 
             pipe.send_bytes(json.dumps(asked).encode())
             reply = _reply(pipe)
         except (EOFError, OSError, TimeoutError):
-            raise DataError(f"the model's chat template {_ended(process)}; choose a preset without `chat`") from None
-    if "refused" in reply:
-        raise DataError(f"the model's chat template {reply['refused']}; correct it, or choose a preset without `chat`")
-    texts: list[str] = reply["texts"]
-    return texts
+            return _ended(process)
+    found: list[str] | str = reply.get("refused") or reply["texts"]
+    return found
 
 
 def _child() -> tuple[subprocess.Popen[bytes], Connection]:

@@ -1,6 +1,6 @@
-"""The child process of `_chat_templates`: renders models' chat templates, confined.
+"""The child process of `chat_templates`: renders models' chat templates, confined.
 
-Run as `python -m evovlm.engines._template_child FD PARENT`: a socket to the parent, and the parent's process id.
+Run as `python -m evovlm.models._template_child FD PARENT`: a socket to the parent, and the parent's process id.
 Requests and replies are JSON. transformers' own renderer is used, so that the texts are exactly its own.
 """
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from evovlm.engines import _chat_templates
-from evovlm.engines._chat_templates import render
 from evovlm.engines.prompts import in_chat
+from evovlm.models import chat_templates
+from evovlm.models.chat_templates import render
 from evovlm.system.errors import DataError
 from tests.hub_layouts import CHAT_TEMPLATE, make_tokenizer, save_vlm
 
@@ -63,12 +63,12 @@ def test_what_a_template_does_wrong_is_a_sentence_and_the_next_one_is_rendered(t
 
 def test_one_child_serves_many_prompts_and_a_lost_one_is_replaced():
     render(CHATML, ASKED, {})
-    assert _chat_templates._running is not None
-    child = _chat_templates._running[1].pid
+    assert chat_templates._running is not None
+    child = chat_templates._running[1].pid
     began = time.process_time()
     assert len(render(CHATML, ASKED * 500, {})) == 1000
     assert time.process_time() - began < 0.5
-    assert _chat_templates._running[1].pid == child
+    assert chat_templates._running[1].pid == child
     os.kill(child, signal.SIGKILL)
     with pytest.raises(DataError, match="the model's chat template"):
         render(CHATML, ASKED, {})

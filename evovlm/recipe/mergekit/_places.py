@@ -1,0 +1,110 @@
+"""Where a mergekit file's parameters stand, so that a message names the key and line that the user wrote.
+
+Knows the shape of the file and of a setting; not what parameters mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from evovlm.recipe.mergekit._settings import PER_MODEL
+from evovlm.system.bounded_yaml import Loc
+from evovlm.system.errors import RecipeError
+
+NUMBERS = PER_MODEL | {"lambda"}
+MAY_BE_NULL = {"lambda", "epsilon", "gamma"}  # one for the whole merge: null is the same as leaving them out
+MOST_SHOWN = 60  # characters of a value
+
+
+def check_settings(content: Any) -> None:
+    """Raise RecipeError, naming the key, for a parameter that holds anything but finite numbers and conditions."""
+    for place, setting in _settings(content):
+        name = place[-1]
+        if name in NUMBERS and not (setting is None and name in MAY_BE_NULL):
+            _check(setting, place)
+
+
+def key_of_number(content: Any, name: str, value: Any) -> str | None:
+    """The key under which a number stands that a recipe calls `name`; None if it was computed, or stands nowhere."""
+    names = (name, "t") if name == "weight" else (name,)  # slerp's `t` is a weight in a recipe
+    found = [place for place, setting in _settings(content) if place[-1] in names and value in _numbers(setting)]
+    return _dotted(found[0]) if found else None
+
+
+def key_of_filter(content: Any, text: str) -> str:
+    """The key of the first parameter that has a filter."""
+    found = [place for place, setting in _settings(content) if text in _filters(setting)]
+    return _dotted(found[0]) if found else "parameters"
+
+
+def key_of_unset(content: Any, name: str) -> str:
+    """The key of a parameter that nothing gives a value to: where it stands (as an empty list), or belongs."""
+    found = [place for place, _ in _settings(content) if place[-1] == name]
+    return _dotted(found[0]) if found else f"parameters.{name}"
+
+
+def _settings(here: Any, place: Loc = ()) -> Iterator[tuple[Loc, Any]]:
+    """Every parameter of the file, of models, slices, modules and the whole, with its place."""
+    parts = here.items() if isinstance(here, dict) else enumerate(here) if isinstance(here, list) else ()
+    for key, part in parts:
+        if key == "parameters" and isinstance(part, dict):
+            yield from (((*place, key, name), setting) for name, setting in part.items())
+        else:
+            yield from _settings(part, (*place, key))
+
+
+def _check(setting: Any, place: Loc) -> None:
+    if isinstance(setting, dict):
+        if "value" not in setting or not set(setting) <= {"value", "filter"}:
+            raise RecipeError(f"{_dotted(place)}: {_shown(setting)} is not a condition; give `filter` and `value`")
+        if isinstance(setting.get("filter"), (dict, list, bool)):
+            raise RecipeError(f"{_dotted(place)}.filter: must be a text, a part of tensors' names")
+        _check(setting["value"], (*place, "value"))
+    elif isinstance(setting, list):
+        if any(isinstance(case, dict) for case in setting) and not all(isinstance(case, dict) for case in setting):
+            plain = next(number for number, case in enumerate(setting) if not isinstance(case, dict))
+            text = f"{_shown(setting[plain])} is not a condition; give `filter` and `value`"
+            raise RecipeError(f"{_dotted((*place, plain))}: {text}")
+        for number, case in enumerate(setting):
+            if isinstance(case, list):
+                raise RecipeError(f"{_dotted((*place, number))}: {_shown(case)} is not a number")
+            _check(case, (*place, number))
+    else:
+        try:
+            sound = not isinstance(setting, bool) and setting is not None and math.isfinite(float(setting))
+        except (ValueError, OverflowError):
+            sound = False
+        if not sound:
+            raise RecipeError(f"{_dotted(place)}: {_shown(setting)} is not a finite number")
+
+
+def _numbers(setting: Any) -> Iterator[Any]:
+    parts = setting.values() if isinstance(setting, dict) else setting if isinstance(setting, list) else None
+    if parts is None:
+        yield setting
+        if isinstance(setting, str):
+            try:
+                yield float(setting)
+            except ValueError:
+                return
+    for part in parts or ():
+        yield from _numbers(part)
+
+
+def _filters(setting: Any) -> Iterator[str]:
+    if isinstance(setting, dict):
+        yield str(setting.get("filter"))
+        yield from _filters(setting.get("value"))
+    for case in setting if isinstance(setting, list) else ():
+        yield from _filters(case)
+
+
+def _dotted(place: Loc) -> str:
+    return ".".join(map(str, place))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
