@@ -118,7 +118,7 @@ def test_a_scale_before_features_of_the_picture_is_refused(tmp_path: Path):
         if fits:
             refuse_unbuildable(assembly)
         else:
-            with pytest.raises(RecipeError, match="prefix: {source: a, layers: 2}"):
+            with pytest.raises(RecipeError, match=r"prefix: \{source: a, layers: 2\}"):
                 refuse_unbuildable(assembly)
 
 

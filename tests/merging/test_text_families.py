@@ -47,8 +47,7 @@ def test_a_merge_of_texts_is_right_on_disk_and_in_memory(kind: str, tmp_path: Pa
         was = tensors["base"][name].double()
         expected = was + sum(weight * (tensors[one][name].double() - was) for one, weight in WEIGHTS.items())
         if "embed" in name or "lm_head" in name:  # further rows are padding, which is carried over
-            assert torch.equal(merged[32000:], tensors["base"][name][32000:])
-            merged, expected = merged[:32000], expected[:32000]
+            expected[32000:] = was[32000:]
         assert torch.allclose(merged.double(), expected, rtol=0, atol=4e-6), name
     model, report = load_reporting(transformers.AutoModelForCausalLM, tmp_path / "out")
     assert not report.in_words()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evovlm.merging.check import Finding, check_recipe
-from evovlm.models.open_model import OpenModel, open_model
+from evovlm.models.open_model import open_model
 from evovlm.recipe.schema import Recipe
 from tests.hub_cache import cache_repository
 from tests.hub_layouts import save_llm, save_vlm
