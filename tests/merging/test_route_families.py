@@ -125,9 +125,9 @@ def test_a_scale_before_features_of_the_picture_is_refused(tmp_path: Path):
 def test_layers_of_other_kinds_cannot_share_a_route(tmp_path: Path):
     """Qwen 3.5's layers with linear attention have other tensors than those that look at every token."""
     linear = {"key_head_dim": 8, "value_head_dim": 8, "num_key_heads": 2, "num_value_heads": 4}
-    kinds = {"layer_types": ["linear_attention", "full_attention"] * 2}
-    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.25}}
-    sizes = {f"linear_{name}": size for name, size in linear.items()}
-    save_text_family("qwen3_5_text", tmp_path / "a", **kinds, **rope, **sizes)
+    own: dict[str, Any] = {f"linear_{name}": size for name, size in linear.items()}
+    own["layer_types"] = ["linear_attention", "full_attention"] * 2
+    own["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.25}
+    save_text_family("qwen3_5_text", tmp_path / "a", **own)
     with pytest.raises(RecipeError, match=r"layer 1 lacks 'linear_attn.* a stack has layers of one kind"):
         assemble(recipe(tmp_path, (1.0, 1.0), layers=(("a", 0), ("a", 1))), tmp_path)
