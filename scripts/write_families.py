@@ -1,8 +1,8 @@
-"""Writes the table of docs/families.md from what the tests of families find. Run it from the repository's root.
+"""Writes the tables of docs/families.md and README.md from what the tests of families find.
 
     .venv/bin/python scripts/write_families.py
 
-A cell says yes only if every test of that family passed just now.
+Run it from the repository's root. A cell says yes only if every test of that family passed just now.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,10 +20,15 @@ sys.path.insert(0, str(ROOT))
 
 from evovlm.models.families import FAMILIES, Family  # noqa: E402
 from tests.engines.test_families import PLAIN  # noqa: E402
+from tests.text_families import SLOWER, TEXTS  # noqa: E402
 
-PAGE = ROOT / "docs" / "families.md"
-ASKS, MERGES = "tests/engines/test_families.py", "tests/merging/test_vlm_families.py"
+PAGE, README = ROOT / "docs" / "families.md", ROOT / "README.md"
+# Files of tests by column: of vision-language models, and of text models alone.
+MERGES = ("tests/merging/test_vlm_families.py", "tests/merging/test_text_families.py")
+ASKS = ("tests/engines/test_families.py", "tests/engines/test_text_families.py")
+ROUTES = "tests/merging/test_route_families.py"
 BEGIN, END = "<!-- table: scripts/write_families.py -->\n", "<!-- end of table -->\n"
+FAST, PLAIN_PATH = "fast", "transformers' layers"
 # The tests' name of each family's models, and the recipe that merges one.
 TESTED = {
     "LLaVA-OneVision": ("llava_onevision", ""),
@@ -43,54 +49,93 @@ TESTED = {
 }
 
 
-def passed() -> dict[tuple[str, str, str], bool]:
-    """Whether each test passed: by file, test and the family's name in it."""
-    found: dict[tuple[str, str, str], bool] = {}
+# The same of text models, by `model_type`.
+ALONE = {
+    "mistral": ("Mistral", "evollm-jp"),
+    "llama": ("Llama", ""),
+    "qwen2": ("Qwen2", "qwen2.5-maths-ja"),
+    "qwen3": ("Qwen3", ""),
+    "qwen3_moe": ("Qwen3-MoE", ""),
+    "gemma2": ("Gemma 2", ""),
+    "gemma3_text": ("Gemma 3 (text)", ""),
+    "phi3": ("Phi-3", ""),
+    "cohere2": ("Cohere 2", ""),
+}
+assert set(ALONE) == set(TEXTS)
+Results = Mapping[tuple[str, str], bool]  # whether all tests of a file passed for a family, by file and family
+
+
+def passed() -> Results:
+    """Run the tests."""
+    found: dict[tuple[str, str], bool] = {}
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            ASKS,
-            MERGES,
-            f"--junitxml={results}",
-            "-p",
-            "no:cacheprovider",
-        ]
+        files = [*MERGES, *ASKS, ROUTES]
+        command = [sys.executable, "-m", "pytest", "-q", *files, f"--junitxml={results}", "-p", "no:cacheprovider"]
         subprocess.run(command, cwd=ROOT, check=False)
         for case in ElementTree.parse(results).iter("testcase"):
-            name = re.fullmatch(r"(\w+)\[(\w+)\]", case.attrib["name"])
+            name = re.fullmatch(r"\w+\[(\w+)\]", case.attrib["name"])
             if name is not None:
                 fine = not any(part.tag in ("failure", "error", "skipped") for part in case)
-                found[case.attrib["classname"].rpartition(".")[2], name[1], name[2]] = fine
+                key = (case.attrib["classname"].replace(".", "/") + ".py", name[1])
+                found[key] = fine and found.get(key, True)
     return found
 
 
-def table(results: dict[tuple[str, str, str], bool]) -> str:
-    """The table in Markdown."""
+def table(results: Results) -> str:
+    """The table of vision-language models and that of text models, in Markdown."""
+
+    def yes(file: str, family: str) -> str:
+        return "yes" if results.get((file, family)) else "no"
+
     lines = [
-        "| family | text models that fit | merges | asks | path | picture | recipe |",
-        "|---|---|---|---|---|---|---|",
+        "| family | text models that fit | merges | asks | path | routes | picture | recipe |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, (tested, recipe) in TESTED.items():
         family = next(one for one in FAMILIES if name in one.name.split(", "))
-        merges, asks = (_all_passed(results, file, tested) for file in ("test_vlm_families", "test_families"))
-        path = "transformers' layers" if tested in PLAIN else "fast"
-        lines.append(
-            f"| {name} | {', '.join(family.towers)} | {merges} | {asks} | {path} | {_picture(family)} |"
-            f" {recipe and f'`{recipe}`'} |"
-        )
+        cells = [name, ", ".join(family.towers), yes(MERGES[0], tested), yes(ASKS[0], tested)]
+        cells += [PLAIN_PATH if tested in PLAIN else FAST, yes(ROUTES, tested), _picture(family), _recipe(recipe)]
+        lines.append(_row(cells))
     for family in (one for one in FAMILIES if one.unasked):
-        merges = _all_passed(results, "test_vlm_families", family.types[0])
-        lines.append(f"| {family.name} | {', '.join(family.towers)} | {merges} | no | | {_picture(family)} | |")
+        cells = [family.name, ", ".join(family.towers), yes(MERGES[0], family.types[0]), "no", "", "no"]
+        lines.append(_row([*cells, _picture(family), ""]))
+    lines += [
+        "",
+        "| text alone | `model_type` | merges | asks | path | routes | recipe |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind, (name, recipe) in ALONE.items():
+        cells = [name, kind, yes(MERGES[1], kind), yes(ASKS[1], kind), PLAIN_PATH if kind in SLOWER else FAST]
+        lines.append(_row([*cells, yes(ROUTES, kind), _recipe(recipe)]))
     return "\n".join(lines) + "\n"
 
 
-def _all_passed(results: dict[tuple[str, str, str], bool], file: str, family: str) -> str:
-    these = [fine for (in_file, _, of), fine in results.items() if in_file == file and of == family]
-    return "yes" if these and all(these) else "no"
+def short_table(results: Results) -> str:
+    """The same families in a few rows, for README.md: those of which merging, asking and routes are alike."""
+    shown: dict[tuple[str, str, str], list[str]] = {}
+    for line in table(results).splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) > 1 and cells[0] not in ("family", "text alone", "---"):
+            merges, asks, path, routes = cells[2:6]
+            shown.setdefault((merges, asks and f"{asks}, {path}".rstrip(", "), routes), []).append(cells[0])
+    lines = ["| families | merges | asks, by which path | routes |", "|---|---|---|---|"]
+    lines += [_row([", ".join(names), merges, asks, routes]) for (merges, asks, routes), names in shown.items()]
+    return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, content: str) -> str:
+    """A page with other content between the marks."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + content + END + rest.split(END)[1]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _recipe(name: str) -> str:
+    return f"`{name}`" if name else ""
 
 
 def _picture(family: Family) -> str:
@@ -100,6 +145,6 @@ def _picture(family: Family) -> str:
 
 
 if __name__ == "__main__":
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    PAGE.write_text(before + BEGIN + table(passed()) + END + rest.split(END)[1], encoding="utf-8")
+    found = passed()
+    for path, write in ((PAGE, table), (README, short_table)):
+        path.write_text(with_table(path.read_text(encoding="utf-8"), write(found)), encoding="utf-8")

@@ -41,6 +41,8 @@ def text_of(kind: str, **more: Any) -> dict[str, Any]:
         "gemma2": GEMMA | {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
         "gemma3_text": GEMMA | {"layer_types": ["sliding_attention", "full_attention"] * 2},
         "cohere2": {"sliding_window": 16, "logit_scale": 0.5, "tie_word_embeddings": True},
+        "phi3": {"sliding_window": 16},
+        "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True},
     }.get(kind, {})
     return {"model_type": kind, **TEXT, **own, **more}
 
@@ -304,16 +306,21 @@ QUICK = ("llava_next", "qwen2_5_vl", "qwen3_vl", "gemma3")
 PARAMETERS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 
 
+def to_trained_scale(model: Any, seed: int) -> None:
+    """Draw a model's matrices as large as a trained model's, so that every part of it shows in its logits."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                rows = parameter.shape[-1] if parameter.ndim == 2 else parameter[0].numel()
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * min(1.0, 1.5 * rows**-0.5))
+
+
 def save_family(name: str, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Made:
     """Save a family's model and processor into a folder; its parts. Weights are large enough for pictures to matter."""
     torch.manual_seed(seed)
     made = (FAMILIES | UNASKED)[name]()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in made.model.parameters():
-            if parameter.ndim > 1:
-                rows = parameter.shape[-1] if parameter.ndim == 2 else parameter[0].numel()
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * min(1.0, 1.5 * rows**-0.5))
+    to_trained_scale(made.model, seed)
     made.model.to(dtype).save_pretrained(folder)
     made.processor.save_pretrained(folder)
     return made

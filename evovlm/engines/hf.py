@@ -36,6 +36,7 @@ from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
 from evovlm.merging.live.lazy import Pending
+from evovlm.models.experts import by_expert
 from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
 from evovlm.system.device import check_device
@@ -80,7 +81,7 @@ class Engine:
         self.tokenizer = processor.tokenizer if sees else processor
         text = decoder_of(model, sees=sees)
         self.decoder = text
-        self.tower = {f"model.{name}": parameter for name, parameter in text.named_parameters()}
+        self.tower = {f"model.{name}": parameter for name, parameter in by_expert(text.named_parameters()).items()}
         if model.lm_head.weight is not text.embed_tokens.weight:
             self.tower["lm_head.weight"] = model.lm_head.weight
         self._rows = len(text.embed_tokens.weight)

@@ -38,7 +38,7 @@ class RoutedStep(nn.Module):
         self.layer = shell
         self.step = step
         self.index = index
-        self.kind = getattr(attention, "layer_type", None) or "full_attention"
+        self.kind = _kind_of(attention)
         self._memory = memory
 
     def forward(self, hidden: Tensor, **context: Any) -> Tensor:
@@ -135,6 +135,13 @@ class RoutedEngine:
         if self.memory is not None:
             self.memory.turn_to(route)
         lay_route(self.engine.decoder, self.pool, route, self.memory)
+
+
+def _kind_of(attention: Any) -> str:
+    """Full or sliding attention: most classes say which, those of Cohere 2 have a window or none."""
+    windowed = getattr(attention, "sliding_window", None) is not None
+    said: str | None = getattr(attention, "layer_type", None)
+    return said or ("sliding_attention" if windowed else "full_attention")
 
 
 def _has_slot(cache: Any, index: int) -> bool:

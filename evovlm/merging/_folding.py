@@ -9,6 +9,7 @@ layer's output is divided by C, and norm weights take the sign of C. The epsilon
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 import torch
@@ -18,6 +19,7 @@ from evovlm.models.layouts import FINAL_NORM
 
 # Tensors that write to the residual stream, and norms that read from it.
 WRITES = (".self_attn.o_proj.weight", ".self_attn.o_proj.bias", ".mlp.down_proj.weight", ".mlp.down_proj.bias")
+EXPERT_WRITES = re.compile(r"\.mlp\.experts\.\d+\.down_proj\.weight$")
 READS = (".input_layernorm.weight", ".post_attention_layernorm.weight", FINAL_NORM)
 # In Gemma 2 and 3 (and others) a second pair of norms lies between each block and the stream, and cancels any factor of
 # the projections before it; there, these norms write.
@@ -46,7 +48,8 @@ def factor_of(name: str, product: float, *, sandwich: bool = False) -> float:
     """
     if name.endswith(SANDWICH_READS if sandwich else READS):
         return math.copysign(1.0, product)
-    if name.endswith(SANDWICH_WRITES if sandwich else WRITES):
+    writes = name.endswith(SANDWICH_WRITES) if sandwich else name.endswith(WRITES) or EXPERT_WRITES.search(name)
+    if writes:
         return math.inf if product == 0 else 1.0 / product
     return 1.0
 

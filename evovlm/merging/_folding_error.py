@@ -7,8 +7,8 @@ forward pass, so that no family's habits are left out. Both models read the same
 
 from __future__ import annotations
 
-import copy
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,11 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evovlm.merging._causal_config import causal_config
 from evovlm.merging._folding import fold, lost_share
 from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.assembly import Assembly, stacked_kinds, tower_tensor
 from evovlm.merging.tensor_jobs import Job, route_jobs
+from evovlm.models.experts import by_expert
 from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
+from evovlm.models.open_model import OpenModel
+from evovlm.models.vocabulary import name_some
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.route import Step
 from evovlm.system.errors import RecipeError, UserError
@@ -36,6 +40,8 @@ LARGEST_ERROR = 1.0
 LARGEST_LOSS = 1e-2
 # The scales of the trial: either sign, and the stream larger and smaller than it was.
 TRIAL_SCALES = (-1.5, 0.4)
+# Qwen3-VL's projectors of such features, one for each layer after which they are added.
+DEEP_FEATURES = re.compile(r"\bdeepstack_merger_list\.(\d+)\.")
 WAY_OUT = "search with `scales: none`, or keep the route and leave out `--checkpoint`"
 Weights = dict[str, Tensor]
 
@@ -120,6 +126,26 @@ def refuse_lost(assembly: Assembly) -> None:
             )
 
 
+def deep_features(model: OpenModel) -> int:
+    """After how many of its first layers a model adds features of the picture to the stream (Qwen3-VL's deepstack)."""
+    numbers = {found[1] for key in model.checkpoint.keys() if (found := DEEP_FEATURES.search(key)) is not None}
+    return len(numbers)
+
+
+def refuse_deep_features(owner: OpenModel, unscaled: int) -> None:
+    """Raise RecipeError if scales come before features of the picture that the vision part adds to the stream.
+
+    `unscaled`: the number of steps before the first scale.
+    """
+    deep = deep_features(owner)
+    if unscaled < deep:
+        raise RecipeError(
+            f"route: {owner.label} adds features of the picture to the stream after each of its first {deep} layers,"
+            f" which scales folded into the weights do not reach; leave the first {deep} steps without a scale (in a"
+            f" search: `prefix: {{source: {owner.label}, layers: {deep}}}`), or {WAY_OUT}"
+        )
+
+
 def _in_words(lost: float) -> str:
     return f"with an error of {lost:.1%}" if math.isfinite(lost) else "as infinity"
 
@@ -162,7 +188,12 @@ class _Lent(nn.Module):
             return getattr(super().__getattr__("shell"), name)
 
     def forward(self, hidden: Tensor, *more: Any, **context: Any) -> Any:
-        self.shell.load_state_dict(self._weights(), assign=True)
+        weights = self._weights()
+        places = by_expert(self.shell.named_parameters())
+        if weights.keys() != places.keys():
+            raise RuntimeError(f"its layers have {name_some(sorted(weights.keys() ^ places.keys()))} besides")
+        for name, place in places.items():
+            place.data.copy_(weights[name])
         return self.shell(hidden * self._scale, *more, **context)
 
 
@@ -178,7 +209,10 @@ class _Probe:
             len(tower_tensor(assembly.owner, EMBEDDING)), (TOKENS,), generator=torch.Generator().manual_seed(0)
         )
         with _explained(assembly), torch.random.fork_rng(devices=()):
-            self._model, self._shells = _hollow(assembly, kinds)
+            config = causal_config(assembly.owner.folder)
+            if kinds[0] is None and getattr(config, "layer_types", None):
+                kinds = ["full_attention"] * len(kinds)  # of a kind that stands for one without kinds of attention
+            self._model, self._shells = _hollow(config, kinds)
         self._kinds = kinds
         # Only the rows of the random tokens are needed, and the model calls them 0, 1, 2, ...
         table = tower_tensor(assembly.owner, EMBEDDING)[tokens].float()
@@ -248,11 +282,10 @@ def _explained(assembly: Assembly) -> Iterator[None]:
         ) from fault
 
 
-def _hollow(assembly: Assembly, kinds: Sequence[str | None]) -> tuple[Any, dict[str | None, nn.Module]]:
-    """The owner's language model with few rows, and one layer per kind of attention."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _hollow(config: Any, kinds: Sequence[str | None]) -> tuple[Any, dict[str | None, nn.Module]]:
+    """A language model of a configuration with few rows, and one layer per kind of attention."""
+    from transformers import AutoModelForCausalLM
 
-    config = copy.deepcopy(AutoConfig.from_pretrained(assembly.owner.folder, trust_remote_code=False).get_text_config())
     different = list(dict.fromkeys(kinds))
     config.num_hidden_layers, config.vocab_size, config.pad_token_id = len(different), TOKENS, None
     if different != [None]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from evovlm.merging._causal_config import causal_config
 from evovlm.models.layouts import FINAL_NORM, LAYER
 from evovlm.models.library_faults import explained
 from evovlm.system.errors import CheckpointError, RecipeError
@@ -34,11 +35,11 @@ def norm_offset(folder: Path, name: str) -> float:
 @lru_cache(maxsize=32)
 def _offsets(folder: Path) -> Mapping[str, float]:
     """By tensor name, within a layer (`input_layernorm.weight`) and outside (`model.norm.weight`)."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     try:
         with explained(folder):
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+            config = causal_config(folder)
             config.num_hidden_layers = 1
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[:1]

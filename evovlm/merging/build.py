@@ -16,7 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evovlm.merging._folding_error import fold_error, has_scales, refuse_error, refuse_lost, refuse_unfoldable
+from evovlm.merging._folding_error import (
+    fold_error,
+    has_scales,
+    refuse_deep_features,
+    refuse_error,
+    refuse_lost,
+    refuse_unfoldable,
+)
 from evovlm.merging._model_card import CardFacts, model_card, with_evaluation
 from evovlm.merging.assembly import Assembly, stacked_kinds, tower_tensor
 from evovlm.merging.check import licence_of
@@ -26,6 +33,7 @@ from evovlm.models.assets import copy_assets, set_chat_template
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.models.finite import is_finite
 from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
+from evovlm.recipe.route import cumulative_scales
 from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.system.errors import CheckpointError
 from evovlm.system.files import write_text
@@ -150,6 +158,9 @@ def _folding(assembly: Assembly) -> str | None:
     """
     if not has_scales(assembly.recipe.route):
         return None
+    products = cumulative_scales(assembly.recipe.route)
+    unscaled = next(step for step, product in enumerate([*products, 0.0]) if product != 1.0)
+    refuse_deep_features(assembly.owner, unscaled)
     refuse_unfoldable(assembly)
     refuse_lost(assembly)
     error = fold_error(assembly)
@@ -164,6 +175,7 @@ def refuse_unbuildable(assembly: Assembly) -> None:
     """
     search = assembly.recipe.search
     if search is not None and search.route is not None and search.route.scales != "none":
+        refuse_deep_features(assembly.owner, search.route.prefix.layers if search.route.prefix is not None else 0)
         refuse_unfoldable(assembly)
 
 

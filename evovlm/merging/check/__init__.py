@@ -11,6 +11,7 @@ from pathlib import Path
 
 from evovlm.merging.check._finding import Finding
 from evovlm.merging.check._licence import check_licence, licence_of
+from evovlm.merging.check._lineage import check_lineage
 from evovlm.merging.check._parameters import check_parameters
 from evovlm.merging.check._resources import check_disk, check_memory
 from evovlm.merging.check._structure import check_structure
@@ -21,6 +22,7 @@ from evovlm.merging.check._vocabularies import check_vocabulary
 from evovlm.merging.check._weights import check_complete, check_copied, check_ids
 from evovlm.merging.check.configuration import check_configuration, check_layer_settings, check_own_configuration
 from evovlm.merging.check.route import check_route, depth_of
+from evovlm.methods import METHODS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.schema import Recipe
 
@@ -44,12 +46,15 @@ def check_recipe(
     findings += [*check_parameters(recipe), *check_chat_template(recipe)]
     routed = bool(recipe.route) or (recipe.search is not None and recipe.search.route is not None)
     stacked = bool(recipe.slices) or routed
+    method = METHODS.get(recipe.method)
+    uses_base = method is not None and method.needs_base
     for model in models:
         findings += check_stored(model, recipe.dtype)
         findings += check_own_configuration(model)
         findings += check_ids(model, owner=model is owner)
         findings += check_head(model, owner)
         findings += check_licence(model)
+        findings += check_lineage(model, base if uses_base else None)
         if model is not owner:
             findings += check_tower(model, owner, stacked=stacked)
             if not routed:  # check_route has already reported values that may not differ

@@ -8,25 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from evovlm.merging.check._card import front_matter
 from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.open_model import OpenModel
-from evovlm.system.bounded_files import read_text
-from evovlm.system.bounded_yaml import parse_yaml
-
-MOST_BYTES = 1_000_000  # of a README.md
 
 
 def licence_of(folder: Path) -> str | None:
     """Return the licence declared in the front matter of a model folder's README.md (hub convention), or None."""
-    try:
-        lines = read_text(folder / "README.md", MOST_BYTES).splitlines()
-        if not lines or lines[0].strip() != "---":
-            return None
-        front = parse_yaml("\n".join(lines[1 : lines.index("---", 1)])).content
-    except (OSError, ValueError):
-        return None
-    if not isinstance(front, dict):
-        return None
+    front = front_matter(folder)
     licence = front.get("license")
     if licence == "other":  # on the hub this means "see license_name"
         licence = front.get("license_name") or licence

@@ -5,7 +5,7 @@ Knows token tables and row counts; the policies themselves are in `evovlm.models
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.layouts import EMBEDDING
@@ -50,18 +50,28 @@ def check_vocabulary(model: OpenModel, owner: OpenModel, policy: Vocab) -> Itera
         return
     if match.extra:
         text = (
-            f"{len(match.extra)} of its tokens are dropped because {owner.label} lacks them: {name_some(match.extra)}"
+            f"{len(match.extra)} of its tokens ({_rows(match.extra, model)}) are dropped because {owner.label} lacks"
+            f" them: {name_some(match.extra)}"
         )
         yield Finding("warning" if policy == "shared" else "note", key, text)
     if match.missing:
         text = (
-            f"lacks {len(match.missing)} of {owner.label}'s tokens; the owner's rows are used for them:"
-            f" {name_some(match.missing)}"
+            f"lacks {len(match.missing)} of {owner.label}'s tokens ({_rows(match.missing, owner)}); the owner's rows"
+            f" are used for them: {name_some(match.missing)}"
         )
         yield Finding("warning" if policy == "shared" else "note", key, text)
     if not match.identity:
         count = int((match.rows >= 0).sum())
         yield Finding("note", key, f"{count} of {owner_rows} vocabulary rows are merged, matched by token")
+
+
+def _rows(names: Sequence[str], model: OpenModel) -> str:
+    """Where some of a model's tokens stand in its table: `row 7`, `rows 32000 to 32003`, `between rows 5 and 900`."""
+    rows = sorted((model.tokens or {})[name] for name in names)
+    if rows[0] == rows[-1]:
+        return f"row {rows[0]}"
+    close = rows[-1] - rows[0] == len(rows) - 1
+    return f"rows {rows[0]} to {rows[-1]}" if close else f"between rows {rows[0]} and {rows[-1]}"
 
 
 def _other_tokens(model: OpenModel, owner: OpenModel) -> str:

@@ -79,8 +79,11 @@ def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = F
                 " another function; choose another source"
             )
             yield Finding("error", model_key(model, name), text)
-    bending = (*BENDING, *(() if stacked else (KINDS_OF_ATTENTION,)), *_other_settings(mine, theirs))
-    for name in bending:
+    if not stacked and _kinds(mine) != _kinds(theirs):
+        name = KINDS_OF_ATTENTION
+        text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's value is used"
+        yield Finding("warning", model_key(model, name), text)
+    for name in (*BENDING, *_other_settings(mine, theirs)):
         if mine.get(name) != theirs.get(name):
             text = f"{mine.get(name)} in {model.label}, {theirs.get(name)} in {owner.label}; the owner's value is used"
             yield Finding("warning", model_key(model, name), text)
@@ -90,6 +93,13 @@ def check_configuration(model: OpenModel, owner: OpenModel, *, stacked: bool = F
         yield Finding("note", model_key(model, name), text)
     yield from _special_tokens(model, owner, mine, theirs)
     yield from _vision(model, owner)
+
+
+def _kinds(config: dict[str, Any]) -> Any:
+    """The kinds of attention of the layers; without a list, every layer sees all."""
+    kinds = config.get(KINDS_OF_ATTENTION)
+    plain = isinstance(kinds, list) and all(kind == "full_attention" for kind in kinds)
+    return None if plain else kinds
 
 
 def _special_tokens(

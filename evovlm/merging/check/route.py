@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from evovlm.merging.check._finding import Finding
-from evovlm.merging.check.configuration import BENDING, FUNCTION, SHAPING, complete_config
+from evovlm.merging.check.configuration import ALIKE, BENDING, FUNCTION, SHAPING, complete_config
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe
@@ -71,7 +71,8 @@ def _misfits(model: OpenModel, owner: OpenModel) -> Iterator[str]:
                 " their layers cannot share a residual stream; choose another source"
             )
     for name in (*BENDING, *FUNCTION, "model_type"):
-        if mine.get(name) != theirs.get(name):
+        both = {mine.get(name), theirs.get(name)} if name == "model_type" else set()
+        if mine.get(name) != theirs.get(name) and not any(both and both <= family for family in ALIKE):
             yield (
                 f"{name} is {mine.get(name)} in {model.label} and {theirs.get(name)} in {owner.label}, and"
                 f" {HELD_ONCE}; choose sources that agree"

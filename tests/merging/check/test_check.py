@@ -83,7 +83,7 @@ def test_the_papers_language_merge_has_no_errors_and_the_extra_token_is_named(pa
     findings = check(recipe("ja", "math"), paper)
     assert errors(findings) == []
     text = of(findings, "sources.math.vocab", "note")
-    assert "1 of its tokens are dropped because base lacks them: '[PAD]'" in text
+    assert "1 of its tokens (row 32000) are dropped because base lacks them: '[PAD]'" in text
 
 
 def test_an_extended_vocabulary_is_refused_unless_the_recipe_says_how(paper: Path):
@@ -91,7 +91,7 @@ def test_an_extended_vocabulary_is_refused_unless_the_recipe_says_how(paper: Pat
     found = {policy: check(recipe("extended", vocab=policy), paper) for policy in ("shared", "tower", "position")}
     assert [errors(findings) for findings in found.values()] == [[], [], []]
     shared = of(found["shared"], "sources.extended.vocab", "warning")
-    assert "28000 of its tokens are dropped" in shared
+    assert "28000 of its tokens (rows 32000 to 59999) are dropped" in shared
 
 
 def test_errors_stand_before_warnings_and_these_before_notes(paper: Path):

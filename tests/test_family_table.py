@@ -1,0 +1,52 @@
+"""The tables of families in docs/families.md and README.md are those that their script writes if every test passes."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.text_families import TEXTS
+from tests.vlm_families import FAMILIES, UNASKED
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("write_families", ROOT / "scripts" / "write_families.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def all_passed(script: Any) -> dict[tuple[str, str], bool]:
+    """Every test that is run for a family, as if it had passed; those tests themselves are run in the slow lane."""
+    vlms = {(file, name): True for file in (script.MERGES[0], script.ASKS[0], script.ROUTES) for name in FAMILIES}
+    texts = {(file, name): True for file in (script.MERGES[1], script.ASKS[1], script.ROUTES) for name in TEXTS}
+    return vlms | texts | {(script.MERGES[0], name): True for name in UNASKED}
+
+
+def test_no_table_is_stale(script: Any):
+    results = all_passed(script)
+    for path, write in ((script.PAGE, script.table), (script.README, script.short_table)):
+        page = path.read_text(encoding="utf-8")
+        assert page == script.with_table(page, write(results)), f"run scripts/write_families.py for {path.name}"
+
+
+def test_a_test_that_fails_is_a_no_in_both_tables(script: Any):
+    results = all_passed(script) | {(script.ROUTES, "gemma3"): False, (script.ASKS[1], "phi3"): False}
+    assert "| Gemma 3 | gemma3_text | yes | yes | transformers' layers | no |" in script.table(results)
+    assert "| Phi-3 | phi3 | yes | no | transformers' layers | yes |" in script.table(results)
+    short = script.short_table(results).splitlines()
+    assert [line for line in short if line.startswith("| Gemma 3 |")] == [
+        "| Gemma 3 | yes | yes, transformers' layers | no |"
+    ]
+
+
+def test_the_recipes_named_in_the_tables_are_there(script: Any):
+    named = [recipe for _, recipe in (*script.TESTED.values(), *script.ALONE.values()) if recipe]
+    assert named
+    assert all((ROOT / "recipes" / f"{name}.yaml").is_file() for name in named)
