@@ -71,7 +71,7 @@ def checked(picture: Image.Image | Refusal | None) -> Image.Image:
 
 def note(where: str, replies: Sequence[Reply]) -> None:
     """Log the token count per model and the total seconds: `answered` if all replies finished, otherwise `left`."""
-    whole = bool(replies) and all(reply.state in ("done", "failed") for reply in replies)
+    whole = bool(replies) and all(reply.state in ("done", "failed", "unfit") for reply in replies)
     facts = {
         "where": where,
         "models": {reply.model: reply.tokens for reply in replies},

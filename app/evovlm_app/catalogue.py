@@ -6,7 +6,7 @@ Knows recipes, folders and studies; loads no weights and shows nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -146,9 +146,8 @@ def offer(named: Sequence[str], studies: Path, *, download: bool = False) -> Off
     folders = [name for name in named if not means_recipe(name)]
     mixables = tuple(_mixable(name, download=download) for name in recipes)
     offers: dict[str, Offer] = {}
-    for mixable in mixables:
-        for source in mixable.recipe.sources:
-            _add(offers, source.name, resolve_folder(source.model, source.revision, Path()), {mixable.kind})
+    for mixable, name, folder in _sources(mixables):
+        _add(offers, name, folder, {mixable.kind})
     for name in folders:
         model = open_model(name, name, None, Path(), download=download)
         sees = "vision_config" in model.config
@@ -162,6 +161,19 @@ def _mixable(name: str, *, download: bool) -> MixableRecipe:
     # Assembling downloads missing models (if allowed) and reports incompatible sources before the page opens.
     assembly = assemble(recipe, Path(), download=download)
     return MixableRecipe(Path(name).stem, recipe, assembly.owner.folder)
+
+
+def _sources(mixables: Sequence[MixableRecipe]) -> Iterator[tuple[MixableRecipe, str, Path]]:
+    """The sources of all recipes, as recipe, name and folder. Where recipes call other models alike, the recipe's name
+    follows, as it does for merges: "vlm qwen3-vl-swallow"."""
+    found = [
+        (mixable, source.name, resolve_folder(source.model, source.revision, Path()))
+        for mixable in mixables
+        for source in mixable.recipe.sources
+    ]
+    for mixable, name, folder in found:
+        shared = any(name == other and folder != place for _, other, place in found)
+        yield mixable, f"{name} {mixable.name}" if shared else name, folder
 
 
 def _add(offers: dict[str, Offer], name: str, folder: Path, kinds: set[Kind]) -> None:

@@ -15,11 +15,12 @@ import torch
 
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
+from evovlm.system.errors import UnfitImage
 from evovlm.tasks import Generation, Item
 from evovlm_app.catalogue import Offer
 from evovlm_app.model_cache import ModelCache
 
-State = Literal["waiting", "loading", "writing", "done", "failed"]
+State = Literal["waiting", "loading", "writing", "done", "failed", "unfit"]
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +60,8 @@ def compare(cache: ModelCache, offers: Sequence[Offer], generation: Generation, 
 def answer(engine: Engine, generation: Generation, item: Item, reply: Reply) -> Iterator[Reply]:
     """Update one model's reply in place, and yield it after each token.
 
-    On non-finite values or lack of memory its state becomes "failed", and the error is logged.
+    On non-finite values or lack of memory its state becomes "failed", and if its processor refuses the image "unfit";
+    the error is logged.
     """
     reply.state = "writing"
     started = time.perf_counter()
@@ -76,6 +78,9 @@ def answer(engine: Engine, generation: Generation, item: Item, reply: Reply) -> 
     except (FloatingPointError, MemoryError, torch.OutOfMemoryError) as error:
         log.warning("answer failed", extra={"facts": {"model": reply.model, "error": str(error)}})
         reply.state, reply.text = "failed", ""
+    except UnfitImage as error:  # another model's processor may take it
+        log.warning("image refused", extra={"facts": {"model": reply.model, "error": str(error)}})
+        reply.state, reply.text = "unfit", ""
     yield reply
 
 

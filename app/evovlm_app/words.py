@@ -135,6 +135,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "回答できませんでした(数値エラーまたはメモリ不足)",
         "no answer (numerical error or out of memory)",
     ),
+    "unfit": (
+        "このモデルはこの画像を扱えません。切り抜くか、別の画像を選んでください",
+        "this model cannot take this image; crop it, or choose another",
+    ),
     "empty": ("(回答なし)", "(empty)"),
     "blind": ("画像なしで回答", "no image"),
     "blind_hint": ("このモデルは画像なしで回答しました", "this model answered without the image"),

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 
 from evovlm.engines._cut_model import SHORT_WINDOW, CutModel, chosen_layers, cut_model, float32_bytes
@@ -29,6 +30,7 @@ from evovlm.engines._lean import Lean
 from evovlm.engines._probes import STEPS, WAY_OUT, Asked, Probe, first_prompts, further_prompts, probes_of
 from evovlm.engines.memory import free_bytes
 from evovlm.engines.prompts import Prompt
+from evovlm.models.families import family_of
 from evovlm.system.errors import CheckpointError, MachineFault
 from evovlm.system.faults import is_out_of_memory, machine_fault
 
@@ -87,10 +89,22 @@ def check_engine(engine: Any, name: str, ready: Callable[[Any], None] | None = N
         wrong = trial.loop_differs(besides_lean=number == 0 and fault is None)
         if wrong is not None:
             raise CheckpointError(
-                f"{name}: its answers here would differ from those of transformers' own forward pass ({wrong}), so"
-                f" evovlm does not support this kind of model; {WAY_OUT}"
+                f"{name}: its answers here would differ from those of transformers' own forward pass ({wrong}),"
+                f" {_reason(engine.model)}; {WAY_OUT}"
             )
     return fault is None
+
+
+def _reason(model: Any) -> str:
+    """Why a model's own forward pass may differ: the version of transformers, or else the kind of model."""
+    family, here = family_of({"model_type": model.config.model_type}), transformers.__version__
+    if family.since and _release(here) < _release(family.since):
+        return f"because {family.name} needs transformers {family.since} or newer, and this is {here}"
+    return "so evovlm does not support this kind of model"
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _trials(engine: Any, name: str, ready: Callable[[Any], None] | None) -> Iterator[Trial]:

@@ -21,7 +21,7 @@ from evovlm.models.chat_templates import render
 from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
 from evovlm.models.panics import without_reports
-from evovlm.system.errors import DataError
+from evovlm.system.errors import DataError, UnfitImage
 from evovlm.tasks.protocol import Generation, Item
 
 IMAGE = "<image>"  # what stands for the picture in a template
@@ -140,8 +140,9 @@ def _inputs(processor: Any, item: Item, text: str, image: Image.Image, more: dic
     try:
         return processor(text=text, images=image, return_tensors="pt", **more)
     except (ValueError, IndexError, StopIteration) as error:
-        raise DataError(
-            f"item {item.id}: the prompt does not fit its one image ({error}); a prompt must contain <image> once"
+        raise UnfitImage(
+            f"item {item.id}: the model's processor refuses its prompt with an image of {image.width} x {image.height}"
+            f" pixels ({error}); a prompt must contain <image> once, and some models refuse very narrow images"
         ) from None
 
 

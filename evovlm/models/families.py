@@ -22,7 +22,8 @@ class Family:
     the same function as its tower. picture: what `<image>` in a prompt becomes; None: the processor's own token.
     positions: whether a picture's tokens lie in a `grid` (mrope) or `row`. attention: which tokens see later ones: none
     (`causal`), those of a picture (`picture`) or of a whole prompt (`prompt`). answer_type: the token type of an
-    answer's tokens. placeholder: the token in whose place the features go, if its files do not say. unasked: why it
+    answer's tokens. placeholder: the token in whose place the features go, if its files do not say. since: the
+    transformers version from which its own forward pass is right, if not every supported one's is. unasked: why it
     cannot be asked, if so.
     """
 
@@ -34,6 +35,7 @@ class Family:
     attention: str = "causal"
     answer_type: int = 0
     placeholder: str | None = None
+    since: str = ""
     unasked: str = ""
 
 
@@ -49,7 +51,9 @@ FAMILIES: list[Family] = [
     Family("Qwen3-VL", ("qwen3_vl",), ("qwen3",), QWEN_PICTURE, "grid"),
     Family("InternVL3, InternVL3.5", ("internvl",), ("qwen2", "qwen3"), "<IMG_CONTEXT>"),
     Family("Gemma 3", ("gemma3",), ("gemma3_text",), "<start_of_image>", attention="picture"),
-    Family("PaliGemma 2", ("paligemma",), ("gemma", "gemma2"), attention="prompt", answer_type=1),
+    # 5.17 lets the tokens of a prompt without a picture see later ones in every other layer (its mask is None and its
+    # attention not causal), and leaves out Gemma 2's caps; 5.22 still leaves out the one on the logits.
+    Family("PaliGemma 2", ("paligemma",), ("gemma", "gemma2"), attention="prompt", answer_type=1, since="5.23"),
     Family("Mistral Small 3.1", ("mistral3",), ("mistral",)),
     Family("Idefics3", ("idefics3",), ("llama",)),
     Family("SmolVLM", ("smolvlm",), ("llama",)),

@@ -24,15 +24,16 @@ NAMING = ("processor_config.json", "preprocessor_config.json", "tokenizer_config
 def load_processor(folder: Path) -> Any:
     """The processor of a checkpoint folder. Raises what transformers raises if there is none, or it is damaged.
 
-    For families whose processor reads videos too, or asks for torchvision, pictures are prepared by PIL.
+    Pictures are prepared by PIL also where torchvision is installed, so that answers do not depend on that.
     """
     from transformers import AutoProcessor
 
     name = _class_name(folder)
     kind = None if name is None else processor_class(name)
-    if kind is None or (VIDEO not in kind.get_attributes() and not _needs_torchvision(name)):
+    if kind is None:
         return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-    return without_video(kind).from_pretrained(folder, trust_remote_code=False, backend="pil")
+    kind = without_video(kind) if VIDEO in kind.get_attributes() or _needs_torchvision(name) else kind
+    return kind.from_pretrained(folder, trust_remote_code=False, backend="pil")
 
 
 def processor_class(name: str) -> Any | None:

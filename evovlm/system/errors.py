@@ -30,6 +30,10 @@ class DataError(UserError):
     """A data set or an image that cannot be read."""
 
 
+class UnfitImage(DataError):
+    """An image that a model's processor refuses; another model's may take it."""
+
+
 class MachineFault(UserError):
     """Something that the machine lacks: memory, a dictionary, a GPU in a good state. No candidate is to blame."""
 

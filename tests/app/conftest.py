@@ -117,8 +117,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(folder: Path, *more: str, pause: float = 0.0, limits: dict[str, float] | None = None) -> Iterator[Served]:
-    """The app, with its own `limits` on load or others; `pause`: seconds that each token takes longer."""
+def serve(
+    folder: Path,
+    *more: str,
+    pause: float = 0.0,
+    limits: dict[str, float] | None = None,
+    root: Path = ROOT,
+    home: Path | None = None,
+) -> Iterator[Served]:
+    """The app, with its own `limits` on load or others; `pause`: seconds that each token takes longer.
+
+    root: the folder that it is started in; home: the hub's, used offline.
+    """
     port = free_port()
     served = Served(f"http://127.0.0.1:{port}", folder / "studies", folder / "log")
     before = (SLOWLY.format(pause=pause) if pause else "") + (LIMITED.format(limits=limits) if limits else "")
@@ -127,8 +137,12 @@ def serve(folder: Path, *more: str, pause: float = 0.0, limits: dict[str, float]
     scratch = folder / "scratch"
     scratch.mkdir()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch), "EVOVLM_TEST_SECRET": SECRET}
+    environment["PYTHONPATH"] = os.pathsep.join(str(ROOT / place) for place in (".", "app", "benchmarks"))
+    if home is not None:
+        environment |= {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+        environment.pop("HF_HUB_CACHE", None)
     with served.logfile.open("w", encoding="utf-8") as sink:
-        process = subprocess.Popen(command, cwd=ROOT, stderr=sink, stdout=sink, env=environment)
+        process = subprocess.Popen(command, cwd=root, stderr=sink, stdout=sink, env=environment)
     try:
         for _ in range(1500):
             assert process.poll() is None, served.logfile.read_text(encoding="utf-8")[-2000:]

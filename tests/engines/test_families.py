@@ -12,10 +12,12 @@ from torch import Tensor
 from evovlm.engines._self_check import deviation
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prompt
+from evovlm.system.errors import DataError
 from evovlm.tasks import Generation, Item
 from tests.vlm_families import PARAMETERS, Made, save_family
 
 ASK = Generation("<image>\n{question}", max_new_tokens=8)
+MIDDLE = Generation("{question}\n<image>\nsay", max_new_tokens=8)
 TALK = Generation("{question}", max_new_tokens=8)
 # Pictures of one tile and of several, in both directions; the last question is asked about the first picture.
 ASKED = [("what is this", (50, 40), "red"), ("how many red things are there in it", (60, 200), "blue"),
@@ -94,12 +96,13 @@ def test_greedy_answers_are_those_of_generate(loaded: tuple[Engine, Made]):
 
 
 def test_logits_are_those_of_the_model_s_own_forward_pass(loaded: tuple[Engine, Made]):
-    """With pictures of one tile and of several, a shared one and none, in one batch of other lengths."""
+    """With pictures of one tile and of several, a shared one and none, first and between words, in one batch."""
     engine, made = loaded
-    seeing = engine.prepare(items(), ASK, 4).prompts
+    seeing = [*engine.prepare(items(), ASK, 4).prompts, *engine.prepare(items(2), MIDDLE, 2).prompts]
     blind = engine.prepare([replace(item, image=None) for item in items(2)], TALK, 2).prompts
     prompts: Sequence[Prompt] = [*seeing, *blind]
     own = [own_logits(engine, inputs_of(engine, made, item)) for item in items()]
+    own += [own_logits(engine, inputs_of(engine, made, item, MIDDLE.template)) for item in items(2)]
     own += [own_logits(engine, {"input_ids": prompt.ids[None]}) for prompt in blind]
     tokens = [5] * len(prompts)
     for logits in paths(engine):
@@ -112,9 +115,14 @@ def test_another_picture_or_another_place_of_it_is_another_answer(loaded: tuple[
     engine, _ = loaded
     item = items(1)[0]
     changed = replace(item, image=lambda: picture((50, 40), "black"))
-    later = replace(ASK, template="{question}\n<image>\nsay")
-    prompts = [engine.prepare([one], how, 1).prompts[0] for one, how in ((item, ASK), (changed, ASK), (item, later))]
+    prompts = [engine.prepare([one], how, 1).prompts[0] for one, how in ((item, ASK), (changed, ASK), (item, MIDDLE))]
     for logits in paths(engine):
         found = [logits([prompt], [5])[:1, 0] for prompt in prompts]
         assert deviation(found[1], found[0]) > 100 * CLOSE
         assert deviation(found[2], found[0]) > 100 * CLOSE
+
+
+def test_a_prompt_with_two_places_for_its_picture_is_refused(loaded: tuple[Engine, Made]):
+    engine, _ = loaded
+    with pytest.raises(DataError, match="must contain <image> once"):
+        engine.prepare(items(1), replace(ASK, template="<image>\n<image>\n{question}"), 1)

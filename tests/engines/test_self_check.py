@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from evovlm.engines.prompts import Seen
 from evovlm.engines.routed import RoutedEngine
 from evovlm.system.errors import CheckpointError, DataError, MachineFault
 from evovlm.tasks import Generation, Item
+from tests import vlm_families as families
 from tests.engine_families import FAMILIES, save_family, save_gemma3
 from tests.hub_layouts import save_llm, save_vlm
 
@@ -241,3 +243,24 @@ def test_a_model_whose_own_logits_are_no_numbers_is_not_blamed_on_the_engine(tmp
     nn.init.constant_(engine.tower["model.norm.weight"], torch.nan)
     engine.check("llm")
     assert engine.lean is not None
+
+
+def test_a_family_that_needs_a_newer_transformers_is_refused_with_the_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    families.save_family("paligemma2", tmp_path / "vlm")
+    engine = Engine.load(tmp_path / "vlm")
+    forward = type(engine.model).forward
+
+    def capless(model: Any, *args: Any, pixel_values: Any = None, input_ids: Any = None, **more: Any) -> Any:
+        """Its own forward pass is another one: the loop gives embeddings, not ids."""
+        made = forward(model, *args, pixel_values=pixel_values, input_ids=input_ids, **more)
+        return made if input_ids is None else replace(made, logits=made.logits / 2)
+
+    monkeypatch.setattr(type(engine.model), "forward", capless)
+    monkeypatch.setattr(transformers, "__version__", "5.22.2")
+    with pytest.raises(CheckpointError, match=r"PaliGemma 2 needs transformers 5\.23 or newer, and this is 5\.22\.2"):
+        engine.check("vlm")
+    monkeypatch.setattr(transformers, "__version__", "5.23.0")
+    with pytest.raises(CheckpointError, match="evovlm does not support this kind of model"):
+        engine.check("vlm")
