@@ -34,6 +34,10 @@ class Merger(Protocol):
         """Bytes that a merge has to move: inputs read once, outputs written once."""
         ...
 
+    def bytes_of(self, recipe: Recipe) -> int:
+        """The same for a candidate by another method."""
+        ...
+
     @property
     def kept_bytes(self) -> int:
         """Bytes that the merger keeps on the model's GPU for further merges; 0 on a CPU."""

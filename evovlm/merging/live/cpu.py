@@ -58,9 +58,13 @@ class ResidentMerger:
 
     @property
     def nbytes(self) -> int:
+        """Bytes that a merge by the recipe's own method has to move: see `bytes_of`."""
+        return self.bytes_of(self._assembly.recipe)
+
+    def bytes_of(self, recipe: Recipe) -> int:
         """Bytes that a merge has to move: inputs read once in their stored dtype, outputs written once."""
         width = self._assembly.dtype.itemsize
-        models = len(self._assembly.recipe.sources) + METHODS[self._assembly.recipe.method].needs_base
+        models = len(recipe.sources) + METHODS[recipe.method].needs_base
         return sum(one.numel() * (models * width + one.element_size()) for one in self._tower.values())
 
     def merge(self, recipe: Recipe) -> None:
