@@ -1,4 +1,4 @@
-"""A search's sources, unmerged: answered by the resident model where only weights differ, and loaded apart elsewhere."""
+"""A search's sources, unmerged: answered by the resident model where only weights differ, otherwise loaded apart."""
 
 from pathlib import Path
 

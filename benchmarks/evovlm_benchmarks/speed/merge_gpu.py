@@ -107,7 +107,8 @@ def _bits_equal(tower: RandomTower, live: Mapping[str, torch.nn.Parameter], reci
     """Whether a small matrix of the live tower is the one that the CPU merges."""
     job = min((job for job in tower.jobs if len(job.shape) > 1), key=lambda job: math.prod(job.shape))
     candidate = with_recipe(tower, recipe)
-    base = candidate.base_tensor(job).cpu() if KNOWN[recipe.method].needs_base else None
+    drawn = candidate.base_tensor(job) if KNOWN[recipe.method].needs_base else None
+    base = None if drawn is None else drawn.cpu()
     operands = [
         candidate.operand(
             job, source, candidate.source_tensor(job, source, name, None).cpu(), candidate.draws(job, source)
