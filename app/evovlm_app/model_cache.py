@@ -5,36 +5,47 @@ Knows offers and engines; no pages. A model is never used twice at once: the que
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
 from evovlm.engines.hf import Engine
 from evovlm.merging.assembly import assemble
-from evovlm.merging.live.cpu import KEPT_BYTES, ResidentMerger
-from evovlm.recipe.schema import Recipe
+from evovlm.merging.live.choose import AUTOMATIC, Keeping, Merger, merger_for
+from evovlm.merging.live.cpu import KEPT_BYTES
+from evovlm.recipe.schema import Options, Recipe
 from evovlm_app.catalogue import Offer
 from evovlm_app.limits import Refusal
 
+log = logging.getLogger(__name__)
+
 # Factor on the weights' size, for the memory that a forward pass needs besides them.
 HEADROOM = 1.2
+ONCE = Keeping(place="disk")
 SOURCES_KEPT = 3  # merges of more sources are rare, and are underestimated
 
 
 @dataclass
 class Resident:
-    """A model in memory; `merger` is set if its weights can be merged again."""
+    """A model in memory; `merger` is set if its weights can be merged again. own: bytes that the model takes."""
 
     engine: Engine
-    merger: ResidentMerger | None
+    merger: Merger | None
     recipe: Recipe | None
-    nbytes: int
+    own: int
+
+    @property
+    def nbytes(self) -> int:
+        """Estimated bytes of the model and of what its merger keeps beside it."""
+        return self.own + (0 if self.merger is None else self.merger.kept_bytes)
 
 
 class ModelCache:
@@ -88,7 +99,7 @@ class ModelCache:
         mixed = Offer(f"mix {offer.name}", offer.kinds, offer.folder, None)
         with self._lock:
             resident = self._take(mixed, mixing=True, recipe=recipe)
-            _merge(resident, recipe)
+            self._merge(resident, recipe, AUTOMATIC)
         yield resident.engine
 
     def _take(self, offer: Offer, *, mixing: bool, recipe: Recipe | None = None) -> Resident:
@@ -113,15 +124,32 @@ class ModelCache:
         resident = Resident(engine, None, None, self._need(offer, mixing=mixing))
         chosen = recipe or offer.recipe
         if chosen is not None:
-            _merge(resident, chosen)
+            # What is merged once is read once, without a place of its own in the GPU's memory.
+            self._merge(resident, chosen, AUTOMATIC if mixing else ONCE)
             if not mixing:
                 resident.merger = None  # its buffers for further merges are not needed here
         return resident
 
-    def _need(self, offer: Offer, *, mixing: bool) -> int:
-        """Estimated bytes: the files' size (doubled on a CPU, for float32 instead of 16 bits) and the merger's buffers.
+    def _merge(self, resident: Resident, recipe: Recipe, keeping: Keeping) -> None:
+        """Merge a recipe into a resident model, from the tensors that its merger keeps if these are of its models."""
+        known = resident.recipe
+        if known is not None and known.digest() == recipe.digest():
+            return
+        on_gpu = self._device.startswith("cuda")
+        same = known is not None and _frame(known, on_gpu=on_gpu) == _frame(recipe, on_gpu=on_gpu)
+        if resident.merger is None or not same:
+            resident.merger = None  # frees what it keeps, before another is loaded
+            if on_gpu:
+                torch.cuda.empty_cache()
+            resident.merger = merger_for(assemble(recipe, Path()), resident.engine.tower, keeping, log.info)
+        resident.recipe = None  # a half-merged model must not be taken for a finished one
+        resident.merger.merge(recipe)
+        resident.recipe = recipe
 
-        HEADROOM is included.
+    def _need(self, offer: Offer, *, mixing: bool) -> int:
+        """Estimated bytes: the files' size (doubled on a CPU, for float32 instead of 16 bits), HEADROOM included.
+
+        On a CPU with the merger's buffers; on a GPU the merger keeps the sources where there is room.
         """
         stored = sum(path.stat().st_size for path in offer.folder.glob("*.safetensors"))
         if self._device != "cpu":
@@ -140,18 +168,9 @@ def free_memory(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _merge(resident: Resident, recipe: Recipe) -> None:
-    known = resident.recipe
-    if known is not None and known.digest() == recipe.digest():
-        return
-    # What a merger keeps depends on models, method, options and seed.
-    same = known is not None and _frame(known) == _frame(recipe)
-    if resident.merger is None or not same:
-        resident.merger = ResidentMerger(assemble(recipe, Path()), resident.engine.tower)
-    resident.recipe = None  # a half-merged model must not be taken for a finished one
-    resident.merger.merge(recipe)
-    resident.recipe = recipe
-
-
-def _frame(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"parameters": {}, "search": None, "data": None})
+def _frame(recipe: Recipe, *, on_gpu: bool) -> Recipe:
+    """What two recipes must share for one merger: on a GPU the models, on a CPU method, options and seed too."""
+    free: dict[str, Any] = {"parameters": {}, "search": None, "data": None}
+    if on_gpu:
+        free |= {"method": "linear", "options": Options(), "seed": 0}
+    return recipe.model_copy(update=free)

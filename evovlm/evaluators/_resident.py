@@ -15,6 +15,7 @@ from evovlm.engines.hf import Engine
 from evovlm.engines.routed import RoutedEngine
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import Keeping, Merger, merger_for
+from evovlm.models.open_model import OpenModel
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
 from evovlm.system.roofline import Rates
@@ -30,6 +31,12 @@ class Resident(Protocol):
     def become(self, recipe: Recipe) -> None:
         """Turn into a candidate. Raises FloatingPointError if its weights are not finite."""
 
+    def why_not_as_is(self, model: OpenModel) -> str | None:
+        """Return why it cannot become an unmerged model; None if it can."""
+
+    def become_model(self, model: OpenModel) -> None:
+        """Turn into an unmerged model, if it can."""
+
     def floors(self, rates: Rates) -> dict[str, float]:
         """Return lower bounds, in seconds by phase, for becoming a candidate on a machine with these rates."""
 
@@ -40,10 +47,19 @@ class MergedResident:
 
     engine: Engine
     merger: Merger
+    assembly: Assembly
 
     def become(self, recipe: Recipe) -> None:
         """See `Resident`."""
         self.merger.merge(recipe)
+
+    def why_not_as_is(self, model: OpenModel) -> str | None:
+        """See `Resident`."""
+        return self.assembly.why_not_as_is(model)
+
+    def become_model(self, model: OpenModel) -> None:
+        """See `Resident`."""
+        self.merger.become_model(model.label)
 
     def floors(self, rates: Rates) -> dict[str, float]:
         """See `Resident`: bytes moved over the copy rate. A merge overlapped with prefill has no phase of its own."""
@@ -68,6 +84,14 @@ class RoutedResident:
     def become(self, recipe: Recipe) -> None:
         """See `Resident`. Raises ValueError, naming the step, for a route that is impossible."""
         self.routed.follow(recipe.route)
+
+    def why_not_as_is(self, model: OpenModel) -> str | None:
+        """See `Resident`."""
+        return "the search stacks layers"
+
+    def become_model(self, model: OpenModel) -> None:
+        """See `Resident`: it never can."""
+        raise AssertionError(self.why_not_as_is(model))
 
     def floors(self, rates: Rates) -> dict[str, float]:
         """See `Resident`: empty, because changing the route moves no weights."""
@@ -106,7 +130,7 @@ def open_resident(
     _set_template(engine, recipe)
     # An overlapped merge would count as latency, so it is off when latency is measured.
     pending = None if recipe.timed else engine.pending
-    return MergedResident(engine, merger_for(assembly, engine.tower, keeping, tell, pending))
+    return MergedResident(engine, merger_for(assembly, engine.tower, keeping, tell, pending), assembly)
 
 
 def _set_template(engine: Engine, recipe: Recipe) -> None:

@@ -69,8 +69,8 @@ class LocalEvaluator:
 
     `batch`: the most items per batch. `threads`: for torch; None keeps its setting. `on_halved` is called with the size
     of each batch that did not fit into memory and was halved. `cache`: its answers are not generated again. `tell` is
-    called with a sentence: where sources are kept, or why the CPU merges. `self_check`: compare the engine's logits
-    with those of the model's own forward pass.
+    called with a sentence: where sources are kept, and what is merged or loaded in a slower way. `self_check`: compare
+    the engine's logits with those of the model's own forward pass.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class LocalEvaluator:
         self.on_halved = on_halved
         self.cache = cache
         self.self_check = self_check
+        self.tell = tell
         self.resident = open_resident(assembly, device, keeping, tell, self_check=self_check)
         self.engine = self.resident.engine
         # A prompt depends only on the item and on how it is asked, not on the set.

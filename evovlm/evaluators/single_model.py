@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from evovlm.engines.hf import Engine
-from evovlm.evaluators.local import Evaluation, OnHalved, answer_telling, score_answers
+from evovlm.evaluators.local import Evaluation, LocalEvaluator, OnHalved, answer_telling, score_answers
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system.progress import Progress
 from evovlm.tasks import Generation, Item, Options
@@ -70,6 +70,39 @@ def answer_as_is(
         asked, generation = without_image(items, generation)
     prepared = engine.prepare(asked, generation, batch)
     return score_answers(items.task, items, answer_telling(engine, prepared, on_halved, progress))
+
+
+def answer_source(
+    evaluator: LocalEvaluator, model: OpenModel, items: ItemSet, progress: Progress | None = None
+) -> Evaluation:
+    """Ask a search's source, or its base, unmerged: as the resident model if that can become it, else loaded apart.
+
+    The evaluator's `tell` is called with a sentence if the model is loaded onto a GPU apart.
+    """
+    engine, resident = evaluator.engine, evaluator.resident
+    reason = resident.why_not_as_is(model)
+    if reason is not None:
+        if evaluator.tell is not None and engine.device.startswith("cuda"):
+            evaluator.tell(f"{model.label} is loaded apart to answer as it is: {reason}")
+        return answer_as_is(
+            model,
+            items,
+            batch=evaluator.batch,
+            device=engine.device,
+            dtype=engine.dtype,
+            on_halved=evaluator.on_halved,
+            self_check=evaluator.self_check,
+            progress=progress,
+        )
+    if progress is not None:
+        progress(0, len(items))
+    if model.layout.kind == "llm":
+        asked, generation = without_image(items, items.task.generation)
+        prepared = engine.prepare(asked, generation, evaluator.batch)
+    else:
+        prepared = evaluator.prepare(items)
+    resident.become_model(model)
+    return score_answers(items.task, items, answer_telling(engine, prepared, evaluator.on_halved, progress))
 
 
 def without_image(items: Sequence[Item], generation: Generation) -> tuple[list[Item], Generation]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evovlm.evaluators.local import Evaluation, LocalEvaluator
-from evovlm.evaluators.single_model import answer_as_is
+from evovlm.evaluators.local import LocalEvaluator
+from evovlm.evaluators.single_model import answer_source
 from evovlm.evolution._held_out import Contestant
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.check.route import depth_of
@@ -20,7 +20,7 @@ from evovlm.recipe.schema import Recipe
 from evovlm.search.space.parameters import uniform
 from evovlm.system.errors import UserError
 from evovlm.system.faults import Passing, machine_fault, row_failure
-from evovlm.system.progress import Progress, Watch, part_of
+from evovlm.system.progress import Watch, part_of
 from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
@@ -303,23 +303,15 @@ def _models(assembly: Assembly) -> list[OpenModel]:
 
 def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Contestant:
     """The row of an unmerged source: the owner sees the images, a language model does not."""
-    engine, assembly = evaluator.engine, evaluator.assembly
+    assembly = evaluator.assembly
     # A source may be called `base` beside a base; both keep their rows.
     taken = model is assembly.base and model.label in assembly.sources
-
-    def answer(progress: Progress) -> Evaluation:
-        return answer_as_is(
-            model,
-            test,
-            batch=evaluator.batch,
-            device=engine.device,
-            dtype=engine.dtype,
-            on_halved=evaluator.on_halved,
-            self_check=evaluator.self_check,
-            progress=progress,
-        )
-
-    return Contestant("base model" if taken else model.label, "sources", answer, {"model": model.folder.name})
+    return Contestant(
+        "base model" if taken else model.label,
+        "sources",
+        lambda progress: answer_source(evaluator, model, test, progress),
+        {"model": model.folder.name},
+    )
 
 
 def _linear(recipe: Recipe, weights: dict[str, float]) -> Recipe:

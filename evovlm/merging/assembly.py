@@ -22,6 +22,7 @@ from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor,
 from evovlm.methods.draws import Draws
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.models.open_model import HUB_ID, OpenModel, open_model, with_vision
+from evovlm.models.surroundings import differing_file
 from evovlm.models.vocabulary import RowMatch, match_rows
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.pinning import models_of, pinned
@@ -108,6 +109,47 @@ class Assembly:
             rows = torch.where(unknown, torch.full_like(match.rows, -1), match.rows)
             match = RowMatch(rows=rows, missing=match.missing, extra=match.extra, identity=False)
         return _align(tensor, match, lambda: base if base is not None else tower_tensor(self.owner, job.name))
+
+    def filled_rows(self, job: Job, source: str) -> Tensor | None:
+        """Vocabulary rows (int64) of a source's tensor that depend on whether the merge has a base; None if none do."""
+        if self.base is None or job.name not in VOCABULARY_TENSORS:
+            return None
+        lacking = (self._match(self.sources[source], job).rows < 0) | (self._match(self.base, job).rows < 0)
+        return lacking.nonzero().flatten() if bool(lacking.any()) else None
+
+    def unmerged_tensor(self, job: Job, label: str) -> Tensor:
+        """Return the tensor that a model, by label, has in a job's place, as in its file."""
+        if self.base is not None and label == self.base.label:
+            return tower_tensor(self.base, job.name)
+        return tower_tensor(self.sources[label], dict(job.parts)[label])
+
+    def why_not_as_is(self, model: OpenModel) -> str | None:
+        """Why the output's live model cannot answer as one of the unmerged models; None if it can.
+
+        It can if each tensor has the model's own in its place, and both differ in nothing but weights. A
+        vision-language owner answers as itself alone, since other vision parts have other weights.
+        """
+        if self.recipe.slices or self.recipe.route:
+            return "the search stacks layers"
+        if self.recipe.chat_template is not None:
+            return "the recipe has a chat template of its own"
+        if model is self.owner:
+            return None
+        if self.owner.layout.kind == "vlm" or model.layout.kind == "vlm":
+            return f"it has not the vision part of {self.owner.label}"
+        if not self.rows[model.label].identity:
+            return f"its vocabulary is not that of {self.owner.label}"
+        file = differing_file(model, self.owner)
+        return None if file is None else f"its {file} differs from that of {self.owner.label}"
+
+    def base_dtype(self, job: Job) -> torch.dtype:
+        """The dtype of `base_tensor`. The assembly must have a base."""
+        assert self.base is not None
+        return _tower_dtype(self.base, job.name)
+
+    def source_dtype(self, source: str, name: str) -> torch.dtype:
+        """The dtype of `source_tensor`: that of the source's file."""
+        return _tower_dtype(self.sources[source], name)
 
     def _match(self, model: OpenModel, job: Job) -> RowMatch:
         """How a model's rows match those of a vocabulary tensor: a head may have fewer than the embeddings."""
@@ -243,11 +285,19 @@ def with_recipe(assembly: Assembly, recipe: Recipe) -> Assembly:
 
 def tower_tensor(model: OpenModel, name: str) -> Tensor:
     """Read a tensor of a model's tower by canonical name; for a tied head, the embedding table."""
+    return model.checkpoint.tensor(_tower_key(model, name))
+
+
+def _tower_dtype(model: OpenModel, name: str) -> torch.dtype:
+    return model.checkpoint.dtype(_tower_key(model, name))
+
+
+def _tower_key(model: OpenModel, name: str) -> str:
     key = model.tower.get(name)
     if key is None and name == OUTPUT_HEAD:
         key = model.tower[EMBEDDING]
     assert key is not None, f"{model.label} lacks {name}; the check should have reported it"
-    return model.checkpoint.tensor(key)
+    return key
 
 
 def stacked_kinds(assembly: Assembly) -> list[str] | None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evovlm.methods._result import as_float32
     from evovlm.methods._task_vectors import LEAST_DIVISOR, TaskVectorSum
     from evovlm.methods.definition import Method, Rule
-    from evovlm.methods.merge import merge_tensor
+    from evovlm.methods.merge import check_inputs, merge_tensor
     from evovlm.methods.operand import CHUNK, Operand, Tables
     from evovlm.methods.options import MergeOptions
     from evovlm.methods.table import METHODS, method, register, resolve_options
@@ -29,6 +29,7 @@ __all__ = [
     "Tables",
     "TaskVectorSum",
     "as_float32",
+    "check_inputs",
     "merge_tensor",
     "method",
     "register",
@@ -38,7 +39,7 @@ __all__ = [
 MODULES = {
     "_result": ("as_float32",),
     "_task_vectors": ("LEAST_DIVISOR", "TaskVectorSum"),
-    "merge": ("merge_tensor",),
+    "merge": ("check_inputs", "merge_tensor"),
     "definition": ("Method", "Rule"),
     "operand": ("CHUNK", "Operand", "Tables"),
     "options": ("MergeOptions",),

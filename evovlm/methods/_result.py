@@ -34,7 +34,8 @@ class Result:
         self._tensor = out.detach() if out is not None and direct else torch.empty(tuple(shape), dtype=dtype)
         self._flat = self._tensor.view(-1)
         rounds = self._tensor.dtype != dtype
-        self._rounded = torch.empty(min(chunk, self._flat.numel()), dtype=dtype) if rounds else None
+        count, device = min(chunk, self._flat.numel()), self._tensor.device
+        self._rounded = torch.empty(count, dtype=dtype, device=device) if rounds else None
 
     def write(self, start: int, stop: int, values: Tensor) -> None:
         """Write elements start ... stop - 1 from float32 values [stop - start]."""

@@ -6,7 +6,7 @@ Knows operands and options. Angles come from fixed-point dot products, so they d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, combinations_with_replacement
 
 from torch import Tensor
@@ -23,6 +23,8 @@ COLLINEAR = 0.9995
 LEAST_NORM = 1e-8
 LEAST_NORM_PRODUCT = 1e-6
 SINGULAR = 1e-6
+
+Products = Mapping[tuple[int, int], float]  # dot products by pair (left, right), left not after right
 
 
 def linear(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
@@ -43,19 +45,24 @@ def slerp(base: Tensor | None, operands: Sequence[Operand], options: MergeOption
     Linear if the tensors are nearly parallel or opposite. Raises UnfitValues if the weights sum to 0.
     """
     first, second = operands
-    weights = first.weight + second.weight
+    products = _dot_products([first.tensor, second.tensor], None, chunk)
+    factors = slerp_factors(first.weight, second.weight, products)
+    _blend([first.tensor, second.tensor], [as_float32(factor) for factor in factors], 1.0, result, chunk)
+
+
+def slerp_factors(first: float, second: float, products: Products) -> list[float]:
+    """What slerp multiplies the two sources by, from their weights and dot products. Raises UnfitValues as `slerp`."""
+    weights = first + second
     if weights == 0.0:
         raise UnfitValues("weight: slerp's weights sum to 0, but t = w2 / (w1 + w2); change one weight")
-    t = second.weight / weights
-    products = _dot_products([first.tensor, second.tensor], None, chunk)
+    t = second / weights
     norms = [math.sqrt(products[index, index]) for index in (0, 1)]
     scale = math.prod(norm if norm > LEAST_NORM else 1.0 for norm in norms)
     cosine = _clamp(products[0, 1] / scale)
-    factors = [1.0 - t, t]
     if abs(cosine) <= COLLINEAR:
         angle = math.acos(cosine)
-        factors = [math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)]
-    _blend([first.tensor, second.tensor], [as_float32(factor) for factor in factors], 1.0, result, chunk)
+        return [math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)]
+    return [1.0 - t, t]
 
 
 def model_stock(
@@ -68,7 +75,16 @@ def model_stock(
     assert base is not None
     tensors = [operand.tensor for operand in operands]
     count = len(tensors)
-    products = _dot_products(tensors, base, chunk)
+    t = stock_share(count, _dot_products(tensors, base, chunk))
+    flat = base.detach().reshape(-1)
+    buffer = SCRATCH.take("base", 1, min(chunk, flat.numel()))[0]
+    for start, stop, average in _sums(tensors, [1.0] * count, chunk):
+        rest = buffer[: stop - start].copy_(flat[start:stop]).mul_(as_float32(1.0 - t))
+        result.write(start, stop, average.div_(float(count)).mul_(as_float32(t)).add_(rest))
+
+
+def stock_share(count: int, products: Products) -> float:
+    """model_stock's share of the average, from the dot products of the task vectors of `count` sources."""
     cosines = []
     for left, right in combinations(range(count), 2):
         norms = math.sqrt(products[left, left]) * math.sqrt(products[right, right])
@@ -76,12 +92,7 @@ def model_stock(
     cosine = math.fsum(cosines) / len(cosines)
     determinant = 1.0 + (count - 1) * cosine
     # Task vectors that cancel out have no best average; keep the base.
-    t = 0.0 if abs(determinant) < SINGULAR else count * cosine / determinant
-    flat = base.detach().reshape(-1)
-    buffer = SCRATCH.take("base", 1, min(chunk, flat.numel()))[0]
-    for start, stop, average in _sums(tensors, [1.0] * count, chunk):
-        rest = buffer[: stop - start].copy_(flat[start:stop]).mul_(as_float32(1.0 - t))
-        result.write(start, stop, average.div_(float(count)).mul_(as_float32(t)).add_(rest))
+    return 0.0 if abs(determinant) < SINGULAR else count * cosine / determinant
 
 
 def copy_single(

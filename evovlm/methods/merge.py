@@ -37,14 +37,20 @@ def merge_tensor(
     shapes differ.
     """
     found = find_method(method)
-    if found.needs_base and base is None:
-        raise RecipeError(f"method: {method} works on task vectors; name their base model under `base`")
     _check_shapes(base if found.needs_base else None, operands)
-    if not found.takes(len(operands)):
-        raise RecipeError(f"sources: {method} takes {found.sources_in_words}, not {len(operands)}")
+    check_inputs(method, len(operands), has_base=base is not None)
     result = Result(operands[0].tensor.shape, dtype, out, chunk)
     found.rule(base if found.needs_base else None, operands, options, result, chunk)
     return result.finish()
+
+
+def check_inputs(method: str, sources: int, *, has_base: bool) -> None:
+    """Raise RecipeError if a method is unknown, needs a base and has none, or does not take this many sources."""
+    found = find_method(method)
+    if found.needs_base and not has_base:
+        raise RecipeError(f"method: {method} works on task vectors; name their base model under `base`")
+    if not found.takes(sources):
+        raise RecipeError(f"sources: {method} takes {found.sources_in_words}, not {sources}")
 
 
 def _check_shapes(base: Tensor | None, operands: Sequence[Operand]) -> None:

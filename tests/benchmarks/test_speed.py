@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evovlm.methods import resolve_options
+from evovlm.methods import METHODS, resolve_options
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.merge_speed import SCALES, Scale
 from evovlm_benchmarks.program import main
@@ -27,11 +27,13 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(SCALES, "small", Scale(32, 64, 2, 4, 2, 200))
     out, plot = tmp_path / "speed.json", tmp_path / "growth.svg"
     with pytest.raises(SystemExit) as stop:
-        main(["speed", "merge", "--out", str(out), "--plot", str(plot)])
+        main(["speed", "merge", "methods", "--out", str(out), "--plot", str(plot)])
     assert stop.value.code == 0
     told = json.loads(out.read_text())
-    rows = told["parts"]["merge"]
-    assert {row["method"] for row in rows} >= {"linear", "dare_ties", "ties", "magnitude"}
+    methods = told["parts"]["methods"]
+    assert {row["method"] for row in methods} == set(METHODS) - {"passthrough"}
+    assert all(row["bits_equal"] for row in methods)
+    rows = told["parts"]["merge"] + methods
     assert {row["sources"] for row in rows} == {2, 3}
     for row in rows:
         assert row["ratio"] == pytest.approx(row["seconds"] / (row["bytes"] / told["rates"]["copy"]))

@@ -89,11 +89,18 @@ def _measured(chosen: Sequence[str], settings: Settings, out: Path | None) -> di
         ERR.print(f"{name}: tower {settings.scale} on {settings.device}", style="dim")
         for row in PARTS[name](settings, rates):
             found[name].append(row)
-            ERR.print(f"{name}: {row['what']}", style="dim")
+            ERR.print(f"{name}: {_in_words(row)}", style="dim")
             if out is not None:
                 out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
         OUT.print(_table(name, found[name]) if found[name] else f"{name}: nothing to measure on {settings.device}")
     return found
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    """One line on a row, as soon as it is measured."""
+    labels = [str(row[label]) for label in SHOWN if label in row]
+    figures = [f"{cell} {column}" for column, figure in FIGURES.items() if (cell := figure(row))]
+    return ", ".join([*labels, *figures])
 
 
 def _rates_in_words(machine: str, rates: Rates) -> str:

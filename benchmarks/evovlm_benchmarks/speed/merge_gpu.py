@@ -5,6 +5,7 @@ Knows random towers and mergers; not answering. Every ratio is to the copy rate 
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -13,30 +14,38 @@ from typing import Any
 
 import torch
 
+from evovlm.merging.assembly import with_recipe
 from evovlm.merging.live.choose import Merger
 from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.merging.live.placement import Place, Placement
+from evovlm.methods import METHODS as KNOWN
+from evovlm.methods import merge_tensor
 from evovlm.recipe.schema import Recipe
 from evovlm_benchmarks.merge_speed import SCALES, Scale
 from evovlm_benchmarks.speed.floors import Rates, seconds_of, wall_seconds
 from evovlm_benchmarks.speed.torch_twin import torch_merge
 from evovlm_benchmarks.speed.towers import BASE, RandomTower, live_parameters, random_tower, recipe_of
 
-METHODS = ("linear", "task_arithmetic", "dare_linear", "dare_ties", "ties", "magnitude")
+# In order of what they need: one pass, tables, masks. `passthrough` takes one source.
+METHODS = (
+    *("linear", "task_arithmetic", "dare_linear", "dare_ties", "ties", "magnitude", "breadcrumbs", "breadcrumbs_ties"),
+    *("slerp", "model_stock", "della_linear", "della"),
+)
+METHOD_SOURCES = (2, 3)
 GROWTH_SOURCES = (2, 3, 4, 5, 6)
 GROWTH_SIZES = ("1b", "7b", "13b")
 SMALL = "1b"  # six sources of this size fit on every GPU
 REPEATS = 10
+SLOW = 0.5  # seconds: a merge that takes longer is timed once
 
 
 def merge_rows(scale: str, device: torch.device, rates: Rates, *, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield a row for each of: dare_ties with two and three sources, every method, 8 bits, growth, host memory.
+    """Yield a row for each of: dare_ties with two and three sources, 8 bits, growth, host memory.
 
-    On a CPU only the first two groups; with `quick` no growth and no host memory.
+    On a CPU only the first group; with `quick` no growth and no host memory.
     """
     for count in (2, 3):
         yield _row("sources", scale, count, "dare_ties", device, rates)
-    yield from _methods(scale, device, rates)
     if device.type != "cuda":
         return
     yield _row("8 bits", scale, 2, "dare_ties", device, rates, eight_bit=True)
@@ -66,19 +75,50 @@ def _fitting(what: str, size: str, sources: int, device: torch.device, rates: Ra
         yield _row(what, size, sources, "dare_ties", device, rates, tower_scale=half) | told
 
 
-def _methods(scale: str, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
-    """All task-vector methods with one merger, and linear, which has no base, with its own."""
-    recipe = recipe_of(2, METHODS[1])
-    tower = random_tower(SCALES[scale], recipe, device)
-    live = live_parameters(tower, tower.dtype)
-    merger = _merger(tower, live, "gpu", eight_bit=False)
-    for method in METHODS[1:]:
-        candidate = recipe_of(2, method)
-        merger.merge(candidate)  # warm-up: builds the method's tables
-        yield _timed(merger, candidate, device, rates, REPEATS) | {"what": "method", "scale": scale}
-    del merger, live, tower
-    _free(device)
-    yield _row("method", scale, 2, "linear", device, rates)
+def method_rows(scale: str, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
+    """Yield a row for each method with two and three sources: one merger serves all of them from the same tensors.
+
+    `first_seconds`: the first merge by a method, which makes its tables. `bits_equal`: whether one tensor is the CPU's.
+    """
+    for count in METHOD_SOURCES:
+        _free(device)
+        recipe = recipe_of(count, "dare_ties")
+        tower = random_tower(SCALES[scale], recipe, device)
+        live = live_parameters(tower, tower.dtype)
+        merger = _merger(tower, live, "gpu", eight_bit=False)
+        for method in METHODS:
+            if not KNOWN[method].takes(count):
+                continue
+            candidate = recipe_of(count, method)
+            started = time.perf_counter()
+            merger.merge(candidate)
+            first = time.perf_counter() - started
+            merger.merge(candidate)
+            again = time.perf_counter() - started - first
+            repeats = REPEATS if device.type == "cuda" and again < SLOW else 1
+            yield _timed(merger, candidate, device, rates, repeats) | {
+                "what": "method",
+                "scale": scale,
+                "first_seconds": first,
+                "bits_equal": _bits_equal(tower, live, candidate),
+            }
+        del merger, live, tower
+
+
+def _bits_equal(tower: RandomTower, live: Mapping[str, torch.nn.Parameter], recipe: Recipe) -> bool:
+    """Whether a small matrix of the live tower is the one that the CPU merges."""
+    job = min((job for job in tower.jobs if len(job.shape) > 1), key=lambda job: math.prod(job.shape))
+    candidate = with_recipe(tower, recipe)
+    drawn = candidate.base_tensor(job) if KNOWN[recipe.method].needs_base else None
+    base = None if drawn is None else drawn.cpu()
+    operands = [
+        candidate.operand(
+            job, source, candidate.source_tensor(job, source, name, None).cpu(), candidate.draws(job, source)
+        )
+        for source, name in job.parts
+    ]
+    merged = merge_tensor(recipe.method, base, operands, candidate.options, dtype=candidate.dtype)
+    return torch.equal(live[job.name].data.cpu(), merged)
 
 
 def _row(
@@ -120,9 +160,10 @@ def _row(
 
 
 def _timed(merger: Merger, recipe: Recipe, device: torch.device, rates: Rates, repeats: int) -> dict[str, Any]:
-    device_seconds = seconds_of(lambda: merger.merge(recipe), device, repeats)
+    device_seconds = seconds_of(lambda: merger.merge(recipe), device, repeats, warm=2 if repeats > 1 else 0)
     wall = wall_seconds(lambda: merger.merge(recipe), device, repeats)
-    floor = merger.nbytes / rates.copy
+    moved = merger.bytes_of(recipe)
+    floor = moved / rates.copy
     median = statistics.median(wall)
     return {
         "method": recipe.method,
@@ -130,7 +171,7 @@ def _timed(merger: Merger, recipe: Recipe, device: torch.device, rates: Rates, r
         "device_seconds": statistics.median(device_seconds),
         "seconds": median,
         "spread": [min(wall), max(wall)],
-        "bytes": merger.nbytes,
+        "bytes": moved,
         "floor_seconds": floor,
         "ratio": median / floor,
     }

@@ -7,12 +7,16 @@ from typing import Any
 
 from evovlm_benchmarks.speed.floors import Rates
 from evovlm_benchmarks.speed.merge_disk import disk_rows
-from evovlm_benchmarks.speed.merge_gpu import merge_rows
+from evovlm_benchmarks.speed.merge_gpu import merge_rows, method_rows
 from evovlm_benchmarks.speed.settings import Part, Settings
 
 
 def _merge(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     return merge_rows(settings.scale, settings.device, rates, quick=settings.quick)
+
+
+def _methods(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    return method_rows(settings.scale, settings.device, rates)
 
 
 def _candidate(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
@@ -54,6 +58,7 @@ def _loading(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
 
 PARTS: dict[str, Part] = {
     "merge": _merge,
+    "methods": _methods,
     "candidate": _candidate,
     "questions": _questions,
     "streamed": _streamed,

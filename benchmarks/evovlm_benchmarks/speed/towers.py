@@ -41,6 +41,14 @@ class RandomTower(Assembly):
         start = base if base is not None else self.base_tensor(job)
         return self._drawn(job, number, STEP).add_(start).to(self.dtype)
 
+    def base_dtype(self, job: Job) -> torch.dtype:
+        """The recipe's."""
+        return self.dtype
+
+    def source_dtype(self, source: str, name: str) -> torch.dtype:
+        """The recipe's."""
+        return self.dtype
+
     def kept_rows(self, job: Job) -> None:
         """None: all models have the same vocabulary."""
 

@@ -16,6 +16,7 @@ from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.configuration import CONFIG
 from evovlm.models.library_faults import explained
 from evovlm.models.open_model import OpenModel
+from evovlm.models.surroundings import PROVENANCE
 from evovlm.system.errors import CheckpointError
 
 # Errors: with another value the same numbers mean something else (tensors of equal shape would be split into
@@ -51,8 +52,6 @@ ELSEWHERE = {
     *("hidden_activation", "num_hidden_layers", "initializer_range", "use_cache", "pretraining_tp"),
     *("output_router_logits", "router_aux_loss_coef", "router_jitter_noise"),
 }
-# Where a file comes from and how its weights are stored, not what they compute.
-PROVENANCE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 # How a projector takes the vision tower's features.
 PROJECTING = ("vision_feature_layer", "vision_feature_select_strategy", "projector_hidden_act")
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")

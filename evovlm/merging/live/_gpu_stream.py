@@ -72,12 +72,14 @@ class Feed:
         self._registered: list[int] = []
         weakref.finalize(self, _unpin, self._registered)
         self._device = device
+        self._memory: list[Tensor] = []
         self._resident: list[dict[tuple[str, str], Tensor]] = []
         streamed = []
         for wanted in parts:
             block = _Block([one for one in wanted if one.place == "gpu"])
             memory = self._device_bytes(block.nbytes)
             block.fill(memory)
+            self._memory.append(memory)
             self._resident.append(block.views(memory))
             streamed.append(
                 (
@@ -101,6 +103,11 @@ class Feed:
     def streams(self) -> bool:
         """Whether any part is streamed from host memory or disk."""
         return bool(self._slots)
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of the tensors and slots on the device."""
+        return sum(memory.nbytes for memory in (*self._memory, *self._slots))
 
     def tensors(self, part: int) -> dict[tuple[str, str], Tensor]:
         """Return a part's tensors by name, flat, on the device; streamed ones are valid between `ready` and `done`."""

@@ -1,4 +1,4 @@
-"""Chooses the merger for a resident model (fused GPU pass or CPU) and where its sources are kept.
+"""Chooses the merger for a resident model (GPU or CPU) and where its sources are kept.
 
 Knows assemblies, live parameters and free memory; no tasks, scores or engines.
 """
@@ -18,7 +18,7 @@ from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.merging.live.lazy import Pending
 from evovlm.merging.live.placement import AUTO, Memory, Placement, choose_places, refuse_unknown_place
 from evovlm.methods import METHODS
-from evovlm.methods.kernels import fused_methods, is_fused, triton_is_there
+from evovlm.methods.kernels import fused_sums, sums_fused, triton_is_there
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
 
@@ -34,6 +34,15 @@ class Merger(Protocol):
         """Bytes that a merge has to move: inputs read once, outputs written once."""
         ...
 
+    def bytes_of(self, recipe: Recipe) -> int:
+        """The same for a candidate by another method."""
+        ...
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that the merger keeps on the model's GPU for further merges; 0 on a CPU."""
+        ...
+
     @property
     def while_read(self) -> bool:
         """Whether merging may overlap with reading the prompts, so that its time is included in `prefill`."""
@@ -44,6 +53,10 @@ class Merger(Protocol):
 
         Raises FloatingPointError if the merged weights are not finite.
         """
+        ...
+
+    def become_model(self, label: str) -> None:
+        """Overwrite the live tower with an unmerged model that the output can answer as, by label."""
         ...
 
 
@@ -65,34 +78,37 @@ def merger_for(
     tell: Callable[[str], None] | None = None,
     pending: Pending | None = None,
 ) -> Merger:
-    """Return the fused GPU merger if the tower is on a GPU, Triton is installed and the method has a kernel.
+    """Return the GPU merger if the tower is on a GPU and Triton is installed, otherwise the CPU merger.
 
-    Otherwise the CPU merger. tell: called with one sentence: where sources are kept, or why the CPU merges. pending:
-    shared with an engine that requests each layer before using it; streamed sources are then merged lazily, while
-    prompts are read. Raises RecipeError if the sources cannot be kept as requested.
+    tell: called with one sentence each: where sources are kept, what another method needs besides, what is merged more
+    slowly, or why the CPU merges. pending: shared with an engine that requests each layer before using it; streamed
+    sources are then merged lazily, while prompts are read. Raises RecipeError if the sources cannot be kept as
+    requested.
     """
     device = next(iter(tower.values())).device
-    asked = keeping != AUTOMATIC
     refuse_cpu(keeping, device.type)
     if device.type != "cuda":
         return ResidentMerger(assembly, tower)
-    reason = _why_not_fused(assembly.recipe.method)
-    if reason is not None:
-        if asked:
+    if not triton_is_there():
+        reason = "Triton is not installed; install it with: pip install 'evovlm[gpu]'"
+        if keeping.eight_bit or keeping.place not in (AUTO, "disk"):
             raise RecipeError(f"--sources-in, --eight-bit: need the fused GPU merge, but {reason}")
         if tell is not None:
             tell(f"candidates are merged on the CPU: {reason}")
         return ResidentMerger(assembly, tower)
     from evovlm.merging.live.gpu import DeviceMerger
 
-    if keeping.eight_bit and not METHODS[assembly.recipe.method].needs_base:
-        raise RecipeError(f"--eight-bit: {assembly.recipe.method} has no task vectors; remove --eight-bit")
-    if keeping.eight_bit and keeping.place == "disk":
-        raise RecipeError(
-            "--eight-bit: 8-bit task vectors are computed and cannot be memory-mapped; choose --sources-in gpu or host"
-        )
+    _refuse_eight_bit(assembly, keeping)
     placement = choose_places(_nbytes(assembly, keeping), _memory(device), keeping.place)
-    merger = DeviceMerger(assembly, tower, placement, eight_bit=keeping.eight_bit, pending=pending)
+    merger = DeviceMerger(
+        assembly,
+        tower,
+        placement,
+        eight_bit=keeping.eight_bit,
+        pending=pending,
+        later=lambda nbytes: choose_places(nbytes, _memory(device), keeping.place),
+        tell=tell,
+    )
     if tell is not None:
         tell(_described(placement, merger.errors))
     return merger
@@ -114,21 +130,33 @@ def _described(placement: Placement, errors: Mapping[str, float]) -> str:
     )
 
 
-def _why_not_fused(method: str) -> str | None:
-    if not is_fused(method):
-        return f"{method} has no GPU kernel; methods with one: {fused_methods()}"
-    if not triton_is_there():
-        return "Triton is not installed; install it with: pip install 'evovlm[gpu]'"
-    return None
+def _refuse_eight_bit(assembly: Assembly, keeping: Keeping) -> None:
+    method = assembly.recipe.method
+    if not keeping.eight_bit:
+        return
+    if not METHODS[method].needs_base:
+        raise RecipeError(f"--eight-bit: {method} has no task vectors; remove --eight-bit")
+    if not sums_fused(method, assembly.options):
+        raise RecipeError(
+            f"--eight-bit: {method} needs its sources as they are; remove --eight-bit, or choose one of {fused_sums()}"
+        )
+    if keeping.place == "disk":
+        raise RecipeError(
+            "--eight-bit: 8-bit task vectors are computed and cannot be memory-mapped; choose --sources-in gpu or host"
+        )
 
 
 def _nbytes(assembly: Assembly, keeping: Keeping) -> dict[str, int]:
     """Bytes of each model as it will be kept, the base first."""
-    elements = sum(math.prod(job.shape) for job in assembly.jobs)
-    whole = elements * assembly.dtype.itemsize
-    source = round(elements * EIGHT_BIT) if keeping.eight_bit else whole
-    found = {assembly.recipe.base_label: whole} if METHODS[assembly.recipe.method].needs_base else {}
-    return found | dict.fromkeys(assembly.recipe.source_names, source)
+    found: dict[str, int] = {}
+    if METHODS[assembly.recipe.method].needs_base:
+        sizes = (math.prod(job.shape) * assembly.base_dtype(job).itemsize for job in assembly.jobs)
+        found[assembly.recipe.base_label] = sum(sizes)
+    for job in assembly.jobs:
+        for source, name in job.parts:
+            each = EIGHT_BIT if keeping.eight_bit else assembly.source_dtype(source, name).itemsize
+            found[source] = found.get(source, 0) + round(math.prod(job.shape) * each)
+    return found
 
 
 def _memory(device: torch.device) -> Memory:

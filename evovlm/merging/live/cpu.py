@@ -54,12 +54,17 @@ class ResidentMerger:
         self._bases: dict[str, Tensor | None] = {}
 
     while_read = False
+    kept_bytes = 0
 
     @property
     def nbytes(self) -> int:
+        """Bytes that a merge by the recipe's own method has to move: see `bytes_of`."""
+        return self.bytes_of(self._assembly.recipe)
+
+    def bytes_of(self, recipe: Recipe) -> int:
         """Bytes that a merge has to move: inputs read once in their stored dtype, outputs written once."""
         width = self._assembly.dtype.itemsize
-        models = len(self._assembly.recipe.sources) + METHODS[self._assembly.recipe.method].needs_base
+        models = len(recipe.sources) + METHODS[recipe.method].needs_base
         return sum(one.numel() * (models * width + one.element_size()) for one in self._tower.values())
 
     def merge(self, recipe: Recipe) -> None:
@@ -77,6 +82,16 @@ class ResidentMerger:
             return
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(lambda job: self._merge_one(candidate, job), jobs))
+
+    @torch.inference_mode()
+    def become_model(self, label: str) -> None:
+        """Overwrite the live tower with an unmerged model, by label: each tensor as in its file, in the live dtype.
+
+        It must be one that the output can answer as (`Assembly.why_not_as_is`).
+        """
+        for job in self._assembly.jobs:
+            if job.name in self._tower:
+                self._tower[job.name].data.copy_(self._assembly.unmerged_tensor(job, label))
 
     @torch.inference_mode()
     def _merge_one(self, candidate: Assembly, job: Job) -> None:

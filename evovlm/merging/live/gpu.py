@@ -1,6 +1,7 @@
-"""The GPU merger: merges candidates into the live parameters of a resident model, with the fused kernels.
+"""The GPU merger: merges candidates into the live parameters of a resident model, by any method, from the same tensors.
 
-Knows assemblies, live parameters and where their sources are kept; no tasks, scores or engines. Parameters never move,
+Most methods take one fused pass over all tensors; the others are merged one tensor at a time (`_gpu_single`). Knows
+assemblies, live parameters and where their sources are kept; no tasks, scores or engines. Parameters never move,
 so a CUDA graph captured from the model works for every candidate. Tables of thresholds and sums are built on first use.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,23 +17,23 @@ import torch
 from torch import Tensor
 
 from evovlm.merging.assembly import Assembly, with_recipe
-from evovlm.merging.live._gpu_operands import DeviceSources
-from evovlm.merging.live._gpu_stream import Feed
+from evovlm.merging.live._gpu_operands import BASE, Kinds, operands_of, source_of
+from evovlm.merging.live._gpu_single import OneByOne
+from evovlm.merging.live._gpu_store import Later, Store
 from evovlm.merging.live._gpu_terms import Levels, Shares, levels_of
-from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.merging.live.lazy import Pending
-from evovlm.merging.live.placement import Placement
+from evovlm.merging.live.placement import Placement, on_the_gpu
 from evovlm.merging.tensor_jobs import Job
 from evovlm.merging.unfit_weights import refuse_unfit_weights
-from evovlm.methods import METHODS
-from evovlm.methods.kernels import fused_methods, is_fused
+from evovlm.methods import METHODS, MergeOptions, check_inputs
+from evovlm.methods.kernels import sums_fused, way_of
 from evovlm.methods.kernels.launch import Shape, merge_batch, shape_for
 from evovlm.methods.kernels.layout import Batch, Operands, form_of, make_batch
 from evovlm.methods.kernels.numbers import divisors_of, rows_of
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe
 from evovlm.system.device import current_gpu
-from evovlm.system.errors import NotFinite, RecipeError
+from evovlm.system.errors import NotFinite
 
 # Elements per part: few launches if everything is on the GPU, small blocks in flight if sources are streamed.
 RESIDENT_PART = 512 << 20
@@ -43,6 +44,7 @@ STREAMED_SHARE = 0.15
 LAST = sys.maxsize
 
 Parts = Sequence[tuple["_Launch", ...]]
+Faults = list[tuple[list[str], Tensor]]  # tensors' names, and a flag for each that is set if it is not finite
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,23 @@ class _Launch:
     divisors: Tensor
 
 
+@dataclass(frozen=True)
+class _KeptRows:
+    """Vocabulary rows of a live tensor that no merge changes, and their values."""
+
+    live: Tensor
+    rows: Tensor
+    values: Tensor
+
+
 class DeviceMerger:
-    """Merges candidates of one recipe into live parameters on their device.
+    """Merges candidates of one assembly's models into live parameters on their device, by any method.
 
     tower: canonical name -> parameter, all on one device, each contiguous. placement: where the base (the recipe's
-    `base_label`) and the sources are kept. eight_bit: keep task vectors in 8 bits; `errors` then gives each source's
-    quantisation error.
+    `base_label`) and the sources are kept. later: the same for what only another method than the recipe's needs, given
+    bytes by label. eight_bit: keep task vectors in 8 bits; `errors` then gives each source's quantisation error.
     pending: shared with an engine that requests each layer before using it; streamed sources are then merged lazily.
-    Raises RecipeError if the method has no fused kernel.
+    tell: called once with each sentence on what is loaded later, or merged in another way than by the fused pass.
     """
 
     def __init__(
@@ -76,40 +87,55 @@ class DeviceMerger:
         pending: Pending | None = None,
         shape: Shape | None = None,
         part_elements: int | None = None,
+        later: Later = on_the_gpu,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
-        _refuse_unfused(assembly.recipe.method)
         self._assembly = assembly
         self._device = next(iter(tower.values())).device
         self._shape = shape or shape_for(len(assembly.recipe.sources))
-        self._sources = DeviceSources(assembly, self._device, placement, eight_bit=eight_bit)
+        self._eight_bit = eight_bit and METHODS[assembly.recipe.method].needs_base
         jobs = sorted((job for job in assembly.jobs if job.name in tower and 0 not in job.shape), key=_turn)
         parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
         # After a part is merged, all layers before the first one of the next part are complete.
         self._whole = [_turn(after[0]) for _, after in pairwise(parts)] + [LAST]
         self._jobs, self._tower = parts, tower
-        self._families: dict[bool, Parts] = {}  # by whether the method has a base
-        with current_gpu(self._device):
-            wanted = [[one for job in part for one in self._sources.wanted(job)] for part in parts]
-            self._feed = Feed(wanted, self._device, _room(self._device))
-            self._family(self._sources.needs_base)
-        self._kept = [
-            [kept for job in part if (kept := self._kept_rows(job, tower[job.name].data)) is not None] for part in parts
-        ]
-        self._pending = pending if self._feed.streams else None
+        self._told: set[str] = set()
+        self._tell = tell
+        self._launched: dict[Kinds, Parts] = {}
+        self._kept: dict[bool, list[list[_KeptRows]]] = {}  # by whether the method has a base
         self._shares = Shares()
+        own = self._kinds(assembly.recipe.method, assembly.options)
+        with current_gpu(self._device):
+            self._store = Store(
+                assembly, self._device, parts, own, placement, later, _room(self._device), self._tell_once
+            )
+            self._family(own)
+        self._pending = pending if self._store.streams(own) else None
+        self._single = OneByOne(self._device, self._shape, self._shares, self._tell_once)
 
     @property
     def errors(self) -> dict[str, float]:
         """Relative 8-bit quantisation error of each source's task vector, |lost| / |delta|; empty if not quantised."""
-        return self._sources.errors
+        return self._store.errors
 
     @property
     def nbytes(self) -> int:
+        """Bytes that a merge by the recipe's own method has to move: see `bytes_of`."""
+        return self.bytes_of(self._assembly.recipe)
+
+    def bytes_of(self, recipe: Recipe) -> int:
         """Bytes that a merge has to move through device memory: inputs read once, outputs written once."""
+        kinds = self._kinds(recipe.method, with_recipe(self._assembly, recipe).options)
         with current_gpu(self._device):
-            parts = self._family(self._sources.needs_base)
+            self._store.need(kinds, recipe.method)
+            parts = self._family(kinds)
         every = [one for part in parts for launch in part for one in launch.operands]
         return sum(part.numel() * part.element_size() for one in every for part in one.tensors())
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of models that are kept on the GPU for further merges."""
+        return self._store.device_bytes
 
     @property
     def while_read(self) -> bool:
@@ -123,70 +149,128 @@ class DeviceMerger:
     def merge(self, recipe: Recipe) -> None:
         """Overwrite the live tower with a candidate of the same models, with other parameters and maybe another method.
 
-        A method that the fused pass cannot apply to the kept sources (no kernel, or it needs a base that is not kept)
-        is merged on the CPU. Raises UnfitValues if weights that the method divides by all but cancel, NotFinite if
-        the merged weights are not finite; if merging overlaps with reading, the latter is raised from `Pending` in
-        the reading engine instead.
+        What only this method needs (a base, or sources that are kept in 8 bits so far) is loaded once. Raises
+        UnfitValues if weights that the method divides by all but cancel, RecipeError if the method does not take these
+        models, NotFinite if the merged weights are not finite; if merging overlaps with reading, the latter is raised
+        from `Pending` in the reading engine instead.
         """
         refuse_unfit_weights(recipe)
+        for count in {len(job.parts) for part in self._jobs for job in part}:
+            check_inputs(recipe.method, count, has_base=self._assembly.recipe.base is not None)
         candidate = with_recipe(self._assembly, recipe)
-        if self._pending is not None and self._pending.drop() and self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # the pinned memory written next may still be being copied from
-        if not self._fuses(recipe.method):
-            ResidentMerger(self._assembly, self._tower, threads=torch.get_num_threads()).merge(recipe)
-            return
+        way, kinds = way_of(recipe.method, candidate.options), self._kinds(recipe.method, candidate.options)
+        self._drop_pending()
         with current_gpu(self._device):
-            parts, levels = self._family(METHODS[recipe.method].needs_base), levels_of(candidate)
+            self._store.need(kinds, recipe.method)
+            levels = levels_of(candidate)
+            if way != "fused":
+                self._run(
+                    self._steps(candidate, kinds, lambda index: self._merge_singly(candidate, levels, kinds, index))
+                )
+                return
             jobs = (job for part in self._jobs for job in part)
             if self._pending is None or self._shares.lack_tables(candidate, levels, jobs):
-                for _ in self._steps(parts, candidate, levels):
-                    pass
+                self._run(self._steps(candidate, kinds, lambda index: self._launch(candidate, kinds, index, levels)))
                 return
-            for part in parts:
+            for part in self._family(kinds):
                 for launch in part:
                     self._send(candidate, levels, launch)
-            self._pending.begin(self._steps(parts, candidate))
+            self._pending.begin(self._steps(candidate, kinds, lambda index: self._launch(candidate, kinds, index)))
 
-    def _steps(self, parts: Parts, candidate: Assembly, levels: Levels | None = None) -> Iterator[int]:
+    @torch.inference_mode()
+    def become_model(self, label: str) -> None:
+        """Overwrite the live tower with an unmerged model, by label: each tensor as in its file, in the live dtype.
+
+        It must be one that the output can answer as (`Assembly.why_not_as_is`).
+        """
+        kinds: Kinds = ("sources",) if label in self._assembly.sources else ("base",)
+        self._drop_pending()
+        with current_gpu(self._device):
+            self._store.need(kinds, f"{label} as it is")
+            self._store.begin(kinds)
+            for index, jobs in enumerate(self._jobs):
+                self._store.ready(kinds, index)
+                tensors = self._store.tensors(kinds, index)
+                for job in jobs:
+                    own = tensors[job.name, BASE] if kinds == ("base",) else source_of(job, label, tensors)
+                    self._tower[job.name].data.copy_(own.view(job.shape))
+                self._store.done(kinds, index)
+
+    def _kinds(self, method: str, options: MergeOptions) -> Kinds:
+        """What a method's merge reads."""
+        if not METHODS[method].needs_base:
+            return ("sources",)
+        return ("base", "packed") if self._eight_bit and sums_fused(method, options) else ("base", "sources")
+
+    def _steps(self, candidate: Assembly, kinds: Kinds, merge_part: Callable[[int], Faults]) -> Iterator[int]:
         """Merge part by part on the current stream; yields the number of complete layers after each part.
 
-        Waits for the whole merge at the end. levels: given if the numbers have not been sent yet; missing tables are
-        then built from each part as it arrives.
+        Waits for the whole merge at the end.
         """
+        found: Faults = []
+        kept = self._kept_rows(candidate)
         with current_gpu(self._device):
-            self._feed.begin()
-        for index, launches in enumerate(parts):
+            self._store.begin(kinds)
+        for index in range(len(self._jobs)):
             with current_gpu(self._device):
-                self._feed.ready(index)
-                for launch in launches:
-                    if levels is not None:
-                        self._send(candidate, levels, launch)
-                    merge_batch(launch.batch, candidate.recipe.method, candidate.options, self._shape)
-                self._feed.done(index)
-                for live, rows, values in self._kept[index]:
-                    live[rows] = values
+                self._store.ready(kinds, index)
+                found += merge_part(index)
+                self._store.done(kinds, index)
+                for one in kept[index]:
+                    one.live[one.rows] = one.values
             yield self._whole[index]
-        launched = [launch for part in parts for launch in part]
-        faults = torch.cat([launch.batch.faults for launch in launched]).cpu()  # waits for the whole merge
+        faults = torch.cat([flags for _, flags in found]).cpu()  # waits for the whole merge
         if bool(faults.any()):
-            names = [job.name for launch in launched for job in launch.jobs]
+            names = [name for several, _ in found for name in several]
             raise NotFinite(f"{names[int(faults.argmax())]}: the merged weights are not finite")
 
-    def _fuses(self, method: str) -> bool:
-        """Whether the fused pass can apply this method to the sources as they are kept."""
-        if not is_fused(method):
-            return False
-        if METHODS[method].needs_base:
-            return self._sources.needs_base
-        return False in self._families or self._sources.serve_without_base()
+    def _launch(self, candidate: Assembly, kinds: Kinds, index: int, levels: Levels | None = None) -> Faults:
+        """Merge a part by the fused pass; returns its tensors' names and flags.
 
-    def _kept_rows(self, job: Job, live: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The owner's own vocabulary rows, which are restored in the live tensor after each merge."""
-        kept = self._assembly.kept_rows(job)
-        if kept is None:
-            return None
-        rows, values = kept
-        return live, rows.to(self._device), values.to(live.dtype).to(self._device)
+        levels: given if the numbers have not been sent yet; missing tables are then built from the part.
+        """
+        launches = self._family(kinds)[index]
+        for launch in launches:
+            if levels is not None:
+                self._send(candidate, levels, launch)
+            merge_batch(launch.batch, candidate.recipe.method, candidate.options, self._shape)
+        return [([job.name for job in launch.jobs], launch.batch.faults) for launch in launches]
+
+    def _merge_singly(self, candidate: Assembly, levels: Levels, kinds: Kinds, index: int) -> Faults:
+        """Merge a part one tensor after another."""
+        tensors, found = self._store.tensors(kinds, index), []
+        for job in self._jobs[index]:
+            operands = operands_of(job, kinds, tensors, self._tower[job.name].data)
+            found.append(([job.name], self._single.merge(candidate, levels, job, operands)))
+        return found
+
+    @staticmethod
+    def _run(steps: Iterator[int]) -> None:
+        for _ in steps:
+            pass
+
+    def _drop_pending(self) -> None:
+        if self._pending is not None and self._pending.drop() and self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # the pinned memory written next may still be being copied from
+
+    def _tell_once(self, text: str) -> None:
+        if self._tell is not None and text not in self._told:
+            self._told.add(text)
+            self._tell(text)
+
+    def _kept_rows(self, candidate: Assembly) -> list[list[_KeptRows]]:
+        """By part, the owner's own vocabulary rows, which are restored in the live tensors after each merge."""
+        base = METHODS[candidate.recipe.method].needs_base
+        if base not in self._kept:
+            self._kept[base] = [[one for job in part for one in self._kept_of(candidate, job)] for part in self._jobs]
+        return self._kept[base]
+
+    def _kept_of(self, candidate: Assembly, job: Job) -> Iterator[_KeptRows]:
+        kept = candidate.kept_rows(job)
+        if kept is not None:
+            rows, values = kept
+            live = self._tower[job.name].data
+            yield _KeptRows(live, rows.to(self._device), values.to(live.dtype).to(self._device))
 
     def _send(self, candidate: Assembly, levels: Levels, launch: _Launch) -> None:
         """Copy a candidate's numbers for a launch to device memory, where its kernel reads them."""
@@ -199,16 +283,16 @@ class DeviceMerger:
         batch.divisors.copy_(launch.divisors, non_blocking=True)
         batch.faults.zero_()
 
-    def _family(self, base: bool) -> Parts:
-        """The launches for methods with a base, or for those without."""
-        if base not in self._families:
-            self._families[base] = [self._launches(index, part, base) for index, part in enumerate(self._jobs)]
-        return self._families[base]
+    def _family(self, kinds: Kinds) -> Parts:
+        """The launches for methods that read these kinds."""
+        if kinds not in self._launched:
+            self._launched[kinds] = [self._launches(index, part, kinds) for index, part in enumerate(self._jobs)]
+        return self._launched[kinds]
 
-    def _launches(self, index: int, jobs: Sequence[Job], base: bool) -> tuple[_Launch, ...]:
+    def _launches(self, index: int, jobs: Sequence[Job], kinds: Kinds) -> tuple[_Launch, ...]:
         """A part's jobs grouped by form, ready to be launched."""
-        tensors = self._feed.tensors(index)
-        operands = {job: self._sources.operands(job, tensors, self._tower[job.name].data, base=base) for job in jobs}
+        tensors = self._store.tensors(kinds, index)
+        operands = {job: operands_of(job, kinds, tensors, self._tower[job.name].data) for job in jobs}
         forms = {job: form_of(operands[job], self._assembly.dtype) for job in jobs}
         return tuple(
             self._prepare([job for job in jobs if forms[job] == form], operands)
@@ -241,11 +325,6 @@ def _room(device: torch.device) -> float:
     if device.type != "cuda":
         return math.inf
     return STREAMED_SHARE * torch.cuda.get_device_properties(device).total_memory
-
-
-def _refuse_unfused(method: str) -> None:
-    if not is_fused(method):
-        raise RecipeError(f"method: {method} has no GPU kernel; on a GPU choose from {fused_methods()}")
 
 
 def _parts(jobs: Sequence[Job], elements: int) -> Iterator[list[Job]]:

@@ -54,6 +54,11 @@ class Placement:
         return "; ".join(told)
 
 
+def on_the_gpu(nbytes: Mapping[str, int]) -> Placement:
+    """Place all models on the GPU. nbytes: by label."""
+    return Placement(dict.fromkeys(nbytes, "gpu"), dict(nbytes))
+
+
 def refuse_unknown_place(asked: str) -> None:
     """Raise RecipeError, listing the choices, if `asked` is not a place."""
     if asked not in (AUTO, *PLACES):

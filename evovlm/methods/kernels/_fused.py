@@ -14,10 +14,10 @@ import triton.language as tl
 from evovlm.methods import draws
 
 # How a source's elements are dropped.
-KEEP_ALL, BY_DRAW, BY_MAGNITUDE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+KEEP_ALL, BY_DRAW, BY_MAGNITUDE, BY_WINDOW, BY_MASK = (tl.constexpr(number) for number in range(5))
 # A source's numbers for one tensor, int32 each, floats stored as their bits (`numbers` writes them).
 WIDTH = tl.constexpr(8)
-FACTOR, WEIGHT, LIMIT, EDGE, KEY_LOW, KEY_HIGH = (tl.constexpr(place) for place in range(6))
+FACTOR, WEIGHT, LIMIT, EDGE, KEY_LOW, KEY_HIGH, TOP, TOP_LIMIT = (tl.constexpr(place) for place in range(8))
 # Elements that share a Philox counter, and elements of an 8-bit task vector that share a scale.
 LANES = tl.constexpr(8)
 SHARED = tl.constexpr(64)
@@ -80,25 +80,39 @@ def _load(address, dtype: tl.constexpr, places, inside, WHOLE: tl.constexpr, ALI
 
 
 @triton.jit
-def _shared_operands(addresses, row, source: tl.constexpr, EIGHT: tl.constexpr):
-    """One source's data that all tiles of a tensor share: addresses of values and scales, and its numbers.
+def _shared_operands(addresses, row, source: tl.constexpr, EIGHT: tl.constexpr, DROP: tl.constexpr):
+    """One source's data that all tiles of a tensor share: addresses of values and scales (or mask), and its numbers.
 
     Read once per program, because for all the compiler knows a store could change these numbers.
     """
     values = tl.load(addresses + 2 + 2 * source)
-    scales = tl.load(addresses + 3 + 2 * source) if EIGHT else values
+    scales = tl.load(addresses + 3 + 2 * source) if EIGHT or DROP == BY_MASK else values
     key_low = _number(row, KEY_LOW).to(tl.uint32, bitcast=True)
     key_high = _number(row, KEY_HIGH).to(tl.uint32, bitcast=True)
     limit = _number(row, LIMIT).to(tl.uint32, bitcast=True)
-    return values, scales, _float(row, FACTOR), _float(row, WEIGHT), key_low, key_high, limit, _float(row, EDGE)
+    edge, top = _float(row, EDGE), _float(row, TOP)
+    top_limit = _number(row, TOP_LIMIT).to(tl.uint32, bitcast=True)
+    return values, scales, _float(row, FACTOR), _float(row, WEIGHT), key_low, key_high, limit, edge, top, top_limit
+
+
+@triton.jit
+def _as_base(values, SOURCE: tl.constexpr, BASE: tl.constexpr):
+    """Values rounded to the base's dtype, in float32."""
+    wide = values.to(tl.float32)
+    if SOURCE == BASE:
+        return wide
+    if tl.float32 == BASE:
+        return wide
+    return wide.to(BASE, fp_downcast_rounding="rtne").to(tl.float32)
 
 
 @triton.jit
 def _delta(
     told, base, places, groups, inside, count,
-    BASE: tl.constexpr, SOURCE: tl.constexpr, EIGHT: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
+    BASE: tl.constexpr, SOURCE: tl.constexpr, EIGHT: tl.constexpr, MIX: tl.constexpr,
+    WHOLE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """A task vector in float32, or the source itself if there is no base."""
+    """A task vector in float32: the source rounded to the base's dtype, minus the base. Otherwise the source itself."""
     values = _load(told[0], SOURCE, places, inside, WHOLE, ALIGN)
     if EIGHT:
         # Build floats from the bytes' bits and subtract 2**23 + 128: the GPU's own conversion is many times slower.
@@ -106,25 +120,44 @@ def _delta(
         delta = bits.to(tl.float32, bitcast=True) - 8388736.0
         scales = _load(told[1], tl.float32, groups // (SHARED // LANES), groups * LANES < count, WHOLE, 4)
         delta = delta * scales[:, None]
-    elif BASE is None:
+    elif BASE is None or MIX:
         delta = values.to(tl.float32)
     else:
-        delta = values.to(tl.float32) - base
+        delta = _as_base(values, SOURCE, BASE) - base
     return delta
 
 
 @triton.jit
-def _term(delta, told, groups, DROP: tl.constexpr):
+def _term(delta, told, groups, places, inside, DROP: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr):
     """V: the kept part of a task vector times its factor. Multiplies, so that NaN and infinity stay visible."""
     factor = told[2]
     if DROP == KEEP_ALL:
         return delta * factor
-    keep = draws_above(groups.to(tl.uint32), told[4], told[5]) <= told[6]
-    if DROP == BY_MAGNITUDE:
-        edge = told[7]
-        size = tl.abs(delta)
-        keep = (size > edge) | ((size == edge) & keep)
+    if DROP == BY_MASK:
+        keep = _load(told[1], tl.int8, places, inside, WHOLE, ALIGN) != 0
+    else:
+        draws = draws_above(groups.to(tl.uint32), told[4], told[5])
+        keep = draws <= told[6]
+        if DROP != BY_DRAW:
+            edge = told[7]
+            size = tl.abs(delta)
+            keep = (size > edge) | ((size == edge) & keep)
+            if DROP == BY_WINDOW:
+                top = told[8]
+                keep = keep & ((size < top) | ((size == top) & (draws <= told[9])))
     return delta * tl.where(keep, factor, 0.0)
+
+
+@triton.jit
+def _with_base(tau, base, told, BASE: tl.constexpr, MIX: tl.constexpr, TWICE: tl.constexpr):
+    """Add tau to the base, if there is one. TWICE: tau is twice its value. MIX: as in `merge_tiles`."""
+    if MIX:
+        return tau * told[3] + base * told[7]
+    if TWICE:
+        return tl.fma(tau, 0.5, base)  # halving is exact, so this rounds once, as adding does
+    if BASE is not None:
+        return tau + base
+    return tau
 
 
 @triton.jit
@@ -132,7 +165,7 @@ def _merged(
     out, origin, told, divisor, lambda_, tile, count,
     SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
-    GROUPS: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
+    MIX: tl.constexpr, GROUPS: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Merge one tile and write it. Returns float32 sums [GROUPS] of eight values each: finite if all of them are."""
     groups = tile.to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
@@ -140,12 +173,15 @@ def _merged(
     inside = places < count
     base = 0.0
     if BASE is not None:
-        # Adding 0 turns -0 into 0, so that no zero has a sign that depends on the order of a sum.
-        base = _load(origin, BASE, places, inside, WHOLE, ALIGN).to(tl.float32) + 0.0
+        base = _load(origin, BASE, places, inside, WHOLE, ALIGN).to(tl.float32)
+        if not MIX:
+            base = base + 0.0  # turns -0 into 0, so that no zero has a sign that depends on the order of a sum
     terms = ()
     for source in tl.static_range(SOURCES):
-        delta = _delta(told[source], base, places, groups, inside, count, BASE, SOURCE, EIGHT, WHOLE, ALIGN)
-        terms = terms + (_term(delta, told[source], groups, DROP),)  # noqa: RUF005
+        delta = _delta(
+            told[source], base, places, groups, inside, count, BASE, SOURCE[source], EIGHT, MIX, WHOLE, ALIGN
+        )
+        terms = terms + (_term(delta, told[source], groups, places, inside, DROP, WHOLE, ALIGN),)  # noqa: RUF005
     tau = terms[0]
     for source in tl.static_range(1, SOURCES):
         tau = tau + terms[source]
@@ -170,10 +206,7 @@ def _merged(
         tau = tl.div_rn(tau, tl.zeros_like(tau) + divisor)
     if LAMBDA:
         tau = tau * lambda_
-    if ELECT and not NORMALIZE and not LAMBDA:
-        tau = tl.fma(tau, 0.5, base)  # halving is exact, so this rounds once, as adding does
-    elif BASE is not None:
-        tau = tau + base
+    tau = _with_base(tau, base, told[0], BASE, MIX, ELECT and not NORMALIZE and not LAMBDA)
     rounded = tau.to(MERGED, fp_downcast_rounding="rtne") if tl.float32 != MERGED else tau
     # Only float16 can overflow in the rounding alone.
     seen = rounded.to(tl.float32) if tl.float16 == MERGED else tau
@@ -190,11 +223,15 @@ def merge_tiles(
     tiles, addresses, counts, numbers, divisors, faults, lambda_,
     SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
-    GROUPS: tl.constexpr, REPEATS: tl.constexpr, ALIGN: tl.constexpr,
+    MIX: tl.constexpr, GROUPS: tl.constexpr, REPEATS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """Each program merges a run of tiles. tiles: int32 [programs, 2], tensor and run. addresses: int64 [tensors, 2 + 2
-    SOURCES]: out, base, and each source's values and scales. counts: int64 [tensors]. numbers: int32 [tensors, SOURCES,
-    WIDTH]. divisors: float32 [tensors]. faults: int32 [tensors], set to 1 if a merged value is not finite."""
+    """Each program merges a run of tiles.
+
+    tiles: int32 [programs, 2], tensor and run. addresses: int64 [tensors, 2 + 2 SOURCES]: out, base, and each source's
+    values and scales (or mask, int8). counts: int64 [tensors]. numbers: int32 [tensors, SOURCES, WIDTH]. divisors:
+    float32 [tensors]. faults: int32 [tensors], set to 1 if a merged value is not finite. SOURCE: each source's dtype.
+    MIX: interpolate between base and average, with the shares that the first source has as WEIGHT and EDGE.
+    """
     tensor = tl.load(tiles + 2 * tl.program_id(0))
     run = tl.load(tiles + 2 * tl.program_id(0) + 1)
     count = tl.load(counts + tensor)
@@ -205,19 +242,19 @@ def merge_tiles(
     origin = tl.load(addresses + 1)
     told = ()
     for source in tl.static_range(SOURCES):
-        told = told + (_shared_operands(addresses, numbers + source * WIDTH, source, EIGHT),)  # noqa: RUF005
+        told = told + (_shared_operands(addresses, numbers + source * WIDTH, source, EIGHT, DROP),)  # noqa: RUF005
     total = tl.zeros([GROUPS], tl.float32)
     if (run.to(tl.int64) + 1) * (REPEATS * GROUPS * LANES) <= count:
         for turn in range(REPEATS):
             total += _merged(
                 out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
-                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, True, ALIGN,
+                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, MIX, GROUPS, True, ALIGN,
             )  # fmt: skip
     else:
         for turn in range(REPEATS):
             total += _merged(
                 out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
-                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, GROUPS, False, ALIGN,
+                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, MIX, GROUPS, False, ALIGN,
             )  # fmt: skip
     # The difference is 0 if the sum is finite, else NaN. Each thread reports its own sums, because a sum over the
     # program would take shuffles and a barrier.

@@ -11,12 +11,13 @@ import torch
 import triton.language as tl
 
 from evovlm.methods import METHODS, MergeOptions
+from evovlm.methods.interpolate import copy_single, model_stock, slerp
 from evovlm.methods.kernels import FUSED_DROPS
-from evovlm.methods.kernels._fused import BY_DRAW, BY_MAGNITUDE, KEEP_ALL, merge_tiles
+from evovlm.methods.kernels._fused import BY_DRAW, BY_MAGNITUDE, BY_MASK, BY_WINDOW, KEEP_ALL, merge_tiles
 from evovlm.methods.kernels.layout import Batch
 
 TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32, torch.int8: tl.int8}
-DROPS = {None: KEEP_ALL, "random": BY_DRAW, "magnitude": BY_MAGNITUDE}
+DROPS = {None: KEEP_ALL, "random": BY_DRAW, "magnitude": BY_MAGNITUDE, "breadcrumbs": BY_WINDOW}
 assert set(DROPS) == set(FUSED_DROPS)
 
 
@@ -43,9 +44,13 @@ def shape_for(sources: int) -> Shape:
     return FEW_SOURCES if sources <= 3 else MANY_SOURCES
 
 
-def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) -> None:
-    """Merge a batch whose numbers are set; asynchronous. Sets `batch.faults` to 1 where a value is not finite."""
+def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape, *, masked: bool = False) -> None:
+    """Merge a batch whose numbers are set; asynchronous. Sets `batch.faults` to 1 where a value is not finite.
+
+    masked: the operands have masks, and drop by these.
+    """
     form, found = batch.form, METHODS[method]
+    mix = found.rule is model_stock
     assert (batch.groups, batch.repeats) == (shape.groups, shape.repeats)
     merge_tiles[(len(batch.tiles),)](
         batch.tiles,
@@ -55,16 +60,17 @@ def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape) 
         batch.divisors,
         batch.faults,
         options.lambda_,
-        SOURCES=form.sources,
+        SOURCES=len(form.sources),
         BASE=None if form.base is None else TYPES[form.base],
-        SOURCE=TYPES[form.source],
+        SOURCE=tuple(TYPES[dtype] for dtype in form.sources),
         MERGED=TYPES[form.merged],
         OUT=TYPES[form.out],
-        DROP=DROPS[found.drop],
+        DROP=BY_MASK if masked else DROPS[found.drop],
         ELECT=found.elect,
-        NORMALIZE=options.normalize,
-        LAMBDA=found.needs_base and options.lambda_ != 1.0,
+        NORMALIZE=mix or (options.normalize and found.rule not in (slerp, copy_single)),
+        LAMBDA=found.needs_base and not mix and options.lambda_ != 1.0,
         EIGHT=form.eight_bit,
+        MIX=mix,
         GROUPS=shape.groups,
         REPEATS=shape.repeats,
         ALIGN=16 if form.aligned else 1,

@@ -22,33 +22,34 @@ SHARED = 64  # elements of an 8-bit task vector that share a scale
 class Operands:
     """One tensor's operands in device memory: flat, contiguous, of equal length.
 
-    sources: of the base's dtype, or int8 with a float32 scale per `SHARED` elements in `scales`.
+    sources: of any floating dtype, or int8 with a float32 scale per `SHARED` elements in `scales`. masks: int8, 1 where
+    a source's element is kept, for methods whose masks are made beforehand.
     """
 
     out: Tensor
     base: Tensor | None
     sources: tuple[Tensor, ...]
     scales: tuple[Tensor, ...] = ()
+    masks: tuple[Tensor, ...] = ()
 
     def addresses(self) -> list[int]:
-        """The addresses of out, base, and the values and scales of each source; 0 for what is missing."""
-        scales = [scale.data_ptr() for scale in self.scales] or [0] * len(self.sources)
+        """The addresses of out, base, and the values and scales (or mask) of each source; 0 for what is missing."""
+        scales = [scale.data_ptr() for scale in self.scales or self.masks] or [0] * len(self.sources)
         values = [source.data_ptr() for source in self.sources]
         base = 0 if self.base is None else self.base.data_ptr()
         return [self.out.data_ptr(), base, *(one for pair in zip(values, scales, strict=True) for one in pair)]
 
     def tensors(self) -> list[Tensor]:
         """All tensors that are read or written."""
-        return [self.out, *([] if self.base is None else [self.base]), *self.sources, *self.scales]
+        return [self.out, *([] if self.base is None else [self.base]), *self.sources, *self.scales, *self.masks]
 
 
 @dataclass(frozen=True)
 class Form:
     """What a kernel is compiled for. `merged`: the dtype that values are rounded to before conversion to `out`'s."""
 
-    sources: int
     base: torch.dtype | None
-    source: torch.dtype
+    sources: tuple[torch.dtype, ...]
     merged: torch.dtype
     out: torch.dtype
     aligned: bool
@@ -56,16 +57,15 @@ class Form:
     @property
     def eight_bit(self) -> bool:
         """Whether the sources are task vectors in 8 bits."""
-        return self.source == torch.int8
+        return self.sources[0] == torch.int8
 
 
 def form_of(operands: Operands, merged: torch.dtype) -> Form:
-    """The form of one tensor's operands. All sources must have the same dtype."""
-    parts = [operands.out, *operands.sources, *([] if operands.base is None else [operands.base])]
+    """The form of one tensor's operands."""
+    parts = [operands.out, *operands.sources, *operands.masks, *([] if operands.base is None else [operands.base])]
     return Form(
-        sources=len(operands.sources),
         base=None if operands.base is None else operands.base.dtype,
-        source=operands.sources[0].dtype,
+        sources=tuple(source.dtype for source in operands.sources),
         merged=merged,
         out=operands.out.dtype,
         aligned=all(part.data_ptr() % 16 == 0 for part in parts),
@@ -109,7 +109,7 @@ def make_batch(
         tiles=torch.from_numpy(tiles).to(device),
         addresses=torch.tensor([operands.addresses() for operands in tensors], dtype=torch.int64).to(device),
         counts=torch.tensor(counts, dtype=torch.int64).to(device),
-        numbers=torch.zeros(len(counts), form.sources, WIDTH, dtype=torch.int32, device=device),
+        numbers=torch.zeros(len(counts), len(form.sources), WIDTH, dtype=torch.int32, device=device),
         divisors=torch.ones(len(counts), dtype=torch.float32, device=device),
         faults=torch.zeros(len(counts), dtype=torch.int32, device=device),
     )

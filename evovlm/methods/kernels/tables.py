@@ -6,6 +6,7 @@ table serves every density.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evovlm.methods._fixed_point import exponent, fixed_point
-from evovlm.methods.draws import threshold
+from evovlm.methods.draws import LEVELS, threshold
 
 # A table of magnitudes keeps every distinct value up to this many; beyond that it keeps enough of them that less than
 # 2**-15 of the elements lie between two neighbours.
@@ -35,6 +36,18 @@ class Edge(NamedTuple):
     value: float
     limit: int
     ratio: float
+
+
+class Window(NamedTuple):
+    """Which magnitudes are kept: those between `bottom` and `top`, and of those equal to either, as draws say.
+
+    bottom_limit, top_limit: equal ones are kept if their draw is below (0 ... 65536).
+    """
+
+    bottom: float
+    bottom_limit: int
+    top: float
+    top_limit: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,26 @@ class Magnitudes:
         limit = threshold(needed / equal)
         kept = int(self.sums[-1] - self.sums[place]) - (equal - needed) * int(self.integers[place])
         return Edge(float(self.values[place]), limit, int(self.sums[-1]) / kept if kept else 1.0)
+
+    def window(self, density: float, gamma: float) -> Window | None:
+        """What is left of the int(density x count) largest after the int(gamma x count) largest; None if nothing is.
+
+        As `methods.drop` defines it for breadcrumbs; exact if the table has every value.
+        """
+        kept = int(density * self.count)
+        if not kept:
+            return None
+        low = max(0, self.count - kept - int(gamma * self.count))
+        high = low + kept
+        bottom, top = (int(np.searchsorted(self.ends, rank, side="right")) for rank in (low, high - 1))
+        needed = min(int(self.ends[bottom]), high) - low
+        bottom_limit = threshold(min(1.0, needed / int(self.equal[bottom])))
+        if high >= self.count:
+            return Window(float(self.values[bottom]), bottom_limit, math.inf, LEVELS)
+        below = int(self.ends[top] - self.equal[top])
+        # If both edges have the same magnitude, its elements are thinned out only once.
+        share = 1.0 if bottom == top else max(0.0, (high - below) / int(self.equal[top]))
+        return Window(float(self.values[bottom]), bottom_limit, float(self.values[top]), threshold(share))
 
 
 def magnitudes_of(sizes: Tensor) -> Magnitudes:

@@ -1,21 +1,21 @@
 """A candidate merged by the kernels is the one built to disk, wherever its sources lie, whatever came before it."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
 from evovlm.engines.hf import Engine
-from evovlm.merging.assembly import Assembly, assemble
+from evovlm.merging.assembly import Assembly, assemble, tower_tensor
 from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.merging.live.gpu import DeviceMerger
 from evovlm.merging.live.placement import PLACES, Place, Placement
 from evovlm.merging.tensor_jobs import Job
+from evovlm.methods import METHODS, Method
+from evovlm.methods._whole_tensor import WholeTensor
 from evovlm.methods.kernels.launch import Shape
 from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe
@@ -25,6 +25,7 @@ from evovlm.tasks import Generation, Item
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 SHAPE = Shape(groups=1024, warps=4, repeats=1)
+INVERSE = {"rescale": "inverse"}  # which needs no tables, so that the first candidate can be merged while it is read
 CONTROL = {"ja": {"weight": 0.5}, "math": {"weight": 0.5}}
 
 
@@ -91,7 +92,7 @@ def test_live_weights_are_the_cpus_wherever_sources_lie(paper: dict[str, Path], 
     assert {name: parameter.data_ptr() for name, parameter in tower.items()} == addresses
 
 
-@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "magnitude"])
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"passthrough", "dare_linear", "dare_ties"}))
 def test_every_method_gives_the_cpus_weights(paper: dict[str, Path], method: str):
     plan = recipe(paper, method)
     merger, tower = on_device(plan, placed("gpu"))
@@ -99,43 +100,103 @@ def test_every_method_gives_the_cpus_weights(paper: dict[str, Path], method: str
     assert differing(tower, on_cpu(plan)) == []
 
 
-@pytest.mark.parametrize("method", ["linear", "model_stock"])
-def test_controls_by_another_method_follow_a_candidate(paper: dict[str, Path], method: str):
-    searched = recipe(paper, "dare_ties", options={"rescale": "inverse"})
-    merger, tower = on_device(searched, placed("gpu"))
-    nbytes = merger.nbytes
-    merger.merge(searched)
-    control = recipe(paper, method, parameters=CONTROL)
-    merger.merge(control)
-    assert differing(tower, on_cpu(control)) == []
-    assert merger.nbytes == nbytes
+def at_hand(merger: DeviceMerger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, no model's tensor may be read from its file."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a tensor is read again")
+
+    monkeypatch.setattr(merger._store._reader, "source", refuse)
+    monkeypatch.setattr(merger._store._reader, "wanted", refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["gpu", "host"])
-def test_sources_of_one_vocabulary_serve_linear_controls_too(paper: dict[str, Path], tmp_path: Path, place: Place):
-    shutil.copytree(paper["ja"], tmp_path / "other")
-    for file in (tmp_path / "other").glob("*.safetensors"):
-        save_file({name: tensor * 1.5 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
-    models = {"ja": paper["ja"], "math": tmp_path / "other", "base": paper["ja"]}
-    merger, tower = on_device(recipe(models, "task_arithmetic"), placed(place))
-    control = recipe(models, "linear", parameters=CONTROL)
-    merger.merge(control)
-    assert set(merger._families) == {True, False}, "no merge on the CPU"
-    assert differing(tower, on_cpu(control)) == []
+def test_every_method_follows_another_from_the_same_tensors(
+    paper: dict[str, Path], place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    searched = recipe(paper, "dare_ties", options=INVERSE)
+    merger, tower = on_device(searched, placed(place))
+    nbytes = merger.nbytes
+    at_hand(merger, monkeypatch)
+    assembly = assemble(searched, Path())
+    expected = {job.name: torch.nn.Parameter(torch.full(job.shape, torch.nan)) for job in names(assembly)}
+    reference = ResidentMerger(assembly, expected)
+    for method in ("linear", "dare_ties", "slerp", "task_arithmetic", "model_stock", "della", "linear"):
+        control = recipe(paper, method, parameters=CONTROL)
+        merger.merge(control)
+        reference.merge(control)
+        assert differing(tower, expected) == [], method
+    assert merger.nbytes == nbytes
+    assert merger.bytes_of(recipe(paper, "linear")) < nbytes
 
 
-def test_controls_with_a_base_follow_a_candidate_without_one(paper: dict[str, Path]):
-    merger, tower = on_device(recipe(paper, "linear"), placed("gpu"))
+def test_a_base_that_only_a_control_needs_is_loaded_once_and_told(paper: dict[str, Path]):
+    told: list[str] = []
+    merger, tower = on_device(recipe(paper, "linear"), placed("gpu"), tell=told.append)
     control = recipe(paper, "task_arithmetic", parameters=CONTROL)
-    merger.merge(control)
-    assert differing(tower, on_cpu(control)) == []
+    for _ in range(2):
+        merger.merge(control)
+        assert differing(tower, on_cpu(control)) == []
+    assert [line.split(": base (")[0] for line in told] == ["loaded for task_arithmetic, once"]
 
 
-def test_task_vectors_in_eight_bits_are_no_sources_for_a_linear_control(paper: dict[str, Path]):
-    merger, tower = on_device(recipe(paper, "task_arithmetic"), placed("gpu"), eight_bit=True)
+def test_task_vectors_in_eight_bits_leave_a_linear_control_its_own_sources(paper: dict[str, Path]):
+    told: list[str] = []
+    merger, tower = on_device(recipe(paper, "task_arithmetic"), placed("gpu"), eight_bit=True, tell=told.append)
     control = recipe(paper, "linear", parameters=CONTROL)
     merger.merge(control)
     assert differing(tower, on_cpu(control)) == []
+    assert told[0].startswith("loaded for linear, once: ja, math (")
+
+
+@pytest.mark.parametrize("label", ["base", "math"])
+def test_the_live_tower_becomes_an_unmerged_model(paper: dict[str, Path], label: str):
+    merger, tower = on_device(recipe(paper, "dare_ties"), placed("gpu"))
+    assembly = assemble(recipe(paper, "dare_ties"), Path())
+    model = assembly.base if label == "base" else assembly.sources[label]
+    merger.become_model(label)
+    for name, parameter in tower.items():
+        assert torch.equal(parameter.data.cpu(), tower_tensor(model, name).float()), name
+
+
+def test_a_users_method_is_merged_one_tensor_at_a_time_and_told(paper: dict[str, Path], monkeypatch):
+    def drawn(base: Any, sources: Any, options: Any) -> torch.Tensor:
+        keep = [source.draws.take(0, base.numel()).view(base.shape) < 32768 for source in sources]
+        return base + sum(each * (source.tensor - base) for each, source in zip(keep, sources, strict=True))
+
+    monkeypatch.setitem(METHODS, "drawn", Method("drawn", WholeTensor("drawn", drawn)))
+    told: list[str] = []
+    plan = recipe(paper, "drawn")
+    merger, tower = on_device(plan, placed("gpu"), tell=told.append)
+    merger.merge(plan)
+    assert differing(tower, on_cpu(plan)) == []
+    assert told == ["merged on the GPU, one tensor at a time: drawn has no fused kernel"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+def test_a_users_method_that_computes_with_numpy_is_merged_on_the_cpu_and_told(paper: dict[str, Path], monkeypatch):
+    def halved(base: Any, sources: Any, options: Any) -> torch.Tensor:
+        return torch.from_numpy(sources[0].tensor.numpy() / 2)
+
+    monkeypatch.setitem(METHODS, "halved", Method("halved", WholeTensor("halved", halved)))
+    told: list[str] = []
+    plan = recipe(paper, "halved")
+    merger, tower = on_device(plan, placed("gpu"), tell=told.append)
+    merger.merge(plan)
+    assert differing(tower, on_cpu(plan)) == []
+    assert told[-1].startswith("merged on the CPU: halved does not compute on a GPU")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rescale", ["l1", "inverse"])
+def test_breadcrumbs_and_della_scale_what_is_left(paper: dict[str, Path], rescale: str):
+    for method in ("breadcrumbs", "della"):
+        plan = recipe(paper, method, options={"rescale": rescale, "gamma": 0.2})
+        merger, tower = on_device(plan, placed("gpu"))
+        merger.merge(plan)
+        assert differing(tower, on_cpu(plan)) == [], method
 
 
 def test_another_seed_draws_other_masks(paper: dict[str, Path]):
@@ -168,7 +229,6 @@ def test_weights_that_are_not_finite_are_an_error(paper: dict[str, Path]):
 
 
 ITEMS = [Item(str(number), f"one two three {number}", ("x",), None) for number in range(16)]
-INVERSE = {"rescale": "inverse"}  # which needs no tables, so that the first candidate can be merged while it is read
 
 
 def resident(plan: Recipe, place: Place, paper: dict[str, Path], **rest: Any) -> tuple[DeviceMerger, Engine]:
@@ -260,6 +320,7 @@ def test_candidates_are_merged_and_answered_on_another_gpu_than_the_current(pape
     assert differing(engine.tower, on_cpu(plan)) == []
 
 
-def test_a_method_without_a_kernel_is_refused_with_the_choices(paper: dict[str, Path]):
-    with pytest.raises(RecipeError, match=r"della has no GPU kernel.*dare_ties"):
-        on_device(recipe(paper, "della"), placed("gpu"))
+def test_a_method_that_does_not_take_the_models_is_refused(paper: dict[str, Path]):
+    merger, _ = on_device(recipe(paper, "dare_ties"), placed("gpu"))
+    with pytest.raises(RecipeError, match="passthrough takes"):
+        merger.merge(recipe(paper, "dare_ties").model_copy(update={"method": "passthrough"}))

@@ -12,9 +12,10 @@ from evovlm.methods.draws import draw_key
 from evovlm.methods.kernels.launch import Shape, merge_batch
 from evovlm.methods.kernels.layout import Operands, make_batch
 from evovlm.methods.kernels.numbers import Share, divisors_of, rows_of
+from evovlm.methods.kernels.products import dot_products
 from evovlm.methods.kernels.tables import magnitudes_of
 from evovlm.methods.kernels.tabulate import draw_sums
-from tests.methods.merging import Models
+from tests.methods.merging import Models, sources_of
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SMALL = Shape(groups=16, warps=1, repeats=2)
@@ -37,22 +38,27 @@ def fuse(
     normalize: bool | None = None,
     rescale: str | None = None,
     lambda_: float = 1.0,
+    gamma: float = 0.01,
     dtype: torch.dtype | None = None,
     out: torch.dtype | None = None,
     shape: Shape = SMALL,
 ) -> tuple[Tensor, bool]:
     """The merged tensor, back on the CPU, and whether a value was told not to be finite."""
     base = models.base.to(DEVICE).flatten()
-    sources = tuple(tensor.to(DEVICE).flatten() for tensor in models.sources)
-    options = resolve_options(method, normalize, rescale, lambda_, 0.15, 0.01)
+    found = METHODS[method]
+    sources = tuple(tensor.to(DEVICE).flatten() for tensor in sources_of(method, models))
+    options = resolve_options(method, normalize, rescale, lambda_, 0.15, gamma)
     merged = dtype or models.base.dtype
     # Poisoned, so that an element that is never written shows.
     target = torch.full(base.shape, torch.nan, dtype=out or merged, device=DEVICE)
-    operands = Operands(target, base if METHODS[method].needs_base else None, sources)
+    operands = Operands(target, base if found.needs_base else None, sources)
     shares = [
         share_of(source.to(base.dtype).float() - base.float(), weights[index], densities[index], draw_key(0, name, "w"))
         for index, (source, name) in enumerate(zip(sources, "abcdef", strict=False))
     ]
+    if method in ("slerp", "model_stock"):
+        products = dot_products(sources, operands.base)
+        shares = [share._replace(products=products) for share in shares]
     batch = make_batch([operands], merged, DEVICE, shape.groups, shape.repeats)
     batch.numbers.copy_(torch.from_numpy(rows_of(method, options, [shares])))
     batch.divisors.copy_(torch.from_numpy(divisors_of(method, options, [shares])))
