@@ -38,10 +38,12 @@ def backend(processor: Any) -> str:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_pictures_are_prepared_alike_with_and_without_torchvision(name: str, tmp_path: Path):
     pytest.importorskip("torchvision", exc_type=Exception)
-    from transformers import AutoProcessor
+    from transformers import AutoImageProcessor
 
     made = save_family(name, tmp_path / "vlm")
-    ours, theirs = load_processor(tmp_path / "vlm"), AutoProcessor.from_pretrained(tmp_path / "vlm")
+    ours, theirs = load_processor(tmp_path / "vlm"), load_processor(tmp_path / "vlm")
+    # The whole processor cannot be loaded by its default class, which asks for a video part that our folders lack.
+    theirs.image_processor = AutoImageProcessor.from_pretrained(tmp_path / "vlm", backend="torchvision")
     assert (backend(ours), backend(theirs)) == ("pil", "torchvision")
     for size in SIZES:
         text, image = f"{made.mark}\nwhat is this", picture(size)
