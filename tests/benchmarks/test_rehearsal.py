@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from evovlm.models.processors import load_processor
 from evovlm_benchmarks.rehearsal.app_steps import STEPS as APP_STEPS
-from evovlm_benchmarks.rehearsal.command import MAKE
+from evovlm_benchmarks.rehearsal.command import DATA
 from evovlm_benchmarks.rehearsal.measured import row_of
-from evovlm_benchmarks.rehearsal.models import BASE, JA, VLM, Maker, tokenizers
+from evovlm_benchmarks.rehearsal.models import BASE, JA, SEEDS, VLM, Maker, tokenizers
 from evovlm_benchmarks.rehearsal.rows import draw, keep, markdown, read_rows
 from evovlm_benchmarks.rehearsal.sizes import SIZES
 from evovlm_benchmarks.rehearsal.steps import STEPS, words_of
@@ -26,7 +26,7 @@ FAILS = ("python", "-c", "import sys, time; print('half', flush=True); time.slee
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rehearsal")
-    done = evovlm_here("bench", "rehearse", "--work", "work", "--steps", MAKE, folder=folder)
+    done = evovlm_here("bench", "rehearse", "--work", "work", "--steps", f"{DATA}; check", folder=folder)
     assert done.returncode == 0, done.stderr
     return folder / "work"
 
@@ -102,7 +102,12 @@ def test_every_command_of_the_whole_job_ends_well(made: Path):
     done = evovlm_here("bench", "rehearse", "--work", made.name, folder=made.parent)
     assert done.returncode == 0, done.stderr
     rows = read_rows(made)
-    assert set(rows) == {MAKE, *(step.name for step in STEPS if not step.gpu), *APP_STEPS}
+    assert set(rows) == {
+        DATA,
+        *(f"make {name}" for name in SEEDS),
+        *(step.name for step in STEPS if not step.gpu),
+        *APP_STEPS,
+    }
     assert rows["merge, VLM, CPU"]["ratio"] > 0
     assert {"merge", "prefill", "decode"} <= set(rows["evolve, checkpoint"]["phases"])
     assert not (made / "study" / "checkpoint").exists(), "outputs go when they are measured"

@@ -24,15 +24,15 @@ from evovlm.system.version import commit, hardware, versions
 from evovlm_benchmarks.rehearsal.data import write_data
 from evovlm_benchmarks.rehearsal.measured import disk_rate, row_of
 from evovlm_benchmarks.rehearsal.models import BASE, VLM, Maker, tokenizers
-from evovlm_benchmarks.rehearsal.models import STEPS as MODELS
+from evovlm_benchmarks.rehearsal.models import SEEDS as MODELS
 from evovlm_benchmarks.rehearsal.rows import ROWS, Row, draw, keep, markdown, read_rows, table
 from evovlm_benchmarks.rehearsal.sizes import SIZES, Size
-from evovlm_benchmarks.rehearsal.steps import STEPS, Step, words_of, write_recipes
+from evovlm_benchmarks.rehearsal.steps import SEEING, STEPS, Step, words_of, write_recipes
 from evovlm_benchmarks.rehearsal.watching import evovlm, watch
 
-MAKE, APP = "make models and data", "app"
-NAMES = (MAKE, *(step.name for step in STEPS), APP)
-SPARE = 1.3  # times the models' bytes: what has to be free for models and one merged checkpoint
+DATA, APP = "make data", "app"
+NAMES = (DATA, *(step.name for step in STEPS), APP)
+SPARE = 4.2  # times a model's bytes: three models and a merged checkpoint
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,13 @@ class Rehearsal:
     def rows(self, chosen: Sequence[str]) -> Iterator[Row]:
         """Run the chosen steps that have no row yet or failed; yields each row as it is kept."""
         done = read_rows(self.folder)
-        if MAKE in chosen and MAKE not in done:
-            yield self._kept(self._make())
+        if DATA in chosen and _open(done.get(DATA)):
+            yield self._kept(self._write_data())
         copied = 0.0
         for step in STEPS:
             if step.name not in chosen or not _open(done.get(step.name)):
                 continue
+            yield from self._provide(step.reads)
             copied = copied or disk_rate(self.folder, next((self.folder / BASE).glob("*.safetensors")))
             yield self._kept(self._run(step, copied))
         if APP in chosen:
@@ -60,20 +61,27 @@ class Rehearsal:
             from evovlm_benchmarks.rehearsal.app_steps import app_rows
 
             if any(_open(done.get(name)) for name in ASKED):
+                yield from self._provide(SEEING)
                 yield from map(self._kept, app_rows(self.folder, self.device))
 
-    def _make(self) -> Row:
-        """Models that are not there yet, the data, and the recipes; returns the row."""
+    def _write_data(self) -> Row:
         began = time.perf_counter()
-        told, sees = tokenizers(self.size, self.tokenizer)
-        maker, total = Maker(self.folder, self.size, torch.device(self.device)), 0
-        for name in MODELS:
-            if not (self.folder / name).is_dir():
-                total += maker.vision_model(name, sees) if name == VLM else maker.language_model(name, told)
-                ERR.print(f"made {name}: {total / 1e9:.1f} GB so far", style="dim")
         write_data(self.folder, self.size)
         write_recipes(self.folder, self.size)
-        return {"step": MAKE, "seconds": time.perf_counter() - began, "bytes": total}
+        return {"step": DATA, "seconds": time.perf_counter() - began}
+
+    def _provide(self, names: Sequence[str]) -> Iterator[Row]:
+        """Make the models that are missing, after deleting those that are not among the names; yields their rows."""
+        missing = [name for name in names if not (self.folder / name / "config.json").is_file()]
+        for other in MODELS if missing else ():
+            if other not in names:
+                shutil.rmtree(self.folder / other, ignore_errors=True)
+        for name in missing:
+            began = time.perf_counter()
+            told, sees = tokenizers(self.size, self.tokenizer)
+            maker = Maker(self.folder, self.size, torch.device(self.device))
+            nbytes = maker.vision_model(name, sees) if name == VLM else maker.language_model(name, told)
+            yield self._kept({"step": f"make {name}", "seconds": time.perf_counter() - began, "bytes": nbytes})
 
     def _run(self, step: Step, copied: float) -> Row:
         """One command's row; what it wrote before, and what it need not leave behind, is deleted."""
@@ -161,17 +169,16 @@ def _show(chosen: Sequence[str], size: Size, device: str) -> None:
     for step in STEPS:
         if step.name in chosen:
             OUT.print(f"{step.name}: evovlm {' '.join(words_of(step, size, device))}")
-    OUT.print(f"disk: {SPARE * _bytes(size) / 1e9:.1f} GB")
+    OUT.print(f"disk: {_disk(size) / 1e9:.1f} GB")
 
 
-def _bytes(size: Size) -> float:
-    """About the bytes of all models: two per weight."""
-    one = 2.0 * sum(torch.Size(shape).numel() for _, shape in size.tower.tensors())
-    return len(MODELS) * one
+def _disk(size: Size) -> float:
+    """About the bytes that lie on the disk at once: two per weight of three models and a merged one."""
+    return SPARE * 2.0 * sum(torch.Size(shape).numel() for _, shape in size.tower.tensors())
 
 
 def _refuse_full(work: Path, size: Size) -> None:
-    there = sum((work / name).is_dir() for name in MODELS) / len(MODELS)
-    free, need = shutil.disk_usage(work).free, (SPARE - there) * _bytes(size)
+    there = sum(path.stat().st_size for name in MODELS for path in (work / name).glob("*.safetensors"))
+    free, need = shutil.disk_usage(work).free, _disk(size) - there
     if free < need:
         raise UserError(f"--work {work}: {need / 1e9:.1f} GB are needed there, and {free / 1e9:.1f} are free")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from evovlm_benchmarks.speed.full_size import configuration
 
 SPREAD, STEP = 0.02, 0.001  # standard deviations of a weight and of what tuning changed
 BASE, JA, MATHS, VLM = "base", "ja", "maths", "vlm"
-STEPS = {BASE: 0, VLM: 1, JA: 2, MATHS: 3}  # seeds of the change
+SEEDS = {BASE: 0, VLM: 1, JA: 2, MATHS: 3}  # seeds of the change
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] "
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -56,7 +56,7 @@ class Maker:
         tower = self.size.tower
         config = tower.config() | {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 32768}
         shapes = dict(tower.tensors())
-        return self._write(name, shapes, config, tokenizer, self.size.shards, step=STEPS[name])
+        return self._write(name, shapes, config, tokenizer, self.size.shards, step=SEEDS[name])
 
     def vision_model(self, name: str, tokenizer: Any) -> int:
         """Write a LLaVA-NeXT whose vocabulary has the size's added rows, with its processor; returns its bytes."""
@@ -68,7 +68,7 @@ class Maker:
         with torch.device("meta"):
             model = LlavaNextForConditionalGeneration(told)
         shapes = {_on_the_hub(key): tuple(value.shape) for key, value in model.state_dict().items()}
-        total = self._write(name, shapes, told.to_dict(), tokenizer, self.size.shards + 2, step=STEPS[name])
+        total = self._write(name, shapes, told.to_dict(), tokenizer, self.size.shards + 2, step=SEEDS[name])
         side = self.size.eyes.tile
         images = LlavaNextImageProcessorPil(
             size={"shortest_edge": side}, crop_size=side, image_grid_pinpoints=told.image_grid_pinpoints
@@ -173,8 +173,3 @@ def _bytes_alone(rows: int) -> Any:
     model = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, [], unk_token="<unk>"))
     model.pre_tokenizer, model.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=model, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-
-
-def written(folder: Path) -> Iterator[str]:
-    """The names of the models that are there."""
-    return (name for name in STEPS if (folder / name / "config.json").is_file())

@@ -25,10 +25,11 @@ SEEING, WRITING = (BASE, VLM, JA), (BASE, JA, MATHS)
 class Step:
     """One command.
 
-    words: after `evovlm`, with {device} and fields of `Size` in braces. reads: models that it reads. floor: which limit
-    its seconds are compared with: `copy` (bytes read and written over the disk's rate), `candidates` (the study's own
-    floors per candidate), or none. study: the folder of the study that it writes. removes: what is deleted when it has
-    been measured. gpu: it is left out without a GPU.
+    words: after `evovlm`, with {device} and fields of `Size` in braces. reads: models that it reads; there are no
+    others then, so that few lie on the disk at once. floor: which limit its seconds are compared with: `copy` (bytes
+    read and written over the disk's rate), `candidates` (the study's own floors per candidate), or none. study: the
+    folder of the study that it writes. removes: what is deleted when it has been measured. gpu: it is left out
+    without a GPU.
     """
 
     name: str
@@ -45,17 +46,17 @@ EVOLVE = f"evolve {RECIPE} --items {{questions}} {SEARCH_WORDS} --out"
 ASK = "--items {asked} --device {device}"
 ON_GPU = " --device {device}"
 STEPS: tuple[Step, ...] = (
+    Step("merge, LLM pair, CPU", f"merge {PAIR} out-cpu", WRITING, "copy", removes=("out-cpu",)),
+    Step("merge, LLM pair, GPU", f"merge {PAIR} out-gpu{ON_GPU}", WRITING, "copy", removes=("out-gpu",), gpu=True),
+    Step("suggest", f"suggest {JA} {MATHS} --base {BASE} --data zoo-maths:search {ASK}", WRITING),
     Step("check", f"recipe check {RECIPE}", SEEING),
     Step("merge, VLM, CPU", f"merge {RECIPE} out-cpu", SEEING, "copy", removes=("out-cpu",)),
     Step("merge, VLM, GPU", f"merge {RECIPE} out-gpu{ON_GPU}", SEEING, "copy", removes=("out-gpu",), gpu=True),
-    Step("merge, LLM pair, CPU", f"merge {PAIR} out-cpu", WRITING, "copy", removes=("out-cpu",)),
-    Step("merge, LLM pair, GPU", f"merge {PAIR} out-gpu{ON_GPU}", WRITING, "copy", removes=("out-gpu",), gpu=True),
     Step("dry run", f"{EVOLVE} dry --dry-run", SEEING),
     Step("evolve, checkpoint", f"{EVOLVE} study --checkpoint", SEEING, "candidates", "study", ("study/checkpoint",)),
     Step("evolve, raced", f"{EVOLVE} raced --race", SEEING, "candidates", "raced"),
     Step("report", "report study"),
-    Step("bench run", f"bench run {SUITE} {ASK} --preset greedy --out bench"),
-    Step("suggest", f"suggest {JA} {MATHS} --base {BASE} --data zoo-maths:search {ASK}", WRITING),
+    Step("bench run", f"bench run {SUITE} {ASK} --preset greedy --out bench", SEEING),
 )
 
 
