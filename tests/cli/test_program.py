@@ -38,7 +38,7 @@ def test_the_machines_faults_are_a_sentence_and_exit_code_2(
         main(["evaluate", "zoo:ja", "--data", "zoo-maths:test"])
     assert ended.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "evaluate ..."
+    assert lines[0] == "loading ..."
     assert len(lines) == 2
     assert lines[1].startswith(f"error: {told}")
 
