@@ -27,6 +27,7 @@ def merge(
     *,
     download: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
     max_shard_bytes: int = 5 * 10**9,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -41,6 +42,7 @@ def merge(
     out: the folder to write. It must not exist; it appears complete or not at all.
     download: fetch models from the hub that are not in the local cache.
     threads: maximum number of tensors merged at a time; by default one per core, as far as memory allows.
+    device: what merges, to the same bits: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if one works).
     max_shard_bytes: maximum size of a weights file, in bytes.
     progress: called with the bytes written so far and the total number of bytes.
 
@@ -52,11 +54,13 @@ def merge(
     """
     from evovlm.merging.assembly import assemble
     from evovlm.merging.build import build_checkpoint
+    from evovlm.system.device import gpu_named
 
-    found, folder = _recipe(recipe), Path(out)
+    found, folder, gpu = _recipe(recipe), Path(out), gpu_named(device)
     assembly = assemble(found, found.root, download=download, out=folder)
-    report = build_checkpoint(assembly, folder, progress=progress, threads=threads, max_shard_bytes=max_shard_bytes)
-    return report.folder
+    return build_checkpoint(
+        assembly, folder, progress=progress, threads=threads, max_shard_bytes=max_shard_bytes, device=gpu
+    ).folder
 
 
 def evolve(
