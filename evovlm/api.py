@@ -71,7 +71,7 @@ def evolve(
     items: int | None = None,
     seed: int | None = None,
     judged: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     checkpoint: bool = False,
     rivals: bool = False,
     race: bool | None = None,
@@ -93,7 +93,8 @@ def evolve(
     recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe; it needs `search` and `data`.
     trials, items, seed: total candidates, questions per candidate, and seed of the search; by default the recipe's.
     judged: questions used to pick the winner, and for the final test; 300 and 500 by default.
-    device: where models run: `cpu`, `cuda`, `cuda:1`.
+    device: where models run: `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if one works; for a study that is resumed, the
+        device it was begun on.
     checkpoint: also write the winner as a checkpoint.
     rivals: also run two baseline searches (random; one weight per source). Three times the cost.
     race: drop a candidate as soon as a test on few items shows that it is worse; by default as the recipe says.
@@ -108,9 +109,11 @@ def evolve(
     from evovlm.evolution.plan import EvolveSettings
     from evovlm.evolution.stages import evolve_stages
     from evovlm.search.race import RaceSettings
+    from evovlm.study.device import device_of
     from evovlm.system.device import check_device
     from evovlm.system.progress import Quiet
 
+    device = device_of(device, Path(out))
     check_device(device)
     settings = EvolveSettings(
         trials=trials,
@@ -137,7 +140,7 @@ def evaluate(
     seed: int = 0,
     batch: int = 128,
     preset: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     download: bool = False,
     self_check: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -167,7 +170,9 @@ def evaluate(
     docs/benchmarks.md describes how each task is asked and scored, with sources.
     """
     from evovlm.recipe.shipped import means_recipe
+    from evovlm.system.device import chosen_device
 
+    device = chosen_device(device)
     if isinstance(model, Recipe) or means_recipe(model):
         return _evaluate_recipe(
             _recipe(model), data, items, seed, batch, preset, device, download, self_check, progress
@@ -195,7 +200,7 @@ def suggest(
     data: str,
     items: int = 100,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     step: Callable[[str], None] | None = None,
 ) -> Advice:
     """Rank candidate sources for a task with cheap tests, and explain each rank.
@@ -220,11 +225,12 @@ def suggest(
     """
     from evovlm.evolution.suggest.advise import named_models
     from evovlm.evolution.suggest.advise import suggest as advise
+    from evovlm.system.device import chosen_device
     from evovlm.system.errors import RecipeError
 
     if items < 2:
         raise RecipeError(f"items: {items} is too few; give 2 or more")
-    names, step = named_models(models), step or (lambda text: None)
+    names, step, device = named_models(models), step or (lambda text: None), chosen_device(device)
     return advise(str(base), names, data, items=items, seed=seed, root=Path(), device=device, step=step)
 
 
