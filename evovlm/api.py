@@ -27,6 +27,7 @@ def merge(
     *,
     download: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
     max_shard_bytes: int = 5 * 10**9,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -41,6 +42,7 @@ def merge(
     out: the folder to write. It must not exist; it appears complete or not at all.
     download: fetch models from the hub that are not in the local cache.
     threads: maximum number of tensors merged at a time; by default one per core, as far as memory allows.
+    device: what merges, to the same bits: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if one works).
     max_shard_bytes: maximum size of a weights file, in bytes.
     progress: called with the bytes written so far and the total number of bytes.
 
@@ -52,11 +54,13 @@ def merge(
     """
     from evovlm.merging.assembly import assemble
     from evovlm.merging.build import build_checkpoint
+    from evovlm.system.device import gpu_named
 
-    found, folder = _recipe(recipe), Path(out)
+    found, folder, gpu = _recipe(recipe), Path(out), gpu_named(device)
     assembly = assemble(found, found.root, download=download, out=folder)
-    report = build_checkpoint(assembly, folder, progress=progress, threads=threads, max_shard_bytes=max_shard_bytes)
-    return report.folder
+    return build_checkpoint(
+        assembly, folder, progress=progress, threads=threads, max_shard_bytes=max_shard_bytes, device=gpu
+    ).folder
 
 
 def evolve(
@@ -67,7 +71,7 @@ def evolve(
     items: int | None = None,
     seed: int | None = None,
     judged: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     checkpoint: bool = False,
     rivals: bool = False,
     race: bool | None = None,
@@ -89,7 +93,8 @@ def evolve(
     recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe; it needs `search` and `data`.
     trials, items, seed: total candidates, questions per candidate, and seed of the search; by default the recipe's.
     judged: questions used to pick the winner, and for the final test; 300 and 500 by default.
-    device: where models run: `cpu`, `cuda`, `cuda:1`.
+    device: where models run: `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if one works; for a study that is resumed, the
+        device it was begun on.
     checkpoint: also write the winner as a checkpoint.
     rivals: also run two baseline searches (random; one weight per source). Three times the cost.
     race: drop a candidate as soon as a test on few items shows that it is worse; by default as the recipe says.
@@ -104,9 +109,11 @@ def evolve(
     from evovlm.evolution.plan import EvolveSettings
     from evovlm.evolution.stages import evolve_stages
     from evovlm.search.race import RaceSettings
+    from evovlm.study.device import device_of
     from evovlm.system.device import check_device
     from evovlm.system.progress import Quiet
 
+    device = device_of(device, Path(out))
     check_device(device)
     settings = EvolveSettings(
         trials=trials,
@@ -133,7 +140,7 @@ def evaluate(
     seed: int = 0,
     batch: int = 128,
     preset: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     download: bool = False,
     self_check: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -163,7 +170,9 @@ def evaluate(
     docs/benchmarks.md describes how each task is asked and scored, with sources.
     """
     from evovlm.recipe.shipped import means_recipe
+    from evovlm.system.device import chosen_device
 
+    device = chosen_device(device)
     if isinstance(model, Recipe) or means_recipe(model):
         return _evaluate_recipe(
             _recipe(model), data, items, seed, batch, preset, device, download, self_check, progress
@@ -191,7 +200,7 @@ def suggest(
     data: str,
     items: int = 100,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     step: Callable[[str], None] | None = None,
 ) -> Advice:
     """Rank candidate sources for a task with cheap tests, and explain each rank.
@@ -216,11 +225,12 @@ def suggest(
     """
     from evovlm.evolution.suggest.advise import named_models
     from evovlm.evolution.suggest.advise import suggest as advise
+    from evovlm.system.device import chosen_device
     from evovlm.system.errors import RecipeError
 
     if items < 2:
         raise RecipeError(f"items: {items} is too few; give 2 or more")
-    names, step = named_models(models), step or (lambda text: None)
+    names, step, device = named_models(models), step or (lambda text: None), chosen_device(device)
     return advise(str(base), names, data, items=items, seed=seed, root=Path(), device=device, step=step)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evovlm.cli.devices import device_for
 from evovlm.cli.entry import run
 from evovlm.cli.limits import MOST_GIGABYTES, finite
 from evovlm.cli.progress import waiting
@@ -33,7 +34,9 @@ def start(
         "runs"
     ),
     photos: Annotated[Path | None, typer.Option(help="Folder of photographs that visitors can choose from.")] = None,
-    device: Annotated[str, typer.Option(help="Device for the models: cpu, cuda, cuda:1.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="For the models: cpu, cuda, cuda:1, or auto: a GPU if one works.")
+    ] = "auto",
     memory_gb: Annotated[
         float | None,
         typer.Option(
@@ -97,6 +100,7 @@ def start(
             log_as_json()
             doing("opening the models")
             load_plugins()
+            device = device_for(device)
             check_device(device)
             offering = offer(models or [], studies, download=download)
             budget = int(memory_gb * 1e9) if memory_gb else free_memory(device) // 2

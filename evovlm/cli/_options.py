@@ -29,7 +29,7 @@ Vlms = Annotated[
         " takes the vision part from the first (or the one of the tokenizer), `whole` merges every tensor.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="Device to run models on: cpu, cuda or cuda:1.")]
+Device = Annotated[str, typer.Option(help="Device to run models on: cpu, cuda, cuda:1, or auto (a GPU if one works).")]
 
 
 def recipe_for(named: Path, vlms: str | None) -> Recipe:

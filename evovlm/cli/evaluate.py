@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import AsJson, Device, Download, SelfCheck
+from evovlm.cli.devices import device_for
 from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
 
 
@@ -18,7 +19,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that selects the items.")] = 0,
     batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Questions per batch.")] = 128,
     preset: Annotated[str | None, typer.Option(help="How the task asks and scores. Default: its own.")] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: AsJson = False,
     download: Download = False,
     self_check: SelfCheck = True,
@@ -35,11 +36,11 @@ def evaluate(
     from evovlm.cli.console import OUT
     from evovlm.cli.progress import shown, waiting
 
+    device = device_for(device)
     with waiting("starting"):
         from evovlm import api
         from evovlm.system.version import hardware, versions
         from evovlm.tasks import Options, parse_split
-
     with shown() as watch:
         watch.phase("loading", 0)
 

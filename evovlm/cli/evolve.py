@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evovlm.cli import _evolve_options as option
 from evovlm.cli._options import AsJson, Device, Download, RecipeArgument, SelfCheck
+from evovlm.cli.devices import device_for
 from evovlm.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def evolve(
     items: option.Items = None,
     seed: option.Seed = None,
     judged: option.Judged = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     checkpoint: option.Checkpoint = False,
     rivals: option.Rivals = False,
     race: option.Race = None,
@@ -70,7 +71,7 @@ def evolve(
             items=items,
             seed=seed,
             judged=judged,
-            device=device,
+            device=device_for(device, out),
             checkpoint=checkpoint,
             download=download,
             rivals=rivals,

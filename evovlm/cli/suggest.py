@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import AsJson, Device
+from evovlm.cli.devices import device_for
 from evovlm.cli.paths import new_file
 from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
 
@@ -19,7 +20,7 @@ def suggest(
     data: Annotated[str, typer.Option(help="Task and split, such as zoo-maths:search.")],
     items: Annotated[int, typer.Option(min=2, max=MOST_ITEMS, help="Questions per merge that is tried.")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that selects the items.")] = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     picture: Annotated[
         Path | None, typer.Option(callback=new_file, help="Write an SVG: cosines of task vectors by layer.")
     ] = None,
@@ -40,6 +41,7 @@ def suggest(
         from evovlm.evolution.suggest.kinship import draw_kinship
 
         names = named_models(models)
+        device = device_for(device)
     with shown() as watch:
         watch.phase("merges", most_steps(len(names)))
         advice = api.suggest(names, base=base, data=data, items=items, seed=seed, device=device, step=watch.step)

@@ -5,11 +5,14 @@ Knows one assembly and one engine; no searchers and no study folders. Items come
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 
+from evovlm.engines.batches import LARGEST, LARGEST_ON_GPU, fitting_batch
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared, Prompt, prepared_of
 from evovlm.engines.schedule import Spent
@@ -26,6 +29,7 @@ from evovlm.tasks.item_sets import ItemSet
 
 __all__ = ["Evaluation", "LocalEvaluator", "OnHalved", "answer_telling", "computing_dtype", "score_answers"]
 
+log = logging.getLogger(__name__)
 OnHalved = Callable[[int], None]
 
 
@@ -67,7 +71,8 @@ def answer_telling(
 class LocalEvaluator:
     """One resident model on one device, which is turned into each candidate, by a merge or by a route.
 
-    `batch`: the most items per batch. `threads`: for torch; None keeps its setting. `on_halved` is called with the size
+    `batch`: the most items per batch; `auto`: as many as should fit into the memory that is free when the first set is
+    prepared. `threads`: for torch; None keeps its setting. `on_halved` is called with the size
     of each batch that did not fit into memory and was halved. `cache`: its answers are not generated again. `tell` is
     called with a sentence: where sources are kept, and what is merged or loaded in a slower way. `self_check`: compare
     the engine's logits with those of the model's own forward pass.
@@ -77,7 +82,7 @@ class LocalEvaluator:
         self,
         assembly: Assembly,
         *,
-        batch: int,
+        batch: int | Literal["auto"],
         device: str = "cpu",
         threads: int | None = None,
         on_halved: OnHalved | None = None,
@@ -89,7 +94,7 @@ class LocalEvaluator:
         if threads is not None:
             torch.set_num_threads(threads)
         self.assembly = assembly
-        self.batch = batch
+        self._batch = batch
         self.on_halved = on_halved
         self.cache = cache
         self.self_check = self_check
@@ -111,12 +116,20 @@ class LocalEvaluator:
         answering = self._work[key].floors(rates.matrix, rates.copy) if key in self._work else {}
         return self.resident.floors(rates) | answering
 
+    def batch_for(self, generation: Generation) -> int:
+        """The most items per batch; an automatic one is chosen at the first call, and kept."""
+        if self._batch == "auto":
+            largest = LARGEST_ON_GPU if self.engine.device.startswith("cuda") else LARGEST
+            self._batch = fitting_batch(self.engine, generation, largest)
+            (self.tell or log.info)(f"batch: auto means {self._batch} questions at a time here, by free memory")
+        return self._batch
+
     def prepare(self, items: ItemSet) -> Prepared:
         """Return tokens and vision features of a set of items: computed once and used for every candidate."""
         generation = items.task.generation
         key = (generation, items.items)
         if key not in self._sets:
-            self._sets[key] = self.engine.prepare(items, generation, self.batch)
+            self._sets[key] = self.engine.prepare(items, generation, self.batch_for(generation))
             prompts = zip(items, self._sets[key].prompts, strict=True)
             self._prompts.update(((generation, item), prompt) for item, prompt in prompts)
         return self._sets[key]
@@ -127,7 +140,7 @@ class LocalEvaluator:
         keys = [(generation, item) for item in items]
         if (generation, items.items) in self._sets or not all(key in self._prompts for key in keys):
             return self.prepare(items)
-        return prepared_of([self._prompts[key] for key in keys], generation, self.batch)
+        return prepared_of([self._prompts[key] for key in keys], generation, self.batch_for(generation))
 
     def evaluate(self, recipe: Recipe, items: ItemSet, progress: Progress | None = None) -> Evaluation:
         """Merge, answer and score with the items' own task; only items whose answers are not in the cache are asked.

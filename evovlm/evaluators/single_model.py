@@ -87,7 +87,7 @@ def answer_source(
         return answer_as_is(
             model,
             items,
-            batch=evaluator.batch,
+            batch=evaluator.batch_for(items.task.generation),
             device=engine.device,
             dtype=engine.dtype,
             on_halved=evaluator.on_halved,
@@ -98,7 +98,7 @@ def answer_source(
         progress(0, len(items))
     if model.layout.kind == "llm":
         asked, generation = without_image(items, items.task.generation)
-        prepared = engine.prepare(asked, generation, evaluator.batch)
+        prepared = engine.prepare(asked, generation, evaluator.batch_for(generation))
     else:
         prepared = evaluator.prepare(items)
     resident.become_model(model)

@@ -6,8 +6,11 @@ Knows assemblies and builds; no searches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
+
+import torch
 
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.build import build_checkpoint, card_facts, output_tensors, update_card
@@ -15,18 +18,18 @@ from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study.result import Result
 from evovlm.system.errors import RecipeError
-from evovlm.system.progress import Watch
+from evovlm.system.progress import Watch, tell
 from evovlm.tasks import Item
 
 PICTURES = 12
 LONGEST_NAME = 240  # characters; file systems allow 255 bytes, with the ending
 
 
-def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) -> Path:
+def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch, gpu: torch.device | None) -> Path:
     """Write the winner as an ordinary checkpoint below `out`; returns its folder.
 
     If `checkpoint` already has another winner, the folder is named by the digest. `result` is shown on the model card,
-    also of a checkpoint that is there already.
+    also of a checkpoint that is there already. gpu: merges it, if one is given.
     """
     folder = out / "checkpoint"
     if folder.exists():
@@ -40,7 +43,14 @@ def write_winner(assembly: Assembly, out: Path, result: Result, watch: Watch) ->
             return folder.resolve()
     watch.phase("checkpoint", len(output_tensors(assembly)))
     facts = card_facts(assembly, evaluation=evaluation_text(result))
-    build_checkpoint(assembly, folder, facts=facts, progress=lambda done, total: watch.step(f"{done / total:.0%}"))
+    build_checkpoint(
+        assembly,
+        folder,
+        facts=facts,
+        progress=lambda done, total: watch.step(f"{done / total:.0%}"),
+        device=gpu,
+        tell=partial(tell, watch),
+    )
     return folder.resolve()
 
 

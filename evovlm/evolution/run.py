@@ -45,6 +45,7 @@ from evovlm.study.loop import OnTrial
 from evovlm.study.pareto_front import write_front
 from evovlm.study.result import AtlasSummary, JudgedData, Result, Revisions, write_result
 from evovlm.study.study import Study
+from evovlm.system.device import gpu_named
 from evovlm.system.errors import NoScoreError, RecipeError
 from evovlm.system.faults import row_failure
 from evovlm.system.folder_lock import hold
@@ -145,7 +146,7 @@ def _with_checkpoint(result: Result, study: Study, plan: Plan, watch: Watch) -> 
     assert result.selection is not None
     winner = study.candidate(study.trials[result.selection.trial].genome)
     try:
-        folder = write_winner(plan.winning(winner), study.folder, result, watch)
+        folder = write_winner(plan.winning(winner), study.folder, result, watch, gpu_named(plan.settings.device))
     except RecipeError as error:  # the scales of this route cannot be folded
         log.warning("no checkpoint was written: %s", error)
         return result

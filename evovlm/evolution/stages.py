@@ -20,6 +20,7 @@ from evovlm.recipe.schema import Recipe, Source
 from evovlm.study import log as study_log
 from evovlm.study.header import recipe_of
 from evovlm.study.result import Finalist, Result
+from evovlm.system.device import gpu_named
 from evovlm.system.errors import RecipeError, StudyError
 from evovlm.system.progress import Progress, Watch, busy, part_of, tell
 
@@ -161,7 +162,8 @@ def _built(plan: Plan, out: Path, one: Bred, recipe: Recipe | None, progress: Pr
                 f"{folder}: missing, and {out / FIRST / study_log.TRIALS} has no such candidate; restore the folder, or"
                 " choose a new folder with --out"
             )
-        build_checkpoint(with_recipe(plan.assembly, recipe), folder, progress=progress)
+        gpu = gpu_named(plan.settings.device)
+        build_checkpoint(with_recipe(plan.assembly, recipe), folder, progress=progress, device=gpu)
     model = os.path.relpath(folder.resolve(), plan.assembly.root.resolve())
     return Source(name=one.name, model=model, identity=None if one.identity == model else one.identity)
 

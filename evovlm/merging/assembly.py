@@ -20,6 +20,7 @@ from evovlm.merging.check.configuration import layer_kinds
 from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
 from evovlm.methods.draws import Draws
+from evovlm.models.file_spans import FileSpan
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.models.open_model import HUB_ID, OpenModel, open_model, with_vision
 from evovlm.models.surroundings import differing_file
@@ -150,6 +151,18 @@ class Assembly:
     def source_dtype(self, source: str, name: str) -> torch.dtype:
         """The dtype of `source_tensor`: that of the source's file."""
         return _tower_dtype(self.sources[source], name)
+
+    def span(self, job: Job, label: str, name: str) -> FileSpan | None:
+        """Where a model's file has its tensor for a job as a merge reads it; None if rows have to be put in order.
+
+        label: of the base or of a source. name: the tensor's canonical name in the model.
+        """
+        model = self.base if self.base is not None and label == self.base.label else self.sources[label]
+        if job.name in VOCABULARY_TENSORS:
+            others = [] if self.base is None else [self.base]
+            if not all(self._match(one, job).identity for one in (model, *others)):
+                return None
+        return model.checkpoint.span(_tower_key(model, name))
 
     def _match(self, model: OpenModel, job: Job) -> RowMatch:
         """How a model's rows match those of a vocabulary tensor: a head may have fewer than the embeddings."""

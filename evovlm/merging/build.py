@@ -6,6 +6,7 @@ Knows assemblies and the writer; no searches or scores.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from evovlm.merging._folding_error import (
     fold_error,
@@ -25,13 +25,13 @@ from evovlm.merging._folding_error import (
     refuse_unfoldable,
 )
 from evovlm.merging._model_card import CardFacts, model_card, with_evaluation
-from evovlm.merging.assembly import Assembly, stacked_kinds, tower_tensor
+from evovlm.merging._outputs import copied_tensor, refuse_non_finite, stored_dtype
+from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
+from evovlm.merging.gpu_build import merge_on_gpu, why_not_on_gpu
 from evovlm.merging.tensor_jobs import Job
-from evovlm.methods import METHODS
 from evovlm.models.assets import copy_assets, set_chat_template
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
-from evovlm.models.finite import is_finite
 from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.recipe.route import cumulative_scales
 from evovlm.recipe.yaml_file import moved, write_recipe
@@ -40,6 +40,7 @@ from evovlm.system.files import write_text
 from evovlm.system.fork_pool import MemberLost, share_out
 from evovlm.system.version import VERSION
 
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # bytes written so far, bytes in total
 # More processes than this only wait for memory bandwidth, and each holds one tensor.
 MOST_MEMBERS = 16
@@ -67,13 +68,17 @@ def build_checkpoint(
     facts: CardFacts | None = None,
     max_shard_bytes: int = 5 * 10**9,
     threads: int | None = None,
+    device: torch.device | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> BuildReport:
     """Merge every tensor and write the folder `out`, which appears complete or not at all.
 
     threads: the most tensors to merge at a time, each in its own process; fewer if the memory bound requires it. None:
-    one per CPU core. facts: for the model card; None takes them from the assembly.
+    one per CPU core. facts: for the model card; None takes them from the assembly. device: the GPU that merges, to the
+    same bits (None: the CPU); what it cannot merge is merged on the CPU. tell: called with one sentence on each such
+    case.
     Peak memory does not grow with the model: it stays below its largest tensor in float32 times (sources + 3), plus
-    one shard.
+    one shard; with a GPU, see `merge_on_gpu`.
     Raises CheckpointError if `out` exists, the disk is full, a merged tensor is not finite, or a process is lost;
     RecipeError if a route's scales cannot be folded into the weights.
     """
@@ -89,7 +94,9 @@ def build_checkpoint(
             if progress is not None:
                 progress(done, total)
 
-        _write_tensors(assembly, writer, account, _members(assembly, threads, min(max_shard_bytes, total)))
+        written = _written_by_gpu(assembly, writer, account, device, tell)
+        members = _members(assembly, threads, min(max_shard_bytes, total))
+        _write_tensors(assembly, writer, account, members, but=written)
         copy_assets(assembly.owner.folder, writer.folder)
         if assembly.recipe.chat_template is not None:
             set_chat_template(writer.folder, assembly.recipe.chat_template)
@@ -107,7 +114,7 @@ def output_tensors(assembly: Assembly) -> list[TensorInfo]:
     """Return name, shape and dtype of every output tensor, those copied from the owner first."""
     checkpoint = assembly.owner.checkpoint
     infos = [
-        TensorInfo(key, checkpoint.shape(key), _stored_dtype(checkpoint.dtype(key), assembly.dtype))
+        TensorInfo(key, checkpoint.shape(key), stored_dtype(checkpoint.dtype(key), assembly.dtype))
         for key in assembly.copied
     ]
     return infos + [TensorInfo(job.key, job.shape, assembly.dtype) for job in assembly.jobs]
@@ -179,24 +186,44 @@ def refuse_unbuildable(assembly: Assembly) -> None:
         refuse_unfoldable(assembly)
 
 
-def _write_tensors(assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int) -> None:
-    """Merge and write in a few processes, the largest tensors first so that none is left for the end."""
-    copied = {key: writer.info(key) for key in assembly.copied}
-    work: list[Job | str] = [*sorted(assembly.jobs, key=lambda job: -_count(job.shape)), *copied]
+def _written_by_gpu(
+    assembly: Assembly,
+    writer: CheckpointWriter,
+    account: Callable[[int], None],
+    device: torch.device | None,
+    tell: Callable[[str], None] | None,
+) -> set[str]:
+    """Merge on a GPU what it can; returns the keys of the tensors that it wrote."""
+    if device is None:
+        return set()
+    tell = tell or log.warning
+    reason = why_not_on_gpu(assembly)
+    if reason is not None:
+        tell(f"merged on the CPU: {reason}")
+        return set()
+    return merge_on_gpu(assembly, writer, account, device, tell)
+
+
+def _write_tensors(
+    assembly: Assembly, writer: CheckpointWriter, account: Callable[[int], None], members: int, but: set[str]
+) -> None:
+    """Merge and write in a few processes, the largest tensors first so that none is left for the end.
+
+    but: keys of tensors that are written already.
+    """
+    jobs = (job for job in assembly.jobs if job.key not in but)
+    copied = (key for key in assembly.copied if key not in but)
+    work: list[Job | str] = [*sorted(jobs, key=lambda job: -_count(job.shape)), *copied]
+    if not work:
+        return
 
     def do(number: int) -> None:
         item = work[number]
         if isinstance(item, str):
-            tensor = assembly.owner.checkpoint.tensor(item).to(copied[item].dtype)
-            if not is_finite(tensor):
-                raise CheckpointError(
-                    f"{item}: the owner's values are not finite in {assembly.recipe.dtype}, and would be copied;"
-                    " download the checkpoint again, or set `dtype: bfloat16` or `float32`"
-                )
-            writer.write(item, tensor)
+            writer.write(item, copied_tensor(assembly, item))
         else:
             merged = assembly.merge(item)
-            _refuse_non_finite(assembly, merged, item)
+            refuse_non_finite(assembly, merged, item)
             writer.write(item.key, merged)
 
     def done(number: int, _: None) -> None:
@@ -237,23 +264,6 @@ def _in_flight(assembly: Assembly, job: Job) -> int:
     return each * _count(job.shape)
 
 
-def _refuse_non_finite(assembly: Assembly, tensor: Tensor, job: Job) -> None:
-    if is_finite(tensor):
-        return
-    given = [(assembly.sources[source], name) for source, name in job.parts]
-    if assembly.base is not None and METHODS[assembly.recipe.method].needs_base:
-        given.append((assembly.base, job.name))
-    for model, name in given:
-        if not is_finite(tower_tensor(model, name)):
-            raise CheckpointError(
-                f"{job.key}: the values of {model.place} ({model.folder}) are NaN or infinite; download it again"
-            )
-    raise CheckpointError(
-        f"{job.key}: the merged values are not finite in {assembly.recipe.dtype}; lower the weights of group"
-        f" {job.group!r}, or set `dtype: bfloat16` or `float32`"
-    )
-
-
 def _adapt_configs(assembly: Assembly, folder: Path) -> None:
     """Make config.json match the merged weights: dtype, layer count, tied head, and attention kinds of a stack."""
     path = folder / "config.json"
@@ -276,11 +286,6 @@ def _adapt_configs(assembly: Assembly, folder: Path) -> None:
         # Classes of transformers differ in where they read the flag; without a head both places must say it.
         config["tie_word_embeddings"] = text["tie_word_embeddings"] = True
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _stored_dtype(stored: torch.dtype, wanted: torch.dtype) -> torch.dtype:
-    """Floating-point tensors get the recipe's dtype; integer buffers keep theirs."""
-    return wanted if stored.is_floating_point else stored
 
 
 def _count(shape: tuple[int, ...]) -> int:

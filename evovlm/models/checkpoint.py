@@ -17,6 +17,7 @@ from torch import Tensor
 from evovlm.models._header import RESUME, read_header
 from evovlm.models._mapping import mapped
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
+from evovlm.models.file_spans import FileSpan
 from evovlm.models.foreign_files import foreign_files
 from evovlm.models.model_files import is_there
 from evovlm.models.pickled import PICKLES, has_shards, how_to_convert, is_pickled
@@ -95,6 +96,11 @@ class Checkpoint:
     def dtype(self, key: str) -> torch.dtype:
         """The stored dtype of one tensor, from the header. Raises CheckpointError if there is no such key."""
         return self._entry(key).info.dtype
+
+    def span(self, key: str) -> FileSpan:
+        """Where one tensor's bytes are. Raises CheckpointError if there is no such key."""
+        entry = self._entry(key)
+        return FileSpan(entry.shard, entry.offset, entry.info.nbytes)
 
     def tensor(self, key: str) -> Tensor:
         """One tensor, mapped from its file: pages are read when first accessed. Do not write to it.

@@ -147,6 +147,10 @@ class CheckpointWriter:
         """The declaration of one tensor. Raises CheckpointError if it was not declared."""
         return self._place(name).info
 
+    def offset(self, name: str) -> int:
+        """Where one tensor begins in its shard, in bytes. Raises CheckpointError if it was not declared."""
+        return self._place(name).offset
+
     def note(self, name: str) -> None:
         """Count a tensor as written that a forked process wrote (with its copy of this writer)."""
         with self._idle:

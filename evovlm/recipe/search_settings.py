@@ -91,7 +91,7 @@ class Search(Frozen):
     weight: Bounds | None = Bounds()  # None: weights are not searched
     density: Bounds | None = Bounds(low=0.05, high=1.0)  # None: densities are not searched
     items: int | None = Field(default=None, ge=1, le=limits.MOST_ITEMS)  # None: all items of the search split
-    batch: int = Field(default=128, ge=1, le=limits.MOST_BATCH)
+    batch: Annotated[int, Field(ge=1, le=limits.MOST_BATCH)] | Literal["auto"] = 128  # auto: by free memory
     seed: Seed = 0
     route: RouteSpace | None = None  # if given, search the data-flow space instead of weights and densities
     switch: int | None = Field(

@@ -9,6 +9,21 @@ import torch
 from evovlm.system.errors import UserError
 
 KINDS = ("cpu", "cuda", "mps", "xpu")
+AUTO = "auto"
+
+
+def chosen_device(name: str) -> str:
+    """The name of the device to use: for `auto` CUDA's if a GPU of CUDA works here, else the CPU's.
+
+    Other names are returned as they are, and not checked.
+    """
+    if name != AUTO:
+        return name
+    try:
+        torch.zeros(1, device="cuda")
+    except (RuntimeError, AssertionError):  # no GPU, no driver, a GPU that is in use, or torch without CUDA
+        return "cpu"
+    return "cuda"
 
 
 def device_named(name: str) -> torch.device:
@@ -19,7 +34,7 @@ def device_named(name: str) -> torch.device:
         found = None
     # torch knows others, such as `meta`, which has shapes but no data.
     if found is None or found.type not in KINDS:
-        raise UserError(f"--device {name}: unknown device name; use cpu, cuda, or cuda:1 and so on")
+        raise UserError(f"--device {name}: unknown device name; use cpu, cuda, cuda:1 and so on, or auto")
     return found
 
 
@@ -36,3 +51,9 @@ def check_device(device: str) -> torch.device:
 def current_gpu(device: torch.device) -> AbstractContextManager[object]:
     """A context in which a GPU is the current device, so that kernels, graphs and events use it; no-op for a CPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def gpu_named(name: str) -> torch.device | None:
+    """CUDA's GPU of that name, or by `auto`; None for another device. Raises UserError as `check_device` does."""
+    found = check_device(chosen_device(name))
+    return found if found.type == "cuda" else None

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from evovlm.engines import batches
+from evovlm.engines.batches import row_bytes
 from evovlm.evaluators._resident import MergedResident
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
@@ -30,3 +32,16 @@ def test_a_merge_is_no_part_of_a_candidates_latency(objectives: tuple[str, ...])
     assert evaluator.resident.merger.while_read == (not objectives)
     first, second = (evaluator.evaluate(plan.recipe, plan.search_items) for _ in range(2))
     assert first.answers == second.answers
+
+
+def test_an_automatic_batch_is_chosen_once_by_free_memory_and_reported(monkeypatch: pytest.MonkeyPatch):
+    plan = plan_evolution(read_recipe(RECIPES / "zoo-llm.yaml"), RECIPES, EvolveSettings(trials=2, items=8, judged=2))
+    told: list[str] = []
+    evaluator = LocalEvaluator(plan.assembly, batch="auto", tell=told.append, self_check=False)
+    generation = plan.search_items.task.generation
+    row = row_bytes(evaluator.engine, generation)
+    monkeypatch.setattr(batches, "_free", lambda _: 2 * 5 * row)
+    assert max(len(part) for part in evaluator.prepare(plan.search_items).batches) == 4
+    monkeypatch.setattr(batches, "_free", lambda _: 0)
+    assert evaluator.batch_for(generation) == 4
+    assert told == ["batch: auto means 4 questions at a time here, by free memory"]

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from evovlm.cli.console import ERR, OUT
+from evovlm.cli.devices import device_for
 from evovlm.cli.limits import MOST_WORKERS
 from evovlm.cli.paths import new_folder
 from evovlm.cli.progress import shown, waiting
@@ -48,7 +49,7 @@ def run(
     ] = None,
     scoring: Annotated[str | None, typer.Option(help="How numbers are read: compatible or corrected.")] = None,
     lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file; detects Japanese as in the paper.")] = None,
-    device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, or auto: a GPU if one works.")] = "auto",
     download: Annotated[bool, typer.Option("--download", help="Download missing models and data.")] = False,
     ray: Annotated[str | None, typer.Option(help="Run on a Ray cluster: auto, or its address.")] = None,
     workers: Annotated[
@@ -84,6 +85,7 @@ def run(
         os.environ["HF_HUB_OFFLINE"] = "1"
     chosen = choose_suite(suite, model, task, preset, items, seed, batch, only, skip)
     with waiting("reading the questions"):
+        device = device_for(device)
         pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
     if dry_run:
         return print_plan(chosen, pairs, out, device, download=download)

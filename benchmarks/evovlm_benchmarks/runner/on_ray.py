@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from evovlm.engines.batches import fitting_batch
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
 from evovlm.evolution.search_loop import Workers
@@ -26,7 +27,6 @@ from evovlm.system import files
 from evovlm.system.errors import CheckpointError, UserError
 from evovlm.system.folder_lock import hold
 from evovlm_benchmarks.runner.answering import WINDOW, PairFault, answers_of_pair, load_engine, named_faults
-from evovlm_benchmarks.runner.batches import fitting_batch
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
 from evovlm_benchmarks.runner.results import ANSWERS, Failure, Outcome, Result, mended_answers
 from evovlm_benchmarks.runner.running import (

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from evovlm.engines.batches import fitting_batch
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
 from evovlm.models.open_model import OpenModel, open_model
@@ -25,7 +26,6 @@ from evovlm.system.errors import CheckpointError, StudyError, UserError, joined_
 from evovlm.system.folder_lock import hold
 from evovlm.system.version import hardware, versions
 from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, load_engine, named_faults
-from evovlm_benchmarks.runner.batches import fitting_batch
 from evovlm_benchmarks.runner.contamination import bred_on
 from evovlm_benchmarks.runner.pairs import Pair
 from evovlm_benchmarks.runner.results import (

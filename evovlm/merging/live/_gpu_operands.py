@@ -54,14 +54,15 @@ class DeviceSources:
         count = math.prod(job.shape)
         if kind == "base":
             dtype, place = self._assembly.base_dtype(job), places[self._assembly.recipe.base_label]
-            return [Wanted((job.name, BASE), count, dtype, place, partial(self._base, job))]
+            span = self._assembly.span(job, self._assembly.recipe.base_label, job.name)
+            return [Wanted((job.name, BASE), count, dtype, place, partial(self._base, job), span)]
         found = []
         for source, name in job.parts:
             key, place = (job.name, _label(source)), places[source]
             if kind == "sources":
                 dtype = self._assembly.source_dtype(source, name)
                 read = partial(self.source, job, source, name, with_base=self._with_base)
-                found.append(Wanted(key, count, dtype, place, read))
+                found.append(Wanted(key, count, dtype, place, read, self._assembly.span(job, source, name)))
                 continue
             # Computed tensors cannot be memory-mapped.
             at: Place = "host" if place == "disk" else place

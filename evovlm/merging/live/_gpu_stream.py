@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from evovlm.merging.live.placement import Place
+from evovlm.models.file_spans import FileSpan, read_spans
 
 ALIGN = 256  # bytes, the alignment of the device's own allocations
 SLOTS = 3  # one being merged, one ready, one being transferred; two or one if memory is short
@@ -23,13 +24,17 @@ SLOTS = 3  # one being merged, one ready, one being transferred; two or one if m
 
 @dataclass(frozen=True)
 class Wanted:
-    """One tensor of a part: its name, number of elements, dtype and place, and how to read it (flat, any device)."""
+    """One tensor of a part: its name, number of elements, dtype and place, and how to read it (flat, any device).
+
+    span: where a file has just these bytes, from which they are read faster.
+    """
 
     name: tuple[str, str]  # the job's name, and the model's label or a name derived from it
     count: int
     dtype: torch.dtype
     place: Place
     read: Callable[[], Tensor]
+    span: FileSpan | None = None
 
 
 @dataclass
@@ -54,9 +59,14 @@ class _Block:
 
     def fill(self, memory: Tensor) -> None:
         """Read every tensor into its place in the block."""
-        views = self.views(memory)
-        for one in self.wanted:
-            views[one.name].copy_(one.read())
+        views, spans = self.views(memory), []
+        for one, offset in zip(self.wanted, self.offsets, strict=True):
+            nbytes = one.count * one.dtype.itemsize
+            if memory.device.type == "cpu" and one.span is not None and one.span.nbytes == nbytes:
+                spans.append((one.span, memoryview(memory[offset : offset + nbytes].numpy().data)))
+            else:
+                views[one.name].copy_(one.read())
+        read_spans(spans)
 
 
 class Feed:

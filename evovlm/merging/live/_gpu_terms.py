@@ -57,6 +57,14 @@ class Shares:
         found = self._table((MAGNITUDES, job.name, job.parts[source][0], 0), operands, source)
         return found if isinstance(found, Magnitudes) else None
 
+    def forget(self) -> frozenset[str]:
+        """Drop all tables; returns the names of tensors with a table of magnitudes that has not every value."""
+        inexact = {
+            name for (_, name, *_), table in self._tables.items() if isinstance(table, Magnitudes) and not table.exact
+        }
+        self._tables.clear()
+        return frozenset(inexact)
+
     def _share(self, candidate: Assembly, levels: Levels, job: Job, operands: Operands, index: int) -> Share:
         source, _ = job.parts[index]
         weight, density = levels[source, job.group]

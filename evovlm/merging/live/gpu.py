@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ LAST = sys.maxsize
 
 Parts = Sequence[tuple["_Launch", ...]]
 Faults = list[tuple[list[str], Tensor]]  # tensors' names, and a flag for each that is set if it is not finite
+Turn = Callable[[Job], int]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,18 @@ class _KeptRows:
     values: Tensor
 
 
+class Once(NamedTuple):
+    """A part that `merge_once` has merged.
+
+    faults: what is not finite. inexact: names of tensors whose masks may differ from the CPU's, for more magnitudes
+    are in them than a table keeps.
+    """
+
+    jobs: Sequence[Job]
+    faults: Faults
+    inexact: frozenset[str]
+
+
 class DeviceMerger:
     """Merges candidates of one assembly's models into live parameters on their device, by any method.
 
@@ -74,6 +88,7 @@ class DeviceMerger:
     `base_label`) and the sources are kept. later: the same for what only another method than the recipe's needs, given
     bytes by label. eight_bit: keep task vectors in 8 bits; `errors` then gives each source's quantisation error.
     pending: shared with an engine that requests each layer before using it; streamed sources are then merged lazily.
+    turn: the order in which tensors are merged; by default that in which the model uses them, as `pending` needs it.
     tell: called once with each sentence on what is loaded later, or merged in another way than by the fused pass.
     """
 
@@ -88,14 +103,15 @@ class DeviceMerger:
         shape: Shape | None = None,
         part_elements: int | None = None,
         later: Later = on_the_gpu,
+        turn: Turn | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self._assembly = assembly
         self._device = next(iter(tower.values())).device
         self._shape = shape or shape_for(len(assembly.recipe.sources))
         self._eight_bit = eight_bit and METHODS[assembly.recipe.method].needs_base
-        jobs = sorted((job for job in assembly.jobs if job.name in tower and 0 not in job.shape), key=_turn)
-        parts = list(_parts(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART)))
+        jobs = [job for job in assembly.jobs if job.name in tower]
+        parts = parts_of(jobs, part_elements or (STREAMED_PART if placement.streams else RESIDENT_PART), turn)
         # After a part is merged, all layers before the first one of the next part are complete.
         self._whole = [_turn(after[0]) for _, after in pairwise(parts)] + [LAST]
         self._jobs, self._tower = parts, tower
@@ -178,6 +194,33 @@ class DeviceMerger:
             self._pending.begin(self._steps(candidate, kinds, lambda index: self._launch(candidate, kinds, index)))
 
     @torch.inference_mode()
+    def merge_once(self) -> Iterator[Once]:
+        """Merge the recipe itself, part by part, yielding each part once its merge is queued on the current stream.
+
+        Before the next part is asked for, the current stream must have been given whatever reads this one: so the
+        parts' parameters may share memory. Tables are forgotten after each part. Raises nothing for values that are
+        not finite: see `Once`.
+        """
+        recipe, options = self._assembly.recipe, self._assembly.options
+        kinds, levels, kept = (
+            self._kinds(recipe.method, options),
+            levels_of(self._assembly),
+            self._kept_rows(self._assembly),
+        )
+        fused = way_of(recipe.method, options) == "fused"
+
+        def merge(index: int) -> Faults:
+            if fused:
+                return self._launch(self._assembly, kinds, index, levels)
+            return self._merge_singly(self._assembly, levels, kinds, index)
+
+        with current_gpu(self._device):
+            self._store.begin(kinds)
+        for index, jobs in enumerate(self._jobs):
+            found = self._merge_part(kinds, index, merge, kept[index])
+            yield Once(jobs, found, self._shares.forget())
+
+    @torch.inference_mode()
     def become_model(self, label: str) -> None:
         """Overwrite the live tower with an unmerged model, by label: each tensor as in its file, in the live dtype.
 
@@ -212,17 +255,23 @@ class DeviceMerger:
         with current_gpu(self._device):
             self._store.begin(kinds)
         for index in range(len(self._jobs)):
-            with current_gpu(self._device):
-                self._store.ready(kinds, index)
-                found += merge_part(index)
-                self._store.done(kinds, index)
-                for one in kept[index]:
-                    one.live[one.rows] = one.values
+            found += self._merge_part(kinds, index, merge_part, kept[index])
             yield self._whole[index]
         faults = torch.cat([flags for _, flags in found]).cpu()  # waits for the whole merge
         if bool(faults.any()):
             names = [name for several, _ in found for name in several]
             raise NotFinite(f"{names[int(faults.argmax())]}: the merged weights are not finite")
+
+    def _merge_part(
+        self, kinds: Kinds, index: int, merge: Callable[[int], Faults], kept: Sequence[_KeptRows]
+    ) -> Faults:
+        with current_gpu(self._device):
+            self._store.ready(kinds, index)
+            found = merge(index)
+            self._store.done(kinds, index)
+            for one in kept:
+                one.live[one.rows] = one.values
+        return found
 
     def _launch(self, candidate: Assembly, kinds: Kinds, index: int, levels: Levels | None = None) -> Faults:
         """Merge a part by the fused pass; returns its tensors' names and flags.
@@ -327,15 +376,14 @@ def _room(device: torch.device) -> float:
     return STREAMED_SHARE * torch.cuda.get_device_properties(device).total_memory
 
 
-def _parts(jobs: Sequence[Job], elements: int) -> Iterator[list[Job]]:
-    """Split jobs into runs of at least `elements` elements each, except the last."""
-    part: list[Job] = []
-    count = 0
-    for job in jobs:
-        part.append(job)
-        count += math.prod(job.shape)
+def parts_of(jobs: Iterable[Job], elements: int, turn: Turn | None = None) -> list[list[Job]]:
+    """Split jobs, in their turn, into runs of at least `elements` elements each, except the last; no empty tensors."""
+    parts: list[list[Job]] = []
+    count = elements
+    for job in sorted((job for job in jobs if 0 not in job.shape), key=turn or _turn):
         if count >= elements:
-            yield part
-            part, count = [], 0
-    if part:
-        yield part
+            parts.append([])
+            count = 0
+        parts[-1].append(job)
+        count += math.prod(job.shape)
+    return parts

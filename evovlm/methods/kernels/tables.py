@@ -78,6 +78,11 @@ class Magnitudes:
     integers: Sums
     count: int
 
+    @property
+    def exact(self) -> bool:
+        """Whether the table has every value."""
+        return int(self.equal.sum()) == self.count
+
     def edge(self, density: float) -> Edge:
         """The edge above which the int(density x count) largest lie (at least one); exact if the table has every value.
 

@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from evovlm.engines._plain_runner import PlainRunner
+from evovlm.engines.batches import fitting_batch, row_bytes
 from evovlm.engines.hf import Engine
 from evovlm.models.open_model import resolve_folder
 from evovlm.tasks import Generation, Options
 from evovlm_benchmarks.runner.answering import answers_of_pair
-from evovlm_benchmarks.runner.batches import fitting_batch, row_bytes
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
 from evovlm_benchmarks.runner.results import read_result
 from evovlm_benchmarks.runner.suite import make_suite
@@ -114,7 +114,7 @@ def test_the_batch_follows_the_memory(engine: Engine, monkeypatch: pytest.Monkey
     assert row_bytes(engine, long) > row
     assert row_bytes(engine, Generation("{question}", 16, num_beams=5)) == 5 * row
     for free, batch in ((2 * row, 1), (2 * 5 * row, 4), (10**15, 128), (0, 1)):
-        monkeypatch.setattr("evovlm_benchmarks.runner.batches._free", lambda _, free=free: free)
+        monkeypatch.setattr("evovlm.engines.batches._free", lambda _, free=free: free)
         assert fitting_batch(engine, short) == batch
 
 

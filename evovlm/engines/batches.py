@@ -14,17 +14,19 @@ from evovlm.engines.hf import Engine
 from evovlm.tasks import Generation
 
 LARGEST = 128
+# For searches on a GPU: beyond this, a step is limited by arithmetic, and more rows only take longer.
+LARGEST_ON_GPU = 512
 # Share of the free memory to use; the rest is for activations, vision features and other processes.
 SHARE = 0.5
 LIKELY_PROMPT = 512  # tokens
 LIKELY_IMAGE = 2880  # tokens of a LLaVA-NeXT image, the longest of the supported models
 
 
-def fitting_batch(engine: Engine, generation: Generation) -> int:
-    """A batch size that should fit: a power of two, 1 to 128."""
+def fitting_batch(engine: Engine, generation: Generation, largest: int = LARGEST) -> int:
+    """A batch size that should fit: a power of two, 1 to `largest`."""
     fits = int(_free(engine) * SHARE / row_bytes(engine, generation))
     batch = 1
-    while batch * 2 <= min(fits, LARGEST):
+    while batch * 2 <= min(fits, largest):
         batch *= 2
     return batch
 
