@@ -5,6 +5,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+
+from tests.interpreter import fuse_multiply_adds
 
 # What the tests remember of files is not the user's.
 REMEMBERED = tempfile.TemporaryDirectory(prefix="evovlm-tests-")
@@ -28,6 +31,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 # beside the kernels' tests, for Triton asks once, when a kernel is first imported, and any test may be the first.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+    if find_spec("triton"):
+        fuse_multiply_adds()
 
 # `make test-all` asks hypothesis for more examples than its default of 100.
 settings.register_profile("thorough", max_examples=1000, deadline=None)

@@ -40,6 +40,19 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
     assert plot.read_text().count("<circle") == 2
 
 
+@pytest.mark.parametrize(
+    ("part", "method", "reason"),
+    [("methods", "tise", "unknown method 'tise'; choose from"), ("merge", "ties", "is for the part `methods`")],
+)
+def test_a_method_that_cannot_be_measured_is_refused(
+    part: str, method: str, reason: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", part, "--method", method])
+    assert stop.value.code == 2
+    assert f"--method: {reason}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flag", ["--out", "--plot"])
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
     flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -55,11 +55,12 @@ def test_a_live_merge_places_a_source_called_base_apart_from_the_base(models: di
     assembly = assemble(made, Path())
     labels = list(_nbytes(assembly, Keeping()))
     assert labels == ["the base", "ja", "base"]
-    tower = {job.name: torch.nn.Parameter(torch.empty(job.shape)) for job in assembly.jobs}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tower = {job.name: torch.nn.Parameter(torch.empty(job.shape, device=device)) for job in assembly.jobs}
     merger = DeviceMerger(assembly, tower, Placement(dict.fromkeys(labels, "host"), dict.fromkeys(labels, 0)))
     merger.merge(made)
     for job in assembly.jobs:
-        assert torch.equal(tower[job.name].data, assembly.merge(job)), job.name
+        assert torch.equal(tower[job.name].data.cpu(), assembly.merge(job)), job.name
 
 
 def test_findings_and_licences_keep_the_two_apart(models: dict[str, Path], tmp_path: Path):

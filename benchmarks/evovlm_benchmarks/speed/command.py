@@ -21,6 +21,7 @@ from evovlm.system.errors import UserError
 from evovlm.system.version import commit, hardware, versions
 from evovlm_benchmarks.merge_speed import SCALES
 from evovlm_benchmarks.speed.floors import Rates, measure_rates
+from evovlm_benchmarks.speed.merge_gpu import METHODS
 from evovlm_benchmarks.speed.parts import PARTS
 from evovlm_benchmarks.speed.plot import DRAWN, draw_growth
 from evovlm_benchmarks.speed.settings import Settings
@@ -42,6 +43,9 @@ def speed(
         str | None, typer.Option(help=f"Model size: {', '.join(SCALES)}; default: small on a CPU, 7b on a GPU.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Measure only the figures that have targets.")] = False,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Measure only this method in the part `methods`; repeat for several.")
+    ] = None,
     mergekit: Annotated[Path | None, typer.Option(help="Path of mergekit-yaml, in mergekit's own environment.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for temporary checkpoints.")] = None,
     out: Annotated[
@@ -69,9 +73,14 @@ def speed(
         raise UserError(f"--plot: nothing to plot in {chosen}; add the part {' or '.join(DRAWN)}, or omit --plot")
     on = check_device(device)
     scale = scale or ("7b" if on.type == "cuda" else "small")
+    if method and "methods" not in chosen:
+        raise UserError("--method: is for the part `methods`, which is not among those to measure")
+    for name in method or ():
+        if name not in METHODS:
+            raise UserError(f"--method: unknown method {name!r}; choose from {list(METHODS)}")
     if scale not in SCALES:
         raise UserError(f"--scale: choose from {list(SCALES)}")
-    settings = Settings(on, scale, quick, mergekit, work)
+    settings = Settings(on, scale, quick, mergekit, work, tuple(method or ()))
     with current_gpu(on):
         found = _measured(chosen, settings, out)
     if plot is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,8 +75,12 @@ def _fitting(what: str, size: str, sources: int, device: torch.device, rates: Ra
         yield _row(what, size, sources, "dare_ties", device, rates, tower_scale=half) | told
 
 
-def method_rows(scale: str, device: torch.device, rates: Rates) -> Iterator[dict[str, Any]]:
+def method_rows(
+    scale: str, device: torch.device, rates: Rates, methods: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
     """Yield a row for each method with two and three sources: one merger serves all of them from the same tensors.
+
+    methods: all of `METHODS` if empty.
 
     `first_seconds`: the first merge by a method, which makes its tables. `bits_equal`: whether one tensor is the CPU's.
     """
@@ -86,7 +90,7 @@ def method_rows(scale: str, device: torch.device, rates: Rates) -> Iterator[dict
         tower = random_tower(SCALES[scale], recipe, device)
         live = live_parameters(tower, tower.dtype)
         merger = _merger(tower, live, "gpu", eight_bit=False)
-        for method in METHODS:
+        for method in methods or METHODS:
             if not KNOWN[method].takes(count):
                 continue
             candidate = recipe_of(count, method)

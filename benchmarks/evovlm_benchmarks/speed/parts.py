@@ -16,7 +16,7 @@ def _merge(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
 
 
 def _methods(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
-    return method_rows(settings.scale, settings.device, rates)
+    return method_rows(settings.scale, settings.device, rates, settings.methods)
 
 
 def _candidate(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,7 @@ class Settings:
     """device: where candidates are merged and answered. scale: the tower's size, a key of `merge_speed.SCALES`.
 
     quick: only the figures that have targets. mergekit: path of mergekit-yaml, for merges to disk. work: folder for
-    temporary checkpoints; None: the system's.
+    temporary checkpoints; None: the system's. methods: merge methods of the part `methods`; empty: all that it knows.
     """
 
     device: torch.device
@@ -25,6 +25,7 @@ class Settings:
     quick: bool
     mergekit: Path | None
     work: Path | None
+    methods: tuple[str, ...] = ()
 
 
 # A part yields rows as it measures them; a row's `ratio`, if any, is to its floor in the same run.

@@ -21,8 +21,12 @@ FACTOR, WEIGHT, LIMIT, EDGE, KEY_LOW, KEY_HIGH, TOP, TOP_LIMIT = (tl.constexpr(p
 # Elements that share a Philox counter, and elements of an 8-bit task vector that share a scale.
 LANES = tl.constexpr(8)
 SHARED = tl.constexpr(64)
+# Columns of the table of divisors: one per set of up to three sources.
+SETS = tl.constexpr(8)
 # Bits of float32.
 SIGN, ONE = tl.constexpr(-(1 << 31)), tl.constexpr(0x3F800000)
+# Numerators are multiplied by this before they are divided by a reciprocal, so that no remainder underflows.
+LIFT = tl.constexpr(2.0**48)
 
 
 ROUNDS = tl.constexpr(draws.ROUNDS)
@@ -139,22 +143,87 @@ def _term(delta, told, groups, places, inside, DROP: tl.constexpr, WHOLE: tl.con
         draws = draws_above(groups.to(tl.uint32), told[4], told[5])
         keep = draws <= told[6]
         if DROP != BY_DRAW:
-            edge = told[7]
+            # The draw selects the bound, the edge itself or the next float: fewer instructions than two comparisons.
             size = tl.abs(delta)
-            keep = (size > edge) | ((size == edge) & keep)
+            keep = size >= tl.where(keep, told[7], _neighbour(told[7], 1))
             if DROP == BY_WINDOW:
-                top = told[8]
-                keep = keep & ((size < top) | ((size == top) & (draws <= told[9])))
+                keep = keep & (size <= tl.where(draws <= told[9], told[8], _neighbour(told[8], -1)))
     return delta * tl.where(keep, factor, 0.0)
 
 
 @triton.jit
-def _with_base(tau, base, told, BASE: tl.constexpr, MIX: tl.constexpr, TWICE: tl.constexpr):
-    """Add tau to the base, if there is one. TWICE: tau is twice its value. MIX: as in `merge_tiles`."""
+def _neighbour(edge, step: tl.constexpr):
+    """The float next to a positive one: larger if step is 1, smaller if it is -1."""
+    return (edge.to(tl.int32, bitcast=True) + step).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _reciprocal(part, divisors, SOURCES: tl.constexpr):
+    """The reciprocal of the summed weights of the sources whose part is not 0; any if there is none.
+
+    divisors: a number by set of sources, bit i for source i.
+    """
+    chosen = (divisors[1],) + divisors[1:]  # noqa: RUF005
+    for source in tl.static_range(SOURCES):
+        halves = ()
+        for pair in tl.static_range(2 ** (SOURCES - 1 - source)):
+            one, other = chosen[2 * pair + 1], chosen[2 * pair]
+            halves = halves + (tl.where(part[source] != 0.0, one, other),)  # noqa: RUF005
+        chosen = halves
+    return chosen[0]
+
+
+@triton.jit
+def _quotient(numerator, divisor, reciprocal):
+    """numerator / divisor, rounded to nearest, if the reciprocal is and nothing underflows or overflows.
+
+    The first correction gives one of the two floats around the quotient. So its remainder is exact, and the second
+    correction rounds as division does (P. Markstein, IBM Journal of Research and Development 34, 1990).
+    """
+    found = numerator * reciprocal
+    found = tl.fma(tl.fma(-found, divisor, numerator), reciprocal, found)
+    return tl.fma(tl.fma(-found, divisor, numerator), reciprocal, found)
+
+
+@triton.jit
+def _elected(
+    terms, told, divisors, SOURCES: tl.constexpr, NORMALIZE: tl.constexpr, RECIPROCALS: tl.constexpr
+):  # fmt: skip
+    """Tau of TIES, whose signs are elected by summed mass: terms that disagree add nothing.
+
+    Times LIFT if it was divided by reciprocals, times two if it was not divided.
+    """
+    tau = terms[0]
+    for source in tl.static_range(1, SOURCES):
+        tau = tau + terms[source]
+    # Each term is added twice, as it is and as its magnitude with the elected sign: that gives twice the term if the
+    # signs agree, else 0. Doubling is exact.
+    elected = ((tau.to(tl.int32, bitcast=True) & SIGN) | ONE).to(tl.float32, bitcast=True)
+    parts = ()
+    for source in tl.static_range(SOURCES):
+        parts = parts + (tl.fma(elected, tl.abs(terms[source]), terms[source]),)  # noqa: RUF005
+    tau = parts[0]
+    mass = tl.where(parts[0] != 0.0, told[0][3], 0.0)
+    for source in tl.static_range(1, SOURCES):
+        tau = tau + parts[source]
+        mass = mass + tl.where(parts[source] != 0.0, told[source][3], 0.0)
+    if NORMALIZE and RECIPROCALS:
+        return _quotient(tau * (0.5 * LIFT), mass, _reciprocal(parts, divisors, SOURCES))
+    if NORMALIZE:
+        tau = tau * 0.5
+        # A zero numerator gives zero; dividing it anyway takes the GPU's slow path, and the whole warp waits.
+        some = tau != 0.0
+        tau = tl.where(some, tl.div_rn(tl.where(some, tau, 1.0), tl.where(mass == 0.0, 1.0, mass)), tau)
+    return tau
+
+
+@triton.jit
+def _with_base(tau, base, told, BASE: tl.constexpr, MIX: tl.constexpr, UNIT: tl.constexpr):
+    """Add tau x UNIT to the base, if there is one. UNIT: a power of two. MIX: as in `merge_tiles`."""
     if MIX:
         return tau * told[3] + base * told[7]
-    if TWICE:
-        return tl.fma(tau, 0.5, base)  # halving is exact, so this rounds once, as adding does
+    if UNIT != 1.0:
+        return tl.fma(tau, UNIT, base)  # the product is exact, so this rounds once, as adding does
     if BASE is not None:
         return tau + base
     return tau
@@ -162,7 +231,7 @@ def _with_base(tau, base, told, BASE: tl.constexpr, MIX: tl.constexpr, TWICE: tl
 
 @triton.jit
 def _merged(
-    out, origin, told, divisor, lambda_, tile, count,
+    out, origin, told, divisors, lambda_, tile, count,
     SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
     MIX: tl.constexpr, GROUPS: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
@@ -182,31 +251,20 @@ def _merged(
             told[source], base, places, groups, inside, count, BASE, SOURCE[source], EIGHT, MIX, WHOLE, ALIGN
         )
         terms = terms + (_term(delta, told[source], groups, places, inside, DROP, WHOLE, ALIGN),)  # noqa: RUF005
-    tau = terms[0]
-    for source in tl.static_range(1, SOURCES):
-        tau = tau + terms[source]
+    RECIPROCALS: tl.constexpr = WHOLE and ELECT and NORMALIZE and SOURCES <= 3
+    UNIT: tl.constexpr = 1.0 / LIFT if RECIPROCALS else (0.5 if ELECT and not NORMALIZE else 1.0)
     if ELECT:
-        # TIES elects signs by summed mass; terms that disagree add nothing. Each term is added twice, as it is and as
-        # its magnitude with the elected sign: that gives twice the term if the signs agree, else 0. Doubling is exact.
-        elected = ((tau.to(tl.int32, bitcast=True) & SIGN) | ONE).to(tl.float32, bitcast=True)
-        tau = tl.fma(elected, tl.abs(terms[0]), terms[0])
-        mass = tl.where(tau != 0.0, told[0][3], 0.0)
+        tau = _elected(terms, told, divisors, SOURCES, NORMALIZE, RECIPROCALS)
+    else:
+        tau = terms[0]
         for source in tl.static_range(1, SOURCES):
-            part = tl.fma(elected, tl.abs(terms[source]), terms[source])
-            tau = tau + part
-            mass = mass + tl.where(part != 0.0, told[source][3], 0.0)
+            tau = tau + terms[source]
         if NORMALIZE:
-            tau = tau * 0.5
-            # A zero numerator gives zero; dividing it anyway takes the GPU's slow path, and the whole warp waits.
-            some = tau != 0.0
-            tau = tl.where(some, tl.div_rn(tl.where(some, tau, 1.0), tl.where(mass == 0.0, 1.0, mass)), tau)
-        elif LAMBDA:
-            tau = tau * 0.5
-    elif NORMALIZE:
-        tau = tl.div_rn(tau, tl.zeros_like(tau) + divisor)
+            tau = tl.div_rn(tau, tl.zeros_like(tau) + divisors[0])
     if LAMBDA:
-        tau = tau * lambda_
-    tau = _with_base(tau, base, told[0], BASE, MIX, ELECT and not NORMALIZE and not LAMBDA)
+        tau = _with_base(tau * UNIT * lambda_, base, told[0], BASE, MIX, 1.0)
+    else:
+        tau = _with_base(tau, base, told[0], BASE, MIX, UNIT)
     rounded = tau.to(MERGED, fp_downcast_rounding="rtne") if tl.float32 != MERGED else tau
     # Only float16 can overflow in the rounding alone.
     seen = rounded.to(tl.float32) if tl.float16 == MERGED else tau
@@ -229,13 +287,12 @@ def merge_tiles(
 
     tiles: int32 [programs, 2], tensor and run. addresses: int64 [tensors, 2 + 2 SOURCES]: out, base, and each source's
     values and scales (or mask, int8). counts: int64 [tensors]. numbers: int32 [tensors, SOURCES, WIDTH]. divisors:
-    float32 [tensors]. faults: int32 [tensors], set to 1 if a merged value is not finite. SOURCE: each source's dtype.
-    MIX: interpolate between base and average, with the shares that the first source has as WEIGHT and EDGE.
+    float32 [tensors, SETS]. faults: int32 [tensors], set to 1 if a merged value is not finite. SOURCE: each source's
+    dtype. MIX: interpolate between base and average, with the shares that the first source has as WEIGHT and EDGE.
     """
     tensor = tl.load(tiles + 2 * tl.program_id(0))
     run = tl.load(tiles + 2 * tl.program_id(0) + 1)
     count = tl.load(counts + tensor)
-    divisor = tl.load(divisors + tensor)
     addresses = addresses + tensor * (2 + 2 * SOURCES)
     numbers = numbers + tensor * (SOURCES * WIDTH)
     out = tl.load(addresses)
@@ -243,17 +300,23 @@ def merge_tiles(
     told = ()
     for source in tl.static_range(SOURCES):
         told = told + (_shared_operands(addresses, numbers + source * WIDTH, source, EIGHT, DROP),)  # noqa: RUF005
+    shared = (tl.load(divisors + tensor * SETS),)
+    whole = (run.to(tl.int64) + 1) * (REPEATS * GROUPS * LANES) <= count
+    if ELECT and NORMALIZE and SOURCES <= 3:
+        for chosen in tl.static_range(1, 2**SOURCES):
+            shared = shared + (tl.load(divisors + tensor * SETS + chosen),)  # noqa: RUF005
+        whole = whole & (shared[0] != 0.0)  # otherwise quotients are divided out, as in the last tile
     total = tl.zeros([GROUPS], tl.float32)
-    if (run.to(tl.int64) + 1) * (REPEATS * GROUPS * LANES) <= count:
+    if whole:
         for turn in range(REPEATS):
             total += _merged(
-                out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
+                out, origin, told, shared, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
                 DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, MIX, GROUPS, True, ALIGN,
             )  # fmt: skip
     else:
         for turn in range(REPEATS):
             total += _merged(
-                out, origin, told, divisor, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
+                out, origin, told, shared, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
                 DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, MIX, GROUPS, False, ALIGN,
             )  # fmt: skip
     # The difference is 0 if the sum is finite, else NaN. Each thread reports its own sums, because a sum over the

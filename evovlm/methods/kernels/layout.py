@@ -15,6 +15,7 @@ from torch import Tensor
 
 LANES = 8  # elements that share a counter; also the 16 bytes that a thread reads at once
 WIDTH = 8  # numbers per source and tensor (see `_fused`)
+SETS = 8  # divisors per tensor, one for each set of up to three sources
 SHARED = 64  # elements of an 8-bit task vector that share a scale
 
 
@@ -78,7 +79,7 @@ class Batch:
 
     tiles: int32 [programs, 2], the tensor and the run of `repeats` tiles in it. addresses: int64 [tensors, 2 + 2
     sources]. counts: int64 [tensors], elements. numbers: int32 [tensors, sources, WIDTH] and divisors: float32
-    [tensors], filled for each candidate. faults: int32 [tensors], 1 if a merged value is not finite.
+    [tensors, SETS], filled for each candidate. faults: int32 [tensors], 1 if a merged value is not finite.
     """
 
     form: Form
@@ -110,6 +111,6 @@ def make_batch(
         addresses=torch.tensor([operands.addresses() for operands in tensors], dtype=torch.int64).to(device),
         counts=torch.tensor(counts, dtype=torch.int64).to(device),
         numbers=torch.zeros(len(counts), len(form.sources), WIDTH, dtype=torch.int32, device=device),
-        divisors=torch.ones(len(counts), dtype=torch.float32, device=device),
+        divisors=torch.ones(len(counts), SETS, dtype=torch.float32, device=device),
         faults=torch.zeros(len(counts), dtype=torch.int32, device=device),
     )

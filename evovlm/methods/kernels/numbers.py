@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from evovlm.methods import LEAST_DIVISOR, METHODS, MergeOptions, as_float32
 from evovlm.methods.draws import LEVELS, threshold
 from evovlm.methods.interpolate import Products, copy_single, model_stock, slerp, slerp_factors, stock_share
-from evovlm.methods.kernels.layout import WIDTH
+from evovlm.methods.kernels.layout import SETS, WIDTH
 from evovlm.methods.kernels.tables import DrawSums, Magnitudes
 from evovlm.methods.options import Drop
 from evovlm.system.errors import UnfitValues
 
 ALWAYS = 0xFFFFFFFF  # a limit that keeps every draw
+MOST_IN_SETS = 3  # sources: the kernel selects among the reciprocals of so many
+# Sums of weights, and their inverses, up to which a quotient computed from a reciprocal is rounded as division does.
+LARGEST_SUM = 2.0**20
 
 
 class Share(NamedTuple):
@@ -75,22 +78,43 @@ def rows_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]
 
 
 def divisors_of(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]]) -> NDArray[np.float32]:
-    """float32 [tensors]: what tau is divided by if weights are normalised and signs are not elected; otherwise 1.
+    """float32 [tensors, SETS]: what tau is divided by, in the first column.
 
+    With elected signs that depends on which sources are kept. If there are at most three, the other columns have the
+    reciprocals of their summed weights, by set, and the first is 0 if a sum is too small or too large for these.
     Raises UnfitValues if the weights of `linear` sum to 0.
     """
+    divisors = np.ones((len(shares), SETS), dtype=np.float32)
+    if not METHODS[method].elect:
+        divisors[:, 0] = _totals(method, options, shares)
+    elif options.normalize and len(shares[0]) <= MOST_IN_SETS:
+        with np.errstate(over="ignore"):
+            weights = np.array([[share.weight for share in sources] for sources in shares]).astype(np.float32)
+        for chosen in range(1, 2 ** weights.shape[1]):
+            total = np.zeros(len(shares), dtype=np.float32)
+            for source in range(weights.shape[1]):
+                if chosen >> source & 1:
+                    total += weights[:, source]
+            fits = (np.abs(total) >= 1 / LARGEST_SUM) & (np.abs(total) <= LARGEST_SUM)
+            divisors[:, chosen] = 1 / np.where(fits, total, np.float32(1))
+            divisors[~fits, 0] = 0
+    return divisors
+
+
+def _totals(method: str, options: MergeOptions, shares: Sequence[Sequence[Share]]) -> Sequence[float]:
+    """By tensor, what tau is divided by if signs are not elected: the sum of the weights if these are normalised."""
     rule = METHODS[method].rule
     if rule is model_stock:
-        return np.array([len(sources) for sources in shares], dtype=np.float32)
-    if not options.normalize or METHODS[method].elect or rule in (slerp, copy_single):
-        return np.ones(len(shares), dtype=np.float32)
+        return [len(sources) for sources in shares]
+    if not options.normalize or rule in (slerp, copy_single):
+        return [1.0] * len(shares)
     totals = [as_float32(sum(as_float32(share.weight) for share in sources)) for sources in shares]
     if method == "linear":
         if 0.0 in totals:
             raise UnfitValues("weight: linear's weights sum to 0; change one, or set `normalize: false`")
     else:
         totals = [total if abs(total) >= LEAST_DIVISOR else 1.0 for total in totals]
-    return np.array(totals, dtype=np.float32)
+    return totals
 
 
 def _rows(method: str, options: MergeOptions, sources: Sequence[Share]) -> list[Row]:

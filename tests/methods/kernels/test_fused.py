@@ -78,6 +78,38 @@ def test_a_window_of_magnitudes_ends_where_the_cpus_does(method, gamma):
     assert same_bits(fuse(method, models, **told)[0], merge(method, models, **told))
 
 
+# The first program is full, so that quotients are computed from reciprocals; the last one divides.
+LONGER = (8, 40)
+
+
+@pytest.mark.parametrize("lambda_", [1.0, 0.7])
+@pytest.mark.parametrize(
+    "weights", [(0.7,), (0.6, 0.55), (0.7, 0.45, -0.2), (0.1, 0.2, 0.3, 0.4), (1e-7, 0.6), (0.5, -0.5)]
+)
+def test_normalised_sums_with_elected_signs_are_rounded_as_division_does(weights, lambda_):
+    models = make_models(LONGER, len(weights), dtype=torch.bfloat16)
+    told = {
+        "weights": weights,
+        "densities": (0.5,) * len(weights),
+        "normalize": True,
+        "rescale": "inverse",
+        "lambda_": lambda_,
+        "dtype": torch.float32,
+    }
+    found, fault = fuse("ties", models, **told)
+    assert same_bits(found, merge("ties", models, **told, names="abcdef"))
+    assert not fault
+
+
+def test_tiny_and_huge_numerators_are_divided_exactly():
+    models = make_models(LONGER, 2, dtype=torch.float32)
+    zero = torch.zeros_like(models.base)
+    scales = torch.logspace(-35, 17, zero.numel(), dtype=torch.float64).float().view_as(zero)
+    spread = Models(zero, tuple((source - models.base) * scales for source in models.sources))
+    told = {"weights": (0.6, 0.55), "densities": (1.0, 1.0), "dtype": torch.float32}
+    assert same_bits(fuse("ties", spread, **told)[0], merge("ties", spread, **told))
+
+
 def test_sources_that_are_nearly_parallel_are_interpolated_linearly():
     models = make_models((6, 32), 1)
     close = Models(models.base, (models.sources[0], models.sources[0] * 1.25))
