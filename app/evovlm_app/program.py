@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evovlm.cli.entry import run
-from evovlm.cli.limits import MOST_GIGABYTES, finite
+from evovlm.cli.limits import MOST_GIGABYTES, fraction
 from evovlm.cli.progress import waiting
 from evovlm.system.errors import UserError
 from evovlm_app.protection.allowed_hosts import check_host
@@ -37,9 +37,7 @@ def start(
     memory_gb: Annotated[
         float | None,
         typer.Option(
-            min=0.05,
-            max=MOST_GIGABYTES,
-            callback=finite,
+            **fraction(0.05, MOST_GIGABYTES),
             help="Memory for models, in GB; default: half of the free memory.",
         ),
     ] = None,
