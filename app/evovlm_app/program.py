@@ -12,7 +12,7 @@ import typer
 
 from evovlm.cli.devices import device_for
 from evovlm.cli.entry import run
-from evovlm.cli.limits import MOST_GIGABYTES, finite
+from evovlm.cli.limits import MOST_GIGABYTES, fraction
 from evovlm.cli.progress import waiting
 from evovlm.system.errors import UserError
 from evovlm_app.protection.allowed_hosts import check_host
@@ -40,9 +40,7 @@ def start(
     memory_gb: Annotated[
         float | None,
         typer.Option(
-            min=0.05,
-            max=MOST_GIGABYTES,
-            callback=finite,
+            **fraction(0.05, MOST_GIGABYTES),
             help="Memory for models, in GB; default: half of the free memory.",
         ),
     ] = None,

@@ -31,7 +31,7 @@ from rich.table import Table
 from safetensors import safe_open
 
 from evovlm.cli.entry import run_command
-from evovlm.cli.limits import finite
+from evovlm.cli.limits import fraction
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
 from evovlm.system.version import hardware, versions
 
@@ -279,7 +279,7 @@ def main(
     scale: Annotated[str, typer.Option(help=f"Model size, one of {', '.join(SCALES)}.")] = "0.5b",
     sources: Annotated[int, typer.Option(min=1, max=8)] = 2,
     method: Annotated[str, typer.Option(help="A method that both tools have.")] = "dare_ties",
-    density: Annotated[float, typer.Option(min=0.0, max=1.0, callback=finite)] = 0.5,
+    density: Annotated[float, typer.Option(**fraction(0.0, 1.0))] = 0.5,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each tool; the order alternates.")] = 3,
     work: Annotated[Path | None, typer.Option(help="Folder for the checkpoints; default: a temporary one.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,

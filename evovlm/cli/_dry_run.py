@@ -15,50 +15,62 @@ if TYPE_CHECKING:
     from evovlm.recipe.schema import Recipe
 
 GENES_SHOWN = 12
-# Bytes of a recipe's models in memory up to which a dry run loads them to measure if no option decides.
-SMALL = 3 * 10**9
 
 
 def dry_run(recipe: Recipe, out: Path, settings: EvolveSettings, measured: bool | None, watch: Watch) -> None:
     """Print plan and forecast. `measured`: load the models for it; None: if they are small.
 
-    Raises what `plan_first` raises; if models of the hub are not here, after a forecast from past runs.
+    Raises what `plan_stages` raises; if models of the hub are not here, after a forecast from past runs.
     """
+    from evovlm.cli.console import OUT
     from evovlm.evolution.forecast import forecast, parameters_by_name, scope_of_absent
     from evovlm.evolution.past_runs import past_pace
-    from evovlm.evolution.stages import plan_first
+    from evovlm.evolution.stages import plan_stages
 
     try:
         with busy(watch, "checking recipe, models and data"):
-            plan = plan_first(recipe, recipe.root, settings)
+            plan, second = plan_stages(recipe, recipe.root, settings)
     except CheckpointError as error:
         if "--download" in str(error):
             pace = past_pace(recipe.kind, settings.device, parameters_by_name(recipe))
             _print_forecast(forecast(scope_of_absent(recipe, settings), pace), out, settings.device)
+            if recipe.then is not None:
+                trials = settings.trials or recipe.then.search.trials
+                OUT.print(f"        without the second stage ({trials} trials of routes), which needs the models")
         raise
     _print_plan(plan)
-    if recipe.then is not None:
-        _print_second_stage(recipe, settings.trials)
-    _print_forecast(_forecast(plan, out, measured, watch), out, settings.device)
+    if second is not None:
+        _print_second_stage(recipe, second)
+    _print_forecast(_forecast(plan, second, out, measured, watch), out, settings.device)
 
 
-def _forecast(plan: Plan, out: Path, measured: bool | None, watch: Watch) -> Forecast:
-    from evovlm.evolution.forecast import forecast, scope_of
+def _forecast(plan: Plan, second: Plan | None, out: Path, measured: bool | None, watch: Watch) -> Forecast:
+    from evovlm.evolution.forecast import SMALL, forecast, forecast_stages, scope_of
+    from evovlm.evolution.stages import FIRST
+
+    scope = scope_of(plan, _logged(out if second is None else out / FIRST))
+    small = scope.bytes_model * (scope.models + 1) <= SMALL
+    here = small if measured is None else measured
+    pace = _pace(plan, watch, builds=scope.checkpoint or second is not None) if here else _past(plan, small)
+    if second is None:
+        return forecast(scope, pace)
+    return forecast_stages(plan, second, pace, (_logged(out / FIRST), _logged(out)))
+
+
+def _logged(folder: Path) -> int:
+    """How many trials a study's folder holds."""
     from evovlm.study import log as study_log
 
-    logged = len(study_log.read_trials(out)) if (out / study_log.TRIALS).exists() else 0
-    scope = scope_of(plan, logged)
-    small = scope.bytes_model * (scope.models + 1) <= SMALL
-    return forecast(scope, _pace(plan, watch) if (small if measured is None else measured) else _past(plan, small))
+    return len(study_log.read_trials(folder)) if (folder / study_log.TRIALS).exists() else 0
 
 
-def _pace(plan: Plan, watch: Watch) -> Pace:
+def _pace(plan: Plan, watch: Watch, *, builds: bool) -> Pace:
     """The pace of this machine; of past runs if no candidate of the first generation works."""
     from evovlm.evolution.measure import measure
 
     try:
         with busy(watch, "measuring a few steps"):
-            return measure(plan)
+            return measure(plan, builds=builds)
     except (CandidateFault, FloatingPointError):
         return _past(plan, small=True)
 
@@ -94,14 +106,14 @@ def _print_plan(plan: Plan) -> None:
     OUT.print("genes: " + ", ".join(shown) + (f" and {left} more" if left else ""))
 
 
-def _print_second_stage(recipe: Recipe, trials: int | None) -> None:
+def _print_second_stage(recipe: Recipe, second: Plan) -> None:
     from evovlm.cli.console import OUT
 
     then = recipe.then
     assert then is not None
     OUT.print(
         f"then would search routes through the sources and the {then.winners} best merges"
-        f" with {then.search.algorithm}: {trials or then.search.trials} trials, which the figures below leave out"
+        f" with {then.search.algorithm}: {second.trials} trials of {len(second.search_items)} {second.task.name} items"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli.limits import MOST_SECONDS, MOST_WORKERS, finite
+from evovlm.cli.limits import MOST_SECONDS, MOST_WORKERS, fraction
 from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED, MOST_TRIALS
 
@@ -54,7 +54,7 @@ WorkerCount = Annotated[
 ]
 TimeLimit = Annotated[
     float | None,
-    typer.Option(min=0.1, max=MOST_SECONDS, callback=finite, help="With --ray: time limit per candidate, in seconds."),
+    typer.Option(**fraction(0.1, MOST_SECONDS), help="With --ray: time limit per candidate, in seconds."),
 ]
 SourcesIn = Annotated[
     str, typer.Option(help="On a GPU, where to keep sources: auto, gpu, host (pinned, streamed) or disk (mapped).")

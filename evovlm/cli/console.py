@@ -14,8 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evovlm.system.units import duration
-
 if TYPE_CHECKING:
     from evovlm.cli._asking import ModelRow
     from evovlm.evolution.forecast import Forecast
@@ -136,9 +134,9 @@ def forecast_table(found: Forecast) -> Table:
     table = narrow_table()
     table.add_column("phase", overflow="fold")
     table.add_column("work", overflow="fold")
-    table.add_column("time, about", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
     for name, work, seconds in found.phases:
-        table.add_row(name, work, duration(seconds))
+        table.add_row(name, work, found.in_words(seconds))
     return table
 
 

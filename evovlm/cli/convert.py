@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import Download, DryRun
-from evovlm.cli.limits import MOST_GIGABYTES, finite
+from evovlm.cli.limits import MOST_GIGABYTES, fraction
 from evovlm.cli.paths import new_folder
 
 
@@ -22,9 +22,7 @@ def convert(
         float,
         typer.Option(
             *("--max-shard-gb", "--shard-size"),
-            min=0.0001,
-            max=MOST_GIGABYTES,
-            callback=finite,
+            **fraction(0.0001, MOST_GIGABYTES),
             help="Maximum size of a weights file, in GB.",
         ),
     ] = 5.0,

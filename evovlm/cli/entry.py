@@ -27,7 +27,7 @@ from evovlm.system import crash_log
 from evovlm.system.errors import CandidateFault, UserError
 from evovlm.system.faults import machine_fault
 from evovlm.system.plugins import load_plugins
-from evovlm.system.start import INTERRUPTED
+from evovlm.system.start import INTERRUPTED, folder_is_gone
 
 USER_ERROR = 2
 PIPE_CLOSED = 141  # 128 plus SIGPIPE, as the shell reports other programs
@@ -127,7 +127,9 @@ def _outcome(error: BaseException) -> tuple[int, str]:
 def _sentence(error: Exception) -> str | None:
     """What to tell about an error that is no bug of ours; empty if all is said, None if it is a bug."""
     text = None
-    if isinstance(error, UserError):
+    if isinstance(error, OSError) and error.errno == errno.ENOENT and folder_is_gone():
+        text = "the current folder was deleted meanwhile; change to another folder and run the same command again"
+    elif isinstance(error, UserError):
         text = str(error)
     elif isinstance(error, USAGE_FAULT):
         text = _usage(error)

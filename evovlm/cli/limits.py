@@ -1,8 +1,9 @@
-"""Limits of options that have no key in a recipe, and a check for fractions. Knows typer."""
+"""Limits of options that have no key in a recipe, and numbers with decimals. Knows typer."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import typer
 
@@ -18,8 +19,21 @@ MOST_GIGABYTES = 100_000.0
 MOST_ROUNDS = 10_000
 
 
-def finite(value: float | None) -> float | None:
-    """Refuse NaN, which passes every comparison with a minimum and a maximum. For an option's `callback`."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a number to calculate with")
-    return value
+def fraction(least: float, most: float) -> dict[str, Any]:
+    """Settings of an option for a number with decimals: what reads it, and what --help shows of its range.
+
+    typer's own ranges say of NaN that it is too large, or let it pass.
+    """
+
+    def read(value: str | float) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise typer.BadParameter(f"{value!r} is no number; give one from {least:g} to {most:g}")
+        if not least <= number <= most:
+            raise typer.BadParameter(f"{value} is out of range; give a number from {least:g} to {most:g}")
+        return number
+
+    return {"parser": read, "metavar": f"FLOAT [{least:g} to {most:g}]"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evovlm.cli._options import Download, DryRun, RecipeArgument, Vlms, recipe_for
-from evovlm.cli.limits import MOST_GIGABYTES, MOST_THREADS, finite
+from evovlm.cli.limits import MOST_GIGABYTES, MOST_THREADS, fraction
 from evovlm.cli.paths import new_folder
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def merge(
     ] = "cpu",
     max_shard_gb: Annotated[
         float,
-        typer.Option(min=0.0001, max=MOST_GIGABYTES, callback=finite, help="Maximum size of a weights file, in GB."),
+        typer.Option(**fraction(0.0001, MOST_GIGABYTES), help="Maximum size of a weights file, in GB."),
     ] = 5.0,
 ) -> None:
     """Merge models as a recipe describes, into an ordinary Hugging Face checkpoint.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evovlm.cli._options import AsJson
-from evovlm.cli.limits import MOST_THREADS, finite
+from evovlm.cli.limits import MOST_THREADS, fraction
 from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_SEED
 
@@ -41,7 +41,7 @@ def zoo_train(
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed for weights and data.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1. Default: detected.")] = None,
     scale: Annotated[
-        float, typer.Option(min=0.0005, max=10.0, callback=finite, help="Training steps, as a fraction of the default.")
+        float, typer.Option(**fraction(0.0005, 10.0), help="Training steps, as a fraction of the default.")
     ] = 1.0,
     of_size: Annotated[str, typer.Option("--size", help="Model size: small (as shipped) or medium.")] = "small",
     processes: Annotated[

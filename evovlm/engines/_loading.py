@@ -18,10 +18,12 @@ from transformers import (
     AutoTokenizer,
 )
 from transformers.activations import ACT2FN
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from evovlm.engines._soundness import refuse_unsound
 from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.configuration import read_config, read_generation, refuse_oversized
+from evovlm.models.foreign_files import adapter_beside
 from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.library_faults import explained
 from evovlm.models.loading import first_names, load_reporting, refuse_unfit, report_from_headers
@@ -53,6 +55,8 @@ def load_sound(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Any, bool]
     with explained(folder):
         model, report = load_reporting(kind, folder, dtype=dtype if dtype is not None else "auto")
     refuse_unfit(folder, report)
+    if told := adapter_beside(folder):
+        log.warning("%s: %s", folder, told)
     if report.beside:
         log.warning("%s: not used, since its architecture has no such part: %s", folder, first_names(report.beside))
     with explained(folder, "its files do not fit each other"):
@@ -68,17 +72,21 @@ def load_reader(folder: Path) -> tuple[Any, Any, bool]:
     with explained(folder), without_reports():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         sees = hasattr(config, "vision_config")
-        _refuse_activations(folder, config)
+        _refuse_unknown_names(folder, config)
         return config, load_processor(folder) if sees else AutoTokenizer.from_pretrained(folder), sees
 
 
-def _refuse_activations(folder: Path, config: Any) -> None:
-    """Raise CheckpointError, naming the key, for an activation function that transformers does not have."""
+def _refuse_unknown_names(folder: Path, config: Any) -> None:
+    """Raise CheckpointError, naming the key, for an activation or a kind of positions that transformers lacks."""
     for name in ("", "text_config", "vision_config"):
         part = getattr(config, name, None) if name else config
-        for key in ACTIVATIONS:
-            given = getattr(part, key, None)
-            if isinstance(given, str) and given not in ACT2FN:
+        named = [(key, getattr(part, key, None), ACT2FN) for key in ACTIVATIONS]
+        ropes = getattr(part, "rope_parameters", None)
+        for rope in (ropes, *ropes.values()) if isinstance(ropes, dict) else ():
+            if isinstance(rope, dict) and rope.get("rope_type") not in (None, "default"):
+                named.append(("rope_parameters.rope_type", rope["rope_type"], ROPE_INIT_FUNCTIONS))
+        for key, given, known in named:
+            if isinstance(given, str) and given not in known:
                 where = f"{name}.{key}" if name else key
                 raise CheckpointError(
                     f"{folder / 'config.json'}: `{where}` is {given!r}, which transformers does not have; correct it or"

@@ -9,7 +9,8 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from evovlm.evolution._controls import choosing, rows_beside
@@ -19,7 +20,7 @@ from evovlm.merging.build import output_bytes
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import search_of
-from evovlm.system.units import duration
+from evovlm.system.units import duration_range
 from evovlm.tasks.item_sets import ITEMS
 
 # Bytes of a study's files: per trial besides its genome, per gene, per answer besides its text (in the cache, and in
@@ -30,6 +31,13 @@ FINISHING = 3.0  # seconds for intervals, pictures and report
 WRITING = 300e6  # bytes per second of an ordinary disk
 CELLS = 30  # of an atlas; searches fill a third of its 100
 USUAL = 7.0  # billions of parameters of a model whose name says nothing
+# A search may take so many times as long as foretold, or as short, even if all measured steps were equally fast:
+# other candidates answer at other lengths, and other work comes and goes.
+LEAST_SPREAD = 1.3
+MOST_CROWDED = 2.5  # the most that it was found to change
+# Bytes of all models in memory up to which a dry run loads them to measure if no option decides.
+SMALL = 3 * 10**9
+ROUTED_SPREAD = 1.6  # the same for routes, whose own layers and length nobody has measured yet
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Pace:
     start: from the start of the program to the loaded model, with the first merge. prepare: a question's tokens and
     picture features. merge: a candidate. answers: (questions, seconds) of some candidates, ascending. load: one model
     more. build: a checkpoint. length: mean characters of an answer. whence: where these numbers come from, a sentence.
+    spread: how many times longer or shorter all of it may take.
     """
 
     start: float
@@ -51,19 +60,25 @@ class Pace:
     host: int
     gpu: int
     whence: str
+    spread: float
 
     def answering(self, questions: int) -> float:
-        """Seconds in which one candidate answers so many questions: between and beyond the measured, on a line."""
-        below = [pair for pair in self.answers if pair[0] <= questions]
-        if not below:
-            count, seconds = self.answers[0]
-            return seconds * questions / count
-        if len(self.answers) == 1:
-            return below[0][1] * questions / below[0][0]
-        place = min(len(below), len(self.answers) - 1)
-        (few, short), (many, long) = self.answers[place - 1], self.answers[place]
-        slope = max(0.0, long - short) / (many - few)
-        return max(short, short + slope * (questions - few))
+        """Seconds in which one candidate answers so many questions."""
+        return on_line(self.answers, questions)
+
+
+def on_line(measured: Sequence[tuple[int, float]], questions: int) -> float:
+    """Seconds for so many questions: between and beyond the measured (questions, seconds), ascending, on a line."""
+    below = [pair for pair in measured if pair[0] <= questions]
+    if not below:
+        count, seconds = measured[0]
+        return seconds * questions / count
+    if len(measured) == 1:
+        return below[0][1] * questions / below[0][0]
+    place = min(len(below), len(measured) - 1)
+    (few, short), (many, long) = measured[place - 1], measured[place]
+    slope = max(0.0, long - short) / (many - few)
+    return max(short, short + slope * (questions - few))
 
 
 @dataclass(frozen=True)
@@ -90,22 +105,27 @@ class Part:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Phases with what they do and their seconds; memory on host and GPU, and disk, in bytes."""
+    """Phases with what they do and their seconds; memory on host and GPU, and disk, in bytes.
+
+    spread: how many times longer or shorter the phases may take.
+    """
 
     phases: tuple[tuple[str, str, float], ...]
     host: int
     gpu: int
     disk: int
     whence: str
+    spread: float
 
     @property
     def seconds(self) -> float:
         """The whole time."""
         return math.fsum(seconds for _, _, seconds in self.phases)
 
-    def in_words(self) -> str:
-        """The whole time in words."""
-        return f"about {duration(self.seconds)} in all"
+    def in_words(self, seconds: float | None = None) -> str:
+        """The range of a phase's time in words; None: of the whole."""
+        middle = self.seconds if seconds is None else seconds
+        return duration_range(middle / self.spread, middle * self.spread)
 
 
 @dataclass(frozen=True)
@@ -220,6 +240,76 @@ def forecast(scope: Scope, pace: Pace) -> Forecast:
         gpu=pace.gpu + scope.bytes_model if pace.gpu else 0,
         disk=_disk(scope, parts, pace.length) + (scope.bytes_out if scope.checkpoint else 0),
         whence=pace.whence,
+        spread=pace.spread,
+    )
+
+
+def means_of(steps: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """Mean seconds of measured steps, (questions, seconds), by their number of questions, ascending."""
+    counts = sorted({questions for questions, _ in steps})
+    return tuple((count, fmean(seconds for questions, seconds in steps if questions == count)) for count in counts)
+
+
+def spread_of(steps: Sequence[tuple[int, float]], crowded: float) -> float:
+    """The spread of measured steps, (questions, seconds): the slowest by the fastest with as many questions.
+
+    crowded: processes per core during the measurement. Other work may end, or more begin; at most `MOST_CROWDED`.
+    """
+    by_count: dict[int, list[float]] = {}
+    for questions, seconds in steps:
+        by_count.setdefault(questions, []).append(seconds)
+    ratios = [max(times) / min(times) for times in by_count.values() if min(times) > 0]
+    return max([LEAST_SPREAD, min(crowded, MOST_CROWDED), *ratios])
+
+
+def crowded_in_words(crowded: float) -> str:
+    """What else to say of a measurement with so many processes per core; empty if other work hardly disturbed it."""
+    return f", while {crowded:.1f} processes shared each core" if crowded > LEAST_SPREAD else ""
+
+
+def pace_of_routes(pace: Pace, plan: Plan) -> Pace:
+    """The pace of a search of routes, from that of one which merges the same models.
+
+    A route needs no merge, and as much longer for an answer as it has more steps than the owner has layers: the mean
+    of the first generation. All sources stay loaded.
+    """
+    assert plan.space is not None
+    routes = [plan.space.route(genome) for genome in plan.searcher().ask()]
+    steps = math.fsum(len(route) for route in routes) / len(routes)
+    owned = sum(source == plan.space.owner for source, _ in plan.space.layers)
+    models = plan.assembly.sources.values()
+    device = plan.settings.device
+    more = sum(model.bytes_on(device) for model in models) - max(model.bytes_on(device) for model in models)
+    return replace(
+        pace,
+        start=pace.load * len(models),
+        merge=0.0,
+        answers=tuple((count, seconds * steps / owned) for count, seconds in pace.answers),
+        host=pace.host + (0 if pace.gpu else more),
+        gpu=pace.gpu + more if pace.gpu else 0,
+        whence=f"routes of {steps:.0f} steps on average were estimated from merges of {owned} layers",
+        spread=max(pace.spread, ROUTED_SPREAD),
+    )
+
+
+def forecast_stages(first: Plan, second: Plan, pace: Pace, logged: tuple[int, int]) -> Forecast:
+    """What both stages of a search take at a pace of merges. `logged`: trials of each that are done."""
+    winners = len(set(second.recipe.source_names) - set(first.recipe.source_names))
+    scope = scope_of(first, logged[0])
+    early = forecast(scope, pace)
+    late = forecast(scope_of(second, logged[1]), pace_of_routes(pace, second))
+    built = winners * (pace.build + scope.bytes_out / WRITING)
+    return Forecast(
+        phases=(
+            *early.phases,
+            ("pool", f"merge and write {winners} of the best", built),
+            *((f"then: {name}", work, seconds) for name, work, seconds in late.phases),
+        ),
+        host=max(early.host, late.host),
+        gpu=max(early.gpu, late.gpu),
+        disk=early.disk + winners * scope.bytes_out + late.disk,
+        whence=f"{early.whence}; {late.whence}",
+        spread=late.spread,
     )
 
 

@@ -39,6 +39,7 @@ PAST_RUNS = (
             length=40.0,
             host=20 * 10**9,
             gpu=89 * 10**9,
+            spread=2.0,  # of another machine, and scaled
             whence="shapes of LLaVA-1.6-Mistral-7B, images of 2,928 tokens, 32 new tokens, one NVIDIA H200, 2026-11-26",
         ),
     ),

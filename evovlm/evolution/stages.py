@@ -28,10 +28,13 @@ FIRST, POOL = study_log.STAGES
 FOLDER_DIGITS = 12  # of a merge's digest, in the name of its folder
 
 
-def plan_first(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
-    """The plan of a recipe's first (or only) stage. Raises UserError if something does not fit in any stage."""
+def plan_stages(recipe: Recipe, root: Path, settings: EvolveSettings) -> tuple[Plan, Plan | None]:
+    """The plans of a recipe's first (or only) stage and of its second, in which owners stand for the merges to come.
+
+    Raises UserError if something does not fit in any stage.
+    """
     if recipe.then is None:
-        return plan_evolution(recipe, root, settings)
+        return plan_evolution(recipe, root, settings), None
     if recipe.search is None or recipe.search.route is not None:
         raise RecipeError("then: the first stage searches weights and densities; give `search` without `route`")
     if recipe.then.search.route is None:
@@ -39,8 +42,9 @@ def plan_first(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan:
     # The first stage's merges will have the owner's shape, so the owner serves as a placeholder for them.
     first = next((source for source in recipe.sources if source.name == recipe.owner), recipe.sources[0])
     bred = [first.model_copy(update={"name": name}) for name in bred_names(recipe, recipe.then.winners)]
-    plan_evolution(second_stage(recipe, bred), root, settings)
-    return plan_evolution(recipe.model_copy(update={"then": None}), root, replace(settings, checkpoint=False))
+    second = plan_evolution(second_stage(recipe, bred), root, settings)
+    alone = recipe.model_copy(update={"then": None})
+    return plan_evolution(alone, root, replace(settings, checkpoint=False)), second
 
 
 def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Path, watch: Watch) -> Result:
@@ -49,7 +53,7 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
     Call it again to resume, in either stage.
     """
     with busy(watch, "checking recipe, models and data"):
-        plan = plan_first(recipe, root, settings)
+        plan, _ = plan_stages(recipe, root, settings)
     if recipe.then is None:
         return evolve(plan, out, watch)
     # Read now, so that a second stage that cannot be resumed is reported before the first one runs.

@@ -28,6 +28,7 @@ WIDTHS = (
 DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth")
 # Every model has these; a family's class computes others, or does without, if they are null.
 NEEDED = (*("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads"), *DEPTHS)
+ROPES = ("rope_parameters", "rope_scaling")
 FRACTIONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "initializer_range", "attention_dropout")
 # Pixels and patches of a side of the pictures that a vision tower takes. Published ones end at 1,540 and 110.
 MOST_PIXELS = 4096
@@ -120,8 +121,24 @@ def _problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for key, check in CHECKS.items():
             if key in section and (problem := check(section[key])) is not None:
                 yield before + key, problem
-        yield from ((before + key, problem) for key, problem in _picture_problems(section))
+        yield from ((before + key, problem) for key, problem in (*_picture_problems(section), *_rope_problems(section)))
     yield from _too_large(config)
+
+
+def _rope_problems(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings of rotary positions, in one object or in one per kind of attention."""
+    for name in ROPES:
+        given = section.get(name)
+        if not isinstance(given, dict):
+            continue
+        kinds = {f"{name}.{key}": part for key, part in given.items() if key.endswith("_attention")}
+        for where, part in (kinds or {name: given}).items():
+            if not isinstance(part, dict | None):
+                yield where, f"must be an object, not {_told(part)}"
+                continue
+            for key, check in ROPE_CHECKS.items():
+                if part is not None and key in part and (problem := check(part[key])) is not None:
+                    yield f"{where}.{key}", problem
 
 
 def _picture_problems(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -181,8 +198,17 @@ def _fraction(value: Any) -> str | None:
 
 
 def _base(value: Any) -> str | None:
-    fits = value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1e18)
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1e18
     return None if fits else f"must be a number above 0, not {_told(value)}"
+
+
+def _base_or_none(value: Any) -> str | None:
+    return None if value is None else _base(value)
+
+
+def _numbers(value: Any) -> str | None:
+    fits = value is None or (isinstance(value, list) and value and all(_fraction(one) is None for one in value))
+    return None if fits else f"must be a list of numbers, not {_told(value)}"
 
 
 def _length(value: Any) -> str | None:
@@ -222,8 +248,16 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     **dict.fromkeys(("max_position_embeddings", "sliding_window", "image_seq_length"), _length),
     **dict.fromkeys(TOKENS, _ids),
     **dict.fromkeys(("model_type", "hidden_act", "hidden_activation", "dtype", "torch_dtype"), _name),
-    **dict.fromkeys(("rope_parameters", "rope_scaling", "quantization_config"), _mapping),
+    **dict.fromkeys((*ROPES, "quantization_config"), _mapping),
     **dict.fromkeys(("architectures", "layer_types"), _names),
-    "rope_theta": _base,
+    "rope_theta": _base_or_none,
     "tie_word_embeddings": _flag,
+}
+ROPE_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "rope_theta": _base,
+    **dict.fromkeys(("factor", "partial_rotary_factor", "low_freq_factor", "high_freq_factor"), _base_or_none),
+    **dict.fromkeys(("attention_factor", "beta_fast", "beta_slow", "short_mscale", "long_mscale"), _base_or_none),
+    **dict.fromkeys(("short_factor", "long_factor", "mrope_section"), _numbers),
+    **dict.fromkeys(("rope_type", "type"), _name),
+    "original_max_position_embeddings": _count_or_none,
 }

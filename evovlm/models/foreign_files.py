@@ -68,6 +68,20 @@ def foreign_files(folder: Path) -> str | None:
     return _subfolders(folder)
 
 
+def adapter_beside(folder: Path) -> str | None:
+    """What to say of an adapter that lies beside whole weights, without the folder; None if there is none.
+
+    With peft installed, transformers would add it to the model.
+    """
+    names = [name for name in (ADAPTER, *ADAPTER_WEIGHTS) if (folder / name).is_file()]
+    if not names:
+        return None
+    return (
+        f"{' and '.join(names)} beside whole weights: the adapter is not used; if it is not in these weights yet,"
+        " merge it with peft's `merge_and_unload` first, else delete it"
+    )
+
+
 def _adapter(folder: Path) -> str:
     base = _known(folder / ADAPTER, lambda content: content.get("base_model_name_or_path"))
     of = f" for {base}" if isinstance(base, str) and base else ""

@@ -15,14 +15,15 @@ from evovlm.models.panics import is_panic
 from evovlm.system.errors import CandidateFault, CheckpointError, UserError
 from evovlm.system.faults import machine_fault
 
+log = logging.getLogger(__name__)
 MOST_SHOWN = 200  # characters of a library's own message
 
 
 @contextmanager
 def explained(folder: Path, what: str = "transformers cannot load it") -> Iterator[None]:
-    """Turn whatever a library raises about a model's files into CheckpointError, and hold back what it logs until then.
+    """Turn whatever a library raises about a model's files into CheckpointError, and keep what it logs to ourselves.
 
-    What it logged is printed if the block succeeds. `what`: the sentence's middle. User errors pass; what the machine
+    `what`: the sentence's middle. User errors pass; what the machine
     lacks becomes MachineFault.
     """
     try:
@@ -52,23 +53,21 @@ def in_words(error: BaseException) -> str:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Hold back what transformers logs in the block: dropped if an exception leaves it, printed otherwise."""
-    held: list[tuple[logging.Handler, logging.LogRecord]] = []
-    added = []
-    for handler in list(logging.getLogger("transformers").handlers):
+    """Keep what transformers logs in the block off the terminal: it goes to our own log, for debugging."""
+    handlers = list(logging.getLogger("transformers").handlers)
 
-        def hold(record: logging.LogRecord, handler: logging.Handler = handler) -> bool:
-            held.append((handler, record))
-            return False
+    def hold(record: logging.LogRecord) -> bool:
+        ours = record.name.startswith("evovlm")  # a handler may serve several loggers
+        if not ours:
+            log.debug("transformers: %s", record.getMessage())
+        return ours
 
+    for handler in handlers:
         handler.addFilter(hold)
-        added.append((handler, hold))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for handler, hold in added:
+        for handler in handlers:
             handler.removeFilter(hold)
-    for handler, record in held:
-        handler.handle(record)

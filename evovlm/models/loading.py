@@ -7,7 +7,9 @@ random numbers and prints a table, so whoever loads a model has to ask for the r
 from __future__ import annotations
 
 import logging
+import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 
 from evovlm.models.checkpoint import Checkpoint
+from evovlm.models.foreign_files import ADAPTER, ADAPTER_WEIGHTS
 from evovlm.models.layouts import BUFFERS
 from evovlm.models.library_faults import explained
 from evovlm.system.errors import CheckpointError
@@ -80,10 +83,11 @@ def load_reporting(kind: Any, folder: Path, **more: Any) -> tuple[Any, LoadingRe
 
     A head that only the language model's own configuration ties is tied. Raises what transformers raises.
     """
-    with _no_table():
+    with _no_table(), _without_adapter(folder) as place:
         model, info = kind.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **more
+            place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **more
         )
+    model.name_or_path = str(folder)
     return model, _report(model, info)
 
 
@@ -159,6 +163,20 @@ def _tie_as_meant(model: Any, missing: set[str]) -> None:
     if missing and inside and not top:
         model.config.tie_word_embeddings = True
         model.tie_weights(missing_keys=missing)
+
+
+@contextmanager
+def _without_adapter(folder: Path) -> Iterator[Path]:
+    """A folder in which transformers finds no adapter, which it would load if peft is installed: one of links."""
+    if not os.path.lexists(folder / ADAPTER):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="evovlm-") as name:
+        place = Path(name)
+        for path in folder.iterdir():
+            if path.name not in (ADAPTER, *ADAPTER_WEIGHTS):
+                (place / path.name).symlink_to(path.absolute())
+        yield place
 
 
 @contextmanager

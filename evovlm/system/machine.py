@@ -128,3 +128,8 @@ def _container_limit() -> int | None:
 
 def _gb(count: float) -> str:
     return f"{count / GB:,.1f} GB"
+
+
+def crowding() -> float:
+    """How many processes wanted each core, on average over the last minute; above 1, they took turns."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)

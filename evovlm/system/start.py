@@ -28,7 +28,7 @@ SOON = 0.02  # seconds; the finaliser has returned by then
 def start(module: str) -> None:
     """Import a module and call its `main`, which reports its own errors."""
     _open_closed_streams()
-    if _folder_is_gone():
+    if folder_is_gone():
         print_error("error: the current folder has been deleted; change to another folder")
         sys.exit(USER_ERROR)
     sys.unraisablehook = _raise_again
@@ -48,7 +48,7 @@ def start(module: str) -> None:
         sys.exit(crash_log.UNFORESEEN)
 
 
-def _folder_is_gone() -> bool:
+def folder_is_gone() -> bool:
     """Whether the current folder was deleted: torch's libraries would end the process with messages of their own."""
     try:
         os.getcwd()

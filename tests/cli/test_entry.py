@@ -65,6 +65,18 @@ def test_each_end_has_its_code_and_sentence(
     assert not state.exists()
 
 
+def test_a_current_folder_that_was_deleted_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError) as raised:
+        Path.cwd()
+    assert end(raised.value) == 2
+    assert capsys.readouterr().err.startswith("error: the current folder was deleted meanwhile; change to another")
+
+
 def test_an_unforeseen_error_is_a_sentence_and_a_log_of_the_owners(state: Path, capsys: pytest.CaptureFixture[str]):
     assert end(KeyError("[red]lost[/]"), "--auth", "guest:secret", "--storage", "mysql://me:secret@host/x") == 70
     told = capsys.readouterr().err

@@ -116,3 +116,35 @@ def test_json_that_python_would_read_is_refused_with_its_key(text: str, told: st
     said = refused(place, *CHECKED)
     assert f"{place}/bad/tokenizer_config.json:" in said
     assert told in said
+
+
+QUESTIONS = ("evaluate", "zoo:ja", "--data")
+PLACES: dict[str, tuple[str, ...]] = {
+    "r.yaml": ("merge", "r.yaml", "out"),
+    "r.yml": ("evolve", "r.yml", "--out", "out", "--dry-run"),
+    "s.yaml": ("bench", "run", "s.yaml", "--out", "out"),
+    **{f"d.{kind}": (*QUESTIONS, f"custom-maths@d.{kind}:test") for kind in ("jsonl", "json", "csv", "tsv", "parquet")},
+    "in/d.jsonl": (*QUESTIONS, "custom-maths@in:test"),
+    "p.png": ("evaluate", "zoo:vlm", "--data", "custom-vqa@p.jsonl:test"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_no_file_is_refused_as_a_recipe_a_suite_data_or_a_picture(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    signal.alarm(60)
+    (tmp_path / "p.jsonl").write_text('{"question": "?", "answer": "1", "image": "p.png"}\n', encoding="utf-8")
+    (tmp_path / "in").mkdir()
+    for name, words in PLACES.items():
+        path = tmp_path / name
+        monkeypatch.chdir(path.parent)
+        if "levels" in kind:
+            path.symlink_to(path.name)
+        else:
+            KINDS[kind](path)
+        told = refused(tmp_path, *words)
+        assert path.name in told or f"'*{path.suffix}'" in told, (name, told)
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    assert not (tmp_path / "out").exists()
+    signal.alarm(0)

@@ -1,14 +1,30 @@
 """What a dry run foretells follows from measured steps, names all phases and says where its numbers are from."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from evovlm.evolution.forecast import Pace, forecast, parameters_by_name, scope_of, scope_of_absent
+from evovlm.evolution.forecast import (
+    LEAST_SPREAD,
+    MOST_CROWDED,
+    ROUTED_SPREAD,
+    WRITING,
+    Pace,
+    forecast,
+    forecast_stages,
+    means_of,
+    pace_of_routes,
+    parameters_by_name,
+    scope_of,
+    scope_of_absent,
+    spread_of,
+)
 from evovlm.evolution.past_runs import PAST_RUNS, past_pace
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
 from evovlm.evolution.search_loop import Workers
+from evovlm.evolution.stages import plan_stages
 from evovlm.recipe.shipped import named_recipe
 from tests.command import evovlm_here
 
@@ -25,6 +41,7 @@ PACE = Pace(
     host=10**9,
     gpu=0,
     whence="a stop watch",
+    spread=1.5,
 )
 
 
@@ -42,6 +59,42 @@ def test_answering_lies_on_the_line_through_what_was_measured():
     assert replace(PACE, answers=((10, 4.0),)).answering(100) == pytest.approx(40.0)
     noisy = replace(PACE, answers=((10, 4.0), (50, 3.0)))  # more questions were faster, by chance
     assert noisy.answering(100) == 4.0
+
+
+def test_the_spread_is_the_slowest_by_the_fastest_of_as_many_questions():
+    assert spread_of([(4, 1.0), (16, 3.0), (16, 4.5), (16, 6.0)], 0.5) == pytest.approx(2.0)
+    assert spread_of([(4, 1.0), (16, 9.0)], 0.0) == LEAST_SPREAD, "other numbers of questions do not compare"
+    assert spread_of([(4, 1.0), (4, 1.0)], 1.0) == LEAST_SPREAD
+    assert spread_of([(4, 1.0), (4, 1.0)], 2.0) == 2.0, "four processes share two cores"
+    assert spread_of([(4, 1.0), (4, 1.0)], 60.0) == MOST_CROWDED
+    assert means_of([(16, 3.0), (4, 1.0), (16, 5.0)]) == ((4, 1.0), (16, 4.0))
+
+
+def test_a_forecast_is_a_range_that_the_spread_makes():
+    found = forecast(scope_of(plan_of("zoo-vlm")), replace(PACE, spread=2.0))
+    assert found.in_words(3600.0) == "0.5 to 2 h"
+    assert found.in_words(600.0) == "5 to 20 min"
+    assert found.in_words(0.1) == "under 1 s"
+
+
+def test_a_second_stage_is_foretold_from_the_pace_of_the_first():
+    recipe = named_recipe(Path("zoo-ps-dfs"))
+    first, second = plan_stages(recipe, recipe.root, EvolveSettings(trials=20, items=30, judged=40))
+    assert second is not None
+    assert second.space is not None
+    steps = [len(second.space.route(genome)) for genome in second.searcher().ask()]
+    routed = pace_of_routes(PACE, second)
+    factor = sum(steps) / len(steps) / 8  # the zoo's models have eight layers
+    assert routed.answers[0] == (10, pytest.approx(4.0 * factor))
+    assert (routed.merge, routed.start, routed.spread) == (0.0, 3 * PACE.load, ROUTED_SPREAD)
+    found = forecast_stages(first, second, PACE, (0, 5))
+    alone = forecast(scope_of(first), PACE)
+    seconds = {name: seconds for name, _, seconds in found.phases}
+    assert found.phases[: len(alone.phases)] == alone.phases
+    assert seconds["then: search"] == pytest.approx(15 * 8.0 * factor), "20 trials, of which 5 are done"
+    assert seconds["pool"] == pytest.approx(PACE.build + scope_of(first).bytes_out / WRITING)
+    assert found.disk > alone.disk + scope_of(first).bytes_out
+    assert "routes of" in found.whence
 
 
 def test_every_phase_is_listed_and_their_times_add_up():
@@ -121,4 +174,5 @@ def test_a_dry_run_says_where_its_numbers_are_from(tmp_path: Path, word: str, so
     assert done.returncode == 0, done.stderr
     for part in ("search", "choice", "controls", "held out", "time ", "memory ", "disk ", f"from    {source}"):
         assert part in done.stdout, part
+    assert re.search(r"^time    [\d.]+ to [\d.]+ (s|min|h)$", done.stdout, re.MULTILINE)
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from evovlm.cli import app
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
-from evovlm.evolution.stages import bred_names, evolve_stages, plan_first, second_stage
+from evovlm.evolution.stages import bred_names, evolve_stages, plan_stages, second_stage
 from evovlm.merging.assembly import assemble
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.search_settings import RouteSpace
@@ -302,9 +302,9 @@ def test_stages_in_the_wrong_order_are_refused():
     assert recipe.then is not None
     flat = recipe.then.search.model_copy(update={"route": None})
     with pytest.raises(RecipeError, match="the second stage searches routes"):
-        plan_first(recipe.model_copy(update={"then": recipe.then.model_copy(update={"search": flat})}), RECIPES, SMALL)
+        plan_stages(recipe.model_copy(update={"then": recipe.then.model_copy(update={"search": flat})}), RECIPES, SMALL)
     with pytest.raises(RecipeError, match="the first stage searches weights"):
-        plan_first(recipe.model_copy(update={"search": recipe.then.search}), RECIPES, SMALL)
+        plan_stages(recipe.model_copy(update={"search": recipe.then.search}), RECIPES, SMALL)
 
 
 def test_a_source_may_have_the_name_that_the_second_stage_would_give():

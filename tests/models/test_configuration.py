@@ -1,6 +1,7 @@
 """What a configuration may not say, and what it may not ask for beyond what the files hold."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,24 @@ def test_what_the_zoo_says_is_fine(name: str):
         ({"num_attention_heads": True}, "`num_attention_heads` must be a whole number from 1, not true"),
         ({"rms_norm_eps": "small"}, "`rms_norm_eps` must be a number from 0, not small"),
         ({"rope_theta": 0}, "`rope_theta` must be a number above 0, not 0"),
+        ({"rope_theta": -1e4}, "`rope_theta` must be a number above 0, not -10000.0"),
+        ({"rope_theta": "x"}, "`rope_theta` must be a number above 0, not x"),
+        ({"rope_theta": float("nan")}, "`rope_theta` is NaN, which is no finite number"),
         ({"rope_scaling": [1]}, "`rope_scaling` must be an object, not a list"),
+        ({"rope_scaling": {"type": "linear", "factor": "x"}}, "`rope_scaling.factor` must be a number above 0, not x"),
+        ({"rope_parameters": 3}, "`rope_parameters` must be an object, not 3"),
+        ({"rope_parameters": {"rope_theta": None}}, "`rope_parameters.rope_theta` must be a number above 0, not null"),
+        ({"rope_parameters": {"rope_type": 7}}, "`rope_parameters.rope_type` must be a text, not 7"),
+        (
+            {"rope_parameters": {"long_factor": []}},
+            "`rope_parameters.long_factor` must be a list of numbers, not",
+        ),
+        (
+            {"rope_parameters": {"full_attention": {"rope_theta": 0}}},
+            "`rope_parameters.full_attention.rope_theta` must be a number above 0, not 0",
+        ),
+        ({"rope_parameters": {"full_attention": []}}, "`rope_parameters.full_attention` must be an object, not empty"),
+        ({"quantization_config": []}, "`quantization_config` must be an object, not empty"),
         ({"text_config": None}, "`text_config` must be an object with settings, not null"),
         ({"text_config": {}}, "`text_config` must be an object with settings, not empty"),
         ({"text_config": {"hidden_size": []}}, "`text_config.hidden_size` must be a whole number from 1, not empty"),
@@ -173,11 +191,27 @@ def test_rusts_panics_and_pythons_exceptions_become_a_sentence_and_interrupts_do
     [
         ({"num_labels": 10**9}, "`num_labels` is 1000000000; transformers lists as many names, and at most 100,000"),
         ({"hidden_act": "swoosh"}, "`hidden_act` is 'swoosh', which transformers does not have"),
+        (
+            {"rope_parameters": {"rope_type": "nope"}},
+            "`rope_parameters.rope_type` is 'nope', which transformers",
+        ),
         ({"use_cache": "x"}, "Validation error for field 'use_cache': .*bool"),
     ],
 )
-def test_values_that_transformers_fails_on_are_named_by_key(tmp_path: Path, values: dict[str, Any], told: str):
+def test_values_that_transformers_fails_on_are_named_by_key(
+    tmp_path: Path, values: dict[str, Any], told: str, capfd: pytest.CaptureFixture[str]
+):
     folder = copy_model("ja", tmp_path / "bad")
     edit(folder / "config.json", **values)
     with pytest.raises(CheckpointError, match=told):
         Engine.load(folder)
+    assert "[transformers]" not in capfd.readouterr().err, "the sentence alone is for the user"
+
+
+def test_what_transformers_logs_goes_to_our_log_for_debugging(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level("DEBUG", logger="evovlm.models.library_faults"), explained(tmp_path):
+        logging.getLogger("transformers.modeling_utils").warning("a remark")
+    assert capfd.readouterr().err == ""
+    assert "transformers: a remark" in caplog.messages

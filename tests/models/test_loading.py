@@ -218,3 +218,22 @@ def test_a_repositorys_code_is_not_run_or_asked_about(tmp_path: Path, monkeypatc
     assert report_from_headers(folder, Checkpoint.open(folder)) is None
     with pytest.raises(CheckpointError, match="needs remote code"):
         Engine.load(folder)
+
+
+def test_an_adapter_beside_whole_weights_is_told_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    plain = Engine.load(llm(tmp_path / "plain")).model.state_dict()
+    folder = llm(tmp_path / "with")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "org/other"}')
+    (folder / "adapter_model.safetensors").write_bytes(b"never read")
+    # As with peft installed, where transformers would load the adapter; without it, doing so raises.
+    for module in ("models.auto.auto_factory", "integrations.peft"):
+        monkeypatch.setattr(f"transformers.{module}.is_peft_available", lambda: True)
+    engine = Engine.load(folder)
+    assert engine.model.name_or_path == str(folder)
+    assert all(torch.equal(engine.model.state_dict()[key], value) for key, value in plain.items())
+    told = "adapter_config.json and adapter_model.safetensors beside whole weights: the adapter is not used"
+    assert any(told in message for message in caplog.messages)
+    findings = [finding for finding in assemble(of(folder), Path()).findings if finding.key == "sources.a.adapter"]
+    assert [(finding.level, told in finding.text) for finding in findings] == [("warning", True)]

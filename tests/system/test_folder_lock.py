@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +55,20 @@ def test_a_folder_is_free_again_after_an_error(tmp_path: Path):
         raise KeyError
     with hold(tmp_path / "s"):
         pass
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("kept")])
+def test_a_lock_that_is_not_a_file_is_refused_and_a_links_target_stays(tmp_path: Path, make: Callable[[Path], None]):
+    (tmp_path / "kept").write_text("mine")
+    make(tmp_path / ".lock")
+    with pytest.raises(UserError, match=r"\.lock: is not a file; remove it"), hold(tmp_path):
+        pass
+    assert (tmp_path / "kept").read_text() == "mine"
+
+
+def test_a_holder_that_is_a_pipe_is_not_waited_for(tmp_path: Path):
+    with hold(tmp_path):
+        (tmp_path / ".holder.json").unlink()
+        os.mkfifo(tmp_path / ".holder.json")
+        with pytest.raises(UserError, match="another process is using this folder"), hold(tmp_path):
+            pass

@@ -1,6 +1,6 @@
 import pytest
 
-from evovlm.system.units import duration, size
+from evovlm.system.units import duration, duration_range, size
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,23 @@ from evovlm.system.units import duration, size
 )
 def test_durations_have_human_units(seconds: float, words: str):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("shortest", "longest", "words"),
+    [
+        (0.1, 0.4, "under 1 s"),
+        (0.2, 0.9, "0 to 1 s"),
+        (29.0, 116.0, "29 to 116 s"),
+        (90.0, 600.0, "1.5 to 10 min"),
+        (720.0, 1200.0, "12 to 20 min"),
+        (1200.0, 1203.0, "about 20 min"),
+        (5400.0, 10800.0, "1.5 to 3 h"),
+        (86400.0, 345600.0, "1 to 4 days"),
+    ],
+)
+def test_ranges_have_one_unit_and_no_needless_digits(shortest: float, longest: float, words: str):
+    assert duration_range(shortest, longest) == words
 
 
 @pytest.mark.parametrize(

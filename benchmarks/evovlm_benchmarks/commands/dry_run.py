@@ -1,4 +1,4 @@
-"""`run --dry-run`: what would be asked of which model, and what that takes. Loads no weights and writes nothing."""
+"""`run --dry-run`: what would be asked of which model, and what that takes. Writes nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 from evovlm.cli.console import OUT
 from evovlm.cli.progress import waiting
+from evovlm.evolution.forecast import SMALL
 from evovlm.system.machine import free_memory
 from evovlm.system.units import size
+from evovlm_benchmarks.runner.estimate import Estimate, from_past_runs, measured
 from evovlm_benchmarks.runner.pairs import Pair
 from evovlm_benchmarks.runner.results import ANSWERS, read_answers
 from evovlm_benchmarks.runner.running import failure_line, open_models
@@ -19,10 +21,20 @@ from evovlm_benchmarks.runner.tables import Sheet, print_sheet
 ANSWER = 500  # bytes of a stored answer with its question, as runs of the zoo have them; long answers take more
 
 
-def print_plan(suite: Suite, pairs: Sequence[Pair], out: Path, device: str, *, download: bool) -> None:
-    """Print each pair of model and task with its questions, and the memory and disk of the run.
+def print_plan(
+    suite: Suite,
+    pairs: Sequence[Pair],
+    out: Path,
+    device: str,
+    *,
+    download: bool,
+    self_check: bool = True,
+    measure: bool | None = None,
+) -> None:
+    """Print each pair of model and task with its questions, and the time, memory and disk of the run.
 
-    Raises UserError if no model of the suite can be opened.
+    `measure`: load the models and measure a few questions; None: if they are small. Raises UserError if no model of
+    the suite can be opened.
     """
     with waiting("opening the models"):
         opened, unopened = open_models(suite, download=download)
@@ -36,9 +48,27 @@ def print_plan(suite: Suite, pairs: Sequence[Pair], out: Path, device: str, *, d
         for pair in possible
     )
     print_sheet(OUT, Sheet("would ask", ("model", "task", "questions", "answered", "weights"), rows, words=2))
-    left = sum(len(pair.items) - known[pair.stem] for pair in possible)
+    counts = ((pair, len(pair.items) - known[pair.stem]) for pair in possible)
+    left = [(pair, count) for pair, count in counts if count > 0]
+    small = sum(memory.values()) <= SMALL
+    if small if measure is None else measure:
+        with waiting("measuring a few questions"):
+            found = measured(opened, left, device, batch=suite.batch, self_check=self_check)
+    else:
+        found = from_past_runs(opened, left, device)
+        found.whence += "; --measure loads the models and measures here" if not small else ""
+    for failure in found.failures:
+        OUT.print(f"not in the estimate: {failure}", soft_wrap=True)
+    _print_estimate(found, sum(count for _, count in left), out, device)
+
+
+def _print_estimate(found: Estimate, left: int, out: Path, device: str) -> None:
+    """Print what `left` questions take."""
     folder = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    free = f"{size(free_memory())} are available" if device == "cpu" else "caches take what is free"
-    OUT.print(f"memory  {size(max(memory.values()))} on {device} for the largest model, one at a time; {free}")
+    OUT.print(f"time    {found.in_words() if left else 'nothing is left to ask'}")
+    OUT.print(f"memory  at most about {size(found.host)}, one model at a time; {size(free_memory())} are available")
+    if device.startswith("cuda"):
+        OUT.print(f"GPU     at most about {size(found.gpu)}; caches take what is free")
     OUT.print(f"disk    about {size(left * ANSWER)}; {size(shutil.disk_usage(folder).free)} are free at {folder}")
-    OUT.print("time    run it with --items 8 to see how fast it is here")
+    if left:
+        OUT.print(f"from    {found.whence}")

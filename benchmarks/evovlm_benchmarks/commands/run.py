@@ -61,8 +61,16 @@ def run(
         typer.Option("--self-check/--no-self-check", help="Compare each model's logits with transformers' first."),
     ] = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be asked, with memory and disk, and stop.")
+        bool, typer.Option("--dry-run", help="Show what would be asked, estimate time, memory and disk, and stop.")
     ] = False,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="With --dry-run: load the models and measure a few questions, or estimate from past runs. Default:"
+            " measure small models.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Run a suite of models and tasks. After a crash or kill, run the same command again to resume.
@@ -88,7 +96,7 @@ def run(
         device = device_for(device)
         pairs = plan_pairs(chosen, task_options(scoring=scoring, lid=lid, download=download))
     if dry_run:
-        return print_plan(chosen, pairs, out, device, download=download)
+        return print_plan(chosen, pairs, out, device, download=download, self_check=self_check, measure=measure)
     if ray is None:
         answer = _here(device, self_check)
     else:

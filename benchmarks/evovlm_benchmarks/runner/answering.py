@@ -12,6 +12,7 @@ import torch
 
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared
+from evovlm.evaluators.single_model import without_image
 from evovlm.models.open_model import OpenModel
 from evovlm.system.errors import UserError
 from evovlm.system.faults import is_out_of_memory
@@ -60,6 +61,12 @@ def named_faults(pair: Pair, device: str) -> Iterator[None]:
             f"{where}: one question alone does not fit into the memory of {device}; free some memory, choose another"
             " --device or a preset with fewer beams or tokens, and run the same command again"
         ) from None
+
+
+def as_asked(engine: Engine, pair: Pair) -> tuple[list[Item], Generation]:
+    """A pair's items and how the model is asked them; one without vision gets no images."""
+    asked, generation = list(pair.items), pair.task.generation
+    return (asked, generation) if engine.sees else without_image(asked, generation)
 
 
 def answers_of_pair(

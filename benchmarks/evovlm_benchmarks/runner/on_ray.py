@@ -19,14 +19,13 @@ from typing import Any
 
 from evovlm.engines.batches import fitting_batch
 from evovlm.engines.hf import Engine
-from evovlm.evaluators.single_model import without_image
 from evovlm.evolution.search_loop import Workers
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.study import log as study_log
 from evovlm.system import files
 from evovlm.system.errors import CheckpointError, UserError
 from evovlm.system.folder_lock import hold
-from evovlm_benchmarks.runner.answering import WINDOW, PairFault, answers_of_pair, load_engine, named_faults
+from evovlm_benchmarks.runner.answering import WINDOW, PairFault, answers_of_pair, as_asked, load_engine, named_faults
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
 from evovlm_benchmarks.runner.results import ANSWERS, Failure, Outcome, Result, mended_answers
 from evovlm_benchmarks.runner.running import (
@@ -125,9 +124,7 @@ class SuiteWorker:
         if other:
             raise UserError(f"{part.stem}: this worker has different {', '.join(other)}; fetch the same on every node")
         engine = self._engine(opened)
-        asked, generation = list(pair.items), pair.task.generation
-        if not engine.sees:
-            asked, generation = without_image(asked, generation)
+        asked, generation = as_asked(engine, pair)
         if part.batch is None:
             return Made([], fitting_batch(engine, generation), [], 0.0)
         halved: list[int] = []

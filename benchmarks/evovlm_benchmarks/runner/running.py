@@ -18,14 +18,13 @@ from typing import Any, Protocol
 
 from evovlm.engines.batches import fitting_batch
 from evovlm.engines.hf import Engine
-from evovlm.evaluators.single_model import without_image
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system import files
 from evovlm.system.device import check_device
 from evovlm.system.errors import CheckpointError, StudyError, UserError, joined_errors
 from evovlm.system.folder_lock import hold
 from evovlm.system.version import hardware, versions
-from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, load_engine, named_faults
+from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, as_asked, load_engine, named_faults
 from evovlm_benchmarks.runner.contamination import bred_on
 from evovlm_benchmarks.runner.pairs import Pair
 from evovlm_benchmarks.runner.results import (
@@ -144,9 +143,7 @@ def _run_pair(
     engine: Engine, opened: OpenModel, pair: Pair, suite: Suite, out: Path, device: str, step: Step
 ) -> Result:
     started = time.perf_counter()
-    asked, generation = list(pair.items), pair.task.generation
-    if not engine.sees:
-        asked, generation = without_image(asked, generation)
+    asked, generation = as_asked(engine, pair)
     batch = suite.batch or fitting_batch(engine, generation)
     with named_faults(pair, device):  # an image may be unreadable
         own = plan_of(opened, pair, suite)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from evovlm.merging.check._finding import Finding, model_key
 from evovlm.models.configuration import GENERATION, read_generation
 from evovlm.models.finite import is_finite, is_quantised
+from evovlm.models.foreign_files import adapter_beside
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD
 from evovlm.models.loading import report_from_headers
 from evovlm.models.open_model import OpenModel
@@ -20,12 +21,16 @@ from evovlm.models.zoo_models import FOLDER
 
 
 def check_complete(model: OpenModel) -> Iterator[Finding]:
-    """Report weights that a model's files lack or have in another shape than its configuration says, or besides it.
+    """Report weights that a model's files lack, have in another shape than its configuration says, or besides it.
+
+    Also an adapter beside them, which is not used.
 
     A missing head is left to `check_head`, which knows when the embeddings take its place.
     """
     if model.folder.is_relative_to(FOLDER):
         return  # compared with the manifest when it was opened
+    if told := adapter_beside(model.folder):
+        yield Finding("warning", model_key(model, "adapter"), told)
     report = report_from_headers(model.folder, model.checkpoint)
     if report is None:
         return
