@@ -79,4 +79,4 @@ def test_a_saved_family_is_loaded_in_full(kind: str, tmp_path: Path):
 
     _, report = load_reporting(AutoModelForCausalLM, save_text_family(kind, tmp_path / kind))
     assert not report.in_words()
-    assert not report.unexpected
+    assert not report.beside

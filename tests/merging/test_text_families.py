@@ -51,7 +51,7 @@ def test_a_merge_of_texts_is_right_on_disk_and_in_memory(kind: str, tmp_path: Pa
         assert torch.allclose(merged.double(), expected, rtol=0, atol=4e-6), name
     model, report = load_reporting(transformers.AutoModelForCausalLM, tmp_path / "out")
     assert not report.in_words()
-    assert not report.unexpected
+    assert not report.beside
 
     recipe = read_recipe(path)
     engine = Engine.load(base, dtype=torch.float32, self_check=False)
