@@ -39,7 +39,7 @@ from evovlm.models.families import FAMILIES as FAMILY_ROWS  # noqa: E402
 from evovlm.models.families import family_of  # noqa: E402
 from evovlm.models.loading import load_reporting  # noqa: E402
 from tests.merging.test_vlm_families import canonical, save_text  # noqa: E402
-from tests.vlm_families import FAMILIES, UNASKED, save_family  # noqa: E402
+from tests.vlm_families import FAMILIES, PROPER, UNASKED, save_family  # noqa: E402
 
 PAGE = ROOT / "docs" / "families.md"
 BEGIN, END = "<!-- mergekit: scripts/compare_mergekit.py -->\n", "<!-- end of mergekit -->\n"
@@ -260,8 +260,8 @@ def compare(folder: Path) -> str:
         for config in list(CONFIGS)[:2]:
             plain = run(mergekit, place, config, crimes=False)
             row += [plain, run(mergekit, place, config, crimes=True) if plain.code else None]
-        rows[name] = [*row, run(mergekit, place, "two VLMs", crimes=False)]
-        print(name, *(outcome and (outcome.said or outcome.cell) for outcome in rows[name]), sep="\n  ", flush=True)
+        rows[PROPER[name]] = [*row, run(mergekit, place, "two VLMs", crimes=False)]
+        print(name, *(made and (made.said or made.cell) for made in rows[PROPER[name]]), sep="\n  ", flush=True)
     seen = f"mergekit {MERGEKIT}, torch {torch.__version__}, transformers {transformers.__version__}, "
     return seen + f"Python {platform.python_version()}, {datetime.date.today():%Y-%m-%d}.\n\n" + table(rows)
 

@@ -21,6 +21,8 @@ sys.path.insert(0, str(ROOT))
 from evovlm.models.families import FAMILIES, Family  # noqa: E402
 from tests.engines.test_families import PLAIN  # noqa: E402
 from tests.text_families import SLOWER, TEXTS  # noqa: E402
+from tests.vlm_families import FAMILIES as VLMS  # noqa: E402
+from tests.vlm_families import PROPER  # noqa: E402
 
 PAGE, README = ROOT / "docs" / "families.md", ROOT / "README.md"
 # Files of tests by column: of vision-language models, and of text models alone.
@@ -29,27 +31,18 @@ ASKS = ("tests/engines/test_families.py", "tests/engines/test_text_families.py")
 ROUTES = "tests/merging/test_route_families.py"
 BEGIN, END = "<!-- table: scripts/write_families.py -->\n", "<!-- end of table -->\n"
 FAST, PLAIN_PATH = "fast", "transformers' layers"
-# The tests' name of each family's models, and the recipe that merges one.
-TESTED = {
-    "LLaVA-OneVision": ("llava_onevision", ""),
-    "Qwen2-VL": ("qwen2_vl", ""),
-    "Qwen2.5-VL": ("qwen2_5_vl", "qwen2.5-vl-abeja"),
-    "Qwen3-VL": ("qwen3_vl", "qwen3-vl-swallow"),
-    "InternVL3": ("internvl3", "internvl3-abeja"),
-    "InternVL3.5": ("internvl3_5", ""),
-    "Gemma 3": ("gemma3", ""),
-    "PaliGemma 2": ("paligemma2", "paligemma2-jpn"),
-    "Pixtral": ("pixtral", "pixtral-shisa"),
-    "Mistral Small 3.1": ("mistral3", ""),
-    "Idefics3": ("idefics3", ""),
-    "SmolVLM": ("smolvlm", ""),
-    "Aya Vision": ("aya_vision", ""),
-    "LLaVA-NeXT": ("llava_next", "evovlm-jp"),
-    "LLaVA 1.5": ("llava", ""),
+# The recipe that merges a family's model, by the tests' name of it.
+RECIPES = {
+    "qwen2_5_vl": "qwen2.5-vl-abeja",
+    "qwen3_vl": "qwen3-vl-swallow",
+    "internvl3": "internvl3-abeja",
+    "paligemma2": "paligemma2-jpn",
+    "pixtral": "pixtral-shisa",
+    "llava_next": "evovlm-jp",
 }
-
-
-# The same of text models, by `model_type`.
+# Text models that fit, where a family shares its row with one that has more of them.
+FEWER = {"pixtral": ("mistral",)}
+# The name of each text family, and a recipe of it, by `model_type`.
 ALONE = {
     "mistral": ("Mistral", "evollm-jp"),
     "llama": ("Llama", ""),
@@ -92,11 +85,12 @@ def table(results: Results) -> str:
         "| family | text models that fit | merges | asks | path | routes | picture | recipe |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, (tested, recipe) in TESTED.items():
+    for tested in VLMS:
+        name = PROPER[tested]
         family = next(one for one in FAMILIES if name in one.name.split(", "))
-        cells = [name, ", ".join(family.towers), yes(MERGES[0], tested), yes(ASKS[0], tested)]
-        cells += [PLAIN_PATH if tested in PLAIN else FAST, yes(ROUTES, tested), _picture(family), _recipe(recipe)]
-        lines.append(_row(cells))
+        cells = [name, ", ".join(FEWER.get(tested, family.towers)), yes(MERGES[0], tested), yes(ASKS[0], tested)]
+        cells += [PLAIN_PATH if tested in PLAIN else FAST, yes(ROUTES, tested), _picture(family)]
+        lines.append(_row([*cells, _recipe(RECIPES.get(tested, ""))]))
     for family in (one for one in FAMILIES if one.unasked):
         cells = [family.name, ", ".join(family.towers), yes(MERGES[0], family.types[0]), "no", "", "no"]
         lines.append(_row([*cells, _picture(family), ""]))

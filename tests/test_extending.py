@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from evovlm.models.families import Family
 from evovlm.models.zoo_models import zoo_folder
 from evovlm.search import SearchSettings
 from tests.hub_layouts import reshard, save_llm, save_vlm
@@ -126,6 +127,23 @@ def test_the_new_familys_checkpoint_opens_and_merges(plugin: Path, tmp_path: Pat
     base_value, ja_value = (weights(folder)[f"model.{name}"].float() for folder in (base, ja))
     expected = before[f"lens.text.model.{name}"].float() + 0.5 * (ja_value - base_value)
     assert torch.allclose(after[f"lens.text.model.{name}"], expected, atol=1e-6)
+
+
+def test_the_new_familys_row_is_found_and_the_page_names_every_field_of_a_row(plugin: Path):
+    code = """
+from types import SimpleNamespace
+from evovlm.engines.prompts import picture_mark
+from evovlm.system.plugins import load_plugins
+load_plugins()
+model, processor = SimpleNamespace(config=SimpleNamespace(model_type="lens")), SimpleNamespace(image_token="<image>")
+print(picture_mark(model, processor))
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(plugin), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "<lens>\n", done.stderr
+    table = PAGE[PAGE.index("| field of a row |") :].partition("\n\n")[0]
+    named = [field for row in table.splitlines()[2:] for field in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(field.name for field in fields(Family))
 
 
 def test_a_plugin_that_fails_is_named(plugin: Path, tmp_path: Path):

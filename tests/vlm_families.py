@@ -301,6 +301,28 @@ FAMILIES: dict[str, Callable[[], Made]] = {
 }
 # Families that are merged and not asked; in place of a processor they have a tokenizer.
 UNASKED: dict[str, Callable[[], Made]] = {"qwen3_5": _qwen3_5, "gemma4": _gemma4, "mllama": _mllama}
+# What the pages call them.
+PROPER = {
+    "llava": "LLaVA 1.5",
+    "llava_next": "LLaVA-NeXT",
+    "llava_onevision": "LLaVA-OneVision",
+    "qwen2_vl": "Qwen2-VL",
+    "qwen2_5_vl": "Qwen2.5-VL",
+    "qwen3_vl": "Qwen3-VL",
+    "internvl3": "InternVL3",
+    "internvl3_5": "InternVL3.5",
+    "gemma3": "Gemma 3",
+    "paligemma2": "PaliGemma 2",
+    "pixtral": "Pixtral",
+    "mistral3": "Mistral Small 3.1",
+    "idefics3": "Idefics3",
+    "smolvlm": "SmolVLM",
+    "aya_vision": "Aya Vision",
+    "qwen3_5": "Qwen3.5",
+    "gemma4": "Gemma 4",
+    "mllama": "Llama 3.2 Vision",
+}
+assert set(PROPER) == set(FAMILIES | UNASKED)
 # Every path and position that families differ in; the others are tested in the slow lane.
 QUICK = ("llava_next", "qwen2_5_vl", "qwen3_vl", "gemma3")
 PARAMETERS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]

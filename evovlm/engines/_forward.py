@@ -49,7 +49,8 @@ def prefill(tower: Tower, ops: Ops, hidden: Tensor, attend: Attend, deep: Deep |
     Requests each layer from `tower.pending` except the first, which the caller requested for the embeddings. Only keys
     and values of the last layer are used, so nothing else of it is computed.
     """
-    _pass(tower, ops, hidden, attend, deep, whole=False)
+    if len(hidden):  # prompts of one token leave nothing to read before the first step
+        _pass(tower, ops, hidden, attend, deep, whole=False)
 
 
 def step(tower: Tower, ops: Ops, tokens: Tensor, attend: Attend) -> Tensor:

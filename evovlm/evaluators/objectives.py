@@ -12,6 +12,7 @@ from pathlib import Path
 from evovlm.evaluators.evaluation import refuse_silent
 from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.recipe.schema import Recipe
+from evovlm.recipe.where import split_where
 from evovlm.system.errors import RecipeError
 from evovlm.system.progress import Progress
 from evovlm.tasks import Options, parse_split
@@ -78,14 +79,22 @@ def objective_items(
     """The items of each objective that is TASK:SPLIT, by its name: `count` of them, drawn with the search's seed.
 
     They are found as the recipe's other data are: paths count from `root`, and the hub is asked only with `download`.
+    An objective of the search's own task is asked with the recipe's preset, another task with its own default.
     `commits` gains the commit of each data set that came from the hub. Raises DataError if they cannot be read.
     """
     search, data = recipe.search, recipe.data
     assert search is not None
-    revisions = {} if data is None else data.revisions
-    options = Options(revisions=revisions, download=download, commits={} if commits is None else commits)
-    tasks = [name for name in search.objectives if name not in COSTS]
-    return {name: read_item_set("objective", name, count, search.seed, options=options, root=root) for name in tasks}
+    presets = {} if data is None else {split_where(data.search)[0]: data.preset}
+    options = Options(
+        download=download,
+        revisions={} if data is None else data.revisions,
+        commits={} if commits is None else commits,
+    )
+    found = {}
+    for name in (one for one in search.objectives if one not in COSTS):
+        asked = replace(options, preset=presets.get(split_where(name)[0]))
+        found[name] = read_item_set("objective", name, count, search.seed, options=asked, root=root)
+    return found
 
 
 def _objective(name: str, evaluator: LocalEvaluator, objectives: Mapping[str, ItemSet]) -> Objective:

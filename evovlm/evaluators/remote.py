@@ -23,8 +23,7 @@ from evovlm.models.file_hashes import Hashing
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import StudyError
 from evovlm.system.plugins import load_plugins
-from evovlm.tasks import Options
-from evovlm.tasks.item_sets import items_hash, read_item_set
+from evovlm.tasks.item_sets import data_options, items_hash, read_item_set
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class RemoteJob:
         assembly = assemble(recipe, Path(self.root), download=self.download)
         refuse_other_models(self.hashes, hashing(assembly).result())
         assert recipe.data is not None
-        options = Options(preset=recipe.data.preset, download=self.download, revisions=recipe.data.revisions)
+        options = data_options(recipe, download=self.download)
         whole = read_item_set(
             "search", recipe.data.search, search.items, search.seed, options=options, root=Path(self.root)
         )

@@ -53,7 +53,7 @@ FAMILIES: list[Family] = [
     Family("Gemma 3", ("gemma3",), ("gemma3_text",), "<start_of_image>", attention="picture"),
     # 5.17 lets the tokens of a prompt without a picture see later ones in every other layer (its mask is None and its
     # attention not causal), and leaves out Gemma 2's caps; 5.22 still leaves out the one on the logits.
-    Family("PaliGemma 2", ("paligemma",), ("gemma", "gemma2"), attention="prompt", answer_type=1, since="5.23"),
+    Family("PaliGemma 2", ("paligemma",), ("gemma2",), attention="prompt", answer_type=1, since="5.23"),
     Family("Mistral Small 3.1", ("mistral3",), ("mistral",)),
     Family("Idefics3", ("idefics3",), ("llama",)),
     Family("SmolVLM", ("smolvlm",), ("llama",)),

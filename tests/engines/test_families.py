@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from evovlm.engines import _lean, hf
 from evovlm.engines._self_check import deviation
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prompt
@@ -24,6 +25,8 @@ ASKED = [("what is this", (50, 40), "red"), ("how many red things are there in i
          ("a", (140, 100), "green"), ("say it again please", (50, 40), "red")]  # fmt: skip
 PLAIN = {"gemma3", "paligemma2", "aya_vision"}  # layers of other kinds, or tokens that see later ones
 CLOSE = 1e-5  # of the logits' spread
+DECODED = 3  # steps that are compared: after the prompt, and after one and two more tokens, which the cache serves
+NEXT = 5  # the token that is read after every prompt, again and again
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)
@@ -66,8 +69,27 @@ def own_logits(engine: Engine, inputs: Any) -> Tensor:
     return logits
 
 
+@torch.inference_mode()
+def generated_logits(engine: Engine, inputs: Any) -> Tensor:
+    """Logits [DECODED, vocabulary] of `generate`, which is made to say the next token again and again."""
+
+    def say(ids: Tensor, scores: Tensor) -> Tensor:
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([NEXT]), 0.0)
+
+    asked = {"max_new_tokens": DECODED, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    made = engine.model.generate(**inputs, **asked, logits_processor=[say])
+    return torch.stack([logits[0].float() for logits in made.logits])
+
+
+@pytest.fixture
+def more_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both paths give the logits of as many steps as are compared here."""
+    for module in (hf, _lean):
+        monkeypatch.setattr(module, "STEPS", DECODED)
+
+
 def paths(engine: Engine) -> list[Any]:
-    """Both paths: (prompts, tokens) -> logits after each prompt, and after one more token."""
+    """Both paths: (prompts, tokens) -> logits after each prompt, and after further tokens."""
     return [engine.loop_logits, *([engine.lean.logits] if engine.lean is not None else [])]
 
 
@@ -95,20 +117,24 @@ def test_greedy_answers_are_those_of_generate(loaded: tuple[Engine, Made]):
     assert streamed == said
 
 
+@pytest.mark.usefixtures("more_steps")
 def test_logits_are_those_of_the_model_s_own_forward_pass(loaded: tuple[Engine, Made]):
     """With pictures of one tile and of several, a shared one and none, first and between words, in one batch."""
     engine, made = loaded
     seeing = [*engine.prepare(items(), ASK, 4).prompts, *engine.prepare(items(2), MIDDLE, 2).prompts]
     blind = engine.prepare([replace(item, image=None) for item in items(2)], TALK, 2).prompts
     prompts: Sequence[Prompt] = [*seeing, *blind]
-    own = [own_logits(engine, inputs_of(engine, made, item)) for item in items()]
-    own += [own_logits(engine, inputs_of(engine, made, item, MIDDLE.template)) for item in items(2)]
-    own += [own_logits(engine, {"input_ids": prompt.ids[None]}) for prompt in blind]
-    tokens = [5] * len(prompts)
+    asked = [inputs_of(engine, made, item) for item in items()]
+    asked += [inputs_of(engine, made, item, MIDDLE.template) for item in items(2)]
+    asked += [{"input_ids": prompt.ids[None]} for prompt in blind]
+    own = [own_logits(engine, inputs) for inputs in asked]
+    said = [generated_logits(engine, inputs) for inputs in asked]
     for logits in paths(engine):
-        found = logits(prompts, tokens)
+        found = logits(prompts, [NEXT] * len(prompts))
+        assert len(found) == DECODED
         for row, expected in enumerate(own):
             assert deviation(found[:1, row], expected) < CLOSE, f"prompt {row}"
+            assert deviation(found[:, row], said[row]) < CLOSE, f"prompt {row}, later tokens"
 
 
 def test_another_picture_or_another_place_of_it_is_another_answer(loaded: tuple[Engine, Made]):
@@ -117,7 +143,7 @@ def test_another_picture_or_another_place_of_it_is_another_answer(loaded: tuple[
     changed = replace(item, image=lambda: picture((50, 40), "black"))
     prompts = [engine.prepare([one], how, 1).prompts[0] for one, how in ((item, ASK), (changed, ASK), (item, MIDDLE))]
     for logits in paths(engine):
-        found = [logits([prompt], [5])[:1, 0] for prompt in prompts]
+        found = [logits([prompt], [NEXT])[:1, 0] for prompt in prompts]
         assert deviation(found[1], found[0]) > 100 * CLOSE
         assert deviation(found[2], found[0]) > 100 * CLOSE
 

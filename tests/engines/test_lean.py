@@ -114,6 +114,13 @@ def test_texts_share_a_long_beginning_and_no_short_one(llm: Engine, monkeypatch:
     assert sum(read) == sum(len(prompt.ids) - 1 for prompt in short.prompts)
 
 
+def test_prompts_of_one_token_are_answered(llm: Engine):
+    """As a tokenizer leaves of words that it does not know: nothing but the token for the beginning."""
+    prompts = [replace(prompt, ids=prompt.ids[:1]) for prompt in llm.prepare(bare(3), TALK, 3).prompts]
+    prepared = Prepared(prompts, TALK, [[0, 1, 2]])
+    assert llm.answer(prepared) == of_generate(llm, prepared)
+
+
 def test_waiting_prompts_take_the_place_of_finished_ones(llm: Engine, monkeypatch: pytest.MonkeyPatch):
     """Ends are tokens that the model likes to say, so that rows end at different steps."""
     assert llm.lean is not None

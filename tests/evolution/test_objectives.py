@@ -12,10 +12,12 @@ import pytest
 
 from evovlm.cli.console import OUT
 from evovlm.cli.evolve import _print_result
+from evovlm.evaluators.objectives import objective_items
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe, write_recipe
 from evovlm.report import write_report
 from evovlm.study.log import read_trials
+from evovlm.tasks import Options, load_task
 from tests.evolution.small_studies import MADE, evolve
 from tests.hub_cache import data_repository
 from tests.tasks.hub_server import hub_of
@@ -75,3 +77,12 @@ def test_a_tie_in_the_score_is_told_beside_another_objective(place: Path, name: 
     assert sentence in shown
     assert "Winner:" not in shown
     assert sentence in (place / "t/report.html").read_text(encoding="utf-8")
+
+
+def test_an_objective_of_the_searchs_task_is_asked_with_its_preset_and_another_task_with_its_own():
+    names = ("custom-maths@data/sums.jsonl:search", "zoo-maths:search")
+    recipe = with_objectives(read_recipe(MADE / "one-stage.yaml"), *names)
+    found = [items.task.generation for items in objective_items(recipe, MADE, 2, download=False).values()]
+    own = load_task("custom-maths", Options(preset="plain", path=MADE / "data/sums.jsonl"))
+    assert found == [own.generation, load_task("zoo-maths").generation]
+    assert own.generation != load_task("custom-maths").generation

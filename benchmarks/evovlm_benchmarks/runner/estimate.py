@@ -23,7 +23,7 @@ from evovlm.system.device import check_device
 from evovlm.system.machine import crowding
 from evovlm.system.units import duration, duration_range
 from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, as_asked, load_engine, named_faults
-from evovlm_benchmarks.runner.batches import fitting_batch
+from evovlm.engines.batches import fitting_batch
 from evovlm_benchmarks.runner.pairs import Pair
 
 FEW, MORE = 4, 16  # questions of a pair's first step and of the others
