@@ -15,6 +15,7 @@ from math import prod
 import psutil
 import torch
 
+from evovlm.engines.batches import fitting_batch
 from evovlm.engines.hf import Engine
 from evovlm.evolution.forecast import LEAST_SPREAD, crowded_in_words, means_of, on_line, spread_of
 from evovlm.evolution.past_runs import past_pace
@@ -23,7 +24,6 @@ from evovlm.system.device import check_device
 from evovlm.system.machine import crowding
 from evovlm.system.units import duration, duration_range
 from evovlm_benchmarks.runner.answering import PairFault, answers_of_pair, as_asked, load_engine, named_faults
-from evovlm.engines.batches import fitting_batch
 from evovlm_benchmarks.runner.pairs import Pair
 
 FEW, MORE = 4, 16  # questions of a pair's first step and of the others
