@@ -49,6 +49,9 @@ class RandomTower(Assembly):
         """The recipe's."""
         return self.dtype
 
+    def span(self, job: Job, label: str, name: str) -> None:
+        """None: values are drawn, or mapped as `source_tensor` gives them."""
+
     def kept_rows(self, job: Job) -> None:
         """None: all models have the same vocabulary."""
 
