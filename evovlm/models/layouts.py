@@ -65,7 +65,7 @@ LAYOUTS: list[Layout] = [
     Layout("qwen-vl", "vlm", (("model.", "model."), ("lm_head.", "lm_head.")), beside="visual."),
     # Idefics3ForConditionalGeneration and SmolVLM...
     Layout("idefics3", "vlm", (("model.text_model.", "model."), ("lm_head.", "lm_head."))),
-    # MistralForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM.
+    # Language models: MistralForCausalLM, LlamaForCausalLM, Qwen3ForCausalLM...
     Layout("causal-lm", "llm", (("model.", "model."), ("lm_head.", "lm_head."))),
 ]
 
@@ -99,5 +99,5 @@ def detect_layout(keys: Iterable[str], folder: Path) -> Layout:
     looked_for = ", ".join(f"{layout.in_file(EMBEDDING)} ({layout.name})" for layout in LAYOUTS)
     raise CheckpointError(
         f"{folder}: no language tower found; looked for {looked_for}; the file has {sorted(known)[:3]}."
-        " Choose a Mistral, Llama, Qwen2, Llava or LlavaNext checkpoint, or add its layout to evovlm/models/layouts.py"
+        " Choose a model of a family in docs/families.md, or add its layout to evovlm/models/layouts.py"
     )

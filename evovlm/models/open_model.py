@@ -248,7 +248,7 @@ def _from_hub(model: str, revision: str | None, folder: Path, *, download: bool,
         way_out = (
             "check the network"
             if download
-            else f"fetch it first with `hf download {named}`, or allow it with --download"
+            else f"fetch it first with `hf download {named}`, or with --download where the command has it"
         )
         raise CheckpointError(f"{at}: no such folder ({folder}) and not in the local hub cache; {way_out}") from error
     except (OSError, ValueError) as error:  # the hub client's own errors: not found, gated, offline

@@ -123,12 +123,12 @@ def rehearse(
 ) -> None:
     """Make checkpoints of real shapes, and time every command of a whole job on them, from files.
 
-    Size 7b needs a GPU, and 60 GB for models and what is written for a while. Nothing is downloaded.
+    Size 7b needs a GPU, and 61 GB for models and what is written for a while. Nothing is downloaded.
 
     Examples:
       evovlm bench rehearse --work /tmp/zoo-rehearsal
       evovlm bench rehearse --size 7b --work /data/rehearsal --device cuda
-      evovlm bench rehearse --size 7b --work /data/rehearsal --device cuda --steps "report; app"
+      evovlm bench rehearse --size 7b --work /data/rehearsal --device cuda --steps "make data; check"
     """
     chosen = _chosen(size, steps, device)
     if dry_run:
@@ -148,7 +148,9 @@ def rehearse(
     draw(found, work / "table.svg")
     OUT.print(f"{work / 'table.md'}, {work / 'table.svg'}; each command's output is in {work / 'logs'}")
     if any("failed" in row for row in found):
-        raise UserError(f"{work / ROWS}: not every step ended well; run the same command to try those again")
+        raise UserError(
+            f"{work / ROWS}: not every step ended well; the same command tries those again (a step needs the steps before it)"
+        )
 
 
 def _chosen(size: str, steps: str | None, device: str) -> list[str]:

@@ -17,7 +17,7 @@ from rich.table import Table
 from evovlm.system import files
 
 ROWS = "rows.jsonl"
-COLUMNS = ("step", "seconds", "floor", "ratio", "silence", "host GB", "GPU GB", "slower")
+COLUMNS = ("step", "s", "floor, s", "ratio", "silent, s", "host GB", "GPU GB", "remarks")
 WIDTH, ROW, LEFT, BAR = 760, 26, 250, 12  # pixels
 STYLE = """\
 text{font:13px system-ui,"Segoe UI",Roboto,sans-serif;fill:#333}.taken{fill:#d55e00}.floor{fill:#8a8f98}
@@ -41,12 +41,13 @@ def keep(folder: Path, row: Row) -> None:
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
-    """A row per step for a terminal. Seconds; `silence`: the longest time without output; memory at its peak."""
+    """A row per step for a terminal; `silent`: the longest time without output; memory at its peak."""
     shown = Table(title=title)
     for column in COLUMNS[:-1]:
         shown.add_column(column, justify="left" if column == "step" else "right")
     for row in rows:
-        shown.add_row(*_cells(row)[:-1])
+        cells = _cells(row)[:-1]
+        shown.add_row(cells[0], f"failed ({cells[1]})", *cells[2:]) if row.get("failed") else shown.add_row(*cells)
     return shown
 
 
