@@ -191,6 +191,8 @@ def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list
             text = f"{key}: unknown key{_nearest(loc)}"
         else:
             message = detail["msg"].removeprefix("Value error, ")
+            if kind == "string_pattern_mismatch":  # only names of sources have a pattern
+                message = f"{detail['input']!r} has other characters than letters, digits, `.`, `_` and `-`; rename it"
             # A check of several keys names the one it means at the start.
             deeper, longer = place_of(root, (*loc, message.partition(":")[0]))
             if len(longer) > len(keys):

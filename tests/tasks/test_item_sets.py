@@ -1,7 +1,10 @@
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import moved
@@ -36,6 +39,16 @@ def test_items_that_two_sets_share_are_refused():
     same = item("same", "q")
     with pytest.raises(RecipeError, match="share 1 items, same among them"):
         refuse_shared({"search": [same], "test": [same]})
+
+
+def test_one_text_about_different_pictures_is_not_shared():
+    """As in files of questions from one template, whose made ids are equal."""
+    red, blue = (
+        replace(item("same", "q"), image=partial(Image.new, "RGB", (8, 8), colour)) for colour in ("red", "blue")
+    )
+    refuse_shared({"search": [red], "test": [blue]})
+    with pytest.raises(RecipeError, match="share 1 items"):
+        refuse_shared({"search": [red], "test": [red]})
 
 
 def test_a_search_item_that_looks_like_a_test_item_is_left_out():

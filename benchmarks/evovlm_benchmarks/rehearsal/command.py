@@ -149,7 +149,8 @@ def rehearse(
     OUT.print(f"{work / 'table.md'}, {work / 'table.svg'}; each command's output is in {work / 'logs'}")
     if any("failed" in row for row in found):
         raise UserError(
-            f"{work / ROWS}: not every step ended well; the same command tries those again (a step needs the steps before it)"
+            f"{work / ROWS}: not every step ended well; the same command tries those again"
+            " (a step needs the steps before it)"
         )
 
 
