@@ -81,7 +81,8 @@ def _refuse_unknown_names(folder: Path, config: Any) -> None:
     for name in ("", "text_config", "vision_config"):
         part = getattr(config, name, None) if name else config
         named = [(key, getattr(part, key, None), ACT2FN) for key in ACTIVATIONS]
-        ropes = getattr(part, "rope_parameters", None)
+        # Vision parts have kinds of their own, such as Qwen-VL's `axial`, which their classes know.
+        ropes = getattr(part, "rope_parameters", None) if name != "vision_config" else None
         for rope in (ropes, *ropes.values()) if isinstance(ropes, dict) else ():
             if isinstance(rope, dict) and rope.get("rope_type") not in (None, "default"):
                 named.append(("rope_parameters.rope_type", rope["rope_type"], ROPE_INIT_FUNCTIONS))

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor, nn
 
@@ -258,9 +257,9 @@ def test_a_family_that_needs_a_newer_transformers_is_refused_with_the_version(
         return made if input_ids is None else replace(made, logits=made.logits / 2)
 
     monkeypatch.setattr(type(engine.model), "forward", capless)
-    monkeypatch.setattr(transformers, "__version__", "5.22.2")
+    monkeypatch.setattr(_self_check.transformers, "__version__", "5.22.2")
     with pytest.raises(CheckpointError, match=r"PaliGemma 2 needs transformers 5\.23 or newer, and this is 5\.22\.2"):
         engine.check("vlm")
-    monkeypatch.setattr(transformers, "__version__", "5.23.0")
+    monkeypatch.setattr(_self_check.transformers, "__version__", "5.23.0")
     with pytest.raises(CheckpointError, match="evovlm does not support this kind of model"):
         engine.check("vlm")

@@ -87,7 +87,7 @@ def test_a_merge_whose_process_is_killed_says_so_and_leaves_nothing(tmp_path: Pa
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(build, "_members", lambda *_: 2)
-    monkeypatch.setattr(build, "_refuse_non_finite", killed)
+    monkeypatch.setattr(build, "refuse_non_finite", killed)
     with pytest.raises(CheckpointError, match="--threads 1"):
         build_checkpoint(assemble(read_recipe(RECIPE), RECIPE.parent), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
