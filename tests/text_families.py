@@ -15,7 +15,7 @@ MORE: dict[str, dict[str, Any]] = {"llama": FAMILIES["Llama"]}
 TEXTS = ("mistral", "llama", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "phi3", "cohere2")
 SLOWER = {"qwen3_moe", "gemma2", "gemma3_text", "phi3", "cohere2"}  # asked by transformers' layers
 # The others have tests of their own in the quick lane.
-QUICK = ("qwen3_moe", "cohere2")
+QUICK = ("cohere2",)
 TEXT_PARAMETERS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TEXTS]
 
 

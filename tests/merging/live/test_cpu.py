@@ -12,6 +12,7 @@ from evovlm.merging.build import build_checkpoint
 from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.methods import METHODS
 from evovlm.recipe.schema import Recipe
+from tests.parameters import slow_but
 
 
 def recipe(paper: dict[str, Path], method: str, ja: float, density: float) -> Recipe:
@@ -42,7 +43,7 @@ def live(folder: Path, recipe: Recipe) -> tuple[ResidentMerger, dict[str, torch.
 SEARCHED = sorted(set(METHODS) - {"passthrough"})
 
 
-@pytest.mark.parametrize("method", SEARCHED)
+@pytest.mark.parametrize("method", slow_but(SEARCHED, {"dare_ties", "linear", "slerp"}))
 def test_live_weights_equal_the_checkpoints_bit_for_bit(paper: dict[str, Path], tmp_path: Path, method: str):
     merger, tower = live(tmp_path, recipe(paper, method, 0.2, 0.9))
     # Other candidates come first: what is kept between candidates must not show.

@@ -22,6 +22,7 @@ from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
 from evovlm.tasks import Generation, Item
+from tests.parameters import slow_but
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -81,7 +82,7 @@ def differing(found: dict[str, torch.nn.Parameter], expected: dict[str, torch.nn
     return [name for name, tensor in expected.items() if not torch.equal(found[name].data.cpu(), tensor.data)]
 
 
-@pytest.mark.parametrize("places", [(place,) for place in PLACES] + [("gpu", "host", "disk")])
+@pytest.mark.parametrize("places", slow_but([*((place,) for place in PLACES), ("gpu", "host", "disk")], {("gpu",)}))
 def test_live_weights_are_the_cpus_wherever_sources_lie(paper: dict[str, Path], places: tuple[Place, ...]):
     options = {"rescale": "inverse"}  # which needs no tables
     plan = recipe(paper, "dare_ties", options=options)
@@ -93,7 +94,9 @@ def test_live_weights_are_the_cpus_wherever_sources_lie(paper: dict[str, Path], 
     assert {name: parameter.data_ptr() for name, parameter in tower.items()} == addresses
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"passthrough", "dare_linear", "dare_ties"}))
+@pytest.mark.parametrize(
+    "method", slow_but(sorted(set(METHODS) - {"passthrough", "dare_linear", "dare_ties"}), {"ties", "slerp", "della"})
+)
 def test_every_method_gives_the_cpus_weights(paper: dict[str, Path], method: str):
     plan = recipe(paper, method)
     merger, tower = on_device(plan, placed("gpu"))
@@ -203,6 +206,7 @@ def test_breadcrumbs_and_della_scale_what_is_left(paper: dict[str, Path], rescal
         assert differing(tower, on_cpu(plan)) == [], method
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_masks(paper: dict[str, Path]):
     merger, tower = on_device(recipe(paper, "dare_linear"), placed("gpu"))
     merger.merge(recipe(paper, "dare_linear"))
@@ -244,7 +248,7 @@ def resident(plan: Recipe, place: Place, paper: dict[str, Path], **rest: Any) ->
     return DeviceMerger(assembly, tower, placed(place), pending=engine.pending, **rest), engine
 
 
-@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("beams", slow_but([1, 2], {1}))
 def test_answers_are_the_same_while_the_last_layers_are_still_merged(paper: dict[str, Path], beams: int):
     plan = recipe(paper, "dare_ties", options=INVERSE)
     merger, engine = resident(plan, "gpu", paper)
