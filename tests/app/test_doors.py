@@ -14,6 +14,8 @@ from evovlm_app.protection.login_pause import FREE, LONGEST, REMEMBERED, LoginPa
 from tests.app.conftest import PASSWORD, Served, serve
 from tests.app.stranger import JSON, Stranger
 
+pytestmark = pytest.mark.slow  # starts servers
+
 TRACES = (b"Traceback", b"Internal Server Error", b'.py"', b"/site-packages/", b"evovlm-app-")
 PAGES = ("/", "/config", "/healthz", "/gradio_api/info", "/gradio_api/file=x", "/assets/x")
 

@@ -17,6 +17,8 @@ from evovlm_benchmarks.app_load.visitor import API, MODELS, Visitor, picture
 from tests.app.conftest import LIMITS, Served
 from tests.app.seen import ended, session, until
 
+pytestmark = pytest.mark.slow  # starts servers
+
 WAITING, STREAMS, SESSIONS = LIMITS["waiting"], LIMITS["streams"], LIMITS["sessions"]
 PROBLEM = ["1+1は?", ["ja"], "", None]
 

@@ -18,6 +18,8 @@ from evovlm_benchmarks.app_load.visitor import API, Visitor
 from tests.app.conftest import LIMITS, Served, serve
 from tests.app.seen import pictures, until
 
+pytestmark = pytest.mark.slow  # starts servers
+
 MEGABYTE = 1_000_000
 FILES = LIMITS["hourly_files"]
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.app.conftest import Served, Visitor, serve
 
+pytestmark = pytest.mark.slow  # starts servers
+
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:

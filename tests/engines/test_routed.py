@@ -109,6 +109,7 @@ def windowed(folder: Path, family: Family, window: dict[str, Any]) -> tuple[Rout
     return RoutedEngine.load_pool("a", made, dtype=FLOAT), made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "window"),
     [("mistral", {}), ("qwen2", {"use_sliding_window": True, "max_window_layers": 1})],

@@ -36,6 +36,8 @@ from ray.cluster_utils import Cluster
 
 from evovlm.evaluators.ray_pool import RayPool, cluster
 
+pytestmark = pytest.mark.slow  # starts clusters
+
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 RECIPE = Recipe.model_validate(
     {

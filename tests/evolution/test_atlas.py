@@ -16,6 +16,8 @@ from evovlm.search.race import RaceSettings
 from evovlm.study.result import Result
 from evovlm.system.errors import RecipeError
 
+pytestmark = pytest.mark.slow  # runs whole studies
+
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 
 

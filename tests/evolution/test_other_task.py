@@ -20,6 +20,8 @@ from evovlm.system import files
 from evovlm.tasks import load_task
 from evovlm.tasks.item_sets import ItemSet, ItemSets
 
+pytestmark = pytest.mark.slow  # runs whole studies
+
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 DATA = Data(
     search="custom-maths@search.jsonl:search",

@@ -22,6 +22,8 @@ from evovlm.system.errors import RecipeError, StudyError
 from tests.evolution.small_studies import Noting
 from tests.evolution.small_studies import evolve as small_evolve
 
+pytestmark = pytest.mark.slow  # runs whole studies
+
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 SMALL = EvolveSettings(trials=6, items=8, judged=10)
 

@@ -58,6 +58,7 @@ def advised(decoys: list[str]) -> tuple[Advice, list[str]]:
     return advice, steps
 
 
+@pytest.mark.slow
 def test_useful_sources_come_before_decoys(advised: tuple[Advice, list[str]]):
     advice, _ = advised
     assert {one.source for one in advice.ranking[:2]} == {"ja", "math"}

@@ -86,6 +86,7 @@ def test_the_papers_language_merge_has_no_errors_and_the_extra_token_is_named(pa
     assert "1 of its tokens (row 32000) are dropped because base lacks them: '[PAD]'" in text
 
 
+@pytest.mark.slow
 def test_an_extended_vocabulary_is_refused_unless_the_recipe_says_how(paper: Path):
     assert errors(check(recipe("extended"), paper)) == ["sources.extended.vocab"]
     found = {policy: check(recipe("extended", vocab=policy), paper) for policy in ("shared", "tower", "position")}
@@ -236,6 +237,7 @@ def test_the_owner_must_have_eyes_exactly_when_the_recipe_says_so(paper: Path):
     assert "only its language tower is merged" in eyes
 
 
+@pytest.mark.slow
 def test_methods_are_checked_against_base_and_sources(paper: Path):
     unknown = of(check(recipe("ja", method="ties_dare"), paper), "method", "error")
     assert all(name in unknown for name in METHODS)
@@ -249,6 +251,7 @@ def test_methods_are_checked_against_base_and_sources(paper: Path):
     )
 
 
+@pytest.mark.slow
 def test_slices_must_lie_within_their_source_and_need_passthrough(paper: Path):
     inside = [{"source": "ja", "layers": [0, 2]}, {"source": "math", "layers": [1, 2]}]
     good = recipe("ja", "math", base=None, method="passthrough", slices=inside)

@@ -215,6 +215,7 @@ def test_another_seed_draws_other_masks(paper: dict[str, Path]):
     assert differing(tower, on_cpu(other)) == []
 
 
+@pytest.mark.slow
 def test_task_vectors_in_eight_bits_tell_their_error(paper: dict[str, Path]):
     plan = recipe(paper, "task_arithmetic", dtype="float32")
     merger, tower = on_device(plan, placed("host"), eight_bit=True)
@@ -278,6 +279,7 @@ def test_what_is_streamed_is_merged_by_whoever_reads(paper: dict[str, Path]):
     assert differing(engine.tower, expected) == []
 
 
+@pytest.mark.slow
 def test_a_candidate_that_nobody_read_leaves_nothing_behind(paper: dict[str, Path]):
     plan, other = recipe(paper, "task_arithmetic"), recipe(paper, "task_arithmetic", 0.1)
     merger, engine = resident(plan, "host", paper)
