@@ -30,7 +30,7 @@ from evovlm.tasks.metrics.rouge import rouge_l_ja
 from tests.command import Done, evovlm_here
 from tests.test_family_recipes import ROOT, read_json, save_models
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RECIPES = ("qwen2.5-vl-abeja", "qwen3-vl-swallow")
 SHORT: dict[str, Any] = {"template": "<image>\n{question}", "max_new_tokens": 8}

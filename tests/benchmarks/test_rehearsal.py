@@ -98,6 +98,7 @@ def test_a_command_that_takes_too_long_is_stopped_with_its_children(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_command_of_the_whole_job_ends_well(made: Path):
     done = evovlm_here("bench", "rehearse", "--work", made.name, folder=made.parent)
     assert done.returncode == 0, done.stderr
