@@ -97,7 +97,7 @@ def test_a_study_that_was_stopped_long_ago_goes_on_where_it_was(place: Path, nam
     assert lines(folder / part)[: len(before)] == before
     now = study_log.read_header(folder / part)
     assert {key: now[key] for key in header} == header
-    assert set(now) - set(header) == {"sets", "weights", "self_check", "dtype"}, (
+    assert set(now) - set(header) == {"sets", "weights", "self_check", "dtype", "root"}, (
         "bound to what that version did not write"
     )
     events = [row["event"] for row in files.read_rows(folder / part / study_log.EVENTS)]
