@@ -6,60 +6,34 @@ import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from evovlm.cli.devices import device_for
 from evovlm.cli.entry import run
-from evovlm.cli.limits import MOST_GIGABYTES, fraction
 from evovlm.cli.progress import waiting
 from evovlm.system.errors import UserError
+from evovlm_app import _options as option
 from evovlm_app.protection.allowed_hosts import check_host
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-Models = Annotated[
-    list[str] | None,
-    typer.Option("--models", help="A recipe (its sources and merge) or a checkpoint folder; repeatable."),
-]
-
 
 def start(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
-    host: Annotated[str, typer.Option(help="Address to bind to; 0.0.0.0 for all addresses.")] = "127.0.0.1",
-    models: Models = None,
-    studies: Annotated[Path, typer.Option(help="Folder of studies to show; searches are written there.")] = Path(
-        "runs"
-    ),
-    photos: Annotated[Path | None, typer.Option(help="Folder of photographs that visitors can choose from.")] = None,
-    device: Annotated[
-        str, typer.Option(help="For the models: cpu, cuda, cuda:1, or auto: a GPU if one works.")
-    ] = "auto",
-    memory_gb: Annotated[
-        float | None,
-        typer.Option(
-            **fraction(0.05, MOST_GIGABYTES),
-            help="Memory for models, in GB; default: half of the free memory.",
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            envvar="EVOVLM_ALLOW_HOST",
-            help="Host name that the app also answers to, besides this machine's own names; repeatable.",
-        ),
-    ] = None,
-    auth: Annotated[
-        str | None, typer.Option(envvar="EVOVLM_AUTH", help="NAME:PASSWORD for visitors to log in with.")
-    ] = None,
-    searches: Annotated[bool, typer.Option(help="Let visitors start and stop searches.")] = True,
-    download: Annotated[bool, typer.Option("--download", help="Download hub models that are not cached.")] = False,
-    self_check: Annotated[
-        bool,
-        typer.Option("--self-check/--no-self-check", help="Compare each model's logits with transformers' first."),
-    ] = True,
+    port: option.Port = 7860,
+    host: option.Host = "127.0.0.1",
+    models: option.Models = None,
+    studies: option.Studies = Path("runs"),
+    photos: option.Photos = None,
+    device: option.Device = "auto",
+    memory_gb: option.MemoryGb = None,
+    allow_host: option.AllowHost = None,
+    auth: option.Auth = None,
+    searches: option.Searches = True,
+    download: option.Download = False,
+    self_check: option.SelfCheck = True,
 ) -> None:
     """Start the app with the zoo models, or with your own, at http://127.0.0.1:7860.
 

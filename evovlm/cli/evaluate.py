@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evovlm.cli._options import AsJson, Device, Download, SelfCheck
 from evovlm.cli.devices import device_for
 from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
+
+if TYPE_CHECKING:
+    from evovlm.cli.progress import ShownWatch
+    from evovlm.system.progress import Progress
 
 
 def evaluate(
@@ -43,13 +47,6 @@ def evaluate(
         from evovlm.tasks import Options, parse_split
     with shown() as watch:
         watch.phase("loading", 0)
-
-        def answered(done: int, total: int) -> None:
-            if total:
-                if not done:
-                    watch.phase("questions", total)
-                watch.at(done, total)
-
         evaluation = api.evaluate(
             model,
             data,
@@ -60,7 +57,7 @@ def evaluate(
             device=device,
             download=download,
             self_check=self_check,
-            progress=answered,
+            progress=_shown_on(watch),
         )
     interval = evaluation.interval(seed)
     task, _ = parse_split(data, Options(preset=preset))
@@ -84,3 +81,15 @@ def evaluate(
         f"{model} on {data}: {evaluation.score:.2f} (95 % {interval.low:.2f} to {interval.high:.2f}),"
         f" exact {evaluation.exact_share:.1%}, {len(evaluation.scores)} items, seed {seed}"
     )
+
+
+def _shown_on(watch: ShownWatch) -> Progress:
+    """A function that shows how many questions are answered; the phase of questions begins when there are any."""
+
+    def answered(done: int, total: int) -> None:
+        if total:
+            if not done:
+                watch.phase("questions", total)
+            watch.at(done, total)
+
+    return answered

@@ -45,7 +45,7 @@ def merge(
     from evovlm.cli.console import ERR, OUT, findings_table, note
     from evovlm.cli.progress import shown, waiting
     from evovlm.merging.assembly import assemble
-    from evovlm.merging.build import build_checkpoint, output_tensors
+    from evovlm.merging.build import build_checkpoint
     from evovlm.system.device import gpu_named
     from evovlm.system.units import size
 
@@ -57,9 +57,7 @@ def merge(
     if told:
         ERR.print(findings_table(told))
     if dry_run:
-        count = len(output_tensors(assembly))
-        OUT.print(f"would write {count} tensors to {out} ({assembly.recipe.method}, {assembly.pinned.digest()})")
-        _print_way(assembly, gpu)
+        _print_plan(assembly, out, gpu)
         return
     with shown() as watch:
         watch.phase("merge", 0)
@@ -81,14 +79,16 @@ def merge(
         OUT.print(report.folding)
 
 
-def _print_way(assembly: Assembly, gpu: torch.device | None) -> None:
-    """Say what would merge, and on the CPU how long it takes."""
+def _print_plan(assembly: Assembly, out: Path, gpu: torch.device | None) -> None:
+    """Say what would be written and what would merge it, and on the CPU how long that takes."""
     from evovlm.cli.console import OUT
     from evovlm.cli.progress import waiting
-    from evovlm.merging.build import merging_seconds
+    from evovlm.merging.build import merging_seconds, output_tensors
     from evovlm.merging.gpu_build import why_not_on_gpu
     from evovlm.system.units import duration
 
+    count = len(output_tensors(assembly))
+    OUT.print(f"would write {count} tensors to {out} ({assembly.recipe.method}, {assembly.pinned.digest()})")
     if gpu is not None:
         reason = why_not_on_gpu(assembly)
         if reason is None:

@@ -7,18 +7,14 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from evovlm.cli.console import ERR, OUT
 from evovlm.cli.devices import device_for
-from evovlm.cli.limits import MOST_WORKERS
-from evovlm.cli.paths import new_folder
 from evovlm.cli.progress import shown, waiting
-from evovlm.recipe.limits import MOST_BATCH, MOST_ITEMS, MOST_SEED
 from evovlm.system.errors import UserError, joined_errors
 from evovlm.system.files import write_json, write_text
+from evovlm_benchmarks.commands import _run_options as option
 from evovlm_benchmarks.commands.dry_run import print_plan
 from evovlm_benchmarks.runner.comparison import Entry, behind_best
 from evovlm_benchmarks.runner.pairs import Pair, plan_pairs
@@ -31,47 +27,26 @@ Answer = Callable[..., Outcome]
 
 
 def run(
-    suite: Annotated[str | None, typer.Argument(help="zoo, zoo-medium, evovlm-jp, evollm-jp, or a .yaml file.")] = None,
-    out: Annotated[Path, typer.Option(callback=new_folder, help="Folder for the results; a rerun resumes.")] = Path(
-        "runs/bench"
-    ),
-    model: Annotated[list[str] | None, typer.Option(help="MODEL or NAME=MODEL, added to the suite's, if any.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="TASK:SPLIT or TASK@PATH:SPLIT; replaces the suite's.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Prompt and scoring preset; replaces the suite's.")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Run only this model or task of the suite; repeatable.")
-    ] = None,
-    skip: Annotated[list[str] | None, typer.Option(help="Leave out this model or task; repeatable.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, max=MOST_ITEMS, help="Questions per task; default: all.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Seed for the choice of questions.")] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, max=MOST_BATCH, help="Batch size; default: by free memory.")
-    ] = None,
-    scoring: Annotated[str | None, typer.Option(help="How numbers are read: compatible or corrected.")] = None,
-    lid: Annotated[Path | None, typer.Option(help="fastText's lid.176 file; detects Japanese as in the paper.")] = None,
-    device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, or auto: a GPU if one works.")] = "auto",
-    download: Annotated[bool, typer.Option("--download", help="Download missing models and data.")] = False,
-    ray: Annotated[str | None, typer.Option(help="Run on a Ray cluster: auto, or its address.")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST_WORKERS, help="With --ray: number of workers; default: one per GPU or core."),
-    ] = None,
-    self_check: Annotated[
-        bool,
-        typer.Option("--self-check/--no-self-check", help="Compare each model's logits with transformers' first."),
-    ] = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be asked, estimate time, memory and disk, and stop.")
-    ] = False,
-    measure: Annotated[
-        bool | None,
-        typer.Option(
-            "--measure/--no-measure",
-            help="With --dry-run: load the models and measure a few questions, or estimate from past runs. Default:"
-            " measure small models.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    suite: option.Suite = None,
+    out: option.Out = Path("runs/bench"),
+    model: option.Model = None,
+    task: option.Task = None,
+    preset: option.Preset = None,
+    only: option.Only = None,
+    skip: option.Skip = None,
+    items: option.Items = None,
+    seed: option.Seed = None,
+    batch: option.Batch = None,
+    scoring: option.Scoring = None,
+    lid: option.Lid = None,
+    device: option.Device = "auto",
+    download: option.Download = False,
+    ray: option.Ray = None,
+    workers: option.Workers = None,
+    self_check: option.SelfCheck = True,
+    dry_run: option.DryRun = False,
+    measure: option.Measure = None,
+    as_json: option.AsJson = False,
 ) -> None:
     """Run a suite of models and tasks. After a crash or kill, run the same command again to resume.
 
