@@ -59,7 +59,7 @@ def merge_on_gpu(
     tell: Callable[[str], None],
     part_elements: int = PART,
 ) -> set[str]:
-    """Merge and write all tensors; returns the keys of those written, which are not all if `tell` is told why.
+    """Merge and write tensors; returns the keys of those written. If some are left to the CPU, `tell` says why.
 
     account: called with the bytes of each tensor that is written. A part is `PART` elements and one tensor more, or the
     largest tensor. The GPU holds at most the sources and the base of three parts, one merged part, and the tables of

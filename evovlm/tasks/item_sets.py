@@ -97,7 +97,7 @@ class AboutPicture(Protocol):
 def numbered_pictures(items: Sequence[AboutPicture]) -> tuple[int, ...]:
     """The number of each item's picture, in the order in which they first occur; empty if no two items share one.
 
-    Pictures are told apart by their content.
+    Two pictures are the same if their content is.
     """
     numbers: dict[tuple[str, str], int] = {}
     found = [numbers.setdefault((one.picture, "" if one.picture else one.id), len(numbers)) for one in items]
