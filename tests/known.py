@@ -8,7 +8,6 @@ class Known:
     """An evaluation with a given mean."""
 
     score: float
-    spread: float = 0.5
     exact_share: float = 0.25
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -28,6 +28,7 @@ from evovlm.system import files
 from evovlm.tasks import Generation, Item
 from evovlm.tasks.metrics.rouge import rouge_l_ja
 from tests.command import Done, evovlm_here
+from tests.logged import logged_rows
 from tests.test_family_recipes import ROOT, read_json, save_models
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -127,14 +128,6 @@ def load_tokenizer(folder: Path) -> Any:
     return transformers.AutoTokenizer.from_pretrained(folder)
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """The log without what a clock says."""
-    found = list(files.read_rows(folder / study_log.TRIALS))
-    for row in found:
-        row.pop("seconds")
-    return found
-
-
 @pytest.fixture(scope="module")
 def whole(place: Place) -> Path:
     """A study that nothing disturbed."""
@@ -155,7 +148,7 @@ def test_every_held_out_row_is_there_and_in_the_report(place: Place, whole: Path
     cells = [held_out["evolved"], *held_out["sources"].values(), *held_out["controls"].values()]
     assert all(cell.get("items") == 6 and 0 <= cell["score"] <= 100 for cell in cells), held_out
     assert held_out["sources"]["vlm"]["score"] == 100  # the references are its answers
-    assert len({row["score"] for row in rows(whole)}) > 1
+    assert len({row["score"] for row in logged_rows(whole)}) > 1
     (whole / "report.html").unlink()
     place.evovlm("report", "runs/whole")
     page = (whole / "report.html").read_text(encoding="utf-8")
@@ -200,7 +193,7 @@ def test_a_search_killed_with_sigkill_ends_with_the_same_log_and_table(place: Pl
     assert running.wait() == -signal.SIGKILL
     assert 2 <= log.read_bytes().count(b"\n") < 6
     place.evovlm("evolve", place.recipe, "--out", "runs/killed", *FEW)
-    assert rows(out) == rows(whole)
+    assert logged_rows(out) == logged_rows(whole)
     results = [read_json(folder / study_log.RESULT) for folder in (out, whole)]
     assert all(results[0][name] == results[1][name] for name in ("held_out", "selection", "digest"))
 
@@ -208,7 +201,7 @@ def test_a_search_killed_with_sigkill_ends_with_the_same_log_and_table(place: Pl
 def test_a_race_drops_candidates_and_ends(place: Place):
     raced = ("--trials", "12", "--items", "12", "--judged", "6", "--race")
     place.evovlm("evolve", place.recipe, "--out", "runs/raced", *raced)
-    seen = [row["items"] for row in rows(place.root / "runs" / "raced")]
+    seen = [row["items"] for row in logged_rows(place.root / "runs" / "raced")]
     assert len(seen) == 12
     assert min(seen) < max(seen) == 12
     assert "evolved" in read_json(place.root / "runs" / "raced" / "result.json")["held_out"]
@@ -218,7 +211,7 @@ def test_two_workers_on_ray_find_the_same_scores(place: Place, whole: Path, addr
     place.evovlm("evolve", place.recipe, "--out", "runs/ray", *FEW, "--ray", address, "--workers", "2")
     ray = place.root / "runs" / "ray"
     # Candidates of one generation are logged in the order in which workers finish them.
-    scores = [sorted((row["genome"], row["score"]) for row in rows(folder)) for folder in (ray, whole)]
+    scores = [sorted((row["genome"], row["score"]) for row in logged_rows(folder)) for folder in (ray, whole)]
     assert scores[0] == scores[1]
     results = [read_json(folder / study_log.RESULT) for folder in (ray, whole)]
     assert results[0]["held_out"] == results[1]["held_out"]
@@ -239,7 +232,7 @@ def test_a_further_objective_gives_a_front_of_recipes_that_merge(place: Place):
     search = {"algorithm": "nsga2", "population": 4, "objectives": ["custom-vqa@../data/other.jsonl:search"]}
     recipe = place.changed("several", search=search)
     place.evovlm("evolve", recipe, "--out", "runs/several", *FEW)
-    assert all(len(row["values"]) == 2 for row in rows(place.root / "runs" / "several"))
+    assert all(len(row["values"]) == 2 for row in logged_rows(place.root / "runs" / "several"))
     points = sorted((place.root / "runs" / "several" / "front").glob("*.yaml"))
     assert points
     place.evovlm("merge", str(points[0].relative_to(place.root)), "merged/point")

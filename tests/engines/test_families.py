@@ -15,6 +15,7 @@ from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prompt
 from evovlm.system.errors import DataError
 from evovlm.tasks import Generation, Item
+from tests.engine_calls import assert_answers
 from tests.vlm_families import PARAMETERS, Made, save_family
 
 ASK = Generation("<image>\n{question}", max_new_tokens=8)
@@ -105,16 +106,7 @@ def test_greedy_answers_are_those_of_generate(loaded: tuple[Engine, Made]):
         whole = engine.model.generate(**inputs, max_new_tokens=ASK.max_new_tokens, do_sample=False)
         said.append(engine.tokenizer.decode(whole[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
     assert len(set(said)) > 1
-    fast = engine.lean
-    try:
-        for lean in {fast, None}:
-            engine.lean = lean
-            for batch in (1, 4):
-                assert engine.answer(engine.prepare(items(), ASK, batch)) == said
-    finally:
-        engine.lean = fast
-    streamed = [list(engine.stream(engine.prepare([item], ASK, 1)))[-1][0] for item in items()]
-    assert streamed == said
+    assert_answers(engine, items(), ASK, said)
 
 
 @pytest.mark.usefixtures("more_steps")

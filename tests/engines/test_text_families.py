@@ -8,6 +8,7 @@ import torch
 from evovlm.engines._self_check import deviation
 from evovlm.engines.hf import Engine
 from evovlm.tasks import Generation, Item
+from tests.engine_calls import assert_answers
 from tests.engines.test_families import CLOSE, own_logits, paths
 from tests.text_families import SLOWER, TEXT_PARAMETERS, save_text_family
 
@@ -49,15 +50,7 @@ def test_greedy_answers_to_texts_are_those_of_generate(engine: Engine, kind: str
         )
         said.append(engine.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True).strip())
     assert len(set(said)) > 1
-    fast = engine.lean
-    try:
-        for lean in {fast, None}:
-            engine.lean = lean
-            for batch in (1, 4):
-                assert engine.answer(engine.prepare(items(), TALK, batch)) == said
-    finally:
-        engine.lean = fast
-    assert [list(engine.stream(engine.prepare([item], TALK, 1)))[-1][0] for item in items()] == said
+    assert_answers(engine, items(), TALK, said)
 
 
 def test_logits_of_texts_are_those_of_the_model_s_own_forward_pass(engine: Engine, kind: str):

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from evovlm.system import files
 from evovlm.system.errors import RecipeError, StudyError
 from evovlm.system.version import commit
 from tests.command import evovlm_here
+from tests.logged import logged_rows
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 SMALL = ["--trials", "10", "--items", "12", "--judged", "24"]
@@ -46,14 +46,6 @@ def words(recipe: str, out: Path, *more: str) -> list[str]:
 def command(recipe: str, out: Path, *more: str) -> list[str]:
     """For a process of its own, which can be killed."""
     return [sys.executable, "-P", "-m", "evovlm", *words(recipe, out, *more)]
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """The log without what a clock says."""
-    found = list(files.read_rows(folder / study_log.TRIALS))
-    for row in found:
-        row.pop("seconds")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +106,7 @@ def test_a_study_killed_with_sigkill_ends_with_the_same_log_and_table(
         read_recipe(RECIPES / "zoo-vlm.yaml"), RECIPES, EvolveSettings(trials=10, items=12, judged=24)
     )
     evolve(plan, out, Silent())
-    assert rows(out) == rows(whole)
+    assert logged_rows(out) == logged_rows(whole)
     tables = [json.loads((folder / study_log.RESULT).read_text(encoding="utf-8")) for folder in (out, whole)]
     assert tables[0]["held_out"] == tables[1]["held_out"]
     assert tables[0]["selection"] == tables[1]["selection"]
@@ -151,7 +143,7 @@ def test_a_study_killed_in_any_later_phase_ends_with_the_same_result(whole: Path
     assert not (out / "checkpoint").exists()
     done = evovlm_here(*again, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert rows(out) == rows(whole)
+    assert logged_rows(out) == logged_rows(whole)
     results = [json.loads((folder / study_log.RESULT).read_text(encoding="utf-8")) for folder in (out, whole)]
     for result in results:
         result["checkpoint"] = Path(result["checkpoint"]).name
@@ -211,7 +203,7 @@ def test_ctrl_c_in_every_phase_ends_with_130_and_the_same_command_ends_the_study
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
-    assert [row["trial"] for row in rows(out)] == [0, 1]
+    assert [row["trial"] for row in logged_rows(out)] == [0, 1]
     assert json.loads((out / "result.json").read_text(encoding="utf-8"))["trials"] == 2
     assert (out / "checkpoint" / "model.safetensors").exists()
     assert (out / "report.html").exists()

@@ -17,10 +17,10 @@ from evovlm.recipe.search_settings import RouteSpace
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.report import write_report
 from evovlm.study import log as study_log
-from evovlm.system import files
 from evovlm.system.errors import RecipeError, StudyError
 from tests.evolution.small_studies import Noting
 from tests.evolution.small_studies import evolve as small_evolve
+from tests.logged import logged_rows
 
 pytestmark = pytest.mark.slow  # runs whole studies
 
@@ -58,14 +58,6 @@ def run(recipe: Recipe, out: Path, watch: Any = None, settings: EvolveSettings =
     return evolve_stages(recipe, RECIPES, settings, out, watch or KillAfter(99, 0)).content()
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """The log without what a clock says."""
-    found = list(files.read_rows(folder / study_log.TRIALS))
-    for row in found:
-        row.pop("seconds")
-    return found
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("both") / "whole"
@@ -93,11 +85,11 @@ def test_a_study_killed_in_either_stage_ends_with_the_same_logs(whole: Path, tmp
     with pytest.raises(Killed):
         run(both(), out, KillAfter(search, step))
     killed = out / "stage-1" if search == 1 else out
-    assert 0 < len(rows(killed)) < 6
+    assert 0 < len(logged_rows(killed)) < 6
     run(both(), out)
-    assert rows(out / "stage-1") == rows(whole / "stage-1")
+    assert logged_rows(out / "stage-1") == logged_rows(whole / "stage-1")
     # The pools lie in different folders, and a recipe names its models: all but the digests must agree.
-    for mine, theirs in zip(rows(out), rows(whole), strict=True):
+    for mine, theirs in zip(logged_rows(out), logged_rows(whole), strict=True):
         assert {**mine, "digest": ""} == {**theirs, "digest": ""}
 
 
@@ -112,7 +104,7 @@ def test_a_finished_study_in_stages_does_nothing_twice(whole: Path):
 def test_a_study_in_stages_can_be_extended(place: Path):
     """More trials of the first stage would choose another merge than the second has searched."""
     small_evolve(place, "two", "two-stage.yaml", trials=2)
-    first, pool = rows(place / "two/stage-1"), sorted((place / "two/pool").iterdir())
+    first, pool = logged_rows(place / "two/stage-1"), sorted((place / "two/pool").iterdir())
     for trials in (4, 9):
         watch = Noting()
         small_evolve(place, "two", "two-stage.yaml", watch, trials=trials)
@@ -120,15 +112,15 @@ def test_a_study_in_stages_can_be_extended(place: Path):
             f"{place / 'two/stage-1'}: stays at 2 trials, because the second stage searches the merges that they chose;"
             " for more trials of the first stage choose a new folder with --out"
         ]
-        assert rows(place / "two/stage-1") == first
+        assert logged_rows(place / "two/stage-1") == first
         assert sorted((place / "two/pool").iterdir()) == pool
-        assert len(rows(place / "two")) == trials
+        assert len(logged_rows(place / "two")) == trials
     recipe = read_recipe(place / "two-stage.yaml")
     assert recipe.search is not None
     assert recipe.then is not None
     longer = recipe.then.model_copy(update={"search": recipe.then.search.model_copy(update={"trials": 11})})
     small_evolve(place, "two", recipe.model_copy(update={"then": longer}), trials=None)
-    assert (len(rows(place / "two/stage-1")), len(rows(place / "two"))) == (2, 11)
+    assert (len(logged_rows(place / "two/stage-1")), len(logged_rows(place / "two"))) == (2, 11)
 
 
 def test_a_search_that_switches_after_half_of_its_trials_can_be_extended(place: Path):
@@ -138,10 +130,10 @@ def test_a_search_that_switches_after_half_of_its_trials_can_be_extended(place: 
     search = recipe.then.search.model_copy(update={"algorithm": "two_stage", "population": 4, "route": RouteSpace()})
     routes = recipe.model_copy(update={"then": None, "search": search, "method": "passthrough"})
     small_evolve(place, "r", routes, trials=8)
-    before = rows(place / "r")
+    before = logged_rows(place / "r")
     small_evolve(place, "r", routes, trials=16)
-    assert rows(place / "r")[:8] == before
-    assert len(rows(place / "r")) == 16
+    assert logged_rows(place / "r")[:8] == before
+    assert len(logged_rows(place / "r")) == 16
 
 
 def test_a_study_whose_first_stage_was_extended_goes_on_with_the_merges_that_it_has(place: Path):
@@ -153,7 +145,7 @@ def test_a_study_whose_first_stage_was_extended_goes_on_with_the_merges_that_it_
     shutil.rmtree(pool[0])
     small_evolve(place, "two", "two-stage.yaml", trials=9, judged=4)
     assert sorted((place / "two/pool").iterdir()) == pool
-    assert len(rows(place / "two")) == 9
+    assert len(logged_rows(place / "two")) == 9
 
 
 def test_a_merge_of_the_first_stage_that_cannot_be_made_again_is_told(place: Path):
@@ -212,9 +204,9 @@ def test_a_search_for_routes_goes_on_bit_for_bit(tmp_path: Path, algorithm: str)
     run(recipe, tmp_path / "whole", settings=settings)
     with pytest.raises(Killed):
         run(recipe, tmp_path / "killed", KillAfter(1, 6), settings)
-    assert len(rows(tmp_path / "killed")) == 7
+    assert len(logged_rows(tmp_path / "killed")) == 7
     run(recipe, tmp_path / "killed", settings=settings)
-    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    assert logged_rows(tmp_path / "killed") == logged_rows(tmp_path / "whole")
 
 
 @pytest.fixture(scope="module")
@@ -269,10 +261,10 @@ def test_latency_is_measured_anew_for_each_candidate_and_goes_on_after_a_stop(tm
     settings = EvolveSettings(trials=8, items=4, judged=4)
     with pytest.raises(Killed):
         run(recipe, tmp_path, KillAfter(1, 5), settings)
-    measured = rows(tmp_path)
+    measured = logged_rows(tmp_path)
     front = run(recipe, tmp_path, settings=settings)["front"]
     trials = study_log.read_trials(tmp_path)
-    assert rows(tmp_path)[: len(measured)] == measured, "what was measured before the stop stays"
+    assert logged_rows(tmp_path)[: len(measured)] == measured, "what was measured before the stop stays"
     for trial in trials:
         answering = sum(trial.seconds.get(phase, 0.0) for phase in ("prefill", "decode", "answer"))
         assert trial.values[1] == pytest.approx(-1000 * answering / 4), "milliseconds an answer"

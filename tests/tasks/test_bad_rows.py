@@ -25,7 +25,7 @@ from evovlm_benchmarks.runner.predictions import score_predictions
 from tests.command import bench
 
 
-def refuse(folder: Path, name: str, content: bytes, place: str) -> str:
+def assert_refused(folder: Path, name: str, content: bytes, place: str) -> str:
     (folder / name).write_bytes(content)
     with pytest.raises(DataError) as caught:
         load_task("custom-maths", Options(path=folder / name)).items("test", None, 0)
@@ -73,7 +73,7 @@ def row(**cells: Any) -> bytes:
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, bad: bytes, place: str):
-    refuse(tmp_path, "rows.jsonl", row() + bad, place)
+    assert_refused(tmp_path, "rows.jsonl", row() + bad, place)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: bytes, place: str):
     ],
 )
 def test_a_mistake_in_a_list_is_named_by_line_and_column(tmp_path: Path, content: bytes, place: str):
-    refuse(tmp_path, "rows.json", content, place)
+    assert_refused(tmp_path, "rows.json", content, place)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_mistake_in_a_list_is_named_by_line_and_column(tmp_path: Path, content
     ],
 )
 def test_a_bad_cell_of_a_table_is_named(tmp_path: Path, name: str, content: bytes, place: str):
-    refuse(tmp_path, name, content, place)
+    assert_refused(tmp_path, name, content, place)
 
 
 def test_an_empty_file_has_no_items(tmp_path: Path):
@@ -219,7 +219,7 @@ EXAMPLES = settings(
 )
 
 
-def check(path: Path, content: bytes, task: str) -> None:
+def assert_scored_or_refused(path: Path, content: bytes, task: str) -> None:
     """The answers are scored, or refused in a sentence that names the file."""
     path.write_bytes(content)
     told = ""
@@ -236,10 +236,10 @@ def check(path: Path, content: bytes, task: str) -> None:
 @EXAMPLES
 def test_any_rows_of_json_are_scored_or_refused(tmp_path: Path, rows: list[dict[str, Any]], task: str, listed: bool):
     if listed:
-        check(tmp_path / "rows.json", json.dumps(rows).encode(), task)
+        assert_scored_or_refused(tmp_path / "rows.json", json.dumps(rows).encode(), task)
         return
     lines = "\n".join(json.dumps(found, ensure_ascii=bool(number % 2)) for number, found in enumerate(rows))
-    check(tmp_path / "rows.jsonl", lines.encode("utf-8", "surrogatepass"), task)
+    assert_scored_or_refused(tmp_path / "rows.jsonl", lines.encode("utf-8", "surrogatepass"), task)
 
 
 @given(st.lists(st.lists(TEXTS, max_size=4), max_size=4), TASKS)
@@ -248,13 +248,13 @@ def test_any_table_is_scored_or_refused(tmp_path: Path, rows: list[list[str]], t
     out = io.StringIO()
     csv.writer(out, escapechar="\\").writerows([["prediction", "reference"], *rows])
     for name, text in (("rows.csv", out.getvalue()), ("rows.tsv", out.getvalue().replace(",", "\t"))):
-        check(tmp_path / name, text.encode("utf-8", "surrogatepass"), task)
+        assert_scored_or_refused(tmp_path / name, text.encode("utf-8", "surrogatepass"), task)
 
 
 @given(st.binary(max_size=200), st.sampled_from(["jsonl", "json", "csv", "tsv", "parquet"]), TASKS)
 @EXAMPLES
 def test_any_bytes_are_scored_or_refused(tmp_path: Path, content: bytes, ending: str, task: str):
-    check(tmp_path / f"rows.{ending}", content, task)
+    assert_scored_or_refused(tmp_path / f"rows.{ending}", content, task)
 
 
 @given(st.data())
@@ -266,14 +266,14 @@ def test_a_damaged_parquet_file_is_scored_or_refused(tmp_path: Path, data: st.Da
     content = bytearray(out.getvalue())
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    check(tmp_path / "rows.parquet", bytes(content), "custom-maths")
+    assert_scored_or_refused(tmp_path / "rows.parquet", bytes(content), "custom-maths")
 
 
 def test_repeated_names_among_very_many_are_found_at_once(tmp_path: Path):
     names = [f"column {number}" for number in range(100_000)]
     began = time.process_time()
     header = ",".join([*names, "column 99999"]).encode()
-    assert "two columns are called 'column 99999'" in refuse(tmp_path, "a.csv", header + b"\n1,2\n", ":1")
+    assert "two columns are called 'column 99999'" in assert_refused(tmp_path, "a.csv", header + b"\n1,2\n", ":1")
     cells = ",".join(f'"{name}": 1' for name in [*names, "column 99999"]).encode()
-    assert "the key `column 99999` occurs twice" in refuse(tmp_path, "a.jsonl", b"{" + cells + b"}\n", ":1")
+    assert "the key `column 99999` occurs twice" in assert_refused(tmp_path, "a.jsonl", b"{" + cells + b"}\n", ":1")
     assert time.process_time() - began < 3
