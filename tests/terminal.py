@@ -34,11 +34,16 @@ class Seen:
 
 def in_terminal(*words: str, folder: Path, columns: int, rows: int = 50) -> Seen:
     """`evovlm WORDS` in a terminal."""
+    return python_in_terminal("-P", "-m", "evovlm", *words, folder=folder, columns=columns, rows=rows)
+
+
+def python_in_terminal(*words: str, folder: Path, columns: int, rows: int = 50) -> Seen:
+    """`python WORDS` in a terminal."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "evovlm", *words],
+        [sys.executable, *words],
         cwd=folder,
         stdin=theirs,
         stdout=theirs,

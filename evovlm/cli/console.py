@@ -21,10 +21,26 @@ if TYPE_CHECKING:
     from evovlm.study.result import Cell, FailedRow, Profile, Result
     from evovlm.system.machine import Finding
 
+
 # Names of folders and models, answers and errors may look like rich's markup or emoji codes: strings are printed as
 # they are, and what shall be bold or coloured is a `Text`.
+class _ErrorConsole(Console):
+    """A console that can be told that it is a terminal and stays one.
+
+    Bars are redrawn by a thread of rich's. If that asks for the kind of output while standard error is redirected
+    for a moment, as around libraries written in Rust, the bars would be drawn once more below themselves.
+    """
+
+    stays_terminal = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether standard error is a terminal."""
+        return self.stays_terminal or super().is_terminal
+
+
 OUT = Console(highlight=False, markup=False, emoji=False)
-ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
+ERR = _ErrorConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 # Widest name of a model in a table's first column; longer ones are cut or folded.

@@ -156,10 +156,14 @@ class JsonWatch:
 def shown() -> Iterator[ShownWatch]:
     """Bars on a terminal, plain lines otherwise."""
     if ERR.is_terminal:
-        with BarScreen.bars() as bars:
-            watch = ShownWatch(BarScreen(bars))
-            yield watch
-            watch.close()
+        before, ERR.stays_terminal = ERR.stays_terminal, True
+        try:
+            with BarScreen.bars() as bars:
+                watch = ShownWatch(BarScreen(bars))
+                yield watch
+                watch.close()
+        finally:
+            ERR.stays_terminal = before
         return
     lines = LineScreen(PAUSE)
     try:

@@ -99,7 +99,8 @@ def test_the_table_says_the_same_in_words(tmp_path: Path):
     done = subprocess.run(command, env=environment | {"COLUMNS": "200"}, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert "MeCab does not start (ImportError: [no] module): Japanese answers cannot be scored" in done.stdout
-    assert done.stderr.strip() == "broken: dictionary"
+    # Before it a slow machine tells how long the checks take.
+    assert done.stderr.splitlines()[-1] == "broken: dictionary"
 
 
 def test_a_requirement_that_is_not_met_is_told():

@@ -13,7 +13,8 @@ from evovlm.evolution.plan import EvolveSettings, plan_evolution
 from evovlm.evolution.run import evolve
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
-from tests.evolution.test_run import Silent, rows
+from tests.evolution.test_run import Silent
+from tests.logged import logged_rows
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 MakeDisk = Callable[[str], Path]
@@ -52,6 +53,6 @@ def test_a_study_on_a_full_disk_goes_on_when_there_is_room(small_disk: MakeDisk,
     assert lines[0] == 0 < lines[-1], lines
     disk = small_disk("16m")
     evolve(plan, disk / "study", Silent())
-    assert rows(disk / "study") == rows(tmp_path / "whole")
+    assert logged_rows(disk / "study") == logged_rows(tmp_path / "whole")
     tables = [json.loads((folder / study_log.RESULT).read_text()) for folder in (disk / "study", tmp_path / "whole")]
     assert tables[0]["held_out"] == tables[1]["held_out"]

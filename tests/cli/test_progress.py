@@ -12,7 +12,7 @@ from evovlm.cli._phase import Phase
 from evovlm.cli._screens import LineScreen
 from evovlm.cli.progress import JsonWatch, ShownWatch
 from tests.command import evovlm_here
-from tests.terminal import in_terminal
+from tests.terminal import in_terminal, python_in_terminal
 
 SMALL = ("--trials", "2", "--items", "8", "--judged", "40", "--checkpoint")
 
@@ -147,6 +147,28 @@ def assert_told(lines: list[str]) -> None:
     for line in lines:
         clocks = re.findall(r"\bleft|so far|took", line)
         assert len(clocks) <= 1, line
+
+
+REDIRECTING = """
+import time
+from evovlm.cli.progress import shown
+from evovlm.models.panics import without_reports
+with shown() as watch:
+    watch.phase("choice", 1)
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        with without_reports():
+            time.sleep(0.01)
+    watch.step("trial 0")
+"""
+
+
+def test_bars_are_drawn_over_themselves_while_standard_error_is_redirected(tmp_path: Path):
+    seen = python_in_terminal("-c", REDIRECTING, folder=tmp_path, columns=80)
+    assert seen.returncode == 0
+    drawn = [line for line in seen.lines if "choice" in line]
+    assert len(drawn) > 5
+    assert [line for line in drawn if line.count("choice") > 1] == []
 
 
 @pytest.mark.slow
