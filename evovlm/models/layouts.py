@@ -101,3 +101,19 @@ def detect_layout(keys: Iterable[str], folder: Path) -> Layout:
         f"{folder}: no language tower found; looked for {looked_for}; the file has {sorted(known)[:3]}."
         " Choose a model of a family in docs/families.md, or add its layout to evovlm/models/layouts.py"
     )
+
+
+def named_twice(keys: Iterable[str], layout: Layout) -> tuple[str, str] | None:
+    """Two keys in the file for one tensor of the tower, the second in another layout's naming; None if there are none.
+
+    Such a file was put together from two checkpoints, and libraries differ in which of the two tensors they load.
+    """
+    keys = list(keys)
+    tower = {name: key for key in keys if (name := layout.canonical(key)) is not None}
+    for key in keys:
+        if layout.canonical(key) is None:
+            for other in LAYOUTS:
+                name = other.canonical(key)
+                if name in tower:
+                    return tower[name], key
+    return None

@@ -19,7 +19,7 @@ import torch
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
 from evovlm.models.configuration import read_config, read_generation, refuse_oversized, text_config_of
 from evovlm.models.foreign_kinds import foreign_kind
-from evovlm.models.layouts import EMBEDDING, LAYER, OUTPUT_HEAD, Layout, detect_layout
+from evovlm.models.layouts import EMBEDDING, LAYER, OUTPUT_HEAD, Layout, detect_layout, named_twice
 from evovlm.models.model_files import check_files
 from evovlm.models.pickled import NO_GGUF, WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
@@ -117,6 +117,12 @@ def open_model(
     if kind.merged is not None:
         raise CheckpointError(f"{folder} {kind.merged}")
     layout = detect_layout(keys, folder)
+    twice = named_twice(keys, layout)
+    if twice is not None:
+        raise CheckpointError(
+            f"{folder} holds one tensor under two names, {twice[0]} and {twice[1]}, and nothing says which one counts;"
+            " save the model again with transformers, or remove the tensors of the other naming"
+        )
     named = ((layout.canonical(key), key) for key in keys)
     tower = {name: key for name, key in named if name is not None}
     whole = set(tower.values())

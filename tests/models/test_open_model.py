@@ -5,6 +5,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from evovlm.models.open_model import open_model, resolve_folder
 from evovlm.system.errors import CheckpointError
@@ -149,3 +150,24 @@ def test_layers_that_are_not_numbered_without_gaps_are_refused(tmp_path: Path):
     join_weights(folder / "model.safetensors", json.dumps(far).encode(), data)
     with pytest.raises(CheckpointError, match="the files hold layer 70, but not layer 7"):
         open_model("a", "bad", None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "first", "second"),
+    [
+        ("vlm", "language_model.model.layers.0.input_layernorm.weight", "model.language_model."),
+        ("vlm", "language_model.model.embed_tokens.weight", "model."),
+        ("ja", "model.layers.0.input_layernorm.weight", "language_model.model."),
+    ],
+)
+def test_one_tensor_under_two_names_is_refused(tmp_path: Path, model: str, first: str, second: str):
+    folder = copy_model(model, tmp_path / "twice")
+    tensors = load_file(folder / "model.safetensors")
+    name = second + first.partition("model.")[2].removeprefix("model.")
+    save_file(tensors | {name: tensors[first].clone()}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError) as caught:
+        open_model("a", "twice", None, tmp_path)
+    told = str(caught.value)
+    assert "one tensor under two names" in told
+    assert first in told
+    assert name in told
