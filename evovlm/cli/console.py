@@ -68,8 +68,10 @@ def held_out_table(result: Result) -> Table:
     table.add_column("model", overflow="fold")
     for name in ("score", "95 %", "exact", "evolved minus this", "best of"):
         table.add_column(name, justify="right", no_wrap=True)
+    below = [result.caution] if result.caution else []
     if held.evolved.chosen_on is not None:
-        table.caption = f"best of: number of candidates a row was picked from, on {held.evolved.chosen_on} items"
+        below.insert(0, f"best of: number of candidates a row was picked from, on {held.evolved.chosen_on} items")
+    table.caption = "\n".join(below)
     for name, cell in held.sources.items():
         _row(table, f"source {name}", cell)
     _row(table, Text("evolved", style="bold"), held.evolved, last=True)

@@ -107,6 +107,8 @@ def evaluation_text(result: Result) -> str:
             f"It scored {chosen.search_score:.2f} on the search items and {chosen.choice_score:.2f} on fresh items:"
             " the best of many noisy scores is partly luck (selection bias).",
         ]
+    if result.caution:
+        lines += ["", result.caution]
     return "\n".join(lines)
 
 

@@ -162,7 +162,9 @@ def _with_checkpoint(result: Result, study: Study, plan: Plan, watch: Watch) -> 
 def _judged_data(plan: Plan) -> JudgedData:
     data = data_of(plan.recipe).model_dump()
     counts = {"search_items": len(plan.search_items), "left_out": plan.sets.left_out}
-    return JudgedData(**data, **counts, test_task=plan.sets.test.task.name)
+    test = plan.sets.test
+    groups = len(set(test.pictures)) or len(test)
+    return JudgedData(**data, **counts, test_task=test.task.name, test_groups=groups)
 
 
 def _rivals(

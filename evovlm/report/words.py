@@ -108,6 +108,7 @@ def does_not_show(study: StudyData) -> list[str]:
             "What another seed of the search would give: the intervals only show the effect of the choice of test"
             f" items, and this is a single search, seed {seed}."
         )
+        sentences += [study.result.caution] if study.result.caution else []
     data = study.header.get("data") or {}
     task = data.get("test", study.task)
     sentences += [

@@ -10,6 +10,7 @@ from rich.console import Console
 from evovlm.cli.console import answers_tables, held_out_table, suggestions_table
 from evovlm.evolution.suggest.advise import Advice, Suggestion
 from evovlm.evolution.suggest.kinship import Kinship
+from evovlm.recipe.schema import Recipe
 from evovlm.study.held_out_log import HeldOutAnswer
 from evovlm.study.result import Result
 from evovlm_benchmarks.runner.tables import Sheet, print_sheet
@@ -125,3 +126,10 @@ def test_commands_fit_a_terminal_of_80_columns(tmp_path: Path, words: tuple[str,
     seen = in_terminal(*words, folder=tmp_path, columns=80)
     assert seen.returncode == 0, seen.text[-2000:]
     assert cell_len(seen.widest()) <= 80, seen.widest()
+
+
+def test_a_table_from_few_items_is_shown_with_its_caution():
+    whole = Result.model_validate(result(Recipe.model_validate(RECIPE)))
+    few = whole.model_copy(update={"data": whole.data.model_copy(update={"test_groups": 7})})
+    assert "The test has 7 pictures" in " ".join(printed(held_out_table(few)).split())
+    assert "The test has" not in printed(held_out_table(whole))

@@ -33,6 +33,11 @@ def test_a_held_out_table_is_shown_with_the_luck_of_the_search():
     assert "scored 55.50 on the search items and 52.20 on fresh items" in text
 
 
+def test_a_table_from_few_items_is_shown_with_its_caution():
+    assert "The test has 8 pictures, with 600 items in all, only" in text_of(data={"test_groups": 8})
+    assert "The test has" not in text_of(data={"test_groups": 600})
+
+
 def test_what_an_older_study_did_not_note_is_called_unknown():
     text = text_of()
     assert "Held-out items of `unknown`" in text

@@ -35,6 +35,14 @@ def test_the_winners_curse_is_told_with_its_figures(study: Path):
         assert part in text
 
 
+def test_a_test_of_few_items_is_no_evidence(study: Path):
+    data = read_study(study)
+    assert data.result is not None
+    few = data.result.model_copy(update={"data": data.result.data.model_copy(update={"test_groups": 7})})
+    assert "too narrow" in " ".join(does_not_show(replace(data, result=few)))
+    assert "too narrow" not in " ".join(does_not_show(data))
+
+
 def test_an_unfinished_search_claims_nothing(tmp_path: Path):
     data = read_study(make_study(tmp_path / "mid", trials=10, finished=False))
     assert "only that the search is running" in shows(data)[0]

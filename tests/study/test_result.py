@@ -117,6 +117,27 @@ def test_a_difference_is_certain_where_its_interval_leaves_zero_out(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        (None, None),  # an older version's
+        (40, None),
+        (20, None),
+        (4, "The test has 4 pictures, with 40 items in all, only: resampling fewer than 20"),
+    ],
+)
+def test_intervals_from_few_pictures_come_with_a_caution(tmp_path: Path, groups: int | None, told: str | None):
+    result = written(tmp_path, {"data": {"test_groups": groups}, "held_out": {"evolved": CELL}})
+    assert result is not None
+    assert result.caution is None if told is None else str(result.caution).startswith(told)
+
+
+def test_intervals_from_few_items_come_with_a_caution(tmp_path: Path):
+    result = written(tmp_path, {"data": {"test_groups": 5}, "held_out": {"evolved": CELL | {"items": 5}}})
+    assert result is not None
+    assert "The test has 5 items only" in str(result.caution)
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("{", "Expecting property name"),
