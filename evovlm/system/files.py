@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from evovlm.system.bounded_files import Unreadable, open_regular
+from evovlm.system.bounded_files import Unreadable, open_regular, read_bytes
 from evovlm.system.errors import StudyError
 
 MOST_NESTED = 64
+MOST_JSON_BYTES = 16 * 2**20  # of a file that is read at once; the largest of ours, an atlas, has about one
+MOST_LINE_BYTES = 4 * 2**20  # of a file of JSON lines, which is read line by line; a trial has a few thousand
+BLOCK = 2**20  # bytes
 MOST_NAMED = 5  # damaged lines
 
 
@@ -57,19 +60,16 @@ def _nested_deeper(content: Any, most: int) -> bool:
 
 
 def read_whole(path: Path) -> bytes | None:
-    """The content of a regular file; None if there is none.
+    """The content of a regular file of at most MOST_JSON_BYTES; None if there is none.
 
     Raises StudyError if it is something else or cannot be read.
     """
     try:
-        with open_regular(path) as file:
-            return file.read()
+        return read_bytes(path, MOST_JSON_BYTES)
     except FileNotFoundError:
         return None
     except Unreadable as error:
         raise StudyError(f"{error}; restore the file, or remove it") from None
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -143,30 +143,45 @@ def read_rows(path: Path, tell: Callable[[str], None] | None = None) -> Iterator
 
 
 def numbered_rows(path: Path, tell: Callable[[str], None] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """As `read_rows`, with the number of each line, from 1."""
+    """As `read_rows`, with the number of each line, from 1. Holds one line at a time."""
+    damaged = []
     try:
-        content = read_whole(path) or b""
-    except StudyError as error:
+        for number, line in _lines(path):
+            row = None if line is None or _is_torn(line) else _object_or_none(line)
+            if row is not None:
+                yield number, row
+            elif line is not None and _is_left_by_a_crash(line):
+                continue
+            elif tell is None:
+                raise StudyError(f"{path}:{number}: damaged line; restore the file or start a new study")
+            else:
+                damaged.append(number)
+    except Unreadable as error:
         if tell is None:
-            raise
-        tell(f"{error}; left out")
-        return
-    damaged, number = [], 0
-    whole, last = _whole_lines(content)
-    for number, line in enumerate(whole, start=1):
-        row = _object_or_none(line)
-        if row is not None:
-            yield number, row
-        elif tell is None:
-            raise StudyError(f"{path}:{number}: damaged line; restore the file or start a new study")
-        else:
-            damaged.append(number)
-    if not _is_torn(last):
-        if tell is None:
-            raise StudyError(f"{path}:{number + 1}: damaged line; restore the file or start a new study")
-        damaged.append(number + 1)
+            raise StudyError(f"{error}; restore the file, or remove it") from None
+        tell(f"{error}; restore the file, or remove it; left out")
     if damaged and tell is not None:
         tell(left_out(path, damaged, "damaged line"))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """The numbered lines of a file with their ends, None for one that is too long; none if the file is missing.
+
+    Raises Unreadable if it is no regular file or cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            number = 0
+            while line := file.readline(MOST_LINE_BYTES):
+                number += 1
+                long = len(line) == MOST_LINE_BYTES and not line.endswith(b"\n")
+                while long and (more := file.readline(BLOCK)) and not more.endswith(b"\n"):
+                    pass
+                yield number, None if long else line
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unreadable(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def left_out(path: Path, numbers: Sequence[int], what: str) -> str:
@@ -188,12 +203,23 @@ def mend_tail(path: Path) -> None:
             end = file.seek(0, os.SEEK_END)
             if not end or _byte_before(file, end) == b"\n":
                 return
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+            file.truncate(_last_line_end(file, end))
             file.flush()
             os.fsync(file.fileno())
     except FileNotFoundError:
         return
+
+
+def _last_line_end(file: BinaryIO, end: int) -> int:
+    """The place after the last line end before `end`; 0 if there is none."""
+    while end:
+        start = max(0, end - BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def _byte_before(file: BinaryIO, place: int) -> bytes:
@@ -209,12 +235,10 @@ def _object_or_none(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _whole_lines(content: bytes) -> tuple[list[bytes], bytes]:
-    """The complete lines, and what stands after them."""
-    end = content.rfind(b"\n") + 1
-    return content[:end].splitlines(), content[end:]
+def _is_torn(line: bytes) -> bool:
+    return not line.endswith(b"\n")
 
 
-def _is_torn(last: bytes) -> bool:
-    """Whether a last line without an end is what a crash leaves: nothing, the beginning of a row, or blank bytes."""
-    return last.startswith(b"{") or not last.strip(b"\0")
+def _is_left_by_a_crash(line: bytes) -> bool:
+    """Whether it is a last line without an end that is the beginning of a row, or blank bytes."""
+    return _is_torn(line) and (line.startswith(b"{") or not line.strip(b"\0"))
