@@ -114,7 +114,39 @@ def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:
     return ends
 
 
-def refuse_foreign(prompts: Sequence[Prompt], tokenizer: Any, rows: int) -> None:
+def refuse_unfit(prompts: Sequence[Prompt], tokenizer: Any, rows: int, config: Any) -> None:
+    """Raise DataError if a prompt is not one that the model can read.
+
+    That is, if it has no tokens, one that is no row of the embedding table, or more than the positions in `config`, a
+    transformers configuration. rows: of the embedding table.
+    """
+    _refuse_foreign(prompts, tokenizer, rows)
+    positions = positions_of(config.get_text_config())
+    if positions is None:
+        return
+    for prompt in prompts:
+        # A picture's tokens may share positions; reading that from the device is seldom needed.
+        if len(prompt.ids) > positions and (prompt.axes is None or int(prompt.axes.max()) >= positions):
+            raise DataError(
+                f"item {prompt.key}: its prompt has {len(prompt.ids):,} tokens, more than the {positions:,} positions"
+                " of the model (`max_position_embeddings`), which would answer at random; shorten the question or the"
+                " preset's template"
+            )
+
+
+def positions_of(config: Any) -> int | None:
+    """The number of positions that a text model was made for, scaled ones included; None if it does not say."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    factor, original = (scaling.get(name) for name in ("factor", "original_max_position_embeddings"))
+    if isinstance(factor, int | float) and isinstance(original, int):
+        return max(positions, int(factor * original))
+    return positions
+
+
+def _refuse_foreign(prompts: Sequence[Prompt], tokenizer: Any, rows: int) -> None:
     """Raise DataError, naming the item, if its prompt has no tokens, or one that is no row of the embedding table."""
     empty = next((prompt for prompt in prompts if not len(prompt.ids)), None)
     if empty is not None:

@@ -31,7 +31,7 @@ from evovlm.engines._positions import after, decoder_of, first_context
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import check_engine
-from evovlm.engines._soundness import ends_of, known_kind, refuse_foreign
+from evovlm.engines._soundness import ends_of, known_kind, refuse_unfit
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
@@ -192,7 +192,7 @@ class Engine:
                 f"{type(self.model).__name__}: pictures have positions of their own here, which transformers' beams and"
                 " penalties would lose; set `num_beams: 1` and `repetition_penalty: 1.0`, or choose another preset"
             )
-        refuse_foreign(prompts, self.tokenizer, self._rows)
+        refuse_unfit(prompts, self.tokenizer, self._rows, self.model.config)
         return prepared_of(prompts, generation, batch)
 
     @torch.inference_mode()

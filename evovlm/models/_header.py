@@ -21,6 +21,7 @@ from evovlm.system.errors import CheckpointError
 
 # The format allows 100 MB. The largest that we know, of 90,000 tensors in one file, would have 12 MB.
 MOST_HEADER_BYTES = 16 * 2**20
+MOST_TENSORS = 100_000
 # torch cannot count more elements, and handles few tensors of more dimensions.
 MOST_ELEMENTS = 2**63 - 1
 MOST_DIMENSIONS = 16
@@ -46,6 +47,8 @@ def read_header(path: Path) -> list[tuple[TensorInfo, int]]:
             raise BadValue("it is not an object")
         if not isinstance(table.pop("__metadata__", {}), dict):
             raise BadValue("`__metadata__` is not an object")
+        if len(table) > MOST_TENSORS:
+            raise BadValue(f"{len(table):,} tensors, more than the {MOST_TENSORS:,} that any known model has in a file")
         infos = {name: _info(path, name, row) for name, row in table.items()}
         spans = sorted((*_offsets(name, table[name]), name) for name in table)
     except CheckpointError:

@@ -3,13 +3,14 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evovlm.engines._soundness import refuse_unsound
+from evovlm.engines._soundness import positions_of, refuse_unsound
 from evovlm.engines.hf import Engine
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
@@ -205,3 +206,38 @@ def test_a_prompt_without_tokens_is_refused_by_its_item(tmp_path: Path):
     engine = Engine.load(folder)
     with pytest.raises(DataError, match="item a: the tokenizer makes no tokens of its prompt"):
         engine.prepare([Item("a", "what", ("x",), None)], Generation("{question}", max_new_tokens=4), 1)
+
+
+def test_a_prompt_longer_than_the_model_was_made_for_is_refused_by_its_item(tmp_path: Path):
+    engine = Engine.load(llm(tmp_path / "llm", max_position_embeddings=32))
+    at_most, longer = (Item(name, "a " * count, ("x",), None) for name, count in (("short", 10), ("long", 400)))
+    assert len(engine.prepare([at_most], ASK, 1).prompts[0].ids) <= 32
+    with pytest.raises(DataError, match=r"item long: its prompt has \d+ tokens, more than the 32 positions"):
+        engine.prepare([at_most, longer], ASK, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ({}, None),
+        ({"max_position_embeddings": 0}, None),
+        ({"max_position_embeddings": 4096}, 4096),
+        ({"max_position_embeddings": 4096, "rope_parameters": {"rope_theta": 1e4}}, 4096),
+        (
+            {
+                "max_position_embeddings": 32768,
+                "rope_parameters": {"factor": 4.0, "original_max_position_embeddings": 32768},
+            },
+            131072,
+        ),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_scaling": {"factor": 8.0, "original_max_position_embeddings": 8192},
+            },
+            131072,
+        ),
+    ],
+)
+def test_positions_count_those_that_are_scaled(config: dict[str, Any], positions: int | None):
+    assert positions_of(SimpleNamespace(**config)) == positions

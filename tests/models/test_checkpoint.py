@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from evovlm.models import _header
 from evovlm.models.checkpoint import Checkpoint
 from evovlm.system.errors import CheckpointError
 
@@ -227,3 +228,12 @@ def test_shards_without_their_index_are_told(tmp_path: Path):
     (save_sharded(tmp_path / "sharded") / "model.safetensors.index.json").unlink()
     with pytest.raises(CheckpointError, match="fetch the index too"):
         Checkpoint.open(tmp_path / "sharded")
+
+
+def test_more_tensors_than_any_model_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_file({f"w{number}": torch.zeros(1) for number in range(4)}, tmp_path / "model.safetensors")
+    monkeypatch.setattr(_header, "MOST_TENSORS", 4)
+    assert len(Checkpoint.open(tmp_path).keys()) == 4
+    monkeypatch.setattr(_header, "MOST_TENSORS", 3)
+    with pytest.raises(CheckpointError, match=r"damaged header \(4 tensors, more than the 3"):
+        Checkpoint.open(tmp_path)
