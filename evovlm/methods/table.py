@@ -10,9 +10,25 @@ from evovlm.methods._task_vectors import TaskVectorSum
 from evovlm.methods.definition import Method
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
 from evovlm.methods.options import Drop, Rescale, Shared
-from evovlm.methods.registry import METHODS, find_method, method, prepared_method, register, resolve_options
+from evovlm.methods.registry import (
+    METHODS,
+    find_method,
+    method,
+    per_element_refused,
+    prepared_method,
+    register,
+    resolve_options,
+)
 
-__all__ = ["METHODS", "find_method", "method", "prepared_method", "register", "resolve_options"]
+__all__ = [
+    "METHODS",
+    "find_method",
+    "method",
+    "per_element_refused",
+    "prepared_method",
+    "register",
+    "resolve_options",
+]
 
 # What sums of task vectors read, by their kind of drop: the passes over the inputs, and the shared options.
 COSTS: dict[Drop | None, str] = {
@@ -138,6 +154,7 @@ ROWS = (
         "model_stock",
         model_stock,
         fewest=2,
+        weighted=False,
         mergekit={},
         doc="go from the base towards the sources' average, as far as the angle between task vectors says; no weights",
         source="arXiv:2403.19522",
@@ -147,6 +164,7 @@ ROWS = (
         "passthrough",
         copy_single,
         needs_base=False,
+        weighted=False,
         most=1,
         mergekit={},
         doc="copy one source, or stack layers of several (`slices`)",
