@@ -76,7 +76,7 @@ def candidate(mixable: MixableRecipe, parameters: Any, method: str, seed: float)
         raise Refusal("bad_parameters") from None
     if not 0 <= number <= MOST_SEED:
         raise Refusal("bad_parameters")
-    return recipe.model_copy(update={"parameters": chosen, "method": method, "seed": number})
+    return recipe.by(method).model_copy(update={"parameters": chosen, "seed": number})
 
 
 def _checked(given: dict[str, Any], groups: Sequence[str]) -> SourceParameters:

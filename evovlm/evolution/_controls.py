@@ -315,8 +315,8 @@ def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Conte
 
 
 def _linear(recipe: Recipe, weights: dict[str, float]) -> Recipe:
-    return uniform(recipe, weights).model_copy(update={"method": "linear", "groups": "whole"})
+    return uniform(recipe, weights).by("linear").model_copy(update={"groups": "whole"})
 
 
 def _vectors(recipe: Recipe, weights: dict[str, float]) -> Recipe:
-    return uniform(recipe, weights).model_copy(update={"method": "task_arithmetic", "groups": "whole"})
+    return uniform(recipe, weights).by("task_arithmetic").model_copy(update={"groups": "whole"})

@@ -77,7 +77,7 @@ class Assembly:
         """The method's options, with defaults filled in."""
         given = self.recipe.options
         return resolve_options(
-            self.recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma
+            self.recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma, given.own
         )
 
     @property

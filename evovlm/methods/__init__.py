@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from evovlm.methods.definition import Method, Rule
     from evovlm.methods.merge import check_inputs, merge_tensor
     from evovlm.methods.operand import CHUNK, Operand, Tables
-    from evovlm.methods.options import MergeOptions
-    from evovlm.methods.table import METHODS, method, register, resolve_options
+    from evovlm.methods.options import MergeOptions, OwnOptions
+    from evovlm.methods.table import METHODS, method, prepared_method, register, resolve_options
 
 __all__ = [
     "CHUNK",
@@ -25,6 +25,7 @@ __all__ = [
     "MergeOptions",
     "Method",
     "Operand",
+    "OwnOptions",
     "Rule",
     "Tables",
     "TaskVectorSum",
@@ -32,6 +33,7 @@ __all__ = [
     "check_inputs",
     "merge_tensor",
     "method",
+    "prepared_method",
     "register",
     "resolve_options",
 ]
@@ -42,8 +44,8 @@ MODULES = {
     "merge": ("check_inputs", "merge_tensor"),
     "definition": ("Method", "Rule"),
     "operand": ("CHUNK", "Operand", "Tables"),
-    "options": ("MergeOptions",),
-    "table": ("METHODS", "method", "register", "resolve_options"),
+    "options": ("MergeOptions", "OwnOptions"),
+    "table": ("METHODS", "method", "prepared_method", "register", "resolve_options"),
 }
 WHERE = {name: module for module, names in MODULES.items() for name in names}
 

@@ -75,7 +75,7 @@ def _add_to_base(
     flat = base.detach().reshape(-1)
     terms = [_term(flat, operand, rule.drop, options, chunk) for operand in operands]
     add_up = _elect if rule.elect else _add
-    divisor = _sum_of_weights(terms) if options.normalize and not rule.elect else 1.0
+    divisor = sum_of_weights([term.weight for term in terms]) if options.normalize and not rule.elect else 1.0
     rows = SCRATCH.take("terms", len(terms) + 4, min(chunk, flat.numel())).unbind()
     for start, stop in spans(flat.numel(), chunk):
         parts = shortened(rows, stop - start)
@@ -99,8 +99,9 @@ def _term(base: Tensor, operand: Operand, drop: Drop | None, options: MergeOptio
     return Term(vector, flags, factor, as_float32(operand.weight))
 
 
-def _sum_of_weights(terms: Sequence[Term]) -> float:
-    total = as_float32(sum(term.weight for term in terms))
+def sum_of_weights(weights: Sequence[float]) -> float:
+    """What a sum of task vectors is divided by with `normalize`: the sum of its float32 weights, or 1 if that is 0."""
+    total = as_float32(sum(weights))
     return total if abs(total) >= LEAST_DIVISOR else 1.0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from evovlm.methods._result import Result
-from evovlm.methods.operand import Operand, spans
+from evovlm.methods.operand import Operand, as_read, spans
 from evovlm.methods.options import MergeOptions
 from evovlm.system.errors import RecipeError
 
@@ -30,7 +30,7 @@ class WholeTensor:
         Raises RecipeError if the function returns a different shape than it was given.
         """
         shape = operands[0].tensor.shape
-        read = [replace(operand, tensor=_float32(operand.tensor, base)) for operand in operands]
+        read = [replace(operand, tensor=as_read(operand.tensor, base)) for operand in operands]
         merged = self.function(None if base is None else base.detach().float(), read, options)
         if merged.shape != shape:
             raise RecipeError(
@@ -40,7 +40,3 @@ class WholeTensor:
         flat = merged.detach().float().reshape(-1)
         for start, stop in spans(flat.numel(), chunk):
             result.write(start, stop, flat[start:stop])
-
-
-def _float32(tensor: Tensor, base: Tensor | None) -> Tensor:
-    return (tensor.detach() if base is None else tensor.detach().to(base.dtype)).float()

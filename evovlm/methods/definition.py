@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from evovlm.methods._result import Result
 from evovlm.methods.operand import Operand
-from evovlm.methods.options import Drop, MergeOptions, Rescale
+from evovlm.methods.options import Drop, MergeOptions, OwnOptions, Rescale, Shared
+from evovlm.system.errors import RecipeError
 
 # (base, operands in source order, options, result to write to, elements per chunk). The base is None if the method
 # needs none. A rule writes float32 values, which must not depend on the chunk size.
 Rule = Callable[[Tensor | None, Sequence[Operand], MergeOptions, Result, int], None]
+
+# (base, sources, the method's own options) -> one task vector per source; see `prepared_method`.
+Prepare = Callable[[Tensor, Sequence[Tensor], Any], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,11 @@ class Method:
     elect: keep only terms that agree with the sign of the weighted sum (TIES, arXiv:2306.01708).
     normalize, rescale: the defaults. needs_base: whether it works on task vectors.
     fewest, most: how many sources it takes; `most` is None for no limit.
+    uses: the shared options that it reads. options: its own options; None if it has none.
+    prepare: what it does to the task vectors before they are summed, whatever the weights (`prepared_method`).
+    mergekit: for a method that mergekit has, its parameters there and the own options here that they are; else None.
+    doc, source, cost: one line each, for `evovlm methods` and docs/methods.md: what it does, where it is from, how
+    often it reads its inputs.
     """
 
     name: str
@@ -35,6 +46,26 @@ class Method:
     needs_base: bool = True
     fewest: int = 1
     most: int | None = None
+    uses: tuple[Shared, ...] = ()
+    options: type[OwnOptions] | None = None
+    prepare: Prepare | None = None
+    mergekit: Mapping[str, str] | None = None
+    doc: str = ""
+    source: str = ""
+    cost: str = ""
+
+    def own_options(self, given: Mapping[str, Any]) -> OwnOptions | None:
+        """The method's own options with defaults filled in; None if it has none. Raises RecipeError for a mistake."""
+        if self.options is None:
+            if given:
+                raise RecipeError(f"options: {self.name} has no options of its own, so remove {sorted(given)}")
+            return None
+        try:
+            return self.options.model_validate(dict(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key, names = ".".join(map(str, first["loc"])), sorted(self.options.model_fields)
+            raise RecipeError(f"options.{key}: {first['msg']}; {self.name}'s own options are {names}") from None
 
     def takes(self, sources: int) -> bool:
         """Whether it can merge this many sources."""

@@ -27,7 +27,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 @dataclass
 class Tables:
-    """A cache for repeated merges of one source's tensor; nothing in it depends on weight or density.
+    """A cache for repeated merges of one source's tensor; nothing in it depends on weight, density or lambda.
 
     Filled on demand, for one (base, source, tensor) and one thread at a time. It holds whole tensors, so it is for
     searches over models that fit into memory several times.
@@ -39,6 +39,8 @@ class Tables:
     ranks: NDArray[np.uint32] | None = None  # rank of |delta| within its row
     total: int | None = None  # |delta|_1 in fixed point
     kept_below: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # draws, |delta|_1 of elements below each
+    # What a method's `prepare` made of the task vector: for which method and own options; float32, the tensor's shape.
+    prepared: tuple[object, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ def spans(count: int, chunk: int) -> Iterator[tuple[int, int]]:
 def shortened(rows: Sequence[Tensor], count: int) -> Sequence[Tensor]:
     """The first `count` elements of each of the equally long rows; usually these are the rows themselves."""
     return rows if not rows or len(rows[0]) == count else [row[:count] for row in rows]
+
+
+def as_read(tensor: Tensor, base: Tensor | None) -> Tensor:
+    """A whole tensor as methods read it: rounded to the base's dtype if there is a base, then float32."""
+    return (tensor.detach() if base is None else tensor.detach().to(base.dtype)).float()
 
 
 class TaskVector:

@@ -1,104 +1,158 @@
-"""The registry of methods: one row each with its rule, requirements and defaults.
+"""The methods of this package: one row each with its rule, requirements, defaults and what is said of it.
 
 Knows rules but no tensors. The defaults are those of mergekit 0.1.x, so that users can compare. To add a method, write
-its rule and a row here, or decorate a function with `method` in your own module (docs/extending.md).
+its rule and a row here, or decorate a function in a module of its own that is imported here (docs/extending.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from evovlm.methods._task_vectors import TaskVectorSum
-from evovlm.methods._whole_tensor import Function, WholeTensor
 from evovlm.methods.definition import Method
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
-from evovlm.methods.options import Drop, MergeOptions, Rescale
-from evovlm.system.errors import RecipeError
+from evovlm.methods.options import Drop, Rescale, Shared
+from evovlm.methods.registry import METHODS, find_method, method, prepared_method, register, resolve_options
 
+__all__ = ["METHODS", "find_method", "method", "prepared_method", "register", "resolve_options"]
 
-def _sum(
-    name: str, drop: Drop | None = None, *, elect: bool = False, rescale: Rescale = "none", normalize: bool = False
-) -> Method:
-    """A method that drops, rescales, weights, elects signs, sums, normalises and adds to the base."""
-    return Method(name, TaskVectorSum(drop, elect), drop, elect, rescale, normalize)
-
-
-# `magnitude` differs from `dare_linear` only in which elements are dropped, so that comparing the two shows whether
-# the drop has to be random.
-METHODS: dict[str, Method] = {
-    row.name: row
-    for row in (
-        Method("linear", linear, normalize=True, needs_base=False),
-        Method("slerp", slerp, needs_base=False, fewest=2, most=2),
-        _sum("task_arithmetic"),
-        _sum("ties", "magnitude", elect=True, normalize=True),
-        _sum("dare_linear", "random", rescale="l1"),
-        _sum("dare_ties", "random", elect=True, rescale="l1"),
-        _sum("magnitude", "magnitude", rescale="l1"),
-        _sum("della", "della", elect=True, rescale="l1", normalize=True),
-        _sum("della_linear", "della", rescale="l1"),
-        _sum("breadcrumbs", "breadcrumbs"),
-        _sum("breadcrumbs_ties", "breadcrumbs", elect=True),
-        Method("model_stock", model_stock, fewest=2),
-        Method("passthrough", copy_single, needs_base=False, most=1),
-    )
+# What sums of task vectors read, by their kind of drop: the passes over the inputs, and the shared options.
+COSTS: dict[Drop | None, str] = {
+    None: "one read per candidate",
+    "random": "one read per candidate; a search keeps the draws and, for `rescale: l1`, a table of sums per tensor",
+    "magnitude": "one read per candidate; magnitudes are sorted once per tensor, and a search keeps them",
+    "breadcrumbs": "one read per candidate; magnitudes are sorted once per tensor, and a search keeps them",
+    "della": "one read per candidate for the masks and one for the sum; rows are ranked once, and a search on a CPU"
+    " keeps the ranks",
+}
+USES: dict[Drop | None, tuple[Shared, ...]] = {
+    None: (),
+    "random": ("rescale",),
+    "magnitude": ("rescale",),
+    "breadcrumbs": ("rescale", "gamma"),
+    "della": ("rescale", "epsilon"),
 }
 
 
-def register(row: Method) -> None:
-    """Add a method, which recipes can then name. Raises ValueError if the name is taken."""
-    if row.name in METHODS:
-        raise ValueError(f"method {row.name!r} exists already; choose a name other than {sorted(METHODS)}")
-    METHODS[row.name] = row
-
-
-def method(
+def _sum(
     name: str,
-    *,
-    needs_base: bool = True,
-    normalize: bool = False,
+    doc: str,
+    source: str,
     drop: Drop | None = None,
-    fewest: int = 1,
-    most: int | None = None,
-) -> Callable[[Function], Function]:
-    """Register a function of whole tensors as the method `name`.
-
-    The function is called with the base (float32, or None without `needs_base`), the operands in source order, with
-    float32 tensors of the base's shape, and the options; it returns the merged tensor [same shape], which is then
-    rounded to the recipe's dtype. drop: set it if the function uses `operand.density`, so that a search varies it.
-    Whole float32 tensors take more memory than the streaming rules of this package; see `Method` for those.
-    Raises ValueError if the name is taken.
-    """
-
-    def add(function: Function) -> Function:
-        rule = WholeTensor(name, function)
-        register(Method(name, rule, drop, normalize=normalize, needs_base=needs_base, fewest=fewest, most=most))
-        return function
-
-    return add
-
-
-def find_method(name: str) -> Method:
-    """The method of that name. Raises RecipeError, which lists the choices, if there is none."""
-    if name not in METHODS:
-        raise RecipeError(f"method: unknown method {name!r}; choose from {sorted(METHODS)}")
-    return METHODS[name]
-
-
-def resolve_options(
-    method: str,
-    normalize: bool | None,
-    rescale: Rescale | None,
-    lambda_: float,
-    epsilon: float,
-    gamma: float,
-) -> MergeOptions:
-    """The options for a method, with its own defaults in place of None. Raises RecipeError if the method is unknown."""
-    default = find_method(method)
-    return MergeOptions(
-        normalize=default.normalize if normalize is None else normalize,
-        rescale=default.rescale if rescale is None else rescale,
-        lambda_=lambda_,
-        epsilon=epsilon,
-        gamma=gamma,
+    *,
+    elect: bool = False,
+    rescale: Rescale = "none",
+    normalize: bool = False,
+    theirs: bool = True,
+) -> Method:
+    """A method that drops, rescales, weights, elects signs, sums, normalises and adds to the base."""
+    return Method(
+        name,
+        TaskVectorSum(drop, elect),
+        drop,
+        elect,
+        rescale,
+        normalize,
+        uses=("normalize", "lambda", *USES[drop]),
+        mergekit={} if theirs else None,
+        doc=doc,
+        source=source,
+        cost=COSTS[drop],
     )
+
+
+ROWS = (
+    Method(
+        "linear",
+        linear,
+        normalize=True,
+        needs_base=False,
+        uses=("normalize",),
+        mergekit={},
+        doc="the weighted average of the sources",
+        source="arXiv:2203.05482",
+        cost="one read per candidate",
+    ),
+    Method(
+        "slerp",
+        slerp,
+        needs_base=False,
+        fewest=2,
+        most=2,
+        mergekit={},
+        doc="turn the first source towards the second on the arc between them, by t = w2 / (w1 + w2)",
+        source="mergekit 0.1",
+        cost="one read per candidate; dot products take one more, once per tensor on a GPU",
+    ),
+    _sum("task_arithmetic", "add the weighted task vectors to the base", "arXiv:2212.04089"),
+    _sum(
+        "ties",
+        "drop the smallest elements, and add those that have the sign of the weighted sum",
+        "arXiv:2306.01708",
+        "magnitude",
+        elect=True,
+        normalize=True,
+    ),
+    _sum("dare_linear", "drop elements at random, and add what is left", "arXiv:2311.03099", "random", rescale="l1"),
+    _sum(
+        "dare_ties",
+        "drop elements at random, and add those that have the sign of the weighted sum",
+        "arXiv:2311.03099",
+        "random",
+        elect=True,
+        rescale="l1",
+    ),
+    # Differs from `dare_linear` only in which elements are dropped, so that comparing the two shows whether the drop
+    # has to be random.
+    _sum(
+        "magnitude",
+        "drop the smallest elements, and add what is left",
+        "`dare_linear` with another drop",
+        "magnitude",
+        rescale="l1",
+        theirs=False,
+    ),
+    _sum(
+        "della",
+        "drop elements at random, small ones more often, and add those that have the sign of the weighted sum",
+        "arXiv:2406.11617",
+        "della",
+        elect=True,
+        rescale="l1",
+        normalize=True,
+    ),
+    _sum(
+        "della_linear",
+        "drop elements at random, small ones more often, and add what is left",
+        "arXiv:2406.11617",
+        "della",
+        rescale="l1",
+    ),
+    _sum("breadcrumbs", "drop the largest and the smallest elements", "arXiv:2312.06795", "breadcrumbs"),
+    _sum(
+        "breadcrumbs_ties",
+        "drop the largest and the smallest elements, and add those that have the sign of the weighted sum",
+        "arXiv:2312.06795",
+        "breadcrumbs",
+        elect=True,
+    ),
+    Method(
+        "model_stock",
+        model_stock,
+        fewest=2,
+        mergekit={},
+        doc="go from the base towards the sources' average, as far as the angle between task vectors says; no weights",
+        source="arXiv:2403.19522",
+        cost="one read per candidate; dot products take one more, once per tensor on a GPU",
+    ),
+    Method(
+        "passthrough",
+        copy_single,
+        needs_base=False,
+        most=1,
+        mergekit={},
+        doc="copy one source, or stack layers of several (`slices`)",
+        source="mergekit 0.1",
+        cost="one read",
+    ),
+)
+for row in ROWS:
+    register(row)

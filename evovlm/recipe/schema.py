@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from evovlm.methods.options import Rescale
 from evovlm.recipe import limits
 from evovlm.recipe._frozen import FOR_DIGEST, LATER, Frozen
+from evovlm.recipe._own_options import without_defaults
 from evovlm.recipe.layer_groups import LAYER_RANGE
 from evovlm.recipe.route import Route, refuse_long, refuse_scales
 from evovlm.recipe.search_settings import Finite, Search, Seed
@@ -69,13 +70,28 @@ class SourceParameters(Frozen):
 
 
 class Options(Frozen):
-    """A method's options; None uses the method's own default (PAPER: mergekit's conventions)."""
+    """A method's options; None uses the method's own default (PAPER: mergekit's conventions).
+
+    Further keys are options that only the recipe's method has (`Method.options`); the recipe checks them.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     normalize: bool | None = None
     rescale: Rescale | None = None
     lambda_: Finite = Field(default=1.0, alias="lambda")
     epsilon: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
     gamma: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """The options that only the recipe's method has, where they differ from their defaults."""
+        return self.model_extra or {}
+
+    def with_own(self, own: Mapping[str, Any]) -> Options:
+        """The same options with others that only the method has."""
+        shared = {name: getattr(self, name) for name in self.model_fields_set & type(self).model_fields.keys()}
+        return type(self).model_construct(**shared, **own)
 
 
 class Slice(Frozen):
@@ -175,6 +191,13 @@ class Recipe(Frozen):
             raise ValueError(f"source names must be unique; {twice} are used twice")
         return sources
 
+    @field_validator("options")
+    @classmethod
+    def _own_options(cls, options: Options, info: ValidationInfo) -> Options:
+        if not options.own or "method" not in info.data:
+            return options
+        return options.with_own(without_defaults(info.data["method"], options.own))
+
     @field_validator("route")
     @classmethod
     def _has_slots(cls, route: Route, info: ValidationInfo) -> Route:
@@ -250,6 +273,11 @@ class Recipe(Frozen):
     def counted_from(self, root: Path) -> Recipe:
         """The same recipe with another `root`."""
         return self.model_copy(update={"root": root})
+
+    def by(self, method: str) -> Recipe:
+        """The recipe with another method; options that only its own method has are removed."""
+        own = self.options.own if method == self.method else {}
+        return self.model_copy(update={"method": method, "options": self.options.with_own(own)})
 
     def weighted(self, weights: Mapping[str, float], *, density: float = 1.0) -> Recipe:
         """The recipe with one weight (and one density, 0 to 1) per source, for all layers.

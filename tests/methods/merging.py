@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,7 @@ def merge(
     lambda_: float = 1.0,
     epsilon: float = 0.15,
     gamma: float = 0.01,
+    own: Mapping[str, bool | float | str] | None = None,
     seed: int = 0,
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
@@ -66,7 +67,7 @@ def merge(
         )
         for index, tensor in enumerate(sources_of(method, models))
     ]
-    options = resolve_options(method, normalize, rescale, lambda_, epsilon, gamma)
+    options = resolve_options(method, normalize, rescale, lambda_, epsilon, gamma, own)
     base = models.base if METHODS[method].needs_base else None
     return merge_tensor(method, base, operands, options, dtype=dtype or models.base.dtype, out=out, chunk=chunk)
 

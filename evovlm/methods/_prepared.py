@@ -1,0 +1,69 @@
+"""Methods that prepare the task vectors once, whatever the weights, and then sum them.
+
+Knows operands and options; no particular method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from evovlm.methods._result import Result, as_float32
+from evovlm.methods._task_vectors import sum_of_weights
+from evovlm.methods.definition import Prepare
+from evovlm.methods.operand import Operand, as_read, spans
+from evovlm.methods.options import MergeOptions, OwnOptions
+from evovlm.system.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class PreparedSum:
+    """The rule of such a method: task arithmetic over the vectors that `prepare` returns, with the same rounding.
+
+    If all operands have tables, the prepared vectors are kept there and used again for the same own options.
+    """
+
+    name: str
+    prepare: Prepare
+
+    def __call__(
+        self, base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
+    ) -> None:
+        """Merge one tensor. Raises RecipeError if `prepare` returns other shapes, or fewer or more than the sources."""
+        assert base is not None
+        vectors = [vector.reshape(-1) for vector in self.vectors(base, operands, options.own)]
+        weights = [as_float32(operand.weight) for operand in operands]
+        divisor = sum_of_weights(weights) if options.normalize else 1.0
+        flat = base.detach().reshape(-1)
+        for start, stop in spans(flat.numel(), chunk):
+            tau = vectors[0][start:stop] * weights[0]
+            for vector, weight in zip(vectors[1:], weights[1:], strict=True):
+                tau.add_(vector[start:stop] * weight)
+            if divisor != 1.0:
+                tau.div_(divisor)
+            if options.lambda_ != 1.0:
+                tau.mul_(as_float32(options.lambda_))
+            # Adding 0 turns -0 into 0, as in every sum of task vectors.
+            result.write(start, stop, tau.add_(flat[start:stop].float() + 0.0))
+
+    def vectors(self, base: Tensor, operands: Sequence[Operand], own: OwnOptions | None) -> list[Tensor]:
+        """The prepared task vectors, float32 of the base's shape, in source order; the tables keep them."""
+        wanted = (self.name, own)
+        kept = [operand.tables.prepared for operand in operands if operand.tables is not None]
+        found = [one[1] for one in kept if one is not None and one[0] == wanted]
+        if len(found) == len(operands):
+            return found
+        made = self.prepare(base.detach().float(), [as_read(operand.tensor, base) for operand in operands], own)
+        shapes, expected = [list(vector.shape) for vector in made], [list(base.shape)] * len(operands)
+        if shapes != expected:
+            raise RecipeError(
+                f"method: {self.name} prepared task vectors of shapes {shapes}; its function must return one per"
+                f" source, {expected}"
+            )
+        found = [vector.detach().float().contiguous() for vector in made]
+        for operand, vector in zip(operands, found, strict=True):
+            if operand.tables is not None:
+                operand.tables.prepared = (wanted, vector)
+        return found

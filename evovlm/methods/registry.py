@@ -1,0 +1,153 @@
+"""The registry of methods: one row each, by name. Knows no particular method; `table` has those of this package.
+
+To add a method, decorate a function with `method` or `prepared_method` (docs/extending.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from evovlm.methods._prepared import PreparedSum
+from evovlm.methods._whole_tensor import Function, WholeTensor
+from evovlm.methods.definition import Method, Prepare
+from evovlm.methods.options import Drop, MergeOptions, OwnOptions, Rescale, Shared
+from evovlm.system.errors import RecipeError
+
+METHODS: dict[str, Method] = {}
+
+
+def register(row: Method) -> None:
+    """Add a method, which recipes can then name. Raises ValueError if the name is taken."""
+    if row.name in METHODS:
+        raise ValueError(f"method {row.name!r} exists already; choose a name other than {sorted(METHODS)}")
+    METHODS[row.name] = row
+
+
+def method(
+    name: str,
+    *,
+    needs_base: bool = True,
+    normalize: bool = False,
+    drop: Drop | None = None,
+    fewest: int = 1,
+    most: int | None = None,
+    uses: tuple[Shared, ...] = (),
+    options: type[OwnOptions] | None = None,
+    mergekit: Mapping[str, str] | None = None,
+    doc: str | None = None,
+    source: str = "",
+    cost: str = "one read of whole tensors",
+) -> Callable[[Function], Function]:
+    """Register a function of whole tensors as the method `name`.
+
+    The function is called with the base (float32, or None without `needs_base`), the operands in source order, with
+    float32 tensors of the base's shape, and the options (`MergeOptions`; its own are `options.own`); it returns the
+    merged tensor [same shape], which is then rounded to the recipe's dtype. On a GPU, tensors are there.
+    drop: set it if the function uses `operand.density`, so that a search varies it. uses: the shared options that the
+    function reads. options: the class of its own options. doc: what it does, in one line; the first line of the
+    function's docstring if left out. The others are fields of `Method`.
+    Whole float32 tensors take more memory than the streaming rules of this package; see `Method` for those.
+    Raises ValueError if the name is taken.
+    """
+
+    def add(function: Function) -> Function:
+        row = Method(
+            name,
+            WholeTensor(name, function),
+            drop,
+            normalize=normalize,
+            needs_base=needs_base,
+            fewest=fewest,
+            most=most,
+            uses=uses,
+            options=options,
+            mergekit=mergekit,
+            doc=_first_line(function) if doc is None else doc,
+            source=source,
+            cost=cost,
+        )
+        register(row)
+        return function
+
+    return add
+
+
+def prepared_method(
+    name: str,
+    *,
+    normalize: bool = False,
+    fewest: int = 1,
+    most: int | None = None,
+    options: type[OwnOptions] | None = None,
+    mergekit: Mapping[str, str] | None = None,
+    doc: str | None = None,
+    source: str = "",
+    cost: str = "set-up once per tensor, then one read per candidate",
+) -> Callable[[Prepare], Prepare]:
+    """Register a function that prepares task vectors as the method `name`: the merge is then task arithmetic over them.
+
+    The function is called with the base (float32), the sources' tensors in source order (float32, of the base's
+    shape) and the method's own options (None without any); it returns one task vector per source, of the same shape,
+    and may use any of the sources for each. The merge is base + lambda x sum of weight x vector, with `normalize`
+    divided by the sum of the weights, rounded exactly as `task_arithmetic` is.
+
+    The vectors must depend on nothing else: neither weights, densities, lambda nor seed. So a search, whose candidates
+    differ in these alone, may prepare every tensor once and keep the vectors, on a CPU (`Tables.prepared`) or a GPU.
+    Raises ValueError if the name is taken.
+    """
+
+    def add(prepare: Prepare) -> Prepare:
+        row = Method(
+            name,
+            PreparedSum(name, prepare),
+            normalize=normalize,
+            fewest=fewest,
+            most=most,
+            uses=("normalize", "lambda"),
+            options=options,
+            prepare=prepare,
+            mergekit=mergekit,
+            doc=_first_line(prepare) if doc is None else doc,
+            source=source,
+            cost=cost,
+        )
+        register(row)
+        return prepare
+
+    return add
+
+
+def find_method(name: str) -> Method:
+    """The method of that name. Raises RecipeError, which lists the choices, if there is none."""
+    if name not in METHODS:
+        raise RecipeError(f"method: unknown method {name!r}; choose from {sorted(METHODS)}")
+    return METHODS[name]
+
+
+def resolve_options(
+    method: str,
+    normalize: bool | None,
+    rescale: Rescale | None,
+    lambda_: float,
+    epsilon: float,
+    gamma: float,
+    own: Mapping[str, Any] | None = None,
+) -> MergeOptions:
+    """The options for a method, with its own defaults in place of None. `own`: those that the method alone has.
+
+    Raises RecipeError if the method is unknown or has no such options of its own.
+    """
+    default = find_method(method)
+    return MergeOptions(
+        normalize=default.normalize if normalize is None else normalize,
+        rescale=default.rescale if rescale is None else rescale,
+        lambda_=lambda_,
+        epsilon=epsilon,
+        gamma=gamma,
+        own=default.own_options(own or {}),
+    )
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0].removesuffix(".")
