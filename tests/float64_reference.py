@@ -6,7 +6,7 @@ Knows tensors and numbers; shares no code with the package. Masks are given, nev
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,10 @@ def merge(
     assert base is not None
     if method == "model_stock":
         return Reference(model_stock(base, sources), sure)
+    if method in PREPARED:
+        vectors = PREPARED[method]([source - base for source in sources])
+        tau = sum(weight * vector for weight, vector in zip(weights, vectors, strict=True))
+        return Reference(base + lambda_ * tau / (sum(weights) if normalize else 1.0), sure)
     terms = []
     for source, weight, mask, density in zip(sources, weights, masks, densities, strict=True):
         delta = source - base
@@ -174,3 +178,18 @@ def wudi(deltas: Sequence[Array], steps: int = 300, rate: float = 1e-5) -> Array
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         merged = merged - rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
     return merged
+
+
+def _whole(merged: Callable[[Sequence[Array]], Array]) -> Callable[[Sequence[Array]], list[Array]]:
+    """One vector per source, the same for all, whose sum is the merged one."""
+    return lambda deltas: [merged(deltas) / len(deltas)] * len(deltas)
+
+
+# Methods whose merge is a weighted sum of these vectors.
+PREPARED = {
+    "tsv_m": tsv,
+    "iso_c": _whole(iso_c),
+    "iso_cts": _whole(iso_cts),
+    "knots_ties": _whole(knots_ties),
+    "wudi": _whole(wudi),
+}

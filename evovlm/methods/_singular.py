@@ -11,10 +11,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from evovlm.methods.options import OwnOptions
 
 # Singular values up to this share of the largest count as 0: their vectors are arbitrary, or made of rounding.
 NEGLIGIBLE = 1e-6
+
+
+class Matrices(OwnOptions):
+    """The option that all methods on matrices have."""
+
+    exclude: str = Field(
+        default="embed_tokens,lm_head",
+        description="tensors whose task vectors are averaged instead: parts of their names, with commas between them",
+    )
 
 
 class Triples(NamedTuple):
@@ -23,6 +35,11 @@ class Triples(NamedTuple):
     left: Tensor
     values: Tensor
     right: Tensor
+
+
+def deltas_of(base: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
+    """The task vectors, in float64: singular vectors of close values would turn with the rounding to float32."""
+    return [source.double() - base.double() for source in sources]
 
 
 def leading_triples(matrix: Tensor, most: int | None = None, *, above: float = 0.0) -> Triples:
@@ -73,3 +90,8 @@ def summed(matrices: Sequence[Tensor]) -> Tensor:
 def averaged(tensors: Sequence[Tensor]) -> Tensor:
     """The mean of tensors of one shape, in float32."""
     return (summed(tensors) / len(tensors)).float()
+
+
+def shared(merged: Tensor, sources: int) -> list[Tensor]:
+    """A merged task vector as one vector per source, the same for all, so that weights act by their mean."""
+    return [merged / sources] * sources

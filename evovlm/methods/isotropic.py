@@ -8,25 +8,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from evovlm.methods._singular import NEGLIGIBLE, Triples, averaged, leading_triples, polar, summed
+from evovlm.methods._singular import (
+    NEGLIGIBLE,
+    Matrices,
+    Triples,
+    averaged,
+    deltas_of,
+    leading_triples,
+    polar,
+    shared,
+    summed,
+)
+from evovlm.methods.registry import prepared_method
 
 
-def iso_c(deltas: Sequence[Tensor], *, decompose: bool = True) -> Tensor:
+class IsoCtsOptions(Matrices):
+    """Options of `iso_cts`."""
+
+    common_share: float = Field(
+        default=0.8, ge=0.0, le=1.0, description="share of the directions that the sum of task vectors decides"
+    )
+
+
+def iso_c(deltas: Sequence[Tensor]) -> Tensor:
     """The sum of the task vectors with all singular values set to their mean (algorithm 1), in float32.
 
     The mean is over all min(rows, columns) values, while directions with a value of at most 1e-6 times the largest are
-    left out, because they are arbitrary. Tensors that are not matrices, and all with `decompose=False`: their mean.
+    left out, because they are arbitrary. Tensors that are not matrices: their mean.
     """
-    if not decompose or deltas[0].ndim != 2:
+    if deltas[0].ndim != 2:
         return averaged(deltas)
     total = summed(deltas)
     left, values, right = leading_triples(total)
     return (left @ right.T * (values.sum() / min(total.shape))).float()
 
 
-def iso_cts(deltas: Sequence[Tensor], *, common_share: float = 0.8, decompose: bool = True) -> Tensor:
+def iso_cts(deltas: Sequence[Tensor], common_share: float = 0.8) -> Tensor:
     """Iso-CTS (algorithm 2), in float32: the common directions of the sum, and directions of each task besides.
 
     With r = min(rows, columns) and T task vectors, s = round((r - floor(common_share x r)) / T) directions are of each
@@ -36,7 +56,7 @@ def iso_cts(deltas: Sequence[Tensor], *, common_share: float = 0.8, decompose: b
     left of it. Other negligible values and other tensors: as in `iso_c`; a task vector of 0 has no directions, and
     counts in T.
     """
-    if not decompose or deltas[0].ndim != 2:
+    if deltas[0].ndim != 2:
         return averaged(deltas)
     total, count = summed(deltas), len(deltas)
     rank = min(total.shape)
@@ -54,3 +74,25 @@ def iso_cts(deltas: Sequence[Tensor], *, common_share: float = 0.8, decompose: b
     right = polar(torch.cat([one.right for one in found], dim=1))
     mean = torch.cat([one.values for one in found]).sum() / rank
     return (left @ right.T * mean).float()
+
+
+@prepared_method(
+    "iso_c",
+    options=Matrices,
+    source="arXiv:2502.04959",
+    cost="set-up: an eigendecomposition for each matrix; then one read per candidate",
+)
+def prepare_iso_c(base: Tensor, sources: Sequence[Tensor], options: Matrices) -> list[Tensor]:
+    """Sum the task vectors, and set all singular values to their mean."""
+    return shared(iso_c(deltas_of(base, sources)), len(sources))
+
+
+@prepared_method(
+    "iso_cts",
+    options=IsoCtsOptions,
+    source="arXiv:2502.04959",
+    cost="set-up: an eigendecomposition per source and three more, for each matrix; then one read per candidate",
+)
+def prepare_iso_cts(base: Tensor, sources: Sequence[Tensor], options: IsoCtsOptions) -> list[Tensor]:
+    """Like iso_c, with singular vectors of the sum and of each task vector."""
+    return shared(iso_cts(deltas_of(base, sources), options.common_share), len(sources))

@@ -10,24 +10,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from evovlm.methods._singular import averaged, leading_triples
+from evovlm.methods._singular import Matrices, averaged, deltas_of, leading_triples, shared
+from evovlm.methods.registry import prepared_method
 
 NEGLIGIBLE_VALUE = 1e-5  # singular values up to this are left out, as in the authors' code
 
 
-def knots_ties(deltas: Sequence[Tensor], *, keep: float = 1.0, decompose: bool = True) -> Tensor:
+class KnotsOptions(Matrices):
+    """Options of `knots_ties`."""
+
+    keep: float = Field(default=1.0, ge=0.0, le=1.0, description="share of each tensor's elements that is kept")
+
+
+def knots_ties(deltas: Sequence[Tensor], keep: float = 1.0) -> Tensor:
     """U R with R the TIES merge of R_i = U^T delta_i (equations 5 and 6), in float32.
 
     U [rows, k]: the left singular vectors of the task vectors side by side, with values above 1e-5. TIES: in each R_i
     only the `keep` share of largest magnitudes is kept; an element of R is the mean of those kept elements that have
-    the sign of their sum. Where that sum is 0, it has the sign of the sum of all signs. Tensors that are not matrices,
-    and all with `decompose=False`: the mean of the task vectors.
+    the sign of their sum. Where that sum is 0, it has the sign of the sum of all signs. Tensors that are not matrices:
+    the mean of the task vectors.
 
     The method is made for LoRA, where U has few columns. For task vectors of full rank, U is a rotation of the rows.
     """
-    if not decompose or deltas[0].ndim != 2:
+    if deltas[0].ndim != 2:
         return averaged(deltas)
     left = leading_triples(torch.cat([delta.double() for delta in deltas], dim=1), above=NEGLIGIBLE_VALUE).left
     parts = torch.stack([_trimmed(left.T @ delta.double(), keep) for delta in deltas])
@@ -48,3 +56,14 @@ def _trimmed(part: Tensor, keep: float) -> Tensor:
     sizes = part.abs()
     edge = sizes.flatten().sort().values[dropped - 1]
     return torch.where(sizes >= edge, part, torch.zeros_like(part))
+
+
+@prepared_method(
+    "knots_ties",
+    options=KnotsOptions,
+    source="arXiv:2410.19735",
+    cost="set-up: an eigendecomposition for each matrix; then one read per candidate",
+)
+def prepare_knots_ties(base: Tensor, sources: Sequence[Tensor], options: KnotsOptions) -> list[Tensor]:
+    """Merge with TIES in a basis that all task vectors share, tensor by tensor."""
+    return shared(knots_ties(deltas_of(base, sources), options.keep), len(sources))

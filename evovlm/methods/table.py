@@ -6,6 +6,7 @@ its rule and a row here, or decorate a function in a module of its own that is i
 
 from __future__ import annotations
 
+from evovlm.methods import isotropic, knots, tsv, wudi
 from evovlm.methods._task_vectors import TaskVectorSum
 from evovlm.methods.definition import Method
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
@@ -156,3 +157,5 @@ ROWS = (
 )
 for row in ROWS:
     register(row)
+# These register their own rows when they are imported.
+OWN = (isotropic, knots, tsv, wudi)

@@ -11,28 +11,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from evovlm.methods._singular import leading_triples, polar
+from evovlm.methods._singular import Matrices, deltas_of, leading_triples, polar
+from evovlm.methods.registry import prepared_method
 
 
-def tsv_terms(deltas: Sequence[Tensor], *, rank_share: float | None = None, decompose: bool = True) -> list[Tensor]:
+class TsvOptions(Matrices):
+    """Options of `tsv_m`."""
+
+    rank_share: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="share of each matrix's singular triples to keep; 0: 1 / sources"
+    )
+
+
+def tsv_terms(deltas: Sequence[Tensor], rank_share: float = 0.0) -> list[Tensor]:
     """One term per task vector, of its shape, in float32; their sum is the paper's merged task vector.
 
     From each matrix the first floor(rank_share x r) singular triples are kept, r being its smaller dimension and
-    `rank_share` by default 1 / T, for T task vectors (eq. 5). U, V are the kept left and right vectors side by side;
+    `rank_share` 1 / T if it is 0, for T task vectors (eq. 5). U, V are the kept left and right vectors side by side;
     with their polar factors P, Q a term is the sum of p s q^T over the triples of its task vector (eq. 8).
-    Tensors that are not matrices, and all with `decompose=False`, are averaged: each term is delta / T.
+    Tensors that are not matrices are averaged: each term is delta / T.
 
     Triples with a value of at most 1e-6 times the matrix's largest are left out, because their vectors are arbitrary.
     A task vector of 0 has the term 0, and counts in T.
     """
     count = len(deltas)
-    if not decompose or deltas[0].ndim != 2:
-        return averaged_terms(deltas)
+    if deltas[0].ndim != 2:
+        return [(delta.double() / count).float() for delta in deltas]
     rank = min(deltas[0].shape)
     # Rounded first, so that floor(6 x (1/3)) is 2, whatever the rounding of 1/3.
-    kept = rank // count if rank_share is None else int(round(rank_share * rank, 6))
+    kept = int(round(rank_share * rank, 6)) if rank_share else rank // count
     found = [leading_triples(delta, kept) for delta in deltas]
     left = polar(torch.cat([one.left for one in found], dim=1))
     right = polar(torch.cat([one.right for one in found], dim=1))
@@ -44,6 +54,12 @@ def tsv_terms(deltas: Sequence[Tensor], *, rank_share: float | None = None, deco
     return terms
 
 
-def averaged_terms(deltas: Sequence[Tensor]) -> list[Tensor]:
-    """Terms whose sum is the mean of the task vectors, in float32."""
-    return [(delta.double() / len(deltas)).float() for delta in deltas]
+@prepared_method(
+    "tsv_m",
+    options=TsvOptions,
+    source="arXiv:2412.00081",
+    cost="set-up: an eigendecomposition per source and two more, for each matrix; then one read per candidate",
+)
+def tsv_m(base: Tensor, sources: Sequence[Tensor], options: TsvOptions) -> list[Tensor]:
+    """Keep the leading singular vectors of each task vector, made orthogonal to those of the others."""
+    return tsv_terms(deltas_of(base, sources), options.rank_share)

@@ -1,17 +1,21 @@
 """TSV-M, Iso-C, Iso-CTS, KnOTS-TIES and WUDI: against NumPy in float64, on full and deficient ranks, and by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from evovlm.methods import Operand, merge_tensor, resolve_options
+from evovlm.methods.draws import Draws
 from evovlm.methods.isotropic import iso_c, iso_cts
 from evovlm.methods.knots import knots_ties
 from evovlm.methods.tsv import tsv_terms
 from evovlm.methods.wudi import wudi
 from tests import float64_reference as reference
+from tests.methods.merging import make_models, merge
 
 ONE_MATRIX = {
     "iso_c": (iso_c, reference.iso_c),
@@ -45,9 +49,9 @@ def close(found: Tensor, expected: np.ndarray, tolerance: float = 2e-6) -> None:
     assert np.abs(found.double().numpy() - expected).max(initial=0) <= tolerance * np.abs(expected).max(initial=1e-9)
 
 
-def terms_agree(deltas: Sequence[Tensor], rank_share: float | None = None) -> None:
+def terms_agree(deltas: Sequence[Tensor], rank_share: float = 0.0) -> None:
     found = tsv_terms(deltas, rank_share=rank_share)
-    expected = reference.tsv([delta.double().numpy() for delta in deltas], rank_share)
+    expected = reference.tsv([delta.double().numpy() for delta in deltas], rank_share or None)
     assert len(found) == len(expected) == len(deltas)
     for one, other in zip(found, expected, strict=True):
         close(one, other)
@@ -110,14 +114,55 @@ def test_zero_task_vectors_merge_to_zero(name):
 
 
 @pytest.mark.parametrize("name", sorted(ONE_MATRIX))
-def test_other_tensors_than_matrices_and_excluded_ones_are_averaged(name):
-    method = ONE_MATRIX[name][0]
-    for deltas, decompose in ((full((7,)), True), (full((3, 4, 5)), True), (full((6, 8)), False)):
+def test_other_tensors_than_matrices_are_averaged(name):
+    for deltas in (full((7,)), full((3, 4, 5))):
         mean = sum(delta.double() for delta in deltas) / 3
-        torch.testing.assert_close(method(deltas, decompose=decompose), mean.float())
-        terms = tsv_terms(deltas, decompose=decompose)
-        torch.testing.assert_close(sum(term.double() for term in terms).float(), mean.float())
-        torch.testing.assert_close(terms[1], deltas[1] / 3)
+        torch.testing.assert_close(ONE_MATRIX[name][0](deltas), mean.float())
+        torch.testing.assert_close(tsv_terms(deltas)[1], deltas[1] / 3)
+
+
+METHOD_NAMES = ["tsv_m", *sorted(ONE_MATRIX)]
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_a_tensor_that_is_not_to_be_decomposed_is_averaged(name):
+    models = make_models((6, 8), 3)
+    options = replace(resolve_options(name, None, None, 0.5, 0.15, 0.01), averaged=True)
+    operands = [Operand(tensor, 1.0, 1.0, Draws(0, "a", "w")) for tensor in models.sources]
+    merged = merge_tensor(name, models.base, operands, options, dtype=torch.float32)
+    expected = models.base + 0.5 * sum(tensor - models.base for tensor in models.sources) / 3
+    torch.testing.assert_close(merged, expected)
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_the_method_adds_lambda_times_the_merged_task_vector(name):
+    models = make_models((14, 9), 3)
+    deltas = [tensor - models.base for tensor in models.sources]
+    whole = sum(tsv_terms(deltas)) if name == "tsv_m" else ONE_MATRIX[name][0](deltas)
+    merged = merge(name, models, weights=(1.0, 1.0, 1.0), lambda_=0.7)
+    torch.testing.assert_close(merged, models.base + 0.7 * whole, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_what_is_not_finite_stays_so(name):
+    models = make_models((14, 9), 2)
+    models.sources[1][3, 4] = torch.inf
+    assert not bool(torch.isfinite(merge(name, models)).all())
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_no_bit_depends_on_torchs_threads(name):
+    models = make_models((130, 170), 2)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(merge(name, models))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0,)])

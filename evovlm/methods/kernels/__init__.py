@@ -29,7 +29,7 @@ def way_of(method: str, options: MergeOptions) -> Way:
     (breadcrumbs with `rescale: l1`).
     """
     rule = METHODS[method].rule
-    if rule in FUSED_BLENDS:
+    if rule in FUSED_BLENDS or METHODS[method].prepare is not None:
         return "fused"
     if not isinstance(rule, TaskVectorSum):
         return "whole"
