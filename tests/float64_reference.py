@@ -35,8 +35,9 @@ def merge(
     normalize: bool,
     rescale: str,
     lambda_: float = 1.0,
+    epsilon: float = 0.15,
 ) -> Reference:
-    """Merge in float64; `rescale` applies to the sources that have a mask."""
+    """Merge in float64; `rescale` applies to the sources that have a mask. epsilon: for `rescale: per_element`."""
     sure = np.ones_like(sources[0])
     if method == "passthrough":
         return Reference(sources[0], sure)
@@ -64,6 +65,8 @@ def merge(
             kept = kept * (np.abs(delta).sum() / left)
         if mask is not None and rescale == "inverse":
             kept = kept * (65536 / round(density * 65536))
+        if mask is not None and rescale == "per_element":
+            kept = kept / np.where(mask, keep_probabilities(delta, density, epsilon), 1.0)
         terms.append(weight * kept)
     tau = sum(terms)
     divisor = np.full_like(base, sum(weights))
@@ -77,6 +80,13 @@ def merge(
     if normalize:
         tau = tau / np.where(divisor == 0, 1.0, divisor)
     return Reference(base + lambda_ * tau, sure)
+
+
+def keep_probabilities(delta: Array, density: float, epsilon: float) -> Array:
+    """DELLA's: from density - epsilon for the smallest of a row to density + epsilon, in 65536ths as draws are."""
+    ranks = np.argsort(np.argsort(np.abs(delta), axis=-1, kind="stable"), axis=-1)
+    share = 2 * ranks / max(1, delta.shape[-1] - 1) - 1
+    return np.round((density + min(epsilon, density, 1 - density) * share) * 65536) / 65536
 
 
 def slerp(first: Array, second: Array, t: float) -> Array:

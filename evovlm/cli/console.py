@@ -17,6 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from evovlm.cli._asking import ModelRow
     from evovlm.evolution.forecast import Forecast
+    from evovlm.methods import Method
     from evovlm.study.held_out_log import HeldOutAnswer, Kind
     from evovlm.study.result import Cell, FailedRow, Profile, Result
     from evovlm.system.machine import Finding
@@ -163,6 +164,41 @@ def recipes_table(rows: Sequence[Mapping[str, str]]) -> Table:
         table.add_column(name, overflow="fold", no_wrap=name != "about")
     for row in rows:
         table.add_row(row["name"], row["kind"], row["method"], row["about"])
+    return table
+
+
+def methods_table(rows: Sequence[Method]) -> Table:
+    """The merge methods, with what they need and the names of their options."""
+    from evovlm.methods.description import needs_in_words, options_in_words
+
+    table = narrow_table()
+    table.add_column("method", no_wrap=True)
+    for name in ("needs", "options", "what it does"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(row.name, needs_in_words(row), ", ".join(one.name for one in options_in_words(row)), row.doc)
+    table.caption = "`evovlm methods NAME` has the defaults of the options, the cost and the source"
+    table.caption_justify = "left"
+    return table
+
+
+def method_table(row: Method) -> Table:
+    """One merge method, with all that is known of it."""
+    from evovlm.methods.description import needs_in_words, options_in_words, shown_default
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim", overflow="fold")
+    table.add_column(overflow="fold")
+    unused = [name for name, used in (("weights", row.weighted), ("densities", row.drop is not None)) if not used]
+    table.add_row("method", Text(row.name, style="bold"))
+    facts = [("does", row.doc), ("needs", needs_in_words(row)), ("not used", ", ".join(unused))]
+    facts += [
+        (f"options.{one.name}", f"{one.doc}: {one.takes} (default {shown_default(one)})")
+        for one in options_in_words(row)
+    ]
+    for name, text in (*facts, ("cost", row.cost), ("source", row.source)):
+        if text:
+            table.add_row(name, text)
     return table
 
 

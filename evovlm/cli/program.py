@@ -17,6 +17,7 @@ from evovlm.cli.entry import run
 from evovlm.cli.evaluate import evaluate
 from evovlm.cli.evolve import evolve
 from evovlm.cli.merge import merge
+from evovlm.cli.methods import methods
 from evovlm.cli.recipe import recipe_app
 from evovlm.cli.study import export, report
 from evovlm.cli.suggest import suggest
@@ -51,7 +52,7 @@ def _options(
     pass
 
 
-for command in (merge, evolve, evaluate, suggest, report, export, convert, doctor):
+for command in (merge, evolve, evaluate, suggest, methods, report, export, convert, doctor):
     app.command()(command)
 # These programs parse all their arguments themselves, including --help.
 passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

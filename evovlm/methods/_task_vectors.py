@@ -14,7 +14,7 @@ from torch import Tensor
 
 from evovlm.methods._result import Result, as_float32
 from evovlm.methods._scratch_buffers import SCRATCH
-from evovlm.methods.drop import keep_mask, rescale_factor
+from evovlm.methods.drop import element_factors, keep_mask, rescale_factor
 from evovlm.methods.operand import Operand, TaskVector, shortened, spans
 from evovlm.methods.options import Drop, MergeOptions
 
@@ -27,7 +27,7 @@ class Term:
     """One task vector, ready to be added: which elements are kept, and the factor for them."""
 
     vector: TaskVector
-    mask: Tensor | None  # uint8 [count], 1 where kept
+    mask: Tensor | None  # uint8 [count], 1 where kept; or float32 [count], an element's own factor, 0 where dropped
     factor: float
     weight: float
 
@@ -44,7 +44,8 @@ class Term:
 class TaskVectorSum:
     """The rule of these methods. drop: which elements are dropped; None keeps all. elect: elect signs (TIES).
 
-    delta = float32(x rounded to base's dtype) - float32(base); V = (delta x mask) x float32(weight x rescale);
+    delta = float32(x rounded to base's dtype) - float32(base); V = (delta x mask) x float32(weight x rescale), where
+    `rescale: per_element` has factors in place of the mask and 1 in place of rescale;
     with election, V is dropped unless it has the sign of the sum of all V (0 counts as positive);
     tau = sum of V; with normalize, tau / sum of the weights (of the V kept); result = lambda x tau + base.
 
@@ -93,6 +94,10 @@ def _add_to_base(
 
 def _term(base: Tensor, operand: Operand, drop: Drop | None, options: MergeOptions, chunk: int) -> Term:
     vector = TaskVector(base, operand, chunk)
+    if options.rescale == "per_element":
+        factors = element_factors(vector, options)
+        own = None if factors is None else torch.from_numpy(factors)
+        return Term(vector, own, as_float32(operand.weight), as_float32(operand.weight))
     mask = keep_mask(vector, drop, options)
     factor = as_float32(operand.weight * rescale_factor(vector, mask, drop, options))
     flags = None if mask is None else torch.from_numpy(mask).view(torch.uint8)

@@ -28,7 +28,8 @@ class Method:
 
     drop: which elements of a task vector are dropped (None: none, and densities are unused).
     elect: keep only terms that agree with the sign of the weighted sum (TIES, arXiv:2306.01708).
-    normalize, rescale: the defaults. needs_base: whether it works on task vectors.
+    normalize, rescale: the defaults. needs_base: whether it works on task vectors. may_use_base: it does if the recipe
+    has a base, and on the sources themselves otherwise. weighted: whether the sources' weights are used.
     fewest, most: how many sources it takes; `most` is None for no limit.
     uses: the shared options that it reads. options: its own options; None if it has none.
     prepare: what it does to the task vectors before they are summed, whatever the weights (`prepared_method`).
@@ -44,6 +45,8 @@ class Method:
     rescale: Rescale = "none"
     normalize: bool = False
     needs_base: bool = True
+    may_use_base: bool = False
+    weighted: bool = True
     fewest: int = 1
     most: int | None = None
     uses: tuple[Shared, ...] = ()
@@ -66,6 +69,10 @@ class Method:
             first = error.errors()[0]
             key, names = ".".join(map(str, first["loc"])), sorted(self.options.model_fields)
             raise RecipeError(f"options.{key}: {first['msg']}; {self.name}'s own options are {names}") from None
+
+    def reads_base(self, *, given: bool) -> bool:
+        """Whether it reads the base, in a merge that has one (`given`) or not."""
+        return self.needs_base or (self.may_use_base and given)
 
     def takes(self, sources: int) -> bool:
         """Whether it can merge this many sources."""

@@ -39,10 +39,11 @@ def rescale_factor(vector: TaskVector, mask: Mask | None, drop: Drop | None, opt
 
     inverse: 65536 / round(density x 65536). l1: |delta|_1 / |delta x mask|_1 (mergekit since 2025-02), from
     fixed-point sums; where draws decide among equal magnitudes at the edge, the requested number of them is counted,
-    not the number drawn. 1 if nothing is dropped, nothing is left, or the task vector is not finite (for l1).
+    not the number drawn. 1 if nothing is dropped, nothing is left, the task vector is not finite (for l1), or each
+    element has a factor of its own (`element_factors`).
     """
     operand = vector.operand
-    if mask is None or options.rescale == "none":
+    if mask is None or options.rescale in ("none", "per_element"):
         return 1.0
     if options.rescale == "inverse":
         kept = threshold(operand.density)
@@ -89,19 +90,45 @@ def _breadcrumbs(vector: TaskVector, options: MergeOptions) -> Mask:
 
 
 def _della(vector: TaskVector, options: MergeOptions) -> Mask:
-    """DELLA (arXiv:2406.11617): the keep-probability p grows with the rank of |delta| in its row.
+    """DELLA (arXiv:2406.11617): the keep-probability p grows with the rank of |delta| in its row: see `della_limits`.
 
-    p runs from density - epsilon to density + epsilon, with epsilon limited so that p stays within 0 to 1; an element
-    is kept if draw < round(p x 65536). Equal magnitudes are ranked by index. A row is the last dimension.
+    An element is kept if draw < round(p x 65536). Equal magnitudes are ranked by index. A row is the last dimension.
     """
-    density = vector.operand.density
-    epsilon = min(options.epsilon, density, 1.0 - density)
-    place = np.linspace(-1.0, 1.0, vector.row) if vector.row > 1 else np.zeros(1)
-    limits = np.rint((density + epsilon * place) * LEVELS).astype(np.uint32)
+    limits = della_limits(vector.operand.density, options.epsilon, vector.row)
     mask = np.empty(vector.count, dtype=np.bool_)
     for start, stop, ranks in row_ranks(vector):
         np.less(vector.operand.draws.raw(start, stop), limits[ranks], out=mask[start:stop])
     return mask
+
+
+def della_limits(density: float, epsilon: float, row: int) -> NDArray[np.uint32]:
+    """round(p x 65536) by ascending rank of |delta| in a row of `row` elements.
+
+    p runs evenly from density - epsilon to density + epsilon, with epsilon limited so that p stays within 0 to 1.
+    """
+    epsilon = min(epsilon, density, 1.0 - density)
+    place = np.linspace(-1.0, 1.0, row) if row > 1 else np.zeros(1)
+    return np.rint((density + epsilon * place) * LEVELS).astype(np.uint32)
+
+
+def della_factors(density: float, epsilon: float, row: int) -> NDArray[np.float32]:
+    """1 / p of the elements of a row that are kept, by ascending rank, with the p that draws have: float32 [row]."""
+    return (LEVELS / np.maximum(della_limits(density, epsilon, row), 1)).astype(np.float32)
+
+
+def element_factors(vector: TaskVector, options: MergeOptions) -> NDArray[np.float32] | None:
+    """For `rescale: per_element`: 1 / p of the elements that DELLA keeps, 0 of the others, float32 [count].
+
+    None if all are kept. A kept element's expected value is then the element itself (MAGPRUNE in arXiv:2406.11617).
+    """
+    mask, density = keep_mask(vector, "della", options), vector.operand.density
+    if mask is None or not 0 < density < 1:
+        return None if mask is None else mask.astype(np.float32)
+    by_rank = della_factors(density, options.epsilon, vector.row)
+    factors = np.empty(vector.count, dtype=np.float32)
+    for start, stop, ranks in row_ranks(vector):
+        np.multiply(by_rank[ranks], mask[start:stop], out=factors[start:stop])
+    return factors
 
 
 DROPS: dict[Drop, Callable[[TaskVector, MergeOptions], Mask]] = {

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_origin
 from pydantic import BaseModel, ConfigDict
 
 Drop = Literal["random", "magnitude", "della", "breadcrumbs"]
-Rescale = Literal["l1", "inverse", "none"]
+Rescale = Literal["l1", "inverse", "per_element", "none"]
 Shared = Literal["normalize", "rescale", "lambda", "epsilon", "gamma"]
 
 # The options that all methods share, by their keys in recipes; `Method.uses` says which of them a method reads.
@@ -50,7 +50,8 @@ class MergeOptions:
 
     normalize: divide by the sum of the weights (with sign election, of the terms kept; a sum of 0 counts as 1).
     rescale: the factor that compensates for dropped elements. l1: |delta|_1 / |delta x mask|_1; inverse: 1 / density;
-    none: 1. lambda_: factor of the merged task vector. epsilon: half the spread of della's keep-probabilities.
+    per_element: 1 / each element's own keep-probability, which only della has; none: 1. lambda_: factor of the merged
+    task vector. epsilon: half the spread of della's keep-probabilities.
     gamma: the share of largest elements that breadcrumbs drops. own: the method's own options, an instance of the
     class that its row names; None if it has none. averaged: the vectors of a method that prepares them are the task
     vectors divided by their number; set for tensors that its option `exclude` names.

@@ -28,6 +28,7 @@ def method(
     name: str,
     *,
     needs_base: bool = True,
+    weighted: bool = True,
     normalize: bool = False,
     drop: Drop | None = None,
     fewest: int = 1,
@@ -58,6 +59,7 @@ def method(
             drop,
             normalize=normalize,
             needs_base=needs_base,
+            weighted=weighted,
             fewest=fewest,
             most=most,
             uses=uses,
@@ -136,9 +138,11 @@ def resolve_options(
 ) -> MergeOptions:
     """The options for a method, with its own defaults in place of None. `own`: those that the method alone has.
 
-    Raises RecipeError if the method is unknown or has no such options of its own.
+    Raises RecipeError if the method is unknown, has no such options of its own, or has no `rescale: per_element`.
     """
     default = find_method(method)
+    if rescale == "per_element" and default.drop != "della":
+        raise RecipeError(f"options.rescale: {per_element_refused(method)}")
     return MergeOptions(
         normalize=default.normalize if normalize is None else normalize,
         rescale=default.rescale if rescale is None else rescale,
@@ -147,6 +151,12 @@ def resolve_options(
         gamma=gamma,
         own=default.own_options(own or {}),
     )
+
+
+def per_element_refused(method: str) -> str:
+    """Why a method does not take `rescale: per_element`, and what does."""
+    names = " and ".join(sorted(name for name, row in METHODS.items() if row.drop == "della"))
+    return f"{method}'s elements have no keep-probabilities of their own, so `per_element` is for {names} only"
 
 
 def _first_line(function: Callable[..., Any]) -> str:

@@ -6,23 +6,43 @@ its rule and a row here, or decorate a function in a module of its own that is i
 
 from __future__ import annotations
 
-from evovlm.methods import isotropic, knots, tsv, wudi
+from importlib import import_module
+
 from evovlm.methods._task_vectors import TaskVectorSum
 from evovlm.methods.definition import Method
 from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
 from evovlm.methods.options import Drop, Rescale, Shared
-from evovlm.methods.registry import METHODS, find_method, method, prepared_method, register, resolve_options
+from evovlm.methods.registry import (
+    METHODS,
+    find_method,
+    method,
+    per_element_refused,
+    prepared_method,
+    register,
+    resolve_options,
+)
 
-__all__ = ["METHODS", "find_method", "method", "prepared_method", "register", "resolve_options"]
+__all__ = [
+    "METHODS",
+    "find_method",
+    "method",
+    "per_element_refused",
+    "prepared_method",
+    "register",
+    "resolve_options",
+]
 
-# What sums of task vectors read, by their kind of drop: the passes over the inputs, and the shared options.
+# By kind of drop: how often sums of task vectors read their inputs, and the shared options that they use.
+BY_MAGNITUDE = (
+    "one read per candidate, on a CPU one more for the mask and one for `rescale: l1`; before these the order of"
+    " magnitudes is found, once in a search"
+)
 COSTS: dict[Drop | None, str] = {
     None: "one read per candidate",
-    "random": "one read per candidate; a search keeps the draws and, for `rescale: l1`, a table of sums per tensor",
-    "magnitude": "one read per candidate; magnitudes are sorted once per tensor, and a search keeps them",
-    "breadcrumbs": "one read per candidate; magnitudes are sorted once per tensor, and a search keeps them",
-    "della": "one read per candidate for the masks and one for the sum; rows are ranked once, and a search on a CPU"
-    " keeps the ranks",
+    "random": "one read per candidate; for `rescale: l1` one more, once in a search",
+    "magnitude": BY_MAGNITUDE,
+    "breadcrumbs": BY_MAGNITUDE,
+    "della": "two reads per candidate; every row is ranked before them, on a CPU once in a search",
 }
 USES: dict[Drop | None, tuple[Shared, ...]] = {
     None: (),
@@ -81,7 +101,7 @@ ROWS = (
         mergekit={},
         doc="turn the first source towards the second on the arc between them, by t = w2 / (w1 + w2)",
         source="mergekit 0.1",
-        cost="one read per candidate; dot products take one more, once per tensor on a GPU",
+        cost="one read per candidate; two more for dot products, on a GPU once in a search",
     ),
     _sum("task_arithmetic", "add the weighted task vectors to the base", "arXiv:2212.04089"),
     _sum(
@@ -139,15 +159,17 @@ ROWS = (
         "model_stock",
         model_stock,
         fewest=2,
+        weighted=False,
         mergekit={},
         doc="go from the base towards the sources' average, as far as the angle between task vectors says; no weights",
         source="arXiv:2403.19522",
-        cost="one read per candidate; dot products take one more, once per tensor on a GPU",
+        cost="one read per candidate; two more for dot products, on a GPU once in a search",
     ),
     Method(
         "passthrough",
         copy_single,
         needs_base=False,
+        weighted=False,
         most=1,
         mergekit={},
         doc="copy one source, or stack layers of several (`slices`)",
@@ -157,5 +179,6 @@ ROWS = (
 )
 for row in ROWS:
     register(row)
-# These register their own rows when they are imported.
-OWN = (isotropic, knots, tsv, wudi)
+# Modules that register their own rows, after those above.
+for module in ("tsv", "isotropic", "knots", "wudi"):
+    import_module(f"evovlm.methods.{module}")

@@ -276,8 +276,12 @@ class Recipe(Frozen):
 
     def by(self, method: str) -> Recipe:
         """The recipe with another method; options that only its own method has are removed."""
-        own = self.options.own if method == self.method else {}
-        return self.model_copy(update={"method": method, "options": self.options.with_own(own)})
+        if method == self.method:
+            return self
+        options = self.options.with_own({})
+        if options.rescale == "per_element":
+            options = options.model_copy(update={"rescale": None})
+        return self.model_copy(update={"method": method, "options": options})
 
     def weighted(self, weights: Mapping[str, float], *, density: float = 1.0) -> Recipe:
         """The recipe with one weight (and one density, 0 to 1) per source, for all layers.

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import evovlm
+from evovlm.methods import METHODS
 from evovlm.models.zoo_models import FOLDER
 from evovlm.system.version import commit
 from tests.command import Done, evovlm_here
@@ -24,6 +25,7 @@ COMMANDS = [
     ["recipe", "show"],
     ["recipe", "check"],
     ["recipe", "convert"],
+    ["methods"],
     ["merge"],
     ["convert"],
     ["doctor"],
@@ -54,7 +56,15 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_explains_and_gives_an_example(words: list[str]):
     done = run(*words, "--help")
     assert done.returncode == 0
-    if len(words) == 2 or words[:1] in (["merge"], ["convert"], ["doctor"], ["evolve"], ["evaluate"], ["report"]):
+    if len(words) == 2 or words[:1] in (
+        ["methods"],
+        ["merge"],
+        ["convert"],
+        ["doctor"],
+        ["evolve"],
+        ["evaluate"],
+        ["report"],
+    ):
         assert "Example" in done.stdout
 
 
@@ -91,6 +101,19 @@ def test_what_is_no_device_is_told(more: tuple[str, ...], tmp_path: Path):
     words = ("evolve", str(RECIPES / "zoo-llm.yaml"), "--out", "study", "--device", "gpu", *more)
     assert_told(run(*words, cwd=tmp_path), "error: --device gpu: unknown device name; use cpu, cuda")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_methods_are_listed_and_described_with_their_options(tmp_path: Path):
+    listed = run("methods", cwd=tmp_path).stdout
+    assert all(name in listed for name in METHODS)
+    rows = {row["name"]: row for row in json.loads(run("methods", "--json", cwd=tmp_path).stdout)}
+    assert set(rows) == set(METHODS)
+    assert rows["slerp"]["sources"] == {"fewest": 2, "most": 2}
+    one = run("methods", "della", cwd=tmp_path).stdout
+    for part in ("a base, at least one source", "options.epsilon", "default 0.15", "`per_element`", "arXiv:2406.11617"):
+        assert part in one
+    assert json.loads(run("methods", "della", "--json", cwd=tmp_path).stdout) == rows["della"]
+    assert_told(run("methods", "dela", cwd=tmp_path), "error: method: unknown method 'dela'", "'della'")
 
 
 def test_data_without_a_split_is_told(tmp_path: Path):

@@ -95,6 +95,8 @@ def test_a_long_text_among_others_is_cut_where_that_is_asked_for(cut: bool):
     "words",
     [
         ("recipe", "list"),
+        ("methods",),
+        ("methods", "della"),
         ("recipe", "check", "zoo-vlm"),
         ("merge", "zoo-vlm", "out", "--dry-run"),
         ("evolve", "zoo-vlm", "--out", "out", "--dry-run", "--no-measure"),

@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from evovlm.merging.check._finding import Finding
 from evovlm.merging.unfit_weights import LEAST_SHARE, unfit_weights
 from evovlm.methods import METHODS
+from evovlm.methods.table import per_element_refused
 from evovlm.recipe.schema import Recipe
 
 
 def check_parameters(recipe: Recipe) -> Iterator[Finding]:
     """Report weights that all but cancel, and densities for which della's epsilon is too large."""
+    method = METHODS.get(recipe.method)
+    if method is not None and method.drop != "della" and recipe.options.rescale == "per_element":
+        yield Finding("error", "options.rescale", per_element_refused(recipe.method))
+        return
     if recipe.search is None:  # a search replaces them
         for group, share, text in unfit_weights(recipe):
             yield Finding("error" if share < LEAST_SHARE else "warning", "parameters", f"weights of {group!r}: {text}")
-    method = METHODS.get(recipe.method)
     if method is not None and not method.drop:
         yield from _unused(recipe)
     if method is not None and method.drop == "della":

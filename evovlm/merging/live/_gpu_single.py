@@ -69,17 +69,20 @@ class OneByOne:
     def _mask(
         self, candidate: Assembly, job: Job, operands: Operands, index: int, density: float
     ) -> tuple[Tensor, float]:
-        """One source's mask, int8 [n], and the factor of what it keeps."""
+        """One source's mask, int8 [n] (float32 for `rescale: per_element`), and the factor of what it keeps."""
         options, count = candidate.options, operands.out.numel()
+        per_element = options.rescale == "per_element"
+        dtype = torch.float32 if per_element else torch.int8
         if density >= 1:
-            return torch.ones(count, dtype=torch.int8, device=self._device), 1.0
-        none = torch.zeros(count, dtype=torch.int8, device=self._device)
+            return torch.ones(count, dtype=dtype, device=self._device), 1.0
+        none = torch.zeros(count, dtype=dtype, device=self._device)
         if density <= 0:
             return none, 1.0
         draws = DeviceDraws(candidate.recipe.seed, job.parts[index][0], job.name, self._device)
         if METHODS[candidate.recipe.method].drop == "della":
             sizes = task_vector(operands, index).abs_()
-            mask = della_mask(sizes, job.shape[-1] if job.shape else 1, density, options.epsilon, draws)
+            row = job.shape[-1] if job.shape else 1
+            mask = della_mask(sizes, row, density, options.epsilon, draws, per_element=per_element)
             return mask, kept_ratio(sizes, mask, density, options.rescale)
         magnitudes = self._shares.magnitudes(job, index, operands)
         if magnitudes is None:  # the task vector is zero, or the merge will not be finite

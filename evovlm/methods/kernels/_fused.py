@@ -13,8 +13,8 @@ import triton.language as tl
 
 from evovlm.methods import draws
 
-# How a source's elements are dropped.
-KEEP_ALL, BY_DRAW, BY_MAGNITUDE, BY_WINDOW, BY_MASK = (tl.constexpr(number) for number in range(5))
+# How a source's elements are dropped; the last two read an operand of their own.
+KEEP_ALL, BY_DRAW, BY_MAGNITUDE, BY_WINDOW, BY_MASK, BY_FACTORS = (tl.constexpr(number) for number in range(6))
 # A source's numbers for one tensor, int32 each, floats stored as their bits (`numbers` writes them).
 WIDTH = tl.constexpr(8)
 FACTOR, WEIGHT, LIMIT, EDGE, KEY_LOW, KEY_HIGH, TOP, TOP_LIMIT = (tl.constexpr(place) for place in range(8))
@@ -85,12 +85,12 @@ def _load(address, dtype: tl.constexpr, places, inside, WHOLE: tl.constexpr, ALI
 
 @triton.jit
 def _shared_operands(addresses, row, source: tl.constexpr, EIGHT: tl.constexpr, DROP: tl.constexpr):
-    """One source's data that all tiles of a tensor share: addresses of values and scales (or mask), and its numbers.
+    """One source's data that all tiles of a tensor share: addresses of values and scales, mask or factors; its numbers.
 
     Read once per program, because for all the compiler knows a store could change these numbers.
     """
     values = tl.load(addresses + 2 + 2 * source)
-    scales = tl.load(addresses + 3 + 2 * source) if EIGHT or DROP == BY_MASK else values
+    scales = tl.load(addresses + 3 + 2 * source) if EIGHT or DROP >= BY_MASK else values
     key_low = _number(row, KEY_LOW).to(tl.uint32, bitcast=True)
     key_high = _number(row, KEY_HIGH).to(tl.uint32, bitcast=True)
     limit = _number(row, LIMIT).to(tl.uint32, bitcast=True)
@@ -140,6 +140,8 @@ def _term(delta, told, groups, places, inside, DROP: tl.constexpr, WHOLE: tl.con
     factor = told[2]
     if DROP == KEEP_ALL:
         return delta * factor
+    if DROP == BY_FACTORS:
+        return delta * _load(told[1], tl.float32, places, inside, WHOLE, ALIGN) * factor
     if DROP == BY_MASK:
         keep = _load(told[1], tl.int8, places, inside, WHOLE, ALIGN) != 0
     else:
@@ -289,10 +291,10 @@ def merge_tiles(
     """Each program merges a run of tiles.
 
     tiles: int32 [programs, 2], tensor and run. addresses: int64 [tensors, 2 + 2 SOURCES]: out, base, and each source's
-    values and scales (or mask, int8). counts: int64 [tensors]. numbers: int32 [tensors, SOURCES, WIDTH]. divisors:
-    float32 [tensors, SETS]. faults: int32 [tensors], set to 1 if a merged value is not finite. SOURCE: each source's
-    dtype. MIX: interpolate between base and average, with the shares that the first source has as WEIGHT and EDGE.
-    VECTORS: the sources are task vectors already, of any dtype.
+    values and scales (or mask, int8, or factors, float32). counts: int64 [tensors]. numbers: int32 [tensors, SOURCES,
+    WIDTH]. divisors: float32 [tensors, SETS]. faults: int32 [tensors], set to 1 if a merged value is not finite.
+    SOURCE: each source's dtype. MIX: interpolate between base and average, with the shares that the first source has
+    as WEIGHT and EDGE. VECTORS: the sources are task vectors already, of any dtype.
     """
     tensor = tl.load(tiles + 2 * tl.program_id(0))
     run = tl.load(tiles + 2 * tl.program_id(0) + 1)

@@ -13,7 +13,15 @@ import triton.language as tl
 from evovlm.methods import METHODS, MergeOptions
 from evovlm.methods.interpolate import copy_single, model_stock, slerp
 from evovlm.methods.kernels import FUSED_DROPS
-from evovlm.methods.kernels._fused import BY_DRAW, BY_MAGNITUDE, BY_MASK, BY_WINDOW, KEEP_ALL, merge_tiles
+from evovlm.methods.kernels._fused import (
+    BY_DRAW,
+    BY_FACTORS,
+    BY_MAGNITUDE,
+    BY_MASK,
+    BY_WINDOW,
+    KEEP_ALL,
+    merge_tiles,
+)
 from evovlm.methods.kernels.layout import Batch
 
 TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32, torch.int8: tl.int8}
@@ -47,9 +55,10 @@ def shape_for(sources: int) -> Shape:
 def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape, *, masked: bool = False) -> None:
     """Merge a batch whose numbers are set; asynchronous. Sets `batch.faults` to 1 where a value is not finite.
 
-    masked: the operands have masks, and drop by these.
+    masked: the operands have masks (or factors, for `rescale: per_element`), and drop by these.
     """
     form, found = batch.form, METHODS[method]
+    by_mask = BY_FACTORS if options.rescale == "per_element" else BY_MASK
     mix = found.rule is model_stock
     assert (batch.groups, batch.repeats) == (shape.groups, shape.repeats)
     merge_tiles[(len(batch.tiles),)](
@@ -65,7 +74,7 @@ def merge_batch(batch: Batch, method: str, options: MergeOptions, shape: Shape, 
         SOURCE=tuple(TYPES[dtype] for dtype in form.sources),
         MERGED=TYPES[form.merged],
         OUT=TYPES[form.out],
-        DROP=BY_MASK if masked else DROPS[found.drop],
+        DROP=by_mask if masked else DROPS[found.drop],
         ELECT=found.elect,
         NORMALIZE=mix or (options.normalize and found.rule not in (slerp, copy_single)),
         LAMBDA=found.needs_base and not mix and options.lambda_ != 1.0,

@@ -24,7 +24,8 @@ class Operands:
     """One tensor's operands in device memory: flat, contiguous, of equal length.
 
     sources: of any floating dtype, or int8 with a float32 scale per `SHARED` elements in `scales`. masks: int8, 1 where
-    a source's element is kept, for methods whose masks are made beforehand.
+    a source's element is kept, for methods whose masks are made beforehand; float32 for `rescale: per_element`, an
+    element's own factor, 0 where it is dropped.
     """
 
     out: Tensor

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evovlm.methods._fixed_point import exponent, fixed_point
 from evovlm.methods.draws import LEVELS, Draws, threshold
+from evovlm.methods.drop import della_factors, della_limits
 from evovlm.methods.kernels.tables import Window, largest_of_delta
 from evovlm.methods.operand import spans
 from evovlm.methods.options import Rescale
@@ -21,21 +22,29 @@ from evovlm.methods.options import Rescale
 PIECE = 1 << 26
 
 
-def della_mask(sizes: Tensor, row: int, density: float, epsilon: float, draws: Draws) -> Tensor:
+def della_mask(
+    sizes: Tensor, row: int, density: float, epsilon: float, draws: Draws, *, per_element: bool = False
+) -> Tensor:
     """DELLA's mask, int8 [n]: the keep-probability grows with the rank of |delta| in its row (arXiv:2406.11617).
 
     sizes: |delta|, float32 [n]. row: elements per row. density: above 0 and below 1. epsilon: half the spread of the
-    probabilities. draws: on the device of `sizes`.
+    probabilities. draws: on the device of `sizes`. per_element: return float32 [n] instead, 1 / the probability of
+    each kept element (`methods.drop.element_factors`).
     """
-    epsilon = min(epsilon, density, 1.0 - density)
-    place = np.linspace(-1.0, 1.0, row) if row > 1 else np.zeros(1)
-    limits = torch.from_numpy(np.rint((density + epsilon * place) * LEVELS).astype(np.int32)).to(sizes.device)
-    mask = torch.empty(sizes.numel(), dtype=torch.int8, device=sizes.device)
+    device = sizes.device
+    limits = torch.from_numpy(della_limits(density, epsilon, row).astype(np.int32)).to(device)
+    factors = torch.from_numpy(della_factors(density, epsilon, row)).to(device)
+    mask = torch.empty(sizes.numel(), dtype=torch.float32 if per_element else torch.int8, device=device)
     for start, stop in spans(sizes.numel(), max(1, PIECE // row) * row):
         # A stable sort ranks equal magnitudes by index.
         order = torch.argsort(sizes[start:stop].view(-1, row), dim=1, stable=True)
         of_element = torch.empty_like(order, dtype=torch.int32).scatter_(1, order, limits.expand_as(order))
-        torch.lt(draws.take(start, stop), of_element.view(-1), out=mask[start:stop].view(torch.bool))
+        kept = draws.take(start, stop) < of_element.view(-1)
+        if per_element:
+            own = torch.empty_like(order, dtype=torch.float32).scatter_(1, order, factors.expand_as(order))
+            torch.mul(own.view(-1), kept, out=mask[start:stop])
+        else:
+            mask[start:stop] = kept
     return mask
 
 
@@ -49,7 +58,7 @@ def window_mask(sizes: Tensor, window: Window, draws: Draws) -> Tensor:
 
 def kept_ratio(sizes: Tensor, mask: Tensor, density: float, rescale: Rescale) -> float:
     """The factor for what a mask keeps, as `methods.drop.rescale_factor` defines it, from fixed-point sums."""
-    if rescale == "none":
+    if rescale in ("none", "per_element"):
         return 1.0
     if rescale == "inverse":
         kept = threshold(density)

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from evovlm.methods import METHODS, Method
 from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.configuration import read_config
 from evovlm.models.layouts import detect_layout
@@ -25,13 +26,15 @@ from evovlm.recipe.mergekit._models import Model, one_base
 from evovlm.recipe.mergekit._places import check_settings, key_of_filter, key_of_number, key_of_unset
 from evovlm.recipe.mergekit._settings import (
     IGNORED,
-    PER_MODEL,
-    WHOLE_MERGE,
     Scope,
     constant,
     flag,
+    known_parameters,
     mapping,
     number,
+    own_value,
+    shared_methods,
+    takes_part,
 )
 from evovlm.recipe.mergekit._slices import (
     Segment,
@@ -47,12 +50,6 @@ from evovlm.recipe.schema import WHOLE, Recipe, Slice
 from evovlm.system.bounded_yaml import Parsed, YamlFault, parse_yaml, place_of
 from evovlm.system.errors import RecipeError, UserError
 
-SHARED = [
-    *("linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "della", "della_linear"),
-    *("breadcrumbs", "breadcrumbs_ties", "model_stock", "passthrough"),
-]
-# Methods whose base is one of the inputs, not the base of task vectors.
-BASE_TAKES_PART = ("linear", "slerp")
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +90,9 @@ def _unfit(content: Any, error: ValidationError) -> str:
     for one in error.errors():
         place = [str(step) for step in one["loc"]]
         name = {"parameters": place[2:3], "options": place[1:2]}.get(place[0], [])
-        key = key_of_number(content, name[0], one["input"]) if name else None
+        row = METHODS.get(str(content.get("merge_method")))
+        theirs = {ours: theirs for theirs, ours in ((row.mergekit or {}) if row is not None else {}).items()}
+        key = key_of_number(content, theirs.get(name[0], name[0]), one["input"]) if name else None
         if key is not None:
             return f"{key}: {one['msg'].removeprefix('Value error, ')}"
     first = error.errors()[0]
@@ -133,11 +132,11 @@ class _Reader:
         sources = dict(zip(models, names, strict=True))
         groups: Any = WHOLE
         parameters: dict[str, Any] = {}
-        if self._method not in ("passthrough", "model_stock"):
+        if self._row.weighted:
             base = self._base if self._method == "slerp" else None
             scoped = self._scoped(segments)
             groups, parameters = read_parameters(scoped, sources, self._layers, self._tensors, slerp_base=base)
-        elif self._method == "model_stock" and self._content.get("slices"):
+        elif self._method != "passthrough" and self._content.get("slices"):
             refuse_other_slices(segments, sources, self._layers)
             groups = whole_groups(sum(segment.length or 0 for segment in segments), self._tensors())
         content: dict[str, Any] = {
@@ -157,16 +156,21 @@ class _Reader:
             content["base"] = _entry(*self._base)
         return Recipe.model_validate(content | self._vocabulary(sources))
 
+    @property
+    def _row(self) -> Method:
+        return METHODS[self._method]
+
     def _refuse_unknown(self) -> None:
-        if self._method not in SHARED:
-            raise RecipeError(f"merge_method: {self._method!r} is not supported; choose one that both have: {SHARED}")
+        if self._method not in (both := shared_methods()):
+            raise RecipeError(f"merge_method: {self._method!r} is not supported; choose one that both have: {both}")
+        names = known_parameters(self._method)
         for scope in self._fallback:
             place = "parameters" if scope is self._parameters else f"{self._place}parameters"
             for name in scope:
                 if name in IGNORED:
                     log.warning("%s.%s is ignored: %s", place, name, IGNORED[name])
-                elif name not in PER_MODEL | WHOLE_MERGE:
-                    known = sorted(PER_MODEL | WHOLE_MERGE)
+                elif name not in names:
+                    known = sorted(names)
                     raise RecipeError(f"{place}.{name}: unknown parameter; correct or remove it; evovlm has {known}")
 
     def _models(self, segments: list[Segment]) -> list[Model]:
@@ -174,18 +178,16 @@ class _Reader:
         models = list(dict.fromkeys(model for segment in segments for model in segment.scopes))
         if len(models) > MOST_SOURCES:
             raise RecipeError(f"models: {len(models)} models; give at most {MOST_SOURCES}")
-        needs_base = self._method not in ("linear", "passthrough")
-        if needs_base and self._base is None:
+        if (self._row.needs_base or self._method == "slerp") and self._base is None:
             raise RecipeError(f"base_model: missing; {self._method} needs it")
         if self._base is None or self._method == "passthrough":
             return models
-        if self._method in BASE_TAKES_PART:
+        if takes_part(self._row):
             added = [] if self._base in models or self._content.get("slices") else [self._base]
             models = [*models, *added]
         else:
             models = [model for model in models if model != self._base]
-        least, most = {"slerp": (2, 2), "model_stock": (2, None)}.get(self._method, (1, None))
-        if len(models) < least or (most is not None and len(models) > most):
+        if not self._row.takes(len(models)):
             raise RecipeError(f"models: {self._method} cannot merge {len(models)} models")
         return models
 
@@ -232,24 +234,32 @@ class _Reader:
         def of_merge(name: str) -> Any:
             return self._same(name, [[segment.shared, *self._fallback] for segment in segments])
 
-        options: dict[str, Any] = {"normalize": flag(of_merge("normalize"), "normalize")}
-        rescale = flag(of_merge("rescale"), "rescale")
-        if rescale is not None:
-            options["rescale"] = "l1" if rescale else "none"
-        if (factor := of_merge("lambda")) is not None:
-            options["lambda"] = number(factor, "lambda")
-        if flag(of_merge("filter_wise"), "filter_wise"):
-            raise RecipeError("parameters.filter_wise: evovlm's model_stock has one ratio per tensor; remove the key")
-        for name in ("epsilon", "gamma"):
+        own = self._row.mergekit or {}
+
+        def of_models(name: str) -> Any:
             scopes = [
-                [own, segment.shared, *self._fallback]
+                [scope, segment.shared, *self._fallback]
                 for segment in segments
-                for model, own in segment.scopes.items()
+                for model, scope in segment.scopes.items()
                 if model != self._base
             ]
-            if (given := self._same(name, scopes)) is not None:
-                options[name] = number(given, name)
-        return options
+            return self._same(name, scopes)
+
+        found: dict[str, Any] = {
+            ours: own_value(self._row, ours, of_models(theirs), theirs) for theirs, ours in own.items()
+        }
+        if "normalize" not in own:
+            found["normalize"] = flag(of_merge("normalize"), "normalize")
+        if "rescale" not in own and (rescale := flag(of_merge("rescale"), "rescale")) is not None:
+            found["rescale"] = "l1" if rescale else "none"
+        if "lambda" not in own and (factor := of_merge("lambda")) is not None:
+            found["lambda"] = number(factor, "lambda")
+        if "filter_wise" not in own and flag(of_merge("filter_wise"), "filter_wise"):
+            raise RecipeError("parameters.filter_wise: evovlm's model_stock has one ratio per tensor; remove the key")
+        for name in ("epsilon", "gamma"):
+            if name not in own and (given := of_models(name)) is not None:
+                found[name] = number(given, name)
+        return {name: value for name, value in found.items() if value is not None or name == "normalize"}
 
     def _same(self, name: str, levels: list[list[Scope]]) -> Any:
         """A parameter's value, which must be the same for all slices and models; None if it is not given."""

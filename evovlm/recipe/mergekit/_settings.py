@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from evovlm.methods import METHODS, Method
 from evovlm.system.errors import RecipeError
 
 Scope = Mapping[str, Any]  # a `parameters` mapping as written in the file
@@ -19,6 +20,42 @@ WHOLE_MERGE = {"normalize", "rescale", "lambda", "filter_wise"}
 IGNORED = {"int8_mask": "evovlm's masks take so little memory that there is nothing to save"}
 # Filters that select one layer regardless of the model's depth; any other digit may match several layers.
 ONE_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+
+
+def shared_methods() -> list[str]:
+    """The methods that mergekit has too."""
+    return [name for name, row in METHODS.items() if row.mergekit is not None]
+
+
+def known_parameters(method: str) -> set[str]:
+    """The parameters that a file may have: those of any method, and those that are the method's own options here."""
+    row = METHODS.get(method)
+    return PER_MODEL | WHOLE_MERGE | set((row.mergekit or {}) if row is not None else ())
+
+
+def takes_part(row: Method) -> bool:
+    """Whether mergekit's `base_model` is one of the inputs, not the base of task vectors."""
+    return not (row.needs_base or row.may_use_base or row.name == "passthrough")
+
+
+def own_value(row: Method, name: str, value: Any, theirs: str) -> bool | int | float | str | None:
+    """The value of a method's own option, given mergekit's value of its parameter `theirs`; None if there is none.
+
+    Raises RecipeError if it is of another type.
+    """
+    assert row.options is not None, f"{row.name}: `mergekit` names options, but there are none"
+    kind = row.options.model_fields[name].annotation
+    if value is None:
+        return None
+    if kind is bool:
+        return flag(value, theirs)
+    if kind is float:
+        return number(value, theirs)
+    if kind is int:
+        if (whole := number(value, theirs)).is_integer():
+            return int(whole)
+        raise RecipeError(f"parameters.{theirs}: {value!r} is not a whole number")
+    return str(value)
 
 
 def resolve(scopes: Iterable[Scope], name: str, tensor: str, t: float) -> float | None:

@@ -18,11 +18,10 @@ from evovlm.recipe.mergekit._models import Model, name_of, parse_model
 from evovlm.recipe.mergekit._settings import (
     IGNORED,
     ONE_LAYER,
-    PER_MODEL,
-    WHOLE_MERGE,
     Scope,
     filters,
     has_gradient,
+    known_parameters,
     resolve,
 )
 from evovlm.recipe.schema import WHOLE
@@ -80,18 +79,19 @@ class Segment:
 def read_segments(content: Mapping[str, Any]) -> list[Segment]:
     """The segments of a file, in the order of the output's layers. Raises RecipeError if the lists are malformed."""
     _refuse_many(content)
+    known = known_parameters(str(content.get("merge_method"))) | set(IGNORED)
     models, slices = content.get("models"), content.get("slices")
     if bool(models) == bool(slices):
         raise RecipeError("models, slices: give exactly one of them")
     if models:
-        return [_segment(_list(models, "models"), {}, "models")]
+        return [_segment(_list(models, "models"), {}, "models", known)]
     segments = []
     for number, part in enumerate(_list(slices, "slices")):
         key = f"slices.{number}"
         _refuse_keys(part, {"sources", "parameters", "base_model"}, key)
         shared = part.get("parameters") or {}
-        _refuse_keys(shared, PER_MODEL | WHOLE_MERGE | set(IGNORED), f"{key}.parameters")
-        segments.append(_segment(_list(part.get("sources"), f"{key}.sources"), shared, key))
+        _refuse_keys(shared, known, f"{key}.parameters")
+        segments.append(_segment(_list(part.get("sources"), f"{key}.sources"), shared, key, known))
     depth = sum(segment.length or 0 for segment in segments)
     if depth == 0:
         raise RecipeError("slices: they have no layers; give a layer_range with start < stop")
@@ -297,7 +297,8 @@ def _filters(segment: Segment) -> list[str]:
     return [text for setting in segment.settings() for text in filters(setting)]
 
 
-def _segment(entries: Iterable[Any], shared: Scope, key: str) -> Segment:
+def _segment(entries: Iterable[Any], shared: Scope, key: str, known: set[str]) -> Segment:
+    """One slice, or all models. known: the names of parameters."""
     scopes: dict[Model, Scope] = {}
     starts: dict[Model, int | None] = {}
     lengths = set()
@@ -308,7 +309,7 @@ def _segment(entries: Iterable[Any], shared: Scope, key: str) -> Segment:
         if model in scopes:
             raise RecipeError(f"{where}.model: {name_of(model)} is listed twice")
         scopes[model] = entry.get("parameters") or {}
-        _refuse_keys(scopes[model], PER_MODEL | WHOLE_MERGE | set(IGNORED), f"{where}.parameters")
+        _refuse_keys(scopes[model], known, f"{where}.parameters")
         starts[model] = None
         if key != "models":
             low, high = _layer_range(entry.get("layer_range"), where)

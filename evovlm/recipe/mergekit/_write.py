@@ -11,14 +11,14 @@ from typing import Any
 
 import yaml
 
+from evovlm.methods import METHODS
 from evovlm.models.open_model import ZOO, resolve_folder
 from evovlm.recipe.layer_groups import EMBEDDINGS, HEAD, LAYER_RANGE
-from evovlm.recipe.mergekit._read import BASE_TAKES_PART, SHARED
+from evovlm.recipe.mergekit._settings import shared_methods, takes_part
 from evovlm.recipe.schema import WHOLE, Recipe, value_at
 from evovlm.system.errors import RecipeError
 
-DRAWN = ("dare_linear", "dare_ties", "della", "della_linear")
-WITHOUT_WEIGHTS = ("model_stock", "passthrough")
+DRAWN = ("random", "della")  # the kinds of drop that draw a mask
 Condition = tuple[str | None, str]  # filter (None: all remaining tensors), group
 
 
@@ -56,12 +56,18 @@ def write_mergekit(recipe: Recipe) -> str:
 def _refuse(recipe: Recipe) -> None:
     if recipe.kind == "vlm":
         raise RecipeError("kind: mergekit merges only language models; a vlm recipe cannot be exported")
-    if recipe.method not in SHARED:
-        raise RecipeError(f"method: mergekit has no {recipe.method!r}; both have {SHARED}")
+    if recipe.method not in (both := shared_methods()):
+        raise RecipeError(f"method: mergekit has no {recipe.method!r}; both have {both}")
     if recipe.vocab in ("shared", "tower"):
         raise RecipeError(f"vocab: mergekit has no equivalent of {recipe.vocab!r}; use match or position")
-    if recipe.options.rescale == "inverse":
-        raise RecipeError("options.rescale: mergekit rescales by l1 or not at all, not by the inverse density")
+    refused = {"inverse": "the inverse density", "per_element": "each element's own keep-probability"}
+    if recipe.options.rescale in refused:
+        what = refused[recipe.options.rescale]
+        raise RecipeError(f"options.rescale: mergekit rescales by l1 or not at all, not by {what}")
+    theirs = set((METHODS[recipe.method].mergekit or {}).values())
+    for name in recipe.options.own:
+        if name not in theirs:
+            raise RecipeError(f"options.{name}: mergekit's {recipe.method} has no such option; leave it at its default")
 
 
 def _base_of(recipe: Recipe) -> str | None:
@@ -74,7 +80,7 @@ def _base_of(recipe: Recipe) -> str | None:
         return None
     base = _theirs(recipe.base.model, recipe.base.revision)
     # mergekit would add the base to a linear merge; without the key the first model provides the configuration.
-    if recipe.method in BASE_TAKES_PART and base not in [_model(recipe, name) for name in recipe.source_names]:
+    if takes_part(METHODS[recipe.method]) and base not in [_model(recipe, name) for name in recipe.source_names]:
         return None
     return base
 
@@ -102,7 +108,7 @@ def _theirs(model: str, revision: str | None) -> str:
 
 
 def _of_source(recipe: Recipe, name: str, conditions: Sequence[Condition]) -> dict[str, Any]:
-    if recipe.method in WITHOUT_WEIGHTS or recipe.method == "slerp":
+    if not METHODS[recipe.method].weighted or recipe.method == "slerp":
         return {}
     own = recipe.of(name)
     found = {"weight": _setting(own.weight, conditions)}
@@ -191,21 +197,21 @@ def _filters(pattern: str, group: str) -> Iterator[str | None]:
 
 
 def _options(recipe: Recipe) -> dict[str, Any]:
-    if recipe.method in (*WITHOUT_WEIGHTS, "slerp"):
-        return {}
-    given = recipe.options
-    found: dict[str, bool | float] = {}
-    if given.normalize is not None:
+    given, row = recipe.options, METHODS[recipe.method]
+    found: dict[str, bool | float | str] = {}
+    if row.uses and given.normalize is not None:
         found["normalize"] = given.normalize
-    if given.rescale is not None:
+    if row.uses and given.rescale is not None:
         found["rescale"] = given.rescale == "l1"
-    if given.lambda_ != 1.0:
+    if row.uses and given.lambda_ != 1.0:
         found["lambda"] = given.lambda_
-    if recipe.method.startswith("della"):
+    if "epsilon" in row.uses:
         found["epsilon"] = given.epsilon
-    if recipe.method.startswith("breadcrumbs"):
+    if "gamma" in row.uses:
         found["gamma"] = given.gamma
-    return found
+    # mergekit's defaults may change, so its parameters are written even where they have evovlm's defaults.
+    own = row.own_options(given.own)
+    return found | {theirs: getattr(own, ours) for theirs, ours in (row.mergekit or {}).items()}
 
 
 def _with_parameters(entry: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -214,7 +220,7 @@ def _with_parameters(entry: dict[str, Any], parameters: dict[str, Any]) -> dict[
 
 def _notes(recipe: Recipe) -> str:
     lines = [f"# From evovlm recipe {recipe.digest()}."]
-    if recipe.method in DRAWN:
+    if METHODS[recipe.method].drop in DRAWN:
         lines.append("# mergekit draws different random masks (--random-seed), so elements differ where density < 1.")
     if recipe.search is not None:
         lines.append("# The search section is not exported.")

@@ -363,6 +363,16 @@ def test_settings_that_no_list_names_are_compared_as_their_class_declares_them(z
     assert "5e-06 in other, 1e-05 in base; the owner's value is used" in text
 
 
+@pytest.mark.parametrize("method", ["dare_ties", "linear"])
+def test_a_factor_per_element_is_refused_where_elements_have_no_probability(zoo: Save, tmp_path: Path, method: str):
+    zoo("base")
+    zoo("a")
+    refused = check(recipe("a", method=method, options={"rescale": "per_element"}), tmp_path)
+    assert "`per_element` is for della and della_linear only" in of(refused, "options.rescale", "error")
+    taken = check(recipe("a", method="della", options={"rescale": "per_element"}), tmp_path)
+    assert not [finding for finding in taken if finding.key == "options.rescale"]
+
+
 def test_dellas_epsilon_is_told_where_a_density_does_not_allow_it(zoo: Save, tmp_path: Path):
     zoo("base")
     zoo("a")

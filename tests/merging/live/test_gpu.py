@@ -206,6 +206,22 @@ def test_breadcrumbs_and_della_scale_what_is_left(paper: dict[str, Path], rescal
         assert differing(tower, on_cpu(plan)) == [], method
 
 
+@pytest.mark.parametrize("density", [0.5, {"layers 0-1": 1.0, "head": 0.0}])
+def test_della_divides_each_element_by_its_own_keep_probability(paper: dict[str, Path], density: Any):
+    plan = recipe(paper, "della", options={"rescale": "per_element"})
+    plan = plan.model_copy(
+        update={
+            "parameters": {
+                name: one.model_copy(update={"density": density if name == "ja" else 0.6})
+                for name, one in plan.parameters.items()
+            }
+        }
+    )
+    merger, tower = on_device(plan, placed("gpu"))
+    merger.merge(plan)
+    assert differing(tower, on_cpu(plan)) == []
+
+
 @pytest.mark.slow
 def test_another_seed_draws_other_masks(paper: dict[str, Path]):
     merger, tower = on_device(recipe(paper, "dare_linear"), placed("gpu"))

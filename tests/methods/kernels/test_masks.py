@@ -7,7 +7,7 @@ pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evov
 
 from evovlm.methods import METHODS, Operand, resolve_options
 from evovlm.methods.draws import Draws
-from evovlm.methods.drop import keep_mask, rescale_factor
+from evovlm.methods.drop import element_factors, keep_mask, rescale_factor
 from evovlm.methods.interpolate import _dot_products
 from evovlm.methods.kernels.device_draws import DeviceDraws
 from evovlm.methods.kernels.masks import della_mask, kept_ratio, window_mask
@@ -44,6 +44,17 @@ def test_masks_keep_what_the_cpus_keep_with_the_same_factor(shape, method: str, 
         mask = window_mask(sizes, window, draws)
     assert mask.cpu().bool().tolist() == expected.tolist()
     assert kept_ratio(sizes, mask, density, options.rescale) == rescale_factor(vector, expected, drop, options)
+
+
+@pytest.mark.parametrize("density", [0.03, 0.5, 0.97])
+@pytest.mark.parametrize("shape", [(24, 33), (50,)])
+def test_the_factors_of_each_element_are_the_cpus(shape, density: float):
+    models = make_models(shape, 1, dtype=torch.bfloat16)
+    vector = TaskVector(models.base.flatten(), Operand(models.sources[0], 1.0, density, Draws(0, "a", "w")), CHUNK)
+    expected = element_factors(vector, resolve_options("della", None, "per_element", 1.0, 0.15, 0.2))
+    sizes = (models.sources[0].float() - models.base.float()).abs().flatten().to(DEVICE)
+    found = della_mask(sizes, shape[-1], density, 0.15, DeviceDraws(0, "a", "w", DEVICE), per_element=True)
+    assert found.cpu().tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("with_base", [True, False])

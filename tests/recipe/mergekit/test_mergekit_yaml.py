@@ -262,6 +262,7 @@ def test_layers_of_different_height_are_told():
         ({"method": "magnitude"}, "method"),
         ({"vocab": "tower"}, "vocab"),
         ({"options": {"rescale": "inverse"}}, "options.rescale"),
+        ({"method": "della", "options": {"rescale": "per_element"}}, "options.rescale: .*own keep-probability"),
         ({"groups": {"odd": ["model.*.mlp.[du]*"], "rest": ["*"]}}, "groups.odd"),
     ],
 )
