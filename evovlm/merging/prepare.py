@@ -82,13 +82,13 @@ def _make(assembly: Assembly, jobs: list[Job], device: torch.device, watch: Watc
         watch.step(jobs[number].name)
 
     try:
-        share_out(range(len(jobs)), do, done, _members(jobs))
+        share_out(range(len(jobs)), do, done, making_members(jobs))
     except MemberLost as lost:
         raise StudyError(f"preparing task vectors: {lost}, most likely out of memory; close other programs") from lost
 
 
-def _members(jobs: list[Job]) -> int:
-    """How many processes fit into half of the memory that is free, by the largest tensor."""
+def making_members(jobs: Sequence[Job]) -> int:
+    """How many processes that make vectors fit into half of the memory that is free, by the largest tensor."""
     if sum(math.prod(job.shape) for job in jobs) < 2**20:
         return 1  # forking would take longer than it saves
     each = max(MAKING * math.prod(job.shape) * (len(job.parts) + 2) for job in jobs)

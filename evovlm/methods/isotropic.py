@@ -83,7 +83,7 @@ def iso_cts(deltas: Sequence[Tensor], common_share: float = 0.8) -> Tensor:
     cost="set-up: an eigendecomposition for each matrix; then one read per candidate",
 )
 def prepare_iso_c(base: Tensor, sources: Sequence[Tensor], options: Matrices) -> list[Tensor]:
-    """Sum the task vectors, and set all singular values to their mean."""
+    """Sum the task vectors, and set all singular values to their mean; weights act by their mean."""
     return shared(iso_c(deltas_of(base, sources)), len(sources))
 
 
@@ -94,5 +94,5 @@ def prepare_iso_c(base: Tensor, sources: Sequence[Tensor], options: Matrices) ->
     cost="set-up: an eigendecomposition per source and three more, for each matrix; then one read per candidate",
 )
 def prepare_iso_cts(base: Tensor, sources: Sequence[Tensor], options: IsoCtsOptions) -> list[Tensor]:
-    """Like iso_c, with singular vectors of the sum and of each task vector."""
+    """Like iso_c, with singular vectors of the sum and of each task vector; weights act by their mean."""
     return shared(iso_cts(deltas_of(base, sources), options.common_share), len(sources))

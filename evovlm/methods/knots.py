@@ -65,5 +65,5 @@ def _trimmed(part: Tensor, keep: float) -> Tensor:
     cost="set-up: an eigendecomposition for each matrix; then one read per candidate",
 )
 def prepare_knots_ties(base: Tensor, sources: Sequence[Tensor], options: KnotsOptions) -> list[Tensor]:
-    """Merge with TIES in a basis that all task vectors share, tensor by tensor."""
+    """Merge with TIES in a basis that all task vectors share, tensor by tensor; weights act by their mean."""
     return shared(knots_ties(deltas_of(base, sources), options.keep), len(sources))

@@ -63,5 +63,5 @@ def wudi(deltas: Sequence[Tensor], steps: int = 300, rate: float = 1e-5) -> Tens
     cost="set-up: two products of matrices per step, for each matrix; then one read per candidate",
 )
 def prepare_wudi(base: Tensor, sources: Sequence[Tensor], options: WudiOptions) -> list[Tensor]:
-    """Find by Adam the task vector that least disturbs what each source reacts to."""
+    """Find by Adam the task vector that least disturbs what each source reacts to; weights act by their mean."""
     return shared(wudi(deltas_of(base, sources), options.steps, options.rate), len(sources))

@@ -115,7 +115,7 @@ def test_a_search_makes_no_vector_twice(paper: dict[str, Path], tmp_path: Path, 
 
 def test_forked_processes_make_the_same_files(paper: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for members in (1, 2):
-        monkeypatch.setattr(prepare, "_members", lambda jobs, members=members: members)
+        monkeypatch.setattr(prepare, "making_members", lambda jobs, members=members: members)
         prepare_vectors(kept(recipe(paper), tmp_path / str(members)), CPU, Noting())
     one, two = ({path.name: load_file(path) for path in (tmp_path / each).iterdir()} for each in ("1", "2"))
     assert set(one) == set(two)
