@@ -51,6 +51,15 @@ def evovlm(*words: str, plugin: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=plugin, env=environment, capture_output=True, text=True, timeout=600)
 
 
+def inside(code: str, plugin: Path) -> str:
+    """What a program prints that sees the plugin as installed."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(plugin), str(ROOT)])}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, cwd=plugin, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -75,6 +84,84 @@ def test_the_new_method_merges_two_models_through_a_recipe(plugin: Path):
     # Of two numbers torch takes the lower one for the median.
     deltas = torch.minimum(0.9 * (whole["ja"] - whole["base"]), whole["math"] - whole["base"])
     assert torch.equal(merged[name], (whole["base"] + deltas).to(torch.bfloat16))
+
+
+def test_the_new_methods_option_is_read_checked_searched_and_merged(plugin: Path):
+    text = (plugin / "mine.yaml").read_text(encoding="utf-8")
+    text = text.replace("method: median", "method: median\noptions: {mean: 0.25, lambda: 0.5}")
+    text = text.replace("density: null", "density: null, options: {mean: [0, 1], lambda: [0.5, 1]}")
+    (plugin / "mixed.yaml").write_text(text, encoding="utf-8")
+    (plugin / "wrong.yaml").write_text(text.replace("mean: 0.25", "mean: 1.25"), encoding="utf-8")
+    assert evovlm("recipe", "check", "mixed.yaml", plugin=plugin).returncode == 0
+    refused = evovlm("recipe", "check", "wrong.yaml", plugin=plugin)
+    line = 1 + text.splitlines().index("options: {mean: 0.25, lambda: 0.5}")
+    assert refused.returncode == 2
+    assert f"wrong.yaml:{line}: options.mean: Input should be less than or equal to 1" in refused.stderr
+    planned = evovlm("evolve", "mixed.yaml", "--out", "mixed", "--dry-run", "--no-measure", plugin=plugin)
+    assert "ja.weight.whole, math.weight.whole, options.mean.whole, options.lambda.whole" in planned.stdout
+    done = evovlm("merge", "mixed.yaml", "mixed", plugin=plugin)
+    assert done.returncode == 0, done.stderr
+    assert "mean: 0.25" in (plugin / "mixed" / "README.md").read_text(encoding="utf-8")
+    name = "model.layers.3.mlp.up_proj.weight"
+    base, ja, math = (weights(zoo_folder(label))[name].float() for label in ("base", "ja", "math"))
+    deltas = torch.stack([0.9 * (ja - base), math - base])
+    middle = torch.lerp(deltas.median(dim=0).values, deltas.mean(dim=0), 0.25)
+    assert torch.equal(weights(plugin / "mixed")[name], (base + 0.5 * middle).to(torch.bfloat16))
+
+
+def test_the_new_method_is_listed_and_has_a_section_for_the_page_and_no_file_here_names_it(plugin: Path):
+    assert "median" in evovlm("methods", plugin=plugin).stdout
+    row = json.loads(evovlm("methods", "median", "--json", plugin=plugin).stdout)
+    assert row["doc"] == "Add the median of the weighted task vectors, element by element"
+    assert [(option["name"], option["default"], option["own"]) for option in row["options"]] == [
+        ("lambda", 1.0, False),
+        ("mean", 0.0, True),
+    ]
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+from evovlm.system.plugins import load_plugins
+load_plugins()
+from write_methods import METHODS, section
+print(section(METHODS["median"]))
+"""
+    section = inside(code, plugin).splitlines()
+    assert section[0] == "## median"
+    assert section[-2] == (
+        "| `mean` | `0.0` | a number, at least 0, at most 1 | the share of the mean in place of the median |"
+    )
+    assert not [path for path in (ROOT / "evovlm").rglob("*.py") if '"median"' in path.read_text(encoding="utf-8")]
+
+
+def test_the_new_method_merges_live_models_alike_by_threads_and_by_the_path_of_a_gpu(plugin: Path):
+    pytest.importorskip("triton", reason="the path of a GPU needs Triton: pip install 'evovlm[gpu]'")
+    code = """
+import torch
+from pathlib import Path
+from evovlm.system.plugins import load_plugins
+load_plugins()
+from evovlm.merging.assembly import assemble
+from evovlm.merging.live.cpu import ResidentMerger
+from evovlm.merging.live.gpu import DeviceMerger
+from evovlm.merging.live.placement import Placement
+from evovlm.recipe.yaml_file import read_recipe
+recipe = read_recipe(Path("mine.yaml"))
+assembly = assemble(recipe, recipe.root)
+towers = [{job.name: torch.nn.Parameter(torch.zeros(job.shape)) for job in assembly.jobs} for _ in range(2)]
+labels = ("base", "ja", "math")
+placement = Placement(dict.fromkeys(labels, "gpu"), dict.fromkeys(labels, 0))
+mergers = ResidentMerger(assembly, towers[0], threads=2), DeviceMerger(assembly, towers[1], placement, tell=print)
+for mean in (0.0, 0.5):
+    for merger in mergers:
+        merger.merge(recipe.with_options({"mean": mean}))
+    sizes = sum(float(one.abs().sum()) for one in towers[0].values())
+    print(all(torch.equal(one, towers[1][name]) for name, one in towers[0].items()), sizes)
+"""
+    told, first, second = inside(code, plugin).splitlines()
+    assert told == "merged on the GPU, one tensor at a time: median has no fused kernel"
+    assert first.startswith("True ")
+    assert second.startswith("True ")
+    assert first != second
 
 
 def test_the_new_task_is_asked(plugin: Path):
@@ -138,9 +225,7 @@ load_plugins()
 model, processor = SimpleNamespace(config=SimpleNamespace(model_type="lens")), SimpleNamespace(image_token="<image>")
 print(picture_mark(model, processor))
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(plugin), str(ROOT)])}
-    done = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout == "<lens>\n", done.stderr
+    assert inside(code, plugin) == "<lens>\n"
     table = PAGE[PAGE.index("| field of a row |") :].partition("\n\n")[0]
     named = [field for row in table.splitlines()[2:] for field in re.findall(r"`(\w+)`", row.split("|")[1])]
     assert sorted(named) == sorted(field.name for field in fields(Family))

@@ -14,6 +14,9 @@ Shared = Literal["normalize", "rescale", "lambda", "epsilon", "gamma"]
 # The options that all methods share, by their keys in recipes; `Method.uses` says which of them a method reads.
 SHARED: tuple[Shared, ...] = ("normalize", "rescale", "lambda", "epsilon", "gamma")
 
+# Names that no option of one method alone may have: in recipes they mean something else.
+TAKEN = (*SHARED, "lambda_", "weight", "density")
+
 
 class OwnOptions(BaseModel):
     """The base class for options of one method alone. In recipes they stand under `options`, beside the shared ones.
@@ -36,8 +39,8 @@ class OwnOptions(BaseModel):
         """Refuse a field that recipes could not hold or that no page could describe, with TypeError."""
         super().__pydantic_init_subclass__(**kwargs)
         for name, field in cls.model_fields.items():
-            if name in (*SHARED, "lambda_"):
-                raise TypeError(f"{cls.__name__}.{name}: all methods share an option of that name; choose another")
+            if name in TAKEN:
+                raise TypeError(f"{cls.__name__}.{name}: recipes have another setting of that name; choose another")
             if field.is_required() or not field.description:
                 raise TypeError(f"{cls.__name__}.{name}: give it a default and a description")
             if field.annotation not in (bool, int, float, str) and get_origin(field.annotation) is not Literal:

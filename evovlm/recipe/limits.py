@@ -39,6 +39,8 @@ MOST_WINNERS = 64
 # Scores besides the task's own. Non-dominated sorting with more than a handful ranks nearly everything equal.
 MOST_OBJECTIVES = 8
 
+# Options of a method that a search varies: a gene each.
+MOST_OPTIONS = 32
 # How often a route may use a layer: a route has at most 512 steps.
 MOST_REPEATS = 512
 # Hidden units of the network that gives a route's scales: its weights are genes, and CMA-ES keeps genes squared.

@@ -283,6 +283,16 @@ class Recipe(Frozen):
             options = options.model_copy(update={"rescale": None})
         return self.model_copy(update={"method": method, "options": options})
 
+    def with_options(self, values: Mapping[str, bool | float | str]) -> Recipe:
+        """The recipe with some options changed, by their keys in files, such as `lambda`.
+
+        Raises ValidationError for an option that the method does not have, or a value that it does not take.
+        """
+        given = self.options.model_dump(by_alias=True, exclude_unset=True) | dict(values)
+        options = Options.model_validate(given)
+        own = without_defaults(self.method, options.own) if options.own else {}
+        return self.model_copy(update={"options": options.with_own(own)})
+
     def weighted(self, weights: Mapping[str, float], *, density: float = 1.0) -> Recipe:
         """The recipe with one weight (and one density, 0 to 1) per source, for all layers.
 

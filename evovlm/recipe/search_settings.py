@@ -100,6 +100,8 @@ class Search(Frozen):
     # In addition to the score: `layers`, `latency`, or TASK:SPLIT.
     objectives: tuple[str, ...] = Field(default=(), max_length=limits.MOST_OBJECTIVES)
     fidelity: Annotated[Fidelity | None, LATER] = None  # if given, evaluate candidates cheaply first
+    # Numbers among the method's options that are searched too, for the whole merge: `{lambda: [0.5, 1.5]}`.
+    options: Annotated[dict[str, Bounds], LATER] = Field(default={}, max_length=limits.MOST_OPTIONS)
     race: Annotated[bool, LATER] = False  # drop a candidate as soon as a test on few items shows that it is worse
 
     @field_validator("density")
@@ -110,3 +112,9 @@ class Search(Frozen):
                 f"bounds [{density.low}, {density.high}] leave 0 to 1; a density is the share that is kept"
             )
         return density
+
+    @model_validator(mode="after")
+    def _has_options(self) -> Self:
+        if self.options and self.route is not None:
+            raise ValueError("options: a search for routes varies no options; remove them, or `route`")
+        return self

@@ -99,11 +99,14 @@ def searched(study: StudyData) -> str:
     """The section on the search: recipe, digest, winner, items."""
     search = study.search
     spans = {
-        name: f"{search[name]['low']} to {search[name]['high']}" for name in ("weight", "density") if search.get(name)
+        f"range of a {name}": f"{search[name]['low']} to {search[name]['high']}"
+        for name in ("weight", "density")
+        if search.get(name)
     }
+    spans |= {f"range of options.{name}": f"{one['low']} to {one['high']}" for name, one in search["options"].items()}
     facts = {
         "search items": f"{len(study.item_ids) or UNKNOWN} of {study.task}",
-        **{f"range of a {name}": span for name, span in spans.items()},
+        **spans,
         "start, sigma": f"{search['start']}, {search['sigma']:.3f} of the range",
         "recipe before the search": study.recipe.digest(),
     }

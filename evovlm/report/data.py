@@ -43,11 +43,12 @@ class ProgressAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class GeneName:
-    """The parts of a gene's name in the study's header, such as `ja.weight.layers 0-3`."""
+    """The parts of a gene's name in the study's header, such as `ja.weight.layers 0-3` or `options.lambda.whole`."""
 
     source: str
     parameter: str
     group: str
+    of_option: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class StudyData:
 
     def groups(self) -> list[str]:
         """Layer groups named by genes or the winner's parameters, in model order."""
-        named = [gene.group for gene in self.genes]
+        named = [gene.group for gene in self.genes if not gene.of_option]
         if self.winner is not None:
             own = [self.winner.of(name) for name in self.winner.source_names]
             named += [group for p in own for v in (p.weight, p.density) if isinstance(v, dict) for group in v]
@@ -126,12 +127,12 @@ class StudyData:
     def gene_means(self) -> list[list[float]]:
         """The mean value of each gene in each generation, in the gene's own range: [genes][generations].
 
-        For weights and densities only; a route's genes are shown by the route figures.
+        For weights, densities and options; a route's genes are shown by the route figures.
         """
         generations = by_generation(self.trials)
         means = []
         for index, gene in enumerate(self.genes):
-            bounds = self.search[gene.parameter]
+            bounds = (self.search["options"] if gene.of_option else self.search)[gene.parameter]
             low, high = float(bounds["low"]), float(bounds["high"])
             points = [[trial.genome[index] for trial in trials] for trials in generations]
             means.append([low + (high - low) * sum(own) / len(own) for own in points])
@@ -148,7 +149,7 @@ def read_study(folder: Path) -> StudyData:
     recipe = recipe_of(folder, header)
     images = folder / "images"
     names = header.get("genes", [])
-    genes = _or_none(lambda: tuple(_gene(name, recipe.source_names, folder) for name in names), notes.append) or ()
+    genes = _or_none(lambda: tuple(_gene(name, recipe, folder) for name in names), notes.append) or ()
     return StudyData(
         folder=folder,
         header=header,
@@ -240,9 +241,12 @@ def seconds_by_phase(trials: Sequence[Trial]) -> dict[str, float]:
     return total
 
 
-def _gene(name: str, sources: Sequence[str], folder: Path) -> GeneName:
+def _gene(name: str, recipe: Recipe, folder: Path) -> GeneName:
     """Split a gene's name into its parts; the source's own name may contain dots."""
-    for source in sources:
+    for option in recipe.search.options if recipe.search is not None else ():
+        if name == f"options.{option}.{WHOLE}":
+            return GeneName("options", option, WHOLE, of_option=True)
+    for source in recipe.source_names:
         for parameter in ("weight", "density", "use", "scale", "theta"):
             start = f"{source}.{parameter}."
             if name.startswith(start):

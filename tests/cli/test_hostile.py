@@ -110,6 +110,7 @@ OPTIONS = {
     "evolve": ["--trials", "--items", "--seed", "--judged", "--device", "--out", "--workers", "--sources-in"],
     "evaluate": ["--items", "--seed", "--batch", "--preset", "--device", "--data"],
     "suggest": ["--base", "--data", "--items", "--seed", "--device", "--picture"],
+    "methods": ["--json"],
     "report": [],
     "export": ["--storage", "--name"],
     "recipe": ["--to", "--json"],

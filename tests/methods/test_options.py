@@ -28,9 +28,10 @@ def test_an_option_that_no_recipe_could_hold_or_no_page_describe_is_refused(kind
         type("Bad", (OwnOptions,), {"__annotations__": {"turn": kind}, "turn": field})
 
 
-def test_an_option_by_the_name_of_a_shared_one_is_refused():
-    with pytest.raises(TypeError, match=r"gamma: all methods share"):
-        type("Bad", (OwnOptions,), {"__annotations__": {"gamma": float}, "gamma": Field(default=1.0, description="x")})
+@pytest.mark.parametrize("name", ["gamma", "lambda", "density"])
+def test_an_option_by_the_name_of_another_setting_is_refused(name: str):
+    with pytest.raises(TypeError, match=f"{name}: recipes have another setting of that name"):
+        type("Bad", (OwnOptions,), {"__annotations__": {name: float}, name: Field(default=1.0, description="x")})
 
 
 @pytest.mark.parametrize("value", [1, "yes", None])

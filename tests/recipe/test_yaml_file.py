@@ -43,7 +43,7 @@ def test_a_good_recipe_is_read():
     ("wrong", "right", "line", "says"),
     [
         ("method: dare_ties", "methd: dare_ties", 7, "did you mean 'method'?"),
-        ("rescale: l1", "rescale: l3", 9, "'l1', 'inverse' or 'none'"),
+        ("rescale: l1", "rescale: l3", 9, "'l1', 'inverse', 'per_element' or 'none'"),
         ("    model: org/math", "    modle: org/math", 6, "did you mean 'model'?"),
         ("density: 0.8", "density: 1.8", 15, "less than or equal to 1"),
         ("  trials: 10", "  trails: 10", 17, "did you mean 'trials'?"),

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from evovlm.report import write_report
 from evovlm.report.data import best_so_far, generation_means, read_study, seconds_by_phase
 from evovlm.study.log import Trial
 from evovlm.system.errors import StudyError
@@ -46,6 +47,23 @@ def test_genes_are_taken_apart_and_mapped_to_their_ranges(study: Path):
     assert means[0][0] == pytest.approx(1.5 * sum(first) / len(first))
     low = [trial.genome[4] for trial in data.trials if trial.generation == 0]
     assert means[4][0] == pytest.approx(0.3 + 0.7 * sum(low) / len(low))
+
+
+def test_a_gene_of_an_option_belongs_to_no_source_and_no_layer_group(tmp_path: Path):
+    folder = make_study(tmp_path / "study", finished=False)
+    header = json.loads((folder / "study.json").read_text())
+    header["recipe"]["search"]["options"] = {"lambda": {"low": 0.5, "high": 1.5}}
+    header["genes"].append("options.lambda.whole")
+    (folder / "study.json").write_text(json.dumps(header))
+    rows = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    lines = [json.dumps(row | {"genome": [*row["genome"], 0.25]}) + "\n" for row in rows]
+    (folder / "trials.jsonl").write_text("".join(lines))
+    data = read_study(folder)
+    assert data.groups() == ["embeddings", "layers 0-1", "layers 2-3", "head"]
+    assert data.genes[-1].of_option
+    assert data.gene_means()[-1] == pytest.approx([0.75] * len(data.gene_means()[-1]))
+    write_report(folder)
+    assert "range of options.lambda</dt><dd>0.5 to 1.5" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_winners_parameters_stand_by_source_and_group(study: Path):

@@ -25,6 +25,8 @@ def check_parameters(recipe: Recipe) -> Iterator[Finding]:
             yield Finding("error" if share < LEAST_SHARE else "warning", "parameters", f"weights of {group!r}: {text}")
     if method is not None and not method.drop:
         yield from _unused(recipe)
+    if method is not None and not method.weighted and not (recipe.search is not None and recipe.search.route):
+        yield from _unweighted(recipe)
     if method is not None and method.drop == "della":
         yield from _epsilon(recipe)
 
@@ -41,6 +43,17 @@ def _unused(recipe: Recipe) -> Iterator[Finding]:
     search = recipe.search
     if search is not None and search.density is not None and "density" in search.model_fields_set:
         yield Finding("warning", "search.density", text)
+
+
+def _unweighted(recipe: Recipe) -> Iterator[Finding]:
+    """Weights of a method that uses none."""
+    text = f"{recipe.method} uses no weights, so this changes nothing; remove it, or choose another method"
+    for source in recipe.source_names:
+        given = recipe.of(source).weight
+        if any(weight != 1 for weight in (given.values() if isinstance(given, dict) else [given])):
+            yield Finding("warning", f"parameters.{source}.weight", text)
+    if recipe.search is not None and recipe.search.weight is not None:
+        yield Finding("warning", "search.weight", text.replace("remove it", "set it to null"))
 
 
 def _epsilon(recipe: Recipe) -> Iterator[Finding]:

@@ -12,10 +12,13 @@ from evovlm.recipe.search_settings import Bounds
 
 @dataclass(frozen=True)
 class Gene:
-    """One number that the search chooses, such as a source's weight or density in one layer group."""
+    """One number that the search chooses: a source's weight or density in one layer group, or an option of the method.
+
+    An option's gene has `options` as its source and is for the whole merge: `options.lambda.whole`.
+    """
 
     source: str
-    parameter: str  # `weight` or `density`; in data-flow space `use`, `scale` or `theta`
+    parameter: str  # `weight`, `density` or the option's key; in data-flow space `use`, `scale` or `theta`
     group: str
     bounds: Bounds
 

@@ -373,6 +373,17 @@ def test_a_factor_per_element_is_refused_where_elements_have_no_probability(zoo:
     assert not [finding for finding in taken if finding.key == "options.rescale"]
 
 
+def test_weights_of_a_method_without_weights_are_told(zoo: Save, tmp_path: Path):
+    for name in ("base", "a", "b"):
+        zoo(name)
+    given = {"parameters": {"a": {"weight": 0.5}}, "search": {"density": None}}
+    findings = check(recipe("a", "b", method="model_stock", **given), tmp_path)
+    for key in ("parameters.a.weight", "search.weight"):
+        assert "model_stock uses no weights" in of(findings, key, "warning")
+    plain = check(recipe("a", "b", method="ties", **given), tmp_path)
+    assert not [finding for finding in plain if "uses no weights" in finding.text]
+
+
 def test_dellas_epsilon_is_told_where_a_density_does_not_allow_it(zoo: Save, tmp_path: Path):
     zoo("base")
     zoo("a")
