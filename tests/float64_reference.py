@@ -59,6 +59,10 @@ def merge(
     assert base is not None
     if method == "model_stock":
         return Reference(model_stock(base, sources, **own), sure)
+    if method in PREPARED:
+        vectors = PREPARED[method]([source - base for source in sources])
+        tau = sum(weight * vector for weight, vector in zip(weights, vectors, strict=True))
+        return Reference(base + lambda_ * tau / (sum(weights) if normalize else 1.0), sure)
     terms = []
     for source, weight, mask, density in zip(sources, weights, masks, densities, strict=True):
         delta = source - base
@@ -282,4 +286,100 @@ CHOOSING: dict[str, Callable[..., Reference]] = {
     "ram": ram,
     "ramplus_tl": ramplus_tl,
     "arcee_fusion": arcee_fusion,
+}
+
+
+def thin_svd(matrix: Array, most: int | None = None, above: float = 0.0) -> tuple[Array, Array, Array]:
+    """U, the values, and V of the first triples, without values of 1e-6 times the largest or less."""
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    kept = int(((values > 1e-6 * values.max(initial=0.0)) & (values > above)).sum())
+    kept = kept if most is None else min(kept, most)
+    return left[:, :kept], values[:kept], right[:kept].T
+
+
+def polar(columns: Array) -> Array:
+    left, _, right = thin_svd(columns)
+    return left @ right.T
+
+
+def tsv(deltas: Sequence[Array], rank_share: float | None = None) -> list[Array]:
+    """The terms of TSV-M: what polar(U) diag(S) polar(V)^T has of each task vector's columns."""
+    if deltas[0].ndim != 2:
+        return [delta / len(deltas) for delta in deltas]
+    rank = min(deltas[0].shape)
+    kept = rank // len(deltas) if rank_share is None else math.floor(rank_share * rank + 1e-9)
+    found = [thin_svd(delta, kept) for delta in deltas]
+    left, right = (polar(np.concatenate([one[side] for one in found], axis=1)) for side in (0, 2))
+    ends = np.cumsum([0, *(len(values) for _, values, _ in found)])
+    return [
+        left[:, start:stop] @ np.diag(values) @ right[:, start:stop].T
+        for (_, values, _), start, stop in zip(found, ends[:-1], ends[1:], strict=True)
+    ]
+
+
+def iso_c(deltas: Sequence[Array]) -> Array:
+    total = sum(deltas)
+    if total.ndim != 2:
+        return total / len(deltas)
+    left, values, right = thin_svd(total)
+    return values.sum() / min(total.shape) * left @ right.T
+
+
+def iso_cts(deltas: Sequence[Array], common_share: float = 0.8) -> Array:
+    total, count = sum(deltas), len(deltas)
+    if total.ndim != 2:
+        return total / count
+    rank = min(total.shape)
+    first = math.floor(common_share * rank + 1e-9)
+    own = int(np.round((rank - first) / count))
+    left, values, right = thin_svd(total)
+    common, outside = rank - own * count, left[:, :first]
+    found = [(left[:, :common], values[:common], right[:, :common])]
+    for delta in deltas:
+        found.append(thin_svd(delta - outside @ outside.T @ delta, own, above=1e-6 * float(np.linalg.norm(delta))))
+    left, right = (polar(np.concatenate([one[side] for one in found], axis=1)) for side in (0, 2))
+    return np.concatenate([one[1] for one in found]).sum() / rank * left @ right.T
+
+
+def knots_ties(deltas: Sequence[Array], keep: float = 1.0) -> Array:
+    if deltas[0].ndim != 2:
+        return sum(deltas) / len(deltas)
+    left, values, right = thin_svd(np.concatenate(deltas, axis=1), above=1e-5)
+    parts = np.stack(np.split(values[:, None] * right.T, len(deltas), axis=1))
+    size = parts[0].size
+    for part in parts:
+        dropped = size - math.floor(keep * size + 1e-9)
+        if dropped:
+            part[np.abs(part) < np.sort(np.abs(part), axis=None)[dropped - 1]] = 0.0
+    signs = np.sign(parts.sum(axis=0))
+    signs = np.where(signs == 0, np.sign(signs.sum()) or 1.0, signs)
+    agrees = np.sign(parts) == signs
+    return left @ (np.where(agrees, parts, 0.0).sum(axis=0) / np.maximum(agrees.sum(axis=0), 1))
+
+
+def wudi(deltas: Sequence[Array], steps: int = 300, rate: float = 1e-5) -> Array:
+    """Adam on the loss as the paper writes it, its gradient taken product by product."""
+    if deltas[0].ndim != 2:
+        return sum(deltas) / len(deltas)
+    merged, used = sum(deltas), [delta for delta in deltas if np.any(delta)]
+    first, second = np.zeros_like(merged), np.zeros_like(merged)
+    for step in range(1, steps + 1):
+        gradient = sum((2 * (merged - delta) @ delta.T @ delta / np.sum(delta**2) for delta in used), 0 * merged)
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        merged = merged - rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    return merged
+
+
+def _whole(merged: Callable[[Sequence[Array]], Array]) -> Callable[[Sequence[Array]], list[Array]]:
+    """One vector per source, the same for all, whose sum is the merged one."""
+    return lambda deltas: [merged(deltas) / len(deltas)] * len(deltas)
+
+
+# Methods whose merge is a weighted sum of these vectors.
+PREPARED = {
+    "tsv_m": tsv,
+    "iso_c": _whole(iso_c),
+    "iso_cts": _whole(iso_cts),
+    "knots_ties": _whole(knots_ties),
+    "wudi": _whole(wudi),
 }

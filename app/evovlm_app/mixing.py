@@ -24,13 +24,17 @@ MOST_SEED = 2**31 - 1
 
 
 def methods_for(mixable: MixableRecipe) -> list[str]:
-    """The methods that fit the recipe's models: slerp takes two sources, some methods need a base."""
+    """The methods that fit the recipe's models: slerp takes two sources, some methods need a base.
+
+    Those that prepare task vectors, which may take hours, are offered only to the recipe that names them.
+    """
     recipe = mixable.recipe
     fits = []
     for name, method in METHODS.items():
         stacked = name == "passthrough"
         baseless = method.needs_base and recipe.base is None
-        if method.takes(len(recipe.sources)) and not (stacked or baseless):
+        slow = method.prepare is not None and name != recipe.method
+        if method.takes(len(recipe.sources)) and not (stacked or baseless or slow):
             fits.append(name)
     return fits
 

@@ -9,14 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.single_model import answer_source
-from evovlm.evolution._held_out import Contestant
-from evovlm.merging.assembly import Assembly
+from evovlm.evolution._held_out import Contestant, LeftOut
+from evovlm.merging.assembly import Assembly, with_recipe
 from evovlm.merging.check.route import depth_of
+from evovlm.merging.prepare import prepare_vectors
+from evovlm.methods import METHODS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.route import identity
-from evovlm.recipe.schema import Recipe
+from evovlm.recipe.schema import Options, Recipe
 from evovlm.search.space.parameters import uniform
 from evovlm.system.errors import UserError
 from evovlm.system.faults import Passing, machine_fault, row_failure
@@ -24,6 +28,7 @@ from evovlm.system.progress import Watch, part_of
 from evovlm.tasks.item_sets import ItemSet
 
 SWEEP = tuple(step / 10 for step in range(11))
+TSV = (0.4, 0.7, 1.0, 1.3, 1.6)  # around the paper's 1
 
 Recipes = Mapping[str, Recipe]  # by label: a weight or a source's name
 
@@ -45,6 +50,10 @@ def _nothing(winner: Recipe, best: str) -> dict[str, Any]:
     return {}
 
 
+def _no_reason(winner: Recipe) -> str:
+    return ""
+
+
 def _digest(winner: Recipe, best: str) -> dict[str, Any]:
     return {"digest": winner.digest()}
 
@@ -57,6 +66,7 @@ class Control:
     the row. With `all_rows`, each becomes a row, named by `name` with the label in place of {}.
     `detail`: extra fields of the row about the chosen recipe; they also identify its stored answers. `progress`: the
     label shown while the best candidate is picked. `asked`: maps the test items to the items that the row is asked.
+    `why_not`: what the row says in place of a score if the control does not apply; empty: then there is no row.
     """
 
     name: str
@@ -66,6 +76,7 @@ class Control:
     progress: str = ""
     all_rows: bool = False
     asked: Callable[[ItemSet], ItemSet] = _unchanged
+    why_not: Callable[[Recipe], str] = _no_reason
 
     def chooses(self, candidates: Recipes) -> bool:
         """Whether candidates have to be asked to find the best one."""
@@ -90,6 +101,19 @@ def _plugged_in(winner: Recipe, assembly: Assembly) -> Recipes:
 def _sweep(winner: Recipe, assembly: Assembly) -> Recipes:
     """The same weight for all task vectors."""
     return {f"{weight:.1f}": _vectors(winner, dict.fromkeys(winner.source_names, weight)) for weight in SWEEP}
+
+
+def _tsv(winner: Recipe, assembly: Assembly) -> Recipes:
+    """TSV-M with the same weight for all sources, by the method's own defaults."""
+    plain = winner.by("tsv_m").model_copy(update={"options": Options(), "groups": "whole"})
+    return {f"{weight:.1f}": uniform(plain, dict.fromkeys(winner.source_names, weight)) for weight in TSV}
+
+
+def _why_no_tsv(winner: Recipe) -> str:
+    """Why there is no TSV-M of the winner's models; empty if there is one."""
+    if winner.route or winner.slices:
+        return "the recipe orders layers, and TSV-M merges tensors"
+    return "" if winner.base is not None else "the recipe has no base, and TSV-M merges task vectors"
 
 
 def _single_vector(winner: Recipe, assembly: Assembly) -> Recipes:
@@ -142,6 +166,14 @@ CONTROLS = (
         progress="sweep",
     ),
     Control(
+        "tsv",
+        lambda winner: not _why_no_tsv(winner),
+        _tsv,
+        lambda winner, best: {"weight": float(best), "of": "one weight for all sources"},
+        progress="TSV-M",
+        why_not=_why_no_tsv,
+    ),
+    Control(
         "single_vector",
         lambda winner: not winner.route and winner.base is not None and winner.kind == "llm",
         _single_vector,
@@ -168,8 +200,12 @@ def contestants(
 
     Each control picks its best candidate on the `choice` items, never on the test items.
     """
-    applying = [control for control in CONTROLS if control.applies(winner)]
-    found = {control: _candidates(control, winner, evaluator.assembly) for control in applying}
+    found: dict[Control, Recipes | str] = {}
+    for control in CONTROLS:
+        if control.applies(winner):
+            found[control] = _candidates(control, winner, evaluator, watch)
+        elif why_not := control.why_not(winner):
+            found[control] = LeftOut(why_not)
     chosen = [of for control, of in found.items() if not isinstance(of, str) and control.chooses(of)]
     if count := sum(map(len, chosen)):
         watch.phase("controls", count)
@@ -196,6 +232,11 @@ def choosing(winner: Recipe, assembly: Assembly | None) -> int:
     return sum(len(of) for control, of in found if control.chooses(of))
 
 
+def prepares(winner: Recipe) -> bool:
+    """Whether the winner's own method, or a control, prepares task vectors, which are then kept on disk."""
+    return METHODS[winner.method].prepare is not None or not _why_no_tsv(winner)
+
+
 def rows_beside(winner: Recipe, assembly: Assembly | None) -> int:
     """How many rows the controls of a winner have. A winner without a route needs no assembly."""
     found = [(one, one.candidates(winner, assembly)) for one in CONTROLS if one.applies(winner)]  # type: ignore[arg-type]
@@ -218,16 +259,23 @@ def searched(
 
 
 def failed(name: str, failure: str) -> Contestant:
-    """The row of a control that failed before it could be tested; `failure`: what `row_failure` returned."""
+    """The row of a control that is not tested; `failure`: what `row_failure` returned, or a `LeftOut`."""
     return Contestant(name, "controls", lambda progress: failure, {})
 
 
-def _candidates(control: Control, winner: Recipe, assembly: Assembly) -> Recipes | str:
-    """A control's candidates, or why it has none, as `row_failure` tells it."""
+def _candidates(control: Control, winner: Recipe, evaluator: LocalEvaluator, watch: Watch) -> Recipes | str:
+    """A control's candidates, or why it has none, as `row_failure` tells it.
+
+    If their method prepares task vectors, these are made in a phase of their own.
+    """
     try:
-        return control.candidates(winner, assembly)
+        found = control.candidates(winner, evaluator.assembly)
+        for recipe in list(found.values())[:1]:  # candidates differ in weights alone
+            device = torch.device(evaluator.engine.device)
+            prepare_vectors(with_recipe(evaluator.assembly, recipe), device, watch)
     except Exception as fault:
         return row_failure(fault)
+    return found
 
 
 class _NotPicked(Exception):
@@ -248,6 +296,8 @@ def _rows(
     watch: Watch,
 ) -> list[Contestant]:
     """The rows of one control: one row, or one per candidate. A control that cannot be prepared is a failed row."""
+    if isinstance(candidates, LeftOut):
+        return [failed(control.name, candidates)]
     if isinstance(candidates, str):
         return [failed(control.name.format("others"), candidates)]
     pick = control.chooses(candidates)

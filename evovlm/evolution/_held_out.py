@@ -26,12 +26,18 @@ from evovlm.tasks import Item
 from evovlm.tasks.item_sets import ItemSet
 
 
+class LeftOut(str):
+    """Why a row of the table has no score, although nothing failed."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Contestant:
     """A row of the table: `section` is sources, controls or evolved.
 
     `evaluate`: computes it, and reports how many of its questions are answered; instead of an evaluation it may return
-    the text of a failure, as `row_failure` gives it.
+    the text of a failure, as `row_failure` gives it, or a `LeftOut`.
     `detail`: identifies the recipe, so that its stored answers can be found. `tries`: number of candidates it was
     chosen from, None if it is no candidate. `chosen_on`: name of the item set, None if there was nothing to choose.
     """
@@ -111,7 +117,9 @@ def _evaluated(row: Contestant, watch: Watch) -> Evaluation | str:
 
 
 def _failed_row(failure: str) -> FailedRow:
-    """The row of a source or control that failed; `failure`: what `row_failure` returned."""
+    """The row of a source or control that has no score; `failure`: what `row_failure` returned, or a `LeftOut`."""
+    if isinstance(failure, LeftOut):
+        return FailedRow(error=f"left out: {failure}")
     return FailedRow(error=f"failed: {failure}", **({"again": True} if isinstance(failure, Passing) else {}))
 
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from evovlm.evolution._controls import choosing, rows_beside
+from evovlm.evolution._controls import choosing, prepares, rows_beside
 from evovlm.evolution.plan import EvolveSettings, Plan
 from evovlm.evolution.selection import FINALISTS
 from evovlm.merging.build import output_bytes
+from evovlm.merging.prepare import vector_bytes
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import search_of
@@ -150,6 +151,7 @@ class Scope:
     remembered: bool = True  # whether answers are kept
     bytes_out: int = 0  # of the checkpoint
     bytes_model: int = 0  # of the largest model, as it is loaded
+    bytes_vectors: int = 0  # of task vectors that are prepared, on disk
 
 
 def scope_of(plan: Plan, logged: int = 0) -> Scope:
@@ -169,6 +171,7 @@ def scope_of(plan: Plan, logged: int = 0) -> Scope:
         bytes_out=output_bytes(assembly),
         bytes_model=max(model.bytes_on(settings.device) for model in models),
         remembered=not plan.recipe.timed,
+        bytes_vectors=vector_bytes(assembly) if prepares(winner) else 0,
         **_asked_for(plan.recipe, settings),
     )
 
@@ -188,6 +191,7 @@ def scope_of_absent(recipe: Recipe, settings: EvolveSettings) -> Scope:
         beside=len(recipe.sources) if search.route is not None else rows_beside(recipe, None),
         bytes_out=int(parameters * 1e9 * 2),
         bytes_model=int(parameters * 1e9 * width),
+        bytes_vectors=int(parameters * 1e9 * 4 * len(recipe.sources)) if prepares(recipe) else 0,
         **_asked_for(recipe, settings),
     )
 
@@ -319,4 +323,5 @@ def _disk(scope: Scope, parts: Sequence[Part], length: float) -> int:
     kept = sum(part.count * part.questions for part in parts if not part.loads) if scope.remembered else 0
     judged = sum(part.count * part.questions for part in parts if part.name.startswith("held out"))
     trials = scope.trials * (1 + len(scope.rivals)) * (TRIAL + GENE * scope.genes)
-    return int(PAGE + trials + kept * (CACHED + text) + judged * (HELD_OUT + text))
+    answers = kept * (CACHED + text) + judged * (HELD_OUT + text)
+    return int(PAGE + trials + answers) + scope.bytes_vectors

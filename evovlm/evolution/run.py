@@ -34,6 +34,8 @@ from evovlm.evolution.search_loop import (
     search_raced,
 )
 from evovlm.evolution.selection import choose_winner
+from evovlm.merging.prepare import prepare_vectors
+from evovlm.merging.vector_files import VectorFiles
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import moved, write_recipe
 from evovlm.search.space.ablations import rivals_of
@@ -72,6 +74,8 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     started = time.perf_counter()
     told = partial(tell, watch)
     study = _open(plan, out, told)
+    vectors = VectorFiles(out / study_log.VECTORS, told)
+    plan = replace(plan, assembly=replace(plan.assembly, vectors=vectors))
     hashes = hashing(plan.assembly)  # in the background, while the models are loaded
 
     def bind_weights() -> dict[str, str]:
@@ -122,6 +126,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
         more["atlas"] = AtlasSummary.model_validate({key: value for key, value in atlas.items() if key != "cells"})
     result = result.model_copy(update=more)
     write_result(out, result)
+    vectors.remove_all_but(plan.recipe.method)
     held.close()  # no more answers; a process killed in the checkpoint leaves nothing of the cache open
     return _with_checkpoint(result, study, plan, watch)
 
@@ -209,8 +214,9 @@ def _search(
     `weights` compares the models' hashes with the study's, and is called before the first trial is logged. `held`
     closes the cache of answers, so that SQLite removes its log.
     """
-    _begin(watch, "search", study, plan)
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
+    prepare_vectors(plan.assembly, gpu_named(settings.device) or torch.device("cpu"), watch)
+    _begin(watch, "search", study, plan)
     # Earlier versions did not write the switch.
     searcher, (on_trial, progress) = plan.searcher(sound_header(study.folder).get("switch")), _told_to(watch, study)
     cache = None

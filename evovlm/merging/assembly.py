@@ -6,7 +6,7 @@ Knows recipes, open models and row matches; does no arithmetic beyond calling th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.check import Finding, check_recipe
 from evovlm.merging.check.configuration import layer_kinds
 from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
+from evovlm.merging.vector_files import Ask, VectorFiles
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
 from evovlm.methods.draws import Draws
 from evovlm.models.file_spans import FileSpan
@@ -47,6 +48,8 @@ class Assembly:
     copied: tuple[str, ...]  # the owner's keys outside the tower: vision tower, projector, newline
     rows: Mapping[str, RowMatch]  # by model label: which of its rows match the output's vocabulary rows
     findings: tuple[Finding, ...]
+    # Where prepared task vectors are kept; None: they are made for each merge.
+    vectors: VectorFiles | None = field(default=None, kw_only=True)
 
     @property
     def layers(self) -> int:
@@ -185,13 +188,41 @@ class Assembly:
             self.operand(job, source, self.source_tensor(job, source, name, base), self.draws(job, source))
             for source, name in job.parts
         ]
+        operands = self.with_vectors(job, base, operands)
         if job.factor == 1.0:
-            merged = merge_tensor(self.recipe.method, base, operands, self.options, dtype=self.dtype, out=out)
+            merged = merge_tensor(self.recipe.method, base, operands, self.options_of(job), dtype=self.dtype, out=out)
             return self.keep_rows(job, merged)
         # Multiply before rounding, so that folding adds no second rounding.
-        whole = merge_tensor(self.recipe.method, base, operands, self.options, dtype=torch.float32)
+        whole = merge_tensor(self.recipe.method, base, operands, self.options_of(job), dtype=torch.float32)
         scaled = fold(whole, job.factor, norm_offset(self.owner.folder, job.name)).to(self.dtype)
         return scaled if out is None else out.copy_(scaled)
+
+    def options_of(self, job: Job) -> MergeOptions:
+        """The method's options for one tensor: its own option `exclude`, if it has one, names tensors to average."""
+        own = self.options.own
+        excluded = {name.strip() for name in getattr(own, "exclude", "").split(",")}
+        return replace(self.options, averaged=True) if excluded & {*job.name.split(".")} else self.options
+
+    def ask_of(self, job: Job) -> Ask:
+        """What the prepared task vectors of one tensor are made of; the recipe's method must prepare them."""
+        base = self.base_tensor(job)
+        assert base is not None
+        sources = tuple(self.source_tensor(job, source, name, base) for source, name in job.parts)
+        return Ask(job.name, self.recipe.method, self.options_of(job), base, sources)
+
+    def vectors_of(self, job: Job, device: torch.device) -> list[Tensor]:
+        """The prepared task vectors of one tensor: from their files, if there are any, or made on a device."""
+        if self.vectors is None:
+            return self.ask_of(job).made(device)
+        known = self.vectors.known(self.recipe.method, self.options_of(job), job.name)
+        return known if known is not None else self.vectors.get(self.ask_of(job), device)
+
+    def with_vectors(self, job: Job, base: Tensor | None, operands: list[Operand]) -> list[Operand]:
+        """The operands with their kept vectors, if the method prepares them and there are files of them."""
+        if self.vectors is None or base is None or METHODS[self.recipe.method].prepare is None:
+            return operands
+        sources = tuple(operand.tensor for operand in operands)
+        return self.vectors.filled(Ask(job.name, self.recipe.method, self.options_of(job), base, sources), operands)
 
     def keep_rows(self, job: Job, merged: Tensor) -> Tensor:
         """Restore, in place, the owner's vocabulary rows that have nothing to be merged with.

@@ -29,7 +29,9 @@ from evovlm.merging._outputs import copied_tensor, refuse_non_finite, stored_dty
 from evovlm.merging.assembly import Assembly, stacked_kinds
 from evovlm.merging.check import licence_of
 from evovlm.merging.gpu_build import merge_on_gpu, why_not_on_gpu
+from evovlm.merging.prepare import making_members
 from evovlm.merging.tensor_jobs import Job
+from evovlm.methods import METHODS
 from evovlm.models.assets import copy_assets, set_chat_template
 from evovlm.models.checkpoint import CheckpointWriter, TensorInfo
 from evovlm.models.layouts import OUTPUT_HEAD, VOCABULARY_TENSORS
@@ -246,6 +248,8 @@ def _write_tensors(
 
 def _members(assembly: Assembly, wanted: int | None, shard: int) -> int:
     """How many processes to use: as many as requested (or CPU cores), within the memory bound."""
+    if METHODS[assembly.recipe.method].prepare is not None:
+        return min(wanted or MOST_MEMBERS, MOST_MEMBERS, making_members(assembly.jobs))
     counts = [_count(job.shape) for job in assembly.jobs]
     if sum(counts) < LEAST_SHARED:
         return 1

@@ -35,7 +35,10 @@ READABLE = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def why_not_on_gpu(assembly: Assembly) -> str | None:
-    """Why a GPU would not merge this, or not to the same bits as the CPU; None if it would."""
+    """Why a GPU would not merge this, or not to the same bits as the CPU; None if it would.
+
+    Prepared task vectors are made on the GPU all the same, to other last bits, because a CPU takes so much longer.
+    """
     recipe = assembly.recipe
     if not triton_is_there():
         return "Triton is not installed; install it with: pip install 'evovlm[gpu]'"

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evovlm.methods._prepared import PreparedSum
     from evovlm.methods._result import as_float32
     from evovlm.methods._task_vectors import LEAST_DIVISOR, TaskVectorSum
     from evovlm.methods.definition import Method, Rule
@@ -26,6 +27,7 @@ __all__ = [
     "Method",
     "Operand",
     "OwnOptions",
+    "PreparedSum",
     "Rule",
     "Tables",
     "TaskVectorSum",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 MODULES = {
+    "_prepared": ("PreparedSum",),
     "_result": ("as_float32",),
     "_task_vectors": ("LEAST_DIVISOR", "TaskVectorSum"),
     "merge": ("check_inputs", "merge_tensor"),

@@ -5,17 +5,23 @@ Knows operands and options; no particular method.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from evovlm.methods._result import Result, as_float32
 from evovlm.methods._task_vectors import sum_of_weights
 from evovlm.methods.definition import Prepare
 from evovlm.methods.operand import Operand, as_read, spans
-from evovlm.methods.options import MergeOptions, OwnOptions
+from evovlm.methods.options import MergeOptions
 from evovlm.system.errors import RecipeError
+
+# The number of threads is a setting of the whole process.
+_ALONE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class PreparedSum:
     ) -> None:
         """Merge one tensor. Raises RecipeError if `prepare` returns other shapes, or fewer or more than the sources."""
         assert base is not None
-        vectors = [vector.reshape(-1) for vector in self.vectors(base, operands, options.own)]
+        vectors = [vector.reshape(-1) for vector in self.vectors(base, operands, options)]
         weights = [as_float32(operand.weight) for operand in operands]
         divisor = sum_of_weights(weights) if options.normalize else 1.0
         flat = base.detach().reshape(-1)
@@ -48,22 +54,53 @@ class PreparedSum:
             # Adding 0 turns -0 into 0, as in every sum of task vectors.
             result.write(start, stop, tau.add_(flat[start:stop].float() + 0.0))
 
-    def vectors(self, base: Tensor, operands: Sequence[Operand], own: OwnOptions | None) -> list[Tensor]:
-        """The prepared task vectors, float32 of the base's shape, in source order; the tables keep them."""
-        wanted = (self.name, own)
+    def vectors(self, base: Tensor, operands: Sequence[Operand], options: MergeOptions) -> list[Tensor]:
+        """The prepared task vectors, float32 of the base's shape, in source order; from the tables if they have them.
+
+        Made vectors go to the tables. Raises RecipeError as a merge does.
+        """
+        wanted = self.wanted(self.name, options)
         kept = [operand.tables.prepared for operand in operands if operand.tables is not None]
         found = [one[1] for one in kept if one is not None and one[0] == wanted]
         if len(found) == len(operands):
             return found
-        made = self.prepare(base.detach().float(), [as_read(operand.tensor, base) for operand in operands], own)
-        shapes, expected = [list(vector.shape) for vector in made], [list(base.shape)] * len(operands)
+        found = self.made(base, [operand.tensor for operand in operands], options)
+        for operand, vector in zip(operands, found, strict=True):
+            if operand.tables is not None:
+                operand.tables.prepared = (wanted, vector)
+        return found
+
+    def made(self, base: Tensor, sources: Sequence[Tensor], options: MergeOptions) -> list[Tensor]:
+        """The same, made anew on the tensors' device. A tensor whose values are not all finite is averaged as it is."""
+        wide, read = base.detach().float(), [as_read(source, base) for source in sources]
+        if options.averaged or not all(bool(torch.isfinite(source - wide).all()) for source in read):
+            return [(source - wide) / len(read) for source in read]
+        with _one_thread(base.device):
+            made = self.prepare(wide, read, options.own)
+        shapes, expected = [list(vector.shape) for vector in made], [list(base.shape)] * len(sources)
         if shapes != expected:
             raise RecipeError(
                 f"method: {self.name} prepared task vectors of shapes {shapes}; its function must return one per"
                 f" source, {expected}"
             )
-        found = [vector.detach().float().contiguous() for vector in made]
-        for operand, vector in zip(operands, found, strict=True):
-            if operand.tables is not None:
-                operand.tables.prepared = (wanted, vector)
-        return found
+        return [vector.detach().float().contiguous() for vector in made]
+
+    @staticmethod
+    def wanted(method: str, options: MergeOptions) -> tuple[object, ...]:
+        """What the vectors of given models depend on: equal values mean equal vectors."""
+        return method, options.own, options.averaged
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Compute on one CPU thread, since products of matrices are rounded otherwise by several; on a GPU as it is."""
+    if device.type != "cpu":
+        yield
+        return
+    with _ALONE:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

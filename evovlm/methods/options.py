@@ -56,7 +56,8 @@ class MergeOptions:
     per_element: 1 / each element's own keep-probability, which only della has; none: 1. lambda_: factor of the merged
     task vector. epsilon: half the spread of della's keep-probabilities.
     gamma: the share of largest elements that breadcrumbs drops. own: the method's own options, an instance of the
-    class that its row names; None if it has none.
+    class that its row names; None if it has none. averaged: the vectors of a method that prepares them are the task
+    vectors divided by their number; set for tensors that its option `exclude` names.
     """
 
     normalize: bool = False
@@ -65,3 +66,4 @@ class MergeOptions:
     epsilon: float = 0.15
     gamma: float = 0.01
     own: Any = None
+    averaged: bool = False

@@ -6,6 +6,8 @@ its rule and a row here, or decorate a function in a module of its own that is i
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from evovlm.methods._task_vectors import TaskVectorSum
 from evovlm.methods.consensus import Nearswap, Ram, RamPlus, Sce, nearswap, ram, ramplus_tl, sce
 from evovlm.methods.definition import Method
@@ -268,3 +270,6 @@ ROWS = (
 )
 for row in ROWS:
     register(row)
+# Modules that register their own rows, after those above.
+for module in ("tsv", "isotropic", "knots", "wudi"):
+    import_module(f"evovlm.methods.{module}")

@@ -15,6 +15,7 @@ CONTROL_NAMES = {
     "average": "plain average of the sources",
     "plugged_in": "unmerged language model plugged in",
     "sweep": "best single weight for all task vectors",
+    "tsv": "TSV-M, best single weight",
     "single_vector": "best single task vector, scaled",
     "interpolation": "best interpolation between two sources",
     "shuffled_images": "evolved, images shuffled",

@@ -29,6 +29,7 @@ STAGES = ("stage-1", "pool")
 FRONT = "front"
 ATLAS = "atlas.json"
 ATLAS_RECIPES = "atlas"
+VECTORS = "vectors"  # task vectors that a method prepares once; made again if they are removed
 RIVALS = "rivals"  # the baseline searches that the study is compared with
 HELD_OUT_ANSWERS = "heldout_answers.jsonl"
 TIE = 1e-9  # points: corrections of raced scores leave rounding of about 1e-14

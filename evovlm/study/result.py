@@ -68,7 +68,7 @@ class Cell(_Part):
 
 
 class FailedRow(_Part):
-    """A source or control of the held-out table that could not be scored; `error`: "failed: " and the reason.
+    """A source or control of the held-out table that has no score; `error`: "failed: " or "left out: ", and the reason.
 
     `again`: whether it may not fail again, so that the study's command tries it once more.
     """

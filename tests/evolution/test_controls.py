@@ -15,7 +15,7 @@ from evovlm.evolution._controls import CONTROLS, contestants, failed, searched
 from evovlm.evolution._held_out import Contestant, judge
 from evovlm.merging.assembly import assemble
 from evovlm.recipe.route import Step
-from evovlm.recipe.schema import Recipe
+from evovlm.recipe.schema import Options, Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
 from evovlm.study.result import FailedRow, Result
@@ -83,16 +83,17 @@ def test_a_vlms_controls_in_order_with_what_each_was_chosen_on():
         ("average", ({}, None, 1)),
         ("plugged_in", ({"source": "ja"}, None, 1)),
         ("sweep", ({"weight": 0.3, "of": "one weight for all task vectors"}, "validation", 11)),
+        ("tsv", ({"weight": 0.4, "of": "one weight for all sources"}, "validation", 5)),
         ("interpolation", ({"weight": 0.3, "of": "ja"}, "validation", 11)),
         ("shuffled_images", ({"digest": digest}, None, 1)),
     ]
     assert set(evaluator.asked) == {"validation"}, "nothing is chosen on the test"
-    assert len(evaluator.asked) == 22
+    assert len(evaluator.asked) == 27
 
 
 def test_a_language_models_controls():
     rows, evaluator = rows_of("zoo-llm.yaml", near("math2", 0.7))
-    assert list(told(rows)) == ["evolved", "average", "sweep", "single_vector"]
+    assert list(told(rows)) == ["evolved", "average", "sweep", "tsv", "single_vector"]
     assert told(rows)["single_vector"] == ({"source_and_weight": "math2:0.7"}, "validation", 33)
     row = next(row for row in rows if row.name == "single_vector")
     assert row.evaluate(unheard).score == 100
@@ -105,12 +106,39 @@ def test_a_routes_controls():
     digest = evaluator.assembly.recipe.digest()
     assert told(rows) == {
         "evolved": ({"digest": digest}, "validation", 100),
+        "tsv": ({}, None, None),
         "without_scales": ({"digest": digest}, None, 1),
         "layers_of_math": ({}, None, 1),
     }
     assert evaluator.asked == []
     by_name = {row.name: row for row in rows}
     assert by_name["layers_of_math"].evaluate(unheard).score == 8
+
+
+def test_tsv_says_why_it_is_not_there(tmp_path: Path):
+    base = {"base": None, "method": "linear", "owner": "vlm"}
+    stack = {"route": tuple(Step(source="ja", layer=layer) for layer in range(8))}
+    for name, changes, why in (
+        ("zoo-vlm.yaml", base, "the recipe has no base, and TSV-M merges task vectors"),
+        ("zoo-dfs.yaml", stack, "the recipe orders layers, and TSV-M merges tensors"),
+    ):
+        rows, _ = rows_of(name, lambda recipe: 1.0, **changes)
+        folder = tmp_path / name
+        folder.mkdir()
+        table = judge(folder, rows[-9:], TEST, searched="zoo-maths", seed=0, watch=Quiet())
+        assert table.controls["tsv"] == FailedRow(error=f"left out: {why}")
+
+
+def test_tsvs_candidates_are_of_the_method_with_its_defaults_and_one_weight():
+    options = Options(lambda_=0.5, normalize=True)
+    recipe = read_recipe(RECIPES / "zoo-llm.yaml").model_copy(update={"options": options})
+    control = next(one for one in CONTROLS if one.name == "tsv")
+    candidates = control.candidates(recipe, assemble(recipe, RECIPES))
+    assert list(candidates) == ["0.4", "0.7", "1.0", "1.3", "1.6"]
+    for label, candidate in candidates.items():
+        assert candidate.method == "tsv_m"
+        assert candidate.options == Options()
+        assert {candidate.of(name).weight for name in candidate.source_names} == {float(label)}
 
 
 def test_a_control_that_fails_everywhere_but_at_one_weight_takes_that():

@@ -54,9 +54,8 @@ def operands_of(number, case, *, masked=True):
 
 
 def test_every_method_that_mergekit_has_is_compared():
-    documents = yaml.safe_load(
-        DOCUMENTS.read_text(encoding="utf-8")
-    )  # compared in tests/recipe/mergekit/test_merges.py
+    # The merges of the documents are compared in tests/recipe/mergekit/test_merges.py.
+    documents = yaml.safe_load(DOCUMENTS.read_text(encoding="utf-8"))
     compared = {case["method"] for _, case in CASES} | {content["merge_method"] for content in documents.values()}
     assert compared == {name for name, row in METHODS.items() if row.mergekit is not None}
 

@@ -83,4 +83,6 @@ def test_the_kernels_methods_follow_from_the_registry():
     method("own", drop="random")(lambda base, sources, options: base)
     assert "dare_inverse" in fused_sums()
     assert "own" not in fused_methods()
-    assert set(fused_methods()) - set(fused_sums()) == {"linear", "model_stock", "passthrough", "slerp"}
+    blends = {"linear", "model_stock", "passthrough", "slerp"}
+    prepared = {name for name, row in METHODS.items() if row.prepare is not None}
+    assert set(fused_methods()) - set(fused_sums()) == blends | prepared

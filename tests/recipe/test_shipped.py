@@ -33,6 +33,7 @@ DIGESTS = {
     "zoo-llm.yaml": "8bc605b5973864502db90b38a459a2f0",
     "zoo-medium-vlm.yaml": "499504f545869b1f684dd6843e574191",
     "zoo-ps-dfs.yaml": "85ca83e775ec1c9af0e8c33b37044034",
+    "zoo-tsv.yaml": "df9b48a5ce556dec97180ea57429e6ae",
     "zoo-vlm.yaml": "959de281c7f8788dbbab852eb8cf9193",
 }
 

@@ -23,10 +23,10 @@ from evovlm.methods.kernels.eight_bit import Packed, pack, unpack
 from evovlm.methods.kernels.layout import SHARED, Operands
 
 BASE = "base"
-_SCALES = "scales"  # of a source; no model label can look like `scales of NAME`
+_VALUES, _SCALES, _VECTOR = "values", "scales", "vector"  # of a source; no model label can look like `scales of NAME`
 Name = tuple[str, str]
-# What a merge reads. packed: task vectors in 8 bits.
-Kind = Literal["base", "sources", "packed"]
+# What a merge reads. packed: task vectors in 8 bits. vectors: task vectors that a method has prepared.
+Kind = Literal["base", "sources", "packed", "vectors"]
 Kinds = tuple[Kind, ...]
 
 
@@ -43,14 +43,15 @@ class DeviceSources:
         self._with_base = with_base
         self._packed: dict[Name, Packed] = {}
         self._lost: dict[str, tuple[float, float]] = {}
+        self._vectors: tuple[Job, list[Tensor]] | None = None  # of the tensor that was read last
 
     @property
     def errors(self) -> dict[str, float]:
         """Relative 8-bit quantisation error of each source's task vector, |lost| / |delta|; empty if not quantised."""
         return {source: math.sqrt(lost / size) if size else 0.0 for source, (lost, size) in self._lost.items()}
 
-    def wanted(self, job: Job, kind: Kind, places: Mapping[str, Place]) -> list[Wanted]:
-        """List the tensors of a kind that the merge of a job reads. places: by model label."""
+    def wanted(self, candidate: Assembly, job: Job, kind: Kind, places: Mapping[str, Place]) -> list[Wanted]:
+        """List the tensors of a kind that a candidate's merge of a job reads. places: by model label."""
         count = math.prod(job.shape)
         if kind == "base":
             dtype, place = self._assembly.base_dtype(job), places[self._assembly.recipe.base_label]
@@ -64,6 +65,9 @@ class DeviceSources:
                 read = partial(self.source, job, source, name, with_base=self._with_base)
                 found.append(Wanted(key, count, dtype, place, read, self._assembly.span(job, source, name)))
                 continue
+            if kind == "vectors":
+                found.append(self._wanted_vector(candidate, job, source, key, place))
+                continue
             # Computed tensors cannot be memory-mapped.
             at: Place = "host" if place == "disk" else place
             found.append(Wanted(key, count, torch.int8, at, partial(self._values, job, source, name)))
@@ -71,6 +75,21 @@ class DeviceSources:
             scales = partial(self._scales, job, source)
             found.append(Wanted((job.name, _label(source, _SCALES)), blocks, torch.float32, at, scales))
         return found
+
+    def _wanted_vector(self, candidate: Assembly, job: Job, source: str, key: Name, place: Place) -> Wanted:
+        """One prepared vector; without files it is made once, and kept in host memory instead of on disk."""
+        at: Place = "host" if place == "disk" and self._assembly.vectors is None else place
+        index = [name for name, _ in job.parts].index(source)
+        read = partial(self._vector, candidate, job, index)
+        return Wanted((key[0], _label(source, _VECTOR)), math.prod(job.shape), torch.float32, at, read)
+
+    def _vector(self, candidate: Assembly, job: Job, index: int) -> Tensor:
+        if self._vectors is None or self._vectors[0] != job or index == 0:
+            self._vectors = job, candidate.vectors_of(job, self._device)
+        found = self._vectors[1]
+        if index == len(found) - 1:
+            self._vectors = None  # vectors are read in order
+        return found[index].reshape(-1)
 
     def source(self, job: Job, source: str, name: str, *, with_base: bool) -> Tensor:
         """A source's elements, flat, with the vocabulary rows of a merge with or without a base."""
@@ -102,10 +121,11 @@ def operands_of(job: Job, kinds: Kinds, tensors: Mapping[Name, Tensor], out: Ten
     """
     assert out.is_contiguous(), f"{job.name}: a live parameter that is not contiguous cannot be filled in place"
     sources = [source for source, _ in job.parts]
+    values = _VECTOR if "vectors" in kinds else _VALUES
     return Operands(
         out=out.view(-1),
         base=tensors[job.name, BASE] if "base" in kinds else None,
-        sources=tuple(tensors[job.name, _label(source)] for source in sources),
+        sources=tuple(tensors[job.name, _label(source, values)] for source in sources),
         scales=tuple(tensors[job.name, _label(source, _SCALES)] for source in sources) if "packed" in kinds else (),
     )
 
@@ -124,5 +144,5 @@ def task_vector(operands: Operands, source: int) -> Tensor:
     return values.to(operands.base.dtype).float() - operands.base.float()
 
 
-def _label(source: str, kind: str = "values") -> str:
+def _label(source: str, kind: str = _VALUES) -> str:
     return f"{kind} of {source}"

@@ -59,8 +59,9 @@ class Store:
         self._patches: list[list[_Patch]] = []
         self._forms: dict[tuple[int, str], bool] = {}  # of resident sources, by part and source
         self._placements: dict[Kind, Placement] = {}
+        self._prepared: object = None  # what the loaded vectors were made by
         for kind in kinds:
-            self._load(kind, placement)
+            self._load(assembly, kind, placement)
 
     @property
     def errors(self) -> dict[str, float]:
@@ -76,13 +77,21 @@ class Store:
         """Whether a merge that reads these kinds has any of them streamed."""
         return any(self._feeds[kind].streams for kind in kinds)
 
-    def need(self, kinds: Kinds, method: str) -> None:
-        """Load what is not there yet. Raises MemoryError or torch.OutOfMemoryError if it does not fit."""
+    def need(self, kinds: Kinds, candidate: Assembly, name: str) -> bool:
+        """Load what is not there yet for a candidate of a method, by name; returns whether addresses have changed.
+
+        Vectors of another method, or of other options, make room first. Raises MemoryError or torch.OutOfMemoryError if
+        it does not fit.
+        """
+        other = "vectors" in self._feeds and "vectors" in kinds and self._prepared != _prepared_by(candidate)
+        if other:
+            del self._feeds["vectors"]
         for kind in kinds:
             if kind not in self._feeds:
                 placement = self._later(self._nbytes(kind))
-                self._tell(f"loaded for {method}, once: {placement.in_words()}")
-                self._load(kind, placement)
+                self._tell(f"loaded for {name}, once: {placement.in_words()}")
+                self._load(candidate, kind, placement)
+        return other
 
     def tensors(self, kinds: Kinds, part: int) -> dict[Name, Tensor]:
         """Return a part's tensors by name; streamed ones are valid between `ready` and `done`."""
@@ -113,10 +122,13 @@ class Store:
         for kind in kinds:
             self._feeds[kind].done(part)
 
-    def _load(self, kind: Kind, placement: Placement) -> None:
+    def _load(self, candidate: Assembly, kind: Kind, placement: Placement) -> None:
         wanted = [
-            [one for job in jobs for one in self._reader.wanted(job, kind, placement.places)] for jobs in self._parts
+            [one for job in jobs for one in self._reader.wanted(candidate, job, kind, placement.places)]
+            for jobs in self._parts
         ]
+        if kind == "vectors":
+            self._prepared = _prepared_by(candidate)
         models = 1 if kind == "base" else len(self._assembly.recipe.sources)
         room = self._room * models / (1 + len(self._assembly.recipe.sources))
         self._feeds[kind] = Feed(wanted, self._device, room)
@@ -145,6 +157,12 @@ class Store:
         found: dict[str, int] = {}
         for job in jobs:
             for source, name in job.parts:
-                size = math.prod(job.shape) * self._assembly.source_dtype(source, name).itemsize
+                width = 4 if kind == "vectors" else self._assembly.source_dtype(source, name).itemsize
+                size = math.prod(job.shape) * width
                 found[source] = found.get(source, 0) + size
         return found
+
+
+def _prepared_by(candidate: Assembly) -> object:
+    """What a candidate's prepared vectors are made by: equal values mean equal vectors."""
+    return candidate.recipe.method, candidate.options.own

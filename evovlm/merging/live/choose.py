@@ -152,9 +152,12 @@ def _nbytes(assembly: Assembly, keeping: Keeping) -> dict[str, int]:
     if assembly.reads_base:
         sizes = (math.prod(job.shape) * assembly.base_dtype(job).itemsize for job in assembly.jobs)
         found[assembly.recipe.base_label] = sum(sizes)
+    prepared = METHODS[assembly.recipe.method].prepare is not None
     for job in assembly.jobs:
         for source, name in job.parts:
             each = EIGHT_BIT if keeping.eight_bit else assembly.source_dtype(source, name).itemsize
+            if prepared:
+                each = torch.float32.itemsize
             found[source] = found.get(source, 0) + round(math.prod(job.shape) * each)
     return found
 

@@ -100,7 +100,9 @@ class ResidentMerger:
         for source, name in job.parts:
             kept = self._source(candidate, job, source, name, base)
             operands.append(candidate.operand(job, source, kept.tensor, kept.draws, kept.tables))
-        merged = merge_tensor(candidate.recipe.method, base, operands, candidate.options, dtype=candidate.dtype)
+        operands = candidate.with_vectors(job, base, operands)
+        options = candidate.options_of(job)
+        merged = merge_tensor(candidate.recipe.method, base, operands, options, dtype=candidate.dtype)
         merged = candidate.keep_rows(job, merged)
         if not bool(torch.isfinite(merged.sum(dtype=torch.float32))):
             raise NotFinite(f"{job.name}: the merged weights are not finite")

@@ -141,9 +141,10 @@ class DeviceMerger:
 
     def bytes_of(self, recipe: Recipe) -> int:
         """Bytes that a merge has to move through device memory: inputs read once, outputs written once."""
-        kinds = self._kinds(recipe.method, with_recipe(self._assembly, recipe).options)
+        candidate = with_recipe(self._assembly, recipe)
+        kinds = self._kinds(recipe.method, candidate.options)
         with current_gpu(self._device):
-            self._store.need(kinds, recipe.method)
+            self._need(kinds, candidate, recipe.method)
             parts = self._family(kinds)
         every = [one for part in parts for launch in part for one in launch.operands]
         return sum(part.numel() * part.element_size() for one in every for part in one.tensors())
@@ -177,7 +178,7 @@ class DeviceMerger:
         way, kinds = way_of(recipe.method, candidate.options), self._kinds(recipe.method, candidate.options)
         self._drop_pending()
         with current_gpu(self._device):
-            self._store.need(kinds, recipe.method)
+            self._need(kinds, candidate, recipe.method)
             levels = levels_of(candidate)
             if way != "fused":
                 self._run(
@@ -229,7 +230,7 @@ class DeviceMerger:
         kinds: Kinds = ("sources",) if label in self._assembly.sources else ("base",)
         self._drop_pending()
         with current_gpu(self._device):
-            self._store.need(kinds, f"{label} as it is")
+            self._need(kinds, self._assembly, f"{label} as it is")
             self._store.begin(kinds)
             for index, jobs in enumerate(self._jobs):
                 self._store.ready(kinds, index)
@@ -243,7 +244,14 @@ class DeviceMerger:
         """What a method's merge reads."""
         if not METHODS[method].reads_base(given=self._assembly.base is not None):
             return ("sources",)
+        if METHODS[method].prepare is not None:
+            return "base", "vectors"
         return ("base", "packed") if self._eight_bit and sums_fused(method, options) else ("base", "sources")
+
+    def _need(self, kinds: Kinds, candidate: Assembly, name: str) -> None:
+        """Load what a candidate's merge reads, if it is not there; `name`: of what it is loaded for."""
+        if self._store.need(kinds, candidate, name):
+            self._launched.pop(kinds, None)
 
     def _steps(self, candidate: Assembly, kinds: Kinds, merge_part: Callable[[int], Faults]) -> Iterator[int]:
         """Merge part by part on the current stream; yields the number of complete layers after each part.

@@ -32,6 +32,8 @@ def way_of(method: str, options: MergeOptions) -> Way:
     if rule in FUSED_BLENDS:
         # With a ratio for each row, a weight is no longer one number per tensor.
         return "whole" if rule is model_stock and by_row(options) else "fused"
+    if METHODS[method].prepare is not None:
+        return "fused"
     if not isinstance(rule, TaskVectorSum):
         return "whole"
     if rule.drop not in FUSED_DROPS or (rule.drop == "breadcrumbs" and options.rescale == "l1"):

@@ -113,10 +113,13 @@ def _as_base(values, SOURCE: tl.constexpr, BASE: tl.constexpr):
 @triton.jit
 def _delta(
     told, base, places, groups, inside, count,
-    BASE: tl.constexpr, SOURCE: tl.constexpr, EIGHT: tl.constexpr, MIX: tl.constexpr,
+    BASE: tl.constexpr, SOURCE: tl.constexpr, EIGHT: tl.constexpr, PLAIN: tl.constexpr,
     WHOLE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """A task vector in float32: the source rounded to the base's dtype, minus the base. Otherwise the source itself."""
+    """A task vector in float32: the source rounded to the base's dtype, minus the base.
+
+    The source itself without a base, or if PLAIN: then it is used whole, or is a task vector.
+    """
     values = _load(told[0], SOURCE, places, inside, WHOLE, ALIGN)
     if EIGHT:
         # Build floats from the bytes' bits and subtract 2**23 + 128: the GPU's own conversion is many times slower.
@@ -124,7 +127,7 @@ def _delta(
         delta = bits.to(tl.float32, bitcast=True) - 8388736.0
         scales = _load(told[1], tl.float32, groups // (SHARED // LANES), groups * LANES < count, WHOLE, 4)
         delta = delta * scales[:, None]
-    elif BASE is None or MIX:
+    elif BASE is None or PLAIN:
         delta = values.to(tl.float32)
     else:
         delta = _as_base(values, SOURCE, BASE) - base
@@ -236,7 +239,7 @@ def _merged(
     out, origin, told, divisors, lambda_, tile, count,
     SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
-    MIX: tl.constexpr, GROUPS: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
+    MIX: tl.constexpr, VECTORS: tl.constexpr, GROUPS: tl.constexpr, WHOLE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Merge one tile and write it. Returns float32 sums [GROUPS] of eight values each: finite if all of them are."""
     groups = tile.to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
@@ -250,7 +253,7 @@ def _merged(
     terms = ()
     for source in tl.static_range(SOURCES):
         delta = _delta(
-            told[source], base, places, groups, inside, count, BASE, SOURCE[source], EIGHT, MIX, WHOLE, ALIGN
+            told[source], base, places, groups, inside, count, BASE, SOURCE[source], EIGHT, MIX or VECTORS, WHOLE, ALIGN
         )
         terms = terms + (_term(delta, told[source], groups, places, inside, DROP, WHOLE, ALIGN),)  # noqa: RUF005
     RECIPROCALS: tl.constexpr = WHOLE and ELECT and NORMALIZE and SOURCES <= 3
@@ -283,7 +286,7 @@ def merge_tiles(
     tiles, addresses, counts, numbers, divisors, faults, lambda_,
     SOURCES: tl.constexpr, BASE: tl.constexpr, SOURCE: tl.constexpr, MERGED: tl.constexpr, OUT: tl.constexpr,
     DROP: tl.constexpr, ELECT: tl.constexpr, NORMALIZE: tl.constexpr, LAMBDA: tl.constexpr, EIGHT: tl.constexpr,
-    MIX: tl.constexpr, GROUPS: tl.constexpr, REPEATS: tl.constexpr, ALIGN: tl.constexpr,
+    MIX: tl.constexpr, VECTORS: tl.constexpr, GROUPS: tl.constexpr, REPEATS: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Each program merges a run of tiles.
 
@@ -291,7 +294,7 @@ def merge_tiles(
     values and scales (or mask, int8, or factors, float32). counts: int64 [tensors]. numbers: int32 [tensors, SOURCES,
     WIDTH]. divisors: float32 [tensors, SETS]. faults: int32 [tensors], set to 1 if a merged value is not finite.
     SOURCE: each source's dtype. MIX: interpolate between base and average, with the shares that the first source has
-    as WEIGHT and EDGE.
+    as WEIGHT and EDGE. VECTORS: the sources are task vectors already, of any dtype.
     """
     tensor = tl.load(tiles + 2 * tl.program_id(0))
     run = tl.load(tiles + 2 * tl.program_id(0) + 1)
@@ -314,13 +317,13 @@ def merge_tiles(
         for turn in range(REPEATS):
             total += _merged(
                 out, origin, told, shared, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
-                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, MIX, GROUPS, True, ALIGN,
+                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, MIX, VECTORS, GROUPS, True, ALIGN,
             )  # fmt: skip
     else:
         for turn in range(REPEATS):
             total += _merged(
                 out, origin, told, shared, lambda_, run * REPEATS + turn, count, SOURCES, BASE, SOURCE, MERGED, OUT,
-                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, MIX, GROUPS, False, ALIGN,
+                DROP, ELECT, NORMALIZE, LAMBDA, EIGHT, MIX, VECTORS, GROUPS, False, ALIGN,
             )  # fmt: skip
     # The difference is 0 if the sum is finite, else NaN. Each thread reports its own sums, because a sum over the
     # program would take shuffles and a barrier.

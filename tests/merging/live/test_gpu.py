@@ -1,5 +1,6 @@
 """A candidate merged by the kernels is the one built to disk, wherever its sources lie, whatever came before it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.merging.live.gpu import DeviceMerger
 from evovlm.merging.live.placement import PLACES, Place, Placement
 from evovlm.merging.tensor_jobs import Job
+from evovlm.merging.vector_files import VectorFiles
 from evovlm.methods import METHODS, Method
 from evovlm.methods._whole_tensor import WholeTensor
 from evovlm.methods.kernels.launch import Shape
@@ -352,3 +354,19 @@ def test_a_method_that_does_not_take_the_models_is_refused(paper: dict[str, Path
     merger, _ = on_device(recipe(paper, "dare_ties"), placed("gpu"))
     with pytest.raises(RecipeError, match="passthrough takes"):
         merger.merge(recipe(paper, "dare_ties").model_copy(update={"method": "passthrough"}))
+
+
+def test_prepared_vectors_come_from_files_and_give_way_to_those_of_another_method(
+    paper: dict[str, Path], tmp_path: Path
+):
+    told: list[str] = []
+    plans = [recipe(paper, "tsv_m"), recipe(paper, "iso_c"), recipe(paper, "tsv_m", options={"rank_share": 0.25})]
+    assembly = replace(assemble(plans[0], Path()), vectors=VectorFiles(tmp_path / "vectors"))
+    tower = {job.name: torch.nn.Parameter(torch.full(job.shape, torch.nan, device=DEVICE)) for job in names(assembly)}
+    merger = DeviceMerger(assembly, tower, placed("disk"), shape=SHAPE, tell=told.append)
+    for plan in plans:
+        merger.merge(plan)
+        assert differing(tower, on_cpu(plan)) == [] or ON_GPU, "a GPU prepares to other last bits"
+    assert [line.partition(",")[0] for line in told] == ["loaded for iso_c", "loaded for tsv_m"]
+    files = {path.name.partition(".")[0] for path in (tmp_path / "vectors").iterdir()}
+    assert files == {"tsv_m", "iso_c"}

@@ -1,0 +1,112 @@
+"""Makes the prepared task vectors of all tensors before a search's first candidate needs them, and shows how far it is.
+
+Knows assemblies, their files of vectors and progress reports; no candidates, scores or live models.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import psutil
+import torch
+
+from evovlm.merging.assembly import Assembly
+from evovlm.merging.tensor_jobs import Job
+from evovlm.methods import METHODS
+from evovlm.system.device import current_gpu
+from evovlm.system.errors import StudyError
+from evovlm.system.fork_pool import MemberLost, share_out
+from evovlm.system.progress import Watch, resumed, tell
+
+READERS = 8  # threads that look for files: hashing and reading wait for the disk and for memory
+# Bytes per element and matrix of a tensor while its vectors are made: a few of its size in float64.
+MAKING = 32
+
+
+def vector_bytes(assembly: Assembly) -> int:
+    """The most bytes that the files of an assembly's prepared vectors take: float32, one vector per source."""
+    return _bytes(assembly.jobs)
+
+
+def prepare_vectors(assembly: Assembly, device: torch.device, watch: Watch) -> None:
+    """Find or make the prepared vectors of all tensors, in a phase of its own; nothing for methods without them.
+
+    device: a GPU, or the CPU, where each process makes those of one tensor on one thread. The assembly must have
+    `vectors`. Raises StudyError if the disk has too little space, or a process is lost.
+    """
+    if METHODS[assembly.recipe.method].prepare is None or assembly.vectors is None:
+        return
+    files, options = assembly.vectors, assembly.options_of
+    jobs = [job for job in assembly.jobs if files.known(assembly.recipe.method, options(job), job.name) is None]
+    if not jobs:
+        return
+    watch.phase("task vectors", len(jobs))
+    missing = []
+    with ThreadPoolExecutor(READERS) as pool:
+        for job, found in zip(jobs, pool.map(lambda job: files.find(assembly.ask_of(job)), jobs), strict=True):
+            if found is None:
+                missing.append(job)
+            else:
+                watch.step(job.name)
+    resumed(watch)
+    if missing:
+        _refuse_small_disk(assembly, missing)
+        missing.sort(key=lambda job: -math.prod(job.shape))
+        _make(assembly, missing, device, watch)
+
+
+def _make(assembly: Assembly, jobs: list[Job], device: torch.device, watch: Watch) -> None:
+    files = assembly.vectors
+    assert files is not None
+    if device.type != "cpu":
+        with current_gpu(device):
+            for job in jobs:
+                files.make(assembly.ask_of(job), device)
+                watch.step(job.name)
+        return
+    if any(math.prod(job.shape) > 2**22 for job in jobs):
+        tell(watch, "the task vectors of large matrices take hours on a CPU; a GPU (--device cuda) takes minutes")
+
+    def do(number: int) -> str:
+        ask = assembly.ask_of(jobs[number])
+        files.make(ask, device)
+        return ask.key
+
+    def done(number: int, key: str) -> None:
+        files.written(replace(assembly.ask_of(jobs[number]), hashed=key))
+        watch.step(jobs[number].name)
+
+    try:
+        share_out(range(len(jobs)), do, done, making_members(jobs))
+    except MemberLost as lost:
+        raise StudyError(f"preparing task vectors: {lost}, most likely out of memory; close other programs") from lost
+
+
+def making_members(jobs: Sequence[Job]) -> int:
+    """How many processes that make vectors fit into half of the memory that is free, by the largest tensor."""
+    if sum(math.prod(job.shape) for job in jobs) < 2**20:
+        return 1  # forking would take longer than it saves
+    each = max(MAKING * math.prod(job.shape) * (len(job.parts) + 2) for job in jobs)
+    return int(max(1, min(os.cpu_count() or 1, psutil.virtual_memory().available // 2 // each)))
+
+
+def _bytes(jobs: Sequence[Job]) -> int:
+    return sum(4 * math.prod(job.shape) * len(job.parts) for job in jobs)
+
+
+def _refuse_small_disk(assembly: Assembly, jobs: list[Job]) -> None:
+    files = assembly.vectors
+    assert files is not None
+    there = next(folder for folder in (files.folder, *files.folder.absolute().parents) if folder.is_dir())
+    needed = _bytes(jobs)
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise StudyError(
+            f"{files.folder}: the task vectors of {assembly.recipe.method} need {needed:,} bytes, and {free:,} are"
+            " free; free space there and run the same command again"
+        )

@@ -1,0 +1,185 @@
+"""Prepared task vectors in files: made once for each tensor, and mapped by all later merges of the same models.
+
+Knows methods, tensors and their names; no assemblies, searches or live models. A file belongs to the bytes of the base
+and the sources, the method and its own options: if one of them changes, or the file is damaged, it is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evovlm.methods import METHODS, MergeOptions, Operand, PreparedSum, Tables
+from evovlm.system.errors import StudyError
+
+# Part of each file's key; another number makes all vectors again, because they are computed in another way.
+VERSION = 1
+CPU = torch.device("cpu")
+KEY, CHECKSUM, PLACES = "key", "checksum", "places"
+
+
+def unheard(text: str) -> None:
+    """Do nothing with a sentence."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The vectors of one tensor: of which method and options, and of which base and sources, in source order.
+
+    hashed: its key, if that is known.
+    """
+
+    name: str
+    method: str
+    options: MergeOptions
+    base: Tensor
+    sources: tuple[Tensor, ...]
+    hashed: str | None = None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What the vectors depend on while the models stay the same."""
+        return PreparedSum.wanted(self.method, self.options), self.name
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of all that the vectors depend on; reads every byte of base and sources."""
+        if self.hashed is not None:
+            return self.hashed
+        own = None if self.options.own is None else self.options.own.model_dump(mode="json")
+        about = [VERSION, self.method, own, self.options.averaged, str(self.base.dtype), list(self.base.shape)]
+        digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=20)
+        for tensor in (self.base, *self.sources):
+            digest.update(str(tensor.dtype).encode())
+            digest.update(_bytes(tensor))
+        return digest.hexdigest()
+
+    def made(self, device: torch.device) -> list[Tensor]:
+        """The vectors, made on a device."""
+        rule = METHODS[self.method].rule
+        assert isinstance(rule, PreparedSum)
+        return rule.made(self.base.to(device), [source.to(device) for source in self.sources], self.options)
+
+
+class VectorFiles:
+    """The prepared vectors of one set of models: a file per method and tensor in `folder`, which is made if needed.
+
+    tell: called with one sentence on each damaged file. Safe to use from several threads.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[str], None] = unheard) -> None:
+        self.folder = folder
+        self._tell = tell
+        self._mapped: dict[tuple[object, ...], list[Tensor]] = {}
+
+    def known(self, method: str, options: MergeOptions, name: str) -> list[Tensor] | None:
+        """The vectors of a tensor if they were found or made before, without reading anything."""
+        return self._mapped.get((PreparedSum.wanted(method, options), name))
+
+    def find(self, ask: Ask) -> list[Tensor] | None:
+        """The vectors, float32 of the tensor's shape in source order, mapped from their file; None without a file."""
+        found = self._mapped.get(ask.place)
+        path = self._path(ask)
+        if found is None and path.is_file():
+            found = self._read(path, ask.key, len(ask.sources), checked=True)
+            if found is not None:
+                self._mapped[ask.place] = found
+        return found
+
+    def make(self, ask: Ask, device: torch.device) -> list[Tensor]:
+        """Make the vectors, write them, and return them as `find` does. Raises StudyError if they cannot be kept."""
+        self._write(self._path(ask), ask.key, ask.made(device))
+        return self.written(ask)
+
+    def written(self, ask: Ask) -> list[Tensor]:
+        """The vectors that this process or one of its forks has just written. Raises StudyError without them."""
+        path = self._path(ask)
+        found = self._read(path, ask.key, len(ask.sources), checked=False)
+        if found is None:
+            raise StudyError(f"{path}: is not there any more; leave the folder alone while evovlm runs")
+        self._mapped[ask.place] = found
+        return found
+
+    def get(self, ask: Ask, device: torch.device = CPU) -> list[Tensor]:
+        """The vectors, found or made on a device. Raises StudyError if they cannot be kept."""
+        return self.find(ask) or self.make(ask, device)
+
+    def filled(self, ask: Ask, operands: Sequence[Operand]) -> list[Operand]:
+        """The operands with the vectors in their tables; tables that hold them already are left as they are."""
+        wanted = PreparedSum.wanted(ask.method, ask.options)
+        tables = [operand.tables or Tables() for operand in operands]
+        if any(one.prepared is None or one.prepared[0] != wanted for one in tables):
+            for one, vector in zip(tables, self.get(ask), strict=True):
+                one.prepared = (wanted, vector)
+        return [replace(operand, tables=one) for operand, one in zip(operands, tables, strict=True)]
+
+    def remove_all_but(self, method: str) -> None:
+        """Delete the files of other methods, which are needed no longer."""
+        if self.folder.is_dir():
+            for path in self.folder.glob("*.safetensors"):
+                if not path.name.startswith(f"{method}."):
+                    path.unlink(missing_ok=True)
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+    def _path(self, ask: Ask) -> Path:
+        return self.folder / f"{ask.method}.{ask.name}.safetensors"
+
+    def _read(self, path: Path, key: str, count: int, *, checked: bool) -> list[Tensor] | None:
+        """The vectors of a file; None if it is damaged or they were made of something else."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                if about.get(KEY) != key:
+                    return None
+                places = [int(place) for place in about[PLACES].split()]
+                distinct = [file.get_tensor(str(number)) for number in range(len(set(places)))]
+                found = [distinct[place] for place in places]
+        except (SafetensorError, OSError, ValueError, LookupError) as fault:
+            self._tell(f"{path}: damaged ({fault}); made again")
+            return None
+        if len(found) != count or (checked and about.get(CHECKSUM) != _checksum(distinct)):
+            self._tell(f"{path}: damaged (its values have another checksum); made again")
+            return None
+        return found
+
+    def _write(self, path: Path, key: str, vectors: Sequence[Tensor]) -> None:
+        """Write vectors, those in the same memory only once; the file appears complete or not at all."""
+        addresses = list(dict.fromkeys(vector.data_ptr() for vector in vectors))
+        places = [addresses.index(vector.data_ptr()) for vector in vectors]
+        distinct = [vectors[places.index(place)].cpu() for place in range(len(addresses))]
+        about = {KEY: key, CHECKSUM: _checksum(distinct), PLACES: " ".join(map(str, places))}
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file({str(number): one for number, one in enumerate(distinct)}, scratch, metadata=about)
+            os.replace(scratch, path)
+        except (SafetensorError, OSError) as fault:
+            with suppress(OSError):
+                scratch.unlink()
+            raise StudyError(
+                f"{path}: cannot be written ({fault}); free space there and run the same command again"
+            ) from fault
+
+
+def _checksum(tensors: Sequence[Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for tensor in tensors:
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
