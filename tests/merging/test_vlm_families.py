@@ -70,6 +70,7 @@ def test_a_merge_is_right_and_touches_nothing_else(name: str, tmp_path: Path):
     words = () if name in UNASKED else ("--no-ask",)
     checked = evovlm_here("recipe", "check", "recipe.yaml", *words, folder=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert ("cannot ask it yet" in " ".join(checked.stdout.split())) == (name in UNASKED)
     done = evovlm_here("merge", "recipe.yaml", "out", folder=tmp_path)
     assert done.returncode == 0, done.stderr
 
