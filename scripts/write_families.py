@@ -100,7 +100,7 @@ def table(results: Results) -> str:
     for family in (one for one in FAMILIES if one.unasked):
         merges, routes = (yes(file, family.types[0]) for file in (MERGES[0], ROUTES))
         cells = [family.name, ", ".join(family.towers), merges, "no", "", "refused" if routes == "yes" else "no"]
-        lines.append(_row([*cells, _picture(family), "", others[family.name]]))
+        lines.append(_row([*cells, "", "", others[family.name]]))
     lines += [
         "",
         "| text alone | `model_type` | merges | asks | path | routes | recipe |",

@@ -97,9 +97,9 @@ def _misread(config: Mapping[str, Any], layers: int, kinds: Sequence[str] | None
         was, read = before.get(name), after.get(name)
         meant = {DEPTH: layers, KINDS_OF_ATTENTION: kinds}.get(name, was)
         # Other settings of each layer are all alike here, or `check_layer_settings` refuses them.
-        listed = isinstance(was, list) and len(was) == depth and isinstance(read, list) and name != KINDS_OF_ATTENTION
-        fits = read[:layers] == was[:1] * layers if listed else read == meant
-        if not fits and name != WINDOWED:
+        if isinstance(was, list) and len(was) == depth and isinstance(read, list) and name != KINDS_OF_ATTENTION:
+            meant, read = was[:1] * layers, read[:layers]
+        if read != meant and name != WINDOWED:
             yield name, meant, read
 
 
