@@ -30,6 +30,11 @@ MERGES = ("tests/merging/test_vlm_families.py", "tests/merging/test_text_familie
 ASKS = ("tests/engines/test_families.py", "tests/engines/test_text_families.py")
 ROUTES = "tests/merging/test_route_families.py"
 BEGIN, END = "<!-- table: scripts/write_families.py -->\n", "<!-- end of table -->\n"
+# What scripts/compare_mergekit.py found, on the same page; its last column is not of a VLM with a text model.
+MERGEKIT = re.compile(r"<!-- mergekit: .*?-->\n(mergekit [\d.]+)(.*?)<!-- end of mergekit -->", re.DOTALL)
+SAID = {"error": "error", "nothing written": "nothing written", "no vision": "no vision",
+        "vision whole": "tower not merged"}  # fmt: skip
+TEXT_ALONE = "not compared"
 FAST, PLAIN_PATH = "fast", "transformers' layers"
 # The recipe that merges a family's model, by the tests' name of it.
 RECIPES = {
@@ -82,18 +87,20 @@ def table(results: Results) -> str:
         return "yes" if results.get((file, family)) else "no"
 
     lines = [
-        "| family | text models that fit | merges | asks | path | routes | picture | recipe |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| family | text models that fit | merges | asks | path | routes | picture | recipe | {mergekit()[0]} |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
+    others = mergekit()[1]
     for tested in VLMS:
         name = PROPER[tested]
         family = next(one for one in FAMILIES if name in one.name.split(", "))
         cells = [name, ", ".join(FEWER.get(tested, family.towers)), yes(MERGES[0], tested), yes(ASKS[0], tested)]
         cells += [PLAIN_PATH if tested in PLAIN else FAST, yes(ROUTES, tested), _picture(family)]
-        lines.append(_row([*cells, _recipe(RECIPES.get(tested, ""))]))
+        lines.append(_row([*cells, _recipe(RECIPES.get(tested, "")), others[name]]))
     for family in (one for one in FAMILIES if one.unasked):
-        cells = [family.name, ", ".join(family.towers), yes(MERGES[0], family.types[0]), "no", "", "no"]
-        lines.append(_row([*cells, _picture(family), ""]))
+        merges, routes = (yes(file, family.types[0]) for file in (MERGES[0], ROUTES))
+        cells = [family.name, ", ".join(family.towers), merges, "no", "", "refused" if routes == "yes" else "no"]
+        lines.append(_row([*cells, "", "", others[family.name]]))
     lines += [
         "",
         "| text alone | `model_type` | merges | asks | path | routes | recipe |",
@@ -106,16 +113,32 @@ def table(results: Results) -> str:
 
 
 def short_table(results: Results) -> str:
-    """The same families in a few rows, for README.md: those of which merging, asking and routes are alike."""
-    shown: dict[tuple[str, str, str], list[str]] = {}
+    """The same families in a few rows, for README.md: those of which all but the recipes is alike."""
+    shown: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
     for line in table(results).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) > 1 and cells[0] not in ("family", "text alone", "---"):
-            merges, asks, path, routes = cells[2:6]
-            shown.setdefault((merges, asks and f"{asks}, {path}".rstrip(", "), routes), []).append(cells[0])
-    lines = ["| families | merges | asks, by which path | routes |", "|---|---|---|---|"]
-    lines += [_row([", ".join(names), merges, asks, routes]) for (merges, asks, routes), names in shown.items()]
+            recipe, other = cells[7:] if len(cells) > 8 else (cells[6], TEXT_ALONE)
+            names, recipes = shown.setdefault((*cells[2:6], other), ([], []))
+            names.append(cells[0])
+            recipes += [recipe] if recipe else []
+    lines = [f"| families | merges | asks | path | routes | recipe | {mergekit()[0]} |", f"|{'---|' * 7}"]
+    for (*cells, other), (names, recipes) in shown.items():
+        lines.append(_row([", ".join(names), *cells, ", ".join(recipes), other]))
     return "\n".join(lines) + "\n"
+
+
+def mergekit() -> tuple[str, dict[str, str]]:
+    """mergekit's name with its version, and in a few words what it makes of each family with a text model."""
+    found = MERGEKIT.search(PAGE.read_text(encoding="utf-8"))
+    assert found is not None
+    said = {}
+    for line in found[2].splitlines():
+        if line.startswith("| ") and not line.startswith("| family "):
+            family, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            words = (next(short for begin, short in SAID.items() if begin in cell) for cell in cells[:-1] if cell)
+            said[family] = ", ".join(dict.fromkeys(words))
+    return found[1], said
 
 
 def with_table(page: str, content: str) -> str:

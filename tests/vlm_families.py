@@ -47,24 +47,24 @@ def text_of(kind: str, **more: Any) -> dict[str, Any]:
     return {"model_type": kind, **TEXT, **own, **more}
 
 
-def _llava(kind: str) -> Made:
+def _llava(kind: str, tower: str = "mistral") -> Made:
     tokenizer = tokenizer_with(image_token="<image>")
     vision = {"model_type": "clip_vision_model", **EYES, "image_size": 28, "patch_size": 14, "projection_dim": 32}
     shared = {
-        "text_config": text_of("mistral"), "vision_config": vision, "image_token_index": tokenizer.image_token_id,
+        "text_config": text_of(tower), "vision_config": vision, "image_token_index": tokenizer.image_token_id,
         "tie_word_embeddings": False,
     }  # fmt: skip
     more = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
     if kind == "llava":
         images = tf.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
         model: Any = tf.LlavaForConditionalGeneration(tf.LlavaConfig(**shared))
-        return Made(model, tf.LlavaProcessor(images, tokenizer, **more), "<image>", "mistral")
+        return Made(model, tf.LlavaProcessor(images, tokenizer, **more), "<image>", tower)
     grids = [[28, 56], [56, 28], [56, 56]]
     tiles = tf.LlavaNextImageProcessorPil(
         size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_grid_pinpoints=grids
     )
     model = tf.LlavaNextForConditionalGeneration(tf.LlavaNextConfig(**shared, image_grid_pinpoints=grids))
-    return Made(model, tf.LlavaNextProcessor(tiles, tokenizer, **more), "<image>", "mistral")
+    return Made(model, tf.LlavaNextProcessor(tiles, tokenizer, **more), "<image>", tower)
 
 
 def _llava_onevision() -> Made:
@@ -301,6 +301,13 @@ FAMILIES: dict[str, Callable[[], Made]] = {
 }
 # Families that are merged and not asked; in place of a processor they have a tokenizer.
 UNASKED: dict[str, Callable[[], Made]] = {"qwen3_5": _qwen3_5, "gemma4": _gemma4, "mllama": _mllama}
+# The same families with their other towers.
+OTHER_TOWERS: dict[str, Callable[[], Made]] = {
+    "llava_llama": lambda: _llava("llava", "llama"),
+    "llava_qwen2": lambda: _llava("llava", "qwen2"),
+    "llava_next_llama": lambda: _llava("llava_next", "llama"),
+    "llava_next_qwen2": lambda: _llava("llava_next", "qwen2"),
+}
 # What the pages call them.
 PROPER = {
     "llava": "LLaVA 1.5",
@@ -341,7 +348,7 @@ def to_trained_scale(model: Any, seed: int) -> None:
 def save_family(name: str, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Made:
     """Save a family's model and processor into a folder; its parts. Weights are large enough for pictures to matter."""
     torch.manual_seed(seed)
-    made = (FAMILIES | UNASKED)[name]()
+    made = (FAMILIES | UNASKED | OTHER_TOWERS)[name]()
     to_trained_scale(made.model, seed)
     made.model.to(dtype).save_pretrained(folder)
     made.processor.save_pretrained(folder)

@@ -235,7 +235,7 @@ def _base_tile(model: Any, prompt: Prompt) -> Prompt:
     Prompts of other families are unchanged.
     """
     newline = getattr(model.model, "image_newline", None)
-    if newline is None or prompt.features is None or model.config.model_type != "llava_next":
+    if newline is None or prompt.features is None or not family_of({"model_type": model.config.model_type}).base_tile:
         return prompt
     eyes = model.config.vision_config
     whole = prompt.features[: (eyes.image_size // eyes.patch_size) ** 2]

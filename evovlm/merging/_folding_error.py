@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from evovlm.merging._causal_config import causal_config
 from evovlm.merging._folding import fold, lost_share
 from evovlm.merging._norm_offsets import norm_offset
-from evovlm.merging.assembly import Assembly, stacked_kinds, tower_tensor
+from evovlm.merging.assembly import Assembly, tower_tensor
+from evovlm.merging.check.stacks import stack_of, stacked_kinds
 from evovlm.merging.tensor_jobs import Job, route_jobs
 from evovlm.models.experts import by_expert
 from evovlm.models.layouts import EMBEDDING, FINAL_NORM, OUTPUT_HEAD
@@ -204,7 +205,8 @@ class _Probe:
         self._assembly = assembly
         self._jobs = list(_by_layer(assembly))
         route = assembly.recipe.route
-        kinds: Sequence[str | None] = stacked_kinds(assembly) or [None] * len(route)
+        found = stacked_kinds(stack_of(assembly.recipe), assembly.owner, assembly.sources)
+        kinds: Sequence[str | None] = found or [None] * len(route)
         tokens = torch.randint(
             len(tower_tensor(assembly.owner, EMBEDDING)), (TOKENS,), generator=torch.Generator().manual_seed(0)
         )

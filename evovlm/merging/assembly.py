@@ -16,7 +16,6 @@ from torch import Tensor
 from evovlm.merging._folding import fold
 from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.check import Finding, check_recipe
-from evovlm.merging.check.configuration import layer_kinds
 from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
 from evovlm.merging.vector_files import Ask, VectorFiles
 from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
@@ -26,7 +25,6 @@ from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS
 from evovlm.models.open_model import HUB_ID, OpenModel, open_model, with_vision
 from evovlm.models.surroundings import differing_file
 from evovlm.models.vocabulary import RowMatch, match_rows
-from evovlm.recipe.layer_groups import layer_of
 from evovlm.recipe.pinning import models_of, pinned
 from evovlm.recipe.schema import Base, Recipe, Source, value_at
 from evovlm.system.errors import CheckpointError, RecipeError, joined_errors
@@ -347,25 +345,6 @@ def _tower_key(model: OpenModel, name: str) -> str:
         key = model.tower[EMBEDDING]
     assert key is not None, f"{model.label} lacks {name}; the check should have reported it"
     return key
-
-
-def stacked_kinds(assembly: Assembly) -> list[str] | None:
-    """Return the attention kind (full or sliding) of each layer of a stack or route, as in the layer's source.
-
-    None if the layers are the owner's own, or if the architecture has only one kind.
-    """
-    recipe = assembly.recipe
-    if not (recipe.slices or recipe.route) or layer_kinds(assembly.owner) is None:
-        return None
-    of = {source: layer_kinds(model) or () for source, model in assembly.sources.items()}
-    origins = {layer_of(job.name): job.parts[0] for job in assembly.jobs if layer_of(job.name) is not None}
-    found = []
-    for layer in range(assembly.layers):
-        source, name = origins[layer]
-        origin = layer_of(name)
-        assert origin is not None
-        found.append(of[source][origin])
-    return found
 
 
 def _is_copied(owner: OpenModel, key: str) -> bool:

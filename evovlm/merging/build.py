@@ -26,8 +26,9 @@ from evovlm.merging._folding_error import (
 )
 from evovlm.merging._model_card import CardFacts, model_card, with_evaluation
 from evovlm.merging._outputs import copied_tensor, refuse_non_finite, stored_dtype
-from evovlm.merging.assembly import Assembly, stacked_kinds
+from evovlm.merging.assembly import Assembly
 from evovlm.merging.check import licence_of
+from evovlm.merging.check.stacks import stack_of, stacked_kinds, write_stack
 from evovlm.merging.gpu_build import merge_on_gpu, why_not_on_gpu
 from evovlm.merging.prepare import making_members
 from evovlm.merging.tensor_jobs import Job
@@ -279,12 +280,10 @@ def _adapt_configs(assembly: Assembly, folder: Path) -> None:
                 section[key] = assembly.recipe.dtype
     if "dtype" not in config and "torch_dtype" not in config:
         config["dtype"] = assembly.recipe.dtype
-    kinds = stacked_kinds(assembly)
-    if kinds is not None:
-        text["layer_types"] = kinds
-        if "max_window_layers" in text:
-            text["max_window_layers"] = assembly.layers  # older readers do not know `layer_types`
-    if not assembly.owner.between:  # layers that are carried over count too
+    stack = stack_of(assembly.recipe)
+    if stack:
+        write_stack(text, assembly.layers, stacked_kinds(stack, assembly.owner, assembly.sources))
+    elif not assembly.owner.between:  # layers that are carried over count too
         text["num_hidden_layers"] = assembly.layers
     if text is not config and OUTPUT_HEAD not in (job.name for job in assembly.jobs):
         # Classes of transformers differ in where they read the flag; without a head both places must say it.

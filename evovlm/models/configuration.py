@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from evovlm.models.families import family_of
 from evovlm.models.model_files import kind_of, read_object
 from evovlm.system.bounded_json import shown
 from evovlm.system.errors import CheckpointError
@@ -69,10 +70,10 @@ def text_config_of(config: dict[str, Any]) -> dict[str, Any]:
 
     Qwen2-VL's and Qwen2.5-VL's on the hub have the tower's settings at the top, beside the vision part's.
     """
-    kind = config.get("model_type")
-    if kind in ("qwen2_vl", "qwen2_5_vl") and "text_config" not in config:
+    family = family_of(config)
+    if family.flat and "text_config" not in config:
         text = {key: value for key, value in config.items() if key not in ("vision_config", "architectures")}
-        return text | {"model_type": f"{kind}_text"}
+        return text | {"model_type": family.own_tower}
     found: dict[str, Any] = config.get("text_config", config)
     return found
 

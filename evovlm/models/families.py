@@ -25,6 +25,12 @@ class Family:
     answer's tokens. placeholder: the token in whose place the features go, if its files do not say. since: the
     transformers version from which its own forward pass is right, if not every supported one's is. unasked: why it
     cannot be asked, if so.
+
+    own_tower: its tower's `model_type`, if that is none of `towers`. flat: whether files may have the tower's settings
+    at the top of config.json, without `text_config`. inserted: the key among the tower's settings that lists layers
+    which a text model lacks. counted: whether the processor counts a picture's tokens by its own patch size and
+    strategy, so that they must agree with config.json's. base_tile: whether a picture's features begin with those of
+    the whole picture, which `base_tile` of a preset leaves alone.
     """
 
     name: str
@@ -37,18 +43,23 @@ class Family:
     placeholder: str | None = None
     since: str = ""
     unasked: str = ""
+    own_tower: str = ""
+    flat: bool = False
+    inserted: str = ""
+    counted: bool = False
+    base_tile: bool = False
 
 
 QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 MERGED_ONLY = "evovlm merges its language tower, but cannot ask it yet"
 
 FAMILIES: list[Family] = [
-    Family("LLaVA 1.5, Pixtral", ("llava",), ("llama", "mistral", "qwen2")),
-    Family("LLaVA-NeXT", ("llava_next",), ("llama", "mistral", "qwen2")),
+    Family("LLaVA 1.5, Pixtral", ("llava",), ("llama", "mistral", "qwen2"), counted=True),
+    Family("LLaVA-NeXT", ("llava_next",), ("llama", "mistral", "qwen2"), counted=True, base_tile=True),
     Family("LLaVA-OneVision", ("llava_onevision",), ("qwen2",)),
-    Family("Qwen2-VL", ("qwen2_vl",), ("qwen2",), QWEN_PICTURE, "grid"),
-    Family("Qwen2.5-VL", ("qwen2_5_vl",), ("qwen2",), QWEN_PICTURE, "grid"),
-    Family("Qwen3-VL", ("qwen3_vl",), ("qwen3",), QWEN_PICTURE, "grid"),
+    Family("Qwen2-VL", ("qwen2_vl",), ("qwen2",), QWEN_PICTURE, "grid", own_tower="qwen2_vl_text", flat=True),
+    Family("Qwen2.5-VL", ("qwen2_5_vl",), ("qwen2",), QWEN_PICTURE, "grid", own_tower="qwen2_5_vl_text", flat=True),
+    Family("Qwen3-VL", ("qwen3_vl",), ("qwen3",), QWEN_PICTURE, "grid", own_tower="qwen3_vl_text"),
     Family("InternVL3, InternVL3.5", ("internvl",), ("qwen2", "qwen3"), "<IMG_CONTEXT>"),
     Family("Gemma 3", ("gemma3",), ("gemma3_text",), "<start_of_image>", attention="picture"),
     # 5.17 lets the tokens of a prompt without a picture see later ones in every other layer (its mask is None and its
@@ -60,7 +71,12 @@ FAMILIES: list[Family] = [
     Family("Aya Vision", ("aya_vision",), ("cohere2",), placeholder="<|IMG_PATCH|>"),
     Family("Qwen3.5", ("qwen3_5",), ("qwen3_5_text",), QWEN_PICTURE, positions="grid", unasked=MERGED_ONLY),
     Family("Gemma 4", ("gemma4",), ("gemma4_text",), unasked=MERGED_ONLY),
-    Family("Llama 3.2 Vision", ("mllama",), ("llama",), unasked=MERGED_ONLY),
+    Family(
+        *("Llama 3.2 Vision", ("mllama",), ("llama",)),
+        unasked=MERGED_ONLY,
+        own_tower="mllama_text_model",
+        inserted="cross_attention_layers",
+    ),
 ]
 PLAIN = Family("other", (), ())
 
@@ -77,3 +93,9 @@ def family_of(config: Mapping[str, Any]) -> Family:
     """The family of a configuration (the content of config.json); `PLAIN` if it has no row."""
     kind = config.get("model_type")
     return next((family for family in FAMILIES if kind in family.types), PLAIN)
+
+
+def family_of_tower(text_config: Mapping[str, Any]) -> Family:
+    """The family whose `own_tower` a language model's configuration is; `PLAIN` if it is of no family's own kind."""
+    kind = text_config.get("model_type")
+    return next((family for family in FAMILIES if kind and kind == family.own_tower), PLAIN)

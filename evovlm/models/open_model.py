@@ -18,6 +18,7 @@ import torch
 
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
 from evovlm.models.configuration import read_config, read_generation, refuse_oversized, text_config_of
+from evovlm.models.families import family_of_tower
 from evovlm.models.foreign_kinds import foreign_kind
 from evovlm.models.layouts import EMBEDDING, LAYER, OUTPUT_HEAD, Layout, detect_layout, named_twice
 from evovlm.models.model_files import check_files
@@ -28,7 +29,6 @@ from evovlm.system.files import counted_from
 from evovlm.system.hub_cache import Origin, commit_of, origin_of
 
 ZOO = "zoo:"
-MLLAMA = "mllama_text_model"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # No pickles, no code.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
@@ -168,8 +168,9 @@ def without_cross_attention(
     Llama 3.2 Vision has layers that attend to the picture between those of a Llama: they belong to what is carried
     over, and the layers after them are counted on.
     """
-    between = text_config.get("cross_attention_layers")
-    if text_config.get("model_type") != MLLAMA or not isinstance(between, list):
+    family = family_of_tower(text_config)
+    between = text_config.get(family.inserted)
+    if not isinstance(between, list):
         return tower, text_config
     kept = {}
     for name, key in tower.items():
@@ -180,8 +181,11 @@ def without_cross_attention(
             earlier = sum(index < int(layer[1]) for index in between)
             kept[f"model.layers.{int(layer[1]) - earlier}.{name[layer.end() :]}"] = key
     depth = text_config.get("num_hidden_layers")
-    own = {"model_type": "llama"} | ({"num_hidden_layers": depth - len(between)} if isinstance(depth, int) else {})
-    return kept, {key: value for key, value in text_config.items() if key != "cross_attention_layers"} | own
+    own = {key: value for key, value in text_config.items() if key != family.inserted}
+    own["model_type"] = family.towers[0]
+    if isinstance(depth, int):
+        own["num_hidden_layers"] = depth - len(between)
+    return kept, own
 
 
 def find_to_convert(model: str, revision: str | None, root: Path, *, download: bool = False) -> Path:

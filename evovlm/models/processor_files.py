@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evovlm.models.families import family_of
 from evovlm.models.model_files import read_object
 from evovlm.models.token_ids import IdFault
 
 FILES = ("processor_config.json", "preprocessor_config.json")
 # Vision towers with a class token give one feature more than there are patches; the others have none.
 CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "siglip2_vision_model": 0}
-# Families whose processor counts a picture's places from its own patch size, strategy and additional tokens.
-COUNTED = ("llava", "llava_next", "llava_next_video", "video_llava", "vipllava")
+# Kinds like the families of `Family.counted` that have no row of their own.
+COUNTED_TOO = ("llava_next_video", "video_llava", "vipllava")
 SAME = ("vision_feature_select_strategy", "image_seq_length")
 
 
@@ -33,20 +34,24 @@ def processor_faults(folder: Path, config: Mapping[str, Any], tokens: Mapping[st
     said = dict(_said(folder))
     yield from _sizes(said, config, vision)
     for key in SAME:
-        if key == "image_seq_length" and config.get("model_type") in COUNTED:
+        if key == "image_seq_length" and _is_counted(config):
             continue  # there it is counted, and config.json's number is not used
         yield from _differing(key, said.get(key), config.get(key), "config.json")
-    if config.get("model_type") in COUNTED:
+    if _is_counted(config):
         wanted = CLASS_TOKENS.get(str(vision.get("model_type")))
         kind = f"a {vision.get('model_type')}"
         yield from _differing("num_additional_image_tokens", said.get("num_additional_image_tokens"), wanted, kind)
     yield from _image_token(said, config, tokens)
 
 
+def _is_counted(config: Mapping[str, Any]) -> bool:
+    return family_of(config).counted or config.get("model_type") in COUNTED_TOO
+
+
 def _sizes(
     said: Mapping[str, tuple[str, Any]], config: Mapping[str, Any], vision: Mapping[str, Any]
 ) -> Iterator[IdFault]:
-    if config.get("model_type") not in COUNTED:
+    if not _is_counted(config):
         return  # other families resize pictures to sizes of their own, and join patches
     where = "config.json's vision_config"
     cropped = "crop_size" in said and said.get("do_center_crop", ("", True))[1] is not False
@@ -76,7 +81,7 @@ def _image_token(
     """The token that the processor writes for pictures must be one token, with the id that config.json gives."""
     file, token = said.get("image_token", ("", None))
     token = token.get("content") if isinstance(token, Mapping) else token
-    if config.get("model_type") not in COUNTED or not isinstance(token, str) or tokens is None:
+    if not _is_counted(config) or not isinstance(token, str) or tokens is None:
         return
     if token not in tokens:
         yield _fault("image_token", f"image_token is {token!r} in {file}", "the tokenizer has no such token")

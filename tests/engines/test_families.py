@@ -13,6 +13,7 @@ from evovlm.engines import _lean, hf
 from evovlm.engines._self_check import deviation
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prompt
+from evovlm.models.families import family_of
 from evovlm.system.errors import DataError
 from evovlm.tasks import Generation, Item
 from tests.engine_calls import assert_answers
@@ -144,3 +145,44 @@ def test_a_prompt_with_two_places_for_its_picture_is_refused(loaded: tuple[Engin
     engine, _ = loaded
     with pytest.raises(DataError, match="must contain <image> once"):
         engine.prepare(items(1), replace(ASK, template="<image>\n<image>\n{question}"), 1)
+
+
+def test_a_picture_lies_among_the_text_as_its_family_s_row_says(loaded: tuple[Engine, Made]):
+    engine, _ = loaded
+    row, prompt = family_of({"model_type": engine.model.config.model_type}), engine.prepare(items(1), ASK, 1).prompts[0]
+    grid = prompt.axes is not None and bool((prompt.axes[1] != prompt.axes[2]).any())
+    assert grid == (row.positions == "grid")
+    assert (prompt.axes is None) == (row.positions == "row")
+
+
+@torch.inference_mode()
+def test_tokens_see_later_ones_as_their_family_s_row_says(loaded: tuple[Engine, Made]):
+    """A change of the last image token, or of the last token of all, shows in the states of the first image token."""
+    engine, made = loaded
+    inputs = inputs_of(engine, made, items(1)[0])
+    places = (inputs["input_ids"][0] == engine.model.config.image_token_id).nonzero().flatten()
+    tower = engine.model.get_decoder()
+
+    def first(changed: int | None) -> Tensor:
+        def change(_: Any, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            embeddings = given["inputs_embeds"].clone()
+            if changed is not None:
+                embeddings[0, changed] = -embeddings[0, changed]
+            return args, given | {"inputs_embeds": embeddings}
+
+        with_change = tower.register_forward_pre_hook(change, with_kwargs=True)
+        kept: list[Tensor] = []
+        keep = tower.register_forward_hook(lambda *call: kept.append(call[-1].last_hidden_state[0, int(places[0])]))
+        try:
+            engine.model(**inputs, use_cache=False)
+        finally:
+            with_change.remove()
+            keep.remove()
+        return kept[0]
+
+    sees_picture, sees_prompt = (
+        not torch.equal(first(None), first(changed)) for changed in (int(places[-1]), inputs["input_ids"].shape[1] - 1)
+    )
+    found = "prompt" if sees_prompt else "picture" if sees_picture else "causal"
+    assert sees_picture or not sees_prompt
+    assert found == family_of({"model_type": engine.model.config.model_type}).attention

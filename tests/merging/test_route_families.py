@@ -19,7 +19,7 @@ from evovlm.system.errors import RecipeError
 from tests.engines.test_families import inputs_of, items
 from tests.merging.test_vlm_families import save_text
 from tests.text_families import TEXT_PARAMETERS, save_text_family
-from tests.vlm_families import FAMILIES, save_family
+from tests.vlm_families import FAMILIES, UNASKED, save_family
 
 ROUNDING = 5e-5  # of the logits' spread: what float32 rounds in the weights, times what the layers make of it
 # Layers of either source, in other orders and twice, after two of the owner's own.
@@ -102,6 +102,16 @@ def test_a_route_through_a_tower_is_a_plain_checkpoint(name: str, tmp_path: Path
             expected = engine.model(**inputs, use_cache=False).logits
             found = plain(**inputs, use_cache=False).logits
         assert (found - expected).abs().max() < ROUNDING * expected.std()
+
+
+@pytest.mark.parametrize("name", UNASKED)
+def test_a_route_through_a_tower_that_is_not_asked_is_refused(name: str, tmp_path: Path):
+    """Nothing says that it would be right: Gemma 4's last layer sees every token, whichever layer that is."""
+    save_family(name, tmp_path / "a")
+    for ending in ((0, 1, 2), (0, 1)):
+        made = recipe(tmp_path, (1.0,) * len(ending), "vlm", [("a", layer) for layer in ending])
+        with pytest.raises(RecipeError, match=r"route: a is a .*, but cannot ask it yet"):
+            assemble(made, tmp_path)
 
 
 @pytest.mark.slow

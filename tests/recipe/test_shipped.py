@@ -1,5 +1,6 @@
 """The recipes that come with evovlm are valid, and those of the paper say what the paper says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from evovlm.tasks import Options, parse_split
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 MISTRAL_LAYERS = 32
+MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 # As of commit 368cf2f. Checkpoints, caches and studies name recipes by these: a key that the schema gains since must be
 # marked LATER. Only a change to the merge that a recipe describes may change its row; a new recipe gets one.
 DIGESTS = {
@@ -27,7 +29,7 @@ DIGESTS = {
     "paligemma2-jpn.yaml": "ea7670a058340aababdff036dde04b8f",
     "pixtral-shisa.yaml": "84179bb42c3882135eca3ebe3e5d14ec",
     "qwen2.5-maths-ja.yaml": "8cda543a556cb421245bda0d262d9dd7",
-    "qwen2.5-vl-abeja.yaml": "59fac6bbbfe9a4a2db9aac256dabb0e9",
+    "qwen2.5-vl-abeja.yaml": "3ebf64cc481a22e7a88ee744f826e52c",
     "qwen3-vl-swallow.yaml": "90b6eb7cd99c8e5af29402b3fc0267bf",
     "zoo-dfs.yaml": "968209c754384a358a11f722f75962b6",
     "zoo-llm.yaml": "8bc605b5973864502db90b38a459a2f0",
@@ -48,6 +50,21 @@ def test_every_recipe_is_valid_and_can_be_searched(path: Path):
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_digest_of_every_recipe_is_what_it_always_was(path: Path):
     assert read_recipe(path).digest() == DIGESTS[path.name]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_model_of_the_hub_has_a_dated_source_and_a_licence_or_says_that_it_is_not_verified(path: Path):
+    recipe = read_recipe(path)
+    said = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if found := re.fullmatch(r"#   (\S+/\S+)  +([^;]+); (.+)", line):
+            said[found[1]] = (found[2], found[3])
+    ids = [model for model in models(recipe) if not model.startswith(("zoo:", "../"))]
+    ids += [] if recipe.base is None or recipe.base.model.startswith(("zoo:", "../")) else [recipe.base.model]
+    assert set(said) == set(ids)
+    for source, licence in said.values():
+        assert "[check]" in source or re.fullmatch(rf"\S+, ({MONTHS}) 20\d\d", source)
+        assert "[check]" in licence or licence == "Apache-2.0"
 
 
 @pytest.mark.parametrize(("name", "genes"), [("evovlm-jp", 40), ("evollm-jp", 60)])

@@ -22,6 +22,7 @@ from evovlm.merging.check._vocabularies import check_vocabulary
 from evovlm.merging.check._weights import check_complete, check_copied, check_ids
 from evovlm.merging.check.configuration import check_configuration, check_layer_settings, check_own_configuration
 from evovlm.merging.check.route import check_route, depth_of
+from evovlm.merging.check.stacks import check_stack
 from evovlm.methods import METHODS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.schema import Recipe
@@ -66,7 +67,7 @@ def check_recipe(
         if not any(finding.key == f"{model.place}.tower" and finding.level == "error" for finding in findings):
             findings += check_complete(model)
     if stacked:
-        findings += check_layer_settings(owner)
+        findings += [*check_layer_settings(owner), *check_stack(recipe, owner, by_name)]
     findings += check_copied(owner)
     findings += check_twins(recipe, base, sources)
     findings += check_memory(owner, len(sources))

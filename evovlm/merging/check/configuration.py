@@ -52,6 +52,12 @@ ELSEWHERE = {
     *("hidden_activation", "num_hidden_layers", "initializer_range", "use_cache", "pretraining_tp"),
     *("output_router_logits", "router_aux_loss_coef", "router_jitter_noise"),
 }
+# Settings by which a layer depends on its place among the others, or on tensors outside of it (Gemma 3n, Gemma 4).
+PLACED = {
+    "num_kv_shared_layers": "its last layers take keys and values from layers before them",
+    "hidden_size_per_layer_input": "its embeddings have a part for each layer",
+    "per_layer_config": "it gives some of its layers, by number, settings of their own",
+}
 # How a projector takes the vision tower's features.
 PROJECTING = ("vision_feature_layer", "vision_feature_select_strategy", "projector_hidden_act")
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -173,11 +179,15 @@ def check_own_configuration(model: OpenModel) -> Iterator[Finding]:
 
 
 def check_layer_settings(owner: OpenModel) -> Iterator[Finding]:
-    """Report settings of a stack's owner that differ between layers: they would stay where they are.
+    """Report settings of a stack's owner that differ between layers, or bind them to their places.
 
-    Kinds of attention (`layer_types`) are moved with the layers.
+    They would stay where they are; kinds of attention (`layer_types`) are moved with the layers.
     """
     config = complete_config(owner.text_config)
+    for name, why in PLACED.items():
+        if config.get(name):
+            text = f"set in {owner.label}: {why}, so they cannot be stacked or routed; merge weights instead"
+            yield Finding("error", model_key(owner, name), text)
     depth = config.get("num_hidden_layers")
     for name, value in sorted(config.items()):
         if isinstance(value, list) and len(value) == depth and len(set(map(str, value))) > 1 and name != "layer_types":
