@@ -10,7 +10,6 @@ from torch import Tensor
 
 from evovlm.merging.assembly import Assembly, tower_tensor
 from evovlm.merging.tensor_jobs import Job
-from evovlm.methods import METHODS
 from evovlm.models.finite import is_finite
 from evovlm.system.errors import CheckpointError
 
@@ -37,7 +36,7 @@ def refuse_non_finite(assembly: Assembly, tensor: Tensor, job: Job) -> None:
     if is_finite(tensor):
         return
     given = [(assembly.sources[source], name) for source, name in job.parts]
-    if assembly.base is not None and METHODS[assembly.recipe.method].needs_base:
+    if assembly.base is not None and assembly.reads_base:
         given.append((assembly.base, job.name))
     for model, name in given:
         if not is_finite(tower_tensor(model, name)):

@@ -81,6 +81,11 @@ class Assembly:
         )
 
     @property
+    def reads_base(self) -> bool:
+        """Whether the method works on differences from the base: it needs one, or uses one that is given."""
+        return METHODS[self.recipe.method].reads_base(given=self.base is not None)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the merged weights."""
         return DTYPES[self.recipe.dtype]
@@ -175,7 +180,7 @@ class Assembly:
 
     def merge(self, job: Job, out: Tensor | None = None) -> Tensor:
         """Return the merged tensor of one job, in the recipe's dtype; written into `out` if given."""
-        base = self.base_tensor(job) if METHODS[self.recipe.method].needs_base else None
+        base = self.base_tensor(job) if self.reads_base else None
         operands = [
             self.operand(job, source, self.source_tensor(job, source, name, base), self.draws(job, source))
             for source, name in job.parts
@@ -211,7 +216,7 @@ class Assembly:
     def _untouched(self, job: Job) -> Tensor | None:
         """Rows that only the owner has, or that the base lacks: bool [output rows]."""
         lacking = [self._match(model, job).rows < 0 for model in self._others(job)]
-        if not METHODS[self.recipe.method].needs_base:
+        if not self.reads_base:
             return torch.stack(lacking).all(dim=0) if lacking else None
         assert self.base is not None
         if self.base is not self.owner:

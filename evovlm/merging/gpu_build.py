@@ -42,7 +42,7 @@ def why_not_on_gpu(assembly: Assembly) -> str | None:
     if METHODS[recipe.method].rule is copy_single:
         return "its tensors are copied, not computed"
     if way_of(recipe.method, assembly.options) == "whole":
-        return f"{recipe.method} is a method of your own, which may round otherwise on a GPU"
+        return f"{recipe.method} has no fused kernel, and its own rule may round otherwise on a GPU"
     stored = {assembly.source_dtype(source, name) for job in assembly.jobs for source, name in job.parts}
     if assembly.base is not None:
         stored |= {assembly.base_dtype(job) for job in assembly.jobs}

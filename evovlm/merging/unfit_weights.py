@@ -13,13 +13,14 @@ from itertools import combinations
 
 from evovlm.merging._cancelling import smallest_share
 from evovlm.methods import LEAST_DIVISOR, METHODS, Method, as_float32, resolve_options
+from evovlm.methods.spherical import LEAST_SUM, nuslerp
 from evovlm.recipe.schema import WHOLE, Recipe, value_at
 from evovlm.system.errors import UnfitValues
 
 # Sums below this share of the weights' magnitudes are refused, and those below the second are a warning.
 LEAST_SHARE = 0.01
 SMALL_SHARE = 0.1
-UNDEFINED_AT_0 = ("linear", "slerp")  # for the others, a sum of exactly 0 counts as 1
+UNDEFINED_AT_0 = ("linear", "slerp", "multislerp")  # for the others, a sum of exactly 0 counts as 1 (t as 1/2)
 # Up to so many sources each subset is looked at (elected signs divide by subsets: any may agree somewhere).
 MOST_LISTED = 10
 
@@ -34,12 +35,10 @@ def refuse_unfit_weights(recipe: Recipe) -> None:
 def unfit_weights(recipe: Recipe) -> Iterator[tuple[str, float, str]]:
     """Yield (layer group, share, what is wrong) for each group whose weights' sum is a small share of their sizes."""
     method = METHODS.get(recipe.method)
-    if method is None or recipe.method in ("passthrough", "model_stock"):
+    division = None if method is None or not method.weighted else _division(recipe)
+    if method is None or division is None:
         return
-    given = recipe.options
-    options = resolve_options(recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma)
-    if not (options.normalize or recipe.method == "slerp"):
-        return
+    what, way_out = division
     for group in _groups(recipe):
         weights = [value_at(recipe.of(source).weight, group, 1.0) for source in recipe.source_names]
         share, total = _smallest(weights, method)
@@ -47,13 +46,26 @@ def unfit_weights(recipe: Recipe) -> Iterator[tuple[str, float, str]]:
             told = ", ".join(f"{weight:g}" for weight in weights)
             yield group, 0.0, f"{told} sum to 0, and the method divides by their sum; change a weight"
         elif share < SMALL_SHARE:
-            what = "t = w2 / (w1 + w2)" if recipe.method == "slerp" else "dividing by their sum"
-            way_out = "" if recipe.method == "slerp" else ", or set `normalize: false`"
             text = (
                 f"{', '.join(f'{weight:g}' for weight in weights)} all but cancel (a sum of {total:.2g}), and {what}"
                 f" multiplies differences {1 / share:.0f} times; change a weight{way_out}"
             )
             yield group, share, text
+
+
+def _division(recipe: Recipe) -> tuple[str, str] | None:
+    """How a method divides by the sum of the weights, and what ends that, in words; None if it does not divide."""
+    if recipe.method in ("slerp", "nuslerp"):
+        return "t = w2 / (w1 + w2)", ""
+    given = recipe.options
+    options = resolve_options(
+        recipe.method, given.normalize, given.rescale, given.lambda_, given.epsilon, given.gamma, given.own
+    )
+    if recipe.method == "multislerp":
+        divides, key = options.own.normalize_weights and len(recipe.sources) > 1, "normalize_weights"
+    else:
+        divides, key = options.normalize, "normalize"
+    return ("dividing by their sum", f", or set `{key}: false`") if divides else None
 
 
 def _groups(recipe: Recipe) -> list[str]:
@@ -85,5 +97,5 @@ def _share(weights: Sequence[float], method: Method) -> tuple[float, float]:
     total = 0.0
     for weight in weights:
         total = as_float32(total + weight) if method.elect else total + weight
-    least = LEAST_DIVISOR if method.needs_base and not method.elect else 0.0
+    least = LEAST_SUM if method.rule is nuslerp else LEAST_DIVISOR if method.needs_base and not method.elect else 0.0
     return (1.0, total) if abs(total) <= least else (abs(total) / sum(map(abs, weights)), total)

@@ -16,6 +16,7 @@ from torch import Tensor
 BITS = 31
 PRODUCT_BITS = 36
 BLOCK = 1 << 16
+DEVICE_BLOCK = 1 << 24  # int64 holds the sum of so many integers below 2**PRODUCT_BITS
 # Keeps the scale a normal float32. Tensors whose largest entry is below 2**-95 lose bits, equally on every device.
 MOST = 126
 
@@ -70,12 +71,14 @@ def fixed_dot(left: Tensor, right: Tensor, largest: float) -> int:
     largest: an upper bound of |left x right|; use the same bound for every part of a tensor, so the sums can be added.
     """
     s = exponent(largest, PRODUCT_BITS)
+    # A GPU adds more at a time, as integers of 64 bits, because reading a number back takes as long as many sums.
+    dtype, block = (torch.float64, BLOCK) if left.device.type == "cpu" else (torch.int64, DEVICE_BLOCK)
     total = 0
-    for x, y in zip(_blocks(left), _blocks(right), strict=True):
+    for x, y in zip(_blocks(left, block), _blocks(right, block), strict=True):
         products = x.double().mul_(y).mul_(2.0**s).round_()
-        total += int(products.sum())
+        total += int(products.to(dtype).sum())
     return total
 
 
-def _blocks(values: Tensor) -> Iterator[Tensor]:
-    return (values[start : start + BLOCK] for start in range(0, values.numel(), BLOCK))
+def _blocks(values: Tensor, size: int = BLOCK) -> Iterator[Tensor]:
+    return (values[start : start + size] for start in range(0, values.numel(), size))

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from evovlm.methods.operand import Magnitudes, TaskVector
 
@@ -75,6 +77,13 @@ def _inside(counts: Counts, number: int, below: int, rank: int) -> Statistic:
 
 def _bits(magnitudes: Magnitudes) -> NDArray[np.uint32]:
     return magnitudes.view(np.uint32)
+
+
+def values_at(values: Tensor, ranks: Sequence[int]) -> list[float]:
+    """The values at the given ascending ranks of any float32 tensor [n], on any device; NaN is the largest."""
+    if values.device.type == "cpu":
+        return [float(value) for value in np.partition(values.numpy(), ranks)[list(ranks)]]
+    return [float(torch.kthvalue(values, rank + 1).values) for rank in ranks]
 
 
 def row_ranks(vector: TaskVector) -> Iterator[tuple[int, int, NDArray[np.uint32]]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 # Larger requests are allocated anew each time, so that a thread keeps at most this many elements per name.
 MOST_KEPT = 1 << 20
+CPU = torch.device("cpu")
 
 
 class Scratch(threading.local):
@@ -23,11 +24,11 @@ class Scratch(threading.local):
     def __init__(self) -> None:
         self._kept: dict[str, NDArray[np.float32]] = {}
 
-    def take(self, name: str, rows: int, columns: int) -> Tensor:
+    def take(self, name: str, rows: int, columns: int, device: torch.device = CPU) -> Tensor:
         """An uninitialised float32 tensor [rows, columns], valid until the name is taken again."""
         count = rows * columns
-        if count > MOST_KEPT:
-            return torch.empty(rows, columns)
+        if count > MOST_KEPT or device.type != "cpu":
+            return torch.empty(rows, columns, device=device)
         if name not in self._kept or len(self._kept[name]) < count:
             self._kept[name] = np.empty(count, dtype=np.float32)
         return torch.from_numpy(self._kept[name][:count]).view(rows, columns)

@@ -6,17 +6,31 @@ Knows operands and options. Angles come from fixed-point dot products, so they d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations, combinations_with_replacement
+from collections.abc import Sequence
+from itertools import combinations
 
+from pydantic import Field
 from torch import Tensor
 
-from evovlm.methods._fixed_point import PRODUCT_BITS, exponent, fixed_dot, largest_magnitude, largest_of
+from evovlm.methods._blending import Products, blend, clamped_cosine, dot_products, weighted_sums
+from evovlm.methods._lines import Lines, blend_lines, line_products
 from evovlm.methods._result import Result, as_float32
 from evovlm.methods._scratch_buffers import SCRATCH
-from evovlm.methods.operand import Operand, spans
-from evovlm.methods.options import MergeOptions
+from evovlm.methods.operand import Operand
+from evovlm.methods.options import MergeOptions, OwnOptions
 from evovlm.system.errors import UnfitValues
+
+__all__ = [
+    "ModelStock",
+    "Products",
+    "by_row",
+    "copy_single",
+    "linear",
+    "model_stock",
+    "slerp",
+    "slerp_factors",
+    "stock_share",
+]
 
 # mergekit's conventions: above this |cosine| slerp is linear; norms and determinants below these count as zero.
 COLLINEAR = 0.9995
@@ -24,7 +38,11 @@ LEAST_NORM = 1e-8
 LEAST_NORM_PRODUCT = 1e-6
 SINGULAR = 1e-6
 
-Products = Mapping[tuple[int, int], float]  # dot products by pair (left, right), left not after right
+
+class ModelStock(OwnOptions):
+    """What model_stock measures angles of."""
+
+    filter_wise: bool = Field(default=False, description="a ratio for each row of a matrix, not one for each tensor")
 
 
 def linear(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
@@ -36,7 +54,7 @@ def linear(base: Tensor | None, operands: Sequence[Operand], options: MergeOptio
     divisor = as_float32(sum(weights)) if options.normalize else 1.0
     if divisor == 0.0:
         raise UnfitValues("weight: linear's weights sum to 0; change one, or set `normalize: false`")
-    _blend([operand.tensor for operand in operands], weights, divisor, result, chunk)
+    blend([operand.tensor for operand in operands], weights, divisor, result, chunk)
 
 
 def slerp(base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int) -> None:
@@ -45,9 +63,9 @@ def slerp(base: Tensor | None, operands: Sequence[Operand], options: MergeOption
     Linear if the tensors are nearly parallel or opposite. Raises UnfitValues if the weights sum to 0.
     """
     first, second = operands
-    products = _dot_products([first.tensor, second.tensor], None, chunk)
+    products = dot_products([first.tensor, second.tensor], None, chunk)
     factors = slerp_factors(first.weight, second.weight, products)
-    _blend([first.tensor, second.tensor], [as_float32(factor) for factor in factors], 1.0, result, chunk)
+    blend([first.tensor, second.tensor], [as_float32(factor) for factor in factors], 1.0, result, chunk)
 
 
 def slerp_factors(first: float, second: float, products: Products) -> list[float]:
@@ -58,7 +76,7 @@ def slerp_factors(first: float, second: float, products: Products) -> list[float
     t = second / weights
     norms = [math.sqrt(products[index, index]) for index in (0, 1)]
     scale = math.prod(norm if norm > LEAST_NORM else 1.0 for norm in norms)
-    cosine = _clamp(products[0, 1] / scale)
+    cosine = clamped_cosine(products[0, 1] / scale)
     if abs(cosine) <= COLLINEAR:
         angle = math.acos(cosine)
         return [math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)]
@@ -70,17 +88,37 @@ def model_stock(
 ) -> None:
     """Interpolate between base and plain average by the mean angle of the task vectors (arXiv:2403.19522, eq. 4).
 
-    t = N cos / (1 + (N - 1) cos), where cos is the mean cosine over all pairs; weights are unused.
+    t = N cos / (1 + (N - 1) cos), where cos is the mean cosine over all pairs; weights are unused. With `filter_wise`,
+    each vector along the last axis has a t of its own.
     """
     assert base is not None
     tensors = [operand.tensor for operand in operands]
     count = len(tensors)
-    t = stock_share(count, _dot_products(tensors, base, chunk))
+    if by_row(options) and base.ndim > 1:
+        _stock_by_line(base, tensors, result, chunk)
+        return
+    t = stock_share(count, dot_products(tensors, base, chunk))
     flat = base.detach().reshape(-1)
     buffer = SCRATCH.take("base", 1, min(chunk, flat.numel()))[0]
-    for start, stop, average in _sums(tensors, [1.0] * count, chunk):
+    for start, stop, average in weighted_sums(tensors, [1.0] * count, chunk):
         rest = buffer[: stop - start].copy_(flat[start:stop]).mul_(as_float32(1.0 - t))
         result.write(start, stop, average.div_(float(count)).mul_(as_float32(t)).add_(rest))
+
+
+def by_row(options: MergeOptions) -> bool:
+    """Whether model_stock's options ask for a ratio for each row."""
+    own: ModelStock | None = options.own
+    return own is not None and own.filter_wise
+
+
+def _stock_by_line(base: Tensor, tensors: Sequence[Tensor], result: Result, chunk: int) -> None:
+    lines, count = Lines.of(base.shape), len(tensors)
+    products = line_products(tensors, base, lines, chunk)
+    shares = [
+        stock_share(count, {pair: float(values[line]) for pair, values in products.items()})
+        for line in range(lines.count)
+    ]
+    blend_lines(tensors, base, lines, [[share / count for share in shares]] * count, result, chunk)
 
 
 def stock_share(count: int, products: Products) -> float:
@@ -88,7 +126,7 @@ def stock_share(count: int, products: Products) -> float:
     cosines = []
     for left, right in combinations(range(count), 2):
         norms = math.sqrt(products[left, left]) * math.sqrt(products[right, right])
-        cosines.append(_clamp(products[left, right] / max(norms, LEAST_NORM_PRODUCT)))
+        cosines.append(clamped_cosine(products[left, right] / max(norms, LEAST_NORM_PRODUCT)))
     cosine = math.fsum(cosines) / len(cosines)
     determinant = 1.0 + (count - 1) * cosine
     # Task vectors that cancel out have no best average; keep the base.
@@ -99,64 +137,4 @@ def copy_single(
     base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
 ) -> None:
     """passthrough: copy the only source."""
-    _blend([operands[0].tensor], [1.0], 1.0, result, chunk)
-
-
-def _blend(tensors: Sequence[Tensor], weights: Sequence[float], divisor: float, result: Result, chunk: int) -> None:
-    for start, stop, values in _sums(tensors, weights, chunk):
-        result.write(start, stop, values if divisor == 1.0 else values.div_(divisor))
-
-
-def _sums(tensors: Sequence[Tensor], weights: Sequence[float], chunk: int) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (start, stop, sum of weight x tensor); products are rounded and added in source order.
-
-    Each sum, float32 [stop - start], is valid until the next one.
-    """
-    flats = [tensor.detach().reshape(-1) for tensor in tensors]
-    count = flats[0].numel()
-    buffers = SCRATCH.take("sums", 2, min(chunk, count))
-    for start, stop in spans(count, chunk):
-        total, product = buffers[:, : stop - start]
-        total.copy_(flats[0][start:stop]).mul_(weights[0])
-        for flat, weight in zip(flats[1:], weights[1:], strict=True):
-            total.add_(product.copy_(flat[start:stop]).mul_(weight))
-        yield start, stop, total
-
-
-def _dot_products(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) -> dict[tuple[int, int], float]:
-    """Dot products of all pairs of tensors, or of their differences from the base; differences are in float32."""
-    pairs = list(combinations_with_replacement(range(len(tensors)), 2))
-    found = [[largest_magnitude(part) for part in parts] for parts in _differences(tensors, base, chunk)]
-    largest = [largest_of(column) for column in zip(*found, strict=True)]
-    if not largest:
-        return dict.fromkeys(pairs, 0.0)  # empty tensors
-    if not all(math.isfinite(value) for value in largest):
-        return dict.fromkeys(pairs, math.nan)
-    sums = dict.fromkeys(pairs, 0)
-    for parts in _differences(tensors, base, chunk):
-        for left, right in pairs:
-            sums[left, right] += fixed_dot(parts[left], parts[right], largest[left] * largest[right])
-    return {
-        (left, right): math.ldexp(total, -exponent(largest[left] * largest[right], PRODUCT_BITS))
-        for (left, right), total in sums.items()
-    }
-
-
-def _differences(tensors: Sequence[Tensor], base: Tensor | None, chunk: int) -> Iterator[Tensor]:
-    """Yield float32 [tensors, n] chunks of the tensors, minus the base if there is one."""
-    flats = [tensor.detach().reshape(-1) for tensor in tensors]
-    count = flats[0].numel()
-    buffers = SCRATCH.take("differences", len(flats) + 1, min(chunk, count))
-    for start, stop in spans(count, chunk):
-        parts = buffers[:, : stop - start]
-        if base is not None:
-            parts[-1].copy_(base.detach().reshape(-1)[start:stop])
-        for flat, part in zip(flats, parts[:-1], strict=True):
-            part.copy_(flat[start:stop])
-            if base is not None:
-                part.sub_(parts[-1])
-        yield parts[:-1]
-
-
-def _clamp(cosine: float) -> float:
-    return cosine if math.isnan(cosine) else max(-1.0, min(1.0, cosine))
+    blend([operands[0].tensor], [1.0], 1.0, result, chunk)

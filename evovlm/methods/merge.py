@@ -27,7 +27,7 @@ def merge_tensor(
 ) -> Tensor:
     """Merge one tensor: compute in float32, round to `dtype`. Returns `out`, or a new tensor.
 
-    base: the ancestor's tensor, for methods that need one. operands: in source order, all of the same shape.
+    base: the ancestor's tensor, for methods that need or use one. operands: in source order, all of the same shape.
     options: from `resolve_options`. out: filled in place with values rounded to `dtype`, whatever its own dtype; it
     may be the base. chunk: elements processed at a time; the result does not depend on it. Working memory is a few
     chunks plus one byte per element and source.
@@ -37,10 +37,11 @@ def merge_tensor(
     shapes differ.
     """
     found = find_method(method)
-    _check_shapes(base if found.needs_base else None, operands)
+    read = base if found.reads_base(given=base is not None) else None
+    _check_shapes(read, operands)
     check_inputs(method, len(operands), has_base=base is not None)
     result = Result(operands[0].tensor.shape, dtype, out, chunk)
-    found.rule(base if found.needs_base else None, operands, options, result, chunk)
+    found.rule(read, operands, options, result, chunk)
     return result.finish()
 
 

@@ -7,8 +7,10 @@ its rule and a row here, or decorate a function in a module of its own that is i
 from __future__ import annotations
 
 from evovlm.methods._task_vectors import TaskVectorSum
+from evovlm.methods.consensus import Nearswap, Ram, RamPlus, Sce, nearswap, ram, ramplus_tl, sce
 from evovlm.methods.definition import Method
-from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
+from evovlm.methods.fusion import arcee_fusion
+from evovlm.methods.interpolate import ModelStock, copy_single, linear, model_stock, slerp
 from evovlm.methods.options import Drop, Rescale, Shared
 from evovlm.methods.registry import (
     METHODS,
@@ -19,6 +21,7 @@ from evovlm.methods.registry import (
     register,
     resolve_options,
 )
+from evovlm.methods.spherical import Karcher, Multislerp, Nuslerp, karcher, multislerp, nuslerp
 
 __all__ = [
     "METHODS",
@@ -158,10 +161,98 @@ ROWS = (
         model_stock,
         fewest=2,
         weighted=False,
-        mergekit={},
+        options=ModelStock,
+        mergekit={"filter_wise": "filter_wise"},
         doc="go from the base towards the sources' average, as far as the angle between task vectors says; no weights",
         source="arXiv:2403.19522",
         cost="one read per candidate; two more for dot products, on a GPU once in a search",
+    ),
+    Method(
+        "nuslerp",
+        nuslerp,
+        needs_base=False,
+        may_use_base=True,
+        fewest=2,
+        most=2,
+        options=Nuslerp,
+        mergekit={"nuslerp_flatten": "flatten", "nuslerp_row_wise": "row_wise"},
+        doc="turn the first source (with a base, its task vector) towards the second, by t = w2 / (w1 + w2)",
+        source="mergekit 0.1",
+        cost="one read per candidate, and two for dot products",
+    ),
+    Method(
+        "multislerp",
+        multislerp,
+        needs_base=False,
+        may_use_base=True,
+        options=Multislerp,
+        mergekit={"normalize_weights": "normalize_weights", "eps": "eps"},
+        doc="the weighted mean direction of the sources (with a base, of their task vectors) on the sphere",
+        source="goddard.blog/posts/multislerp-wow-what-a-cool-idea",
+        cost="one read per candidate, and two for dot products",
+    ),
+    Method(
+        "karcher",
+        karcher,
+        needs_base=False,
+        weighted=False,
+        options=Karcher,
+        mergekit={"max_iter": "max_iter", "tol": "tol"},
+        doc="the direction that is closest to all sources on the sphere; no weights",
+        source="arXiv:2603.04972",
+        cost="one read per candidate, and two for dot products",
+    ),
+    Method(
+        "sce",
+        sce,
+        weighted=False,
+        options=Sce,
+        mergekit={"select_topk": "select_topk"},
+        doc="keep the elements that vary most between sources, and add those that have the sign of the sum, weighted by"
+        " the mean square of each task vector; no weights",
+        source="arXiv:2408.07990",
+        cost="three reads per candidate, four with `select_topk`, and then 4 bytes of memory per element",
+    ),
+    Method(
+        "nearswap",
+        nearswap,
+        most=1,
+        weighted=False,
+        options=Nearswap,
+        mergekit={"t": "t"},
+        doc="move each element of the base towards the source, by `t` at most; no weights",
+        source="hf.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
+        cost="one read per candidate",
+    ),
+    Method(
+        "arcee_fusion",
+        arcee_fusion,
+        most=1,
+        weighted=False,
+        mergekit={},
+        doc="take from the source the elements whose change matters most, and keep the base's others; no weights",
+        source="Arcee AI",
+        cost="two reads per candidate, a sort of every tensor, and 8 bytes of memory per element",
+    ),
+    Method(
+        "ram",
+        ram,
+        weighted=False,
+        options=Ram,
+        mergekit={"epsilon": "threshold"},
+        doc="add the mean of the task vectors that are active, element by element; no weights",
+        source="arXiv:2601.13572",
+        cost="one read per candidate",
+    ),
+    Method(
+        "ramplus_tl",
+        ramplus_tl,
+        weighted=False,
+        options=RamPlus,
+        mergekit={"epsilon": "threshold", "r": "r", "alpha": "alpha"},
+        doc="as `ram`, with elements that are active in one source alone scaled up; no weights",
+        source="arXiv:2601.13572, with a factor for each tensor",
+        cost="two reads per candidate",
     ),
     Method(
         "passthrough",

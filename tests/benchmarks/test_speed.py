@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evovlm.methods import METHODS, resolve_options
+from evovlm.methods import METHODS, Method, TaskVectorSum, resolve_options
+from evovlm.methods.kernels import FUSED_BLENDS
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.merge_speed import SCALES, Scale
 from evovlm_benchmarks.program import main
@@ -14,12 +15,17 @@ from evovlm_benchmarks.speed.candidate import candidate_rows
 from evovlm_benchmarks.speed.fidelity import RECIPE, compared
 from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows
 from evovlm_benchmarks.speed.floors import Rates
+from evovlm_benchmarks.speed.merge_gpu import METHODS as TIMED
 from evovlm_benchmarks.speed.plot import draw_growth
 from evovlm_benchmarks.speed.questions import question_rows
 from evovlm_benchmarks.speed.settings import Settings
 from evovlm_benchmarks.speed.torch_twin import torch_merge
 from evovlm_benchmarks.speed.towers import random_tower, recipe_of, stored
 from tests.methods.merging import make_models, merge
+
+
+def _has_kernel(row: Method) -> bool:
+    return isinstance(row.rule, TaskVectorSum) or row.rule in FUSED_BLENDS
 
 
 @pytest.mark.slow
@@ -31,7 +37,11 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
     assert stop.value.code == 0
     told = json.loads(out.read_text())
     methods = told["parts"]["methods"]
-    assert {row["method"] for row in methods} == set(METHODS) - {"passthrough"}
+    assert (
+        {row["method"] for row in methods}
+        == set(TIMED)
+        == {name for name, row in METHODS.items() if _has_kernel(row)} - {"passthrough"}
+    )
     assert all(row["bits_equal"] for row in methods)
     rows = told["parts"]["merge"] + methods
     assert {row["sources"] for row in rows} == {2, 3}

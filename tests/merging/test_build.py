@@ -16,10 +16,11 @@ from evovlm.methods import METHODS
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.system.errors import CheckpointError, RecipeError
+from tests.methods.merging import as_many
 
 
 def recipe(paper: dict[str, Path], kind: str = "vlm", **changes: Any) -> Recipe:
-    sources = ["vlm", "ja"] if kind == "vlm" else ["ja", "math"]
+    sources = as_many(changes.get("method", "dare_ties"), ("vlm", "ja") if kind == "vlm" else ("ja", "math"))
     content: dict[str, Any] = {
         "kind": kind,
         "base": {"model": str(paper["base"])},

@@ -1,5 +1,6 @@
 """Vocabulary rows that only the owner has, and rows that a source or the base lacks, by every method and policy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from evovlm.methods import METHODS
 from evovlm.models.layouts import VOCABULARY_TENSORS
 from evovlm.recipe.schema import Recipe
 from tests.hub_layouts import make_tokenizer, save_llm, save_vlm
+from tests.methods.merging import as_many
 
 ROWS, OWNER_ROWS = 600, 664  # <image>, <pad> and 62 rows of padding, as LLaVA has them
 POLICIES = ("match", "shared", "position", "tower")
@@ -36,7 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def assembly(models: dict[str, Path], method: str, sources: tuple[str, ...], **changes: Any) -> Assembly:
+def assembly(models: dict[str, Path], method: str, sources: Sequence[str], **changes: Any) -> Assembly:
     content: dict[str, Any] = {
         "kind": "vlm",
         "base": {"model": str(models["base"])},
@@ -61,7 +63,7 @@ def merged(plan: Assembly) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_rows_that_only_the_owner_has_are_kept_bit_for_bit(models: dict[str, Path], method: str, policy: str):
-    plan = assembly(models, method, ("vlm", "ja"), vocab=policy)
+    plan = assembly(models, method, as_many(method, ("vlm", "ja")), vocab=policy)
     for name, tensor in merged(plan).items():
         mine = tower_tensor(plan.owner, name).float()
         first = 0 if policy == "tower" else ROWS

@@ -37,6 +37,8 @@ def recipe(method: str, weights: list[Any], models: list[str] | None = None, **k
         ("linear", [0.1, 0.2, -0.3], {}),  # 5.6e-17 in double precision
         ("task_arithmetic", [1.0, -0.9995], {"normalize": True}),
         ("slerp", [-1999.0, 2000.0], {}),  # mergekit's t = 2000
+        ("nuslerp", [-1999.0, 2000.0], {}),
+        ("multislerp", [1.0, 1.0, -1.9995], {}),
         ("ties", [1.0, 1.0, -0.9995], {}),  # the sum is 1, but where two sources agree it is 5e-4
         ("linear", [0.5, {"embeddings": -0.499}], {}),
         ("linear", [-0.5, {"embeddings": 2.0, "head": 0.501}], {}),
@@ -61,10 +63,19 @@ def test_sums_that_multiply_differences_a_hundred_times_are_refused(
         ("della", [1.0, -0.5], {}),
         ("slerp", [0.7, 0.3], {}),
         ("model_stock", [1.0, -1.0001], {}),
+        ("nuslerp", [1.0, -1.0], {}),  # t is 1/2
+        ("multislerp", [1.0, -1.0], {"normalize_weights": False}),
+        ("multislerp", [0.0], {}),  # a single source is copied
+        ("karcher", [1.0, -1.0], {}),
     ],
 )
 def test_other_weights_are_not(method: str, weights: list[Any], options: dict[str, Any]):
     assert list(unfit_weights(recipe(method, weights, options=options))) == []
+
+
+def test_multislerp_has_no_direction_where_weights_sum_to_0():
+    with pytest.raises(RecipeError, match="sum to 0, and the method divides by their sum"):
+        refuse_unfit_weights(recipe("multislerp", [1.0, -1.0]))
 
 
 def test_a_factor_of_twenty_is_told_and_allowed():

@@ -30,6 +30,11 @@ def make_models(
     return Models(base.to(dtype), tuple(tensor.to(dtype) for tensor in tuned))
 
 
+def as_many(method: str, names: Sequence[str]) -> Sequence[str]:
+    """As many of the sources as the method takes; passthrough stacks layers of all of them."""
+    return names if method == "passthrough" else names[: METHODS[method].most]
+
+
 def sources_of(method: str, models: Models) -> tuple[Tensor, ...]:
     """As many sources as the method takes."""
     return models.sources[: METHODS[method].most]
@@ -54,8 +59,12 @@ def merge(
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
     chunk: int = CHUNK,
+    with_base: bool | None = None,
 ) -> Tensor:
-    """Merge with options named as in a recipe; the method's defaults where nothing is said."""
+    """Merge with options named as in a recipe; the method's defaults where nothing is said.
+
+    with_base: whether the base is given; None if the method needs it.
+    """
     operands = [
         Operand(
             tensor,
@@ -68,7 +77,7 @@ def merge(
         for index, tensor in enumerate(sources_of(method, models))
     ]
     options = resolve_options(method, normalize, rescale, lambda_, epsilon, gamma, own)
-    base = models.base if METHODS[method].needs_base else None
+    base = models.base if (METHODS[method].needs_base if with_base is None else with_base) else None
     return merge_tensor(method, base, operands, options, dtype=dtype or models.base.dtype, out=out, chunk=chunk)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from evovlm.methods import METHODS, Operand, merge_tensor, resolve_options
@@ -17,6 +18,7 @@ from tests.float64_reference import ELECTING
 FOLDER = Path(__file__).parent.parent / "fixtures" / "mergekit"
 FIGURES = load_file(FOLDER / "figures.safetensors")
 CASES = list(enumerate(json.loads((FOLDER / "figures.json").read_text())["cases"]))
+DOCUMENTS = Path(__file__).parent.parent / "recipe" / "mergekit" / "merges.yml"
 TOLERANCE = 1e-6
 
 
@@ -52,8 +54,11 @@ def operands_of(number, case, *, masked=True):
 
 
 def test_every_method_that_mergekit_has_is_compared():
-    compared = {case["method"] for _, case in CASES}
-    assert compared == set(METHODS) - {"magnitude"}  # ours: what mergekit cannot say
+    documents = yaml.safe_load(
+        DOCUMENTS.read_text(encoding="utf-8")
+    )  # compared in tests/recipe/mergekit/test_merges.py
+    compared = {case["method"] for _, case in CASES} | {content["merge_method"] for content in documents.values()}
+    assert compared == {name for name, row in METHODS.items() if row.mergekit is not None}
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)

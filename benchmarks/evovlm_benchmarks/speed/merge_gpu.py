@@ -113,7 +113,7 @@ def _bits_equal(tower: RandomTower, live: Mapping[str, torch.nn.Parameter], reci
     """Whether a small matrix of the live tower is the one that the CPU merges."""
     job = min((job for job in tower.jobs if len(job.shape) > 1), key=lambda job: math.prod(job.shape))
     candidate = with_recipe(tower, recipe)
-    drawn = candidate.base_tensor(job) if KNOWN[recipe.method].needs_base else None
+    drawn = candidate.base_tensor(job) if candidate.reads_base else None
     base = None if drawn is None else drawn.cpu()
     operands = [
         candidate.operand(

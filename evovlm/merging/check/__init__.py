@@ -47,7 +47,7 @@ def check_recipe(
     routed = bool(recipe.route) or (recipe.search is not None and recipe.search.route is not None)
     stacked = bool(recipe.slices) or routed
     method = METHODS.get(recipe.method)
-    uses_base = method is not None and method.needs_base
+    uses_base = method is not None and method.reads_base(given=base is not None)
     for model in models:
         findings += check_stored(model, recipe.dtype)
         findings += check_own_configuration(model)

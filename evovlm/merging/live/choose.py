@@ -149,7 +149,7 @@ def _refuse_eight_bit(assembly: Assembly, keeping: Keeping) -> None:
 def _nbytes(assembly: Assembly, keeping: Keeping) -> dict[str, int]:
     """Bytes of each model as it will be kept, the base first."""
     found: dict[str, int] = {}
-    if METHODS[assembly.recipe.method].needs_base:
+    if assembly.reads_base:
         sizes = (math.prod(job.shape) * assembly.base_dtype(job).itemsize for job in assembly.jobs)
         found[assembly.recipe.base_label] = sum(sizes)
     for job in assembly.jobs:

@@ -64,7 +64,7 @@ class ResidentMerger:
     def bytes_of(self, recipe: Recipe) -> int:
         """Bytes that a merge has to move: inputs read once in their stored dtype, outputs written once."""
         width = self._assembly.dtype.itemsize
-        models = len(recipe.sources) + METHODS[recipe.method].needs_base
+        models = len(recipe.sources) + METHODS[recipe.method].reads_base(given=recipe.base is not None)
         return sum(one.numel() * (models * width + one.element_size()) for one in self._tower.values())
 
     def merge(self, recipe: Recipe) -> None:
@@ -107,7 +107,7 @@ class ResidentMerger:
         self._tower[job.name].data.copy_(merged)
 
     def _base(self, candidate: Assembly, job: Job) -> Tensor | None:
-        if not METHODS[candidate.recipe.method].needs_base:
+        if not candidate.reads_base:
             return None
         if job.name in self._bases:
             return self._bases[job.name]

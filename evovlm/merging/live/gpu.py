@@ -241,7 +241,7 @@ class DeviceMerger:
 
     def _kinds(self, method: str, options: MergeOptions) -> Kinds:
         """What a method's merge reads."""
-        if not METHODS[method].needs_base:
+        if not METHODS[method].reads_base(given=self._assembly.base is not None):
             return ("sources",)
         return ("base", "packed") if self._eight_bit and sums_fused(method, options) else ("base", "sources")
 
@@ -309,7 +309,7 @@ class DeviceMerger:
 
     def _kept_rows(self, candidate: Assembly) -> list[list[_KeptRows]]:
         """By part, the owner's own vocabulary rows, which are restored in the live tensors after each merge."""
-        base = METHODS[candidate.recipe.method].needs_base
+        base = candidate.reads_base
         if base not in self._kept:
             self._kept[base] = [[one for job in part for one in self._kept_of(candidate, job)] for part in self._jobs]
         return self._kept[base]

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from evovlm.methods import METHODS, MergeOptions, TaskVectorSum, resolve_options
-from evovlm.methods.interpolate import copy_single, linear, model_stock, slerp
+from evovlm.methods.interpolate import by_row, copy_single, linear, model_stock, slerp
 
 # The kinds of drop that the fused pass supports: none, by random draw, by magnitude, by a window of magnitudes.
 FUSED_DROPS = (None, "random", "magnitude", "breadcrumbs")
@@ -30,7 +30,8 @@ def way_of(method: str, options: MergeOptions) -> Way:
     """
     rule = METHODS[method].rule
     if rule in FUSED_BLENDS:
-        return "fused"
+        # With a ratio for each row, a weight is no longer one number per tensor.
+        return "whole" if rule is model_stock and by_row(options) else "fused"
     if not isinstance(rule, TaskVectorSum):
         return "whole"
     if rule.drop not in FUSED_DROPS or (rule.drop == "breadcrumbs" and options.rescale == "l1"):

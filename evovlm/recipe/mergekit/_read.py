@@ -26,6 +26,7 @@ from evovlm.recipe.mergekit._models import Model, one_base
 from evovlm.recipe.mergekit._places import check_settings, key_of_filter, key_of_number, key_of_unset
 from evovlm.recipe.mergekit._settings import (
     IGNORED,
+    REQUIRED,
     Scope,
     constant,
     flag,
@@ -248,6 +249,9 @@ class _Reader:
         found: dict[str, Any] = {
             ours: own_value(self._row, ours, of_models(theirs), theirs) for theirs, ours in own.items()
         }
+        for theirs, ours in own.items():
+            if found[ours] is None and REQUIRED.get(self._method) == theirs:
+                raise Unset(theirs, f"missing; mergekit's {self._method} needs it; give it a value")
         if "normalize" not in own:
             found["normalize"] = flag(of_merge("normalize"), "normalize")
         if "rescale" not in own and (rescale := flag(of_merge("rescale"), "rescale")) is not None:

@@ -16,6 +16,8 @@ Scope = Mapping[str, Any]  # a `parameters` mapping as written in the file
 # Parameters that may differ between models, and those that apply to the whole merge.
 PER_MODEL = {"weight", "density", "epsilon", "gamma", "t", "scale"}
 WHOLE_MERGE = {"normalize", "rescale", "lambda", "filter_wise"}
+# Parameters that mergekit requires, where evovlm has a default.
+REQUIRED = {"nearswap": "t"}
 # mergekit parameters that evovlm ignores, and why that is safe.
 IGNORED = {"int8_mask": "evovlm's masks take so little memory that there is nothing to save"}
 # Filters that select one layer regardless of the model's depth; any other digit may match several layers.

@@ -12,17 +12,19 @@ from evovlm.merging.build import build_checkpoint
 from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.methods import METHODS
 from evovlm.recipe.schema import Recipe
+from tests.methods.merging import as_many
 from tests.parameters import slow_but
 
 
 def recipe(paper: dict[str, Path], method: str, ja: float, density: float) -> Recipe:
+    parameters = {"ja": {"weight": ja, "density": density}, "math": {"weight": 0.4, "density": density}}
     content: dict[str, Any] = {
         "kind": "llm",
         "base": {"model": str(paper["base"])},
-        "sources": [{"name": name, "model": str(paper[name])} for name in ("ja", "math")],
+        "sources": [{"name": name, "model": str(paper[name])} for name in as_many(method, ("ja", "math"))],
         "owner": "ja",
         "method": method,
-        "parameters": {"ja": {"weight": ja, "density": density}, "math": {"weight": 0.4, "density": density}},
+        "parameters": {name: parameters[name] for name in as_many(method, ("ja", "math"))},
         "groups": 1,
     }
     return Recipe.model_validate(content)

@@ -6,9 +6,9 @@ import torch
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
 from evovlm.methods import METHODS, Operand, resolve_options
+from evovlm.methods._blending import dot_products as cpu_dot_products
 from evovlm.methods.draws import Draws
 from evovlm.methods.drop import element_factors, keep_mask, rescale_factor
-from evovlm.methods.interpolate import _dot_products
 from evovlm.methods.kernels.device_draws import DeviceDraws
 from evovlm.methods.kernels.masks import della_mask, kept_ratio, window_mask
 from evovlm.methods.kernels.products import dot_products
@@ -63,7 +63,7 @@ def test_dot_products_are_the_cpus_to_the_last_bit(with_base: bool):
     base = models.base if with_base else None
     flat = [source.flatten().to(DEVICE) for source in models.sources]
     found = dot_products(flat, None if base is None else base.flatten().to(DEVICE))
-    assert found == _dot_products(models.sources, base, CHUNK)
+    assert found == cpu_dot_products(models.sources, base, CHUNK)
 
 
 def test_dot_products_of_nothing_and_of_what_is_not_finite():

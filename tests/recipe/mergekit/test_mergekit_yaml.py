@@ -220,7 +220,7 @@ GRADIENT = "{weight: [0, 1]}"
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        (TWO.replace("ties", "karcher"), ["merge_method", "karcher", "dare_ties"]),
+        (TWO.replace("ties", "frankenstein"), ["merge_method", "frankenstein", "dare_ties"]),
         (TWO + "modules: {}\n", ["modules", "give one of models"]),
         (TWO.replace("models:", "modules: {a: {}, b: {}}\nmodels_:"), ["models_"]),
         (TWO + "tokenizer_source: union\n", ["tokenizer_source", "union", "on this machine"]),
