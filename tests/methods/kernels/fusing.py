@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from evovlm.methods import METHODS, resolve_options
+from evovlm.methods import METHODS, PreparedSum, resolve_options
 from evovlm.methods.draws import draw_key
 from evovlm.methods.kernels.launch import Shape, merge_batch
 from evovlm.methods.kernels.layout import Operands, make_batch
@@ -48,6 +48,9 @@ def fuse(
     found = METHODS[method]
     sources = tuple(tensor.to(DEVICE).flatten() for tensor in sources_of(method, models))
     options = resolve_options(method, normalize, rescale, lambda_, 0.15, gamma)
+    if isinstance(found.rule, PreparedSum):  # made on the CPU, as the merge that it is compared with
+        vectors = found.rule.made(models.base, sources_of(method, models), options)
+        sources = tuple(vector.to(DEVICE).flatten() for vector in vectors)
     merged = dtype or models.base.dtype
     # Poisoned, so that an element that is never written shows.
     target = torch.full(base.shape, torch.nan, dtype=out or merged, device=DEVICE)
