@@ -219,12 +219,14 @@ def suggestions_table(advice: Any) -> Table:
     return table
 
 
-def selection_bias_text(luck: float) -> str:
+def selection_bias_text(luck: float, *, few: bool = False) -> str:
     """Explain in words a drop (positive) or rise of the winner's score from search to fresh items, in points."""
     if round(abs(luck), 2) == 0:
         return "no difference"
     if luck > 0:
         return f"{luck:.2f} points lower (selection bias, or harder items)"
+    if few:
+        return f"{-luck:.2f} points higher, on too few items to say anything about selection bias"
     return f"{-luck:.2f} points higher: no sign of selection bias"
 
 

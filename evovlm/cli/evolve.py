@@ -155,6 +155,7 @@ def _print_result(out: Path, result: Result, page: Path) -> None:
     from evovlm.study import log as study_log
     from evovlm.study.header import unheard
     from evovlm.study.held_out_log import EVOLVED, read_held_out
+    from evovlm.study.result import FEWEST_GROUPS
 
     OUT.print(held_out_table(result))
     shown: list[tuple[Kind, str]] = [("sources", name) for name in result.held_out.sources]
@@ -166,9 +167,10 @@ def _print_result(out: Path, result: Result, page: Path) -> None:
     if chosen is not None and chosen.tied:
         OUT.print(tie(chosen.tied, chosen.trial, chosen.search_score, several=result.front is not None))
     elif chosen is not None:
+        few = chosen.items is not None and chosen.items < FEWEST_GROUPS
         OUT.print(
             f"Winner: trial {chosen.trial}, scored {chosen.search_score:.2f} on the search items and"
-            f" {chosen.choice_score:.2f} on fresh ones: {selection_bias_text(chosen.luck)}."
+            f" {chosen.choice_score:.2f} on fresh ones: {selection_bias_text(chosen.luck, few=few)}."
         )
     if result.profile is not None:
         OUT.print(profile_table(result.profile))

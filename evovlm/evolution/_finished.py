@@ -19,6 +19,7 @@ from evovlm.study.pareto_front import finished_front, write_front
 from evovlm.study.result import FailedRow, Result, Selection, read_result, write_result
 from evovlm.study.study import Study
 from evovlm.system.errors import StudyError
+from evovlm.system.files import mend_tail
 
 IMAGES = "images"
 
@@ -43,10 +44,19 @@ def finished(study: Study, plan: Plan, tell: Tell) -> Result | None:
     if selection is None or not selection.fits(len(study.trials)):
         tell(f"{study.folder / study_log.RESULT}: its winner is not in {study_log.TRIALS}; made again")
         return None
-    if not _has_all(result, selection, study, plan):
+    if _answers_were_torn(study.folder, tell) or not _has_all(result, selection, study, plan):
         return None
     _remake(selection, study, plan)
     return _at_home(result, study.folder)
+
+
+def _answers_were_torn(folder: Path, tell: Tell) -> bool:
+    """Whether the log of held-out answers had an unfinished last line, which is cut off."""
+    answers = folder / study_log.HELD_OUT_ANSWERS
+    torn = mend_tail(answers)
+    if torn:
+        tell(f"{answers}: its last line was unfinished; that row of the table is asked again")
+    return torn
 
 
 def _has_all(result: Result, selection: Selection, study: Study, plan: Plan) -> bool:

@@ -149,6 +149,10 @@ def read_study(folder: Path) -> StudyData:
     recipe = recipe_of(folder, header)
     images = folder / "images"
     names = header.get("genes", [])
+    if (folder / study_log.RESULT).exists():  # in a study that is running a last line may be unfinished
+        for name in (study_log.ANSWERS, study_log.HELD_OUT_ANSWERS):
+            if files.is_unfinished(folder / name):
+                notes.append(f"{folder / name}: its last line is unfinished; left out")
     genes = _or_none(lambda: tuple(_gene(name, recipe, folder) for name in names), notes.append) or ()
     return StudyData(
         folder=folder,

@@ -81,6 +81,8 @@ class Study:
                 gain = replace(gain, entries={**gain.entries, "root": header["root"]})
             if not (folder / study_log.TRIALS).exists() and (folder / study_log.BEST).exists():
                 tell(f"{folder / study_log.TRIALS}: missing; the search starts again")
+            for name in (study_log.TRIALS, study_log.ASKS, study_log.EVENTS, study_log.ANSWERS):
+                files.mend_tail(folder / name)
             trials = study_log.read_trials(folder)
             _log_resumed(folder, known, header, len(trials))
             _bind(folder, gain, tell)

@@ -191,8 +191,8 @@ def left_out(path: Path, numbers: Sequence[int], what: str) -> str:
     return f"{path}:{numbers[0]}: {what}{f', and so are {others}{more}' if others else ''}; left out"
 
 
-def mend_tail(path: Path) -> None:
-    """Cut off a last line that a crash left unfinished, so that more lines can be appended.
+def mend_tail(path: Path) -> bool:
+    """Cut off a last line that a crash left unfinished, so that more lines can be appended; returns whether there was.
 
     Raises StudyError if something other than a file is in the way; opening a pipe would wait for ever.
     """
@@ -202,12 +202,23 @@ def mend_tail(path: Path) -> None:
         with path.open("r+b") as file:
             end = file.seek(0, os.SEEK_END)
             if not end or _byte_before(file, end) == b"\n":
-                return
+                return False
             file.truncate(_last_line_end(file, end))
             file.flush()
             os.fsync(file.fileno())
+            return True
     except FileNotFoundError:
-        return
+        return False
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file has a last line without an end; not if it is missing or no file."""
+    try:
+        with open_regular(path) as file:
+            end = file.seek(0, os.SEEK_END)
+            return bool(end) and _byte_before(file, end) != b"\n"
+    except (OSError, Unreadable):
+        return False
 
 
 def _last_line_end(file: BinaryIO, end: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from evovlm.cli.console import answers_tables, held_out_table, suggestions_table
+from evovlm.cli.console import answers_tables, held_out_table, selection_bias_text, suggestions_table
 from evovlm.evolution.suggest.advise import Advice, Suggestion
 from evovlm.evolution.suggest.kinship import Kinship
 from evovlm.recipe.schema import Recipe
@@ -135,3 +135,9 @@ def test_a_table_from_few_items_is_shown_with_its_caution():
     few = whole.model_copy(update={"data": whole.data.model_copy(update={"test_groups": 7})})
     assert "The test has 7 pictures" in " ".join(printed(held_out_table(few)).split())
     assert "The test has" not in printed(held_out_table(whole))
+
+
+def test_a_rise_on_few_items_is_no_evidence_against_selection_bias():
+    assert "no sign of selection bias" in selection_bias_text(-3.0)
+    assert "too few items" in selection_bias_text(-3.0, few=True)
+    assert "selection bias, or harder" in selection_bias_text(3.0, few=True)

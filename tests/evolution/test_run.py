@@ -351,3 +351,22 @@ def test_a_dry_run_writes_nothing(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "would search" in done.stdout
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_a_torn_log_of_answers_is_mended_by_asking_that_row_again(whole: Path, tmp_path: Path):
+    out = tmp_path / "torn"
+    shutil.copytree(whole, out)
+    path = out / study_log.HELD_OUT_ANSWERS
+    before = path.read_bytes()
+    path.write_bytes(before[:-30])
+    done = evovlm_here(*words("zoo-vlm.yaml", out, "--checkpoint", "--json"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "its last line was unfinished" in done.stdout + done.stderr
+    rows = {tuple(sorted((key, str(value)) for key, value in row.items())) for row in files.read_rows(path)}
+    assert rows == {
+        tuple(sorted((key, str(value)) for key, value in row.items()))
+        for row in files.read_rows(whole / study_log.HELD_OUT_ANSWERS)
+    }
+    tables = [json.loads((folder / study_log.RESULT).read_text())["held_out"] for folder in (out, whole)]
+    assert tables[0] == tables[1]

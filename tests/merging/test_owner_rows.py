@@ -96,6 +96,28 @@ def test_a_row_that_the_base_lacks_is_the_owners(models: dict[str, Path]):
         assert torch.equal(tensor[ROWS - 20 :], tower_tensor(plan.owner, name).float()[ROWS - 20 :]), name
 
 
+def test_where_the_base_is_the_owner_a_row_that_any_source_has_is_merged(models: dict[str, Path], tmp_path: Path):
+    marks = ("<image>", "<pad>")
+    whole, short = (make_tokenizer(rows, added=marks) for rows in (ROWS, ROWS - 20))
+    wide = save_llm(tmp_path / "wide", rows=OWNER_ROWS, tokenizer=whole, seed=6, dtype=torch.float32)
+    marked = save_llm(tmp_path / "marked", rows=ROWS - 18, tokenizer=short, seed=5)
+    plan = assembly(
+        models | {"marked": marked},
+        "task_arithmetic",
+        ("ja", "marked"),
+        kind="llm",
+        base={"model": str(wide)},
+        owner=None,
+        vocab="shared",
+    )
+    assert plan.owner is plan.base
+    for name, tensor in merged(plan).items():
+        same = (tensor == tower_tensor(plan.owner, name).float()).all(dim=1)
+        # `marked` lacks the last 20 ordinary tokens, and `ja` the two marks; both lack the padding.
+        assert not same[: ROWS + 2].any(), name
+        assert same[ROWS + 2 :].all(), name
+
+
 @pytest.mark.parametrize("method", ["ties", "dare_ties", "della", "breadcrumbs", "dare_linear"])
 def test_a_row_that_the_base_lacks_says_nothing_about_other_rows(models: dict[str, Path], tmp_path: Path, method: str):
     """Its elements take no part in thresholds, rescaling and signs: with other values there, all other rows stay."""

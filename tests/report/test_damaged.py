@@ -100,6 +100,9 @@ def test_the_lines_of_a_log_that_are_left_out_are_named(study: Path, name: str):
         assert f"{study / name}:2: damaged line, and so are {last}, {last + 1}; left out" in notes
         assert f"{study / name}:{last - 1}: not an answer; left out" in notes
     (study / name).write_bytes(b"".join([*rows, rows[0][:9]]))
+    told = [] if name == "events.jsonl" else [f"{study / name}: its last line is unfinished; left out"]
+    assert list(read_study(study).notes) == told
+    (study / "result.json").unlink()
     assert not read_study(study).notes, "a row that is still being written is no damage"
 
 

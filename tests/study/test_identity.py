@@ -254,6 +254,17 @@ def test_a_torn_last_line_of_any_log_is_mended_by_the_next_row(tmp_path: Path, n
     assert list(files.read_rows(path)) == [*rows, {"event": "resumed"}]
 
 
+@pytest.mark.parametrize("name", [study_log.TRIALS, study_log.ASKS, study_log.EVENTS, study_log.ANSWERS])
+def test_a_torn_last_line_of_any_log_is_mended_when_the_study_is_opened(tmp_path: Path, name: str):
+    opened(tmp_path / "s", header())
+    path = tmp_path / "s" / name
+    whole = path.read_bytes() if path.exists() else b""
+    path.write_bytes(whole + b'{"trial": 7, "sc')
+    opened(tmp_path / "s", header())
+    assert path.read_bytes() == whole or name == study_log.EVENTS
+    assert not files.is_unfinished(path)
+
+
 def test_a_search_of_one_score_is_a_tie_and_of_two_is_none(tmp_path: Path):
     def trials(*scores: float | None, **more: Any) -> list[study_log.Trial]:
         common = {"generation": 0, "genome": (), "digest": "", "spread": 0, "exact": 0, "seconds": {}, "error": None}

@@ -97,3 +97,13 @@ def test_a_damaged_header_is_named(tmp_path: Path):
     (tmp_path / study_log.HEADER).write_text("{")
     with pytest.raises(StudyError, match=r"study\.json: damaged"):
         study_log.read_header(tmp_path)
+
+
+def test_a_score_from_fewer_questions_is_never_the_best(tmp_path: Path):
+    cheap = trial(1, 90.0).model_copy(update={"promoted": False})
+    write(tmp_path, trial(0, 50.0), cheap, trial(2, 60.0))
+    best = study_log.best_trial(study_log.read_trials(tmp_path))
+    assert best is not None
+    assert best.trial == 2
+    assert study_log.best_trial([cheap]) is None
+    assert not study_log.tied([cheap, trial(2, 90.0)])

@@ -44,6 +44,9 @@ class UnfitFilter(RecipeError):
         self.text = text
 
 
+PLACED = ("weight", "density", "t")  # parameters that may differ between tensors
+
+
 @dataclass(frozen=True)
 class Segment:
     """A run of output layers: the models that are merged there, and their parameters.
@@ -73,7 +76,7 @@ class Segment:
     def settings(self) -> list[Any]:
         """Every setting of a weight, a density or t in the segment."""
         scopes = [*self.scopes.values(), self.shared, *self.fallback]
-        return [scope[key] for scope in scopes for key in ("weight", "density", "t") if key in scope]
+        return [scope[key] for scope in scopes for key in PLACED if key in scope]
 
 
 def read_segments(content: Mapping[str, Any]) -> list[Segment]:
@@ -131,6 +134,7 @@ def read_parameters(
     named = known or further_tensors(texts)
     _refuse_idle(texts, known, named)
     segments = _measured(segments, sources, layers)
+    _refuse_idle_in_slices(segments, known)
     found = _grouped(segments, sources, named, slerp_base)
     if not _agrees(*found, known) and segments[0].length is None:
         depth = 1 + max(layer for name in known if (layer := layer_of(name)) is not None)
@@ -229,6 +233,27 @@ def _refuse_idle(texts: Sequence[str], known: Sequence[str], named: Sequence[str
                 else "no model is on this machine to look for others; download one first, or remove the filter"
             )
             raise UnfitFilter(text, f"the filter {text!r} is part of no tensor's name; {way_out}")
+
+
+def _refuse_idle_in_slices(segments: Sequence[Segment], known: Sequence[str]) -> None:
+    """Raise RecipeError for a filter of a slice that fits only tensors of layers outside of the slice."""
+    start = 0
+    for number, segment in enumerate(segments):
+        if segment.length is None:
+            return
+        layers = range(start, start + segment.length)
+        names = [name for name in known if (layer := layer_of(name)) is None or layer in layers]
+        names += [EMBEDDING, FINAL_NORM, OUTPUT_HEAD]
+        names += [f"model.layers.{layer}.{module}" for layer in layers for module in USUAL]
+        own = (scope[key] for scope in (*segment.scopes.values(), segment.shared) for key in PLACED if key in scope)
+        for text in (text for setting in own for text in filters(setting)):
+            if not any(text in name for name in names):
+                raise UnfitFilter(
+                    text,
+                    f"the filter {text!r} fits no tensor of slices.{number}, which has the layers {start} to"
+                    f" {start + segment.length - 1}; move it to the slice that it is for, or remove it",
+                )
+        start += segment.length
 
 
 def _unfold(

@@ -339,6 +339,37 @@ def test_a_filter_that_fits_no_tensor_is_refused_by_its_name(families: dict[str,
     filtered("lm_head", families["gemma2"])  # tied there, but nobody is misled
 
 
+@pytest.mark.parametrize(
+    ("text", "fits"), [("layers.0.", True), ("layers.1.", False), ("mlp", True), ("lm_head", True)]
+)
+def test_a_filter_of_a_slice_must_fit_a_tensor_of_the_slice(
+    families: dict[str, dict[str, Path]], text: str, fits: bool
+):
+    weight = [{"filter": text, "value": 1}, {"value": 0.1}]
+    first, second = (str(families["qwen3"][name]) for name in "ab")
+    content = {
+        "merge_method": "linear",
+        "dtype": "float32",
+        "slices": [
+            {
+                "sources": [
+                    {"model": first, "layer_range": [0, 1], "parameters": {"weight": weight}},
+                    {"model": second, "layer_range": [0, 1], "parameters": {"weight": 1}},
+                ]
+            },
+            {
+                "sources": [{"model": model, "layer_range": [1, 2]} for model in (first, second)],
+                "parameters": {"weight": 0.5},
+            },
+        ],
+    }
+    if fits:
+        assert read_mergekit(yaml.safe_dump(content)).method == "linear"
+    else:
+        with pytest.raises(RecipeError, match=r"layers\.1\.' fits no tensor of slices\.0, which has the layers 0 to 0"):
+            read_mergekit(yaml.safe_dump(content))
+
+
 def test_without_a_model_at_hand_a_filter_on_unheard_of_tensors_asks_for_one():
     absent = {name: Path(f"owner/{name}") for name in "ab"}
     with pytest.raises(RecipeError, match=r"the filter 'router_bias' .* no model is on this machine"):
