@@ -82,6 +82,8 @@ class Study:
             if not (folder / study_log.TRIALS).exists() and (folder / study_log.BEST).exists():
                 tell(f"{folder / study_log.TRIALS}: missing; the search starts again")
             trials = study_log.read_trials(folder)
+            if genes:  # an `express` of its own may do without
+                study_log.refuse_other_lengths(folder, trials, len(genes))
             _log_resumed(folder, known, header, len(trials))
             _bind(folder, gain, tell)
         else:
