@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import evovlm.cli
+import evovlm_app.program
 import evovlm_benchmarks.program
 
 
@@ -36,6 +37,11 @@ def evovlm_here(*words: str, folder: Path) -> Done:
 def bench(*words: str, folder: Path) -> Done:
     """`evovlm bench WORDS` in a folder."""
     return _here(evovlm_benchmarks.program.main, words, folder)
+
+
+def app_here(*words: str, folder: Path) -> Done:
+    """`evovlm app WORDS` in a folder, for words that it refuses; others would start the app in this process."""
+    return _here(evovlm_app.program.main, words, folder)
 
 
 def _here(main: Callable[[list[str]], None], words: tuple[str, ...], folder: Path) -> Done:

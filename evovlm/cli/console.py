@@ -5,14 +5,17 @@ Results go to standard output, progress and warnings to standard error, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from evovlm.system.plain_text import visible
 
 if TYPE_CHECKING:
     from evovlm.cli._asking import ModelRow
@@ -25,7 +28,19 @@ if TYPE_CHECKING:
 
 # Names of folders and models, answers and errors may look like rich's markup or emoji codes: strings are printed as
 # they are, and what shall be bold or coloured is a `Text`.
-class _ErrorConsole(Console):
+class _VisibleConsole(Console):
+    """A console that prints control characters of names, answers and errors as escapes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of what is to be printed."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+
+class _ErrorConsole(_VisibleConsole):
     """A console that can be told that it is a terminal and stays one.
 
     Bars are redrawn by a thread of rich's. If that asks for the kind of output while standard error is redirected
@@ -40,7 +55,7 @@ class _ErrorConsole(Console):
         return self.stays_terminal or super().is_terminal
 
 
-OUT = Console(highlight=False, markup=False, emoji=False)
+OUT = _VisibleConsole(highlight=False, markup=False, emoji=False)
 ERR = _ErrorConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 

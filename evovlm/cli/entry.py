@@ -22,10 +22,11 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from evovlm.cli.limits import MOST_THREADS
+from evovlm.cli.environment import blamed_environment, check_environment
 from evovlm.system import crash_log
 from evovlm.system.errors import CandidateFault, UserError
 from evovlm.system.faults import machine_fault
+from evovlm.system.plain_text import visible
 from evovlm.system.plugins import load_plugins
 from evovlm.system.start import INTERRUPTED, folder_is_gone
 
@@ -46,10 +47,6 @@ NEXT_STEPS = {
     errno.EFBIG: "; the file size limit (`ulimit -f`) or the file system does not allow it",
     errno.EAGAIN: "; the limit of processes (`ulimit -u`) is reached",
 }
-# Read by libraries on import, which print warnings of their own or raise ValueError: a whole number, at least 1.
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-SECONDS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
-FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None, *, name: str | None = None) -> None:
@@ -79,7 +76,7 @@ def _invoke(app: typer.Typer, words: list[str], name: str | None) -> int:
     # Must be set before torch loads: with spinning threads, runs take ten times as long if other work shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     _check_words(words)
-    _check_environment()
+    check_environment()
     load_plugins()
     found = _command(app)(args=words, prog_name=name, standalone_mode=False)
     return found if isinstance(found, int) else 0
@@ -119,8 +116,10 @@ def _outcome(error: BaseException) -> tuple[int, str]:
         code = PIPE_CLOSED
     elif isinstance(error, SystemExit):
         code, text = (USER_ERROR, error.code) if isinstance(error.code, str) else (int(error.code or 0), "")
-    elif isinstance(error, Exception) and (known := _sentence(error)) is not None:
-        code, text = USER_ERROR, known
+    elif isinstance(error, Exception):
+        known = _sentence(error)
+        known = blamed_environment(error) if known is None else known
+        code, text = (code, text) if known is None else (USER_ERROR, known)
     return code, text
 
 
@@ -159,10 +158,11 @@ def _named(place: Any) -> str:
 
 
 def _tell(label: str, style: str, text: str) -> None:
-    """Print one line on standard error, as it is: neither markup nor line breaks at the terminal's width."""
+    """Print one line on standard error: neither markup nor line breaks at the terminal's width, nor control codes."""
     from rich.console import Console
     from rich.text import Text
 
+    text = visible(text)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     line = Text.assemble((label, style), text) if label else Text(text, style=style)
     with suppress(OSError, ValueError, SystemExit):  # standard error is closed: the exit code still tells
@@ -178,20 +178,6 @@ def _check_words(words: Sequence[str]) -> None:
             raise UserError(f"an argument is empty{after}; give a value, or leave it out")
         if "\0" in word:
             raise UserError(f"an argument contains a NUL byte{after}; remove it")
-
-
-def _check_environment() -> None:
-    """Refuse values of environment variables that libraries would answer with exceptions or silence."""
-    for key in THREADS:
-        for part in os.environ.get(key, "1").split(",") if os.environ.get(key) else ():
-            if not (part.strip().isdecimal() and 1 <= int(part.strip()[:9]) <= MOST_THREADS):
-                raise UserError(f"{key}: {part!r} is no number of threads from 1 to {MOST_THREADS}; change or unset it")
-    for key in SECONDS:
-        if os.environ.get(key) and not os.environ[key].isdecimal():
-            raise UserError(f"{key}: {os.environ[key]!r} is no number of seconds; change or unset it")
-    for key in FOLDERS:
-        if os.environ.get(key) and os.path.exists(os.environ[key]) and not os.path.isdir(os.environ[key]):
-            raise UserError(f"{key}: {os.environ[key]} is not a folder; change or unset it")
 
 
 @contextmanager

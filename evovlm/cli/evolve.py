@@ -107,12 +107,14 @@ def _search(
     with watching(as_json=as_json) as watch:
         with busy(watch, "starting"):
             from evovlm.evolution.stages import evolve_stages
+            from evovlm.recipe.shipped import placed_recipe_errors
             from evovlm.report import write_report
             from evovlm.system.device import check_device
 
             loaded, chosen = _read(recipe, root, settings)
             check_device(chosen.device)
-        result = evolve_stages(loaded, loaded.root, chosen, out, watch)
+        with placed_recipe_errors(recipe):
+            result = evolve_stages(loaded, loaded.root, chosen, out, watch)
         with busy(watch, "writing the report"):
             report = write_report(out, note)
     if as_json:
@@ -130,9 +132,11 @@ def _dry_run(
     with watching(as_json=False) as watch:
         with busy(watch, "starting"):
             from evovlm.cli._dry_run import dry_run
+            from evovlm.recipe.shipped import placed_recipe_errors
 
             loaded, chosen = _read(recipe, root, settings)
-        dry_run(loaded, out, chosen, measured, watch)
+        with placed_recipe_errors(recipe):
+            dry_run(loaded, out, chosen, measured, watch)
 
 
 def _read(recipe: Path, root: Path | None, settings: Callable[[], EvolveSettings]) -> tuple[Recipe, EvolveSettings]:

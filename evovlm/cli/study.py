@@ -34,6 +34,7 @@ def export(
     Example: evovlm export runs/demo --storage sqlite:///optuna.db
     """
     from evovlm.report.optuna_export import export_optuna
+    from evovlm.system.crash_log import without_passwords
 
     count = export_optuna(study, storage, name or study.resolve().name)
-    print(f"{storage}: {count} trials")
+    print(f"{without_passwords(storage)}: {count} trials")

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from evovlm.engines.prompts import Prompt
 from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.configuration import read_config, text_config_of
 from evovlm.models.families import family_of
 from evovlm.models.finite import is_finite, is_quantised
+from evovlm.models.library_faults import explained
 from evovlm.models.open_model import ties_head
 from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults
 from evovlm.system.errors import CheckpointError, DataError
+
+UNRUNNABLE = "transformers cannot run it as it is configured"
 
 
 def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> None:
@@ -54,14 +58,25 @@ def refuse_unsound(folder: Path, model: Any, processor: Any, *, sees: bool) -> N
 
 @contextmanager
 def known_kind(folder: Path, model: Any) -> Iterator[None]:
-    """Raise CheckpointError, which names the model's class, if an engine does not find the parts that it expects."""
-    try:
-        yield
-    except (AttributeError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder} is a {type(model).__name__}, which evovlm cannot ask, because it is not built like the ones that"
-            f" it knows ({error}); choose another, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
-        ) from error
+    """Raise CheckpointError if an engine does not find the parts that it expects, or transformers cannot run them.
+
+    A configuration that can be loaded may still ask for a mask or a cache that its class does not have.
+    """
+    with explained(folder, UNRUNNABLE, "correct its config.json, or fetch the folder again"):
+        try:
+            yield
+        except (AttributeError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder} is a {type(model).__name__}, which evovlm cannot ask, because it is not built like the ones"
+                f" that it knows ({error}); choose another, such as a LLaVA, InternVL (-hf) or Gemma 3 model"
+            ) from error
+
+
+@torch.inference_mode()
+def read_one_token(decoder: Any) -> None:
+    """Let a decoder read one token, with a mask and a cache as answers use them. Raises what transformers raises."""
+    token = torch.zeros((1, 1), dtype=torch.int64, device=decoder.embed_tokens.weight.device)
+    decoder(input_ids=token, past_key_values=DynamicCache(config=decoder.config), use_cache=True)
 
 
 def _refuse_two_heads(folder: Path, config: dict[str, Any], model: Any) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig
 
 from evovlm.engines._cut_down import cut_down
@@ -22,14 +21,13 @@ from evovlm.engines.prompts import complete_processor
 from evovlm.models.foreign_kinds import refuse_unasked
 from evovlm.models.open_model import OpenModel
 from evovlm.system.errors import CheckpointError, MachineFault, UserError
+from evovlm.system.faults import machine_fault
 from evovlm.tasks.protocol import Generation, Item
 
 # Bytes of weights up to which a model is loaded and asked: a second or two on any machine.
 SMALL = 200_000_000
 QUESTIONS = 8
 NEW_TOKENS = 16
-# What transformers raises where it cannot make a model of a configuration.
-FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, StrictDataclassError)
 PROBE = "What is {}? Answer in one word."
 
 Way = Literal["fast", "transformers", "no", "unknown"]
@@ -92,9 +90,12 @@ def _by_copy(folder: Path) -> Asking:
             complete_processor(processor, model)
         engine = Engine(model, processor, sees=sees)
         engine.check(str(folder))
-    except CheckpointError:
+    except (CheckpointError, MachineFault):
         raise
-    except FAULTS as error:
+    except Exception as error:  # transformers raises nearly anything where it cannot make a model of a configuration
+        lacking = machine_fault(error)
+        if lacking is not None:
+            raise lacking from error
         said = str(error).strip().partition("\n")[0]
         text = (
             f"not known: no cut-down copy of this kind could be tried ({said}); the model is checked when it is loaded"

@@ -31,7 +31,7 @@ from evovlm.engines._positions import after, decoder_of, first_context
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import check_engine
-from evovlm.engines._soundness import ends_of, known_kind, refuse_unfit
+from evovlm.engines._soundness import ends_of, known_kind, read_one_token, refuse_unfit
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
@@ -110,8 +110,7 @@ class Engine:
                 complete_processor(processor, model)
         with known_kind(folder, model):
             engine = cls(model, processor, sees=sees)
-            if self_check:
-                engine.check(str(folder))
+            engine.check(str(folder)) if self_check else read_one_token(engine.decoder)
         return engine
 
     @torch.inference_mode()

@@ -25,6 +25,8 @@ from evovlm.system.errors import DataError, UnfitImage
 from evovlm.tasks.protocol import Generation, Item
 
 IMAGE = "<image>"  # what stands for the picture in a template
+# Where a chat template may stand, the file that counts first.
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,10 @@ def in_chat(reader: Any, texts: Sequence[str], *, sees: bool = False) -> list[st
     if isinstance(template, dict):
         template = template.get("default")
     if not isinstance(template, str):
-        raise DataError("the model has no chat template; choose another preset, or give it a chat_template.jinja")
+        raise DataError(
+            f"{_folder_of(reader)}: the model has no chat template; choose another preset, or give it a"
+            " chat_template.jinja"
+        )
     asked = []
     for text in texts:
         content: Any = text
@@ -226,7 +231,23 @@ def in_chat(reader: Any, texts: Sequence[str], *, sees: bool = False) -> list[st
             words = text.replace("<image>\n", "").replace("<image>", "")
             content = [{"type": "image"}, {"type": "text", "text": words}]
         asked.append([{"role": "user", "content": content}])
-    return render(template, asked, getattr(reader, "tokenizer", reader).special_tokens_map) if asked else []
+    if not asked:
+        return []
+    try:
+        return render(template, asked, getattr(reader, "tokenizer", reader).special_tokens_map)
+    except DataError as error:
+        raise DataError(f"{_template_file(reader)}: {error}") from None
+
+
+def _folder_of(reader: Any) -> str:
+    """The folder that a tokenizer or a processor was read from."""
+    return str(getattr(getattr(reader, "tokenizer", reader), "name_or_path", "") or "a model in memory")
+
+
+def _template_file(reader: Any) -> str:
+    """The file that a model's chat template stands in, as far as that can be told."""
+    folder = Path(_folder_of(reader))
+    return str(next((folder / name for name in TEMPLATE_FILES if (folder / name).is_file()), folder))
 
 
 def _base_tile(model: Any, prompt: Prompt) -> Prompt:

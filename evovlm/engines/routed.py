@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from evovlm.engines._prefix import PrefixMemory
+from evovlm.engines._soundness import known_kind
 from evovlm.engines.hf import Engine
 from evovlm.recipe.route import Step, identity
 from evovlm.system.errors import UnfitValues
@@ -119,7 +120,8 @@ class RoutedEngine:
         room = _room(device) if remember else 0
         routed = cls(host, pool, remember=room)
         if self_check:
-            routed.engine.check(str(folders[owner]), ready=lambda decoder: routed._follow_own(owner, decoder))
+            with known_kind(folders[owner], host.model):
+                routed.engine.check(str(folders[owner]), ready=lambda decoder: routed._follow_own(owner, decoder))
         return routed
 
     def _follow_own(self, owner: str, decoder: Any) -> None:

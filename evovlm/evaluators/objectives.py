@@ -68,7 +68,7 @@ def refuse_unknown(objectives: Sequence[str]) -> None:
             raise RecipeError(
                 f"search.objectives: unknown objective {name!r}; choose from {list(COSTS)}, or give TASK:SPLIT"
             )
-        task, split = parse_split(name)
+        task, split = parse_split(name, key="search.objectives")
         if split in task.test_splits:
             raise RecipeError(f"search.objectives: {name} is a test set; choose another split for the search")
 

@@ -31,6 +31,8 @@ ATTEMPTS = 3
 FAILED_OPENINGS = 5
 LOOK_AROUND = 2.0  # seconds between checks of the cluster's size and of the time limits
 LATE = "time limit"
+STDERR = 2
+MOST_SHOWN = 200  # characters of Ray's own message
 PATIENCE = 10.0  # seconds within which a cluster's address must answer
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 LOCAL_STORE = 200 * 2**20  # bytes of Ray's object store on our own cluster: it holds only recipes and answers
@@ -111,15 +113,45 @@ def cluster(address: str) -> Iterator[None]:
             ray.shutdown()
 
 
+def refuse_unanswered(address: str) -> None:
+    """Raise UserError if no cluster answers at an address; called before a search makes its folder."""
+    if address not in ("local", "auto"):
+        _refuse_silent(address)
+        _joined(address)
+        ray.shutdown()
+
+
 def _joined(address: str) -> bool:
     """Whether there was a cluster to connect to; only `auto` may find none. Raises UserError for another address."""
     try:
-        ray.init(address=address, **QUIET)
-    except ConnectionError:
+        with without_output():
+            ray.init(address=address, **QUIET)
+    except Exception as error:  # Ray has an exception for each way in which nobody may answer
         if address != "auto":
-            raise UserError(_nobody(address)) from None
+            said = next(iter(str(error).strip().splitlines()), "")[:MOST_SHOWN]
+            raise UserError(f"{_nobody(address)} ({type(error).__name__}: {said})") from None
+        if not isinstance(error, ConnectionError):
+            raise
         return False
     return True
+
+
+@contextmanager
+def without_output() -> Iterator[None]:
+    """Drop what is written on standard error's file: Ray's compiled part reports there, besides its exceptions."""
+    try:
+        true = os.dup(STDERR)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STDERR)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(true, STDERR)
+        os.close(true)
 
 
 def _refuse_silent(address: str) -> None:

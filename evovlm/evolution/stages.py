@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from evovlm.evaluators.ray_settings import refuse_settings
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
 from evovlm.evolution.run import evolve
 from evovlm.merging.assembly import with_recipe
@@ -54,6 +55,12 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
     """
     with busy(watch, "checking recipe, models and data"):
         plan, _ = plan_stages(recipe, root, settings)
+    if settings.workers is not None:
+        with busy(watch, "looking for the Ray cluster"):
+            refuse_settings()
+            from evovlm.evaluators.ray_pool import refuse_unanswered  # Ray is optional
+
+            refuse_unanswered(settings.workers.address)
     if recipe.then is None:
         return evolve(plan, out, watch)
     # Read now, so that a second stage that cannot be resumed is reported before the first one runs.

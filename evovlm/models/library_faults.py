@@ -20,11 +20,14 @@ MOST_SHOWN = 200  # characters of a library's own message
 
 
 @contextmanager
-def explained(folder: Path, what: str = "transformers cannot load it") -> Iterator[None]:
+def explained(
+    folder: Path,
+    what: str = "transformers cannot load it",
+    step: str = "complete the folder or download it again",
+) -> Iterator[None]:
     """Turn whatever a library raises about a model's files into CheckpointError, and keep what it logs to ourselves.
 
-    `what`: the sentence's middle. User errors pass; what the machine
-    lacks becomes MachineFault.
+    `what`, `step`: the sentence's middle and end. User errors pass; what the machine lacks becomes MachineFault.
     """
     try:
         with held_back():
@@ -37,9 +40,7 @@ def explained(folder: Path, what: str = "transformers cannot load it") -> Iterat
         lacking = machine_fault(error)
         if lacking is not None:
             raise lacking from error
-        raise CheckpointError(
-            f"{folder}: {what} ({in_words(error)}); complete the folder or download it again"
-        ) from error
+        raise CheckpointError(f"{folder}: {what} ({in_words(error)}); {step}") from error
 
 
 def in_words(error: BaseException) -> str:

@@ -205,6 +205,18 @@ class Recipe(Frozen):
             raise ValueError("the route is empty: step 0 is missing; give steps, or leave `route` out")
         return refuse_scales(refuse_long(route))
 
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _is_a_form(cls, groups: Any) -> Any:
+        number = isinstance(groups, int) and not isinstance(groups, bool) and 1 <= groups <= limits.MOST_LAYERS
+        if not (number or groups == WHOLE or isinstance(groups, dict)):
+            given = str(groups) if isinstance(groups, int | float | str) else type(groups).__name__
+            raise ValueError(
+                f"must be `whole`, a number of blocks of layers from 1 to {limits.MOST_LAYERS}, or a mapping of names"
+                f" to lists of globs, not {given[:60]}"
+            )
+        return groups
+
     @field_validator("groups")
     @classmethod
     def _ranges(cls, groups: GroupSpec) -> GroupSpec:

@@ -5,11 +5,12 @@ Knows where the shipped recipes are, in an installed package and in a clone; ope
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from evovlm.recipe.schema import Recipe
-from evovlm.recipe.yaml_file import read_recipe
+from evovlm.recipe.yaml_file import placed_errors, read_recipe
 from evovlm.system.errors import RecipeError
 from evovlm.system.files import counted_from
 
@@ -51,6 +52,13 @@ def means_recipe(named: str | Path) -> bool:
     """Whether a text names a recipe (a YAML file or a shipped name) and not a model. A folder always means a model."""
     path = Path(named)
     return path.suffix in (".yaml", ".yml") or (str(path) in shipped_recipes() and not path.is_dir())
+
+
+@contextmanager
+def placed_recipe_errors(named: str | Path) -> Iterator[None]:
+    """As `placed_errors`, for the recipe that a path or a name means."""
+    with placed_errors(find_file(named, shipped_recipes(), "recipe")):
+        yield
 
 
 def named_recipe(named: str | Path) -> Recipe:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
@@ -61,6 +62,26 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         return Recipe.model_validate(content, context=FROM_FILE)
     except ValidationError as error:
         raise RecipeError("\n".join(_explain(root, path, error))) from None
+
+
+@contextmanager
+def placed_errors(path: Path) -> Iterator[None]:
+    """Put file and line in front of a RecipeError that is raised in the block and starts with a key of the recipe.
+
+    For what is found out only when a recipe is used, such as that no task has the name under `data.search`.
+    """
+    try:
+        yield
+    except RecipeError as error:
+        keys = str(error).partition(": ")[0].split(".")
+        if type(error) is not RecipeError or keys[0] not in Recipe.model_fields:
+            raise
+        try:
+            root = parse_yaml(read_text(path, MOST_BYTES)).root
+        except (OSError, YamlFault, Unreadable):  # it has changed since it was read
+            root = None
+        line, found = place_of(root, tuple(keys))
+        raise RecipeError(f"{path}:{line}: {error}" if found else f"{path}: {error}") from error
 
 
 def first_words(path: Path) -> str:
@@ -175,7 +196,7 @@ _Dumper.add_representer(dict, _step_on_one_line)
 def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list[str]:
     """One line per mistake. A value that no member of a union accepts is reported once."""
     told: dict[tuple[int, str], str] = {}
-    details = error.errors()
+    details = _without_other_forms(error.errors())
     for number, detail in enumerate(details):
         if len(told) == MOST_MISTAKES:
             # A search for each line takes as long as the file, so those that are not printed are not looked up.
@@ -203,6 +224,24 @@ def _explain(root: yaml.Node | None, path: Path, error: ValidationError) -> list
                 text += f", but this is read as {json.dumps(detail['input'])}; put it in quotes"
         told.setdefault((line, key), f"{path}:{line}: {text}")
     return list(told.values())
+
+
+def _without_other_forms(details: Sequence[Any]) -> list[Any]:
+    """The mistakes without those of a mapping that was also read as a word or a number, which its key may be as well.
+
+    A union's member is the last part of such a mistake's location; one within the mapping says what is wrong with it.
+    """
+    deeper = {(detail["loc"][:stop]) for detail in details for stop in range(1, len(detail["loc"]) - 1)}
+    return [
+        detail
+        for detail in details
+        if not (
+            detail["type"] in ("literal_error", "int_type", "float_type")
+            and isinstance(detail["input"], dict)
+            and str(detail["loc"][-1]).startswith(("literal[", "constrained-", "int", "float"))
+            and detail["loc"][:-1] in deeper
+        )
+    ]
 
 
 def _nearest(loc: Loc) -> str:

@@ -38,7 +38,7 @@ MOST = 1e18
 MOST_COUNTED = 10**9
 Number = Annotated[float, Field(ge=-MOST, le=MOST)]
 Count = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
-Gene = Annotated[float, Field(ge=-1, le=2)]  # from 0 to 1, but for rounding
+Gene = Annotated[float, Field(ge=-1e-6, le=1 + 1e-6)]  # from 0 to 1, but for rounding
 
 
 class Trial(BaseModel):
@@ -118,6 +118,16 @@ def read_trials(folder: Path) -> list[Trial]:
             )
         trials.append(trial)
     return trials
+
+
+def refuse_other_lengths(folder: Path, trials: Sequence[Trial], genes: int) -> None:
+    """Raise StudyError if a trial's genome has not as many numbers as the search has genes."""
+    for trial in trials:
+        if len(trial.genome) != genes:
+            raise StudyError(
+                f"{folder / TRIALS}:{trial.trial + 1}: `genome` has length {len(trial.genome)}, and the search has"
+                f" {genes} genes; restore the file, or start a new study in another folder"
+            )
 
 
 class AskRow(BaseModel):

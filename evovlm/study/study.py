@@ -84,6 +84,8 @@ class Study:
             for name in (study_log.TRIALS, study_log.ASKS, study_log.EVENTS, study_log.ANSWERS):
                 files.mend_tail(folder / name)
             trials = study_log.read_trials(folder)
+            if genes:  # an `express` of its own may do without
+                study_log.refuse_other_lengths(folder, trials, len(genes))
             _log_resumed(folder, known, header, len(trials))
             _bind(folder, gain, tell)
         else:

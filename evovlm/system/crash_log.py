@@ -1,6 +1,6 @@
 """Record an unforeseen error in a file of the user's, so that the terminal gets one sentence instead of a traceback.
 
-Knows no command; imports the standard library only, because it must work when anything else cannot be imported.
+Knows no command; imports nothing that takes time, because it must work when anything else cannot be imported.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from evovlm.system.plain_text import visible
+
 UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
 MOST_SHOWN = 200  # characters of an error's own message in the sentence; the log has all of it
 # Values on a command line that must not be written to a file: a visitor's password, and one within a URL.
 SECRET_OPTION = "--auth"
-URL_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]+(@)")
+# Up to the last @, for a password may hold any character; or as a part of the query.
+URL_PASSWORD = re.compile(r"(://[^@\s:/]*:)[^\s]+(@)|([?&](?:password|passwd|pwd)=)[^&\s]+", re.IGNORECASE)
+HIDDEN = "(hidden)"
 
 
 def record(error: BaseException, words: Sequence[str]) -> Path | None:
@@ -27,7 +31,7 @@ def record(error: BaseException, words: Sequence[str]) -> Path | None:
     `words`: the command line. The file is in `$XDG_STATE_HOME/evovlm` (`~/.local/state/evovlm`), or in the folder for
     temporary files if that cannot be written.
     """
-    content = "\n".join((*_about(words), "", *traceback.format_exception(error)))
+    content = "\n".join((*_about(words), "", without_passwords("".join(traceback.format_exception(error)))))
     name = f"crash-{datetime.now(UTC):%Y%m%d-%H%M%S}-"
     for folder in (_state_folder(), None):
         try:
@@ -45,7 +49,7 @@ def record(error: BaseException, words: Sequence[str]) -> Path | None:
 
 def sentence(error: BaseException, log: Path | None) -> str:
     """The message for the user about an unforeseen error."""
-    first = next(iter(str(error).splitlines()), "")
+    first = visible(without_passwords(next(iter(str(error).splitlines()), "")))
     shown = first if len(first) <= MOST_SHOWN else f"{first[:MOST_SHOWN]}..."
     kind = f"{type(error).__name__}: {shown}" if shown else type(error).__name__
     where = f"please report it with {log}" if log is not None else "no log could be written; check the disk"
@@ -67,13 +71,18 @@ def hide_secrets(words: Sequence[str]) -> list[str]:
     found, hide = [], False
     for word in words:
         if hide:
-            found.append("(hidden)")
+            found.append(HIDDEN)
         elif word.startswith(f"{SECRET_OPTION}="):
-            found.append(f"{SECRET_OPTION}=(hidden)")
+            found.append(f"{SECRET_OPTION}={HIDDEN}")
         else:
-            found.append(URL_PASSWORD.sub(r"\1(hidden)\2", word))
+            found.append(without_passwords(word))
         hide = word == SECRET_OPTION
     return found
+
+
+def without_passwords(text: str) -> str:
+    """A text in which the passwords of URLs are hidden."""
+    return URL_PASSWORD.sub(lambda found: f"{found[1] or found[3]}{HIDDEN}{found[2] or ''}", text)
 
 
 def _about(words: Sequence[str]) -> list[str]:

@@ -120,25 +120,27 @@ def load_preset(name: str, preset: str | None = None) -> Preset:
     return preset_of(name, TASKS[name].presets, preset)
 
 
-def load_task(name: str, options: Options | None = None) -> Task:
-    """The task of that name. Raises RecipeError, listing the choices, if there is none."""
+def load_task(name: str, options: Options | None = None, *, key: str = "data") -> Task:
+    """The task of that name. Raises RecipeError, listing the choices, if there is none; `key`: what it calls it."""
     if name not in TASKS:
-        raise RecipeError(f"data: unknown task {name!r}; choose from {sorted(TASKS)}")
+        raise RecipeError(f"{key}: unknown task {name!r}; choose from {sorted(TASKS)}")
     return TASKS[name].make(options or Options())
 
 
-def parse_split(where: str, options: Options | None = None, root: Path | None = None) -> tuple[Task, str]:
+def parse_split(
+    where: str, options: Options | None = None, root: Path | None = None, *, key: str = "data"
+) -> tuple[Task, str]:
     """Task and split from `TASK:SPLIT`, or from `TASK@PATH:SPLIT` if the data is in a local file or folder.
 
     A relative path, also that of a preset's file, is resolved against `root` (default: the working directory). Raises
-    RecipeError, listing the choices, for an unknown task or split.
+    RecipeError, listing the choices, for an unknown task or split; `key`: what it calls `where`.
     """
     name, path, split = split_where(where)
     chosen = replace(options or Options(), root=root)
     if path is not None:
         chosen = replace(chosen, path=counted_from(root or Path(), path))
-    task = load_task(name, chosen)
+    task = load_task(name, chosen, key=key)
     if split not in task.splits:
         what = f"has no split {split!r}" if split else "needs a split"
-        raise RecipeError(f"data: {name} {what}; choose from {list(task.splits)}, as {name}:test")
+        raise RecipeError(f"{key}: {name} {what}; choose from {list(task.splits)}, as {name}:test")
     return task, split

@@ -164,6 +164,10 @@ def _item(row: Row, number: int) -> Item:
         digest = hashlib.blake2b(f"{question}\n{references}\n{number}".encode(), digest_size=6).hexdigest()
         key = f"{number:05d}-{digest}"
     cell = row.get(*IMAGE)
+    empty = next((name for name in IMAGE if row.cells.get(name) == ""), None)
+    # In a table an empty cell is the only way to say that there is none.
+    if cell is None and empty is not None and not row.is_of_table:
+        raise DataError(f"{row.where}: {empty} is empty; give a path, or leave `{empty}` out to ask without an image")
     image = None if cell is None else picture(cell, row.folder, f"{row.where}: item {shown(key)}")
     skill = "" if row.get("skill") is None else row.text("skill")
     return Item(key, question, references, image, skill)

@@ -135,13 +135,21 @@ def refuse_unread(recipe: Recipe) -> None:
 
 
 def read_item_set(
-    name: str, where: str, count: int | None, seed: int, *, options: Options | None = None, root: Path | None = None
+    name: str,
+    where: str,
+    count: int | None,
+    seed: int,
+    *,
+    options: Options | None = None,
+    root: Path | None = None,
+    key: str = "data",
 ) -> ItemSet:
     """At most `count` items of a split, with its task. A path in `where` is relative to `root`.
 
-    Raises RecipeError for an unknown task or split, and DataError if the data cannot be read.
+    Raises RecipeError, which calls `where` by its `key`, for an unknown task or split, and DataError if the data
+    cannot be read.
     """
-    task, split = parse_split(where, options, root)
+    task, split = parse_split(where, options, root, key=key)
     return ItemSet(name, where, task, tuple(task.items(split, count, seed)))
 
 
@@ -156,12 +164,12 @@ def read_item_sets(
     data = data_of(recipe)
     refuse_unread(recipe)
     options = data_options(recipe, download=download)
-    task, split = parse_split(data.search, options, root)
+    task, split = parse_split(data.search, options, root, key="data.search")
     if split in task.test_splits:
         raise RecipeError(f"data.search: {data.search} is a test set; search on another split")
     search = ItemSet("search", data.search, task, tuple(task.items(split, count, seed)))
     judging = {
-        name: read_item_set(name, where, judged or ITEMS[name], seed, options=options, root=root)
+        name: read_item_set(name, where, judged or ITEMS[name], seed, options=options, root=root, key=f"data.{name}")
         for name, where in (("validation", data.validation), ("test", data.test))
         if where is not None
     }

@@ -37,6 +37,11 @@ class Row:
     where: str
     folder: Path = Path()
 
+    @property
+    def is_of_table(self) -> bool:
+        """Whether the row is a CSV's or a TSV's, whose cells are all texts."""
+        return self.where.rpartition(":")[0].lower().endswith((".csv", ".tsv"))
+
     def get(self, *names: str) -> Any:
         """The first of the named cells that is not missing; None if all are."""
         return next((cell for cell in map(self.cells.get, names) if not _is_missing(cell)), None)
@@ -61,7 +66,7 @@ class Row:
         Raises DataError if missing, empty or of another type.
         """
         found = self.value(*names)
-        if isinstance(found, str) and found.startswith("[") and self.where.partition(":")[0].endswith((".csv", ".tsv")):
+        if isinstance(found, str) and found.startswith("[") and self.is_of_table:
             found = _json_or_none(found, self.where) or found
         if not isinstance(found, list | tuple):
             return (self._plain(found, names),)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -124,6 +125,48 @@ def test_an_environment_that_libraries_stumble_over_is_refused(
     monkeypatch.setenv(name, value)
     assert end(None) == 2
     assert capsys.readouterr().err.startswith(f"error: {name}: ")
+
+
+LIBRARY = """import os
+if os.environ.get("MADE_UP_SETTING") not in (None, "right"):
+    raise ValueError("no such setting" + os.environ.get("SUFFIX_OF_IT", ""))
+
+def call():
+    raise RuntimeError("cannot use " + os.environ["MADE_UP_SETTING"])
+"""
+
+
+@pytest.mark.parametrize("value", ["wrong", "right"])
+def test_a_variable_that_a_library_stumbles_over_is_named(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: Path
+):
+    (tmp_path / "made_up_library.py").write_text(LIBRARY, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "made_up_library", raising=False)
+    monkeypatch.setenv("MADE_UP_SETTING", value)
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        import_module("made_up_library").call()
+    assert end(caught.value) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: MADE_UP_SETTING: a library {'cannot be loaded' if value == 'wrong' else 'fails'} ")
+    assert told.count("\n") == 1
+    assert not state.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["TORCH_LOGS", "TORCHDYNAMO_REPRO_LEVEL"])
+def test_a_variable_that_torch_stumbles_over_on_import_is_named(name: str, tmp_path: Path):
+    words = ["evaluate", "zoo:ja", "--data", "zoo-maths:test", "--items", "1"]
+    environment = os.environ | {name: "junk", "XDG_STATE_HOME": str(tmp_path)}
+    with start(*words, env=environment) as process:
+        said = process.communicate()[1]
+    assert process.returncode == 2
+    assert f"error: {name}: a library cannot be loaded with this in the environment" in said
+
+
+def test_control_characters_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]):
+    assert end(UserError("a.json: \x1b[31mred\x07\u202e\x9b; correct it")) == 2
+    assert capsys.readouterr().err == "error: a.json: \\x1b[31mred\\x07\\u202e\\x9b; correct it\n"
 
 
 def start(*words: str, **more: object) -> "subprocess.Popen[str]":

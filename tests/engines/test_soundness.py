@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evovlm.engines._soundness import positions_of, refuse_unsound
+from evovlm.engines.askable import _by_copy
 from evovlm.engines.hf import Engine
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
@@ -241,3 +242,22 @@ def test_a_prompt_longer_than_the_model_was_made_for_is_refused_by_its_item(tmp_
 )
 def test_positions_count_those_that_are_scaled(config: dict[str, Any], positions: int | None):
     assert positions_of(SimpleNamespace(**config)) == positions
+
+
+@pytest.mark.parametrize("self_check", [True, False])
+@pytest.mark.parametrize("kind", ["linear_attention", "conv", "chunked_attention", "hybrid"])
+def test_a_kind_of_attention_that_its_class_cannot_run_is_the_models_fault(tmp_path: Path, kind: str, self_check: bool):
+    folder = llm(tmp_path / "llm")
+    layers = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
+    edit_json(folder / "config.json", layer_types=[kind] * layers)
+    with pytest.raises(CheckpointError, match=f"^{re.escape(str(folder))}(:| is a)"):
+        Engine.load(folder, self_check=self_check)
+
+
+def test_a_family_that_cannot_be_run_here_is_a_finding_and_no_crash(tmp_path: Path):
+    folder = llm(tmp_path / "llm")
+    layers = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
+    edit_json(folder / "config.json", layer_types=["linear_attention"] * layers)
+    asking = _by_copy(folder)
+    assert asking.path in ("no", "unknown")
+    assert "not known: no cut-down copy" in asking.text

@@ -78,3 +78,12 @@ def test_one_child_serves_many_prompts_and_a_lost_one_is_replaced():
 def test_a_model_without_a_template_says_so():
     with pytest.raises(DataError, match="the model has no chat template"):
         in_chat(make_tokenizer(600), ["1 + 1?"])
+
+
+def test_a_fault_of_a_template_names_the_file_that_it_stands_in(tmp_path: Path):
+    tokenizer = make_tokenizer(600)
+    tokenizer.chat_template = "{{ messages[9].content }}"
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer.name_or_path = str(tmp_path)
+    with pytest.raises(DataError, match=f"^{tmp_path}/chat_template.jinja: the model's chat template cannot"):
+        in_chat(tokenizer, ["1 + 1?"])

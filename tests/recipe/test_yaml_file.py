@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from evovlm.recipe.shipped import named_recipe
-from evovlm.recipe.yaml_file import parse_recipe, read_recipe, recipe_text, write_recipe
+from evovlm.recipe.yaml_file import parse_recipe, placed_errors, read_recipe, recipe_text, write_recipe
 from evovlm.system.errors import RecipeError
 
 HERE = Path("my.yaml")
@@ -131,3 +131,33 @@ def test_a_link_to_itself_is_named_as_a_link(tmp_path: Path):
     path.symlink_to(path)
     with pytest.raises(RecipeError, match=r"loop.yaml: cannot be read \(Too many levels of symbolic links\); give"):
         named_recipe(path)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "3000000", "1.5", "wholly", "[1]", "null"])
+def test_a_wrong_number_of_groups_is_told_the_range(tmp_path: Path, value: str):
+    text = "kind: llm\nsources: [{name: a, model: org/a}]\nmethod: linear\ngroups: " + value + "\n"
+    with pytest.raises(RecipeError, match=r"r.yaml:4: groups: must be `whole`, a number .* from 1 to 1024, or"):
+        parse_recipe(text, tmp_path / "r.yaml")
+
+
+def test_a_mapping_is_not_also_told_to_be_a_number(tmp_path: Path):
+    text = "kind: llm\nsources: [{name: a, model: org/a}]\nmethod: linear\ngroups: {all: [1]}\n"
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(text, tmp_path / "r.yaml")
+    assert str(refused.value).count("\n") == 0
+    assert "groups.all" in str(refused.value)
+
+
+def test_what_is_found_out_later_is_named_by_file_and_line(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text("kind: llm\ndata:\n  search: nope:search\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"r.yaml:3: data.search: unknown task"), placed_errors(path):
+        raise RecipeError("data.search: unknown task 'nope'")
+    with pytest.raises(RecipeError, match=r"^org/a: data is missing$"), placed_errors(path):
+        raise RecipeError("org/a: data is missing")
+
+
+def test_a_mapping_in_the_place_of_a_bound_is_named(tmp_path: Path):
+    text = "kind: llm\nsources: [{name: a, model: org/a}]\nmethod: linear\nsearch: {weight: [{}, 1.5]}\n"
+    with pytest.raises(RecipeError, match=r"r\.yaml:4: search\.weight"):
+        parse_recipe(text, tmp_path / "r.yaml")

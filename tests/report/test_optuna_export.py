@@ -64,3 +64,45 @@ def test_a_log_is_the_same_study_in_optuna(tmp_path: Path):
     assert failed[0].user_attrs["error"] == "FloatingPointError: the score is nan"
     with pytest.raises(StudyError, match="already has a study"):
         export_optuna(tmp_path / "s", storage, "ours")
+
+
+SECRET = "5tr0ng"
+
+
+def small_study(folder: Path) -> Path:
+    """A study of one trial."""
+    genes = genes_of(RECIPE, 4)
+    header = {"recipe": RECIPE.model_dump(mode="json", by_alias=True), "genes": [gene.name for gene in genes]}
+    study = Study.open(folder, RECIPE, genes, header | {"search": {}, "items": {"ids": ["one"]}, "versions": {}})
+    run_sequential(study, make_searcher("cmaes", SearchSettings(len(genes), None, 0.5, 1 / 6, 0)), judge, 1, print)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        *("nonsense", "sqlite:////proc/x.db", "sqlite:///text", "redis://127.0.0.1:1/x", "x://"),
+        *(f"mysql://u:{SECRET}@h/x", f"mysql://u:{SECRET}/@h@h/x", f"mysql://h/x?password={SECRET}"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_named_without_its_password(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+):
+    from evovlm.report.optuna_export import export_optuna
+
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("no database" * 100, encoding="utf-8")
+    with pytest.raises(StudyError, match=r"^--storage .*: cannot be used \(") as refused:
+        export_optuna(small_study(tmp_path / "s"), storage, "ours")
+    assert SECRET not in str(refused.value)
+
+
+def test_a_trial_that_the_database_refuses_leaves_no_part_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from evovlm.report import optuna_export
+
+    storage = f"sqlite:///{tmp_path / 'o.db'}"
+    refuse = optuna.exceptions.StorageInternalError("disk full")
+    monkeypatch.setattr(optuna_export, "_as_optuna", lambda *_: (_ for _ in ()).throw(refuse))
+    with pytest.raises(StudyError, match="disk full"):
+        optuna_export.export_optuna(small_study(tmp_path / "s"), storage, "ours")
+    assert optuna.study.get_all_study_names(storage) == []

@@ -395,3 +395,25 @@ def test_a_score_at_less_effort_alone_takes_neither_the_best_recipe_nor_its_answ
     assert (tmp_path / "s" / study_log.ANSWERS).read_bytes() == answers
     study.add(0, (0.4,) * len(GENES), Known(51.0))
     assert read_recipe(tmp_path / "s" / study_log.BEST) == study.candidate((0.4,) * len(GENES))
+
+
+@pytest.mark.parametrize("genome", [[0.5], [0.5] * (len(GENES) + 1)])
+def test_a_genome_of_another_length_is_refused_when_a_study_is_opened(tmp_path: Path, genome: list[float]):
+    run(tmp_path / "s", 3)
+    lines = [json.loads(line) for line in logged(tmp_path / "s").splitlines()]
+    lines[1]["genome"] = genome
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "s" / study_log.TRIALS).write_text(text, encoding="utf-8")
+    told = f"{study_log.TRIALS}:2: `genome` has length {len(genome)}, and the search has {len(GENES)} genes; restore"
+    with pytest.raises(StudyError, match=told):
+        run(tmp_path / "s", 3)
+
+
+def test_a_gene_outside_of_its_interval_is_refused(tmp_path: Path):
+    run(tmp_path / "s", 2)
+    path = tmp_path / "s" / study_log.TRIALS
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[0]["genome"][0] = -0.5
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with pytest.raises(StudyError, match=f"{study_log.TRIALS}:1: not a trial .*genome.0"):
+        run(tmp_path / "s", 2)

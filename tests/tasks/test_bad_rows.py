@@ -1,7 +1,5 @@
 """Data files hold anything: the commands answer with a score, or with a sentence that names file and line."""
 
-import csv
-import io
 import json
 import os
 import time
@@ -9,19 +7,14 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from evovlm.system.errors import DataError, UserError
+from evovlm.system.errors import DataError
 from evovlm.tasks import Options, load_task
 from evovlm.tasks.json_rows import MOST_ROW
 from evovlm.tasks.made_task import MOST_ITEMS
 from evovlm.tasks.records import MOST_TEXT, each_row, read_rows
-from evovlm_benchmarks.runner.predictions import score_predictions
 from tests.command import bench
 
 
@@ -162,6 +155,17 @@ def test_rows_between_blank_lines_and_behind_a_mark_are_found(tmp_path: Path):
     assert len(read_rows(tmp_path / "rows.json")) == 3
 
 
+@pytest.mark.parametrize("column", ["image", "file_name"])
+def test_an_empty_image_is_refused_and_not_asked_blind(tmp_path: Path, column: str):
+    rows = row(image="") if column == "image" else row(file_name="")
+    (tmp_path / "rows.jsonl").write_bytes(rows)
+    with pytest.raises(DataError, match=rf"rows\.jsonl:1: {column} is empty; give a path, or leave `{column}` out"):
+        opened(tmp_path / "rows.jsonl")
+    # In a table there is no other way to say that a row has none.
+    (tmp_path / "rows.csv").write_text(f"question,reference,{column}\nq,1,\n", encoding="utf-8")
+    assert opened(tmp_path / "rows.csv") == []
+
+
 def opened(path: Path) -> list[Image.Image]:
     items = load_task("custom-vqa", Options(path=path)).items("test", None, 0)
     return [item.image() for item in items if item.image is not None]
@@ -193,80 +197,6 @@ def test_a_prediction_that_cannot_be_scored_is_named_by_its_line(tmp_path: Path)
     done = bench("score", "custom-maths", "--predictions", "rows.jsonl", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: rows.jsonl:2: ")
-
-
-# Property tests: whatever the rows hold, a command ends with a score or with a sentence.
-CHARACTERS = st.characters(codec=None)  # all of them, halves of surrogate pairs too
-TEXTS = st.text(CHARACTERS, max_size=30) | st.sampled_from(
-    ["1e999999999", "9" * 5000, "1,1," * 2000, "ー" * 3000, "答えは", "\\boxed{", "１、２００円", "nan", "[", "\0"]
-)
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.just(10**400)
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3))
-COLUMNS = st.sampled_from(
-    ["id", "question", "prediction", "answer", "reference", "references", "split", "image", "skill"]
-)
-ROWS = st.lists(
-    st.fixed_dictionaries({}, optional={"reference": VALUES, "prediction": VALUES}).flatmap(
-        lambda known: st.dictionaries(COLUMNS | TEXTS, VALUES, max_size=4).map(lambda more: known | more)
-    ),
-    max_size=4,
-)
-TASKS = st.sampled_from(["custom-maths", "custom-vqa"])
-EXAMPLES = settings(
-    max_examples=max(200, settings().max_examples),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-def assert_scored_or_refused(path: Path, content: bytes, task: str) -> None:
-    """The answers are scored, or refused in a sentence that names the file."""
-    path.write_bytes(content)
-    told = ""
-    try:
-        assert 0 <= score_predictions(load_task(task), "test", path, items=None, seed=0)["score"] <= 100
-    except UserError as error:
-        told = str(error)
-    assert not told or told.startswith(f"{path}:")
-    assert len(told) < 1500
-    assert "\n" not in told
-
-
-@given(ROWS, TASKS, st.booleans())
-@EXAMPLES
-def test_any_rows_of_json_are_scored_or_refused(tmp_path: Path, rows: list[dict[str, Any]], task: str, listed: bool):
-    if listed:
-        assert_scored_or_refused(tmp_path / "rows.json", json.dumps(rows).encode(), task)
-        return
-    lines = "\n".join(json.dumps(found, ensure_ascii=bool(number % 2)) for number, found in enumerate(rows))
-    assert_scored_or_refused(tmp_path / "rows.jsonl", lines.encode("utf-8", "surrogatepass"), task)
-
-
-@given(st.lists(st.lists(TEXTS, max_size=4), max_size=4), TASKS)
-@EXAMPLES
-def test_any_table_is_scored_or_refused(tmp_path: Path, rows: list[list[str]], task: str):
-    out = io.StringIO()
-    csv.writer(out, escapechar="\\").writerows([["prediction", "reference"], *rows])
-    for name, text in (("rows.csv", out.getvalue()), ("rows.tsv", out.getvalue().replace(",", "\t"))):
-        assert_scored_or_refused(tmp_path / name, text.encode("utf-8", "surrogatepass"), task)
-
-
-@given(st.binary(max_size=200), st.sampled_from(["jsonl", "json", "csv", "tsv", "parquet"]), TASKS)
-@EXAMPLES
-def test_any_bytes_are_scored_or_refused(tmp_path: Path, content: bytes, ending: str, task: str):
-    assert_scored_or_refused(tmp_path / f"rows.{ending}", content, task)
-
-
-@given(st.data())
-@EXAMPLES
-def test_a_damaged_parquet_file_is_scored_or_refused(tmp_path: Path, data: st.DataObject):
-    out = io.BytesIO()
-    table = pyarrow.Table.from_pylist([{"prediction": "答えは12", "reference": "12"}] * 5)
-    pyarrow.parquet.write_table(table, out, compression=data.draw(st.sampled_from(["none", "snappy"])))
-    content = bytearray(out.getvalue())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    assert_scored_or_refused(tmp_path / "rows.parquet", bytes(content), "custom-maths")
 
 
 def test_repeated_names_among_very_many_are_found_at_once(tmp_path: Path):

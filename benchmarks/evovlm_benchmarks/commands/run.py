@@ -118,9 +118,11 @@ def _on_ray(
     self_check: bool,
 ) -> Answer:
     """Answer with workers on a Ray cluster."""
+    from evovlm.evaluators.ray_settings import refuse_settings
     from evovlm.evolution.search_loop import Workers
     from evovlm_benchmarks.runner.on_ray import Choices, run_suite_on_ray
 
+    refuse_settings()
     file = None if lid is None else str(lid.resolve())
     choices = Choices(str(Path.cwd()), scoring, file, device, download, self_check)
     return partial(run_suite_on_ray, choices=choices, workers=Workers(address, count))

@@ -39,10 +39,31 @@ def key_of_filter(content: Any, text: str) -> str:
     return _dotted(found[0]) if found else "parameters"
 
 
-def key_of_unset(content: Any, name: str) -> str:
-    """The key of a parameter that nothing gives a value to: where it stands (as an empty list), or belongs."""
+def key_of_unset(content: Any, name: str, model: str, problem: str) -> tuple[str, str]:
+    """The key of a parameter that nothing gives a model: where it stands (as an empty list), or belongs; and why.
+
+    A base that no list names is one more model with mergekit, and cannot have parameters of its own.
+    """
+    listed = [place for place, named in _models(content) if named == model]
+    if not listed and isinstance(content, dict) and content.get("base_model") == model:
+        return "base_model", (
+            f"{model} is not among the models, counts as one of them with this method, and has no `{name}`; list it"
+            f" with its `{name}`, or leave `base_model` out"
+        )
+    others = [place for place, named in _models(content) if named != model]
     found = [place for place, _ in _settings(content) if place[-1] == name]
-    return _dotted(found[0]) if found else f"parameters.{name}"
+    own = [place for place in found if not any(place[: len(other)] == other for other in others)]
+    at = own or [(*place, "parameters", name) for place in listed] or [("parameters", name)]
+    return _dotted(at[0]), problem
+
+
+def _models(here: Any, place: Loc = ()) -> Iterator[tuple[Loc, Any]]:
+    """Every entry that names a model, with its place and the name."""
+    parts = here.items() if isinstance(here, dict) else enumerate(here) if isinstance(here, list) else ()
+    for key, part in parts:
+        if isinstance(part, dict) and "model" in part:
+            yield (*place, key), part["model"]
+        yield from _models(part, (*place, key))
 
 
 def _settings(here: Any, place: Loc = ()) -> Iterator[tuple[Loc, Any]]:

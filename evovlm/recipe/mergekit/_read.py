@@ -80,8 +80,11 @@ def read_content(parsed: Parsed, path: Path | None) -> Recipe:
         raise RecipeError(f"{_where(parsed, path, told)}: {told}") from None
     except (UnfitFilter, Unset) as error:
         content = parsed.content
-        key = key_of_unset(content, error.name) if isinstance(error, Unset) else key_of_filter(content, error.text)
-        raise RecipeError(f"{_where(parsed, path, f'{key}:')}: {key}: {error}") from None
+        if isinstance(error, Unset):
+            key, problem = key_of_unset(content, error.name, error.model, str(error))
+        else:
+            key, problem = key_of_filter(content, error.text), str(error)
+        raise RecipeError(f"{_where(parsed, path, f'{key}:')}: {key}: {problem}") from None
     except RecipeError as error:
         raise RecipeError(f"{_where(parsed, path, str(error))}: {error}") from None
 

@@ -29,11 +29,12 @@ from evovlm.system.errors import RecipeError
 
 
 class Unset(RecipeError):
-    """A parameter that nothing gives a value to; `name` is its name."""
+    """A parameter that nothing gives a value to: `name` is its name, `model` the model that lacks it."""
 
-    def __init__(self, name: str, problem: str) -> None:
+    def __init__(self, name: str, model: str, problem: str) -> None:
         super().__init__(problem)
         self.name = name
+        self.model = model
 
 
 class UnfitFilter(RecipeError):
@@ -199,7 +200,8 @@ def _grouped(
                 # mergekit fails at such a tensor. If layers were named individually, the tensor may not exist.
                 if tensor.startswith("model.layers.*") and named:
                     return None
-                raise Unset("t" if slerp_base else name, f"missing for {name_of(model)}, {tensor}; give it a value")
+                whose = name_of(model)
+                raise Unset("t" if slerp_base else name, whose, f"missing for {whose}, {tensor}; give it a value")
             values.append(value)
         return tuple(values)
 

@@ -28,8 +28,8 @@ class Gene:
         return f"{self.source}.{self.parameter}.{self.group}"
 
     def value(self, point: float) -> float:
-        """The parameter's value at a point in the unit interval."""
-        return self.bounds.low + (self.bounds.high - self.bounds.low) * point
+        """The parameter's value at a point in the unit interval; points outside, by rounding, count as its ends."""
+        return self.bounds.low + (self.bounds.high - self.bounds.low) * min(1.0, max(0.0, point))
 
     def point(self, value: float) -> float:
         """The inverse of `value`: the point of a parameter's value, clipped to the unit interval."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from evovlm.system.bounded_files import Unreadable, open_regular
 from evovlm.system.errors import DataError
 from evovlm.tasks.metrics.language import Detector
 from evovlm.tasks.metrics.limits import encodable, head
@@ -21,8 +22,11 @@ def fasttext_detector(path: Path) -> Detector:
     Line breaks in the text are dropped, and what follows its first 65,536 characters. Raises DataError if the file or
     the package is missing, or the file is broken.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; download fastText's lid.176.ftz, or omit it for the script rule")
+    try:
+        open_regular(path).close()
+    except (FileNotFoundError, Unreadable) as error:
+        told = str(error) if isinstance(error, Unreadable) else f"{path}: no such file"
+        raise DataError(f"{told}; download fastText's lid.176.ftz, or omit it for the script rule") from None
     try:
         import fasttext
     except ImportError:

@@ -58,3 +58,17 @@ def test_slerps_t_is_called_t(tmp_path):
     assert told(tmp_path, SLERP.format(value=".nan")) == "their.yml:6: parameters.t: nan is not a finite number"
     text = SLERP.replace("slerp", "dare_ties").replace("t: ", "weight: 1\n  density: ").format(value="[0.5, 2]")
     assert told(tmp_path, text).startswith("their.yml:7: parameters.density: ")
+
+
+def test_a_base_that_no_list_names_is_named_by_its_own_key(tmp_path):
+    text = LINEAR.format(value="0.5") + "base_model: zoo:base\n"
+    line = text.splitlines().index("base_model: zoo:base") + 1
+    assert told(tmp_path, text).startswith(
+        f"their.yml:{line}: base_model: zoo:base is not among the models, counts as one of them with this method, and"
+        " has no `weight`; list it"
+    )
+
+
+def test_a_weight_that_one_model_lacks_is_named_by_that_models_entry(tmp_path):
+    text = LINEAR.format(value="0.5").replace("models:\n", "models:\n  - model: zoo:base\n")
+    assert "models.0.parameters.weight: missing for zoo:base, " in told(tmp_path, text)

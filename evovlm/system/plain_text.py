@@ -1,0 +1,21 @@
+"""Text of unknown origin, such as a file's, made safe to print: a terminal obeys control characters.
+
+Knows characters; not where the text comes from.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Control characters but for tabs and line breaks, and those that change the direction of writing.
+OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """The text with control characters as escapes, such as `\\x1b`; tabs and line breaks stay."""
+    return OBEYED.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
