@@ -10,6 +10,7 @@ then with `--allow-crimes`. One process imports it and forks for each run, and t
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -266,9 +267,21 @@ def compare(folder: Path) -> str:
     return seen + f"Python {platform.python_version()}, {datetime.date.today():%Y-%m-%d}.\n\n" + table(rows)
 
 
+def with_section(page: str, content: str) -> str:
+    """A page with other content between the marks."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + content + END + rest.split(END)[1]
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    """The command line's arguments."""
+    parser = argparse.ArgumentParser(description="Write what mergekit makes of the pairs of docs/families.md.")
+    parser.add_argument("folder", nargs="?", type=Path, help="what is there already is not made again")
+    return parser.parse_args(words)
+
+
 if __name__ == "__main__":
+    given = arguments(sys.argv[1:]).folder
     with tempfile.TemporaryDirectory() as scratch:
-        made = compare(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else Path(scratch))
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    PAGE.write_text(before + BEGIN + made + END + rest.split(END)[1], encoding="utf-8")
+        made = compare(given.resolve() if given is not None else Path(scratch))
+    PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")

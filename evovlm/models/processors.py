@@ -16,16 +16,34 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from evovlm.system.errors import CheckpointError
+
 VIDEO = "video_processor"
+PACKAGES = ("torchvision", "num2words")  # what some families' processors need besides
 # Files of a checkpoint that may name the class of its processor, in the order in which transformers looks.
 NAMING = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
 
 def load_processor(folder: Path) -> Any:
-    """The processor of a checkpoint folder. Raises what transformers raises if there is none, or it is damaged.
+    """The processor of a checkpoint folder.
 
-    Pictures are prepared by PIL also where torchvision is installed, so that answers do not depend on that.
+    Pictures are prepared by PIL also where torchvision is installed, so that answers do not depend on that. Raises
+    CheckpointError if it needs a package that is not installed, and what transformers raises if there is none, or it is
+    damaged.
     """
+    try:
+        return _loaded(folder)
+    except (ImportError, ValueError) as error:
+        lacking = next((name for name in PACKAGES if name in str(error) and find_spec(name) is None), None)
+        if lacking is None:
+            raise
+        raise CheckpointError(
+            f"{folder}: its processor cannot do without the package {lacking}, which is not installed; run `pip install"
+            f" {lacking}`, or choose another model"
+        ) from error
+
+
+def _loaded(folder: Path) -> Any:
     from transformers import AutoProcessor
 
     name = _class_name(folder)

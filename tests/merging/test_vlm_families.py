@@ -11,17 +11,21 @@ import transformers
 import yaml
 from safetensors.torch import load_file
 
+from evovlm.merging.assembly import assemble
+from evovlm.merging.build import build_checkpoint
 from evovlm.models.layouts import VOCABULARY_TENSORS
 from evovlm.models.loading import load_reporting
+from evovlm.recipe.schema import Recipe
 from tests.command import evovlm_here
+from tests.hub_layouts import MISTRAL_ROWS, make_tokenizer
 from tests.vlm_families import OTHER_TOWERS, PARAMETERS, UNASKED, save_family
 
 WEIGHT = 0.6
 
 
-def save_text(folder: Path, tower: Any, kind: str, seed: int, tokenizer: Any) -> None:
+def save_text(folder: Path, tower: Any, kind: str, seed: int, tokenizer: Any, **settings: Any) -> None:
     """A text model of the tower's shapes: its weights and a step of its own."""
-    own = tower.to_dict() | {"model_type": kind}
+    own = tower.to_dict() | {"model_type": kind} | settings
     own["num_hidden_layers"] -= len(own.pop("cross_attention_layers", ()))
     if "mrope_section" in (own.get("rope_parameters") or {}):
         own["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6}
@@ -97,3 +101,43 @@ def test_a_merge_is_right_and_touches_nothing_else(name: str, tmp_path: Path):
     _, report = load_reporting(kind, tmp_path / "out")
     assert not report.in_words()
     assert not report.beside
+
+
+@pytest.mark.parametrize(
+    "rows", [MISTRAL_ROWS, pytest.param(None, marks=pytest.mark.slow)], ids=["shorter", "untrained"]
+)
+@pytest.mark.parametrize("name", ["qwen2_5_vl", pytest.param("internvl3", marks=pytest.mark.slow)])
+def test_rows_of_image_tokens_stay_the_vlm_s_where_text_models_lack_the_tokens(
+    name: str, rows: int | None, tmp_path: Path
+):
+    """As on the hub: a text model's table ends before them, or has rows there that no token has trained."""
+    made = save_family(name, tmp_path / "vlm")
+    tower, settings = made.model.config.text_config, {} if rows is None else {"vocab_size": rows}
+    for seed, source in enumerate(("ja", "base")):
+        save_text(tmp_path / source, tower, made.tower, seed, make_tokenizer(), **settings)
+    assert made.model.config.image_token_id >= MISTRAL_ROWS
+    shared = {
+        "kind": "vlm",
+        "sources": [{"name": "vlm", "model": "vlm"}, {"name": "ja", "model": "ja"}],
+        "owner": "vlm",
+        "vocab": "match",
+        "dtype": "float32",
+    }
+    weights = {"vlm": {"weight": 1.0}, "ja": {"weight": WEIGHT}}
+    ways: dict[str, dict[str, Any]] = {
+        "task_arithmetic": {"base": {"model": "base"}, "parameters": weights},
+        "linear": {"parameters": weights | {"vlm": {"weight": 1 - WEIGHT}}},
+    }
+    read = {source: load_file(tmp_path / source / "model.safetensors") for source in ("vlm", "ja", "base")}
+    for method, more in ways.items():
+        recipe = Recipe.model_validate(shared | {"method": method} | more)
+        build_checkpoint(assemble(recipe, tmp_path), tmp_path / method)
+        after = load_file(tmp_path / method / "model.safetensors")
+        tables = {key: name for key in after if (name := canonical(key)) in VOCABULARY_TENSORS}
+        assert set(tables.values()) == set(VOCABULARY_TENSORS)
+        for key, table in tables.items():
+            own, ja, base = read["vlm"][key], read["ja"][table][:MISTRAL_ROWS], read["base"][table][:MISTRAL_ROWS]
+            assert torch.equal(after[key][MISTRAL_ROWS:], own[MISTRAL_ROWS:]), f"{method}: {key}"
+            words = own[:MISTRAL_ROWS].double()
+            step = ja.double() - (base if method == "task_arithmetic" else words)
+            assert torch.allclose(after[key][:MISTRAL_ROWS].double(), words + WEIGHT * step, rtol=0, atol=4e-6), key

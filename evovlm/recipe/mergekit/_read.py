@@ -22,7 +22,7 @@ from evovlm.models.layouts import detect_layout
 from evovlm.models.open_model import resolve_folder
 from evovlm.recipe.limits import MOST_LAYERS, MOST_SOURCES
 from evovlm.recipe.mergekit._documents import Document, read_document, refuse_other_programs
-from evovlm.recipe.mergekit._models import Model, one_base
+from evovlm.recipe.mergekit._models import Model, name_of, one_base
 from evovlm.recipe.mergekit._places import check_settings, key_of_filter, key_of_number, key_of_unset
 from evovlm.recipe.mergekit._settings import (
     IGNORED,
@@ -254,7 +254,8 @@ class _Reader:
         }
         for theirs, ours in own.items():
             if found[ours] is None and REQUIRED.get(self._method) == theirs:
-                raise Unset(theirs, f"missing; mergekit's {self._method} needs it; give it a value")
+                whose = next(name_of(model) for segment in segments for model in segment.scopes if model != self._base)
+                raise Unset(theirs, whose, f"missing; mergekit's {self._method} needs it; give it a value")
         if "normalize" not in own:
             found["normalize"] = flag(of_merge("normalize"), "normalize")
         if "rescale" not in own and (rescale := flag(of_merge("rescale"), "rescale")) is not None:
