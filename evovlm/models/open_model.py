@@ -169,7 +169,7 @@ def without_cross_attention(
     over, and the layers after them are counted on.
     """
     family = family_of_tower(text_config)
-    between = text_config.get(family.inserted)
+    between = text_config.get(family.inserted) if family.inserted else None
     if not isinstance(between, list):
         return tower, text_config
     kept = {}
