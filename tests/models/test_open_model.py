@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -171,3 +172,11 @@ def test_one_tensor_under_two_names_is_refused(tmp_path: Path, model: str, first
     assert "one tensor under two names" in told
     assert first in told
     assert name in told
+
+
+def test_a_key_without_a_name_says_nothing_about_inserted_layers(llm: Path, tmp_path: Path):
+    folder = tmp_path / "odd"
+    shutil.copytree(llm, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"": []}), encoding="utf-8")
+    assert open_model("a", "odd", None, tmp_path).text_config["model_type"] == config["model_type"]
