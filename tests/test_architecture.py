@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("evovlm", "app/evovlm_app", "benchmarks/evovlm_benchmarks")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if ROOT / "tests" / "fixtures" not in path.parents)
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 
@@ -28,6 +29,11 @@ def test_every_module_says_what_it_is_and_is_short_enough_to_read(path: Path):
             assert node.end_lineno is not None
             # From the docstring on: the options of a command line are its --help.
             assert node.end_lineno - node.body[0].lineno < MOST_LINES_OF_A_FUNCTION, node.name
+
+
+@pytest.mark.parametrize("path", TESTS, ids=named)
+def test_every_file_of_tests_is_short_enough_to_read(path: Path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 def test_the_packages_root_holds_nothing_but_the_way_in():
