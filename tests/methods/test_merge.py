@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evovlm.methods import METHODS, Operand, Tables, resolve_options
+from evovlm.methods._drop import keep_mask
 from evovlm.methods.draws import Draws
-from evovlm.methods.drop import keep_mask
 from evovlm.methods.operand import TaskVector
 from evovlm.system.errors import RecipeError
 from tests.float64_reference import merge as reference
