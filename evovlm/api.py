@@ -90,37 +90,30 @@ def evolve(
     Returns a `Result`, the contents of `result.json` in the study's folder `out`: the winner, and its score (0 to 100)
     on the test items next to its sources and the controls. The same call resumes; a larger `trials` extends a study.
 
-    recipe: a `Recipe`, a YAML file (ours or mergekit's), or the name of a shipped recipe; it needs `search` and `data`.
+    recipe, download: as in `merge`; the recipe needs `search` and `data`.
     trials, items, seed: total candidates, questions per candidate, and seed of the search; by default the recipe's.
     judged: questions used to pick the winner, and for the final test; 300 and 500 by default.
-    device: where models run: `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if one works; for a study that is resumed, the
-        device it was begun on.
-    checkpoint: also write the winner as a checkpoint.
+    device: as in `merge`; `auto` is a GPU if one works, or the device that a resumed study was begun on.
+    checkpoint, keep_diverse: also write the winner as a checkpoint; also keep the best recipe for each skill profile.
     rivals: also run two baseline searches (random; one weight per source). Three times the cost.
     race: drop a candidate as soon as a test on few items shows that it is worse; by default as the recipe says.
-    keep_diverse: also keep the best recipe for each skill profile.
     self_check: when a model is loaded, compare its logits with those of transformers' own forward pass.
     watch: an object with the methods `phase` and `step` of `evovlm.system.progress.Watch`; by default nothing is shown.
 
-    Raises RecipeError and CheckpointError as `merge` does, DataError if items cannot be read, and StudyError if
-    `out` holds a different study or another process is using it. All are `ValueError`s.
-    The search follows arXiv:2403.13187, sections 3.1 and 3.2: CMA-ES by default; a recipe may choose another.
+    Raises as `merge` does, DataError if items cannot be read, and StudyError if `out` holds a different study or is in
+    use. All are `ValueError`s. The search follows arXiv:2403.13187, sections 3.1 and 3.2, with CMA-ES by default.
     """
     from evovlm.evolution.plan import EvolveSettings
     from evovlm.evolution.stages import evolve_stages
     from evovlm.search.race import RaceSettings
-    from evovlm.study.device import device_of
-    from evovlm.system.device import check_device
     from evovlm.system.progress import Quiet
 
-    device = device_of(device, Path(out))
-    check_device(device)
     settings = EvolveSettings(
         trials=trials,
         items=items,
         seed=seed,
         judged=judged,
-        device=device,
+        device=_device_for(Path(out), device),
         checkpoint=checkpoint,
         download=download,
         rivals=rivals,
@@ -236,6 +229,16 @@ def suggest(
 
 def _recipe(named: Recipe | str | Path) -> Recipe:
     return named if isinstance(named, Recipe) else Recipe.read(named)
+
+
+def _device_for(study: Path, named: str) -> str:
+    """The device that a search in this folder runs on. Raises UserError if it does not work."""
+    from evovlm.study.device import device_of
+    from evovlm.system.device import check_device
+
+    device = device_of(named, study)
+    check_device(device)
+    return device
 
 
 def _evaluate_recipe(

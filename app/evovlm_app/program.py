@@ -50,9 +50,6 @@ def start(
     check_port(host, port)
     if studies.exists() and not studies.is_dir():
         raise UserError(f"--studies: {studies} is not a folder; give the folder of your studies")
-    from evovlm_app.malloc import share_heaps
-
-    share_heaps()
     _set_environment(download=download)
     with tempfile.TemporaryDirectory(prefix="evovlm-app-") as pictures:
         with waiting("starting the app") as doing:
@@ -98,6 +95,9 @@ def _serve(server: FastAPI, host: str, port: int) -> None:
 
 def _set_environment(*, download: bool) -> None:
     """What must be set before torch and the hub's library load."""
+    from evovlm_app.malloc import share_heaps
+
+    share_heaps()
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # As in the command line: spinning threads waste cores that other work needs.

@@ -22,7 +22,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from evovlm.cli.environment import blamed_environment, check_environment
+from evovlm.cli._environment import blamed_environment, check_environment
 from evovlm.system import crash_log
 from evovlm.system.errors import CandidateFault, UserError
 from evovlm.system.faults import machine_fault

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,7 +37,6 @@ def evaluate(
       evovlm evaluate zoo-vlm --data zoo-vqa:test     (a recipe, merged in memory)
       evovlm evaluate zoo:ja --data custom-maths@problems.jsonl:test
     """
-    from evovlm.cli.console import OUT
     from evovlm.cli.progress import shown, waiting
 
     device = device_for(device)
@@ -74,12 +73,19 @@ def evaluate(
         "versions": versions(),
         "hardware": hardware(device),
     }
+    _print_row(row, as_json=as_json)
+
+
+def _print_row(row: dict[str, Any], *, as_json: bool) -> None:
+    from evovlm.cli.console import OUT
+
     if as_json:
         print(json.dumps(row, ensure_ascii=False))
         return
+    low, high = row["ci95"]
     OUT.print(
-        f"{model} on {data}: {evaluation.score:.2f} (95 % {interval.low:.2f} to {interval.high:.2f}),"
-        f" exact {evaluation.exact_share:.1%}, {len(evaluation.scores)} items, seed {seed}"
+        f"{row['model']} on {row['data']}: {row['score']:.2f} (95 % {low:.2f} to {high:.2f}),"
+        f" exact {row['exact']:.1%}, {row['items']} items, seed {row['seed']}"
     )
 
 

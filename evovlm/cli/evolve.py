@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from evovlm.cli import _evolve_options as option
 from evovlm.cli._options import AsJson, Device, Download, RecipeArgument, SelfCheck
@@ -15,7 +16,9 @@ from evovlm.system.errors import UserError
 if TYPE_CHECKING:
     from evovlm.evolution.plan import EvolveSettings
     from evovlm.evolution.search_loop import Workers
+    from evovlm.merging.live.choose import Keeping
     from evovlm.recipe.schema import Recipe
+    from evovlm.search.race import RaceSettings
     from evovlm.study.held_out_log import Kind
     from evovlm.study.result import Atlas, Result
 
@@ -53,18 +56,13 @@ def evolve(
     Examples:
       evovlm evolve zoo-vlm --out runs/vlm --trials 100
       evovlm evolve zoo-llm --out runs/llm --checkpoint
-      evovlm evolve zoo-llm --out runs/llm --rivals
       evovlm evolve zoo-ps-dfs --out runs/both
       evovlm evolve evovlm-jp --out runs/jp --dry-run
       evovlm evolve zoo-llm --out runs/many --ray auto
-      evovlm evolve zoo-llm --out runs/fast --race
-      evovlm evolve zoo-vlm --out runs/atlas --keep-diverse
     """
 
     def settings() -> EvolveSettings:
         from evovlm.evolution.plan import EvolveSettings
-        from evovlm.merging.live.choose import Keeping
-        from evovlm.search.race import RaceSettings
 
         return EvolveSettings(
             trials=trials,
@@ -76,17 +74,15 @@ def evolve(
             download=download,
             rivals=rivals,
             workers=_workers(ray, workers, time_limit),
-            race=RaceSettings() if race else race,
+            race=_race(race),
             keep_diverse=keep_diverse,
-            keeping=Keeping(sources_in, eight_bit),
+            keeping=_keeping(sources_in, eight_bit),
             profile=profile,
             self_check=self_check,
         )
 
-    if dry_run:
-        _dry_run(recipe, root, out, settings, measured)
-    else:
-        _search(recipe, root, out, settings, as_json=as_json)
+    act = partial(_dry_run, measured=measured) if dry_run else partial(_search, as_json=as_json)
+    act(recipe, root, out, settings)
 
 
 def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> Workers | None:
@@ -95,6 +91,18 @@ def _workers(ray: str | None, workers: int | None, time_limit: float | None) -> 
     if ray is None and (workers is not None or time_limit is not None):
         raise UserError("--workers and --time-limit need --ray; add `--ray auto`")
     return Workers(ray, workers, time_limit) if ray is not None else None
+
+
+def _race(race: bool | None) -> RaceSettings | Literal[False] | None:
+    from evovlm.search.race import RaceSettings
+
+    return RaceSettings() if race else race
+
+
+def _keeping(sources_in: str, eight_bit: bool) -> Keeping:
+    from evovlm.merging.live.choose import Keeping
+
+    return Keeping(sources_in, eight_bit)
 
 
 def _search(
@@ -124,7 +132,7 @@ def _search(
 
 
 def _dry_run(
-    recipe: Path, root: Path | None, out: Path, settings: Callable[[], EvolveSettings], measured: bool | None
+    recipe: Path, root: Path | None, out: Path, settings: Callable[[], EvolveSettings], *, measured: bool | None
 ) -> None:
     from evovlm.cli.progress import watching
     from evovlm.system.progress import busy

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from evovlm.engines._eight_bit import follow_weights, in_eight_bits
 from evovlm.engines._grouping import group_prompts
+from evovlm.engines._memory import chunk_tokens, new_runner
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._runner import Runner
 from evovlm.engines._sampling import sampler
 from evovlm.engines._tower_view import Tower
-from evovlm.engines.memory import chunk_tokens, new_runner
 from evovlm.engines.prompts import Prepared, Prompt, cut
 from evovlm.engines.schedule import Rules, Schedule, Spent
 from evovlm.system.device import current_gpu

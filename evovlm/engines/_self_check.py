@@ -27,8 +27,8 @@ from torch import Tensor
 
 from evovlm.engines._cut_model import SHORT_WINDOW, CutModel, chosen_layers, cut_model, float32_bytes
 from evovlm.engines._lean import Lean
+from evovlm.engines._memory import free_bytes
 from evovlm.engines._probes import STEPS, WAY_OUT, Asked, Probe, first_prompts, further_prompts, probes_of
-from evovlm.engines.memory import free_bytes
 from evovlm.engines.prompts import Prompt
 from evovlm.models.families import family_of
 from evovlm.system.errors import CheckpointError, MachineFault

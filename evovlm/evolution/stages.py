@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from evovlm.evaluators.ray_settings import refuse_settings
+from evovlm.evolution._run import evolve
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
-from evovlm.evolution.run import evolve
 from evovlm.merging.assembly import with_recipe
 from evovlm.merging.build import build_checkpoint
 from evovlm.recipe.schema import Recipe, Source

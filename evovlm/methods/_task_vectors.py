@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evovlm.methods._drop import element_factors, keep_mask, rescale_factor
 from evovlm.methods._result import Result, as_float32
 from evovlm.methods._scratch_buffers import SCRATCH
-from evovlm.methods.drop import element_factors, keep_mask, rescale_factor
 from evovlm.methods.operand import Operand, TaskVector, shortened, spans
 from evovlm.methods.options import Drop, MergeOptions
 

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from evovlm.methods._registry import prepared_method
 from evovlm.methods._singular import (
     NEGLIGIBLE,
     Matrices,
@@ -22,7 +23,6 @@ from evovlm.methods._singular import (
     shared,
     summed,
 )
-from evovlm.methods.registry import prepared_method
 
 
 class IsoCtsOptions(Matrices):

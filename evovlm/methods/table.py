@@ -8,13 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from evovlm.methods._task_vectors import TaskVectorSum
-from evovlm.methods.consensus import Nearswap, Ram, RamPlus, Sce, nearswap, ram, ramplus_tl, sce
-from evovlm.methods.definition import Method
-from evovlm.methods.fusion import arcee_fusion
-from evovlm.methods.interpolate import ModelStock, copy_single, linear, model_stock, slerp
-from evovlm.methods.options import Drop, Rescale, Shared
-from evovlm.methods.registry import (
+from evovlm.methods._registry import (
     METHODS,
     find_method,
     method,
@@ -23,6 +17,12 @@ from evovlm.methods.registry import (
     register,
     resolve_options,
 )
+from evovlm.methods._task_vectors import TaskVectorSum
+from evovlm.methods.consensus import Nearswap, Ram, RamPlus, Sce, nearswap, ram, ramplus_tl, sce
+from evovlm.methods.definition import Method
+from evovlm.methods.fusion import arcee_fusion
+from evovlm.methods.interpolate import ModelStock, copy_single, linear, model_stock, slerp
+from evovlm.methods.options import Drop, Rescale, Shared
 from evovlm.methods.spherical import Karcher, Multislerp, Nuslerp, karcher, multislerp, nuslerp
 
 __all__ = [

@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from evovlm.methods._registry import prepared_method
 from evovlm.methods._singular import Matrices, deltas_of, leading_triples, polar
-from evovlm.methods.registry import prepared_method
 
 
 class TsvOptions(Matrices):

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from evovlm.models._header import RESUME, read_header
 from evovlm.models._mapping import mapped
+from evovlm.models._pickled import PICKLES, has_shards, how_to_convert, is_pickled
+from evovlm.models._shard_index import read_index, shards_of
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
 from evovlm.models.file_spans import FileSpan
 from evovlm.models.foreign_files import foreign_files
 from evovlm.models.model_files import is_there
-from evovlm.models.pickled import PICKLES, has_shards, how_to_convert, is_pickled
-from evovlm.models.shard_index import read_index, shards_of
 from evovlm.system.bounded_files import Unreadable
 from evovlm.system.errors import CheckpointError
 

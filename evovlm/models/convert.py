@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from evovlm.models._pickle_reader import LEAST_SECONDS, PickleReader
+from evovlm.models._pickled import PickledFiles, find_pickled
 from evovlm.models.assets import copy_assets
 from evovlm.models.checkpoint import Checkpoint, has_weights
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
@@ -24,7 +25,6 @@ from evovlm.models.foreign_kinds import foreign_kind
 from evovlm.models.layouts import EMBEDDING, LAYOUTS, OUTPUT_HEAD
 from evovlm.models.loading import report_from_headers
 from evovlm.models.model_files import check_files, read_object
-from evovlm.models.pickled import PickledFiles, find_pickled
 from evovlm.system.errors import CheckpointError
 from evovlm.system.hub_cache import CONVERTED, commit_of
 from evovlm.system.version import VERSION

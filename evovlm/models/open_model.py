@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
+from evovlm.models._pickled import NO_GGUF, WEIGHTS
 from evovlm.models.checkpoint import INDEX, SINGLE, Checkpoint
 from evovlm.models.configuration import read_config, read_generation, refuse_oversized, text_config_of
 from evovlm.models.families import family_of_tower
 from evovlm.models.foreign_kinds import foreign_kind
 from evovlm.models.layouts import EMBEDDING, LAYER, OUTPUT_HEAD, Layout, detect_layout, named_twice
 from evovlm.models.model_files import check_files
-from evovlm.models.pickled import NO_GGUF, WEIGHTS
 from evovlm.models.vocabulary import read_vocabulary
 from evovlm.system.errors import CheckpointError
 from evovlm.system.files import counted_from

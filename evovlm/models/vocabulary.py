@@ -27,8 +27,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from evovlm.models._text_growth import refuse_growth
 from evovlm.models.model_files import is_there, kind_of, most_bytes, read_object
-from evovlm.models.text_growth import refuse_growth
 from evovlm.system.bounded_json import shown
 from evovlm.system.errors import CheckpointError, RecipeError
 

@@ -15,7 +15,7 @@ from typing import Any
 from evovlm.system.bounded_files import OTHER_ENCODINGS, open_regular
 from evovlm.system.bounded_json import BadValue, shown
 from evovlm.system.errors import DataError
-from evovlm.tasks.json_rows import CHUNK, MOST_ROW, check_value, json_list, parse_json
+from evovlm.tasks._json_rows import CHUNK, MOST_ROW, check_value, json_list, parse_json
 
 Cells = dict[str, Any]
 # A TSV is read as having no header (as MGSM's files), unless its first line contains this column name.

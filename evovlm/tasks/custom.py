@@ -12,7 +12,9 @@ from pathlib import Path
 
 from evovlm.system.bounded_json import shown
 from evovlm.system.errors import DataError
+from evovlm.tasks._data_task import DataTask, Mark, chosen_preset
 from evovlm.tasks._images import picture
+from evovlm.tasks._marking import mark_number, mark_words, number_of
 from evovlm.tasks._preset_parts import (
     MATHS_CHAT,
     MATHS_PAPER,
@@ -23,8 +25,6 @@ from evovlm.tasks._preset_parts import (
     VQA_PAPER,
     VQA_SAMPLED,
 )
-from evovlm.tasks.data_task import DataTask, Mark, chosen_preset
-from evovlm.tasks.marking import mark_number, mark_words, number_of
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset, Presets
 from evovlm.tasks.protocol import Item, Task

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evovlm.system.errors import DataError
+from evovlm.tasks._data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks._hub import HubSet
+from evovlm.tasks._marking import mark_number
 from evovlm.tasks._preset_parts import MATHS_CHAT, MATHS_CORRECTED, MATHS_PAPER, MATHS_SAMPLED, MATHS_SHORT
-from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
-from evovlm.tasks.marking import mark_number
 from evovlm.tasks.metrics.numbers import extract_number
 from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Presets

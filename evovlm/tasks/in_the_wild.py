@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from evovlm.tasks._data_task import DataTask, chosen_preset
 from evovlm.tasks._hub import HubSet
 from evovlm.tasks._images import picture
+from evovlm.tasks._marking import mark_words
 from evovlm.tasks._preset_parts import VQA_CHAT, VQA_GREEDY, VQA_MISTRAL, VQA_PAPER, VQA_SAMPLED
-from evovlm.tasks.data_task import DataTask, chosen_preset
-from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Item, Task

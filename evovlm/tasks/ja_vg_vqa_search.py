@@ -7,10 +7,10 @@ named by id, and either `test_image_ids.txt` or a copy of the test set, whose im
 from __future__ import annotations
 
 from evovlm.system.errors import DataError
+from evovlm.tasks._data_task import DataTask, chosen_preset, is_validation
+from evovlm.tasks._marking import mark_words
 from evovlm.tasks._preset_parts import VQA_CHAT, VQA_GREEDY, VQA_PAPER, VQA_SAMPLED
 from evovlm.tasks._visual_genome import read_search, test_ids
-from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
-from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Item, Task

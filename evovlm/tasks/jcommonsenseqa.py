@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evovlm.system.errors import DataError
+from evovlm.tasks._data_task import DataTask, chosen_preset, is_validation
 from evovlm.tasks._hub import HubSet
-from evovlm.tasks.data_task import DataTask, chosen_preset, is_validation
-from evovlm.tasks.marking import mark_choice
+from evovlm.tasks._marking import mark_choice
 from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Preset, Presets
 from evovlm.tasks.protocol import Item, Task

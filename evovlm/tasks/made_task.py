@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evovlm.system.errors import DataError, RecipeError
-from evovlm.tasks.data_task import Mark
+from evovlm.tasks._data_task import Mark
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, ItemScore
 

@@ -14,12 +14,12 @@ from typing import Any
 from evovlm.system.bounded_files import Unreadable, read_text
 from evovlm.system.bounded_json import BadValue
 from evovlm.system.errors import DataError
+from evovlm.tasks._data_task import DataTask, chosen_preset
 from evovlm.tasks._hub import HubSet
+from evovlm.tasks._json_rows import parse_json
+from evovlm.tasks._marking import mark_number
 from evovlm.tasks._preset_parts import MATHS_CHAT, MATHS_CORRECTED, MATHS_PAPER, MATHS_SAMPLED, MATHS_SHORT
-from evovlm.tasks.data_task import DataTask, chosen_preset
 from evovlm.tasks.gsm8k_ja_search import GSM8K_ID
-from evovlm.tasks.json_rows import parse_json
-from evovlm.tasks.marking import mark_number
 from evovlm.tasks.options import Options, files_at
 from evovlm.tasks.presets import Preset, Presets
 from evovlm.tasks.protocol import Item, Task

@@ -15,8 +15,8 @@ from typing import Any
 from evovlm.system.bounded_files import Unreadable
 from evovlm.system.bounded_json import BadValue, shown
 from evovlm.system.errors import DataError
+from evovlm.tasks._json_rows import parse_json
 from evovlm.tasks._row_files import csv_rows, json_lines, json_rows, parquet_rows, tsv_rows
-from evovlm.tasks.json_rows import parse_json
 
 __all__ = ["Row", "each_row", "named", "read_rows", "shown"]
 

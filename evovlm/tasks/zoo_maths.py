@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from evovlm.tasks._marking import mark_number
 from evovlm.tasks.made_task import MadeTask, refuse_choices
-from evovlm.tasks.marking import mark_number
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, Task
 from evovlm.zoo.problems import sample_problems

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from evovlm.tasks._marking import mark_words
 from evovlm.tasks.made_task import MadeTask, refuse_choices
-from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, Task
 from evovlm.zoo.medium.questions import PLAIN, WILD, sample_questions

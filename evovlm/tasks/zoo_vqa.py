@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from evovlm.tasks._marking import mark_words
 from evovlm.tasks.made_task import MadeTask, refuse_choices
-from evovlm.tasks.marking import mark_words
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, Task
 from evovlm.zoo.prompts import IMAGE_SIZE, MAX_NEW_TOKENS_VQA, VQA_PROMPT

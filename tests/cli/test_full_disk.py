@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from evovlm.evolution._run import evolve
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
-from evovlm.evolution.run import evolve
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
 from tests.evolution.test_run import Silent

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from evovlm.engines import _memory
 from evovlm.engines import _plain_runner as plain_runner
-from evovlm.engines import memory
 from evovlm.engines.hf import Engine
 from evovlm.engines.prompts import Prepared
 from evovlm.recipe.layer_groups import layer_of
@@ -271,7 +271,7 @@ def test_a_candidate_whose_merge_ran_out_of_memory_is_not_answered_half_merged(l
 
 
 def test_no_layer_is_read_before_it_is_merged(llm: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(memory, "CHUNK_ON_CPU", 32)  # several chunks, of which the first one merges
+    monkeypatch.setattr(_memory, "CHUNK_ON_CPU", 32)  # several chunks, of which the first one merges
     prepared = llm.prepare(bare(12), TALK, 12)
     said = llm.answer(prepared)
     whole = {name: parameter.data.clone() for name, parameter in llm.tower.items()}

@@ -9,7 +9,7 @@ from PIL import Image
 
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
-from evovlm.engines import memory
+from evovlm.engines import _memory
 from evovlm.engines._pooled_runner import PooledRunner
 from evovlm.engines._runner import Size
 from evovlm.engines._self_check import deviation
@@ -31,7 +31,7 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 @pytest.fixture
 def fused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fused path on a CPU too; the interpreter asks an array of one element for a number, as old numpy let it."""
-    monkeypatch.setattr(memory, "has_fused", lambda tower: True)
+    monkeypatch.setattr(_memory, "has_fused", lambda tower: True)
     if DEVICE == "cpu":
         from triton.runtime import interpreter
 
@@ -55,7 +55,7 @@ def test_the_pool_answers_as_plain_rows_do(llm: Engine, monkeypatch: pytest.Monk
     answers = llm.answer(prepared)
     assert isinstance(llm.lean._runner, PooledRunner)
     again = llm.answer(prepared) if DEVICE == "cuda" else answers
-    monkeypatch.setattr(memory, "has_fused", lambda tower: False)
+    monkeypatch.setattr(_memory, "has_fused", lambda tower: False)
     plain = llm.answer(llm.prepare(items, Generation("{question}", 3), 2))
     assert answers == again == plain
     assert len(set(answers)) > 1
@@ -76,7 +76,7 @@ def test_the_pool_has_a_place_for_pictures_in_grids(family: str, tmp_path: Path,
     items = [Item(str(number), text, ("x",), image) for number, (text, image) in enumerate(pairs)]
     prompts = engine.prepare(items, Generation("{question} c", 3), 2).prompts
     fused = engine.lean.logits(prompts, [5] * len(prompts))
-    monkeypatch.setattr(memory, "has_fused", lambda tower: False)
+    monkeypatch.setattr(_memory, "has_fused", lambda tower: False)
     plain = engine.lean.logits(prompts, [5] * len(prompts))
     for row in range(len(prompts)):
         assert deviation(fused[:, row], plain[:, row]) < 1e-5

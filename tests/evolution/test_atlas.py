@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from evovlm.evolution._atlas import axes_of
+from evovlm.evolution._run import evolve
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
-from evovlm.evolution.run import evolve
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
 from evovlm.recipe.yaml_file import read_recipe

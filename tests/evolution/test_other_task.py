@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from evovlm.engines.hf import Engine
+from evovlm.evolution._run import evolve
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
-from evovlm.evolution.run import evolve
 from evovlm.models.open_model import open_model
 from evovlm.recipe.schema import Data
 from evovlm.recipe.yaml_file import read_recipe

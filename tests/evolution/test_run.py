@@ -17,8 +17,8 @@ from PIL import Image
 
 from evovlm.cli.program import main
 from evovlm.cli.progress import JsonWatch
+from evovlm.evolution._run import evolve
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
-from evovlm.evolution.run import evolve
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.study import log as study_log
 from evovlm.system import files

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from evovlm.merging._unfit_weights import SMALL_SHARE, refuse_unfit_weights, unfit_weights
 from evovlm.merging.assembly import assemble
 from evovlm.merging.live.cpu import ResidentMerger
-from evovlm.merging.unfit_weights import SMALL_SHARE, refuse_unfit_weights, unfit_weights
 from evovlm.methods import as_float32
 from evovlm.recipe.limits import MOST_SOURCES
 from evovlm.recipe.schema import Recipe

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from evovlm.methods import MergeOptions, Operand, Tables
+from evovlm.methods._drop import keep_mask, rescale_factor
 from evovlm.methods._order_statistics import order_statistics
 from evovlm.methods.draws import Draws, philox_draws, threshold
-from evovlm.methods.drop import keep_mask, rescale_factor
 from evovlm.methods.operand import TaskVector
 
 DROPS = ["random", "magnitude", "breadcrumbs", "della"]

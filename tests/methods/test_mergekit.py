@@ -10,8 +10,8 @@ import yaml
 from safetensors.torch import load_file
 
 from evovlm.methods import METHODS, Operand, merge_tensor, resolve_options
+from evovlm.methods._drop import keep_mask
 from evovlm.methods.draws import Draws
-from evovlm.methods.drop import keep_mask
 from evovlm.methods.operand import TaskVector
 from tests.float64_reference import ELECTING
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from evovlm.system.errors import DataError
 from evovlm.tasks import Options, load_task
-from evovlm.tasks.json_rows import MOST_ROW
+from evovlm.tasks._json_rows import MOST_ROW
 from evovlm.tasks.made_task import MOST_ITEMS
 from evovlm.tasks.records import MOST_TEXT, each_row, read_rows
 from tests.command import bench

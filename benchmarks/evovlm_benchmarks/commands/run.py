@@ -77,18 +77,7 @@ def run(
     else:
         answer = _on_ray(ray, workers, scoring, lid, device=device, download=download, self_check=self_check)
     outcome = _answer_all(chosen, pairs, out, answer, download)
-    content = {
-        "format": FORMAT,
-        "results": [result.model_dump(mode="json") for result in outcome.results],
-        "failed": [one.model_dump(mode="json") for one in outcome.failures],
-    }
-    sheets = _write(out, outcome, content)
-    if as_json:
-        print(json.dumps(content, ensure_ascii=False))
-    else:
-        for sheet in sheets:
-            print_sheet(OUT, sheet)
-        OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
+    _write_and_print(out, outcome, as_json=as_json)
     if outcome.failures:
         raise UserError(joined_errors(_failure_lines(outcome.failures), "failures; the others are scored"))
 
@@ -148,6 +137,22 @@ def _answer_all(suite: Suite, pairs: Sequence[Pair], out: Path, answer: Answer, 
 
         outcome = answer(suite, opened, possible, out, step=step)
     return Outcome(outcome.results, [*unopened, *outcome.failures])
+
+
+def _write_and_print(out: Path, outcome: Outcome, *, as_json: bool) -> None:
+    """Write the results of the whole run into its folder, and print them as tables or as JSON."""
+    content = {
+        "format": FORMAT,
+        "results": [result.model_dump(mode="json") for result in outcome.results],
+        "failed": [one.model_dump(mode="json") for one in outcome.failures],
+    }
+    sheets = _write(out, outcome, content)
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False))
+        return
+    for sheet in sheets:
+        print_sheet(OUT, sheet)
+    OUT.print(f"results  {out / 'results.json'}, .md and .html; compare with `evovlm bench compare {out}`")
 
 
 def _write(out: Path, outcome: Outcome, content: dict[str, Any]) -> list[Sheet]:

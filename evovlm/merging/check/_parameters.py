@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from evovlm.merging._unfit_weights import LEAST_SHARE, unfit_weights
 from evovlm.merging.check._finding import Finding
-from evovlm.merging.unfit_weights import LEAST_SHARE, unfit_weights
 from evovlm.methods import METHODS
 from evovlm.methods.table import per_element_refused
 from evovlm.recipe.schema import Recipe

@@ -14,9 +14,9 @@ import psutil
 import torch
 from torch import Tensor
 
+from evovlm.merging._unfit_weights import refuse_unfit_weights
 from evovlm.merging.assembly import Assembly, with_recipe
 from evovlm.merging.tensor_jobs import Job
-from evovlm.merging.unfit_weights import refuse_unfit_weights
 from evovlm.methods import METHODS, Tables, merge_tensor
 from evovlm.methods.draws import Draws
 from evovlm.recipe.schema import Recipe

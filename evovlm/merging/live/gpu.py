@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from evovlm.merging._unfit_weights import refuse_unfit_weights
 from evovlm.merging.assembly import Assembly, with_recipe
 from evovlm.merging.live._gpu_operands import BASE, Kinds, operands_of, source_of
 from evovlm.merging.live._gpu_single import OneByOne
@@ -25,7 +26,6 @@ from evovlm.merging.live._gpu_terms import Levels, Shares, levels_of
 from evovlm.merging.live.lazy import Pending
 from evovlm.merging.live.placement import Placement, on_the_gpu
 from evovlm.merging.tensor_jobs import Job
-from evovlm.merging.unfit_weights import refuse_unfit_weights
 from evovlm.methods import METHODS, MergeOptions, check_inputs
 from evovlm.methods.kernels import sums_fused, way_of
 from evovlm.methods.kernels.launch import Shape, merge_batch, shape_for

@@ -1,6 +1,6 @@
 """Masks made on a device for drops that the fused pass cannot decide by itself, and the factor of what they keep.
 
-Knows task vectors, densities and draws; no recipes. The same choices, bit for bit, as `methods.drop` makes on a CPU.
+Knows task vectors, densities and draws; no recipes. The same choices, bit for bit, as `methods._drop` makes on a CPU.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evovlm.methods._drop import della_factors, della_limits
 from evovlm.methods._fixed_point import exponent, fixed_point
 from evovlm.methods.draws import LEVELS, Draws, threshold
-from evovlm.methods.drop import della_factors, della_limits
 from evovlm.methods.kernels.tables import Window, largest_of_delta
 from evovlm.methods.operand import spans
 from evovlm.methods.options import Rescale
@@ -29,7 +29,7 @@ def della_mask(
 
     sizes: |delta|, float32 [n]. row: elements per row. density: above 0 and below 1. epsilon: half the spread of the
     probabilities. draws: on the device of `sizes`. per_element: return float32 [n] instead, 1 / the probability of
-    each kept element (`methods.drop.element_factors`).
+    each kept element (`methods._drop.element_factors`).
     """
     device = sizes.device
     limits = torch.from_numpy(della_limits(density, epsilon, row).astype(np.int32)).to(device)
@@ -57,7 +57,7 @@ def window_mask(sizes: Tensor, window: Window, draws: Draws) -> Tensor:
 
 
 def kept_ratio(sizes: Tensor, mask: Tensor, density: float, rescale: Rescale) -> float:
-    """The factor for what a mask keeps, as `methods.drop.rescale_factor` defines it, from fixed-point sums."""
+    """The factor for what a mask keeps, as `methods._drop.rescale_factor` defines it, from fixed-point sums."""
     if rescale in ("none", "per_element"):
         return 1.0
     if rescale == "inverse":

@@ -1,7 +1,7 @@
 """A candidate's numbers: what the fused pass multiplies by and compares with, one row per tensor and source.
 
 Knows weights, densities, keys and tables; no models, recipes or devices. The same rules as on the CPU: see
-`methods.drop`.
+`methods._drop`.
 """
 
 from __future__ import annotations

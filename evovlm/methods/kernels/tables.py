@@ -99,7 +99,7 @@ class Magnitudes:
     def window(self, density: float, gamma: float) -> Window | None:
         """What is left of the int(density x count) largest after the int(gamma x count) largest; None if nothing is.
 
-        As `methods.drop` defines it for breadcrumbs; exact if the table has every value.
+        As `methods._drop` defines it for breadcrumbs; exact if the table has every value.
         """
         kept = int(density * self.count)
         if not kept:

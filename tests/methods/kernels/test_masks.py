@@ -7,8 +7,8 @@ pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evov
 
 from evovlm.methods import METHODS, Operand, resolve_options
 from evovlm.methods._blending import dot_products as cpu_dot_products
+from evovlm.methods._drop import element_factors, keep_mask, rescale_factor
 from evovlm.methods.draws import Draws
-from evovlm.methods.drop import element_factors, keep_mask, rescale_factor
 from evovlm.methods.kernels.device_draws import DeviceDraws
 from evovlm.methods.kernels.masks import della_mask, kept_ratio, window_mask
 from evovlm.methods.kernels.products import dot_products

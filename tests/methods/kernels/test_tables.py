@@ -7,8 +7,8 @@ import torch
 pytest.importorskip("triton", reason="the kernels need Triton: pip install 'evovlm[gpu]'")
 
 from evovlm.methods import MergeOptions
+from evovlm.methods._drop import keep_mask, rescale_factor
 from evovlm.methods.draws import Draws, threshold
-from evovlm.methods.drop import keep_mask, rescale_factor
 from evovlm.methods.kernels import tables
 from evovlm.methods.kernels.tables import magnitudes_of
 from evovlm.methods.kernels.tabulate import draw_sums

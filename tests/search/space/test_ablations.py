@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from evovlm.evolution._run import evolve
 from evovlm.evolution.plan import EvolveSettings, plan_evolution
-from evovlm.evolution.run import evolve
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import genes_of

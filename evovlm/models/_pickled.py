@@ -9,8 +9,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from evovlm.models._shard_index import read_index, shards_of
 from evovlm.models.model_files import is_there
-from evovlm.models.shard_index import read_index, shards_of
 from evovlm.system.errors import CheckpointError
 
 SINGLE = "pytorch_model.bin"
