@@ -235,16 +235,12 @@ def _write_tensors(
         writer.note(info.name)
         account(info.nbytes)
 
-    inner = torch.get_num_threads()
-    torch.set_num_threads(1)  # a forked process does not get its parent's threads
     try:
         share_out(range(len(work)), do, done, members)
     except MemberLost as lost:
         raise CheckpointError(
             f"{writer.out}: {lost}, most likely out of memory; merge with --threads 1 or close other programs"
         ) from lost
-    finally:
-        torch.set_num_threads(inner)
 
 
 def _members(assembly: Assembly, wanted: int | None, shard: int) -> int:

@@ -44,15 +44,16 @@ def share_out(tasks: Sequence[int], do: Callable[[int], T], done: Callable[[int,
     members: number of worker processes; with one, or if `can_fork` is false, the tasks run in this process. A forked
     worker sees the memory of this process at the time of the call (copy on write) and sends back only the result,
     pickled. An exception in a task is raised here, and the other workers are stopped at once, as on Ctrl-C.
-    Raises MemberLost if a worker ends without a result.
+    Meanwhile torch computes on one thread, in each process. Raises MemberLost if a worker ends without a result.
     """
     members = min(members, _most_members())
     if members < 2 or not can_fork():
-        for task in tasks:
-            done(task, do(task))
+        with _one_torch_thread():
+            for task in tasks:
+                done(task, do(task))
         return
     waiting = iter(tasks)
-    with _crew(do, members) as crew:
+    with _one_torch_thread(), _crew(do, members) as crew:
         busy: dict[Connection, int] = {}
         idle = list(crew)
         while True:
@@ -65,6 +66,21 @@ def share_out(tasks: Sequence[int], do: Callable[[int], T], done: Callable[[int,
             idle = [member for member in wait(list(busy)) if isinstance(member, Connection)]
             for member in idle:
                 done(busy.pop(member), _answer(member, crew[member]))
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """A forked process has none of its parent's threads: torch, if it had used some, would wait for them for ever."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _most_members() -> int:

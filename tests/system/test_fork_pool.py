@@ -137,3 +137,25 @@ def _members_of(merge: "subprocess.Popen[str]") -> list[psutil.Process]:
             return members
         time.sleep(0.01)
     raise AssertionError("the merge never forked")
+
+
+# OpenMP's threads do not live on in a forked process, which would wait for them.
+AFTER_THREADS = """
+import torch
+from evovlm.system.fork_pool import share_out
+
+torch.set_num_threads(4)
+table = torch.ones(2**22)
+assert float(table.sqrt().sum()) == 2**22
+share_out(range(4), lambda number: float((table * number).sqrt().sum()), lambda number, got: print(number, got), 2)
+assert torch.get_num_threads() == 4
+"""
+
+
+def test_tasks_that_compute_with_torch_end_after_this_process_used_threads():
+    command = [sys.executable, "-c", AFTER_THREADS]
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "4"}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
