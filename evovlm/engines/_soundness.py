@@ -5,6 +5,7 @@ Knows transformers' models and processors, and prompts; generates no answers.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -25,6 +26,9 @@ from evovlm.models.processor_files import processor_faults
 from evovlm.models.token_ids import id_faults
 from evovlm.system.errors import CheckpointError, DataError
 
+log = logging.getLogger(__name__)
+
+MOST_TIMES = 4  # as many positions as a model has may a prompt take
 UNRUNNABLE = "transformers cannot run it as it is configured"
 
 
@@ -130,23 +134,37 @@ def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:
 
 
 def refuse_unfit(prompts: Sequence[Prompt], tokenizer: Any, rows: int, config: Any) -> None:
-    """Raise DataError if a prompt is not one that the model can read.
+    """Raise DataError if a prompt is not one that the model can read; warn of those that it was not made for.
 
-    That is, if it has no tokens, one that is no row of the embedding table, or more than the positions in `config`, a
-    transformers configuration. rows: of the embedding table.
+    It can read none without tokens, with one that is no row of the embedding table, or with more than MOST_TIMES the
+    positions in `config`, a transformers configuration. It was not made for more than these positions. rows: of the
+    embedding table.
     """
     _refuse_foreign(prompts, tokenizer, rows)
     positions = positions_of(config.get_text_config())
     if positions is None:
         return
-    for prompt in prompts:
-        # A picture's tokens may share positions; reading that from the device is seldom needed.
-        if len(prompt.ids) > positions and (prompt.axes is None or int(prompt.axes.max()) >= positions):
-            raise DataError(
-                f"item {prompt.key}: its prompt has {len(prompt.ids):,} tokens, more than the {positions:,} positions"
-                " of the model (`max_position_embeddings`), which would answer at random; shorten the question or the"
-                " preset's template"
-            )
+    # A picture's tokens may share positions; reading that from the device is seldom needed.
+    long = [
+        prompt
+        for prompt in prompts
+        if len(prompt.ids) > positions and (prompt.axes is None or int(prompt.axes.max()) >= positions)
+    ]
+    longest = max(long, key=lambda prompt: len(prompt.ids), default=None)
+    if longest is None:
+        return
+    count = len(longest.ids)
+    if count > MOST_TIMES * positions:
+        raise DataError(
+            f"item {longest.key}: its prompt has {count:,} tokens, the model {positions:,} positions"
+            f" (`max_position_embeddings`); more than {MOST_TIMES} times as many are refused, so shorten the question"
+            " or the preset's template"
+        )
+    log.warning(
+        "%d of %d prompts have more tokens than the model has positions (%s, `max_position_embeddings`), up to %s in"
+        " item %s: it was not made for them, and its answers to them may mean nothing",
+        *(len(long), len(prompts), f"{positions:,}", f"{count:,}", longest.key),
+    )
 
 
 def positions_of(config: Any) -> int | None:

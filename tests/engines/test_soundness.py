@@ -209,12 +209,19 @@ def test_a_prompt_without_tokens_is_refused_by_its_item(tmp_path: Path):
         engine.prepare([Item("a", "what", ("x",), None)], Generation("{question}", max_new_tokens=4), 1)
 
 
-def test_a_prompt_longer_than_the_model_was_made_for_is_refused_by_its_item(tmp_path: Path):
+def test_a_prompt_longer_than_the_model_was_made_for_is_named_and_a_much_longer_one_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     engine = Engine.load(llm(tmp_path / "llm", max_position_embeddings=32))
-    at_most, longer = (Item(name, "a " * count, ("x",), None) for name, count in (("short", 10), ("long", 400)))
-    assert len(engine.prepare([at_most], ASK, 1).prompts[0].ids) <= 32
-    with pytest.raises(DataError, match=r"item long: its prompt has \d+ tokens, more than the 32 positions"):
-        engine.prepare([at_most, longer], ASK, 1)
+    items = {count: Item(f"of{count}", "a " * count, ("x",), None) for count in (10, 40, 400)}
+    sizes = {count: len(engine.prepare([item], ASK, 1).prompts[0].ids) for count, item in items.items() if count < 400}
+    assert sizes[10] <= 32 < sizes[40] <= 128
+    caplog.clear()
+    engine.prepare([items[10], items[40]], ASK, 1)
+    assert "1 of 2 prompts have more tokens than the model has positions (32, `max_pos" in caplog.text
+    assert f"up to {sizes[40]} in item of40" in caplog.text
+    with pytest.raises(DataError, match=r"item of400: its prompt has \d+ tokens, the model 32 positions"):
+        engine.prepare(list(items.values()), ASK, 1)
 
 
 @pytest.mark.parametrize(
