@@ -18,6 +18,7 @@ from evovlm.methods.operand import TaskVector
 from evovlm.system.errors import RecipeError
 from tests.float64_reference import merge as reference
 from tests.methods.merging import Models, make_models, merge, same_bits, sources_of
+from tests.parameters import slow_but
 
 TASK_VECTOR_METHODS = [name for name, method in METHODS.items() if method.needs_base and name != "model_stock"]
 SUMS = [name for name in TASK_VECTOR_METHODS if METHODS[name].weighted]
@@ -141,6 +142,7 @@ def test_no_bit_depends_on_the_chunk_size(method, chunk):
     assert same_bits(merge(method, models, chunk=chunk), merge(method, models))
 
 
+@pytest.mark.parametrize("method", slow_but(sorted(METHODS), METHODS.keys() - {"wudi"}), indirect=True)
 def test_no_bit_depends_on_threads(method):
     models = make_models((300, 500), 3)
     alone = merge(method, models)

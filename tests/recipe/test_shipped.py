@@ -15,6 +15,7 @@ from evovlm.recipe.yaml_file import read_recipe, recipe_text
 from evovlm.search.space.parameters import genes_of
 from evovlm.system.errors import RecipeError
 from evovlm.tasks import Options, parse_split
+from tests.parameters import slow_but
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 MISTRAL_LAYERS = 32
@@ -166,7 +167,7 @@ def test_what_is_no_recipe_is_told_with_the_names(place: Path):
         named_recipe(place)
 
 
-@pytest.mark.parametrize("recipes", ["missing", "a folder", "a file"])
+@pytest.mark.parametrize("recipes", slow_but(("missing", "a folder", "a file"), ("a folder",)))
 def test_a_recipe_by_name_counts_its_folders_as_if_it_lay_in_recipes(place: Path, recipes: str):
     (place / "medium-zoo").mkdir()
     for name in ("base", "vlm", "ja"):
