@@ -1,15 +1,14 @@
 """scripts/compare_mergekit.py without mergekit: its arguments, how it reads what a run left, and the page's section."""
 
 import datetime
-import importlib.util
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.scripts import load_script
 from tests.vlm_families import FAMILIES, PROPER, UNASKED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,13 +17,7 @@ SCRIPT = ROOT / "scripts" / "compare_mergekit.py"
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("compare_mergekit", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks for its module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("compare_mergekit")
 
 
 def section(script: Any) -> str:

@@ -1,11 +1,11 @@
 """The tables of families in docs/families.md and README.md are those that their script writes if every test passes."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.scripts import load_script
 from tests.text_families import TEXTS
 from tests.vlm_families import FAMILIES, UNASKED
 
@@ -14,12 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("write_families", ROOT / "scripts" / "write_families.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("write_families")
 
 
 def all_passed(script: Any) -> dict[tuple[str, str], bool]:

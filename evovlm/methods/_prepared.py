@@ -19,6 +19,7 @@ from evovlm.methods.definition import Prepare
 from evovlm.methods.operand import Operand, as_read, spans
 from evovlm.methods.options import MergeOptions
 from evovlm.system.errors import RecipeError
+from evovlm.system.torch_threads import one_torch_thread
 
 # The number of threads is a setting of the whole process.
 _ALONE = threading.Lock()
@@ -97,10 +98,5 @@ def _one_thread(device: torch.device) -> Iterator[None]:
     if device.type != "cpu":
         yield
         return
-    with _ALONE:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    with _ALONE, one_torch_thread():
+        yield

@@ -1,4 +1,4 @@
-"""What users are told of a method: its needs and options in words, from its row in the registry.
+"""Describes a method to users: what it needs and which options it takes, read from its row in the registry.
 
 Knows rows; no particular method, no console and no page.
 """

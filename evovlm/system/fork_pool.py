@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from evovlm.system.child import die_with_parent
+from evovlm.system.torch_threads import one_torch_thread
 
 T = TypeVar("T")
 SPARE_FILES = 16  # that a task may open, beside what is open already
@@ -48,12 +49,13 @@ def share_out(tasks: Sequence[int], do: Callable[[int], T], done: Callable[[int,
     """
     members = min(members, _most_members())
     if members < 2 or not can_fork():
-        with _one_torch_thread():
+        with one_torch_thread():
             for task in tasks:
                 done(task, do(task))
         return
     waiting = iter(tasks)
-    with _one_torch_thread(), _crew(do, members) as crew:
+    # A forked process has none of this one's threads: torch, if it had used some, would wait for them for ever.
+    with one_torch_thread(), _crew(do, members) as crew:
         busy: dict[Connection, int] = {}
         idle = list(crew)
         while True:
@@ -66,21 +68,6 @@ def share_out(tasks: Sequence[int], do: Callable[[int], T], done: Callable[[int,
             idle = [member for member in wait(list(busy)) if isinstance(member, Connection)]
             for member in idle:
                 done(busy.pop(member), _answer(member, crew[member]))
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """A forked process has none of its parent's threads: torch, if it had used some, would wait for them for ever."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _most_members() -> int:

@@ -42,35 +42,35 @@ def low_rank(shape: tuple[int, int], ranks: Sequence[int]) -> list[Tensor]:
     ]
 
 
-def close(found: Tensor, expected: np.ndarray, tolerance: float = 2e-6) -> None:
+def assert_close(found: Tensor, expected: np.ndarray, tolerance: float = 2e-6) -> None:
     """Within a share of the largest element."""
     assert found.dtype == torch.float32
     assert found.shape == expected.shape
     assert np.abs(found.double().numpy() - expected).max(initial=0) <= tolerance * np.abs(expected).max(initial=1e-9)
 
 
-def terms_agree(deltas: Sequence[Tensor], rank_share: float = 0.0) -> None:
+def assert_terms_agree(deltas: Sequence[Tensor], rank_share: float = 0.0) -> None:
     found = tsv_terms(deltas, rank_share=rank_share)
     expected = reference.tsv([delta.double().numpy() for delta in deltas], rank_share or None)
     assert len(found) == len(expected) == len(deltas)
     for one, other in zip(found, expected, strict=True):
-        close(one, other)
+        assert_close(one, other)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_tsv_agrees_with_float64_on_full_rank(shape, count):
-    terms_agree(full(shape, count))
+    assert_terms_agree(full(shape, count))
 
 
 @pytest.mark.parametrize("rank_share", [1 / 3, 0.1, 0.5, 1.0])
 def test_tsv_agrees_with_float64_for_each_rank_share(rank_share):
-    terms_agree(full((18, 30)), rank_share)
+    assert_terms_agree(full((18, 30)), rank_share)
 
 
 def test_tsv_drops_what_a_deficient_rank_leaves_arbitrary():
     deltas = low_rank((20, 32), [2, 4, 3])
-    terms_agree(deltas)
+    assert_terms_agree(deltas)
     assert [int(torch.linalg.matrix_rank(term, rtol=1e-4)) for term in tsv_terms(deltas)] == [2, 4, 3]
 
 
@@ -80,7 +80,7 @@ def test_tsv_drops_what_a_deficient_rank_leaves_arbitrary():
 def test_agrees_with_float64_on_full_rank(name, shape, count):
     method, expected = ONE_MATRIX[name]
     deltas = full(shape, count)
-    close(method(deltas), expected([delta.double().numpy() for delta in deltas]))
+    assert_close(method(deltas), expected([delta.double().numpy() for delta in deltas]))
 
 
 @pytest.mark.parametrize("name", sorted(ONE_MATRIX))
@@ -88,20 +88,20 @@ def test_agrees_with_float64_on_full_rank(name, shape, count):
 def test_agrees_with_float64_on_deficient_rank(name, ranks):
     method, expected = ONE_MATRIX[name]
     deltas = low_rank((20, 32), ranks)
-    close(method(deltas), expected([delta.numpy() for delta in deltas]))
+    assert_close(method(deltas), expected([delta.numpy() for delta in deltas]))
 
 
 @pytest.mark.parametrize("name", sorted(ONE_MATRIX))
 def test_agrees_with_float64_beside_a_source_that_equals_the_base(name):
     method, expected = ONE_MATRIX[name]
     deltas = [*full((16, 24), 2), torch.zeros(16, 24)]
-    close(method(deltas), expected([delta.double().numpy() for delta in deltas]))
+    assert_close(method(deltas), expected([delta.double().numpy() for delta in deltas]))
 
 
 def test_tsv_gives_a_source_that_equals_the_base_no_term_but_counts_it():
     first, second = full((16, 24), 2)
     deltas = [first, torch.zeros(16, 24), second]
-    terms_agree(deltas)
+    assert_terms_agree(deltas)
     terms = tsv_terms(deltas)
     assert not terms[1].any()
     assert int(torch.linalg.matrix_rank(terms[0], rtol=1e-4)) == 16 // 3
@@ -191,7 +191,7 @@ def test_tsv_of_two_equal_task_vectors_halves_them():
     delta = full((10, 10), 1)[0]
     terms = tsv_terms([delta, delta])
     kept = reference.tsv([delta.double().numpy()], 0.5)[0]
-    close(terms[0] + terms[1], kept)
+    assert_close(terms[0] + terms[1], kept)
     torch.testing.assert_close(terms[0], terms[1])
 
 
@@ -216,7 +216,7 @@ def test_iso_cts_of_one_source_is_iso_c():
 @pytest.mark.parametrize("common_share", [0.0, 0.5, 1.0])
 def test_iso_cts_agrees_with_float64_for_each_common_share(common_share):
     deltas = full((20, 12))
-    close(
+    assert_close(
         iso_cts(deltas, common_share=common_share),
         reference.iso_cts([d.double().numpy() for d in deltas], common_share),
     )
@@ -225,7 +225,7 @@ def test_iso_cts_agrees_with_float64_for_each_common_share(common_share):
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.75])
 def test_knots_trims_as_in_float64(keep):
     deltas = full((12, 18))
-    close(knots_ties(deltas, keep=keep), reference.knots_ties([d.double().numpy() for d in deltas], keep))
+    assert_close(knots_ties(deltas, keep=keep), reference.knots_ties([d.double().numpy() for d in deltas], keep))
 
 
 def test_knots_of_one_source_is_its_task_vector():
