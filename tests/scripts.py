@@ -1,6 +1,7 @@
 """The programs in scripts/, as modules."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,5 +14,6 @@ def load_script(name: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # a dataclass looks for its module
     spec.loader.exec_module(module)
     return module
