@@ -9,7 +9,9 @@ LOWEST := .venv-lowest
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 # Tests that load no model and run no kernel in the interpreter: arithmetic, numbers, files.
 QUICK := tests/methods tests/recipe tests/search tests/system tests/tasks/metrics \
-	tests/test_architecture.py tests/test_lower_bounds.py --ignore=tests/methods/kernels
+	tests/test_architecture.py tests/test_lower_bounds.py --ignore=tests/methods/kernels \
+	--ignore=tests/recipe/mergekit/test_merges.py --ignore=tests/recipe/mergekit/test_stacks.py \
+	--ignore=tests/recipe/mergekit/test_tokenizer.py --ignore=tests/recipe/mergekit/test_values.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check quick test test-all test-lowest app browser lint clean

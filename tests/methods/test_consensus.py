@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.float64_reference import merge as reference
 from tests.methods.merging import Models, make_models, merge, same_bits
+from tests.parameters import slow_but
 
 OPTIONS = [
     *(("sce", {"select_topk": share}) for share in (1.0, 0.4, 0.03, 0.0)),
@@ -44,7 +45,7 @@ def test_float32_agrees_with_float64(method: str, own: dict[str, float], shape: 
 
 
 @pytest.mark.parametrize(("method", "own"), OPTIONS)
-@pytest.mark.parametrize("chunk", [1, 7, 10**6])
+@pytest.mark.parametrize("chunk", slow_but([1, 7, 10**6], [7]))
 def test_no_bit_depends_on_the_chunk_size(method: str, own: dict[str, float], chunk: int):
     models = make_models((31, 23), 3, dtype=torch.bfloat16)
     assert same_bits(merge(method, models, own=own, chunk=chunk), merge(method, models, own=own))

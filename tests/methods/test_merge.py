@@ -117,7 +117,7 @@ def unit_in_the_last_place(values, dtype):
 
 
 @pytest.mark.parametrize(("sources", "normalize"), [(2, None), (3, True)])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", slow_but([torch.bfloat16, torch.float16], [torch.bfloat16]))
 def test_half_precision_lies_within_one_unit_in_the_last_place(method, dtype, sources, normalize):
     models = make_models((160, 160), sources, dtype=dtype)
     expected = float64_result(method, models, normalize=normalize)
@@ -136,7 +136,7 @@ def test_half_precision_lies_within_one_unit_in_the_last_place(method, dtype, so
     assert bool((error <= limit)[sure].all())
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 64, 1000, 10**6])
+@pytest.mark.parametrize("chunk", slow_but([1, 7, 64, 1000, 10**6], [7, 1000]))
 def test_no_bit_depends_on_the_chunk_size(method, chunk):
     models = make_models((31, 23), 3, dtype=torch.bfloat16)
     assert same_bits(merge(method, models, chunk=chunk), merge(method, models))
@@ -156,7 +156,7 @@ def test_no_bit_depends_on_threads(method):
     assert all(same_bits(alone, merged) for merged in together)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", slow_but([torch.float32, torch.bfloat16], [torch.bfloat16]))
 @pytest.mark.parametrize("rescale", ["l1", "inverse", "none"])
 def test_tables_change_no_bit(method, dtype, rescale):
     models = make_models((37, 41), 3, dtype=dtype)

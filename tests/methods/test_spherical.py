@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from evovlm.system.errors import UnfitValues
 from tests.float64_reference import merge as reference
 from tests.methods.merging import Models, make_models, merge, same_bits
+from tests.parameters import slow_but
 
 NUSLERP = [{"flatten": flatten, "row_wise": row_wise} for flatten in (True, False) for row_wise in (True, False)]
 OPTIONS = [
@@ -46,7 +47,7 @@ def test_float32_agrees_with_float64(method: str, own: dict[str, float], shape: 
 
 @pytest.mark.parametrize("with_base", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("chunk", [1, 7, 64, 10**6])
+@pytest.mark.parametrize("chunk", slow_but([1, 7, 64, 10**6], [7]))
 @pytest.mark.parametrize("own", NUSLERP)
 def test_no_bit_of_rows_and_columns_depends_on_the_chunk_size(
     own: dict[str, bool], chunk: int, dtype: torch.dtype, with_base: bool

@@ -79,12 +79,12 @@ class _Letters(dict[int, str]):
 def _letter(character: str) -> str:
     """Replace characters that NFKC would distort.
 
-    Superscript digits become powers, list numbers are dropped so as not to become digits, and a fraction gets a space
-    before it, so that "3½" does not become "31/2".
+    Superscript digits become powers, list numbers are dropped so as not to become digits, and a fraction gets spaces
+    around it, so that "3½" does not become "31/2", nor "½3" "1/23".
     """
     form = unicodedata.decomposition(character).partition(" ")[0]
     if form == "<fraction>":
-        return f" {character}"
+        return f" {character} "
     if form == "<super>" and character.isdigit():
         return f"^{character}"
     if form in ("<super>", "<sub>", "<circle>"):

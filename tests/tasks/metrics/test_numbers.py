@@ -1,10 +1,11 @@
 import json
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evovlm.tasks.metrics.numbers import extract_number, same_number
@@ -225,6 +226,11 @@ def test_thousands_may_be_separated_by_touten_or_spaces(text: str, number: str):
     assert extract_number(text) == number
 
 
+def test_a_fraction_of_one_character_ends_where_it_ends():
+    assert extract_number("x = 3½", "corrected") == "3.5"
+    assert extract_number("¼1", "corrected") == "1"
+
+
 @pytest.mark.parametrize(
     ("text", "number"),
     [
@@ -243,11 +249,13 @@ def test_a_claim_of_certainty_is_not_the_answer(text: str, number: str):
 
 
 @given(st.text(st.characters(codec=None), max_size=60))
+@example("⅓")
 @settings(max_examples=200, deadline=None)
 def test_any_characters_at_all_are_read(text: str):
     for scoring in ("compatible", "corrected"):
         number = extract_number(text, scoring)
-        assert number is None or float(number) == float(number)
+        if number is not None:
+            Fraction(number)  # Raises if it is no number.
 
 
 @given(st.integers(-(10**12), 10**12))
