@@ -194,7 +194,7 @@ def suggest(
     items: int = 100,
     seed: int = 0,
     device: str = "auto",
-    step: Callable[[str], None] | None = None,
+    watch: Watch | None = None,
 ) -> Advice:
     """Rank candidate sources for a task with cheap tests, and explain each rank.
 
@@ -209,7 +209,8 @@ def suggest(
     models: language models tuned from `base` (folders, `zoo:NAME` or hub ids), or one folder that contains them.
     data: TASK:SPLIT, not a test split.
     items, seed: questions per merge that is tried (at least 2), and the seed that selects them.
-    step: called with a short text after each step.
+    device: as in `evaluate`; on a GPU the task vectors are compared there too.
+    watch: as in `evolve`.
 
     Raises RecipeError for fewer than two models or a test split, and CheckpointError for a model that cannot be opened.
 
@@ -220,11 +221,12 @@ def suggest(
     from evovlm.evolution.suggest.advise import suggest as advise
     from evovlm.system.device import chosen_device
     from evovlm.system.errors import RecipeError
+    from evovlm.system.progress import Quiet
 
     if items < 2:
         raise RecipeError(f"items: {items} is too few; give 2 or more")
-    names, step, device = named_models(models), step or (lambda text: None), chosen_device(device)
-    return advise(str(base), names, data, items=items, seed=seed, root=Path(), device=device, step=step)
+    names, device = named_models(models), chosen_device(device)
+    return advise(str(base), names, data, items=items, seed=seed, root=Path(), device=device, watch=watch or Quiet())
 
 
 def _recipe(named: Recipe | str | Path) -> Recipe:

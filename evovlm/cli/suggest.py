@@ -37,14 +37,13 @@ def suggest(
 
     with waiting("starting"):
         from evovlm import api
-        from evovlm.evolution.suggest.advise import most_steps, named_models
+        from evovlm.evolution.suggest.advise import named_models
         from evovlm.evolution.suggest.kinship import draw_kinship
 
         names = named_models(models)
         device = device_for(device)
     with shown() as watch:
-        watch.phase("merges", most_steps(len(names)))
-        advice = api.suggest(names, base=base, data=data, items=items, seed=seed, device=device, step=watch.step)
+        advice = api.suggest(names, base=base, data=data, items=items, seed=seed, device=device, watch=watch)
     if picture is not None:
         picture.write_text(draw_kinship(advice.kinship), encoding="utf-8")
     if as_json:

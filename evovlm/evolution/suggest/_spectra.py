@@ -10,13 +10,14 @@ the original: without its projection on the original, only noise is left.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 from torch import Tensor
 
+from evovlm.evolution.suggest.kinship import task_vectors
 from evovlm.merging.assembly import Assembly
 
 Pair = tuple[str, str]
@@ -66,27 +67,25 @@ class Spectra:
         return names.index(one) > names.index(other)
 
 
-def spectra(assembly: Assembly, kin: Iterable[Pair]) -> Spectra:
+def spectra(assembly: Assembly, kin: Iterable[Pair], device: torch.device, step: Callable[[str], None]) -> Spectra:
     """Prominences of an assembly's sources and, in both directions, of the `kin` pairs; the recipe needs a base.
 
-    Holds one tensor of each source in memory at a time.
+    Holds one tensor of each source on the device at a time. `step` is called with the name of each tensor that is done.
     """
     pairs = [pair for one, other in kin for pair in ((one, other), (other, one))]
     own: dict[str, list[float]] = {name: [] for name in assembly.sources}
     beside: dict[Pair, list[float]] = {pair: [] for pair in pairs}
     for job in assembly.jobs:
-        base = assembly.base_tensor(job)
-        assert base is not None, "task vectors need a base"
-        if base.ndim != 2 or min(base.shape) < NARROW:
+        if len(job.shape) != 2 or min(job.shape) < NARROW:
+            step(job.name)
             continue
-        vectors = {
-            source: assembly.source_tensor(job, source, name, base).float() - base.float() for source, name in job.parts
-        }
+        vectors = task_vectors(assembly, job, device)
         for source, vector in vectors.items():
             own[source].append(prominence(vector))
         for one, other in pairs:
             if one in vectors and other in vectors:
                 beside[one, other].append(prominence(_without(vectors[one], vectors[other])))
+        step(job.name)
     return Spectra(
         own={name: median(found) if found else math.inf for name, found in own.items()},
         beside={pair: median(found) if found else math.inf for pair, found in beside.items()},

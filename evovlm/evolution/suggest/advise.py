@@ -9,8 +9,9 @@ items, and its merge is scored on the other half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,15 @@ from evovlm.merging.assembly import Assembly, assemble
 from evovlm.merging.check import twins
 from evovlm.recipe.layer_groups import group_in_words
 from evovlm.recipe.schema import Base, Recipe, Source
+from evovlm.system.device import current_gpu, device_named
 from evovlm.system.errors import RecipeError
+from evovlm.system.progress import Watch, tell
 from evovlm.system.statistics import paired_difference, standard_error
 from evovlm.tasks import parse_split
 from evovlm.tasks.item_sets import read_item_set
 
 ALIKE = 0.5  # two sources with a cosine above this are tested for being copies
 GROUPS = 4  # blocks of layers that a small search may leave out, in addition to embeddings and head
-
-Step = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -68,21 +69,21 @@ def named_models(models: Sequence[str | Path] | str | Path) -> list[str]:
     return names
 
 
-def most_steps(count: int) -> int:
-    """How often `suggest` calls `step` at most for `count` models; fewer if some are noise or copies.
+def most_merges(count: int) -> int:
+    """How many merges `suggest` tries at most for `count` models; fewer if some are noise or copies.
 
-    Task vectors and base; each model alone; each after each other one; and each place after the first.
+    The base; each model alone; each after each other one; and each place after the first.
     """
-    return 2 + count + count * (count - 1) + count * (count - 1) // 2
+    return 1 + count + count * (count - 1) + count * (count - 1) // 2
 
 
 def suggest(
-    base: str, models: Sequence[str], data: str, *, items: int, seed: int, root: Path, device: str, step: Step
+    base: str, models: Sequence[str], data: str, *, items: int, seed: int, root: Path, device: str, watch: Watch
 ) -> Advice:
     """Rank language models that were tuned from one base, for a task (TASK:SPLIT).
 
-    `step` is called with a short text after each step. Raises RecipeError for fewer than two models or a test split,
-    and the errors of opening the models.
+    `watch`: a step per tensor and pass over the models, then one per merge. Raises RecipeError for fewer than two
+    models or a test split, and the errors of opening the models.
     """
     task, split = parse_split(data)
     if split in task.test_splits:
@@ -92,11 +93,14 @@ def suggest(
     recipe = recipe.model_copy(update={"groups": min(GROUPS, assemble(recipe, root).layers)})
     assembly = assemble(recipe, root)
     _refuse_twins(assembly, dict(zip(recipe.source_names, models, strict=True)))
-    step("task vectors")
-    kin = kinship(assembly)
-    shapes = spectra(assembly, [pair for pair, cosine in kin.cosines.items() if cosine > ALIKE])
-    evaluator = LocalEvaluator(assembly, batch=150, device=device)
-    search = MergeSearch(evaluator, recipe, read_item_set("search", data, items, seed), assembly.layers, step)
+    place = device_named(device)
+    watch.phase("task vectors", 2 * len(assembly.jobs))
+    with current_gpu(place):
+        kin = kinship(assembly, place, watch.step)
+        shapes = spectra(assembly, [pair for pair, cosine in kin.cosines.items() if cosine > ALIKE], place, watch.step)
+    evaluator = LocalEvaluator(assembly, batch=150, device=device, tell=partial(tell, watch))
+    watch.phase("merges", most_merges(len(models)))
+    search = MergeSearch(evaluator, recipe, read_item_set("search", data, items, seed), assembly.layers, watch.step)
     ranking = tuple(Ranking(search, kin, shapes, seed).ranked(recipe.source_names))
     return Advice(search.base.score, ranking, kin, search.answers)
 

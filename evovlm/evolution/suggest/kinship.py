@@ -6,13 +6,15 @@ Knows assemblies and tensors; no tasks, engines or scores. One tensor of each so
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import torch
+from torch import Tensor
 
 from evovlm.merging.assembly import Assembly
+from evovlm.merging.tensor_jobs import Job
 from evovlm.recipe.layer_groups import layer_of
 
 Pair = tuple[str, str]
@@ -42,8 +44,11 @@ class Kinship:
         return self.cosines[(one, other) if (one, other) in self.cosines else (other, one)]
 
 
-def kinship(assembly: Assembly) -> Kinship:
-    """Compare the task vectors of an assembly's sources; the recipe needs a base."""
+def kinship(assembly: Assembly, device: torch.device, step: Callable[[str], None]) -> Kinship:
+    """Compare the task vectors of an assembly's sources, on a device; the recipe needs a base.
+
+    `step` is called with the name of each tensor that is done.
+    """
     names = tuple(assembly.sources)
     pairs = list(combinations(names, 2))
     squares: dict[str, dict[int, float]] = {name: {} for name in names}
@@ -52,11 +57,7 @@ def kinship(assembly: Assembly) -> Kinship:
     for job in assembly.jobs:
         found = layer_of(job.name)
         layer = -1 if found is None else found
-        base = assembly.base_tensor(job)
-        assert base is not None, "task vectors need a base"
-        vectors = {
-            source: assembly.source_tensor(job, source, name, base).float() - base.float() for source, name in job.parts
-        }
+        vectors = task_vectors(assembly, job, device)
         for source, vector in vectors.items():
             _add(squares[source], layer, vector.square().sum(dtype=torch.float64))
         for pair in pairs:
@@ -64,6 +65,7 @@ def kinship(assembly: Assembly) -> Kinship:
             _add(dots[pair], layer, product.sum(dtype=torch.float64))
             opposite[pair] += int((product < 0).sum())
             moved[pair] += int((product != 0).sum())
+        step(job.name)
     totals = {name: sum(parts.values()) for name, parts in squares.items()}
     return Kinship(
         norms={name: math.sqrt(total) for name, total in totals.items()},
@@ -76,6 +78,16 @@ def kinship(assembly: Assembly) -> Kinship:
             for a, b in pairs
         },
     )
+
+
+def task_vectors(assembly: Assembly, job: Job, device: torch.device) -> dict[str, Tensor]:
+    """Each source's task vector of one tensor, in float32 on the device; the recipe needs a base."""
+    base = assembly.base_tensor(job)
+    assert base is not None, "task vectors need a base"
+    start = base.to(device).float()
+    return {
+        source: assembly.source_tensor(job, source, name, base).to(device).float() - start for source, name in job.parts
+    }
 
 
 def draw_kinship(found: Kinship) -> str:

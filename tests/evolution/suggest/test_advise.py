@@ -18,7 +18,10 @@ from evovlm.merging.assembly import assemble
 from evovlm.models.zoo_models import zoo_folder
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
+from evovlm.system.progress import Quiet
 from evovlm.tasks import Item
+
+CPU = torch.device("cpu")
 
 
 def decoy(folder: Path, share: float, noise: float, seed: int) -> Path:
@@ -42,9 +45,23 @@ def decoys(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(decoy(root / "noisy-copy", 1.0, 1.0, 0)), str(decoy(root / "unrelated", 0.0, 1.0, 1))]
 
 
+class Steps:
+    """A watch that keeps each phase's total and the texts of its steps."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, int] = {}
+        self.texts: dict[str, list[str]] = {}
+
+    def phase(self, name: str, total: int) -> None:
+        self.totals[name], self.texts[name] = total, []
+
+    def step(self, text: str, **figures: float | None) -> None:
+        list(self.texts.values())[-1].append(text)
+
+
 @pytest.fixture(scope="module")
-def advised(decoys: list[str]) -> tuple[Advice, list[str]]:
-    steps: list[str] = []
+def advised(decoys: list[str]) -> tuple[Advice, Steps]:
+    steps = Steps()
     advice = suggest(
         "zoo:base",
         [*decoys, "zoo:math", "zoo:ja"],
@@ -53,18 +70,27 @@ def advised(decoys: list[str]) -> tuple[Advice, list[str]]:
         seed=0,
         root=Path(),
         device="cpu",
-        step=steps.append,
+        watch=steps,
     )
     return advice, steps
 
 
 @pytest.mark.slow
-def test_useful_sources_come_before_decoys(advised: tuple[Advice, list[str]]):
+def test_useful_sources_come_before_decoys(advised: tuple[Advice, Steps]):
     advice, _ = advised
     assert {one.source for one in advice.ranking[:2]} == {"ja", "math"}
 
 
-def test_decoys_are_told_for_what_they_are(advised: tuple[Advice, list[str]]):
+def test_each_tensor_is_told_twice_and_each_merge_once(advised: tuple[Advice, Steps]):
+    _, steps = advised
+    vectors, merges = steps.texts["task vectors"], steps.texts["merges"]
+    assert len(vectors) == steps.totals["task vectors"]
+    assert vectors[: len(vectors) // 2] == vectors[len(vectors) // 2 :]
+    assert merges[0] == "base"
+    assert len(set(merges)) <= len(merges) <= steps.totals["merges"]
+
+
+def test_decoys_are_told_for_what_they_are(advised: tuple[Advice, Steps]):
     advice, _ = advised
     ranking = {one.source: one for one in advice.ranking}
     assert ranking["unrelated"].reason.startswith("its task vector looks like noise")
@@ -83,7 +109,7 @@ def test_a_copy_of_a_copy_is_the_originals_and_twins_count_as_the_earlier(decoys
         "sources": [{"name": name, "model": model} for name, model in models.items()],
         "method": "task_arithmetic",
     }
-    found = spectra(assemble(Recipe.model_validate(content), Path()), combinations(models, 2))
+    found = spectra(assemble(Recipe.model_validate(content), Path()), combinations(models, 2), CPU, print)
     assert {name: found.original(name) for name in models} == {
         "math": None,
         "noisy": "math",
@@ -200,7 +226,7 @@ def test_task_vectors_by_hand(decoys: list[str]):
         ],
         "method": "task_arithmetic",
     }
-    found = kinship(assemble(Recipe.model_validate(content), Path()))
+    found = kinship(assemble(Recipe.model_validate(content), Path()), CPU, print)
     assert found.cosines["math", "same"] == pytest.approx(1)
     assert found.conflicts["math", "same"] == 0
     # A vector plus noise of its own length lies at 45 degrees to it.
@@ -217,6 +243,6 @@ def test_task_vectors_by_hand(decoys: list[str]):
 
 def test_too_little_to_choose_from_and_test_sets_are_refused():
     with pytest.raises(RecipeError, match="two or more models"):
-        suggest("zoo:base", ["zoo:ja"], "zoo-maths:search", items=4, seed=0, root=Path(), device="cpu", step=print)
+        suggest("zoo:base", ["zoo:ja"], "zoo-maths:search", items=4, seed=0, root=Path(), device="cpu", watch=Quiet())
     with pytest.raises(RecipeError, match="a test set"):
-        suggest("zoo:base", ["zoo:ja"], "zoo-maths:test", items=4, seed=0, root=Path(), device="cpu", step=print)
+        suggest("zoo:base", ["zoo:ja"], "zoo-maths:test", items=4, seed=0, root=Path(), device="cpu", watch=Quiet())
