@@ -6,6 +6,7 @@ a killed run continues with the next model.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,10 @@ def judge(
         watch.phase("held out", missing)
     for row, key in zip(rows, keys, strict=True):
         if key not in known:
+            began = time.perf_counter()
             evaluation = _evaluated(row, watch)
+            seconds = round(time.perf_counter() - began, 3)
+            study_log.log_event(folder, study_log.HELD_OUT_ROW, row=row.title, questions=len(items), seconds=seconds)
             watch.step(row.title if not isinstance(evaluation, str) else f"{row.title}: {evaluation}")
             if isinstance(evaluation, str):
                 done.append(evaluation)

@@ -20,6 +20,7 @@ HEADER = "study.json"
 TRIALS = "trials.jsonl"
 ANSWERS = "answers.jsonl"
 EVENTS = "events.jsonl"
+HELD_OUT_ROW = "held-out row"  # the event of a row of the held-out table: its name, questions and seconds
 CACHE = "answers.sqlite"
 ASKS = "asks.jsonl"  # the order in which candidates were asked for, if several are evaluated at a time
 BEST = "best.yaml"

@@ -15,7 +15,7 @@ from evovlm_benchmarks.rehearsal.measured import row_of
 from evovlm_benchmarks.rehearsal.models import BASE, JA, SEEDS, VLM, Maker, tokenizers
 from evovlm_benchmarks.rehearsal.rows import draw, keep, markdown, read_rows
 from evovlm_benchmarks.rehearsal.sizes import SIZES
-from evovlm_benchmarks.rehearsal.steps import STEPS, words_of
+from evovlm_benchmarks.rehearsal.steps import ALONE, STEPS, words_of
 from evovlm_benchmarks.rehearsal.watching import watch
 from tests.command import evovlm_here
 
@@ -56,7 +56,8 @@ def test_without_work_the_commands_are_shown(tmp_path: Path):
     done = evovlm_here("bench", "rehearse", "--size", "7b", "--device", "cuda", "--dry-run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
-    assert all(" ".join(words_of(step, SIZES["7b"], "cuda")) in shown for step in STEPS)
+    for step in STEPS:
+        assert (" ".join(words_of(step, SIZES["7b"], "cuda")) in shown) is not step.mergekit
     assert re.search(r"disk: \d\d\.\d GB", shown)
     assert not any(tmp_path.iterdir())
 
@@ -68,6 +69,8 @@ def test_without_work_the_commands_are_shown(tmp_path: Path):
         (("--size", "70b"), "choose from 7b, zoo"),
         (("--tokenizer", "nowhere"), "not a folder"),
         (("--steps", "merge, VLM, GPU"), "is none of them"),
+        (("--steps", "merge, LLM pair, mergekit"), "is none of them"),
+        (("--mergekit", "nowhere"), "no such file"),
     ],
 )
 def test_a_mistake_is_told_before_any_work(tmp_path: Path, words: tuple[str, ...], told: str):
@@ -97,6 +100,21 @@ def test_a_command_that_takes_too_long_is_stopped_with_its_children(tmp_path: Pa
     assert row_of(STEPS[0], done, tmp_path, 1e9)["failed"].startswith("stopped after")
 
 
+def test_another_program_merges_the_same_pair(tmp_path: Path):
+    program = tmp_path / "mergekit-yaml"  # stands for the real one, which has an environment of its own
+    program.write_text("#!/bin/sh\ngrep -q dare_ties $1 && cp -r ja $2 && echo merged\n", encoding="utf-8")
+    program.chmod(0o755)
+    step = "merge, LLM pair, mergekit"
+    words = ("--work", "work", "--steps", f"{DATA}; {step}", "--mergekit", program.name)
+    done = evovlm_here("bench", "rehearse", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = read_rows(tmp_path / "work")[step]
+    assert row["command"] == "mergekit-yaml pair-for-mergekit.yaml out-mk"
+    assert row["ratio"] > 0
+    assert (tmp_path / "work" / "logs" / f"{step}.txt").read_text(encoding="utf-8") == "merged\n"
+    assert not (tmp_path / "work" / "out-mk").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_every_command_of_the_whole_job_ends_well(made: Path):
@@ -106,11 +124,13 @@ def test_every_command_of_the_whole_job_ends_well(made: Path):
     assert set(rows) == {
         DATA,
         *(f"make {name}" for name in SEEDS),
-        *(step.name for step in STEPS if not step.gpu),
+        *(step.name for step in STEPS if not step.gpu and not step.mergekit),
         *APP_STEPS,
     }
     assert rows["merge, VLM, CPU"]["ratio"] > 0
-    assert {"merge", "prefill", "decode"} <= set(rows["evolve, checkpoint"]["phases"])
+    assert {"merge", "prefill", "decode"} <= set(rows[ALONE]["phases"])
+    told = " ".join(rows[ALONE]["told"])
+    assert re.search(r"candidate .* times its floor the first one .* rows of 4 questions, .* times a candidate", told)
     assert not (made / "study" / "checkpoint").exists(), "outputs go when they are measured"
     assert (made / "table.svg").is_file()
     again = evovlm_here("bench", "rehearse", "--work", made.name, folder=made.parent)

@@ -37,12 +37,16 @@ SPARE = 4.2  # times a model's bytes: three models and a merged checkpoint
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A rehearsal of one size in one folder. device: as in the other commands; tokenizer: a folder, or None."""
+    """A rehearsal of one size in one folder.
+
+    device: as in the other commands; tokenizer: a folder, or None; mergekit: the path of mergekit-yaml, or None.
+    """
 
     folder: Path
     size: Size
     device: str
     tokenizer: Path | None
+    mergekit: Path | None
 
     def rows(self, chosen: Sequence[str]) -> Iterator[Row]:
         """Run the chosen steps that have no row yet or failed; yields each row as it is kept."""
@@ -88,7 +92,8 @@ class Rehearsal:
         for name in (step.study, *step.removes):
             if name:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        done = watch(evovlm(*words_of(step, self.size, self.device)), self.folder)
+        words = words_of(step, self.size, self.device)
+        done = watch([str(self.mergekit), *words] if step.mergekit else evovlm(*words), self.folder)
         row = row_of(step, done, self.folder, copied)
         (self.folder / "logs").mkdir(exist_ok=True)
         (self.folder / "logs" / f"{step.name}.txt").write_text(done.output, encoding="utf-8")
@@ -119,6 +124,9 @@ def rehearse(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder with the models' tokenizer; default: one of bytes.")
     ] = None,
+    mergekit: Annotated[
+        Path | None, typer.Option(help="mergekit-yaml of another environment: it merges the same pair.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Show the commands and the disk needed, and stop.")] = False,
 ) -> None:
     """Make checkpoints of real shapes, and time every command of a whole job on them, from files.
@@ -130,16 +138,18 @@ def rehearse(
       evovlm bench rehearse --size 7b --work /data/rehearsal --device cuda
       evovlm bench rehearse --size 7b --work /data/rehearsal --device cuda --steps "make data; check"
     """
-    chosen = _chosen(size, steps, device)
+    chosen = _chosen(size, steps, device, mergekit)
     if dry_run:
         _show(chosen, SIZES[size], device)
         return
     check_device(device)
     if tokenizer is not None and not tokenizer.is_dir():
         raise UserError(f"--tokenizer {tokenizer}: not a folder; give one with tokenizer.json")
+    if mergekit is not None and not mergekit.is_file():
+        raise UserError(f"--mergekit {mergekit}: no such file; give the path of mergekit-yaml")
     work.mkdir(parents=True, exist_ok=True)
     _refuse_full(work, SIZES[size])
-    for row in Rehearsal(work, SIZES[size], device, tokenizer).rows(chosen):
+    for row in Rehearsal(work, SIZES[size], device, tokenizer, mergekit and mergekit.absolute()).rows(chosen):
         told = f"failed: {row['failed']}" if "failed" in row else duration(row["seconds"])
         ERR.print(f"{row['step']}: {told}")
     found = list(read_rows(work).values())
@@ -154,11 +164,12 @@ def rehearse(
         )
 
 
-def _chosen(size: str, steps: str | None, device: str) -> list[str]:
+def _chosen(size: str, steps: str | None, device: str, mergekit: Path | None) -> list[str]:
     """The names of the steps to run. Raises UserError for an unknown size or step."""
     if size not in SIZES:
         raise UserError(f"--size: choose from {', '.join(SIZES)}")
-    there = [name for name in NAMES if device.startswith("cuda") or not any(s.gpu for s in STEPS if s.name == name)]
+    out = {s.name for s in STEPS if (s.gpu and not device.startswith("cuda")) or (s.mergekit and mergekit is None)}
+    there = [name for name in NAMES if name not in out]
     if steps is None:
         return there
     found = [name.strip() for name in steps.split(";")]
@@ -171,7 +182,8 @@ def _chosen(size: str, steps: str | None, device: str) -> list[str]:
 def _show(chosen: Sequence[str], size: Size, device: str) -> None:
     for step in STEPS:
         if step.name in chosen:
-            OUT.print(f"{step.name}: evovlm {' '.join(words_of(step, size, device))}")
+            program = "mergekit-yaml" if step.mergekit else "evovlm"
+            OUT.print(f"{step.name}: {program} {' '.join(words_of(step, size, device))}")
     OUT.print(f"disk: {_disk(size) / 1e9:.1f} GB")
 
 

@@ -9,10 +9,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from evovlm.study import log as study_log
+from evovlm.system.files import read_rows
 from evovlm_benchmarks.rehearsal.rows import Row
 from evovlm_benchmarks.rehearsal.steps import Step
 from evovlm_benchmarks.rehearsal.watching import Watched
@@ -23,8 +26,9 @@ PHASES = ("merge", "prefill", "decode")
 
 def row_of(step: Step, done: Watched, folder: Path, copied: float) -> Row:
     """The row of a step that has ended. copied: the disk's rate, in bytes per second, reads and writes both counted."""
+    words = ("mergekit-yaml", *done.words[1:]) if step.mergekit else ("evovlm", *done.words[4:])
     row: Row = {
-        "step": step.name, "command": "evovlm " + " ".join(done.words[4:]),
+        "step": step.name, "command": " ".join(words),
         "seconds": done.seconds, "silence": done.silence,
         "host": done.host, "gpu": done.gpu, "slower": list(done.slower),
     }  # fmt: skip
@@ -55,9 +59,26 @@ def _of_study(folder: Path, *, by_candidates: bool) -> Row:
     phases: dict[str, Any] = (result.get("profile") or {}).get("phases", {})
     row: Row = {"phases": phases, "score": result["held_out"]["evolved"]["score"]}
     floors = [phases[name].get("floor") for name in PHASES if name in phases]
-    if by_candidates and floors and all(floors):
-        row["floor"] = sum(floors) * (result.get("trials") or 1)
-    return row
+    floor = sum(floors) if floors and all(floors) else 0.0
+    if by_candidates and floor:
+        row["floor"] = floor * (result.get("trials") or 1)
+    return row | {"told": list(_told(folder, result["data"], sum(phases[name]["seconds"] for name in phases), floor))}
+
+
+def _told(folder: Path, data: dict[str, Any], candidate: float, floor: float) -> Iterator[str]:
+    """A candidate's seconds beside its floor and the first one's, and those of a row of the held-out table."""
+    yield f"candidate {candidate:.2f} s" + (f", {candidate / floor:.2f} times its floor" if floor else "")
+    trials = list(read_rows(folder / study_log.TRIALS))
+    yield f"the first one {sum(trials[0]['seconds'].values()):.1f} s"
+    rows = [row for row in read_rows(folder / study_log.EVENTS) if row["event"] == study_log.HELD_OUT_ROW]
+    if len(rows) < 2 or "items" in trials[0]:
+        return
+    each = median(row["seconds"] / row["questions"] for row in rows[1:])  # the first one also reads the pictures
+    told = f"{len(rows)} rows of {rows[0]['questions']} questions, {each * rows[0]['questions']:.2f} s each"
+    if data["whole_pictures"]:
+        yield told
+    else:
+        yield f"{told}: {each * data['search_items'] / candidate:.2f} times a candidate with as many"
 
 
 def weight_bytes(folders: Iterable[Path]) -> int:

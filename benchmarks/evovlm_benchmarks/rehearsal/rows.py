@@ -52,7 +52,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The same rows as a Markdown table, with the sentences on slower ways."""
+    """The same rows as a Markdown table, with what studies say of themselves, and the sentences on slower ways."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     return "\n".join([*lines, *(f"| {' | '.join(_cells(row))} |" for row in rows)]) + "\n"
 
@@ -71,7 +71,7 @@ def _cells(row: Row) -> list[str]:
         *figures,
         silence,
         *memory,
-        f"failed: {failed}" if failed else "; ".join(row.get("slower", [])),
+        f"failed: {failed}" if failed else "; ".join([*row.get("told", []), *row.get("slower", [])]),
     ]
 
 

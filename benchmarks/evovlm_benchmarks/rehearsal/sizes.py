@@ -18,9 +18,9 @@ class Size:
 
     tower: of all models; the VLM has `added` more vocabulary rows. eyes: its vision tower. shards: weight files of a
     language model; the VLM has two more. photos: pictures of the search set, each with eight questions; side: their
-    longer one, in pixels. test: pictures of the test set, each with one question. trials, questions: of a search.
-    pictures: how many of them a search's questions are about if whole pictures are drawn. judged: questions that
-    choose and test the winner. tokens: the most an answer has. asked: questions of `bench run`.
+    longer one, in pixels. test: pictures of the test set, each with one question. trials: of a search. questions: of a
+    search with one question per picture, and `judged` that choose and test its winner; several: of a search with whole
+    pictures, and `few` that judge its winner. tokens: the most an answer has. asked: questions of `bench run`.
     """
 
     tower: Scale
@@ -31,8 +31,9 @@ class Size:
     test: int
     trials: int
     questions: int
-    pictures: int
+    several: int
     judged: int
+    few: int
     tokens: int
     asked: int
     added: int = 64
@@ -40,6 +41,11 @@ class Size:
 
 SIZES = {
     "7b": Size(
-        SCALES["7b"], FULL_EYES, shards=2, photos=400, side=500, test=60, trials=8, questions=64, pictures=32,
-        judged=60, tokens=64, asked=16, ), "zoo": Size( Scale(64, 128, 2, 4, 2, 600), SMALL_EYES, shards=2, photos=12,
-        side=80, test=6, trials=4, questions=8, pictures=2, judged=4, tokens=4, asked=2, ), }  # fmt: skip
+        SCALES["7b"], FULL_EYES, shards=2, photos=400, side=500, test=60, trials=8, questions=64, several=256,
+        judged=60, few=8, tokens=64, asked=16,
+    ),
+    "zoo": Size(
+        Scale(64, 128, 2, 4, 2, 600), SMALL_EYES, shards=2, photos=12, side=80, test=6, trials=4, questions=8,
+        several=16, judged=4, few=2, tokens=4, asked=2,
+    ),
+}  # fmt: skip

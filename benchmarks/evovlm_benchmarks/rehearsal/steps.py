@@ -12,12 +12,16 @@ from typing import Any
 
 import yaml
 
+from evovlm.recipe.mergekit import write_mergekit
+from evovlm.recipe.schema import Recipe
 from evovlm.recipe.shipped import shipped_recipes
 from evovlm_benchmarks.rehearsal.data import SEARCH, TEST
 from evovlm_benchmarks.rehearsal.models import BASE, JA, MATHS, VLM
 from evovlm_benchmarks.rehearsal.sizes import Size
 
-RECIPE, PAIR, SUITE = "recipe.yaml", "pair.yaml", "suite.yaml"
+RECIPE, SINGLE, PAIR, SUITE = "recipe.yaml", "single.yaml", "pair.yaml", "suite.yaml"
+PAIRED = "pair-for-mergekit.yaml"
+NUMBERS = ("trials", "questions", "several", "judged", "few", "asked")
 SEEING, WRITING = (BASE, VLM, JA), (BASE, JA, MATHS)
 
 
@@ -29,7 +33,7 @@ class Step:
     others then, so that few lie on the disk at once. floor: which limit its seconds are compared with: `copy` (bytes
     read and written over the disk's rate), `candidates` (the study's own floors per candidate), or none. study: the
     folder of the study that it writes. removes: what is deleted when it has been measured. gpu: it is left out
-    without a GPU.
+    without a GPU. mergekit: the words are mergekit-yaml's, and it is left out if that is not given.
     """
 
     name: str
@@ -39,37 +43,42 @@ class Step:
     study: str = ""
     removes: tuple[str, ...] = ()
     gpu: bool = False
+    mergekit: bool = False
 
 
-SEARCH_WORDS = "--trials {trials} --device {device} --judged {judged} --profile"
-EVOLVE = f"evolve {RECIPE} --items {{questions}} {SEARCH_WORDS} --out"
+SEARCH_WORDS = "--trials {trials} --device {device} --profile"
+ONE = f"evolve {SINGLE} --items {{questions}} {SEARCH_WORDS} --judged {{judged}}"
+SEVERAL = f"evolve {RECIPE} --items {{several}} {SEARCH_WORDS} --judged {{few}}"
 ASK = "--items {asked} --device {device}"
 ON_GPU = " --device {device}"
+ALONE = "evolve, one question a picture"
 STEPS: tuple[Step, ...] = (
     Step("merge, LLM pair, CPU", f"merge {PAIR} out-cpu", WRITING, "copy", removes=("out-cpu",)),
     Step("merge, LLM pair, GPU", f"merge {PAIR} out-gpu{ON_GPU}", WRITING, "copy", removes=("out-gpu",), gpu=True),
+    Step("merge, LLM pair, mergekit", f"{PAIRED} out-mk{{cuda}}", WRITING, "copy", removes=("out-mk",), mergekit=True),
     Step("suggest", f"suggest {JA} {MATHS} --base {BASE} --data zoo-maths:search {ASK}", WRITING),
     Step("check", f"recipe check {RECIPE}", SEEING),
     Step("merge, VLM, CPU", f"merge {RECIPE} out-cpu", SEEING, "copy", removes=("out-cpu",)),
     Step("merge, VLM, GPU", f"merge {RECIPE} out-gpu{ON_GPU}", SEEING, "copy", removes=("out-gpu",), gpu=True),
-    Step("dry run", f"{EVOLVE} dry --dry-run", SEEING),
-    Step("evolve, checkpoint", f"{EVOLVE} study --checkpoint", SEEING, "candidates", "study", ("study/checkpoint",)),
-    Step("evolve, raced", f"{EVOLVE} raced --race", SEEING, "candidates", "raced"),
+    Step("dry run", f"{ONE} --out dry --dry-run", SEEING),
+    Step(ALONE, f"{ONE} --checkpoint --out study", SEEING, "candidates", "study", ("study/checkpoint",)),
+    Step("evolve, several questions a picture", f"{SEVERAL} --no-race --out several", SEEING, "candidates", "several"),
+    Step("evolve, raced", f"{SEVERAL} --race --out raced", SEEING, "candidates", "raced"),
     Step("report", "report study"),
     Step("bench run", f"bench run {SUITE} {ASK} --preset greedy --out bench", SEEING),
 )
 
 
 def words_of(step: Step, size: Size, device: str) -> list[str]:
-    """A step's command line after `evovlm`."""
-    told = {name: getattr(size, name) for name in ("trials", "questions", "judged", "asked")}
-    return step.words.format(device=device, **told).split()
+    """A step's command line after the program's name."""
+    told = {name: getattr(size, name) for name in NUMBERS}
+    return step.words.format(device=device, cuda=" --cuda" if device.startswith("cuda") else "", **told).split()
 
 
 def write_recipes(folder: Path, size: Size) -> None:
     """Write the recipes and the suite that the steps name: the paper's, with these models, data and lengths."""
     paper = yaml.safe_load(shipped_recipes()["evovlm-jp"].read_text(encoding="utf-8"))
-    models: Mapping[str, Callable[[dict[str, Any]], None]] = {RECIPE: _seeing, PAIR: _writing}
+    models: Mapping[str, Callable[[dict[str, Any]], None]] = {RECIPE: _seeing, SINGLE: _single, PAIR: _writing}
     for name, change in models.items():
         content = {**paper, "data": dict(paper["data"]), "groups": min(paper["groups"], size.tower.layers)}
         change(content)
@@ -81,6 +90,8 @@ def write_recipes(folder: Path, size: Size) -> None:
         if name == PAIR:
             del content["data"]
         (folder / name).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    paired = write_mergekit(Recipe.read(folder / PAIR))
+    (folder / PAIRED).write_text(paired, encoding="utf-8")
     suite = {
         "models": [{"name": name, "model": name} for name in (VLM, JA)],
         "tasks": [{"task": f"ja-vg-vqa-500@{TEST}:test"}],
@@ -91,6 +102,13 @@ def write_recipes(folder: Path, size: Size) -> None:
 def _seeing(content: dict[str, Any]) -> None:
     content["base"] = {"model": BASE}
     content["sources"] = [{"name": VLM, "model": VLM}, {"name": JA, "model": JA}]
+
+
+def _single(content: dict[str, Any]) -> None:
+    """A search whose questions are each about another picture, all asked of each candidate."""
+    _seeing(content)
+    content["data"]["whole_pictures"] = False
+    content["search"] = content["search"] | {"race": False}
 
 
 def _writing(content: dict[str, Any]) -> None:
