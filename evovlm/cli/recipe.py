@@ -77,6 +77,7 @@ def recipe_check(
     from evovlm.merging.check import Finding, check_recipe
     from evovlm.search import check_search
     from evovlm.search.space.parameters import unfit_options
+    from evovlm.tasks.item_sets import unknown_data
 
     loaded = recipe_for(recipe, vlms)
     with waiting("checking recipe and models"):
@@ -85,7 +86,9 @@ def recipe_check(
     for key, section in (("search", loaded), ("then.search", loaded.then)):
         for misfit in check_search(section.search) if section is not None and section.search is not None else ():
             findings.append(Finding("error" if misfit.fatal else "note", f"{key}.{misfit.key}", misfit.text))
-    findings += [Finding("error", key, text) for key, text in unfit_options(loaded)]
+    findings += [
+        Finding("error", key, text) for key, text in (*unfit_options(loaded), *unknown_data(loaded, loaded.root))
+    ]
     models = [*([base] if base is not None else []), *sources.values()]
     rows = ask_models(loaded, models, findings, ask=ask, tell=lambda text: ERR.print(text, style="dim"))
     findings += unaskable(loaded, rows)

@@ -7,20 +7,21 @@ task's rules. A recipe is refused if two sets share an id. Search items that loo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol, overload
 
 from evovlm.recipe.schema import Data, Recipe
-from evovlm.system.errors import RecipeError
+from evovlm.system.errors import RecipeError, UserError
 from evovlm.tasks import HubSet, Item, Options, Task, hub_set_of, parse_split
 from evovlm.tasks.overlap import find_overlap
 
 # Enough for confidence intervals of a few points; the sweeps and the choice among ten candidates need fewer.
 ITEMS = {"validation": 300, "test": 500}
 MOST_LEFT_OUT = 0.05
+TEST_SET = "{where} is a test set; search on another split"
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,27 @@ def refuse_unread(recipe: Recipe) -> None:
             raise RecipeError(f"data.revisions: no task of this recipe reads {repository!r} from the hub; {choices}")
 
 
+def unknown_data(recipe: Recipe, root: Path) -> Iterator[tuple[str, str]]:
+    """The keys of a recipe's data that name no task or split there is, each with what is wrong; no data is read."""
+    if recipe.data is None:
+        return
+    searches = {"search": recipe.search, "then.search": None if recipe.then is None else recipe.then.search}
+    named = {f"data.{name}": getattr(recipe.data, name) for name in ("search", "validation", "test")}
+    for key, search in searches.items():
+        found = () if search is None else search.objectives
+        named |= {f"{key}.objectives.{number}": one for number, one in enumerate(found) if ":" in one}
+    for key, where in named.items():
+        if where is None:
+            continue
+        try:
+            task, split = parse_split(where, data_options(recipe, download=False), root, key=key)
+        except UserError as error:
+            yield key, str(error).removeprefix(f"{key}: ")
+            continue
+        if key == "data.search" and split in task.test_splits:
+            yield key, TEST_SET.format(where=where)
+
+
 def read_item_set(
     name: str,
     where: str,
@@ -166,7 +188,7 @@ def read_item_sets(
     options = data_options(recipe, download=download)
     task, split = parse_split(data.search, options, root, key="data.search")
     if split in task.test_splits:
-        raise RecipeError(f"data.search: {data.search} is a test set; search on another split")
+        raise RecipeError(f"data.search: {TEST_SET.format(where=data.search)}")
     search = ItemSet("search", data.search, task, tuple(task.items(split, count, seed)))
     judging = {
         name: read_item_set(name, where, judged or ITEMS[name], seed, options=options, root=root, key=f"data.{name}")

@@ -145,6 +145,26 @@ def test_the_check_tells_what_a_searcher_cannot_do(tmp_path: Path, changed: str,
     assert found[key] == level
 
 
+@pytest.mark.parametrize(
+    ("named", "given", "key", "told"),
+    [
+        ("search: zoo-vqa:search", "search: zoo-vqq:search", "data.search", "unknown task 'zoo-vqq'"),
+        ("validation: zoo-vqa:validation", "validation: zoo-vqa:vali", "data.validation", "has no split 'vali'"),
+        ("test: zoo-vqa:test\n", "test: zoo-vqa:test\n  preset: greedi\n", "data.test", "takes no preset"),
+        ("search: zoo-vqa:search", "search: zoo-medium-vqa:test", "data.search", "is a test set"),
+        ("  algorithm: cmaes ", "  objectives: [zoo-maths:vali]\n  algorithm: nsga2 ", "search.objectives.0", "vali"),
+    ],
+)
+def test_the_check_tells_what_data_there_is_not(tmp_path: Path, named: str, given: str, key: str, told: str):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8")
+    assert named in text
+    (tmp_path / "x.yaml").write_text(text.replace(named, given), encoding="utf-8")
+    done = run("recipe", "check", str(tmp_path / "x.yaml"), "--json", "--no-ask")
+    assert done.returncode == 2, done.stderr
+    found = {finding["key"]: finding["text"] for finding in json.loads(done.stdout)["findings"]}
+    assert told in found[key]
+
+
 def test_a_model_that_is_nowhere_is_told_how_to_get_it(tmp_path: Path):
     text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "nobody/nothing")
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
