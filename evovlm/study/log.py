@@ -1,6 +1,6 @@
 """Read and write the study's files: the header and the append-only logs of trials, answers and events.
 
-Knows file formats; no searchers, models or scores. Every line is flushed and synced before the search continues.
+Knows file formats; no searchers, models or scores. What is logged is flushed and synced before the search continues.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from evovlm.methods import METHODS, Method, TaskVectorSum, merge_tensor, method, register, resolve_options
+from evovlm.methods._whole_tensor import WholeTensor
 from evovlm.methods.draws import Draws
 from evovlm.methods.kernels import fused_methods, fused_sums
 from evovlm.methods.operand import Operand
@@ -78,6 +79,7 @@ def test_too_few_and_too_many_sources_are_refused_in_words():
 
 def test_the_kernels_methods_follow_from_the_registry():
     whole = {"nuslerp", "multislerp", "karcher", "sce", "nearswap", "arcee_fusion", "ram", "ramplus_tl"}
+    whole |= {name for name, row in METHODS.items() if isinstance(row.rule, WholeTensor)}
     assert set(METHODS) - set(fused_methods()) == {"della", "della_linear", *whole}
     register(Method("dare_inverse", TaskVectorSum("random"), drop="random", rescale="inverse"))
     method("own", drop="random")(lambda base, sources, options: base)
