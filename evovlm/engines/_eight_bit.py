@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from evovlm.engines._tower_view import Tower
+from evovlm.system.device import has_float8
 
 LARGEST = 448.0  # the largest e4m3 value
 FLOAT8 = torch.float8_e4m3fn
 NAMES = ("qkv", "out", "gate_up", "down")
+STEP = 16
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,23 @@ def rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
         return round_rows(rows)
     scale = rows.float().abs().amax(dim=-1).clamp(min=1e-12) / LARGEST
     return (rows.float() / scale[:, None]).to(FLOAT8), scale
+
+
+def why_not(tower: Tower) -> str | None:
+    """Why a tower's matrices cannot be multiplied in 8-bit floats on their device; None if they can.
+
+    On a GPU that needs its own 8-bit products, bfloat16 for the results, and sides that are multiples of STEP.
+    """
+    if not tower.embed.is_cuda:
+        return None
+    if not has_float8(str(tower.embed.device)):
+        return "this GPU does not multiply 8-bit floats, which needs compute capability 8.9"
+    if tower.embed.dtype != torch.bfloat16:
+        return f"8-bit products give bfloat16, and this model computes in {tower.embed.dtype}".replace("torch.", "")
+    sides = {side for name in NAMES for side in getattr(tower.layers[0], name).shape}
+    if any(side % STEP for side in sides):
+        return f"a GPU multiplies 8-bit matrices with sides that are multiples of {STEP}, not {sorted(sides)}"
+    return None
 
 
 def in_eight_bits(tower: Tower) -> Tower:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from evovlm.engines._eight_bit import in_eight_bits, rounded
+from evovlm.engines.eight_bit import why_not_eight_bit
 from evovlm.engines.hf import Engine
 from evovlm.tasks import Generation, Item
 from tests.hub_layouts import save_llm
@@ -37,20 +38,25 @@ def test_the_copies_follow_the_live_weights_and_whole_products_come_back(llm: En
     assert llm.lean is not None
     items = [Item(str(number), "one two three " * number, ("x",), None) for number in range(1, 5)]
     prepared = llm.prepare(items, Generation("{question}", 8), 4)
+    small = llm.prepare(items, Generation("{question}", 8, eight_bit=True), 4)
+    assert why_not_eight_bit(llm, small) is None
     before = llm.answer(prepared)
-    llm.lean.use_eight_bit(True)
-    try:
-        first = llm.answer(prepared)
-        weight = llm.tower["model.layers.0.mlp.down_proj.weight"]
-        weight.data.mul_(-3.0)
-        assert llm.answer(prepared) != first
-        weight.data.div_(-3.0)
-        assert llm.answer(prepared) == first
-    finally:
-        llm.lean.use_eight_bit(False)
+    first = llm.answer(small)
+    weight = llm.tower["model.layers.0.mlp.down_proj.weight"]
+    weight.data.mul_(-3.0)
+    assert llm.answer(small) != first
+    weight.data.div_(-3.0)
+    assert llm.answer(small) == first
     assert llm.answer(prepared) == before
 
 
 def test_a_folder_of_another_family_keeps_to_the_plain_path(tmp_path: Path):
     engine = Engine.load(save_llm(tmp_path / "llm", family="llama", attention_bias=True), dtype=torch.float32)
     assert engine.lean is None, "a bias behind attention is not known to the lean path"
+    small = engine.prepare([Item("1", "one", ("x",), None)], Generation("{question}", 2, eight_bit=True), 1)
+    assert "transformers' own layers" in str(why_not_eight_bit(engine, small))
+
+
+def test_beams_have_no_8_bit_products(llm: Engine):
+    beams = llm.prepare([Item("1", "one", ("x",), None)], Generation("{question}", 2, num_beams=2, eight_bit=True), 1)
+    assert "beams" in str(why_not_eight_bit(llm, beams))
