@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.engines._eight_bit import follow_weights, in_eight_bits, why_not
+from evovlm.engines._eight_bit import copies_bytes, follow_weights, in_eight_bits, too_large, why_not
 from evovlm.engines._grouping import group_prompts
-from evovlm.engines._memory import chunk_tokens, new_runner
+from evovlm.engines._memory import chunk_tokens, free_bytes, new_runner
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._runner import Runner
 from evovlm.engines._sampling import sampler
@@ -53,8 +53,14 @@ class Lean:
             self._eight_bit = True
 
     def why_not_eight_bit(self) -> str | None:
-        """Why these weights cannot be multiplied in 8-bit floats on their device; None if they can."""
-        return why_not(self._whole)
+        """Why these weights cannot be multiplied in 8-bit floats on their device; None if they can.
+
+        To be asked before there is a runner, whose cache takes what memory is free.
+        """
+        device = self._whole.embed.device
+        if device.type != "cuda":
+            return None
+        return why_not(self._whole) or too_large(copies_bytes(self._whole), free_bytes(device))
 
     def serves(self, prepared: Prepared) -> bool:
         """Whether this path supports the prompts and settings: one beam, no penalty, no longer than the window."""

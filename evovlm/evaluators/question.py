@@ -89,6 +89,7 @@ def _cheap_items(
     if why is None:
         return cheap
     if not fidelity.auto or tell is None:
-        raise RecipeError(f"search.fidelity.eight_bit: {why}; remove it, or give `base_tile`, `beams` or `new_tokens`")
+        step = "give `base_tile: true` instead of `auto`" if fidelity.auto else "remove it, or give `base_tile: true`"
+        raise RecipeError(f"search.fidelity.eight_bit: {why}; {step}, or leave `fidelity` out")
     tell(f"search.fidelity: auto: cheap answers do without 8-bit products: {why}")
     return _cheap_items(evaluator, items, fidelity.model_copy(update={"eight_bit": False}), tell)

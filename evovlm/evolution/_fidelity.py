@@ -12,7 +12,7 @@ from evovlm.merging.assembly import Assembly
 from evovlm.models.families import family_of
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.search_settings import Fidelity
-from evovlm.search import EMULATED
+from evovlm.search import EMULATED, ONE_SCORE, ROUTED
 from evovlm.search.space.parameters import search_of
 from evovlm.system.device import has_float8
 from evovlm.system.errors import RecipeError
@@ -30,7 +30,7 @@ def settled(recipe: Recipe, assembly: Assembly, task: Task, device: str) -> tupl
     if fidelity is None:
         return recipe, told
     if search.objectives:
-        raise RecipeError("search.fidelity: works with one score only; leave out `objectives` or `fidelity`")
+        raise RecipeError(f"search.fidelity: {ONE_SCORE}")
     if fidelity.auto and not fidelity.cheaper:
         fidelity, told = _chosen(fidelity, recipe, assembly, task, device)
     elif fidelity.eight_bit:
@@ -61,9 +61,7 @@ def _why_not_eight_bit(recipe: Recipe, assembly: Assembly, generation: Generatio
     """Why cheap answers cannot be by 8-bit products, as far as that is known before a model is loaded; None if not."""
     gpu, dtype = device.startswith("cuda"), computing_dtype(assembly, device)
     reasons = {
-        "routes are answered by transformers' own layers, which have no 8-bit products; remove it": (
-            search_of(recipe).route is not None or bool(recipe.route)
-        ),
+        ROUTED: search_of(recipe).route is not None or bool(recipe.route),
         "beams are answered by transformers, which has no 8-bit products; set `beams: 1` beside it": (
             generation.num_beams > 1
         ),

@@ -128,7 +128,7 @@ class Plan:
             "search": search,
             "items": {"task": self.task.name, "ids": [item.id for item in self.search_items]},
             "data": content["data"],
-            "generation": vars(self.task.generation),
+            "generation": self.task.generation.content,
             "rules": dict(self.task.rules),
             "revisions": self.revisions,
             "self_check": self.settings.self_check,
@@ -202,7 +202,7 @@ def _race(recipe: Recipe, settings: EvolveSettings) -> RaceSettings | None:
 
 def _asked(items: ItemSet) -> dict[str, Any]:
     task = items.task
-    return {"content": items_hash(items), "generation": vars(task.generation), "rules": dict(task.rules)}
+    return {"content": items_hash(items), "generation": task.generation.content, "rules": dict(task.rules)}
 
 
 def _overridden(recipe: Recipe, settings: EvolveSettings) -> Recipe:

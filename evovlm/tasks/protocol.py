@@ -86,6 +86,11 @@ class Generation:
     eight_bit: bool = field(default=False, repr=False)  # not in the text that keys of cached answers are made of
 
     @property
+    def content(self) -> dict[str, Any]:
+        """The settings by name, as files keep them: without `eight_bit` if it is off, so that older files are equal."""
+        return {name: value for name, value in vars(self).items() if name != "eight_bit" or value}
+
+    @property
     def asked(self) -> str:
         """A text that differs between settings that may give other answers."""
         return f"{self!r} in 8 bits" if self.eight_bit else repr(self)
