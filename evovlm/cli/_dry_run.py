@@ -99,6 +99,8 @@ def _print_plan(plan: Plan) -> None:
         f"would search {len(plan.genes)} genes with {plan.recipe.search.algorithm if plan.recipe.search else ''}:"
         f" {plan.trials} trials of {len(plan.search_items)} {plan.task.name} items on {plan.settings.device}"
     )
+    if plan.fidelity:
+        OUT.print(plan.fidelity)
     if plan.sets.left_out:
         OUT.print(f"left out: {plan.sets.left_out} search items that are too similar to validation or test items")
     shown = [f"{gene.source}.{gene.parameter}.{group_in_words(gene.group)}" for gene in plan.genes[:GENES_SHOWN]]

@@ -69,7 +69,7 @@ def evaluate(
         "ci95": [interval.low, interval.high],
         "exact": evaluation.exact_share,
         "rules": dict(task.rules),
-        "generation": vars(task.generation),
+        "generation": task.generation.content,
         "versions": versions(),
         "hardware": hardware(device),
     }

@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 
 from evovlm.engines._tower_view import Tower
+from evovlm.system.device import has_float8
+from evovlm.system.units import size
 
 LARGEST = 448.0  # the largest e4m3 value
 FLOAT8 = torch.float8_e4m3fn
 NAMES = ("qkv", "out", "gate_up", "down")
+STEP = 16
+ROOM = 1.5  # times the copies' bytes that have to be free: the rest is for keys and values
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,33 @@ def rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
         return round_rows(rows)
     scale = rows.float().abs().amax(dim=-1).clamp(min=1e-12) / LARGEST
     return (rows.float() / scale[:, None]).to(FLOAT8), scale
+
+
+def why_not(tower: Tower) -> str | None:
+    """Why a tower's matrices cannot be multiplied in 8-bit floats on its GPU; None if they can.
+
+    That takes a GPU with such products, bfloat16 for the results, and sides that are multiples of STEP.
+    """
+    if not has_float8(str(tower.embed.device)):
+        return "this GPU does not multiply 8-bit floats, which needs compute capability 8.9"
+    if tower.embed.dtype != torch.bfloat16:
+        return f"8-bit products give bfloat16, and this model computes in {tower.embed.dtype}".replace("torch.", "")
+    sides = {side for name in NAMES for side in getattr(tower.layers[0], name).shape}
+    if any(side % STEP for side in sides):
+        return f"a GPU multiplies 8-bit matrices with sides that are multiples of {STEP}, not {sorted(sides)}"
+    return None
+
+
+def copies_bytes(tower: Tower) -> int:
+    """The bytes of a tower's 8-bit copies, without their scales."""
+    return len(tower.layers) * tower.linear_weights
+
+
+def too_large(copies: int, free: int) -> str | None:
+    """Why 8-bit copies should not be made with so many bytes free; None if enough is left for keys and values."""
+    if copies * ROOM <= free:
+        return None
+    return f"its 8-bit copies take {size(copies)}, and {size(free)} are free, which would leave too little to answer in"
 
 
 def in_eight_bits(tower: Tower) -> Tower:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evovlm.engines._eight_bit import follow_weights, in_eight_bits
+from evovlm.engines._eight_bit import copies_bytes, follow_weights, in_eight_bits, too_large, why_not
 from evovlm.engines._grouping import group_prompts
-from evovlm.engines._memory import chunk_tokens, new_runner
+from evovlm.engines._memory import chunk_tokens, free_bytes, new_runner
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._runner import Runner
 from evovlm.engines._sampling import sampler
@@ -40,14 +40,27 @@ class Lean:
         self._eight_bit = False
         self._fused = True  # whether fused kernels may be used
 
-    def use_eight_bit(self, on: bool) -> None:
-        """Switch 8-bit products on or off; when on, weights are rounded again before each call of `answer`."""
+    def _use_eight_bit(self, on: bool) -> None:
+        """Switch 8-bit products on or off, which takes another runner."""
         if on == self._eight_bit:
             return
+        self.tower = self._whole  # first, so that the copies' memory is freed with the runner's
         self.drop_runner()
-        self._eight_bit = on
-        with current_gpu(self.tower.embed.device):
-            self.tower = in_eight_bits(self._whole) if on else self._whole
+        self._eight_bit = False
+        if on:
+            with current_gpu(self.tower.embed.device):
+                self.tower = in_eight_bits(self._whole)
+            self._eight_bit = True
+
+    def why_not_eight_bit(self) -> str | None:
+        """Why these weights cannot be multiplied in 8-bit floats on their device; None if they can.
+
+        To be asked before there is a runner, whose cache takes what memory is free.
+        """
+        device = self._whole.embed.device
+        if device.type != "cuda":
+            return None
+        return why_not(self._whole) or too_large(copies_bytes(self._whole), free_bytes(device))
 
     def serves(self, prepared: Prepared) -> bool:
         """Whether this path supports the prompts and settings: one beam, no penalty, no longer than the window."""
@@ -70,8 +83,9 @@ class Lean:
         FloatingPointError if logits are not finite, torch.OutOfMemoryError or MemoryError if even one row does not fit.
         """
         answers: dict[int, str] = {}
+        self._use_eight_bit(prepared.generation.eight_bit)
         began = time.perf_counter()
-        if self._eight_bit:
+        if self._eight_bit:  # weights are rounded again for each candidate
             self.tower.pending.finish()  # all weights are rounded before the first is used
             with current_gpu(self.tower.embed.device):
                 follow_weights(self.tower)

@@ -209,7 +209,8 @@ class Engine:
             except (AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
                 # A mistake of ours, no candidate's fault.
                 log.warning(
-                    "the fast path failed (%s: %s); from now on transformers' layers answer, which takes longer",
+                    "the fast path failed (%s: %s); from now on transformers' layers answer, which takes longer and has"
+                    " no 8-bit products",
                     *(type(error).__name__, error),
                 )
                 self.lean = None

@@ -215,7 +215,7 @@ def way_of_asking(task: Task, where: str, *, several: bool = False) -> Way:
     All are part of the key: another prompt changes the answer, and another rule changes the score. `several`: whether
     candidates are also asked items of further data sets, whose ids may be the same.
     """
-    asked = repr(task.generation)
+    asked = task.generation.asked
     marked = json.dumps(dict(task.rules), sort_keys=True, default=str)
     older = None if several else f"{task.name}-{_digest(asked)}"
     return Way(f"{task.name}-{_digest(asked + marked + where)}", older)

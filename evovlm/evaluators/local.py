@@ -103,7 +103,7 @@ class LocalEvaluator:
         self.engine = self.resident.engine
         # A prompt depends only on the item and on how it is asked, not on the set.
         self._sets: dict[tuple[Generation, tuple[Item, ...]], Prepared] = {}
-        self._prompts: dict[tuple[Generation, Item], Prompt] = {}
+        self._prompts: dict[tuple[str, Item], Prompt] = {}
         self._work: dict[tuple[Generation, str, int], Spent] = {}  # by set and number of its items asked
 
     def floors(self, rates: Rates, items: ItemSet) -> dict[str, float]:
@@ -129,18 +129,29 @@ class LocalEvaluator:
         generation = items.task.generation
         key = (generation, items.items)
         if key not in self._sets:
-            self._sets[key] = self.engine.prepare(items, generation, self.batch_for(generation))
-            prompts = zip(items, self._sets[key].prompts, strict=True)
-            self._prompts.update(((generation, item), prompt) for item, prompt in prompts)
+            known = self._known_prompts(items)
+            if known is None:
+                self._sets[key] = self.engine.prepare(items, generation, self.batch_for(generation))
+                prompts = zip(items, self._sets[key].prompts, strict=True)
+                self._prompts.update(((repr(generation), item), prompt) for item, prompt in prompts)
+            else:  # asked before in another precision, which changes no prompt
+                self._sets[key] = prepared_of(known, generation, self.batch_for(generation))
         return self._sets[key]
+
+    def _known_prompts(self, items: ItemSet) -> list[Prompt] | None:
+        """The items' prompts if all are prepared: by settings but their precision, which `repr` leaves out."""
+        asked = repr(items.task.generation)
+        found = [self._prompts.get((asked, item)) for item in items]
+        known = [prompt for prompt in found if prompt is not None]
+        return known if len(known) == len(items) else None
 
     def _part(self, items: ItemSet) -> Prepared:
         """Prompts of the items, taken from prepared sets if all are there; else the items prepared as a new set."""
         generation = items.task.generation
-        keys = [(generation, item) for item in items]
-        if (generation, items.items) in self._sets or not all(key in self._prompts for key in keys):
+        known = None if (generation, items.items) in self._sets else self._known_prompts(items)
+        if known is None:
             return self.prepare(items)
-        return prepared_of([self._prompts[key] for key in keys], generation, self.batch_for(generation))
+        return prepared_of(known, generation, self.batch_for(generation))
 
     def evaluate(self, recipe: Recipe, items: ItemSet, progress: Progress | None = None) -> Evaluation:
         """Merge, answer and score with the items' own task; only items whose answers are not in the cache are asked.

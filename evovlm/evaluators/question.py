@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from evovlm.engines.eight_bit import why_not_eight_bit
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import Judge, make_judge
 from evovlm.recipe.schema import Recipe
+from evovlm.recipe.search_settings import Fidelity
+from evovlm.system.errors import RecipeError
 from evovlm.system.faults import failure_of
 from evovlm.tasks.cheaper import Cheaper
 from evovlm.tasks.item_sets import ItemSet
@@ -34,7 +37,11 @@ AnswerAll = Callable[[Sequence[Question]], list[Evaluation | str]]
 
 
 class LocalAnswers:
-    """Evaluates questions one after another, with one evaluator in this process. `objectives`: see `make_judge`."""
+    """Evaluates questions one after another, with one evaluator in this process.
+
+    `objectives`: see `make_judge`. Raises RecipeError if the recipe wants 8-bit products and the engine has none; where
+    evovlm chose them and `tell` is given, that is called with a sentence instead, and cheap answers do without.
+    """
 
     def __init__(
         self,
@@ -42,6 +49,7 @@ class LocalAnswers:
         recipe: Recipe,
         items: ItemSet,
         objectives: Mapping[str, ItemSet] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         search = recipe.search
         assert search is not None
@@ -50,8 +58,7 @@ class LocalAnswers:
         self._items = self._cheap = items
         evaluator.prepare(items)
         if search.fidelity is not None:
-            self._cheap = replace(items, task=Cheaper(items.task, search.fidelity))
-            evaluator.prepare(self._cheap)
+            self._cheap = _cheap_items(evaluator, items, search.fidelity, tell)
 
     def answer(self, question: Question) -> Evaluation:
         """Return one evaluation. Raises the same errors as `LocalEvaluator.evaluate`, and those of `Judge`."""
@@ -70,3 +77,19 @@ class LocalAnswers:
             except Exception as fault:
                 found.append(failure_of(fault))
         return found
+
+
+def _cheap_items(
+    evaluator: LocalEvaluator, items: ItemSet, fidelity: Fidelity, tell: Callable[[str], None] | None
+) -> ItemSet:
+    """The items at the lower fidelity, prepared."""
+    cheap = replace(items, task=Cheaper(items.task, fidelity))
+    prepared = evaluator.prepare(cheap)
+    why = why_not_eight_bit(evaluator.engine, prepared) if fidelity.eight_bit else None
+    if why is None:
+        return cheap
+    if not fidelity.auto or tell is None:
+        step = "give `base_tile: true` instead of `auto`" if fidelity.auto else "remove it, or give `base_tile: true`"
+        raise RecipeError(f"search.fidelity.eight_bit: {why}; {step}, or leave `fidelity` out")
+    tell(f"search.fidelity: auto: cheap answers do without 8-bit products: {why}")
+    return _cheap_items(evaluator, items, fidelity.model_copy(update={"eight_bit": False}), tell)

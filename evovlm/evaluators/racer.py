@@ -4,7 +4,8 @@ Knows questions, the function that answers them, and races; no models, searchers
 earlier generations decide which items are asked, so a racer must see all generations in order; after a restart, the
 cache makes that free. With a lower fidelity the race uses cheap answers, and the best candidates are promoted: they are
 asked again at full fidelity, on the items that they saw. The others keep their cheap score, plus the average change
-that promotion made.
+that promotion made. If the recipe's fidelity is `auto`, an audit may find that cheap answers rank too badly; from then
+on all races are at full fidelity. Since that is decided by answers too, a restart decides the same.
 
 Where whole pictures are drawn, a race is over pictures: a picture's questions are asked together, and their mean
 counts as one score, because questions about one picture are not independent of each other, and sharing it is what
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from evovlm.evaluators._audit import Audit, audited
 from evovlm.evaluators.evaluation import Evaluation, failed_if_silent
 from evovlm.evaluators.question import AnswerAll, Question
 from evovlm.recipe.schema import Recipe
@@ -36,7 +38,8 @@ REMEMBERED = 300
 class RacedEvaluation(Evaluation):
     """An evaluation on only the items at the indices `seen`; `comparable`: a score comparable with the others'.
 
-    `cheap`: the score at the lower fidelity, None without one. `promoted`: whether the evaluation is at full fidelity.
+    `cheap`: a comparable score at the lower fidelity, None without one. `promoted`: whether the evaluation is at full
+    fidelity.
     """
 
     seen: tuple[int, ...] = ()
@@ -53,7 +56,9 @@ class RacedEvaluation(Evaluation):
 class Racer:
     """Races generations of candidates over `items` items. `answers`: number of answers requested so far.
 
-    pictures: the number of each item's picture, if the race is over pictures; empty: it is over items.
+    `audit`: of the last generation, if all of it was evaluated at both fidelities. `cheap_first`: whether the next one
+    is raced at the lower fidelity. pictures: the number of each item's picture, if the race is over pictures; empty: it
+    is over items.
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class Racer:
         self._fidelity = fidelity
         self._known: Array = np.full((0, len(self._rounds)), np.nan)  # [candidates, items or pictures]
         self.answers = 0
+        self.audit: Audit | None = None
+        self.cheap_first = fidelity is not None
 
     def __call__(
         self, generation: int, recipes: Sequence[Recipe], center: Recipe | None
@@ -80,7 +87,8 @@ class Racer:
         rng = np.random.default_rng([self._seed, generation])
         pool = len(self._rounds)
         order = item_order(self._known[-REMEMBERED:], self._settings, rng)[: looks(pool, self._settings)[-1]]
-        asked = _Asked(self._answer, recipes, self._rounds, cheap=self._fidelity is not None)
+        asked = _Asked(self._answer, recipes, self._rounds, cheap=self.cheap_first)
+        self.audit = None
         beside = [] if center is None else [Question(center, asked.places(order))]
         found = race(asked.asking(beside), len(recipes), len(recipes) // 2, order, pool, self._settings)
         middle = asked.beside[0] if beside else None
@@ -102,12 +110,12 @@ class Racer:
         order: Sequence[int],
         shift: float,
     ) -> list[RacedEvaluation | str]:
-        if self._fidelity is None:
+        if self._fidelity is None or not self.cheap_first:
             return [asked.outcome(place, order, score + shift) for place, score in enumerate(found.scores)]
         standing = [place for place, score in enumerate(found.scores) if not np.isnan(score)]
-        share = 1.0 if generation % self._fidelity.audit == 0 else self._fidelity.promote
-        count = min(len(standing), max(1, round(share * len(recipes))))
-        chosen = sorted(standing, key=lambda place: (-found.scores[place], place))[:count]
+        whole = generation % self._fidelity.audit == 0
+        count = max(1, round(self._fidelity.promote * len(recipes)))
+        chosen = sorted(standing, key=lambda place: (-found.scores[place], place))[: None if whole else count]
         full = _Asked(self._answer, recipes, self._rounds, cheap=False)
         full.ask([(place, order[: found.seen[place]]) for place in chosen])
         self.answers += full.answers
@@ -118,15 +126,26 @@ class Racer:
             if place in full.errors or place in asked.errors:
                 outcomes.append(full.errors.get(place) or asked.errors[place])
                 continue
-            cheap, promoted = asked.mean(place), place in means
-            score = levelled + shift + (means[place] - cheap if promoted else change)
+            cheap, promoted = levelled + shift, place in means
+            score = cheap + (means[place] - asked.mean(place) if promoted else change)
             done = (full if promoted else asked).outcome(place, order, score)
             outcomes.append(done if isinstance(done, str) else replace(done, cheap=cheap, promoted=promoted))
+        if whole:
+            self._judge(outcomes, count, full)
         return outcomes
+
+    def _judge(self, outcomes: Sequence[RacedEvaluation | str], promoted: int, full: _Asked) -> None:
+        """Compare the cheap scores of a whole generation with its full ones; may end cheap races."""
+        assert self._fidelity is not None
+        scored = [one for one in outcomes if not isinstance(one, str) and one.cheap is not None]
+        self.audit = audited([one.cheap or 0.0 for one in scored], [one.score for one in scored], promoted)
+        if self._fidelity.auto and not self.audit.good:
+            self.cheap_first = False
+            self._known = full.scores  # earlier cheap scores say little about which items are hard in full
 
     def _row(self, middle: Evaluation | str | None, order: Sequence[int]) -> Array:
         """The center's scores as a row of all rounds; no row if the race is at a lower fidelity (not comparable)."""
-        if middle is None or self._fidelity is not None:
+        if middle is None or self.cheap_first:
             return np.full((0, len(self._rounds)), np.nan)
         row = np.full((1, len(self._rounds)), np.nan)
         if not isinstance(middle, str):

@@ -216,6 +216,8 @@ def _search(
     """
     settings, recipe, items = plan.settings, plan.recipe, plan.search_items
     prepare_vectors(plan.assembly, gpu_named(settings.device) or torch.device("cpu"), watch)
+    if plan.fidelity and not study.trials:
+        _say_fidelity(study, plan.fidelity)
     _begin(watch, "search", study, plan)
     # Earlier versions did not write the switch.
     searcher, (on_trial, progress) = plan.searcher(sound_header(study.folder).get("switch")), _told_to(watch, study)
@@ -256,11 +258,17 @@ def _search(
             evaluator.prepare(items)  # reports unreadable images now, so that no candidate fails because of them
     resumed(watch)
     if plan.race is not None or search_of(recipe).fidelity is not None:
-        answer = LocalAnswers(evaluator, recipe, items)
+        answer = LocalAnswers(evaluator, recipe, items, tell=partial(_say_fidelity, study))
         search_raced(study, searcher, answer, len(items), plan.race, plan.trials, on_trial)
     else:
         search_here(study, searcher, evaluator, items, plan.trials, on_trial, plan.objectives, progress)
     return evaluator
+
+
+def _say_fidelity(study: Study, text: str) -> None:
+    """Log a sentence on the search's lower fidelity, for the report, and show it."""
+    study_log.log_event(study.folder, "fidelity", told=text)
+    study.say(text)
 
 
 def _begin(watch: Watch, name: str, study: Study, plan: Plan) -> None:

@@ -14,11 +14,8 @@ from typing import Any, Literal
 from evovlm.evaluators.local import computing_dtype
 from evovlm.evaluators.objectives import objective_items, refuse_unknown
 from evovlm.evolution._atlas import refuse_atlas
-from evovlm.evolution.search_loop import (
-    Workers,
-    raced_recipe,
-    refuse_fidelity,
-)
+from evovlm.evolution._fidelity import settled
+from evovlm.evolution.search_loop import Workers, raced_recipe
 from evovlm.merging.assembly import Assembly, assemble, with_recipe
 from evovlm.merging.build import refuse_unbuildable
 from evovlm.merging.check.route import depth_of
@@ -77,6 +74,7 @@ class Plan:
     trials: int
     space: DataFlow | None = None  # None: weights and densities are searched
     objectives: Mapping[str, ItemSet] = field(default_factory=dict)  # items of further tasks, by the objective's name
+    fidelity: str = ""  # a sentence on the search's lower fidelity, if there is something to say
 
     @property
     def task(self) -> Task:
@@ -130,7 +128,7 @@ class Plan:
             "search": search,
             "items": {"task": self.task.name, "ids": [item.id for item in self.search_items]},
             "data": content["data"],
-            "generation": vars(self.task.generation),
+            "generation": self.task.generation.content,
             "rules": dict(self.task.rules),
             "revisions": self.revisions,
             "self_check": self.settings.self_check,
@@ -179,7 +177,7 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     refuse_unknown(search.objectives)
     objectives = objective_items(recipe, root, len(sets.search), download=settings.download, commits=sets.commits)
     assembly = assemble(recipe, root, download=settings.download)
-    refuse_fidelity(recipe)
+    recipe, told = settled(recipe, assembly, sets.search.task, settings.device)
     if settings.keep_diverse:
         refuse_atlas(recipe, sets.search, raced=_race(recipe, settings) is not None)
     space = None
@@ -188,7 +186,7 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
     if _race(recipe, settings) is not None:
         recipe = raced_recipe(recipe, len(genes))
-    plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space, objectives)
+    plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space, objectives, told)
     if settings.checkpoint:
         refuse_unbuildable(assembly)
     plan.searcher()  # so that errors from the searcher come before any work
@@ -204,7 +202,7 @@ def _race(recipe: Recipe, settings: EvolveSettings) -> RaceSettings | None:
 
 def _asked(items: ItemSet) -> dict[str, Any]:
     task = items.task
-    return {"content": items_hash(items), "generation": vars(task.generation), "rules": dict(task.rules)}
+    return {"content": items_hash(items), "generation": task.generation.content, "rules": dict(task.rules)}
 
 
 def _overridden(recipe: Recipe, settings: EvolveSettings) -> Recipe:

@@ -84,7 +84,8 @@ def search_raced(
     """
     search, pictures = search_of(study.recipe), _rounds_of(study)
     racer = Racer(answer, items, settings or whole_race(items), search.seed, search.fidelity, pictures)
-    run_raced(study, searcher, racer, trials, on_trial, centers=settings is not None)
+    auto = search.fidelity is not None and search.fidelity.auto
+    run_raced(study, searcher, racer, trials, on_trial, centers=settings is not None, auto=auto)
 
 
 def _rounds_of(study: Study) -> tuple[int, ...]:
@@ -111,13 +112,6 @@ def raced_recipe(recipe: Recipe, genes: int) -> Recipe:
         raise RecipeError(f"--race: needs {choices}, one score and no route; leave --race out or change `search`")
     population = search.population or 2 * row.population(genes)
     return recipe.model_copy(update={"search": search.model_copy(update={"population": population})})
-
-
-def refuse_fidelity(recipe: Recipe) -> None:
-    """Raises RecipeError if a lower fidelity would leave objectives without a value."""
-    search = search_of(recipe)
-    if search.fidelity is not None and search.objectives:
-        raise RecipeError("search.fidelity: works with one score only; leave out `objectives` or `fidelity`")
 
 
 @contextmanager

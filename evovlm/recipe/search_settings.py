@@ -5,6 +5,7 @@ Knows no recipes, searchers or files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -59,12 +60,19 @@ class RouteSpace(Frozen):
     ordered: bool = False
 
 
+# What `fidelity: auto` is short for. In a race the candidates that are promoted are asked about every picture of the
+# race: half of a generation would cost as much as the race saves.
+AUTO_FIDELITY: Mapping[str, Any] = {"auto": True, "promote": 0.25}
+
+
 class Fidelity(Frozen):
     """A cheap first evaluation of candidates; the better ones of a generation are then evaluated in full.
 
-    `base_tile`: use the whole picture without its tiles (LLaVA-NeXT). `beams`, `new_tokens`: upper limits. `promote`:
-    the share of a generation that is evaluated in full. In the first and every `audit`-th generation all candidates
-    are, to measure how well the cheap evaluation ranks them.
+    `base_tile`: use the whole picture without its tiles (LLaVA-NeXT). `eight_bit`: matrix products in 8-bit floats.
+    `beams`, `new_tokens`: upper limits. `promote`: the share of a generation that is evaluated in full. In the first
+    and every `audit`-th generation all candidates are, to measure how well the cheap evaluation ranks them. `auto`: the
+    cheap evaluation is used only as long as these audits say that it ranks well enough; with none of the four settings
+    above, the plan of the search chooses them. Accepts `auto` too, see AUTO_FIDELITY.
     """
 
     base_tile: bool = False
@@ -72,12 +80,30 @@ class Fidelity(Frozen):
     new_tokens: int | None = Field(default=None, ge=1, le=limits.MOST_NEW_TOKENS)
     promote: float = Field(default=0.5, gt=0.0, le=1.0)
     audit: int = Field(default=10, ge=1, le=limits.MOST_TRIALS)
+    eight_bit: Annotated[bool, LATER] = False
+    auto: Annotated[bool, LATER] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value != "auto":
+                raise ValueError(f"{value!r} is not known; give `auto`, or settings such as `{{base_tile: true}}`")
+            return dict(AUTO_FIDELITY)
+        return value
 
     @model_validator(mode="after")
     def _saves(self) -> Self:
-        if not self.base_tile and self.beams is None and self.new_tokens is None:
-            raise ValueError("nothing makes it cheaper; give `base_tile: true`, `beams` or `new_tokens`")
+        if not self.auto and not self.cheaper:
+            raise ValueError(
+                "nothing makes it cheaper; give `base_tile: true`, `eight_bit: true`, `beams` or `new_tokens`"
+            )
         return self
+
+    @property
+    def cheaper(self) -> bool:
+        """Whether a setting makes answers cheaper; only those with `auto` may leave that to the plan."""
+        return self.base_tile or self.eight_bit or self.beams is not None or self.new_tokens is not None
 
 
 class Search(Frozen):

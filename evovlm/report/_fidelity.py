@@ -35,6 +35,13 @@ def fidelity_figures(study: StudyData) -> list[Figure]:
     return [Figure("fidelity", "Lower fidelity against full fidelity", alt, data, layout), *_agreement(study)]
 
 
+def told(study: StudyData) -> list[str]:
+    """What was told of the search's lower fidelity: what it is, and what followed from each audit."""
+    return [
+        str(event["told"]) for event in study.events if event.get("event") in ("fidelity", "audit") and "told" in event
+    ]
+
+
 def agreements(study: StudyData) -> list[tuple[int, float, int]]:
     """(generation, Kendall's tau, candidates) of each generation with both scores for all candidates."""
     found = []
@@ -68,5 +75,5 @@ def _agreement(study: StudyData) -> list[Figure]:
         "yaxis": {"title": {"text": "Kendall's tau"}, "range": [-1, 1]},
         "height": 300,
     }
-    told = "; ".join(f"generation {generation}: {tau:.2f}" for generation, tau, _ in found)
-    return [Figure("agreement", "Rank agreement of cheap and full scores", f"Kendall's tau: {told}.", data, layout)]
+    each = "; ".join(f"generation {generation}: {tau:.2f}" for generation, tau, _ in found)
+    return [Figure("agreement", "Rank agreement of cheap and full scores", f"Kendall's tau: {each}.", data, layout)]

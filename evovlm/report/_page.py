@@ -17,7 +17,7 @@ from evovlm.report import _answers as answers
 from evovlm.report import _sections as sections
 from evovlm.report import figures
 from evovlm.report._atlas import atlas_figure, atlas_section
-from evovlm.report._fidelity import fidelity_figures
+from evovlm.report._fidelity import fidelity_figures, told
 from evovlm.report._routes import front_figures, route_figures
 from evovlm.report.data import StudyData, read_study
 from evovlm.report.figures import Figure
@@ -64,7 +64,7 @@ def render(study: StudyData) -> str:
         _route(study, routes),
         sections.section("Several objectives", "".join(map(sections.plot, several))) if several else "",
         atlas_section(study, atlas),
-        sections.section("Lower fidelity first", "".join(map(sections.plot, cheap))) if cheap else "",
+        _cheap_first(study, cheap),
         answers.held_out_answers(study),
         answers.progress_answers(study),
         sections.searched(study),
@@ -95,6 +95,12 @@ def _route(study: StudyData, routes: list[Figure]) -> str:
         return ""
     told = f"<p>{escape(in_words(study.winner.route))}</p>"
     return sections.section("The best route", told + "".join(map(sections.plot, routes)))
+
+
+def _cheap_first(study: StudyData, figures: list[Figure]) -> str:
+    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in told(study))
+    body = said + "".join(map(sections.plot, figures))
+    return sections.section("Lower fidelity first", body) if body else ""
 
 
 def _document(title: str, body: str, drawn: list[Figure]) -> str:

@@ -117,6 +117,12 @@ def make_searcher(name: str, settings: SearchSettings) -> Searcher:
     return row.make(settings)
 
 
+# What a search refuses, or says, of its lower fidelity.
+ONE_SCORE = "works with one score only; leave out `objectives` or `fidelity`"
+ROUTED = "routes are answered by transformers' own layers, which have no 8-bit products; remove it"
+EMULATED = "on a CPU 8-bit products are emulated, which saves no time; they are for a GPU"
+
+
 class Misfit(NamedTuple):
     """A setting of a recipe's search that its searcher does not support: the key in the section, and why."""
 
@@ -134,6 +140,12 @@ def check_search(search: Search) -> Iterator[Misfit]:
     row = SEARCHERS[name]
     if search.objectives and not row.several:
         yield Misfit(True, "algorithm", _one_score(name, 1 + len(search.objectives)))
+    if search.fidelity is not None and search.fidelity.eight_bit:
+        yield Misfit(False, "fidelity.eight_bit", EMULATED)
+        if search.route is not None:
+            yield Misfit(True, "fidelity.eight_bit", ROUTED)
+    if search.fidelity is not None and search.objectives:
+        yield Misfit(True, "fidelity", ONE_SCORE)
     if search.switch is not None and not row.switch:
         choices = sorted(other for other, found in SEARCHERS.items() if found.switch)
         yield Misfit(False, "switch", f"{name} has no stages and ignores it; {choices} uses it")

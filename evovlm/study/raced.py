@@ -8,37 +8,41 @@ generations are raced again, with answers from the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
-from evovlm.evaluators.racer import RacedEvaluation
-from evovlm.recipe.schema import Recipe
+from evovlm.evaluators.racer import RacedEvaluation, Racer
 from evovlm.search import Genome, Searcher
 from evovlm.study import log as study_log
 from evovlm.study.log import Trial
 from evovlm.study.loop import Candidate, OnTrial, run_generations
 from evovlm.study.study import Study
 from evovlm.system.errors import StudyError
-from evovlm.system.statistics import rank_agreement
-
-RaceGeneration = Callable[[int, Sequence[Recipe], Recipe | None], Sequence[RacedEvaluation | str]]
 
 
 def run_raced(
-    study: Study, searcher: Searcher, race: RaceGeneration, trials: int, on_trial: OnTrial, *, centers: bool = True
+    study: Study,
+    searcher: Searcher,
+    racer: Racer,
+    trials: int,
+    on_trial: OnTrial,
+    *,
+    centers: bool = True,
+    auto: bool = False,
 ) -> None:
     """Search until the log has `trials` trials, including centers; the last generation is raced completely.
 
-    If all of a generation was evaluated cheaply and in full, the rank agreement of both is logged as an event. Raises
-    StudyError if the log has other genomes or scores than this search produces.
+    If all of a generation was evaluated cheaply and in full, the rank agreement of both is logged as an event. auto: it
+    decides whether the next generations are evaluated cheaply first, which is told. Raises StudyError if the log has
+    other genomes or scores than this search produces.
     """
 
     def candidates(generation: int, genomes: list[Genome], known: bool) -> Iterator[Candidate]:
         center: Genome = tuple(sum(genes) / len(genomes) for genes in zip(*genomes, strict=True))
         middle = study.candidate(center) if centers else None
-        outcomes = race(generation, [study.candidate(genome) for genome in genomes], middle)
+        outcomes = racer(generation, [study.candidate(genome) for genome in genomes], middle)
         if not known:
-            _tell_agreement(study, generation, outcomes[: len(genomes)])
+            _tell_audit(study, generation, racer, auto=auto)
         # Without a center there is one more genome than outcomes.
         for place, (genome, outcome) in enumerate(zip([*genomes, center], outcomes, strict=False)):
             told = place < len(genomes)
@@ -62,14 +66,23 @@ def _add(study: Study, generation: int, genome: Genome, outcome: RacedEvaluation
     )
 
 
-def _tell_agreement(study: Study, generation: int, outcomes: Sequence[RacedEvaluation | str]) -> None:
-    """Log the rank agreement of cheap and full scores (Kendall's tau), if the whole generation has both."""
-    scored = [outcome for outcome in outcomes if not isinstance(outcome, str)]
-    pairs = [(outcome.cheap, outcome.score) for outcome in scored if outcome.cheap is not None and outcome.promoted]
-    if len(pairs) < 2 or len(pairs) < len(scored):
+def _tell_audit(study: Study, generation: int, racer: Racer, *, auto: bool) -> None:
+    """Log how well cheap scores ranked a whole generation, if it has both; with `auto` also say what follows."""
+    audit = racer.audit
+    if audit is None:
         return
-    tau = rank_agreement([cheap for cheap, _ in pairs], [full for _, full in pairs])
-    study_log.log_event(study.folder, "rank agreement", generation=generation, tau=round(tau, 3), candidates=len(pairs))
+    figures = {"tau": round(audit.tau, 3), "candidates": audit.candidates}
+    if audit.candidates > 1:
+        study_log.log_event(study.folder, "rank agreement", generation=generation, **figures)
+    if not auto:
+        return
+    then = "cheap answers come first" if racer.cheap_first else "all candidates are answered in full from now on"
+    told = f"generation {generation}: {audit.in_words}: {then}"
+    more = {"p_value": round(audit.p_value, 4), "place": audit.place, "promoted": audit.promoted}
+    study_log.log_event(
+        study.folder, "audit", generation=generation, cheap_first=racer.cheap_first, **figures, **more, told=told
+    )
+    study.say(told)
 
 
 def _refuse_other_score(study: Study, outcome: RacedEvaluation | str, trial: Trial) -> None:

@@ -105,6 +105,10 @@ class Study:
         """
         _bind(self.folder, refuse_changes(self.folder, {key: value}, [key]), tell if self.trials else unheard)
 
+    def say(self, text: str) -> None:
+        """Show a sentence where the search is shown."""
+        self._tell(text)
+
     def candidate(self, genome: Sequence[float]) -> Recipe:
         """The recipe of a genome."""
         return self.express(self.recipe, self.genes, genome)

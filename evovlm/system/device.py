@@ -48,6 +48,16 @@ def check_device(device: str) -> torch.device:
         raise UserError(f"--device {device}: {reason}; use cpu, or cuda where torch sees a GPU") from None
 
 
+def has_float8(device: str) -> bool:
+    """Whether a GPU multiplies 8-bit floats (compute capability 8.9 or newer). False for any other device.
+
+    True for a GPU of a machine that has none here: a forecast may be asked for on another machine.
+    """
+    if torch.device(device).type != "cuda":
+        return False
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability(device) >= (8, 9)
+
+
 def current_gpu(device: torch.device) -> AbstractContextManager[object]:
     """A context in which a GPU is the current device, so that kernels, graphs and events use it; no-op for a CPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

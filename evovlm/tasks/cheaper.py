@@ -1,4 +1,4 @@
-"""A task at lower cost: one tile per image, fewer beams, shorter answers. Knows recipes; no models."""
+"""A task at lower cost: one tile per image, 8-bit products, fewer beams, shorter answers. Knows recipes; no models."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Cheaper:
             max_new_tokens=min(full.max_new_tokens, self.fidelity.new_tokens or full.max_new_tokens),
             num_beams=min(full.num_beams, self.fidelity.beams or full.num_beams),
             base_tile=full.base_tile or self.fidelity.base_tile,
+            eight_bit=full.eight_bit or self.fidelity.eight_bit,
         )
 
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:

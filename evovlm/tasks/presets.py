@@ -61,7 +61,8 @@ class Preset(BaseModel):
     @property
     def generation(self) -> Generation:
         """The prompt and generation settings."""
-        names = Generation.__dataclass_fields__
+        # 8-bit products are for searches only.
+        names = Generation.__dataclass_fields__.keys() & type(self).model_fields.keys()
         return Generation(**{name: getattr(self, name) for name in names})
 
 

@@ -70,7 +70,8 @@ class Generation:
 
     An answer is cut before the first `stop` string in it. A `temperature` above 0 samples, seeded by `seed`.
     `chat`: the template is the user's message, and the model's own chat template is applied to it. `base_tile`: a model
-    that sees both the whole image and its tiles (LLaVA-NeXT) is given only the whole image.
+    that sees both the whole image and its tiles (LLaVA-NeXT) is given only the whole image. `eight_bit`: matrix
+    products in 8-bit floats, where the fast path answers.
     """
 
     template: str
@@ -82,6 +83,17 @@ class Generation:
     seed: int = 0
     chat: bool = False
     base_tile: bool = False
+    eight_bit: bool = field(default=False, repr=False)  # not in the text that keys of cached answers are made of
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The settings by name, as files keep them: without `eight_bit` if it is off, so that older files are equal."""
+        return {name: value for name, value in vars(self).items() if name != "eight_bit" or value}
+
+    @property
+    def asked(self) -> str:
+        """A text that differs between settings that may give other answers."""
+        return f"{self!r} in 8 bits" if self.eight_bit else repr(self)
 
 
 class Task(Protocol):

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 
 from evovlm.methods import METHODS, Method, TaskVectorSum, resolve_options
 from evovlm.methods.kernels import FUSED_BLENDS
+from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.merge_speed import SCALES, Scale
 from evovlm_benchmarks.program import main
@@ -15,9 +18,11 @@ from evovlm_benchmarks.speed.candidate import candidate_rows
 from evovlm_benchmarks.speed.fidelity import RECIPE, compared
 from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows
 from evovlm_benchmarks.speed.floors import Rates
+from evovlm_benchmarks.speed.full_size import SMALL_EYES
 from evovlm_benchmarks.speed.merge_gpu import METHODS as TIMED
 from evovlm_benchmarks.speed.plot import draw_growth
 from evovlm_benchmarks.speed.questions import question_rows
+from evovlm_benchmarks.speed.ranks import HIDDEN, WAYS, better_half, candidates_of, ranks_rows, rouge_l, smooth_pixels
 from evovlm_benchmarks.speed.settings import Settings
 from evovlm_benchmarks.speed.torch_twin import torch_merge
 from evovlm_benchmarks.speed.towers import random_tower, recipe_of, stored
@@ -187,3 +192,61 @@ def test_the_base_tile_is_ranked_against_all_tiles_of_pictures_that_have_some():
     assert rows[0]["equal_answers"] == 1.0
     assert rows[1]["equal_answers"] < 1.0, "the tiles are looked at"
     assert rows[1]["loss"] > 0
+
+
+def test_cheaper_answers_are_ranked_at_full_size_against_a_hidden_merge(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(SCALES, "small", Scale(64, 128, 2, 4, 2, 1000))
+    rates = Rates("cpu", copy=1e9, matrix=2e10, dtype="float32", upload=None)
+    settings = Settings(torch.device("cpu"), "small", False, None, None, candidates=5)
+    rows = list(ranks_rows(settings, rates))
+    assert [row["what"] for row in rows] == list(WAYS)
+    full = rows[0]
+    assert (full["kendall"], full["spearman"]) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert (full["same_best"], full["best_promoted"], full["equal_answers"], full["times_faster"]) == (True, True, 1, 1)
+    assert len(set(full["scores"])) > 2, "near candidates answer more like the hidden merge than far ones"
+    distances = [np.hypot(*(np.array(weights(one)) - HIDDEN)) for one in candidates_of(recipe_of(2, "dare_ties"), 5)]
+    assert kendalltau(distances, full["scores"]).statistic < -0.3
+    assert all(row["seconds"] > 0 and len(row["scores"]) == row["candidates"] == 5 for row in rows)
+    assert all(row["scores"] != full["scores"] for row in rows[1:]), "cheaper answers are other answers"
+    told = capsys.readouterr().err
+    assert "ranks: base tile alone, 8-bit products: 5 of 5:" in told
+    assert told.count("\n") == 1 + 4 * 5
+
+
+def weights(recipe: Recipe) -> list[float]:
+    found = [recipe.of(name).weight for name in recipe.source_names]
+    return [weight for weight in found if isinstance(weight, float)]
+
+
+def test_candidates_lie_around_the_hidden_merge_from_near_to_far():
+    found = candidates_of(recipe_of(2, "dare_ties"), 12)
+    distances = sorted(float(np.hypot(*(np.array(weights(one)) - HIDDEN))) for one in found)
+    assert distances == pytest.approx(np.geomspace(0.02, 0.5, 12))
+    assert found == candidates_of(recipe_of(2, "dare_ties"), 12)
+
+
+def test_the_base_tile_is_the_whole_picture_and_the_tiles_are_its_parts():
+    pixels = smooth_pixels(2, SMALL_EYES, torch.device("cpu"))["pixel_values"].float()
+    assert pixels.shape == (2, 5, 3, 84, 84)
+    rows = [torch.cat(list(pixels[0, 1 + 2 * row : 3 + 2 * row]), dim=-1) for row in (0, 1)]
+    whole = torch.cat(rows, dim=-2)
+    assert torch.allclose(torch.nn.functional.avg_pool2d(whole, 2), pixels[0, 0], atol=0.02)
+
+
+def test_words_are_compared_by_their_longest_common_subsequence():
+    assert rouge_l("a b c d", "a x c") == pytest.approx(200 * 2 / 7)
+    assert (rouge_l("", ""), rouge_l("a", "a")) == (0.0, 100.0)
+
+
+def test_the_better_half_is_rounded_and_has_at_least_one():
+    assert better_half([1.0, 3.0, 3.0, 2.0]) == [1, 2]
+    assert better_half([5.0]) == [0]
+
+
+def test_a_number_of_candidates_for_other_parts_is_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", "merge", "--candidates", "3"])
+    assert stop.value.code == 2
+    assert "--candidates: is for the part `ranks`" in capsys.readouterr().err

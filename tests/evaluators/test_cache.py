@@ -16,6 +16,7 @@ from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
 from evovlm.evolution.search_loop import search_raced
+from evovlm.recipe.search_settings import Fidelity
 from evovlm.recipe.yaml_file import read_recipe
 from evovlm.search.race import RaceSettings
 from evovlm.study import log as study_log
@@ -24,6 +25,7 @@ from evovlm.system import files
 from evovlm.system.errors import RecipeError, StudyError
 from evovlm.tasks import Generation, Item, load_task
 from evovlm.tasks._images import Picture
+from evovlm.tasks.cheaper import Cheaper
 from evovlm.tasks.item_sets import ItemSet
 from tests.engine_calls import count_answers
 
@@ -74,6 +76,7 @@ def test_another_prompt_rule_or_file_is_another_question():
         way_of_asking(Like(generation=load_task("zoo-vqa").generation), where),  # type: ignore[arg-type]
         way_of_asking(Like(rules={"scoring": "corrected"}), where),  # type: ignore[arg-type]
         way_of_asking(TASK, "zoo-maths@mine.jsonl:search"),
+        way_of_asking(Cheaper(TASK, Fidelity(eight_bit=True)), where),
     ]
     assert way_of_asking(Like(), where) == WAY  # type: ignore[arg-type]
     assert WAY.key not in [other.key for other in others]

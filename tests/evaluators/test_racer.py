@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,109 @@ def test_scores_are_corrected_for_which_items_were_seen_shrunk_towards_no_correc
     assert outcome.score == pytest.approx(expected)
 
 
+AUTO = Fidelity(new_tokens=4, promote=0.5, audit=2, auto=True)
+
+
+class Misleading(Answers):
+    """Cheap answers that rank candidates the other way round, after `sound` generations of 8."""
+
+    def __init__(self, sound: int = 0) -> None:
+        super().__init__()
+        self._candidates: list[str] = []
+        self._sound = sound
+
+    def _one(self, question: Question) -> Evaluation | str:
+        if question.cheap and question.recipe.digest() not in self._candidates:
+            self._candidates.append(question.recipe.digest())
+        found = super()._one(question)
+        place = self._candidates.index(question.recipe.digest()) if question.cheap else 0
+        if isinstance(found, str) or place < 8 * self._sound:
+            return found
+        return replace(found, scores=tuple(-score for score in found.scores)) if question.cheap else found
+
+
+def auto_generations(
+    answers: Answers, count: int, settings: RaceSettings | None = None
+) -> tuple[Racer, list[list[bool]]]:
+    """The racer after generations of 8, and of each question of each generation whether it was cheap."""
+    racer = Racer(answers, ITEMS, settings or whole_race(ITEMS), 0, AUTO)
+    found = []
+    for generation in range(count):
+        answers.asked.clear()
+        weights = [0.1 + 0.1 * place + 0.01 * generation for place in range(8)]
+        racer(generation, [express(RECIPE, GENES, (weight, 0.5)) for weight in weights], None)
+        found.append([question.cheap for question in answers.asked])
+    return racer, found
+
+
+def test_auto_goes_on_cheaply_while_audits_find_that_cheap_answers_rank_alike():
+    racer, asked = auto_generations(Answers(), 3)
+    assert asked == [[True] * 8 + [False] * 8, [True] * 8 + [False] * 4, [True] * 8 + [False] * 8]
+    assert racer.cheap_first
+    assert racer.audit is not None
+    assert (racer.audit.tau, racer.audit.place, racer.audit.promoted) == (pytest.approx(1.0), 1, 4)
+
+
+def test_auto_answers_in_full_from_the_first_audit_on_that_finds_otherwise():
+    racer, asked = auto_generations(Misleading(), 3)
+    assert asked == [[True] * 8 + [False] * 8, [False] * 8, [False] * 8]
+    assert not racer.cheap_first
+    assert racer.audit is None, "no generation of cheap answers, no audit"
+
+
+def test_a_later_audit_ends_cheap_answers_too():
+    _, asked = auto_generations(Misleading(sound=2), 4)
+    assert asked == [[True] * 8 + [False] * 8, [True] * 8 + [False] * 4, [True] * 8 + [False] * 8, [False] * 8]
+
+
+def test_a_bad_audit_forgets_the_cheap_scores_by_which_items_were_chosen():
+    racer, asked = auto_generations(Misleading(), 2, RaceSettings(first=4, most=1.0, random=1.0))
+    assert True in asked[0]
+    assert True not in asked[1]
+    assert len(racer._known) == 16, "full scores of both generations"
+    assert np.nanmin(racer._known) == pytest.approx(100 * 0.1 + HARD[0])
+
+
+def test_without_auto_a_bad_audit_changes_nothing():
+    racer = Racer(Misleading(), ITEMS, whole_race(ITEMS), 0, FIDELITY)
+    racer(0, [express(RECIPE, GENES, (0.1 + 0.1 * place, 0.5)) for place in range(8)], None)
+    assert racer.audit is not None
+    assert not racer.audit.good
+    assert racer.cheap_first
+
+
+@pytest.mark.parametrize(("noise", "then"), [(1.0, True), (60.0, False)])
+@pytest.mark.parametrize("race", [None, RaceSettings(first=4, most=1.0, random=1.0)])
+def test_a_restart_decides_the_same_and_tells_it_once(
+    tmp_path: Path, noise: float, then: bool, race: RaceSettings | None
+):
+    told: list[str] = []
+    whole = auto_study(tmp_path / "whole", noise, race, 40, told)
+    for trials in (3, 9, 17, 40):
+        cut = auto_study(tmp_path / "cut", noise, race, trials, [])
+    assert cut.trials == whole.trials
+    audits = []
+    for folder in ("whole", "cut"):
+        events = [json.loads(line) for line in (tmp_path / folder / "events.jsonl").read_text().splitlines()]
+        audits.append([{**event, "time": ""} for event in events if event["event"] == "audit"])
+    assert audits[0] == audits[1]
+    assert [event["told"] for event in audits[0]] == told
+    assert [event["cheap_first"] for event in audits[0]] == ([True] * len(audits[0]) if then else [False])
+    assert len(told) == (3 if then else 1)
+    assert any(not trial.promoted for trial in whole.trials) == then
+    assert ("cheap answers come first" if then else "answered in full from now on") in told[0]
+
+
+def auto_study(folder: Path, noise: float, race: RaceSettings | None, trials: int, told: list[str]) -> Study:
+    assert RECIPE.search is not None
+    recipe = RECIPE.model_copy(update={"search": RECIPE.search.model_copy(update={"fidelity": AUTO})})
+    header = {"recipe": {}, "genes": [], "search": {}, "items": {"ids": list(map(str, range(ITEMS)))}, "versions": {}}
+    study = Study.open(folder, recipe, GENES, header, tell=told.append)
+    searcher = make_searcher("cmaes", SearchSettings(2, 8, 0.4, 0.1, 0))
+    search_raced(study, searcher, Answers(noise), ITEMS, race, trials, lambda trial: None)
+    return study
+
+
 def study_in(folder: Path, trials: int) -> Study:
     header = {"recipe": {}, "genes": [], "search": {}, "items": {"ids": list(map(str, range(ITEMS)))}, "versions": {}}
     study = Study.open(folder, RECIPE, GENES, header)
@@ -220,6 +324,8 @@ def test_a_cheaper_task_takes_never_more_effort_than_its_own():
         generation = Generation("{question}", max_new_tokens=32, num_beams=5)
 
     cheap = Cheaper(Paper(), Fidelity(base_tile=True, beams=1, new_tokens=64))  # type: ignore[arg-type]
+    assert not cheap.generation.eight_bit
+    assert Cheaper(Paper(), Fidelity(eight_bit=True)).generation.eight_bit  # type: ignore[arg-type]
     assert (cheap.generation.num_beams, cheap.generation.max_new_tokens, cheap.generation.base_tile) == (1, 32, True)
     task = load_task("zoo-maths")
     assert Cheaper(task, Fidelity(beams=3)).generation == task.generation

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from evovlm.report import write_report
-from tests.report.study_folder import make_study
+from tests.report.study_folder import make_study, write_rows
 
 LOADS = {"src", "href", "srcset", "poster", "data", "action", "background"}
 
@@ -200,3 +200,12 @@ def test_a_single_layer_is_not_called_a_range(tmp_path: Path):
 def test_the_winner_stands_where_the_terminal_shows_it(page: Page):
     places = [page.text.index(name) for name in ("source ja", "evolved 60.10", "plain average of the sources 44.30")]
     assert places == sorted(places)
+
+
+def test_what_audits_of_cheap_answers_found_is_told(study: Path):
+    assert "Lower fidelity first" not in page_of(study).text
+    write_rows(
+        study / "events.jsonl",
+        [{"event": "fidelity", "told": "cheap <b>"}, {"event": "audit", "told": "tau 0.31"}, {"event": "resumed"}],
+    )
+    assert "Lower fidelity first cheap <b> tau 0.31" in page_of(study).text

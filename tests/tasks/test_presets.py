@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evovlm.system.errors import DataError
-from evovlm.tasks import TASKS, Options, load_preset, load_task, presets_of
+from evovlm.tasks import TASKS, Generation, Options, load_preset, load_task, presets_of
 
 
 @pytest.mark.parametrize("task", [name for name, row in TASKS.items() if row.presets])
@@ -66,3 +67,11 @@ def test_sampled_beams_are_refused_before_any_model_is_loaded(tmp_path: Path):
 
 def test_the_way_to_read_numbers_may_be_overridden():
     assert load_task("mgsm-ja", Options(scoring="corrected")).rules["scoring"] == "corrected"
+
+
+def test_settings_that_files_of_before_lack_are_kept_only_if_they_are_on():
+    plain = Generation("{question}", 5)
+    assert plain.content == {key: value for key, value in vars(plain).items() if key != "eight_bit"}
+    small = replace(plain, eight_bit=True)
+    assert small.content == plain.content | {"eight_bit": True}
+    assert small.asked != plain.asked == repr(plain)

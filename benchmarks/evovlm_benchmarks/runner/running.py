@@ -11,7 +11,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -179,7 +178,7 @@ def plan_of(opened: OpenModel, pair: Pair, suite: Suite) -> dict[str, Any]:
         "task": pair.asked.task,
         "items": digest_of(pair.items),
         "images": images_digest_of(pair.items),
-        "generation": asdict(pair.task.generation),
+        "generation": pair.task.generation.content,
         "rules": dict(pair.task.rules),
         "seed": suite.seed,
     }
@@ -261,7 +260,7 @@ def result_of(
         images_digest=images_digest_of(pair.items),
         seed=suite.seed,
         rules=dict(pair.task.rules),
-        generation=asdict(pair.task.generation),
+        generation=pair.task.generation.content,
         sees=sees,
         overlap=bred_on(pair.model, opened.folder, pair.items),
         answers=f"{ANSWERS}/{pair.stem}.jsonl",

@@ -103,9 +103,9 @@ class Bench:
         images = {name: value[: (questions or self.questions) // each] for name, value in self.pixels.items()}
         return prompts_of(self.engine, images, each)
 
-    def prepared(self, prompts: Sequence[Prompt], batch: int = QUESTIONS) -> Prepared:
+    def prepared(self, prompts: Sequence[Prompt], batch: int = QUESTIONS, *, eight_bit: bool = False) -> Prepared:
         """The prompts with generation settings and batch plan."""
-        return prepared_of(list(prompts), Generation("", self.tokens), batch)
+        return prepared_of(list(prompts), Generation("", self.tokens, eight_bit=eight_bit), batch)
 
     def candidate(self, what: str, prepared: Prepared, repeats: int = REPEATS, **more: Any) -> Row:
         """Time a candidate 1 + `repeats` times; reports the first run (with set-up) apart, and the median of the rest.
@@ -204,12 +204,7 @@ def candidate_rows(settings: Settings, rates: Rates) -> Iterator[Row]:
 
 
 def _eight_bit(bench: Bench, prompts: Sequence[Prompt]) -> Row:
-    lean = bench.engine.lean
-    assert lean is not None
-    lean.use_eight_bit(True)
-    bench.free()
-    row = bench.candidate("8-bit products", bench.prepared(prompts))
-    lean.use_eight_bit(False)
+    row = bench.candidate("8-bit products", bench.prepared(prompts, eight_bit=True))
     # The floor assumes 16-bit products, so a ratio to it would be meaningless.
     return row | {"floor_seconds": None, "ratio": None}
 

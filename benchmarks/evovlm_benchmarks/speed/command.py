@@ -28,6 +28,7 @@ from evovlm_benchmarks.speed.settings import Settings
 
 SHOWN = ("what", "tool", "method", "scale", "sources", "place", "questions", "a_picture")
 RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # shown if a part compares ways of answering
+BEST = ("same_best", "best_promoted")  # whether the best one in full is the best here, or in the better half
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     "milliseconds": lambda row: f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
     "floor": lambda row: f"{row['floor_seconds'] * 1e3:,.2f}" if row.get("floor_seconds") else "",
@@ -45,6 +46,9 @@ def speed(
     quick: Annotated[bool, typer.Option(help="Measure only the figures that have targets.")] = False,
     method: Annotated[
         list[str] | None, typer.Option(help="Measure only this method in the part `methods`; repeat for several.")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=2, max=1000, help="Candidates that the part `ranks` compares; default: 12.")
     ] = None,
     mergekit: Annotated[Path | None, typer.Option(help="Path of mergekit-yaml, in mergekit's own environment.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for temporary checkpoints.")] = None,
@@ -75,12 +79,14 @@ def speed(
     scale = scale or ("7b" if on.type == "cuda" else "small")
     if method and "methods" not in chosen:
         raise UserError("--method: is for the part `methods`, which is not among those to measure")
+    if candidates is not None and "ranks" not in chosen:
+        raise UserError("--candidates: is for the part `ranks`, which is not among those to measure")
     for name in method or ():
         if name not in METHODS:
             raise UserError(f"--method: unknown method {name!r}; choose from {list(METHODS)}")
     if scale not in SCALES:
         raise UserError(f"--scale: choose from {list(SCALES)}")
-    settings = Settings(on, scale, quick, mergekit, work, tuple(method or ()))
+    settings = Settings(on, scale, quick, mergekit, work, tuple(method or ()), candidates)
     with current_gpu(on):
         found = _measured(chosen, settings, out)
     if plot is not None:
@@ -109,7 +115,8 @@ def _in_words(row: dict[str, Any]) -> str:
     """One line on a row, as soon as it is measured."""
     labels = [str(row[label]) for label in SHOWN if label in row]
     figures = [f"{cell} {column}" for column, figure in FIGURES.items() if (cell := figure(row))]
-    return ", ".join([*labels, *figures])
+    ranks = [f"{label} {row[label]:.3f}" for label in RANKS if label in row]
+    return ", ".join([*labels, *figures, *ranks])
 
 
 def _rates_in_words(machine: str, rates: Rates) -> str:
@@ -126,8 +133,7 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     same = [label for label in labels[1:] if len({str(row.get(label, "")) for row in rows}) == 1]
     labels = [label for label in labels if label not in same]
     ranks = [label for label in RANKS if any(label in row for row in rows)]
-    if any("same_best" in row for row in rows):
-        labels.append("same_best")
+    labels += [label for label in BEST if any(label in row for row in rows)]
     table = Table(title=", ".join([name, *(f"{label} {rows[0][label]}" for label in same)]))
     figures = {column: [figure(row) for row in rows] for column, figure in FIGURES.items()}
     figures = {column: cells for column, cells in figures.items() if any(cells)}

@@ -131,11 +131,8 @@ def _by_generate(engine: Engine, prepared: Prepared) -> list[str]:
 
 def _eight_bit(engine: Engine, prepared: Prepared) -> list[str]:
     assert engine.lean is not None
-    engine.lean.use_eight_bit(True)
-    try:
-        return engine.answer(prepared)
-    finally:
-        engine.lean.use_eight_bit(False)
+    generation = replace(prepared.generation, eight_bit=True)
+    return engine.answer(Prepared(prepared.prompts, generation, prepared.batches))
 
 
 def row_of(way: str, found: Sequence[float], reference: Sequence[float]) -> Row:

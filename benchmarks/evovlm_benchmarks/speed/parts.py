@@ -50,6 +50,12 @@ def _tiles(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     return tiles_rows(settings, rates)
 
 
+def _ranks(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from evovlm_benchmarks.speed.ranks import ranks_rows
+
+    return ranks_rows(settings, rates)
+
+
 def _loading(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     from evovlm_benchmarks.speed.loading import loading_rows
 
@@ -64,6 +70,7 @@ PARTS: dict[str, Part] = {
     "streamed": _streamed,
     "fidelity": _fidelity,
     "tiles": _tiles,
+    "ranks": _ranks,
     "loading": _loading,
     "disk": disk_rows,
 }

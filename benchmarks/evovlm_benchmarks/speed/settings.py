@@ -18,6 +18,7 @@ class Settings:
 
     quick: only the figures that have targets. mergekit: path of mergekit-yaml, for merges to disk. work: folder for
     temporary checkpoints; None: the system's. methods: merge methods of the part `methods`; empty: all that it knows.
+    candidates: how many the part `ranks` compares; None: its default.
     """
 
     device: torch.device
@@ -26,6 +27,7 @@ class Settings:
     mergekit: Path | None
     work: Path | None
     methods: tuple[str, ...] = ()
+    candidates: int | None = None
 
 
 # A part yields rows as it measures them; a row's `ratio`, if any, is to its floor in the same run.
