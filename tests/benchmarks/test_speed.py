@@ -11,6 +11,7 @@ from evovlm.methods.kernels import FUSED_BLENDS
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.merge_speed import SCALES, Scale
 from evovlm_benchmarks.program import main
+from evovlm_benchmarks.speed import prepare
 from evovlm_benchmarks.speed.candidate import candidate_rows
 from evovlm_benchmarks.speed.fidelity import RECIPE, compared
 from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows
@@ -22,6 +23,8 @@ from evovlm_benchmarks.speed.settings import Settings
 from evovlm_benchmarks.speed.torch_twin import torch_merge
 from evovlm_benchmarks.speed.towers import random_tower, recipe_of, stored
 from tests.methods.merging import make_models, merge
+
+FLAT = Rates("cpu", 1e9, 1e10, "", None)
 
 
 def _has_kernel(row: Method) -> bool:
@@ -187,3 +190,33 @@ def test_the_base_tile_is_ranked_against_all_tiles_of_pictures_that_have_some():
     assert rows[0]["equal_answers"] == 1.0
     assert rows[1]["equal_answers"] < 1.0, "the tiles are looked at"
     assert rows[1]["loss"] > 0
+
+
+def test_preparing_is_measured_per_shape_and_summed_over_the_tower(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(24, 40, 2, 4, 2, 50))
+    monkeypatch.setattr(prepare, "CHECKED", (18, 30))
+    rows = list(prepare.prepare_rows(Settings(torch.device("cpu"), "small", False, None, None), FLAT))
+    errors = [row["error"] for row in rows if row["what"] == "error"]
+    assert len(errors) == 8
+    assert max(errors) < 2e-6
+    assert {(row["method"], row["sources"], row["way"]) for row in rows if row["what"] == "tower, from these"} == {
+        *prepare.PLANS
+    }
+    shapes = {row["shape"]: row["seconds"] for row in rows if _is(row, "one matrix")}
+    counts = {"24 x 24": 4, "12 x 24": 4, "40 x 24": 4, "24 x 40": 2}
+    (tower,) = [row["seconds"] for row in rows if _is(row, "tower, from these")]
+    assert tower == pytest.approx(sum(shapes[shape] * count for shape, count in counts.items()))
+
+
+def test_preparing_stops_at_its_budget_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(24, 40, 2, 4, 2, 50))
+    monkeypatch.setattr(prepare, "CHECKED", (18, 30))
+    monkeypatch.setattr(prepare, "BUDGET", 0.0)
+    rows = list(prepare.prepare_rows(Settings(torch.device("cpu"), "small", False, None, None), FLAT))
+    unmeasured = [row for row in rows if row["what"].startswith("not measured")]
+    assert len(unmeasured) == len(prepare.PLANS)
+    assert not any("tower" in row["what"] for row in rows)
+
+
+def _is(row: dict[str, object], what: str) -> bool:
+    return (row["what"], row.get("method"), row.get("way"), row.get("sources")) == (what, "tsv_m", "products", 2)
