@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 CONVERGED = 1e-8  # the most that an element of X^T X may differ from the identity's
-TALL = 1.25  # rows per column from which on the factor of X^T X is iterated on instead of X
+TALL = 1.25  # rows per column from which on R of X = Q R is iterated on instead of X
 POWER_STEPS = 50
 MARGIN = 1.05  # a norm by power iteration is a few percent too small at worst
 # The least distance of two neighbours, among values between -1 and 1, that float32 tells apart for certain.
 APART = 1e-5
 CENTRINGS = 6
+LOWEST = 1e-10  # a split at a smaller share of the eigenvalues' sum would be made of rounding
 FAR = 0.8  # of values between -1 and 1: beyond it, neighbours lie closer together than near 0
 
 
@@ -33,20 +34,20 @@ def polar_by_products(matrix: Tensor, negligible: float) -> Tensor | None:
     rows, count = tall.shape
     if count == 0:
         return None
-    square = tall
+    square, across = tall, None
     if rows > TALL * count:
-        root, failed = torch.linalg.cholesky_ex(tall.T @ tall, upper=True)
-        if int(failed):
+        parts = _qr(tall)
+        if parts is None:
             return None
-        square = root
+        across, square = parts
     largest = norm(square)
     if not largest > 0 or not math.isfinite(largest):
         return None
     found = _iterated(square / (MARGIN * largest), negligible / MARGIN)
     if found is None or not _is_definite(found.T @ square, negligible * largest):
         return None
-    if square is not tall:
-        found = tall @ torch.linalg.solve_triangular(square, found, upper=True)
+    if across is not None:
+        found = across @ found
     if not _is_orthonormal(found):
         return None
     return found if tall is matrix else found.T
@@ -61,10 +62,11 @@ def leading_by_products(matrix: Tensor, count: int, least: float) -> tuple[Tenso
     """
     short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     gram = short @ short.T
-    split = _split(gram, count)
-    if split is None or split.middle <= least**2:
+    split = _split(gram, count, least)
+    centred = None if split is None else _centred(gram, split.middle)
+    if split is None or centred is None:
         return None
-    sign = _iterated(_centred(gram, split.middle), split.gap)
+    sign = _iterated(centred, split.gap)
     if sign is None or not _is_orthonormal(sign):
         return None
     projector = sign.add(torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).div_(2)
@@ -98,32 +100,38 @@ class _Split(NamedTuple):
     gap: float
 
 
-def _split(gram: Tensor, count: int) -> _Split | None:
-    """Where the first `count` eigenvalues end.
+def _split(gram: Tensor, count: int, least: float) -> _Split | None:
+    """Where the first `count` eigenvalues end, if all of them are larger than `least` squared.
 
     Eigenvalues of (G - m) / (G + m) lie between -1 and 1, and those near m far from each other whatever the largest is,
     so that float32 is enough to find them.
     """
     if not 0 < count < len(gram):
         return None
-    middle = float(gram.trace()) / len(gram)
+    whole = float(gram.trace())
+    middle, lowest = whole / len(gram), max(least**2, LOWEST * whole)
     for _ in range(CENTRINGS):
-        if not middle > 0 or not math.isfinite(middle):
+        if not middle > lowest or not math.isfinite(middle):
             return None
-        values = torch.linalg.eigvalsh(_centred(gram, middle).float()).double()
+        centred = _centred(gram, middle)
+        if centred is None:
+            return None
+        values = torch.linalg.eigvalsh(centred.float()).double()
         below, above = float(values[-count - 1]), float(values[-count])
         inside = min(max((below + above) / 2, -0.999), 0.999)
         middle *= (1 + inside) / (1 - inside)
         if abs(inside) < FAR:
             half = (above - below) / 2 / (1 - inside**2)
-            return _Split(middle, 0.8 * half) if above - below > APART else None
+            sure = above - below > APART and middle > lowest
+            return _Split(middle, 0.8 * half) if sure else None
     return None
 
 
-def _centred(gram: Tensor, middle: float) -> Tensor:
-    """(G - m) / (G + m) of a Gram matrix, symmetric."""
+def _centred(gram: Tensor, middle: float) -> Tensor | None:
+    """(G - m) / (G + m) of a Gram matrix, symmetric; None if rounding is larger than m."""
     unit = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return unit - torch.cholesky_inverse(torch.linalg.cholesky(gram / middle + unit)) * 2
+    lower, failed = torch.linalg.cholesky_ex(gram / middle + unit)
+    return None if int(failed) else unit - torch.cholesky_inverse(lower) * 2
 
 
 def _weights(least: float) -> Iterator[tuple[float, float, float]]:
@@ -154,15 +162,22 @@ def _iterated(start: Tensor, least: float) -> Tensor | None:
 
 
 def _basis(projector: Tensor, count: int) -> Tensor | None:
-    """An orthonormal basis [n, count] of what an orthogonal projector leaves: twice a Cholesky QR."""
+    """An orthonormal basis [n, count] of what an orthogonal projector leaves."""
     drawn = torch.randn(len(projector), count, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = projector @ drawn.to(projector.device)
+    found = _qr(projector @ drawn.to(projector.device))
+    return None if found is None or not _is_orthonormal(found[0]) else found[0]
+
+
+def _qr(tall: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Q and R by two Cholesky factors, because the first Q is only nearly orthonormal; None if one fails."""
+    whole = torch.eye(tall.shape[1], dtype=tall.dtype, device=tall.device)
     for _ in range(2):
-        root, failed = torch.linalg.cholesky_ex(found.T @ found, upper=True)
+        root, failed = torch.linalg.cholesky_ex(tall.T @ tall, upper=True)
         if int(failed):
             return None
-        found = torch.linalg.solve_triangular(root, found, upper=True, left=False)
-    return found if _is_orthonormal(found) else None
+        tall = torch.linalg.solve_triangular(root, tall, upper=True, left=False)
+        whole = root @ whole
+    return tall, whole
 
 
 def _is_orthonormal(columns: Tensor) -> bool:
