@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import psutil
 import torch
+from torch import Tensor
 
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.tensor_jobs import Job
@@ -24,6 +26,7 @@ from evovlm.system.fork_pool import MemberLost, share_out
 from evovlm.system.progress import Watch, resumed, tell
 
 READERS = 8  # threads that look for files: hashing and reading wait for the disk and for memory
+WRITERS = 4  # threads that hash and write what a GPU has made; each may hold the vectors of one tensor
 # Bytes per element and matrix of a tensor while its vectors are made: a few of its size in float64.
 MAKING = 32
 
@@ -64,10 +67,7 @@ def _make(assembly: Assembly, jobs: list[Job], device: torch.device, watch: Watc
     files = assembly.vectors
     assert files is not None
     if device.type != "cpu":
-        with current_gpu(device):
-            for job in jobs:
-                files.make(assembly.ask_of(job), device)
-                watch.step(job.name)
+        _make_beside_writing(assembly, jobs, device, watch)
         return
     if any(math.prod(job.shape) > 2**22 for job in jobs):
         tell(watch, "the task vectors of large matrices take hours on a CPU; a GPU (--device cuda) takes minutes")
@@ -85,6 +85,26 @@ def _make(assembly: Assembly, jobs: list[Job], device: torch.device, watch: Watc
         share_out(range(len(jobs)), do, done, making_members(jobs))
     except MemberLost as lost:
         raise StudyError(f"preparing task vectors: {lost}, most likely out of memory; close other programs") from lost
+
+
+def _make_beside_writing(assembly: Assembly, jobs: list[Job], device: torch.device, watch: Watch) -> None:
+    """Make vectors one tensor after another on a GPU, while threads hash and write those before."""
+    files = assembly.vectors
+    assert files is not None
+    begun: deque[tuple[str, Future[list[Tensor]]]] = deque()
+
+    def settle(left: int) -> None:
+        while len(begun) > left:
+            name, writing = begun.popleft()
+            writing.result()
+            watch.step(name)
+
+    with current_gpu(device), ThreadPoolExecutor(WRITERS) as pool:
+        for job in jobs:
+            ask = assembly.ask_of(job)
+            begun.append((job.name, pool.submit(files.keep, ask, ask.made(device))))
+            settle(WRITERS)
+        settle(0)
 
 
 def making_members(jobs: Sequence[Job]) -> int:

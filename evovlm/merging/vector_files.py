@@ -99,7 +99,11 @@ class VectorFiles:
 
     def make(self, ask: Ask, device: torch.device) -> list[Tensor]:
         """Make the vectors, write them, and return them as `find` does. Raises StudyError if they cannot be kept."""
-        self._write(self._path(ask), ask.key, ask.made(device))
+        return self.keep(ask, ask.made(device))
+
+    def keep(self, ask: Ask, vectors: Sequence[Tensor]) -> list[Tensor]:
+        """Write vectors that were made, on any device, and return them as `find` does. Raises as `make` does."""
+        self._write(self._path(ask), ask.key, vectors)
         return self.written(ask)
 
     def written(self, ask: Ask) -> list[Tensor]:

@@ -122,6 +122,25 @@ def test_forked_processes_make_the_same_files(paper: dict[str, Path], tmp_path: 
     assert all(torch.equal(tensor, two[name][key]) for name, each in one.items() for key, tensor in each.items())
 
 
+def test_a_gpu_makes_the_same_files_while_threads_write(paper: dict[str, Path], tmp_path: Path):
+    """Here on a CPU, one tensor after another."""
+    usual, beside = (kept(recipe(paper), tmp_path / name) for name in ("usual", "beside"))
+    prepare_vectors(usual, CPU, Noting())
+    watch = Noting()
+    prepare._make_beside_writing(beside, list(beside.jobs), CPU, watch)
+    assert watch.steps == [job.name for job in beside.jobs]
+    one, two = ({path.name: load_file(path) for path in (tmp_path / each).iterdir()} for each in ("usual", "beside"))
+    assert set(one) == set(two)
+    assert all(torch.equal(tensor, two[name][key]) for name, each in one.items() for key, tensor in each.items())
+
+
+def test_vectors_that_cannot_be_written_beside_a_gpu_end_it(paper: dict[str, Path], tmp_path: Path):
+    assembly = kept(recipe(paper), tmp_path / "vectors")
+    (tmp_path / "vectors").write_text("a file in the folder's place")
+    with pytest.raises(StudyError, match="cannot be written"):
+        prepare._make_beside_writing(assembly, list(assembly.jobs), CPU, Noting())
+
+
 def test_excluded_tensors_are_averaged(paper: dict[str, Path]):
     def averaged(**options: str) -> set[str]:
         assembly = assemble(recipe(paper, **options), Path())
