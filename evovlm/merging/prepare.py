@@ -19,7 +19,7 @@ from torch import Tensor
 
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.tensor_jobs import Job
-from evovlm.methods import METHODS
+from evovlm.methods import METHODS, vector_dtype
 from evovlm.system.device import current_gpu
 from evovlm.system.errors import StudyError
 from evovlm.system.fork_pool import MemberLost, share_out
@@ -32,8 +32,11 @@ MAKING = 32
 
 
 def vector_bytes(assembly: Assembly) -> int:
-    """The most bytes that the files of an assembly's prepared vectors take: float32, one vector per source."""
-    return _bytes(assembly.jobs)
+    """The bytes that the files of an assembly's prepared vectors take.
+
+    For a method that prepares nothing: those of TSV-M, which a study's control prepares.
+    """
+    return _bytes(assembly, assembly.jobs)
 
 
 def prepare_vectors(assembly: Assembly, device: torch.device, watch: Watch) -> None:
@@ -115,15 +118,19 @@ def making_members(jobs: Sequence[Job]) -> int:
     return int(max(1, min(os.cpu_count() or 1, psutil.virtual_memory().available // 2 // each)))
 
 
-def _bytes(jobs: Sequence[Job]) -> int:
-    return sum(4 * math.prod(job.shape) * len(job.parts) for job in jobs)
+def _bytes(assembly: Assembly, jobs: Sequence[Job]) -> int:
+    one = METHODS[assembly.recipe.method].one_vector
+    return sum(
+        vector_dtype(assembly.base_dtype(job)).itemsize * math.prod(job.shape) * (1 if one else len(job.parts))
+        for job in jobs
+    )
 
 
 def _refuse_small_disk(assembly: Assembly, jobs: list[Job]) -> None:
     files = assembly.vectors
     assert files is not None
     there = next(folder for folder in (files.folder, *files.folder.absolute().parents) if folder.is_dir())
-    needed = _bytes(jobs)
+    needed = _bytes(assembly, jobs)
     free = shutil.disk_usage(there).free
     if free < needed:
         raise StudyError(

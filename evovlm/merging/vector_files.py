@@ -24,7 +24,7 @@ from evovlm.methods import METHODS, MergeOptions, Operand, PreparedSum, Tables
 from evovlm.system.errors import StudyError
 
 # Part of each file's key; another number makes all vectors again, because they are computed in another way.
-VERSION = 1
+VERSION = 2
 CPU = torch.device("cpu")
 KEY, CHECKSUM, PLACES = "key", "checksum", "places"
 
@@ -88,7 +88,7 @@ class VectorFiles:
         return self._mapped.get((PreparedSum.wanted(method, options), name))
 
     def find(self, ask: Ask) -> list[Tensor] | None:
-        """The vectors, float32 of the tensor's shape in source order, mapped from their file; None without a file."""
+        """The vectors, of the tensor's shape in source order, mapped from their file; None without a file."""
         found = self._mapped.get(ask.place)
         path = self._path(ask)
         if found is None and path.is_file():

@@ -65,6 +65,7 @@ def iso_cts(deltas: Sequence[Tensor], common_share: float = 0.8) -> Tensor:
 
 @prepared_method(
     "iso_c",
+    one_vector=True,
     options=Matrices,
     source="arXiv:2502.04959",
     cost="set-up: an eigendecomposition for each matrix; then one read per candidate",
@@ -76,6 +77,7 @@ def prepare_iso_c(base: Tensor, sources: Sequence[Tensor], options: Matrices) ->
 
 @prepared_method(
     "iso_cts",
+    one_vector=True,
     options=IsoCtsOptions,
     source="arXiv:2502.04959",
     cost="set-up: an eigendecomposition per source and three more, for each matrix; then one read per candidate",

@@ -60,6 +60,7 @@ def _trimmed(part: Tensor, keep: float) -> Tensor:
 
 @prepared_method(
     "knots_ties",
+    one_vector=True,
     options=KnotsOptions,
     source="arXiv:2410.19735",
     cost="set-up: an eigendecomposition for each matrix; then one read per candidate",

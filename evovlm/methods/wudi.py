@@ -58,6 +58,7 @@ def wudi(deltas: Sequence[Tensor], steps: int = 300, rate: float = 1e-5) -> Tens
 
 @prepared_method(
     "wudi",
+    one_vector=True,
     options=WudiOptions,
     source="arXiv:2503.08099",
     cost="set-up: two products of matrices per step, for each matrix; then one read per candidate",

@@ -1,5 +1,6 @@
 """Task vectors are prepared before a search, in a phase with a step per tensor; merges then give the same bits."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,13 @@ def test_every_tensor_is_a_step_and_the_next_run_finds_all(paper: dict[str, Path
         assert len(watch.phases) == 1, "nothing is left to do"
     size = sum(path.stat().st_size for path in (tmp_path / "vectors").iterdir())
     assert vector_bytes(assembly) < size < 1.1 * vector_bytes(assembly) + 1000 * len(names)
+
+
+@pytest.mark.parametrize(("method", "vectors"), [("tsv_m", 2), ("iso_c", 1)])
+def test_the_bytes_are_two_per_element_of_a_base_of_16_bits(paper: dict[str, Path], method: str, vectors: int):
+    assembly = assemble(recipe(paper, method), Path())
+    assert {assembly.base_dtype(job) for job in assembly.jobs} == {torch.bfloat16}
+    assert vector_bytes(assembly) == sum(2 * math.prod(job.shape) * vectors for job in assembly.jobs)
 
 
 def test_nothing_is_prepared_for_other_methods_or_without_a_folder(paper: dict[str, Path], tmp_path: Path):
