@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evovlm.methods import METHODS, Method, TaskVectorSum, resolve_options
-from evovlm.methods.kernels import FUSED_BLENDS
+from evovlm.methods import METHODS, resolve_options
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.merge_speed import SCALES, Scale
 from evovlm_benchmarks.program import main
@@ -17,6 +16,7 @@ from evovlm_benchmarks.speed.fidelity import RECIPE, compared
 from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows
 from evovlm_benchmarks.speed.floors import Rates
 from evovlm_benchmarks.speed.merge_gpu import METHODS as TIMED
+from evovlm_benchmarks.speed.merge_gpu import VARIANTS
 from evovlm_benchmarks.speed.plot import draw_growth
 from evovlm_benchmarks.speed.questions import question_rows
 from evovlm_benchmarks.speed.settings import Settings
@@ -25,10 +25,6 @@ from evovlm_benchmarks.speed.towers import random_tower, recipe_of, stored
 from tests.methods.merging import make_models, merge
 
 FLAT = Rates("cpu", 1e9, 1e10, "", None)
-
-
-def _has_kernel(row: Method) -> bool:
-    return isinstance(row.rule, TaskVectorSum) or row.rule in FUSED_BLENDS
 
 
 @pytest.mark.slow
@@ -40,14 +36,11 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
     assert stop.value.code == 0
     told = json.loads(out.read_text())
     methods = told["parts"]["methods"]
-    assert (
-        {row["method"] for row in methods}
-        == set(TIMED)
-        == {name for name, row in METHODS.items() if _has_kernel(row)} - {"passthrough"}
-    )
+    assert {row["method"] for row in methods} == set(TIMED) == {*METHODS, *VARIANTS} - {"passthrough"}
     assert all(row["bits_equal"] for row in methods)
     rows = told["parts"]["merge"] + methods
-    assert {row["sources"] for row in rows} == {2, 3}
+    assert {row["sources"] for row in rows} == {1, 2, 3}
+    assert {row["method"] for row in methods if row["sources"] == 1} == {"nearswap", "arcee_fusion"}
     for row in rows:
         assert row["ratio"] == pytest.approx(row["seconds"] / (row["bytes"] / told["rates"]["copy"]))
     assert plot.read_text().count("<circle") == 2
