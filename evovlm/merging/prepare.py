@@ -32,11 +32,13 @@ MAKING = 32
 
 
 def vector_bytes(assembly: Assembly) -> int:
-    """The bytes that the files of an assembly's prepared vectors take.
-
-    For a method that prepares nothing: those of TSV-M, which a study's control prepares.
-    """
+    """The bytes that the files of an assembly's prepared vectors take; its method must prepare some."""
     return _bytes(assembly, assembly.jobs)
+
+
+def making_bytes(assembly: Assembly) -> int:
+    """The bytes of memory that making the vectors of the largest tensor takes."""
+    return max((_making(job) for job in assembly.jobs), default=0)
 
 
 def prepare_vectors(assembly: Assembly, device: torch.device, watch: Watch) -> None:
@@ -114,8 +116,12 @@ def making_members(jobs: Sequence[Job]) -> int:
     """How many processes that make vectors fit into half of the memory that is free, by the largest tensor."""
     if sum(math.prod(job.shape) for job in jobs) < 2**20:
         return 1  # forking would take longer than it saves
-    each = max(MAKING * math.prod(job.shape) * (len(job.parts) + 2) for job in jobs)
+    each = max(_making(job) for job in jobs)
     return int(max(1, min(os.cpu_count() or 1, psutil.virtual_memory().available // 2 // each)))
+
+
+def _making(job: Job) -> int:
+    return MAKING * math.prod(job.shape) * (len(job.parts) + 2)
 
 
 def _bytes(assembly: Assembly, jobs: Sequence[Job]) -> int:
