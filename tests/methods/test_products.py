@@ -122,3 +122,12 @@ def test_products_are_taken_where_they_can_be(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.linalg, "eigh", refused)
     deltas = [0.01 * drawn((24, 40)), 0.02 * drawn((40, 24)).T]
     assert torch.isfinite(sum(tsv_terms(deltas)) + iso_c(deltas) + iso_cts(deltas)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(512, 512), (384, 1300), (1300, 384)])
+def test_a_gpu_prepares_what_a_cpu_does(shape):
+    deltas = [0.002 * drawn(shape), 0.003 * drawn(shape[::-1]).T]
+    for method in (tsv_terms, iso_c, iso_cts):
+        for one, other in zip(method(deltas), method([delta.cuda() for delta in deltas]), strict=True):
+            torch.testing.assert_close(one, other.cpu(), rtol=0, atol=1e-5 * float(one.abs().max()))
