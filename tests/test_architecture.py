@@ -17,7 +17,7 @@ PUBLIC_IN_THEIR_FOLDER = {
     # Commands, which `program` puts together: each is called like its command.
     "evovlm.cli": "convert doctor evaluate evolve merge methods recipe study suggest zoo",
     # Rows that a registry loads: each is called like its methods or its task.
-    "evovlm.methods": "consensus fusion isotropic knots tsv wudi",
+    "evovlm.methods": "consensus fusion knots wudi",
     "evovlm.tasks": "custom gsm8k_ja_search in_the_wild ja_vg_vqa_500 ja_vg_vqa_search jcommonsenseqa"
     " zoo_maths zoo_medium",
 }

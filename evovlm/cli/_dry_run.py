@@ -45,6 +45,7 @@ def dry_run(recipe: Recipe, out: Path, settings: EvolveSettings, measured: bool 
 
 
 def _forecast(plan: Plan, second: Plan | None, out: Path, measured: bool | None, watch: Watch) -> Forecast:
+    from evovlm.cli.console import OUT
     from evovlm.evolution.forecast import SMALL, forecast, forecast_stages, scope_of
     from evovlm.evolution.stages import FIRST
 
@@ -52,6 +53,8 @@ def _forecast(plan: Plan, second: Plan | None, out: Path, measured: bool | None,
     small = scope.bytes_model * (scope.models + 1) <= SMALL
     here = small if measured is None else measured
     pace = _pace(plan, watch, builds=scope.checkpoint or second is not None) if here else _past(plan, small)
+    pace = _with_vectors(pace, plan, watch)
+    OUT.print(f"TSV-M as a control of the held-out table: {f'none, since {scope.no_tsv}' if scope.no_tsv else 'yes'}")
     if second is None:
         return forecast(scope, pace)
     return forecast_stages(plan, second, pace, (_logged(out / FIRST), _logged(out)))
@@ -73,6 +76,19 @@ def _pace(plan: Plan, watch: Watch, *, builds: bool) -> Pace:
             return measure(plan, builds=builds)
     except (CandidateFault, FloatingPointError):
         return _past(plan, small=True)
+
+
+def _with_vectors(pace: Pace, plan: Plan, watch: Watch) -> Pace:
+    """The pace with the time of preparing task vectors, from small matrices on this machine."""
+    from dataclasses import replace
+
+    from evovlm.evolution.preparing import preparing_seconds
+
+    with busy(watch, "timing small matrices"):
+        seconds = preparing_seconds(plan)
+    if not seconds:
+        return pace
+    return replace(pace, vectors=seconds, whence=f"{pace.whence}; task vectors: small matrices timed here")
 
 
 def _past(plan: Plan, small: bool) -> Pace:

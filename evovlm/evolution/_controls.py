@@ -109,7 +109,7 @@ def _tsv(winner: Recipe, assembly: Assembly) -> Recipes:
     return {f"{weight:.1f}": uniform(plain, dict.fromkeys(winner.source_names, weight)) for weight in TSV}
 
 
-def _why_no_tsv(winner: Recipe) -> str:
+def why_no_tsv(winner: Recipe) -> str:
     """Why there is no TSV-M of the winner's models; empty if there is one."""
     if winner.route or winner.slices:
         return "the recipe orders layers, and TSV-M merges tensors"
@@ -167,11 +167,11 @@ CONTROLS = (
     ),
     Control(
         "tsv",
-        lambda winner: not _why_no_tsv(winner),
+        lambda winner: not why_no_tsv(winner),
         _tsv,
         lambda winner, best: {"weight": float(best), "of": "one weight for all sources"},
         progress="TSV-M",
-        why_not=_why_no_tsv,
+        why_not=why_no_tsv,
     ),
     Control(
         "single_vector",
@@ -232,9 +232,15 @@ def choosing(winner: Recipe, assembly: Assembly | None) -> int:
     return sum(len(of) for control, of in found if control.chooses(of))
 
 
-def prepares(winner: Recipe) -> bool:
-    """Whether the winner's own method, or a control, prepares task vectors, which are then kept on disk."""
-    return METHODS[winner.method].prepare is not None or not _why_no_tsv(winner)
+def prepared_by(winner: Recipe) -> list[Recipe]:
+    """The winner, if its method prepares task vectors, and the TSV-M control's recipe, if there is one and it differs.
+
+    Each has its vectors on disk at the end of the search.
+    """
+    found = [winner] if METHODS[winner.method].prepare is not None else []
+    if winner.method != "tsv_m" and not why_no_tsv(winner):
+        found.append(winner.by("tsv_m").model_copy(update={"options": Options()}))
+    return found
 
 
 def rows_beside(winner: Recipe, assembly: Assembly | None) -> int:

@@ -13,15 +13,17 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from evovlm.evolution._controls import choosing, prepares, rows_beside
+from evovlm.evolution._controls import choosing, prepared_by, rows_beside, why_no_tsv
 from evovlm.evolution.plan import EvolveSettings, Plan
 from evovlm.evolution.selection import FINALISTS
+from evovlm.merging.assembly import with_recipe
 from evovlm.merging.build import output_bytes
-from evovlm.merging.prepare import vector_bytes
+from evovlm.merging.prepare import making_bytes, vector_bytes
+from evovlm.methods import METHODS
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import search_of
-from evovlm.system.units import duration_range
+from evovlm.system.units import duration_range, size
 from evovlm.tasks.item_sets import ITEMS
 
 # Bytes of a study's files: per trial besides its genome, per gene, per answer besides its text (in the cache, and in
@@ -47,8 +49,8 @@ class Pace:
 
     start: from the start of the program to the loaded model, with the first merge. prepare: a question's tokens and
     picture features. merge: a candidate. answers: (questions, seconds) of some candidates, ascending. load: one model
-    more. build: a checkpoint. length: mean characters of an answer. whence: where these numbers come from, a sentence.
-    spread: how many times longer or shorter all of it may take.
+    more. build: a checkpoint. vectors: preparing all task vectors. length: mean characters of an answer. whence: where
+    these numbers come from, a sentence. spread: how many times longer or shorter all of it may take.
     """
 
     start: float
@@ -62,6 +64,7 @@ class Pace:
     gpu: int
     whence: str
     spread: float
+    vectors: float = 0.0
 
     def answering(self, questions: int) -> float:
         """Seconds in which one candidate answers so many questions."""
@@ -152,13 +155,17 @@ class Scope:
     bytes_out: int = 0  # of the checkpoint
     bytes_model: int = 0  # of the largest model, as it is loaded
     bytes_vectors: int = 0  # of task vectors that are prepared, on disk
+    bytes_making: int = 0  # of memory while those of the largest tensor are made
+    prepared: tuple[str, ...] = ()  # the methods that prepare them
+    no_tsv: str = ""  # why the held-out table has no TSV-M; empty if it has
 
 
 def scope_of(plan: Plan, logged: int = 0) -> Scope:
     """The scope of a plan, of which `logged` trials are done. A race asks fewer questions than this says."""
     sets, settings, assembly = plan.sets, plan.settings, plan.assembly
     models = [*assembly.sources.values(), *([assembly.base] if assembly.base is not None else [])]
-    winner = plan.express(plan.recipe, plan.genes, plan.searcher().ask()[0])
+    winner = first_candidate(plan)
+    prepared = prepared_by(winner)
     return Scope(
         trials=max(0, plan.trials - logged),
         search=len(sets.search),
@@ -171,7 +178,10 @@ def scope_of(plan: Plan, logged: int = 0) -> Scope:
         bytes_out=output_bytes(assembly),
         bytes_model=max(model.bytes_on(settings.device) for model in models),
         remembered=not plan.recipe.timed,
-        bytes_vectors=vector_bytes(assembly) if prepares(winner) else 0,
+        bytes_vectors=sum(vector_bytes(with_recipe(assembly, one)) for one in prepared),
+        bytes_making=making_bytes(assembly) if prepared else 0,
+        prepared=tuple(one.method for one in prepared),
+        no_tsv=why_no_tsv(winner),
         **_asked_for(plan.recipe, settings),
     )
 
@@ -180,6 +190,7 @@ def scope_of_absent(recipe: Recipe, settings: EvolveSettings) -> Scope:
     """The scope of a recipe whose models are not here: what it says, with `parameters` guessed from their names."""
     search, parameters = search_of(recipe), parameters_by_name(recipe)
     width = 2 if settings.device.startswith("cuda") else 4
+    prepared = [] if search.route is not None else prepared_by(recipe)
     return Scope(
         trials=settings.trials or search.trials,
         search=settings.items or search.items or ITEMS["validation"],
@@ -191,9 +202,21 @@ def scope_of_absent(recipe: Recipe, settings: EvolveSettings) -> Scope:
         beside=len(recipe.sources) if search.route is not None else rows_beside(recipe, None),
         bytes_out=int(parameters * 1e9 * 2),
         bytes_model=int(parameters * 1e9 * width),
-        bytes_vectors=int(parameters * 1e9 * 4 * len(recipe.sources)) if prepares(recipe) else 0,
+        bytes_vectors=sum(int(parameters * 1e9 * 2 * _vectors(one)) for one in prepared),
+        prepared=tuple(one.method for one in prepared),
+        no_tsv=why_no_tsv(recipe) if search.route is None else "the search is for routes, and TSV-M merges tensors",
         **_asked_for(recipe, settings),
     )
+
+
+def first_candidate(plan: Plan) -> Recipe:
+    """A candidate of a plan's first generation."""
+    return plan.express(plan.recipe, plan.genes, plan.searcher().ask()[0])
+
+
+def _vectors(recipe: Recipe) -> int:
+    """How many vectors per tensor its method keeps."""
+    return 1 if METHODS[recipe.method].one_vector else len(recipe.sources)
 
 
 def parameters_by_name(recipe: Recipe) -> float:
@@ -233,15 +256,19 @@ def forecast(scope: Scope, pace: Pace) -> Forecast:
     parts = parts_of(scope)
     asked = scope.search + scope.choice + 2 * scope.test  # the test items once more for the control with other images
     phases = [("start", "load models, prepare questions", pace.start + asked * pace.prepare)]
+    if scope.prepared:
+        work = f"those of {' and '.join(scope.prepared)}: prepare, write {size(scope.bytes_vectors)}"
+        phases.append(("task vectors", work, pace.vectors + scope.bytes_vectors / WRITING))
     phases += [(part.name, part.work, part.seconds(pace)) for part in parts]
     if scope.checkpoint:
         phases.append(("checkpoint", "merge and write", pace.build + scope.bytes_out / WRITING))
     phases.append(("end", "intervals, pictures, report", FINISHING))
-    # The sources of the held-out table are loaded beside the resident model.
+    # The sources of the held-out table are loaded beside the resident model; the control's vectors are made beside it.
+    beside = max(scope.bytes_model, scope.bytes_making)
     return Forecast(
         tuple(phases),
-        host=pace.host + (0 if pace.gpu else scope.bytes_model),
-        gpu=pace.gpu + scope.bytes_model if pace.gpu else 0,
+        host=pace.host + (0 if pace.gpu else beside),
+        gpu=pace.gpu + beside if pace.gpu else 0,
         disk=_disk(scope, parts, pace.length) + (scope.bytes_out if scope.checkpoint else 0),
         whence=pace.whence,
         spread=pace.spread,
@@ -288,6 +315,7 @@ def pace_of_routes(pace: Pace, plan: Plan) -> Pace:
         pace,
         start=pace.load * len(models),
         merge=0.0,
+        vectors=0.0,
         answers=tuple((count, seconds * steps / owned) for count, seconds in pace.answers),
         host=pace.host + (0 if pace.gpu else more),
         gpu=pace.gpu + more if pace.gpu else 0,

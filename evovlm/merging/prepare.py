@@ -8,29 +8,37 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import psutil
 import torch
+from torch import Tensor
 
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.tensor_jobs import Job
-from evovlm.methods import METHODS
+from evovlm.methods import METHODS, vector_dtype
 from evovlm.system.device import current_gpu
 from evovlm.system.errors import StudyError
 from evovlm.system.fork_pool import MemberLost, share_out
 from evovlm.system.progress import Watch, resumed, tell
 
 READERS = 8  # threads that look for files: hashing and reading wait for the disk and for memory
+WRITERS = 4  # threads that hash and write what a GPU has made; each may hold the vectors of one tensor
 # Bytes per element and matrix of a tensor while its vectors are made: a few of its size in float64.
 MAKING = 32
 
 
 def vector_bytes(assembly: Assembly) -> int:
-    """The most bytes that the files of an assembly's prepared vectors take: float32, one vector per source."""
-    return _bytes(assembly.jobs)
+    """The bytes that the files of an assembly's prepared vectors take; its method must prepare some."""
+    return _bytes(assembly, assembly.jobs)
+
+
+def making_bytes(assembly: Assembly) -> int:
+    """The bytes of memory that making the vectors of the largest tensor takes."""
+    return max((_making(job) for job in assembly.jobs), default=0)
 
 
 def prepare_vectors(assembly: Assembly, device: torch.device, watch: Watch) -> None:
@@ -64,10 +72,7 @@ def _make(assembly: Assembly, jobs: list[Job], device: torch.device, watch: Watc
     files = assembly.vectors
     assert files is not None
     if device.type != "cpu":
-        with current_gpu(device):
-            for job in jobs:
-                files.make(assembly.ask_of(job), device)
-                watch.step(job.name)
+        _make_beside_writing(assembly, jobs, device, watch)
         return
     if any(math.prod(job.shape) > 2**22 for job in jobs):
         tell(watch, "the task vectors of large matrices take hours on a CPU; a GPU (--device cuda) takes minutes")
@@ -87,23 +92,51 @@ def _make(assembly: Assembly, jobs: list[Job], device: torch.device, watch: Watc
         raise StudyError(f"preparing task vectors: {lost}, most likely out of memory; close other programs") from lost
 
 
+def _make_beside_writing(assembly: Assembly, jobs: list[Job], device: torch.device, watch: Watch) -> None:
+    """Make vectors one tensor after another on a GPU, while threads hash and write those before."""
+    files = assembly.vectors
+    assert files is not None
+    begun: deque[tuple[str, Future[list[Tensor]]]] = deque()
+
+    def settle(left: int) -> None:
+        while len(begun) > left:
+            name, writing = begun.popleft()
+            writing.result()
+            watch.step(name)
+
+    with current_gpu(device), ThreadPoolExecutor(WRITERS) as pool:
+        for job in jobs:
+            ask = assembly.ask_of(job)
+            begun.append((job.name, pool.submit(files.keep, ask, ask.made(device))))
+            settle(WRITERS)
+        settle(0)
+
+
 def making_members(jobs: Sequence[Job]) -> int:
     """How many processes that make vectors fit into half of the memory that is free, by the largest tensor."""
     if sum(math.prod(job.shape) for job in jobs) < 2**20:
         return 1  # forking would take longer than it saves
-    each = max(MAKING * math.prod(job.shape) * (len(job.parts) + 2) for job in jobs)
+    each = max(_making(job) for job in jobs)
     return int(max(1, min(os.cpu_count() or 1, psutil.virtual_memory().available // 2 // each)))
 
 
-def _bytes(jobs: Sequence[Job]) -> int:
-    return sum(4 * math.prod(job.shape) * len(job.parts) for job in jobs)
+def _making(job: Job) -> int:
+    return MAKING * math.prod(job.shape) * (len(job.parts) + 2)
+
+
+def _bytes(assembly: Assembly, jobs: Sequence[Job]) -> int:
+    one = METHODS[assembly.recipe.method].one_vector
+    return sum(
+        vector_dtype(assembly.base_dtype(job)).itemsize * math.prod(job.shape) * (1 if one else len(job.parts))
+        for job in jobs
+    )
 
 
 def _refuse_small_disk(assembly: Assembly, jobs: list[Job]) -> None:
     files = assembly.vectors
     assert files is not None
     there = next(folder for folder in (files.folder, *files.folder.absolute().parents) if folder.is_dir())
-    needed = _bytes(jobs)
+    needed = _bytes(assembly, jobs)
     free = shutil.disk_usage(there).free
     if free < needed:
         raise StudyError(

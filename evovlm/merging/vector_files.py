@@ -24,7 +24,7 @@ from evovlm.methods import METHODS, MergeOptions, Operand, PreparedSum, Tables
 from evovlm.system.errors import StudyError
 
 # Part of each file's key; another number makes all vectors again, because they are computed in another way.
-VERSION = 1
+VERSION = 2
 CPU = torch.device("cpu")
 KEY, CHECKSUM, PLACES = "key", "checksum", "places"
 
@@ -88,7 +88,7 @@ class VectorFiles:
         return self._mapped.get((PreparedSum.wanted(method, options), name))
 
     def find(self, ask: Ask) -> list[Tensor] | None:
-        """The vectors, float32 of the tensor's shape in source order, mapped from their file; None without a file."""
+        """The vectors, of the tensor's shape in source order, mapped from their file; None without a file."""
         found = self._mapped.get(ask.place)
         path = self._path(ask)
         if found is None and path.is_file():
@@ -99,7 +99,11 @@ class VectorFiles:
 
     def make(self, ask: Ask, device: torch.device) -> list[Tensor]:
         """Make the vectors, write them, and return them as `find` does. Raises StudyError if they cannot be kept."""
-        self._write(self._path(ask), ask.key, ask.made(device))
+        return self.keep(ask, ask.made(device))
+
+    def keep(self, ask: Ask, vectors: Sequence[Tensor]) -> list[Tensor]:
+        """Write vectors that were made, on any device, and return them as `find` does. Raises as `make` does."""
+        self._write(self._path(ask), ask.key, vectors)
         return self.written(ask)
 
     def written(self, ask: Ask) -> list[Tensor]:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evovlm.methods._prepared import PreparedSum
+    from evovlm.methods._prepared import PreparedSum, vector_dtype
     from evovlm.methods._result import as_float32
     from evovlm.methods._task_vectors import LEAST_DIVISOR, TaskVectorSum
     from evovlm.methods.definition import Method, Rule
@@ -38,10 +38,11 @@ __all__ = [
     "prepared_method",
     "register",
     "resolve_options",
+    "vector_dtype",
 ]
 
 MODULES = {
-    "_prepared": ("PreparedSum",),
+    "_prepared": ("PreparedSum", "vector_dtype"),
     "_result": ("as_float32",),
     "_task_vectors": ("LEAST_DIVISOR", "TaskVectorSum"),
     "merge": ("check_inputs", "merge_tensor"),

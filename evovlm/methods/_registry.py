@@ -81,6 +81,7 @@ def prepared_method(
     normalize: bool = False,
     fewest: int = 1,
     most: int | None = None,
+    one_vector: bool = False,
     options: type[OwnOptions] | None = None,
     mergekit: Mapping[str, str] | None = None,
     doc: str | None = None,
@@ -95,8 +96,9 @@ def prepared_method(
     divided by the sum of the weights, rounded exactly as `task_arithmetic` is.
 
     The vectors must depend on nothing else: neither weights, densities, lambda nor seed. So a search, whose candidates
-    differ in these alone, may prepare every tensor once and keep the vectors, on a CPU (`Tables.prepared`) or a GPU.
-    Raises ValueError if the name is taken.
+    differ in these alone, may prepare every tensor once and keep the vectors, on a CPU (`Tables.prepared`) or a GPU;
+    beside a base of 16 bits they are rounded to its dtype, as its sources are. `one_vector`: the function returns the
+    same tensor for all sources, which is then kept once. Raises ValueError if the name is taken.
     """
 
     def add(prepare: Prepare) -> Prepare:
@@ -109,6 +111,7 @@ def prepared_method(
             uses=("normalize", "lambda"),
             options=options,
             prepare=prepare,
+            one_vector=one_vector,
             mergekit=mergekit,
             doc=_first_line(prepare) if doc is None else doc,
             source=source,

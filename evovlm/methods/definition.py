@@ -33,6 +33,7 @@ class Method:
     fewest, most: how many sources it takes; `most` is None for no limit.
     uses: the shared options that it reads. options: its own options; None if it has none.
     prepare: what it does to the task vectors before they are summed, whatever the weights (`prepared_method`).
+    one_vector: whether that is the same vector for all sources.
     mergekit: for a method that mergekit has, its parameters there and the own options here that they are; else None.
     doc, source, cost: one line each, for `evovlm methods` and docs/methods.md: what it does, where it is from, how
     often it reads its inputs.
@@ -52,6 +53,7 @@ class Method:
     uses: tuple[Shared, ...] = ()
     options: type[OwnOptions] | None = None
     prepare: Prepare | None = None
+    one_vector: bool = False
     mergekit: Mapping[str, str] | None = None
     doc: str = ""
     source: str = ""

@@ -39,7 +39,7 @@ class Tables:
     ranks: NDArray[np.uint32] | None = None  # rank of |delta| within its row
     total: int | None = None  # |delta|_1 in fixed point
     kept_below: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # draws, |delta|_1 of elements below each
-    # What a method's `prepare` made of the task vector: for which method and own options; float32, the tensor's shape.
+    # What a method's `prepare` made of the task vector: for which method and own options; of its shape.
     prepared: tuple[object, Tensor] | None = None
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from evovlm.methods._registry import prepared_method
-from evovlm.methods._singular import Matrices, averaged, deltas_of, is_zero, shared
+from evovlm.methods.singular import Matrices, averaged, deltas_of, is_zero, shared
 
 FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as in the paper
 
@@ -58,6 +58,7 @@ def wudi(deltas: Sequence[Tensor], steps: int = 300, rate: float = 1e-5) -> Tens
 
 @prepared_method(
     "wudi",
+    one_vector=True,
     options=WudiOptions,
     source="arXiv:2503.08099",
     cost="set-up: two products of matrices per step, for each matrix; then one read per candidate",

@@ -8,18 +8,19 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 
-from evovlm.methods import METHODS, Method, TaskVectorSum, resolve_options
-from evovlm.methods.kernels import FUSED_BLENDS
+from evovlm.methods import METHODS, resolve_options
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.merge_speed import SCALES, Scale
 from evovlm_benchmarks.program import main
+from evovlm_benchmarks.speed import prepare
 from evovlm_benchmarks.speed.candidate import candidate_rows
 from evovlm_benchmarks.speed.fidelity import RECIPE, compared
 from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows
 from evovlm_benchmarks.speed.floors import Rates
 from evovlm_benchmarks.speed.full_size import SMALL_EYES
 from evovlm_benchmarks.speed.merge_gpu import METHODS as TIMED
+from evovlm_benchmarks.speed.merge_gpu import VARIANTS
 from evovlm_benchmarks.speed.plot import draw_growth
 from evovlm_benchmarks.speed.questions import question_rows
 from evovlm_benchmarks.speed.ranks import HIDDEN, WAYS, better_half, candidates_of, ranks_rows, rouge_l, smooth_pixels
@@ -28,9 +29,7 @@ from evovlm_benchmarks.speed.torch_twin import torch_merge
 from evovlm_benchmarks.speed.towers import random_tower, recipe_of, stored
 from tests.methods.merging import make_models, merge
 
-
-def _has_kernel(row: Method) -> bool:
-    return isinstance(row.rule, TaskVectorSum) or row.rule in FUSED_BLENDS
+FLAT = Rates("cpu", 1e9, 1e10, "", None)
 
 
 @pytest.mark.slow
@@ -42,14 +41,11 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
     assert stop.value.code == 0
     told = json.loads(out.read_text())
     methods = told["parts"]["methods"]
-    assert (
-        {row["method"] for row in methods}
-        == set(TIMED)
-        == {name for name, row in METHODS.items() if _has_kernel(row)} - {"passthrough"}
-    )
+    assert {row["method"] for row in methods} == set(TIMED) == {*METHODS, *VARIANTS} - {"passthrough"}
     assert all(row["bits_equal"] for row in methods)
     rows = told["parts"]["merge"] + methods
-    assert {row["sources"] for row in rows} == {2, 3}
+    assert {row["sources"] for row in rows} == {1, 2, 3}
+    assert {row["method"] for row in methods if row["sources"] == 1} == {"nearswap", "arcee_fusion"}
     for row in rows:
         assert row["ratio"] == pytest.approx(row["seconds"] / (row["bytes"] / told["rates"]["copy"]))
     assert plot.read_text().count("<circle") == 2
@@ -250,3 +246,33 @@ def test_a_number_of_candidates_for_other_parts_is_refused(capsys: pytest.Captur
         main(["speed", "merge", "--candidates", "3"])
     assert stop.value.code == 2
     assert "--candidates: is for the part `ranks`" in capsys.readouterr().err
+
+
+def test_preparing_is_measured_per_shape_and_summed_over_the_tower(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(24, 40, 2, 4, 2, 50))
+    monkeypatch.setattr(prepare, "CHECKED", (18, 30))
+    rows = list(prepare.prepare_rows(Settings(torch.device("cpu"), "small", False, None, None), FLAT))
+    errors = [row["error"] for row in rows if row["what"] == "error"]
+    assert len(errors) == 8
+    assert max(errors) < 2e-6
+    assert {(row["method"], row["sources"], row["way"]) for row in rows if row["what"] == "tower, from these"} == {
+        *prepare.PLANS
+    }
+    shapes = {row["shape"]: row["seconds"] for row in rows if _is(row, "one matrix")}
+    counts = {"24 x 24": 4, "12 x 24": 4, "40 x 24": 4, "24 x 40": 2}
+    (tower,) = [row["seconds"] for row in rows if _is(row, "tower, from these")]
+    assert tower == pytest.approx(sum(shapes[shape] * count for shape, count in counts.items()))
+
+
+def test_preparing_stops_at_its_budget_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(24, 40, 2, 4, 2, 50))
+    monkeypatch.setattr(prepare, "CHECKED", (18, 30))
+    monkeypatch.setattr(prepare, "BUDGET", 0.0)
+    rows = list(prepare.prepare_rows(Settings(torch.device("cpu"), "small", False, None, None), FLAT))
+    unmeasured = [row for row in rows if row["what"].startswith("not measured")]
+    assert len(unmeasured) == len(prepare.PLANS)
+    assert not any("tower" in row["what"] for row in rows)
+
+
+def _is(row: dict[str, object], what: str) -> bool:
+    return (row["what"], row.get("method"), row.get("way"), row.get("sources")) == (what, "tsv_m", "products", 2)

@@ -23,6 +23,7 @@ from evovlm.evolution.forecast import (
 )
 from evovlm.evolution.past_runs import PAST_RUNS, past_pace
 from evovlm.evolution.plan import EvolveSettings, Plan, plan_evolution
+from evovlm.evolution.preparing import preparing_seconds
 from evovlm.evolution.search_loop import Workers
 from evovlm.evolution.stages import plan_stages
 from evovlm.recipe.shipped import named_recipe
@@ -101,7 +102,8 @@ def test_every_phase_is_listed_and_their_times_add_up():
     found = forecast(scope_of(plan_of("zoo-vlm", checkpoint=True)), PACE)
     seconds = {name: seconds for name, _, seconds in found.phases}
     assert list(seconds) == [
-        *("start", "search", "choice", "controls", "held out, sources", "held out, merges", "checkpoint", "end"),
+        *("start", "task vectors", "search", "choice", "controls"),
+        *("held out, sources", "held out, merges", "checkpoint", "end"),
     ]
     assert seconds["start"] == pytest.approx(10.0 + (30 + 40 + 80) * 0.5)
     assert seconds["search"] == pytest.approx(20 * (2.0 + 8.0))
@@ -128,7 +130,7 @@ def test_rivals_workers_and_trials_that_are_done_count():
 
 def test_memory_and_disk_grow_with_what_is_kept():
     plan = plan_of("zoo-vlm")
-    scope = scope_of(plan)
+    scope = replace(scope_of(plan), bytes_making=0)
     found = forecast(scope, PACE)
     assert found.host == 10**9 + scope.bytes_model
     assert scope.bytes_model == max(model.bytes_on("cpu") for model in plan.assembly.sources.values())
@@ -139,6 +141,41 @@ def test_memory_and_disk_grow_with_what_is_kept():
     assert forecast(replace(scope, trials=2000), PACE).disk - scope.bytes_vectors > 2 * log
     on_gpu = forecast(scope, replace(PACE, gpu=5))
     assert (on_gpu.host, on_gpu.gpu) == (10**9, 5 + scope.bytes_model)
+
+
+def test_task_vectors_are_a_phase_with_what_is_written():
+    scope = scope_of(plan_of("zoo-tsv"))
+    assert scope.prepared == ("tsv_m",), "the control's are of the same method"
+    words, seconds = next(
+        (work, seconds)
+        for name, work, seconds in forecast(scope, replace(PACE, vectors=3.0)).phases
+        if name == "task vectors"
+    )
+    assert words.startswith("those of tsv_m: prepare, write ")
+    assert seconds == pytest.approx(3.0 + scope.bytes_vectors / WRITING)
+    beside = forecast(replace(scope, bytes_making=10**12), PACE)
+    assert beside.host == PACE.host + 10**12
+
+
+def test_a_control_that_prepares_counts_beside_the_search():
+    plan = plan_of("zoo-tsv")
+    tsv = scope_of(plan).bytes_vectors
+    iso = plan.recipe.model_copy(update={"method": "iso_c"})
+    scope = scope_of(plan_evolution(iso, iso.root, plan.settings))
+    assert scope.prepared == ("iso_c", "tsv_m")
+    assert scope.bytes_vectors == pytest.approx(tsv * 4 / 3), "three sources have one vector"
+
+
+def test_why_there_is_no_tsv_is_known_before():
+    assert scope_of(plan_of("zoo-vlm")).no_tsv == ""
+    routed = scope_of(plan_of("zoo-dfs"))
+    assert "TSV-M merges tensors" in routed.no_tsv
+    assert (routed.prepared, routed.bytes_vectors, routed.bytes_making) == ((), 0, 0)
+
+
+def test_preparing_is_foretold_from_small_matrices():
+    assert 0 < preparing_seconds(plan_of("zoo-tsv")) < 60
+    assert preparing_seconds(plan_of("zoo-dfs")) == 0
 
 
 def test_past_runs_are_scaled_and_named():
@@ -155,6 +192,7 @@ def test_models_that_are_absent_are_sized_by_their_names():
     scope = scope_of_absent(recipe, EvolveSettings(checkpoint=True, device="cuda"))
     assert (scope.models, scope.bytes_out) == (4, 14 * 10**9)
     assert scope.choosing == 49
+    assert (scope.prepared, scope.bytes_vectors) == (("tsv_m",), 3 * 14 * 10**9)
 
 
 def test_absent_models_are_an_error_after_an_estimate_from_a_past_run(tmp_path: Path):

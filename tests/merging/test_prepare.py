@@ -1,5 +1,6 @@
 """Task vectors are prepared before a search, in a phase with a step per tensor; merges then give the same bits."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ def test_every_tensor_is_a_step_and_the_next_run_finds_all(paper: dict[str, Path
     assert vector_bytes(assembly) < size < 1.1 * vector_bytes(assembly) + 1000 * len(names)
 
 
+@pytest.mark.parametrize(("method", "vectors"), [("tsv_m", 2), ("iso_c", 1)])
+def test_the_bytes_are_two_per_element_of_a_base_of_16_bits(paper: dict[str, Path], method: str, vectors: int):
+    assembly = assemble(recipe(paper, method), Path())
+    assert {assembly.base_dtype(job) for job in assembly.jobs} == {torch.bfloat16}
+    assert vector_bytes(assembly) == sum(2 * math.prod(job.shape) * vectors for job in assembly.jobs)
+
+
 def test_nothing_is_prepared_for_other_methods_or_without_a_folder(paper: dict[str, Path], tmp_path: Path):
     watch = Noting()
     prepare_vectors(kept(recipe(paper, "task_arithmetic"), tmp_path / "vectors"), CPU, watch)
@@ -120,6 +128,25 @@ def test_forked_processes_make_the_same_files(paper: dict[str, Path], tmp_path: 
     one, two = ({path.name: load_file(path) for path in (tmp_path / each).iterdir()} for each in ("1", "2"))
     assert set(one) == set(two)
     assert all(torch.equal(tensor, two[name][key]) for name, each in one.items() for key, tensor in each.items())
+
+
+def test_a_gpu_makes_the_same_files_while_threads_write(paper: dict[str, Path], tmp_path: Path):
+    """Here on a CPU, one tensor after another."""
+    usual, beside = (kept(recipe(paper), tmp_path / name) for name in ("usual", "beside"))
+    prepare_vectors(usual, CPU, Noting())
+    watch = Noting()
+    prepare._make_beside_writing(beside, list(beside.jobs), CPU, watch)
+    assert watch.steps == [job.name for job in beside.jobs]
+    one, two = ({path.name: load_file(path) for path in (tmp_path / each).iterdir()} for each in ("usual", "beside"))
+    assert set(one) == set(two)
+    assert all(torch.equal(tensor, two[name][key]) for name, each in one.items() for key, tensor in each.items())
+
+
+def test_vectors_that_cannot_be_written_beside_a_gpu_end_it(paper: dict[str, Path], tmp_path: Path):
+    assembly = kept(recipe(paper), tmp_path / "vectors")
+    (tmp_path / "vectors").write_text("a file in the folder's place")
+    with pytest.raises(StudyError, match="cannot be written"):
+        prepare._make_beside_writing(assembly, list(assembly.jobs), CPU, Noting())
 
 
 def test_excluded_tensors_are_averaged(paper: dict[str, Path]):

@@ -53,7 +53,7 @@ def test_equal_vectors_of_all_sources_are_written_once(files: VectorFiles):
     for method in ("tsv_m", "iso_c"):
         files.make(ask(method), CPU)
         sizes[method] = (files.folder / f"{method}.w.safetensors").stat().st_size
-    assert sizes["tsv_m"] - sizes["iso_c"] == pytest.approx(12 * 8 * 4, abs=128)
+    assert sizes["tsv_m"] - sizes["iso_c"] == pytest.approx(12 * 8 * 2, abs=128)
 
 
 def changed_tensor(one: Ask) -> Ask:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from pydantic import Field
 
-from evovlm.methods import METHODS, OwnOptions, Tables, method, prepared_method, resolve_options
+from evovlm.methods import METHODS, OwnOptions, Tables, method, prepared_method, resolve_options, vector_dtype
 from evovlm.methods.options import SHARED
 from evovlm.system.errors import RecipeError
-from tests.methods.merging import make_models, merge, same_bits
+from tests.methods.merging import Models, make_models, merge, same_bits
 
 
 class Share(OwnOptions):
@@ -88,12 +88,46 @@ def test_options_that_a_method_does_not_take_are_refused(calls, name: str, own: 
         resolve_options(name, None, None, 1.0, 0.15, 0.01, own)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shared", [{}, {"normalize": True}, {"lambda_": 0.3}, {"weights": (0.0, -0.0, 0.0)}])
-def test_prepared_task_vectors_are_summed_to_the_bit_as_in_task_arithmetic(calls, dtype, shared):
-    models = make_models((31, 23), 3, dtype=dtype)
+SHARED_OPTIONS = [{}, {"normalize": True}, {"lambda_": 0.3}, {"weights": (0.0, -0.0, 0.0)}]
+
+
+@pytest.mark.parametrize("shared", SHARED_OPTIONS)
+def test_prepared_task_vectors_are_summed_to_the_bit_as_in_task_arithmetic(calls, shared):
+    models = make_models((31, 23), 3)
     merged = merge("part", models, own={"share": 1.0}, chunk=100, **shared)
     assert same_bits(merged, merge("task_arithmetic", models, **shared))
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+@pytest.mark.parametrize("shared", SHARED_OPTIONS)
+def test_beside_a_base_of_16_bits_they_are_rounded_to_its_dtype_first(calls, dtype, most, shared):
+    models = make_models((31, 23), 3, dtype=dtype)
+    wide = models.base.float()
+    vectors = [(tensor.float() - wide).to(dtype) for tensor in models.sources]
+    for vector, tensor in zip(vectors, models.sources, strict=True):
+        delta = tensor.float() - wide
+        assert bool(((vector.float() - delta).abs() <= most * delta.abs() + 3e-8).all())
+    merged = merge("part", models, own={"share": 1.0}, chunk=100, **shared)
+    rounded = Models(wide, tuple(wide + vector.float() for vector in vectors))
+    expected = merge("task_arithmetic", rounded, **shared)
+    torch.testing.assert_close(merged.float(), expected.to(dtype).float(), rtol=2 * most, atol=1e-7)
+
+
+@pytest.mark.parametrize("base", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_vectors_take_the_bytes_of_a_base_of_16_bits_and_four_otherwise(calls, base):
+    models, tables = make_models((9, 7), 2, dtype=base), [Tables(), Tables()]
+    merge("part", models, tables=tables)
+    assert all(one.prepared[1].dtype == vector_dtype(base) for one in tables if one.prepared is not None)
+    assert vector_dtype(base).itemsize == min(base.itemsize, 4)
+
+
+def test_a_vector_of_all_sources_stays_one_in_memory():
+    prepared_method("all", one_vector=True)(lambda base, sources, options: [sources[0] - base] * 2)
+    tables = [Tables(), Tables()]
+    merge("all", make_models((9, 7), 2, dtype=torch.bfloat16), tables=tables)
+    assert tables[0].prepared is not None
+    assert tables[1].prepared is not None
+    assert tables[0].prepared[1].data_ptr() == tables[1].prepared[1].data_ptr()
 
 
 def test_tables_keep_what_was_prepared_for_the_same_options(calls):

@@ -26,13 +26,14 @@ from evovlm_benchmarks.speed.parts import PARTS
 from evovlm_benchmarks.speed.plot import DRAWN, draw_growth
 from evovlm_benchmarks.speed.settings import Settings
 
-SHOWN = ("what", "tool", "method", "scale", "sources", "place", "questions", "a_picture")
+SHOWN = ("what", "tool", "method", "way", "scale", "sources", "shape", "place", "questions", "a_picture")
 RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # shown if a part compares ways of answering
 BEST = ("same_best", "best_promoted")  # whether the best one in full is the best here, or in the better half
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     "milliseconds": lambda row: f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
     "floor": lambda row: f"{row['floor_seconds'] * 1e3:,.2f}" if row.get("floor_seconds") else "",
     "times the floor": lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "",
+    "error": lambda row: f"{row['error']:.0e}" if "error" in row else "",
     "peak GB": lambda row: f"{row['peak_bytes'] / 1e9:.2f}" if row.get("peak_bytes") else "",
 }
 

@@ -26,12 +26,19 @@ from evovlm_benchmarks.speed.floors import Rates, seconds_of, wall_seconds
 from evovlm_benchmarks.speed.torch_twin import torch_merge
 from evovlm_benchmarks.speed.towers import BASE, RandomTower, live_parameters, random_tower, recipe_of
 
-# In order of what they need: one pass, tables, masks. `passthrough` takes one source.
+# Options other than the defaults that are merged in another way, by what a row calls them.
+VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "model_stock filter_wise": ("model_stock", {"filter_wise": True}),
+    "della per_element": ("della", {"rescale": "per_element"}),
+}
+# In order of what they need: one pass, tables, masks, vectors (drawn here, not prepared), whole tensors. `passthrough`
+# copies its source.
 METHODS = (
     *("linear", "task_arithmetic", "dare_linear", "dare_ties", "ties", "magnitude", "breadcrumbs", "breadcrumbs_ties"),
-    *("slerp", "model_stock", "della_linear", "della"),
+    *("slerp", "model_stock", "della_linear", "della", "tsv_m", "iso_c", "iso_cts", "knots_ties", "wudi"),
+    *("nuslerp", "multislerp", "karcher", "sce", "ram", "ramplus_tl", "nearswap", "arcee_fusion", *VARIANTS),
 )
-METHOD_SOURCES = (2, 3)
+METHOD_SOURCES = (1, 2, 3)  # 1: only methods that take no more
 GROWTH_SOURCES = (2, 3, 4, 5, 6)
 GROWTH_SIZES = ("1b", "7b", "13b")
 SMALL = "1b"  # six sources of this size fit on every GPU
@@ -78,22 +85,24 @@ def _fitting(what: str, size: str, sources: int, device: torch.device, rates: Ra
 def method_rows(
     scale: str, device: torch.device, rates: Rates, methods: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each method with two and three sources: one merger serves all of them from the same tensors.
+    """Yield a row for each method with two and three sources, or one: one merger serves all from the same tensors.
 
-    methods: all of `METHODS` if empty.
+    methods: all of `METHODS` if empty. Prepared task vectors are random, so that no row has their set-up.
 
     `first_seconds`: the first merge by a method, which makes its tables. `bits_equal`: whether one tensor is the CPU's.
     """
     for count in METHOD_SOURCES:
+        taken = [name for name in methods or METHODS if _takes(_variant(name)[0], count)]
+        if not taken:
+            continue
         _free(device)
         recipe = recipe_of(count, "dare_ties")
         tower = random_tower(SCALES[scale], recipe, device)
         live = live_parameters(tower, tower.dtype)
         merger = _merger(tower, live, "gpu", eight_bit=False)
-        for method in methods or METHODS:
-            if not KNOWN[method].takes(count):
-                continue
-            candidate = recipe_of(count, method)
+        for name in taken:
+            method, options = _variant(name)
+            candidate = recipe_of(count, method).with_options(dict(options))
             started = time.perf_counter()
             merger.merge(candidate)
             first = time.perf_counter() - started
@@ -102,11 +111,22 @@ def method_rows(
             repeats = REPEATS if device.type == "cuda" and again < SLOW else 1
             yield _timed(merger, candidate, device, rates, repeats) | {
                 "what": "method",
+                "method": name,
                 "scale": scale,
                 "first_seconds": first,
                 "bits_equal": _bits_equal(tower, live, candidate),
             }
         del merger, live, tower
+
+
+def _variant(name: str) -> tuple[str, Mapping[str, Any]]:
+    """A row's method and the options that are not its defaults."""
+    return VARIANTS.get(name, (name, {}))
+
+
+def _takes(method: str, count: int) -> bool:
+    row = KNOWN[method]
+    return row.takes(count) and (count > 1 or row.most == 1)
 
 
 def _bits_equal(tower: RandomTower, live: Mapping[str, torch.nn.Parameter], recipe: Recipe) -> bool:
@@ -121,7 +141,8 @@ def _bits_equal(tower: RandomTower, live: Mapping[str, torch.nn.Parameter], reci
         )
         for source, name in job.parts
     ]
-    merged = merge_tensor(recipe.method, base, operands, candidate.options, dtype=candidate.dtype)
+    operands = candidate.with_vectors(job, base, operands)
+    merged = merge_tensor(recipe.method, base, operands, candidate.options_of(job), dtype=candidate.dtype)
     return torch.equal(live[job.name].data.cpu(), merged)
 
 

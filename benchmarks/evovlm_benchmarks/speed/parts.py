@@ -19,6 +19,12 @@ def _methods(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     return method_rows(settings.scale, settings.device, rates, settings.methods)
 
 
+def _prepare(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
+    from evovlm_benchmarks.speed.prepare import prepare_rows
+
+    return prepare_rows(settings, rates)
+
+
 def _candidate(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
     # Imported late, so that the other benchmark commands start without transformers.
     from evovlm_benchmarks.speed.candidate import candidate_rows
@@ -65,6 +71,7 @@ def _loading(settings: Settings, rates: Rates) -> Iterable[dict[str, Any]]:
 PARTS: dict[str, Part] = {
     "merge": _merge,
     "methods": _methods,
+    "prepare": _prepare,
     "candidate": _candidate,
     "questions": _questions,
     "streamed": _streamed,

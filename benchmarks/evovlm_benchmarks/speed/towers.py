@@ -6,7 +6,7 @@ Knows shapes, assemblies, and files for sources that are read from disk; no kern
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.tensor_jobs import Job
+from evovlm.methods import METHODS, Operand, PreparedSum, Tables, vector_dtype
 from evovlm.models.checkpoint import Checkpoint
 from evovlm.recipe.schema import Recipe
 from evovlm_benchmarks.merge_speed import Scale
@@ -23,6 +24,7 @@ from evovlm_benchmarks.merge_speed import Scale
 # Standard deviation of the weights, and of the change by fine-tuning.
 SPREAD, STEP = 0.02, 0.002
 BASE = "base"
+PREPARED = 32  # the first number that prepared vectors are drawn by, beyond those of sources
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,22 @@ class RandomTower(Assembly):
     def source_dtype(self, source: str, name: str) -> torch.dtype:
         """The recipe's."""
         return self.dtype
+
+    def vectors_of(self, job: Job, device: torch.device) -> list[Tensor]:
+        """Random vectors instead of prepared ones, which a merge reads in the same way."""
+        numbers = range(PREPARED, PREPARED + len(job.parts))
+        return [self._drawn(job, number, STEP).to(vector_dtype(self.dtype)).to(device) for number in numbers]
+
+    def with_vectors(self, job: Job, base: Tensor | None, operands: list[Operand]) -> list[Operand]:
+        """The operands with these vectors, if the method prepares any."""
+        if base is None or METHODS[self.recipe.method].prepare is None:
+            return operands
+        wanted = PreparedSum.wanted(self.recipe.method, self.options_of(job))
+        tables = [operand.tables or Tables() for operand in operands]
+        if any(one.prepared is None or one.prepared[0] != wanted for one in tables):
+            for one, vector in zip(tables, self.vectors_of(job, base.device), strict=True):
+                one.prepared = (wanted, vector)
+        return [replace(operand, tables=one) for operand, one in zip(operands, tables, strict=True)]
 
     def span(self, job: Job, label: str, name: str) -> None:
         """None: values are drawn, or mapped as `source_tensor` gives them."""

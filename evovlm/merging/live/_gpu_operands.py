@@ -19,6 +19,7 @@ from evovlm.merging.assembly import Assembly
 from evovlm.merging.live._gpu_stream import Wanted
 from evovlm.merging.live.placement import Place
 from evovlm.merging.tensor_jobs import Job
+from evovlm.methods import vector_dtype
 from evovlm.methods.kernels.eight_bit import Packed, pack, unpack
 from evovlm.methods.kernels.layout import SHARED, Operands
 
@@ -81,7 +82,8 @@ class DeviceSources:
         at: Place = "host" if place == "disk" and self._assembly.vectors is None else place
         index = [name for name, _ in job.parts].index(source)
         read = partial(self._vector, candidate, job, index)
-        return Wanted((key[0], _label(source, _VECTOR)), math.prod(job.shape), torch.float32, at, read)
+        dtype = vector_dtype(self._assembly.base_dtype(job))
+        return Wanted((key[0], _label(source, _VECTOR)), math.prod(job.shape), dtype, at, read)
 
     def _vector(self, candidate: Assembly, job: Job, index: int) -> Tensor:
         if self._vectors is None or self._vectors[0] != job or index == 0:

@@ -18,6 +18,7 @@ from evovlm.merging.live._gpu_operands import DeviceSources, Kind, Kinds, Name, 
 from evovlm.merging.live._gpu_stream import Feed
 from evovlm.merging.live.placement import Placement
 from evovlm.merging.tensor_jobs import Job
+from evovlm.methods import vector_dtype
 
 # Where models are kept that are first needed after the start. Called with bytes by label.
 Later = Callable[[dict[str, int]], Placement]
@@ -157,8 +158,10 @@ class Store:
         found: dict[str, int] = {}
         for job in jobs:
             for source, name in job.parts:
-                width = 4 if kind == "vectors" else self._assembly.source_dtype(source, name).itemsize
-                size = math.prod(job.shape) * width
+                dtype = self._assembly.source_dtype(source, name)
+                if kind == "vectors":
+                    dtype = vector_dtype(self._assembly.base_dtype(job))
+                size = math.prod(job.shape) * dtype.itemsize
                 found[source] = found.get(source, 0) + size
         return found
 

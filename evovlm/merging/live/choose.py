@@ -17,7 +17,7 @@ from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.cpu import ResidentMerger
 from evovlm.merging.live.lazy import Pending
 from evovlm.merging.live.placement import AUTO, Memory, Placement, choose_places, refuse_unknown_place
-from evovlm.methods import METHODS
+from evovlm.methods import METHODS, vector_dtype
 from evovlm.methods.kernels import fused_sums, sums_fused, triton_is_there
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import RecipeError
@@ -157,7 +157,7 @@ def _nbytes(assembly: Assembly, keeping: Keeping) -> dict[str, int]:
         for source, name in job.parts:
             each = EIGHT_BIT if keeping.eight_bit else assembly.source_dtype(source, name).itemsize
             if prepared:
-                each = torch.float32.itemsize
+                each = vector_dtype(assembly.base_dtype(job)).itemsize
             found[source] = found.get(source, 0) + round(math.prod(job.shape) * each)
     return found
 
