@@ -28,9 +28,12 @@ PRESETS: Presets = {
 def ja_vg_vqa_search(options: Options) -> Task:
     """The task; a fifth of the images, chosen by id, is the validation split.
 
-    Raises DataError for an unknown preset; reading items raises it if the folder is missing or incomplete.
+    Whole pictures come with all their questions, whatever the preset says. Raises DataError for an unknown preset;
+    reading items raises it if the folder is missing or incomplete.
     """
     preset = chosen_preset(NAME, PRESETS, options)
+    if options.whole_pictures:
+        preset = preset.model_copy(update={"questions": "all"})
 
     def read(split: str) -> list[Item]:
         if options.path is None:

@@ -109,7 +109,7 @@ def test_another_program_merges_the_same_pair(tmp_path: Path):
     done = evovlm_here("bench", "rehearse", *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     row = read_rows(tmp_path / "work")[step]
-    assert row["command"] == "mergekit-yaml pair-for-mergekit.yaml out-mk"
+    assert row["command"] == "mergekit-yaml pair-for-mergekit.yaml out-mk --no-write-model-card"
     assert row["ratio"] > 0
     assert (tmp_path / "work" / "logs" / f"{step}.txt").read_text(encoding="utf-8") == "merged\n"
     assert not (tmp_path / "work" / "out-mk").exists()

@@ -74,18 +74,13 @@ def chosen(plan: Plan, kind: str, model: str, device: str, **generation: Any) ->
 def test_auto_takes_what_makes_answers_cheaper_here(place: Path, monkeypatch: pytest.MonkeyPatch):
     plan = plan_of(place, AUTO)
     monkeypatch.setattr(_fidelity, "has_float8", lambda device: True)
-    both, tile, small = (
-        AUTO.model_copy(update={"base_tile": tiles, "eight_bit": bits})
-        for tiles, bits in ((True, True), (True, False), (False, True))
-    )
-    assert chosen(plan, "vlm", "llava_next", "cuda") == (
-        both,
-        "search.fidelity: auto: cheap answers are by the base tile alone and 8-bit products, as long as they rank well",
-    )
+    tile, small = (AUTO.model_copy(update={way: True}) for way in ("base_tile", "eight_bit"))
+    told = "search.fidelity: auto: cheap answers are by {}, as long as they rank well"
+    assert chosen(plan, "vlm", "llava_next", "cuda") == (tile, told.format("the base tile alone"))
     assert chosen(plan, "vlm", "llava_next", "cpu")[0] == tile
     assert chosen(plan, "vlm", "llava_next", "cuda", num_beams=5)[0] == tile
     assert chosen(plan, "vlm", "llava_next", "cuda", base_tile=True)[0] == small
-    assert chosen(plan, "vlm", "llava", "cuda:1")[0] == small
+    assert chosen(plan, "vlm", "llava", "cuda:1") == (small, told.format("8-bit products"))
     assert chosen(plan, "llm", "llava_next", "cuda")[0] == small
     monkeypatch.setattr(_fidelity, "has_float8", lambda device: False)
     assert chosen(plan, "vlm", "llava_next", "cuda")[0] == tile

@@ -76,8 +76,13 @@ def test_a_list_of_ids_leaves_images_out_too(genome: Path):
     assert not any(key.startswith(("vg-1-", "vg-2-")) for key in kept)
 
 
-def test_whole_pictures_are_drawn_with_all_their_questions(genome: Path):
-    task = load_task("ja-vg-vqa-search", Options(genome, "all-questions", whole_pictures=True))
+@pytest.mark.parametrize("preset", ["all-questions", "greedy", "paper"])
+def test_whole_pictures_are_drawn_with_all_their_questions(genome: Path, preset: str):
+    task = load_task("ja-vg-vqa-search", Options(genome, preset, whole_pictures=True))
+    assert task.rules["questions"] == "all"
+    assert load_task("ja-vg-vqa-search", Options(genome, preset)).rules["questions"] == (
+        "all" if preset == "all-questions" else "first"
+    )
     found = [item.id.split("-")[1] for item in task.items("search", 8, 0)]
     assert sorted(found) == sorted(2 * [*set(found)]), "two questions of each of four pictures"
     assert len(task.items("search", 7, 0)) == 7

@@ -55,7 +55,14 @@ ALONE = "evolve, one question a picture"
 STEPS: tuple[Step, ...] = (
     Step("merge, LLM pair, CPU", f"merge {PAIR} out-cpu", WRITING, "copy", removes=("out-cpu",)),
     Step("merge, LLM pair, GPU", f"merge {PAIR} out-gpu{ON_GPU}", WRITING, "copy", removes=("out-gpu",), gpu=True),
-    Step("merge, LLM pair, mergekit", f"{PAIRED} out-mk{{cuda}}", WRITING, "copy", removes=("out-mk",), mergekit=True),
+    Step(
+        "merge, LLM pair, mergekit",
+        f"{PAIRED} out-mk --no-write-model-card{{cuda}}",
+        WRITING,
+        "copy",
+        removes=("out-mk",),
+        mergekit=True,
+    ),
     Step("suggest", f"suggest {JA} {MATHS} --base {BASE} --data zoo-maths:search {ASK}", WRITING),
     Step("check", f"recipe check {RECIPE}", SEEING),
     Step("merge, VLM, CPU", f"merge {RECIPE} out-cpu", SEEING, "copy", removes=("out-cpu",)),
