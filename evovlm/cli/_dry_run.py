@@ -47,17 +47,22 @@ def dry_run(recipe: Recipe, out: Path, settings: EvolveSettings, measured: bool 
 def _forecast(plan: Plan, second: Plan | None, out: Path, measured: bool | None, watch: Watch) -> Forecast:
     from evovlm.cli.console import OUT
     from evovlm.evolution.forecast import SMALL, forecast, forecast_stages, scope_of
+    from evovlm.evolution.preparing import lacking_disk
     from evovlm.evolution.stages import FIRST
 
-    scope = scope_of(plan, _logged(out if second is None else out / FIRST))
+    folder = out if second is None else out / FIRST
+    refused, no_room = lacking_disk(plan, folder)
+    if refused:
+        OUT.print(f"would stop before the search: {refused}")
+    scope = scope_of(plan, _logged(folder), no_room)
     small = scope.bytes_model * (scope.models + 1) <= SMALL
     here = small if measured is None else measured
     pace = _pace(plan, watch, builds=scope.checkpoint or second is not None) if here else _past(plan, small)
-    pace = _with_vectors(pace, plan, watch)
+    pace = _with_vectors(pace, plan, watch, no_room)
     OUT.print(f"TSV-M as a control of the held-out table: {f'none, since {scope.no_tsv}' if scope.no_tsv else 'yes'}")
     if second is None:
         return forecast(scope, pace)
-    return forecast_stages(plan, second, pace, (_logged(out / FIRST), _logged(out)))
+    return forecast_stages(plan, second, pace, (_logged(folder), _logged(out)), no_room)
 
 
 def _logged(folder: Path) -> int:
@@ -78,14 +83,14 @@ def _pace(plan: Plan, watch: Watch, *, builds: bool) -> Pace:
         return _past(plan, small=True)
 
 
-def _with_vectors(pace: Pace, plan: Plan, watch: Watch) -> Pace:
+def _with_vectors(pace: Pace, plan: Plan, watch: Watch, no_room: str) -> Pace:
     """The pace with the time of preparing task vectors, from small matrices on this machine."""
     from dataclasses import replace
 
     from evovlm.evolution.preparing import preparing_seconds
 
     with busy(watch, "timing small matrices"):
-        seconds = preparing_seconds(plan)
+        seconds = preparing_seconds(plan, no_room)
     if not seconds:
         return pace
     return replace(pace, vectors=seconds, whence=f"{pace.whence}; task vectors: small matrices timed here")

@@ -5,7 +5,7 @@ Knows an evaluator and recipes; no searchers, and not how the table is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,10 @@ import torch
 
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.single_model import answer_source
-from evovlm.evolution._held_out import Contestant, LeftOut
+from evovlm.evolution._held_out import Contestant, LeftOut, LeftOutNow
 from evovlm.merging.assembly import Assembly, with_recipe
 from evovlm.merging.check.route import depth_of
-from evovlm.merging.prepare import prepare_vectors
+from evovlm.merging.prepare import SmallDisk, prepare_vectors
 from evovlm.methods import METHODS
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.route import identity
@@ -25,8 +25,10 @@ from evovlm.search.space.parameters import uniform
 from evovlm.system.errors import UserError
 from evovlm.system.faults import Passing, machine_fault, row_failure
 from evovlm.system.progress import Watch, part_of
+from evovlm.system.units import size
 from evovlm.tasks.item_sets import ItemSet
 
+TSV_ROW = "tsv"  # the control whose method prepares task vectors
 SWEEP = tuple(step / 10 for step in range(11))
 TSV = (0.4, 0.7, 1.0, 1.3, 1.6)  # around the paper's 1
 
@@ -116,6 +118,11 @@ def why_no_tsv(winner: Recipe) -> str:
     return "" if winner.base is not None else "the recipe has no base, and TSV-M merges task vectors"
 
 
+def why_no_room(lacking: SmallDisk) -> LeftOutNow:
+    """Why a control has no row whose task vectors do not fit the disk."""
+    return LeftOutNow(f"its task vectors need {size(lacking.needed)} of disk, and {size(lacking.free)} are free")
+
+
 def _single_vector(winner: Recipe, assembly: Assembly) -> Recipes:
     """A single task vector, scaled."""
     names = winner.source_names
@@ -166,7 +173,7 @@ CONTROLS = (
         progress="sweep",
     ),
     Control(
-        "tsv",
+        TSV_ROW,
         lambda winner: not why_no_tsv(winner),
         _tsv,
         lambda winner, best: {"weight": float(best), "of": "one weight for all sources"},
@@ -226,27 +233,41 @@ def contestants(
     return [*sources, evolved, *controls]
 
 
-def choosing(winner: Recipe, assembly: Assembly | None) -> int:
-    """How many candidates the controls of a winner are chosen from. A winner without a route needs no assembly."""
-    found = [(one, one.candidates(winner, assembly)) for one in CONTROLS if one.applies(winner)]  # type: ignore[arg-type]
-    return sum(len(of) for control, of in found if control.chooses(of))
+def choosing(winner: Recipe, assembly: Assembly | None, without: Container[str] = ()) -> int:
+    """How many candidates the controls of a winner are chosen from. A winner without a route needs no assembly.
+
+    without: names of controls that are left out.
+    """
+    return sum(len(of) for control, of in _asked(winner, assembly, without) if control.chooses(of))
 
 
-def prepared_by(winner: Recipe) -> list[Recipe]:
-    """The winner, if its method prepares task vectors, and the TSV-M control's recipe, if there is one and it differs.
+def prepared_by(winner: Recipe, without: Container[str] = ()) -> list[Recipe]:
+    """The winner, if its method prepares task vectors, and the TSV-M control's recipe, if it needs others.
 
-    Each has its vectors on disk at the end of the search.
+    Each has its vectors on disk at the end of the search. without: names of controls that are left out.
     """
     found = [winner] if METHODS[winner.method].prepare is not None else []
-    if winner.method != "tsv_m" and not why_no_tsv(winner):
-        found.append(winner.by("tsv_m").model_copy(update={"options": Options()}))
-    return found
+    control = None if TSV_ROW in without else control_prepared(winner)
+    return found if control is None else [*found, control]
 
 
-def rows_beside(winner: Recipe, assembly: Assembly | None) -> int:
-    """How many rows the controls of a winner have. A winner without a route needs no assembly."""
-    found = [(one, one.candidates(winner, assembly)) for one in CONTROLS if one.applies(winner)]  # type: ignore[arg-type]
-    return sum(1 if control.chooses(of) else len(of) for control, of in found)
+def control_prepared(winner: Recipe) -> Recipe | None:
+    """The TSV-M control's recipe, if there is one whose vectors are not the winner's own."""
+    if why_no_tsv(winner):
+        return None
+    control = winner.by("tsv_m").model_copy(update={"options": Options()})
+    own = METHODS["tsv_m"].own_options
+    return None if winner.method == "tsv_m" and own(winner.options.own) == own(control.options.own) else control
+
+
+def rows_beside(winner: Recipe, assembly: Assembly | None, without: Container[str] = ()) -> int:
+    """How many rows the controls of a winner have. The arguments are those of `choosing`."""
+    return sum(1 if control.chooses(of) else len(of) for control, of in _asked(winner, assembly, without))
+
+
+def _asked(winner: Recipe, assembly: Assembly | None, without: Container[str]) -> list[tuple[Control, Recipes]]:
+    used = [one for one in CONTROLS if one.name not in without and one.applies(winner)]
+    return [(one, one.candidates(winner, assembly)) for one in used]  # type: ignore[arg-type]
 
 
 def searched(
@@ -270,7 +291,7 @@ def failed(name: str, failure: str) -> Contestant:
 
 
 def _candidates(control: Control, winner: Recipe, evaluator: LocalEvaluator, watch: Watch) -> Recipes | str:
-    """A control's candidates, or why it has none, as `row_failure` tells it.
+    """A control's candidates, or why it has none, as `row_failure` tells it or as a `LeftOut`.
 
     If their method prepares task vectors, these are made in a phase of their own.
     """
@@ -279,6 +300,8 @@ def _candidates(control: Control, winner: Recipe, evaluator: LocalEvaluator, wat
         for recipe in list(found.values())[:1]:  # candidates differ in weights alone
             device = torch.device(evaluator.engine.device)
             prepare_vectors(with_recipe(evaluator.assembly, recipe), device, watch)
+    except SmallDisk as lacking:
+        return why_no_room(lacking)
     except Exception as fault:
         return row_failure(fault)
     return found
@@ -302,8 +325,6 @@ def _rows(
     watch: Watch,
 ) -> list[Contestant]:
     """The rows of one control: one row, or one per candidate. A control that cannot be prepared is a failed row."""
-    if isinstance(candidates, LeftOut):
-        return [failed(control.name, candidates)]
     if isinstance(candidates, str):
         return [failed(control.name.format("others"), candidates)]
     pick = control.chooses(candidates)

@@ -33,6 +33,12 @@ class LeftOut(str):
     __slots__ = ()
 
 
+class LeftOutNow(LeftOut, Passing):
+    """The same, for a reason that may be gone when the same command runs again."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Contestant:
     """A row of the table: `section` is sources, controls or evolved.
@@ -122,9 +128,8 @@ def _evaluated(row: Contestant, watch: Watch) -> Evaluation | str:
 
 def _failed_row(failure: str) -> FailedRow:
     """The row of a source or control that has no score; `failure`: what `row_failure` returned, or a `LeftOut`."""
-    if isinstance(failure, LeftOut):
-        return FailedRow(error=f"left out: {failure}")
-    return FailedRow(error=f"failed: {failure}", **({"again": True} if isinstance(failure, Passing) else {}))
+    what = "left out" if isinstance(failure, LeftOut) else "failed"
+    return FailedRow(error=f"{what}: {failure}", **({"again": True} if isinstance(failure, Passing) else {}))
 
 
 def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int, pictures: Sequence[int]) -> Cell:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from evovlm.evolution._controls import choosing, prepared_by, rows_beside, why_no_tsv
+from evovlm.evolution._controls import TSV_ROW, choosing, prepared_by, rows_beside, why_no_tsv
 from evovlm.evolution.plan import EvolveSettings, Plan
 from evovlm.evolution.selection import FINALISTS
 from evovlm.merging.assembly import with_recipe
@@ -160,28 +160,32 @@ class Scope:
     no_tsv: str = ""  # why the held-out table has no TSV-M; empty if it has
 
 
-def scope_of(plan: Plan, logged: int = 0) -> Scope:
-    """The scope of a plan, of which `logged` trials are done. A race asks fewer questions than this says."""
+def scope_of(plan: Plan, logged: int = 0, no_room: str = "") -> Scope:
+    """The scope of a plan, of which `logged` trials are done. A race asks fewer questions than this says.
+
+    no_room: why there is no disk for the task vectors of the TSV-M control; empty if there is.
+    """
     sets, settings, assembly = plan.sets, plan.settings, plan.assembly
     models = [*assembly.sources.values(), *([assembly.base] if assembly.base is not None else [])]
     winner = first_candidate(plan)
-    prepared = prepared_by(winner)
+    without = (TSV_ROW,) if no_room else ()
+    prepared = prepared_by(winner, without)
     return Scope(
         trials=max(0, plan.trials - logged),
         search=len(sets.search),
         choice=len(sets.choice),
         test=len(sets.test),
         models=len(models),
-        choosing=choosing(winner, assembly),
-        beside=rows_beside(winner, assembly),
+        choosing=choosing(winner, assembly, without),
+        beside=rows_beside(winner, assembly, without),
         genes=len(plan.genes),
         bytes_out=output_bytes(assembly),
         bytes_model=max(model.bytes_on(settings.device) for model in models),
         remembered=not plan.recipe.timed,
         bytes_vectors=sum(vector_bytes(with_recipe(assembly, one)) for one in prepared),
         bytes_making=making_bytes(assembly) if prepared else 0,
-        prepared=tuple(one.method for one in prepared),
-        no_tsv=why_no_tsv(winner),
+        prepared=tuple(dict.fromkeys(one.method for one in prepared)),
+        no_tsv=why_no_tsv(winner) or no_room,
         **_asked_for(plan.recipe, settings),
     )
 
@@ -324,10 +328,13 @@ def pace_of_routes(pace: Pace, plan: Plan) -> Pace:
     )
 
 
-def forecast_stages(first: Plan, second: Plan, pace: Pace, logged: tuple[int, int]) -> Forecast:
-    """What both stages of a search take at a pace of merges. `logged`: trials of each that are done."""
+def forecast_stages(first: Plan, second: Plan, pace: Pace, logged: tuple[int, int], no_room: str = "") -> Forecast:
+    """What both stages of a search take at a pace of merges. `logged`: trials of each that are done.
+
+    no_room: of the first stage, as in `scope_of`.
+    """
     winners = len(set(second.recipe.source_names) - set(first.recipe.source_names))
-    scope = scope_of(first, logged[0])
+    scope = scope_of(first, logged[0], no_room)
     early = forecast(scope, pace)
     late = forecast(scope_of(second, logged[1]), pace_of_routes(pace, second))
     built = winners * (pace.build + scope.bytes_out / WRITING)

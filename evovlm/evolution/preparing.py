@@ -1,4 +1,4 @@
-"""How long preparing task vectors will take: from small random matrices, timed on the device that will prepare them.
+"""What preparing task vectors will take: time, by small random matrices on the same device, and disk, by what is free.
 
 Knows methods and the shapes of an assembly's tensors; reads no weights.
 """
@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from evovlm.evolution._controls import prepared_by
+from evovlm.evolution._controls import TSV_ROW, control_prepared, prepared_by, why_no_room
 from evovlm.evolution.forecast import first_candidate
 from evovlm.evolution.plan import Plan
 from evovlm.merging.assembly import Assembly, with_recipe
-from evovlm.merging.prepare import making_members
+from evovlm.merging.prepare import SmallDisk, making_members, missing_bytes, refuse_small_disk, vector_bytes
+from evovlm.merging.vector_files import VectorFiles
 from evovlm.methods import METHODS
+from evovlm.recipe.schema import Recipe
+from evovlm.study import log as study_log
 from evovlm.system.device import check_device
 
 ASPECTS = (0.25, 1.0, 4.0)  # rows per column of the matrices that are timed
@@ -24,14 +29,45 @@ CPU_ELEMENTS, GPU_ELEMENTS = 1 << 14, 1 << 22
 SPREAD, STEP = 0.02, 0.002  # standard deviations of weights, and of a source's change
 
 
-def preparing_seconds(plan: Plan) -> float:
+def lacking_disk(plan: Plan, folder: Path) -> tuple[str, str]:
+    """Why the disk is too small for a plan's study in a folder: for its search, and for its TSV-M control; else empty.
+
+    The first is the sentence with which the search would stop, the second what the control's row would say.
+    """
+
+    def kept(recipe: Recipe) -> Assembly:
+        return replace(with_recipe(plan.assembly, recipe), vectors=VectorFiles(folder / study_log.VECTORS))
+
+    winner = first_candidate(plan)
+    taken, refused, left_out = 0, "", ""
+    if METHODS[winner.method].prepare is not None:
+        own = kept(winner)
+        taken = missing_bytes(own)
+        try:
+            refuse_small_disk(own, taken)
+        except SmallDisk as lacking:
+            refused = str(lacking)
+    recipe = control_prepared(winner)
+    if recipe is not None:
+        control = kept(recipe)
+        # With other options, the files of the search's own method have the names of the control's.
+        needed = vector_bytes(control) if winner.method == "tsv_m" else missing_bytes(control)
+        try:
+            refuse_small_disk(control, needed, taken)
+        except SmallDisk as lacking:
+            left_out = why_no_room(lacking)
+    return refused, left_out
+
+
+def preparing_seconds(plan: Plan, no_room: str = "") -> float:
     """Seconds to prepare the task vectors of a plan's search and of its control, without writing; 0 if there are none.
 
+    no_room: why there is no disk for those of the TSV-M control; empty if there is.
     One matrix per aspect ratio is timed, and scaled with the power of 1.5 of its elements, as products and
     decompositions grow. Tensors that are only averaged take no time beside these.
     """
     device = check_device(plan.settings.device)
-    prepared = prepared_by(first_candidate(plan))
+    prepared = prepared_by(first_candidate(plan), (TSV_ROW,) if no_room else ())
     return math.fsum(_seconds(with_recipe(plan.assembly, recipe), device) for recipe in prepared)
 
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import torch
@@ -31,9 +32,37 @@ WRITERS = 4  # threads that hash and write what a GPU has made; each may hold th
 MAKING = 32
 
 
+class SmallDisk(StudyError):
+    """Too little space for an assembly's prepared vectors. `needed`, `free`: bytes."""
+
+    def __init__(self, folder: Path, method: str, needed: int, free: int) -> None:
+        super().__init__(
+            f"{folder}: the task vectors of {method} need {needed:,} bytes, and {free:,} are free; free space there"
+            " and run the same command again"
+        )
+        self.needed, self.free = needed, free
+
+
 def vector_bytes(assembly: Assembly) -> int:
     """The bytes that the files of an assembly's prepared vectors take; its method must prepare some."""
     return _bytes(assembly, assembly.jobs)
+
+
+def missing_bytes(assembly: Assembly) -> int:
+    """The bytes of the vectors that have no file yet, by the files' names; the assembly must have `vectors`."""
+    files, method = assembly.vectors, assembly.recipe.method
+    assert files is not None
+    return _bytes(assembly, [job for job in assembly.jobs if not files.has_file(method, job.name)])
+
+
+def refuse_small_disk(assembly: Assembly, needed: int, taken: int = 0) -> None:
+    """Raise SmallDisk if so many bytes do not fit where the assembly's `vectors` are, beside `taken` other new ones."""
+    files = assembly.vectors
+    assert files is not None
+    there = next(folder for folder in (files.folder, *files.folder.absolute().parents) if folder.is_dir())
+    free = max(0, shutil.disk_usage(there).free - taken)
+    if free < needed:
+        raise SmallDisk(files.folder, assembly.recipe.method, needed, free)
 
 
 def making_bytes(assembly: Assembly) -> int:
@@ -45,7 +74,8 @@ def prepare_vectors(assembly: Assembly, device: torch.device, watch: Watch) -> N
     """Find or make the prepared vectors of all tensors, in a phase of its own; nothing for methods without them.
 
     device: a GPU, or the CPU, where each process makes those of one tensor on one thread. The assembly must have
-    `vectors`. Raises StudyError if the disk has too little space, or a process is lost.
+    `vectors`. Raises SmallDisk if the disk has too little space, before any are made, and StudyError if a process is
+    lost.
     """
     if METHODS[assembly.recipe.method].prepare is None or assembly.vectors is None:
         return
@@ -63,7 +93,7 @@ def prepare_vectors(assembly: Assembly, device: torch.device, watch: Watch) -> N
                 watch.step(job.name)
     resumed(watch)
     if missing:
-        _refuse_small_disk(assembly, missing)
+        refuse_small_disk(assembly, _bytes(assembly, missing))
         missing.sort(key=lambda job: -math.prod(job.shape))
         _make(assembly, missing, device, watch)
 
@@ -130,16 +160,3 @@ def _bytes(assembly: Assembly, jobs: Sequence[Job]) -> int:
         vector_dtype(assembly.base_dtype(job)).itemsize * math.prod(job.shape) * (1 if one else len(job.parts))
         for job in jobs
     )
-
-
-def _refuse_small_disk(assembly: Assembly, jobs: list[Job]) -> None:
-    files = assembly.vectors
-    assert files is not None
-    there = next(folder for folder in (files.folder, *files.folder.absolute().parents) if folder.is_dir())
-    needed = _bytes(assembly, jobs)
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        raise StudyError(
-            f"{files.folder}: the task vectors of {assembly.recipe.method} need {needed:,} bytes, and {free:,} are"
-            " free; free space there and run the same command again"
-        )

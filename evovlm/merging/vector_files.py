@@ -87,10 +87,14 @@ class VectorFiles:
         """The vectors of a tensor if they were found or made before, without reading anything."""
         return self._mapped.get((PreparedSum.wanted(method, options), name))
 
+    def has_file(self, method: str, name: str) -> bool:
+        """Whether a tensor's vectors have a file, which is not read and may be of other models."""
+        return self._path(method, name).is_file()
+
     def find(self, ask: Ask) -> list[Tensor] | None:
         """The vectors, of the tensor's shape in source order, mapped from their file; None without a file."""
         found = self._mapped.get(ask.place)
-        path = self._path(ask)
+        path = self._path(ask.method, ask.name)
         if found is None and path.is_file():
             found = self._read(path, ask.key, len(ask.sources), checked=True)
             if found is not None:
@@ -103,12 +107,12 @@ class VectorFiles:
 
     def keep(self, ask: Ask, vectors: Sequence[Tensor]) -> list[Tensor]:
         """Write vectors that were made, on any device, and return them as `find` does. Raises as `make` does."""
-        self._write(self._path(ask), ask.key, vectors)
+        self._write(self._path(ask.method, ask.name), ask.key, vectors)
         return self.written(ask)
 
     def written(self, ask: Ask) -> list[Tensor]:
         """The vectors that this process or one of its forks has just written. Raises StudyError without them."""
-        path = self._path(ask)
+        path = self._path(ask.method, ask.name)
         found = self._read(path, ask.key, len(ask.sources), checked=False)
         if found is None:
             raise StudyError(f"{path}: is not there any more; leave the folder alone while evovlm runs")
@@ -137,8 +141,8 @@ class VectorFiles:
             if not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
-    def _path(self, ask: Ask) -> Path:
-        return self.folder / f"{ask.method}.{ask.name}.safetensors"
+    def _path(self, method: str, name: str) -> Path:
+        return self.folder / f"{method}.{name}.safetensors"
 
     def _read(self, path: Path, key: str, count: int, *, checked: bool) -> list[Tensor] | None:
         """The vectors of a file; None if it is damaged or they were made of something else."""

@@ -12,7 +12,17 @@ from pydantic import Field
 from torch import Tensor
 
 from evovlm.methods._registry import prepared_method
-from evovlm.methods.singular import NEGLIGIBLE, Matrices, averaged, deltas_of, evened, leading, polar, shared, summed
+from evovlm.methods._singular import (
+    NEGLIGIBLE,
+    Matrices,
+    Triples,
+    averaged,
+    deltas_of,
+    leading_triples,
+    polar,
+    shared,
+    summed,
+)
 
 
 class IsoCtsOptions(Matrices):
@@ -31,7 +41,9 @@ def iso_c(deltas: Sequence[Tensor]) -> Tensor:
     """
     if deltas[0].ndim != 2:
         return averaged(deltas)
-    return evened(summed(deltas)).float()
+    total = summed(deltas)
+    left, values, right = leading_triples(total)
+    return (left @ right.T * (values.sum() / min(total.shape))).float()
 
 
 def iso_cts(deltas: Sequence[Tensor], common_share: float = 0.8) -> Tensor:
@@ -50,16 +62,17 @@ def iso_cts(deltas: Sequence[Tensor], common_share: float = 0.8) -> Tensor:
     rank = min(total.shape)
     first = int(round(common_share * rank, 6))
     own = round((rank - first) / count)  # half to even, as in the authors' code
+    left, values, right = leading_triples(total)
     common = max(rank - own * count, 0)
-    outermost, *found = leading(total, first, common)
-    outside = outermost.left
+    found = [Triples(left[:, :common], values[:common], right[:, :common])]
+    outside = left[:, :first]
     for delta in deltas:
         wide = delta.double()
         rest = wide - outside @ (outside.T @ wide)
-        found += leading(rest, own, above=NEGLIGIBLE * float(torch.linalg.norm(wide)))
+        found.append(leading_triples(rest, own, above=NEGLIGIBLE * float(torch.linalg.norm(wide))))
     left = polar(torch.cat([one.left for one in found], dim=1))
     right = polar(torch.cat([one.right for one in found], dim=1))
-    mean = torch.stack([one.total for one in found]).sum() / rank
+    mean = torch.cat([one.values for one in found]).sum() / rank
     return (left @ right.T * mean).float()
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from evovlm.methods._registry import prepared_method
-from evovlm.methods.singular import Matrices, averaged, deltas_of, leading_triples, shared
+from evovlm.methods._singular import Matrices, averaged, deltas_of, leading_triples, shared
 
 NEGLIGIBLE_VALUE = 1e-5  # singular values up to this are left out, as in the authors' code
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from evovlm.methods._registry import prepared_method
-from evovlm.methods.singular import Matrices, deltas_of, leading, polar
+from evovlm.methods._singular import Matrices, deltas_of, leading_triples, polar
 
 
 class TsvOptions(Matrices):
@@ -43,13 +43,13 @@ def tsv_terms(deltas: Sequence[Tensor], rank_share: float = 0.0) -> list[Tensor]
     rank = min(deltas[0].shape)
     # Rounded first, so that floor(6 x (1/3)) is 2, whatever the rounding of 1/3.
     kept = int(round(rank_share * rank, 6)) if rank_share else rank // count
-    found = [leading(delta, kept)[0] for delta in deltas]
+    found = [leading_triples(delta, kept) for delta in deltas]
     left = polar(torch.cat([one.left for one in found], dim=1))
     right = polar(torch.cat([one.right for one in found], dim=1))
     terms, start = [], 0
     for one in found:
-        stop = start + one.size
-        terms.append(one.between(left[:, start:stop], right[:, start:stop]).float())
+        stop = start + len(one.values)
+        terms.append(((left[:, start:stop] * one.values) @ right[:, start:stop].T).float())
         start = stop
     return terms
 

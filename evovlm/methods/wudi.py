@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from evovlm.methods._registry import prepared_method
-from evovlm.methods.singular import Matrices, averaged, deltas_of, is_zero, shared
+from evovlm.methods._singular import Matrices, averaged, deltas_of, is_zero, shared
 
 FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as in the paper
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,9 @@ def test_progress_that_nobody_follows_is_forgotten():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(file_upload_statuses.is_tracked(name), 0.01)
 
-    asyncio.run(ask("never came"))
+    # In a thread of its own: another test may have left a running event loop in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, ask("never came")).result()
     for name in ("done", "coming"):
         file_upload_statuses.append(name, "picture.png", b"x")
     file_upload_statuses.set_done("done")

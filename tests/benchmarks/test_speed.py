@@ -253,11 +253,9 @@ def test_preparing_is_measured_per_shape_and_summed_over_the_tower(monkeypatch: 
     monkeypatch.setattr(prepare, "CHECKED", (18, 30))
     rows = list(prepare.prepare_rows(Settings(torch.device("cpu"), "small", False, None, None), FLAT))
     errors = [row["error"] for row in rows if row["what"] == "error"]
-    assert len(errors) == 8
+    assert len(errors) == 4
     assert max(errors) < 2e-6
-    assert {(row["method"], row["sources"], row["way"]) for row in rows if row["what"] == "tower, from these"} == {
-        *prepare.PLANS
-    }
+    assert {(row["method"], row["sources"]) for row in rows if row["what"] == "tower, from these"} == {*prepare.PLANS}
     shapes = {row["shape"]: row["seconds"] for row in rows if _is(row, "one matrix")}
     counts = {"24 x 24": 4, "12 x 24": 4, "40 x 24": 4, "24 x 40": 2}
     (tower,) = [row["seconds"] for row in rows if _is(row, "tower, from these")]
@@ -275,4 +273,4 @@ def test_preparing_stops_at_its_budget_and_says_so(monkeypatch: pytest.MonkeyPat
 
 
 def _is(row: dict[str, object], what: str) -> bool:
-    return (row["what"], row.get("method"), row.get("way"), row.get("sources")) == (what, "tsv_m", "products", 2)
+    return (row["what"], row.get("method"), row.get("sources")) == (what, "tsv_m", 2)

@@ -214,5 +214,5 @@ def test_a_dry_run_says_where_its_numbers_are_from(tmp_path: Path, word: str, so
     assert done.returncode == 0, done.stderr
     for part in ("search", "choice", "controls", "held out", "time ", "memory ", "disk ", f"from    {source}"):
         assert part in done.stdout, part
-    assert re.search(r"^time    [\d.]+ to [\d.]+ (s|min|h)$", done.stdout, re.MULTILINE)
+    assert re.search(r"^time    [\d.]+ to [\d.]+ (s|min|h|days)$", done.stdout, re.MULTILINE)
     assert not list(tmp_path.iterdir())

@@ -253,3 +253,14 @@ def test_the_same_bits_come_out_again(name):
     deltas = full((33, 21))
     merge = tsv_terms if name == "tsv" else ONE_MATRIX[name][0]
     assert torch.equal(torch.as_tensor(merge(deltas)[0]), torch.as_tensor(merge(deltas)[0]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shape", [(512, 512), (384, 1300), (1300, 384)])
+@pytest.mark.parametrize("merge", [tsv_terms, iso_c, iso_cts])
+def test_a_gpu_prepares_what_a_cpu_does(merge, shape):
+    generator = torch.Generator().manual_seed(5)
+    deltas = [0.002 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2)]
+    for here, there in zip(merge(deltas), merge([delta.cuda() for delta in deltas]), strict=True):
+        torch.testing.assert_close(here, there.cpu(), rtol=0, atol=1e-5 * float(here.abs().max()))

@@ -26,7 +26,7 @@ from evovlm_benchmarks.speed.parts import PARTS
 from evovlm_benchmarks.speed.plot import DRAWN, draw_growth
 from evovlm_benchmarks.speed.settings import Settings
 
-SHOWN = ("what", "tool", "method", "way", "scale", "sources", "shape", "place", "questions", "a_picture")
+SHOWN = ("what", "tool", "method", "scale", "sources", "shape", "place", "questions", "a_picture")
 RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # shown if a part compares ways of answering
 BEST = ("same_best", "best_promoted")  # whether the best one in full is the best here, or in the better half
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -1,6 +1,6 @@
 """Time to prepare the task vectors of methods on whole matrices: one matrix of each shape, and the tower from these.
 
-Knows random task vectors, and both ways: eigenvectors, and products of matrices. No searches, files or kernels.
+Knows random task vectors, and the operations that preparing consists of. No searches, files or kernels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evovlm.methods import METHODS, resolve_options, singular
+from evovlm.methods import METHODS, resolve_options
 from evovlm.methods.isotropic import iso_c
-from evovlm.methods.products import leading_by_products, polar_by_products
 from evovlm.methods.tsv import tsv_terms
 from evovlm_benchmarks.merge_speed import SCALES
 from evovlm_benchmarks.speed.floors import Rates, wall_seconds
@@ -28,10 +26,8 @@ from evovlm_benchmarks.speed.towers import SPREAD, STEP
 
 # In the order in which they are measured: what is likely to be stopped by the budget comes last.
 PLANS = (
-    ("tsv_m", 2, "products"), ("tsv_m", 3, "products"), ("iso_c", 3, "products"), ("iso_cts", 2, "products"),
-    ("iso_cts", 3, "products"), ("wudi", 2, "products"), ("tsv_m", 2, "eigenvectors"), ("iso_c", 2, "eigenvectors"),
-    ("knots_ties", 2, "eigenvectors"), ("wudi", 3, "products"), ("iso_cts", 2, "eigenvectors"),
-    ("knots_ties", 3, "eigenvectors"),
+    ("tsv_m", 2), ("tsv_m", 3), ("iso_c", 2), ("iso_cts", 2), ("knots_ties", 2), ("iso_c", 3), ("iso_cts", 3),
+    ("knots_ties", 3), ("wudi", 2), ("wudi", 3),
 )  # fmt: skip
 BUDGET = 75.0  # seconds, after which nothing more is begun
 STEPS, ALL_STEPS = 10, 300  # of wudi: steps take equally long, so few are measured
@@ -47,26 +43,26 @@ def prepare_rows(settings: Settings, rates: Rates) -> Iterator[dict[str, Any]]:
         shape for name, shape in SCALES[settings.scale].tensors() if len(shape) == 2 and ".layers." in name
     )
     yield from _blocks(max(min(shape) for shape in shapes), device)
-    for method, sources, way in PLANS:
-        if settings.quick and (way != "products" or method not in ("tsv_m", "iso_c")):
+    for method, sources in PLANS:
+        if settings.quick and method not in ("tsv_m", "iso_c"):
             continue
         measured: dict[tuple[int, ...], float] = {}
         for shape in sorted(shapes, key=lambda shape: shape[0] * shape[1]):
-            label = {"what": "one matrix", "method": method, "sources": sources, "way": way, "shape": _named(shape)}
+            label = {"what": "one matrix", "method": method, "sources": sources, "shape": _named(shape)}
             spent = time.perf_counter() - started
             expected = _expected(measured, shape)
             if spent + expected > BUDGET:
                 yield label | {"what": f"not measured: {spent:.0f} s are spent, and it may take {expected:.0f} s"}
                 break
             try:
-                measured[shape] = _seconds(method, shape, sources, way, device)
+                measured[shape] = _seconds(method, shape, sources, device)
             except torch.OutOfMemoryError:
                 yield label | {"what": "does not fit this GPU"}
                 break
             yield label | {"seconds": measured[shape]}
         if len(measured) == len(shapes):
             total = sum(measured[shape] * count for shape, count in shapes.items())
-            told = {"what": "tower, from these", "method": method, "sources": sources, "way": way}
+            told = {"what": "tower, from these", "method": method, "sources": sources}
             yield told | {"shape": f"{sum(shapes.values())} matrices", "seconds": total}
 
 
@@ -78,7 +74,7 @@ def _expected(measured: dict[tuple[int, ...], float], shape: tuple[int, ...]) ->
     return measured[largest] * float((math.prod(shape) / math.prod(largest)) ** 1.5)
 
 
-def _seconds(method: str, shape: tuple[int, ...], sources: int, way: str, device: torch.device) -> float:
+def _seconds(method: str, shape: tuple[int, ...], sources: int, device: torch.device) -> float:
     """Seconds to prepare one matrix; of two runs the shorter, unless one takes more than a second."""
     base, tuned = _models(shape, sources, device)
     own = resolve_options(method, None, None, 1.0, 0.15, 0.01).own
@@ -89,17 +85,16 @@ def _seconds(method: str, shape: tuple[int, ...], sources: int, way: str, device
     if method == "wudi":
         own, share = own.model_copy(update={"steps": STEPS}), ALL_STEPS // STEPS
     work = partial(prepare, base, tuned, own)
-    with _way(way):
-        found = min(wall_seconds(work, device, 1))
-        if found < 1.0:
-            found = min(found, *wall_seconds(work, device, 1))
+    found = min(wall_seconds(work, device, 1))
+    if found < 1.0:
+        found = min(found, *wall_seconds(work, device, 1))
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return found * share
 
 
 def _blocks(side: int, device: torch.device) -> Iterator[dict[str, Any]]:
-    """What both ways are made of, on one square random matrix."""
+    """Single operations on one square random matrix."""
     (delta,) = _deltas((side, side), 1, device)
     gram = delta @ delta.T
     narrow = gram.float()
@@ -114,31 +109,21 @@ def _blocks(side: int, device: torch.device) -> Iterator[dict[str, Any]]:
         "eigenvectors, float32": lambda: torch.linalg.eigh(narrow),
         "eigenvalues, float64": lambda: torch.linalg.eigvalsh(gram),
         "eigenvectors, float64": lambda: torch.linalg.eigh(gram),
-        "polar factor, products": lambda: polar_by_products(delta, singular.NEGLIGIBLE),
-        "leading half, products": lambda: leading_by_products(delta, side // 2, 0.0),
-        "leading third, products": lambda: leading_by_products(delta, side // 3, 0.0),
     }
     for what, work in works.items():
-        missed = "" if work() is not None else ", no result"
-        seconds = min(wall_seconds(work, device, 2))
-        yield {"what": what + missed, "shape": _named((side, side)), "seconds": seconds}
+        work()  # starts what the library keeps
+        yield {"what": what, "shape": _named((side, side)), "seconds": min(wall_seconds(work, device, 2))}
 
 
 def _errors(device: torch.device) -> Iterator[dict[str, Any]]:
-    """Both ways against NumPy's SVD in float64, as a share of the largest element."""
+    """TSV-M and Iso-C against NumPy's SVD in float64, as a share of the largest element."""
     for shape in (CHECKED, (CHECKED[0], CHECKED[0])):
         deltas = _deltas(shape, 3, device)
-        for way in ("products", "eigenvectors"):
-            with _way(way):
-                terms, even = tsv_terms(deltas), iso_c(deltas)
-            arrays = [delta.cpu().numpy() for delta in deltas]
-            expected = _tsv_by_numpy(arrays)
-            told = {"what": "error", "sources": 3, "way": way, "shape": _named(shape)}
-            yield told | {
-                "method": "tsv_m",
-                "error": max(_error(term, array) for term, array in zip(terms, expected, strict=True)),
-            }
-            yield told | {"method": "iso_c", "error": _error(even, _iso_c_by_numpy(arrays))}
+        arrays = [delta.cpu().numpy() for delta in deltas]
+        told = {"what": "error", "sources": 3, "shape": _named(shape)}
+        errors = [_error(*pair) for pair in zip(tsv_terms(deltas), _tsv_by_numpy(arrays), strict=True)]
+        yield told | {"method": "tsv_m", "error": max(errors)}
+        yield told | {"method": "iso_c", "error": _error(iso_c(deltas), _iso_c_by_numpy(arrays))}
 
 
 def _tsv_by_numpy(deltas: Sequence[Any]) -> list[Any]:
@@ -178,18 +163,8 @@ def _models(shape: tuple[int, ...], sources: int, device: torch.device) -> tuple
 
 
 def _deltas(shape: tuple[int, ...], sources: int, device: torch.device) -> list[Tensor]:
-    return singular.deltas_of(*_models(shape, sources, device))
-
-
-@contextmanager
-def _way(way: str) -> Iterator[None]:
-    """Take products on any device, or eigenvectors alone."""
-    usual = singular.by_products
-    singular.by_products = lambda matrix: way == "products"
-    try:
-        yield
-    finally:
-        singular.by_products = usual
+    base, tuned = _models(shape, sources, device)
+    return [source.double() - base.double() for source in tuned]
 
 
 def _named(shape: tuple[int, ...]) -> str:
