@@ -3,6 +3,8 @@
 import os
 import shutil
 import string
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.hostile import CODES, assert_answered, bounded, broken_text, changed, warm_up
+from tests.cli.hostile import CODES, Memory, assert_answered, bounded, broken_text, changed, warm_up
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 STUDY = Path(__file__).parent.parent / "fixtures" / "studies" / "studies" / "atlas"
@@ -23,6 +25,17 @@ pytestmark = pytest.mark.examples
 def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Load the libraries and a model before memory is compared."""
     warm_up(("merge", "zoo-llm", "out", "--dry-run"), folder=tmp_path_factory.mktemp("warm"))
+
+
+def test_memory_of_a_command_and_of_what_it_starts_is_seen():
+    memory = Memory()
+    whole = b"x" * 300_000_000
+    del whole
+    assert 299e6 < memory.more() < 400e6
+    memory = Memory()
+    assert memory.more() < 50e6
+    subprocess.run([sys.executable, "-c", "whole = b'x' * 1_500_000_000"], check=True)
+    assert memory.more() > 500e6
 
 
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(RECIPES.glob("zoo-*.yaml"))}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evovlm.study import log as study_log
-from tests.cli.hostile import EXAMPLES, SNIPPETS, VALUES, assert_answered, bounded, note_start, places
+from tests.cli.hostile import EXAMPLES, SNIPPETS, VALUES, assert_answered, bounded, places
 from tests.command import evovlm_here
 
 MADE = Path(__file__).parent.parent / "fixtures" / "studies"
@@ -44,7 +44,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert evovlm_here("report", "shown", folder=place).returncode == 0
     for name in ("study", "shown"):
         shutil.copytree(place / name, place / "whole" / name)
-    note_start()
     PLACE.append(place)
     return place
 
