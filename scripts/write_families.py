@@ -72,7 +72,7 @@ def passed() -> Results:
         command = [sys.executable, "-m", "pytest", "-q", *files, f"--junitxml={results}", "-p", "no:cacheprovider"]
         subprocess.run(command, cwd=ROOT, check=False)
         for case in ElementTree.parse(results).iter("testcase"):
-            name = re.fullmatch(r"\w+\[(\w+)\]", case.attrib["name"])
+            name = re.fullmatch(r"\w+\[(\w+)[^\]]*\]", case.attrib["name"])
             if name is not None:
                 fine = not any(part.tag in ("failure", "error", "skipped") for part in case)
                 key = (case.attrib["classname"].replace(".", "/") + ".py", name[1])

@@ -86,6 +86,7 @@ def _pace(plan: Plan, watch: Watch, *, builds: bool) -> Pace:
 def _with_vectors(pace: Pace, plan: Plan, watch: Watch, no_room: str) -> Pace:
     """The pace with the time of preparing task vectors, from small matrices on this machine."""
     from dataclasses import replace
+    from math import isnan
 
     from evovlm.evolution.preparing import preparing_seconds
 
@@ -93,6 +94,8 @@ def _with_vectors(pace: Pace, plan: Plan, watch: Watch, no_room: str) -> Pace:
         seconds = preparing_seconds(plan, no_room)
     if not seconds:
         return pace
+    if isnan(seconds):
+        return replace(pace, whence=f"{pace.whence}; without preparing task vectors, which no GPU here can time")
     return replace(pace, vectors=seconds, whence=f"{pace.whence}; task vectors: small matrices timed here")
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evovlm.cli._options import AsJson, Download, RecipeArgument, Vlms, recipe_for
 from evovlm.system.errors import UserError
+
+if TYPE_CHECKING:
+    from evovlm.merging.check import Finding
+    from evovlm.recipe.schema import Recipe
 
 recipe_app = typer.Typer(help="List, show, check, convert and pin recipes.", no_args_is_help=True)
 
@@ -74,21 +78,13 @@ def recipe_check(
     from evovlm.cli.console import ERR, OUT, findings_table, models_table
     from evovlm.cli.progress import waiting
     from evovlm.merging.assembly import open_models
-    from evovlm.merging.check import Finding, check_recipe
-    from evovlm.search import check_search
-    from evovlm.search.space.parameters import unfit_options
-    from evovlm.tasks.item_sets import unknown_data
+    from evovlm.merging.check import check_recipe
 
     loaded = recipe_for(recipe, vlms)
     with waiting("checking recipe and models"):
         base, sources = open_models(loaded, loaded.root, download=download)
         findings = check_recipe(loaded, base, list(sources.values()))
-    for key, section in (("search", loaded), ("then.search", loaded.then)):
-        for misfit in check_search(section.search) if section is not None and section.search is not None else ():
-            findings.append(Finding("error" if misfit.fatal else "note", f"{key}.{misfit.key}", misfit.text))
-    findings += [
-        Finding("error", key, text) for key, text in (*unfit_options(loaded), *unknown_data(loaded, loaded.root))
-    ]
+    findings += _of_search(loaded)
     models = [*([base] if base is not None else []), *sources.values()]
     rows = ask_models(loaded, models, findings, ask=ask, tell=lambda text: ERR.print(text, style="dim"))
     findings += unaskable(loaded, rows)
@@ -104,6 +100,27 @@ def recipe_check(
         console.print(words, style=colour)
     if failed:
         raise typer.Exit(2)
+
+
+def _of_search(recipe: Recipe) -> list[Finding]:
+    """What a search by the recipe would refuse: of its settings, its objectives and its data."""
+    from evovlm.evaluators.objectives import unknown_objectives
+    from evovlm.merging.check import Finding
+    from evovlm.search import check_search
+    from evovlm.search.space.parameters import unfit_options
+    from evovlm.tasks.item_sets import unknown_data
+
+    findings = []
+    second = None if recipe.then is None else recipe.then.search
+    for key, search in (("search", recipe.search), ("then.search", second)):
+        if search is None:
+            continue
+        for misfit in check_search(search):
+            findings.append(Finding("error" if misfit.fatal else "note", f"{key}.{misfit.key}", misfit.text))
+        findings += [Finding("error", f"{key}.objectives", text) for text in unknown_objectives(search.objectives)]
+    findings += [Finding("error", key, text) for key, text in unfit_options(recipe)]
+    found = unknown_data(recipe, recipe.root)
+    return findings + [Finding("error" if fatal else "note", key, text) for key, text, fatal in found]
 
 
 @recipe_app.command("convert")

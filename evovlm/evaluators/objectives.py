@@ -5,7 +5,7 @@ Knows evaluators; no searchers. Every objective is higher-is-better, so costs ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,16 +61,25 @@ def make_judge(
 
 def refuse_unknown(objectives: Sequence[str]) -> None:
     """Raise RecipeError for an unknown objective, or one that would search on a test set."""
+    for text in unknown_objectives(objectives):
+        raise RecipeError(f"search.objectives: {text}")
+
+
+def unknown_objectives(objectives: Sequence[str]) -> Iterator[str]:
+    """What is wrong with each objective that is unknown, or that would search on a test set."""
     for name in objectives:
         if name in COSTS:
             continue
         if ":" not in name:
-            raise RecipeError(
-                f"search.objectives: unknown objective {name!r}; choose from {list(COSTS)}, or give TASK:SPLIT"
-            )
-        task, split = parse_split(name, key="search.objectives")
+            yield f"unknown objective {name!r}; choose from {list(COSTS)}, or give TASK:SPLIT"
+            continue
+        try:
+            task, split = parse_split(name, key="objective")
+        except RecipeError as error:
+            yield str(error).removeprefix("objective: ")
+            continue
         if split in task.test_splits:
-            raise RecipeError(f"search.objectives: {name} is a test set; choose another split for the search")
+            yield f"{name} is a test set; choose another split for the search"
 
 
 def objective_items(

@@ -19,7 +19,7 @@ from evovlm.evolution.selection import FINALISTS
 from evovlm.merging.assembly import with_recipe
 from evovlm.merging.build import output_bytes
 from evovlm.merging.prepare import making_bytes, vector_bytes
-from evovlm.methods import METHODS
+from evovlm.methods import METHODS, find_method
 from evovlm.recipe.schema import Recipe
 from evovlm.search.space.ablations import rivals_of
 from evovlm.search.space.parameters import search_of
@@ -191,7 +191,11 @@ def scope_of(plan: Plan, logged: int = 0, no_room: str = "") -> Scope:
 
 
 def scope_of_absent(recipe: Recipe, settings: EvolveSettings) -> Scope:
-    """The scope of a recipe whose models are not here: what it says, with `parameters` guessed from their names."""
+    """The scope of a recipe whose models are not here: what it says, with `parameters` guessed from their names.
+
+    Raises RecipeError for an unknown method.
+    """
+    find_method(recipe.method)
     search, parameters = search_of(recipe), parameters_by_name(recipe)
     width = 2 if settings.device.startswith("cuda") else 4
     prepared = [] if search.route is not None else prepared_by(recipe)

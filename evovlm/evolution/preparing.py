@@ -21,7 +21,6 @@ from evovlm.merging.vector_files import VectorFiles
 from evovlm.methods import METHODS
 from evovlm.recipe.schema import Recipe
 from evovlm.study import log as study_log
-from evovlm.system.device import check_device
 
 ASPECTS = (0.25, 1.0, 4.0)  # rows per column of the matrices that are timed
 # Elements of these: enough to take many times the start of a kernel, few enough to take a second together.
@@ -62,12 +61,16 @@ def lacking_disk(plan: Plan, folder: Path) -> tuple[str, str]:
 def preparing_seconds(plan: Plan, no_room: str = "") -> float:
     """Seconds to prepare the task vectors of a plan's search and of its control, without writing; 0 if there are none.
 
-    no_room: why there is no disk for those of the TSV-M control; empty if there is.
-    One matrix per aspect ratio is timed, and scaled with the power of 1.5 of its elements, as products and
-    decompositions grow. Tensors that are only averaged take no time beside these.
+    NaN if the plan is for a GPU and there is none here. no_room: why there is no disk for those of the TSV-M control;
+    empty if there is. One matrix per aspect ratio is timed, and scaled with the power of 1.5 of its elements, as
+    products and decompositions grow. Tensors that are only averaged take no time beside these.
     """
-    device = check_device(plan.settings.device)
     prepared = prepared_by(first_candidate(plan), (TSV_ROW,) if no_room else ())
+    if not prepared:
+        return 0.0
+    device = torch.device(plan.settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return math.nan  # a forecast for another machine
     return math.fsum(_seconds(with_recipe(plan.assembly, recipe), device) for recipe in prepared)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evovlm.methods.merge import check_inputs, merge_tensor
     from evovlm.methods.operand import CHUNK, Operand, Tables
     from evovlm.methods.options import MergeOptions, OwnOptions
-    from evovlm.methods.table import METHODS, method, prepared_method, register, resolve_options
+    from evovlm.methods.table import METHODS, find_method, method, prepared_method, register, resolve_options
 
 __all__ = [
     "CHUNK",
@@ -33,6 +33,7 @@ __all__ = [
     "TaskVectorSum",
     "as_float32",
     "check_inputs",
+    "find_method",
     "merge_tensor",
     "method",
     "prepared_method",
@@ -49,7 +50,7 @@ MODULES = {
     "definition": ("Method", "Rule"),
     "operand": ("CHUNK", "Operand", "Tables"),
     "options": ("MergeOptions", "OwnOptions"),
-    "table": ("METHODS", "method", "prepared_method", "register", "resolve_options"),
+    "table": ("METHODS", "find_method", "method", "prepared_method", "register", "resolve_options"),
 }
 WHERE = {name: module for module, names in MODULES.items() for name in names}
 

@@ -6,8 +6,9 @@ Knows items, presets and splits; reads no files itself.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Preset, Presets, preset_of
 from evovlm.tasks.protocol import Generation, Item, ItemScore
 
-Read = Callable[[str], list[Item]]
+# A split's items in file order: a list, or an iterator that reads them one by one, so that few need not hold all.
+Read = Callable[[str], Iterable[Item]]
 Mark = Callable[[Item, str], ItemScore]
 VALIDATION_SHARE = 0.2
 
@@ -54,28 +56,35 @@ class DataTask:
         if split not in self.splits:
             raise RecipeError(f"data: {self.name} has no split {split!r}; choose from {list(self.splits)}")
         found = self.read(split)
-        if not found:
+        if count is None:
+            found = list(found)
+        # An iterator is read twice if items are drawn: for what distinguishes them, and for those that were drawn.
+        pictures = [_picture_of(item) if self.options.whole_pictures else None for item in found]
+        if not pictures:
             raise DataError(f"{self.name}:{split}: no items in {self.options.path or 'the hub cache'}")
-        if count is None or count >= len(found):
-            return found
+        again = found if isinstance(found, list) else self.read(split)
+        if count is None or count >= len(pictures):
+            return list(again)
         rng = np.random.default_rng(seed)
-        if self.options.whole_pictures:
-            return [found[index] for index in sorted(_whole_pictures(found, rng)[:count])]
-        return [found[index] for index in sorted(rng.permutation(len(found))[:count])]
+        order = _whole_pictures(pictures, rng) if self.options.whole_pictures else rng.permutation(len(pictures))
+        drawn = {int(place) for place in order[:count]}
+        return [item for place, item in enumerate(again) if place in drawn]
 
     def score(self, item: Item, answer: str) -> ItemScore:
         """The score of an answer."""
         return self.mark(item, answer)
 
 
-def _whole_pictures(items: Sequence[Item], rng: np.random.Generator) -> list[int]:
-    """The items' places, those of a picture next to each other, the pictures in random order.
+def _picture_of(item: Item) -> Hashable:
+    """What a picture is known by: its file, a hash of its bytes, or what draws it, so that no file is opened."""
+    known = item.id if item.image is None else getattr(item.image, "source", item.image)
+    return blake2b(known, digest_size=16).digest() if isinstance(known, bytes) else known
 
-    A picture is known by its file, its bytes, or what draws it, so that no file is opened.
-    """
+
+def _whole_pictures(items: Iterable[Hashable], rng: np.random.Generator) -> list[int]:
+    """The items' places, those of a picture next to each other, the pictures in random order. items: `_picture_of`."""
     places: dict[Hashable, list[int]] = {}
-    for place, item in enumerate(items):
-        key = item.id if item.image is None else getattr(item.image, "source", item.image)
+    for place, key in enumerate(items):
         places.setdefault(key, []).append(place)
     pictures = list(places.values())
     return [place for number in rng.permutation(len(pictures)) for place in pictures[number]]

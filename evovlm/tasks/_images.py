@@ -1,7 +1,8 @@
 """Load images of any mode as RGB, from files, bytes and parquet image cells.
 
 Knows Pillow; no tasks. EXIF rotation is applied, 16 bits become 8, transparent pixels are put on white, and only the
-first frame of an animation is used. An image of more than `MOST_PIXELS` is refused before it is decoded.
+first frame of an animation is used. An image of more than `MOST_PIXELS` is refused before it is decoded, a file of more
+than `MOST_BYTES` before it is read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from evovlm.system.bounded_json import shown
 from evovlm.system.errors import DataError
 
 MOST_PIXELS = 100_000_000
+MOST_BYTES = 2**29  # of an encoded image: more than so many pixels take in any format that is read
 # Not all that Pillow knows: PostScript, for one, is drawn by another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -68,6 +70,11 @@ def picture(cell: Any, folder: Path, where: str) -> Picture:
         if not there:
             raise DataError(
                 f"{where}: its image {shown(cell)} does not exist (or is no file); give paths relative to {folder}"
+            )
+        if (nbytes := path.stat().st_size) > MOST_BYTES:
+            raise DataError(
+                f"{where}: its image {shown(cell)} has {nbytes:,} bytes; at most {MOST_BYTES:,} are allowed, scale it"
+                " down"
             )
         return Picture(path, where)
     raise DataError(f"{where}: its image is {type(cell).__name__}; give a path, bytes, or a parquet image column")

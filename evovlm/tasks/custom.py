@@ -7,7 +7,7 @@ Rows and files that name no split are used for any split: it is then up to the u
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from evovlm.system.bounded_json import shown
@@ -82,7 +82,7 @@ def custom_maths(options: Options) -> Task:
 def _custom(name: str, presets: Presets, options: Options, marker: Callable[[Preset], Mark]) -> Task:
     preset = chosen_preset(name, presets, options)
 
-    def read(split: str) -> list[Item]:
+    def read(split: str) -> Iterator[Item]:
         if options.path is None:
             raise DataError(f"{name}: no data file given; name it as {name}@FILE:{split}")
         if not options.path.exists():
@@ -92,15 +92,15 @@ def _custom(name: str, presets: Presets, options: Options, marker: Callable[[Pre
     return DataTask(name, tuple(SPLITS), ("test",), preset, options, read, marker(preset))
 
 
-def read_items(where: Path, split: str, questions: str, *, numeric: bool = False) -> list[Item]:
-    """The items of a split. `questions="first"` keeps only the first question about each image.
+def read_items(where: Path, split: str, questions: str, *, numeric: bool = False) -> Iterator[Item]:
+    """The items of a split, one by one. `questions="first"` keeps only the first question about each image.
 
     `numeric`: each reference must hold a number.
 
     Raises DataError for malformed rows and duplicate ids.
     """
-    items: list[Item] = []
     seen: set[str | bytes] = set()
+    known: dict[str, int] = {}
     for path in _files_of(where, split):
         rows = (row for row in each_row(path) if _split_of(row) in (None, split))
         for number, row in enumerate(rows, start=1):
@@ -108,18 +108,17 @@ def read_items(where: Path, split: str, questions: str, *, numeric: bool = False
             if questions == "first" and key in seen:
                 continue
             seen |= {key} - {""}
-            items.append(_item(row, number))
+            item = _item(row, number)
             if numeric:
-                _refuse_wordy(items[-1], row)
-    known: dict[str, int] = {}
-    for number, item in enumerate(items, start=1):
-        first = known.setdefault(item.id, number)
-        if first != number:
-            raise DataError(
-                f"{where}: the id {item.id!r} of row {number} is that of row {first} too; give each row its own `id`,"
-                " or leave `id` out"
-            )
-    return items
+                _refuse_wordy(item, row)
+            place = len(known) + 1
+            first = known.setdefault(item.id, place)
+            if first != place:
+                raise DataError(
+                    f"{where}: the id {item.id!r} of row {place} is that of row {first} too; give each row its own"
+                    " `id`, or leave `id` out"
+                )
+            yield item
 
 
 def _files_of(where: Path, split: str) -> list[Path]:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Protocol, overload
 
 from evovlm.recipe.schema import Data, Recipe
+from evovlm.recipe.where import split_where
 from evovlm.system.errors import RecipeError, UserError
+from evovlm.system.files import counted_from
 from evovlm.tasks import HubSet, Item, Options, Task, hub_set_of, parse_split
 from evovlm.tasks.overlap import find_overlap
 
@@ -135,25 +137,35 @@ def refuse_unread(recipe: Recipe) -> None:
             raise RecipeError(f"data.revisions: no task of this recipe reads {repository!r} from the hub; {choices}")
 
 
-def unknown_data(recipe: Recipe, root: Path) -> Iterator[tuple[str, str]]:
-    """The keys of a recipe's data that name no task or split there is, each with what is wrong; no data is read."""
+def unknown_data(recipe: Recipe, root: Path) -> Iterator[tuple[str, str, bool]]:
+    """The keys of a recipe's data that a search could not read, each with what is wrong; no data is read.
+
+    Whether it is an error, or else only to be noted: a file that is not here may be put there before the search.
+    """
     if recipe.data is None:
         return
-    searches = {"search": recipe.search, "then.search": None if recipe.then is None else recipe.then.search}
-    named = {f"data.{name}": getattr(recipe.data, name) for name in ("search", "validation", "test")}
-    for key, search in searches.items():
-        found = () if search is None else search.objectives
-        named |= {f"{key}.objectives.{number}": one for number, one in enumerate(found) if ":" in one}
-    for key, where in named.items():
+    told: set[str] = set()
+    for name in ("search", "validation", "test"):
+        key, where = f"data.{name}", getattr(recipe.data, name)
         if where is None:
             continue
         try:
             task, split = parse_split(where, data_options(recipe, download=False), root, key=key)
-        except UserError as error:
-            yield key, str(error).removeprefix(f"{key}: ")
+        except UserError as error:  # such as one on the preset, which is that of all three
+            if str(error) not in told:
+                yield key, str(error).removeprefix(f"{key}: "), True
+            told.add(str(error))
             continue
         if key == "data.search" and split in task.test_splits:
-            yield key, TEST_SET.format(where=where)
+            yield key, TEST_SET.format(where=where), True
+        path = split_where(where)[1]
+        if path is not None and not counted_from(root, path).exists():
+            yield key, f"{counted_from(root, path)}: no such file or folder; a search needs it", False
+    try:
+        refuse_unread(recipe)
+    except RecipeError as error:
+        key, _, text = str(error).partition(": ")
+        yield key, text, True
 
 
 def read_item_set(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,8 +103,15 @@ def _near_pictures(one: Sequence[Item], other: Sequence[Item]) -> list[Overlap]:
 
 
 def _fingerprints(items: Sequence[Item]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Hashes [items, 256 bits] and thumbnails [items, 16 x 16 x 3 values of 0 to 255]."""
-    pairs = [_fingerprint(item.image()) for item in items if item.image is not None]
+    """Hashes [items, 256 bits] and thumbnails [items, 16 x 16 x 3 values of 0 to 255]; each picture is opened once."""
+    known: dict[Hashable, tuple[NDArray[np.bool_], NDArray[np.float32]]] = {}
+    pairs = []
+    for item in items:
+        assert item.image is not None
+        picture = getattr(item.image, "source", item.image)
+        if picture not in known:
+            known[picture] = _fingerprint(item.image())
+        pairs.append(known[picture])
     return np.stack([bits for bits, _ in pairs]), np.stack([thumb for _, thumb in pairs])
 
 

@@ -150,9 +150,17 @@ def test_the_check_tells_what_a_searcher_cannot_do(tmp_path: Path, changed: str,
     [
         ("search: zoo-vqa:search", "search: zoo-vqq:search", "data.search", "unknown task 'zoo-vqq'"),
         ("validation: zoo-vqa:validation", "validation: zoo-vqa:vali", "data.validation", "has no split 'vali'"),
-        ("test: zoo-vqa:test\n", "test: zoo-vqa:test\n  preset: greedi\n", "data.test", "takes no preset"),
+        ("test: zoo-vqa:test\n", "test: zoo-vqa:test\n  preset: greedi\n", "data.search", "takes no preset"),
+        ("test: zoo-vqa:test\n", "test: zoo-vqa:test\n  revisions: {a/b: main}\n", "data.revisions", "reads 'a/b'"),
         ("search: zoo-vqa:search", "search: zoo-medium-vqa:test", "data.search", "is a test set"),
-        ("  algorithm: cmaes ", "  objectives: [zoo-maths:vali]\n  algorithm: nsga2 ", "search.objectives.0", "vali"),
+        ("  algorithm: cmaes ", "  objectives: [zoo-maths:vali]\n  algorithm: nsga2 ", "search.objectives", "vali"),
+        ("  algorithm: cmaes ", "  objectives: [layerz]\n  algorithm: nsga2 ", "search.objectives", "'layerz'"),
+        (
+            "  algorithm: cmaes ",
+            "  objectives: [zoo-maths:test]\n  algorithm: nsga2 ",
+            "search.objectives",
+            "a test set",
+        ),
     ],
 )
 def test_the_check_tells_what_data_there_is_not(tmp_path: Path, named: str, given: str, key: str, told: str):
@@ -163,6 +171,15 @@ def test_the_check_tells_what_data_there_is_not(tmp_path: Path, named: str, give
     assert done.returncode == 2, done.stderr
     found = {finding["key"]: finding["text"] for finding in json.loads(done.stdout)["findings"]}
     assert told in found[key]
+
+
+def test_the_check_notes_data_that_are_not_here_yet(tmp_path: Path):
+    text = (RECIPES / "zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo-vqa:search", "custom-vqa@d.jsonl:search")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    done = run("recipe", "check", str(tmp_path / "x.yaml"), "--json", "--no-ask")
+    assert done.returncode == 0, done.stderr
+    [found] = [finding for finding in json.loads(done.stdout)["findings"] if finding["key"] == "data.search"]
+    assert (found["level"], "d.jsonl: no such file" in found["text"]) == ("note", True)
 
 
 def test_a_model_that_is_nowhere_is_told_how_to_get_it(tmp_path: Path):

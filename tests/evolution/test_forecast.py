@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from evovlm.evolution.forecast import (
     LEAST_SPREAD,
@@ -193,6 +194,24 @@ def test_models_that_are_absent_are_sized_by_their_names():
     assert (scope.models, scope.bytes_out) == (4, 14 * 10**9)
     assert scope.choosing == 49
     assert (scope.prepared, scope.bytes_vectors) == (("tsv_m",), 3 * 14 * 10**9)
+
+
+def test_a_method_that_is_unknown_is_told_though_the_models_are_absent(tmp_path: Path):
+    text = (ROOT / "recipes/zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "owner/absent-3B")
+    (tmp_path / "absent.yaml").write_text(text.replace("method: dare_ties", "method: dare_tise"), encoding="utf-8")
+    done = evovlm_here("evolve", "absent.yaml", "--out", "out", "--dry-run", folder=tmp_path)
+    assert done.returncode == 2
+    assert "dare_tise" in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_forecast_for_a_gpu_elsewhere_says_what_it_leaves_out(tmp_path: Path):
+    done = evovlm_here(
+        "evolve", "zoo-llm", "--out", "out", "--dry-run", "--no-measure", "--device", "cuda", folder=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "GPU" in done.stdout
+    assert "without preparing task vectors, which no GPU here can time" in " ".join(done.stdout.split())
 
 
 def test_absent_models_are_an_error_after_an_estimate_from_a_past_run(tmp_path: Path):

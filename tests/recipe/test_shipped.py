@@ -68,6 +68,15 @@ def test_every_model_of_the_hub_has_a_dated_source_and_a_licence_or_says_that_it
         assert "[check]" in licence or licence == "Apache-2.0"
 
 
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+def test_a_search_on_visual_genome_draws_its_questions(path: Path):
+    """All of its 790,000 would be asked of each candidate otherwise."""
+    recipe = read_recipe(path)
+    if recipe.data is not None and recipe.data.search.startswith("ja-vg-vqa-search"):
+        assert recipe.search is not None
+        assert (recipe.search.items, recipe.search.race, recipe.data.whole_pictures) == (256, True, True)
+
+
 @pytest.mark.parametrize(("name", "genes"), [("evovlm-jp", 40), ("evollm-jp", 60)])
 def test_the_papers_merges_have_the_papers_search(name: str, genes: int):
     recipe = read_recipe(RECIPES / f"{name}.yaml")

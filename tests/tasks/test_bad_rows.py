@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -136,6 +137,28 @@ def test_a_file_of_many_rows_takes_the_memory_of_one(tmp_path: Path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 0.7e6, name
+
+
+def test_few_items_of_a_large_file_take_little_memory_and_are_the_same_ones(tmp_path: Path):
+    rows = [{"question": f"{number}?", "reference": "1", "note": "x" * 1000} for number in range(3_000)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    task = load_task("custom-maths", Options(tmp_path / "rows.jsonl"))
+    whole = task.items("search", None, 0)
+    tracemalloc.start()
+    few = task.items("search", 10, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.7e6
+    drawn = sorted(np.random.default_rng(0).permutation(3_000)[:10])
+    assert few == [whole[place] for place in drawn]
+
+
+def test_a_picture_that_is_far_too_large_a_file_is_refused_before_it_is_read(tmp_path: Path):
+    with (tmp_path / "big.png").open("wb") as file:
+        file.truncate(2**36)
+    (tmp_path / "rows.jsonl").write_text('{"question": "?", "reference": "a", "image": "big.png"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: .*: its image big\.png has 68,719,476,736 bytes; at most"):
+        load_task("custom-vqa", Options(tmp_path / "rows.jsonl")).items("test", None, 0)
 
 
 def test_a_line_without_end_is_refused_before_it_is_read(tmp_path: Path):

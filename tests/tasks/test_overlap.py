@@ -29,6 +29,18 @@ def photographs(shared_data: Path) -> list[Image.Image]:
     return [Image.open(path).convert("RGB") for path in paths]
 
 
+def test_a_picture_of_many_questions_is_opened_once():
+    opened: list[int] = []
+
+    def draw() -> Image.Image:
+        opened.append(1)
+        return Image.new("RGB", (64, 64), "red")
+
+    asked = [Item(str(number), f"{number}?", ("1",), draw) for number in range(5)]
+    assert len(find_overlap(asked, [shown("x", Image.new("RGB", (64, 64), "red"))])) == 5
+    assert len(opened) == 1
+
+
 def test_one_id_in_both_is_an_overlap():
     (found,) = find_overlap([text("a", "犬"), text("b", "猫の数は")], [text("b", "鳥がいます")])
     assert (found.kind, found.one, found.other) == ("id", "b", "b")

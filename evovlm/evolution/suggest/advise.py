@@ -9,6 +9,7 @@ items, and its merge is scored on the other half.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from evovlm.evolution.suggest.kinship import Kinship, kinship
 from evovlm.merging.assembly import Assembly, assemble
 from evovlm.merging.check import twins
 from evovlm.recipe.layer_groups import group_in_words
+from evovlm.recipe.limits import MOST_SOURCES
 from evovlm.recipe.schema import Base, Recipe, Source
 from evovlm.system.device import current_gpu, device_named
 from evovlm.system.errors import RecipeError
@@ -32,6 +34,8 @@ from evovlm.tasks import parse_split
 from evovlm.tasks.item_sets import read_item_set
 
 ALIKE = 0.5  # two sources with a cosine above this are tested for being copies
+NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")  # what a source's name cannot have
+MOST_NAME = 90  # characters; a number may follow
 GROUPS = 4  # blocks of layers that a small search may leave out, in addition to embeddings and head
 
 
@@ -88,6 +92,9 @@ def suggest(
     task, split = parse_split(data)
     if split in task.test_splits:
         raise RecipeError(f"--data {data}: a test set; choose sources on another split")
+    asked = read_item_set("search", data, items, seed)
+    if len(asked) < 2:
+        raise RecipeError(f"--data {data}: has one item; give two or more, one half decides and the other judges")
     recipe = _recipe(base, models, seed)
     # The maximum number of blocks is known only once the models are open.
     recipe = recipe.model_copy(update={"groups": min(GROUPS, assemble(recipe, root).layers)})
@@ -100,7 +107,7 @@ def suggest(
         shapes = spectra(assembly, [pair for pair, cosine in kin.cosines.items() if cosine > ALIKE], place, watch.step)
     evaluator = LocalEvaluator(assembly, batch=150, device=device, tell=partial(tell, watch))
     watch.phase("merges", most_merges(len(models)))
-    search = MergeSearch(evaluator, recipe, read_item_set("search", data, items, seed), assembly.layers, watch.step)
+    search = MergeSearch(evaluator, recipe, asked, assembly.layers, watch.step)
     ranking = tuple(Ranking(search, kin, shapes, seed).ranked(recipe.source_names))
     return Advice(search.base.score, ranking, kin, search.answers)
 
@@ -216,9 +223,12 @@ def _refuse_twins(assembly: Assembly, named: Mapping[str, str]) -> None:
 def _recipe(base: str, models: Sequence[str], seed: int) -> Recipe:
     if len(models) < 2:
         raise RecipeError("give two or more models, or a folder that contains them")
+    if len(models) > MOST_SOURCES:
+        raise RecipeError(f"{len(models)} models are too many to rank; give at most {MOST_SOURCES}")
     named: dict[str, str] = {}
     for model in models:
-        name = model.removeprefix("zoo:").rstrip("/").rsplit("/", 1)[-1]
+        name = NO_NAME.sub("-", model.removeprefix("zoo:").rstrip("/").rsplit("/", 1)[-1]).lstrip("._-")[:MOST_NAME]
+        name = name or "model"
         named[name if name not in named else f"{name}-{len(named)}"] = model
     return Recipe(
         kind="llm",

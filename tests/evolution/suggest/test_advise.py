@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -246,3 +247,17 @@ def test_too_little_to_choose_from_and_test_sets_are_refused():
         suggest("zoo:base", ["zoo:ja"], "zoo-maths:search", items=4, seed=0, root=Path(), device="cpu", watch=Quiet())
     with pytest.raises(RecipeError, match="a test set"):
         suggest("zoo:base", ["zoo:ja"], "zoo-maths:test", items=4, seed=0, root=Path(), device="cpu", watch=Quiet())
+
+
+def test_any_folder_name_can_be_ranked_and_one_item_is_too_few(tmp_path: Path):
+    for name in ("my model", "数学"):
+        shutil.copytree(zoo_folder("math" if name == "数学" else "ja"), tmp_path / name)
+    models = [str(tmp_path / "my model"), str(tmp_path / "数学")]
+    told: dict[str, Any] = {"seed": 0, "root": Path(), "device": "cpu", "watch": Quiet()}
+    advice = suggest("zoo:base", models, "zoo-maths:search", items=2, **told)
+    assert {one.source for one in advice.ranking} == {"my-model", "model"}
+    (tmp_path / "one.jsonl").write_text('{"question": "1 + 1?", "reference": "2"}\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match="has one item; give two or more"):
+        suggest("zoo:base", models, f"custom-maths@{tmp_path}/one.jsonl:search", items=2, **told)
+    with pytest.raises(RecipeError, match="257 models are too many to rank; give at most 256"):
+        suggest("zoo:base", ["zoo:ja"] * 257, "zoo-maths:search", items=2, **told)
