@@ -43,9 +43,19 @@ def plan_stages(recipe: Recipe, root: Path, settings: EvolveSettings) -> tuple[P
     # The first stage's merges will have the owner's shape, so the owner serves as a placeholder for them.
     first = next((source for source in recipe.sources if source.name == recipe.owner), recipe.sources[0])
     bred = [first.model_copy(update={"name": name}) for name in bred_names(recipe, recipe.then.winners)]
-    second = plan_evolution(second_stage(recipe, bred), root, settings)
+    second = _plan_second(recipe, bred, root, settings)
     alone = recipe.model_copy(update={"then": None})
     return plan_evolution(alone, root, replace(settings, checkpoint=False)), second
+
+
+def _plan_second(recipe: Recipe, bred: Sequence[Source], root: Path, settings: EvolveSettings) -> Plan:
+    """The second stage's plan; errors in its `search` are called by their key in the recipe, `then.search`."""
+    try:
+        return plan_evolution(second_stage(recipe, bred), root, settings)
+    except RecipeError as error:
+        if type(error) is RecipeError and str(error).startswith("search."):
+            raise RecipeError(f"then.{error}") from error
+        raise
 
 
 def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Path, watch: Watch) -> Result:
@@ -78,7 +88,7 @@ def evolve_stages(recipe: Recipe, root: Path, settings: EvolveSettings, out: Pat
         )
     bred = rebreed(plan, out, pool, watch) if begun else breed(plan, out, result.selection.finalists, winners, watch)
     with busy(watch, "checking the second stage"):
-        second = plan_evolution(second_stage(recipe, bred), root, settings)
+        second = _plan_second(recipe, bred, root, settings)
     return evolve(second, out, watch)
 
 

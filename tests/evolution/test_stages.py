@@ -301,6 +301,14 @@ def test_stages_in_the_wrong_order_are_refused():
         plan_stages(recipe.model_copy(update={"search": recipe.then.search}), RECIPES, SMALL)
 
 
+def test_a_mistake_in_the_second_stages_search_is_called_by_its_key_there():
+    recipe = both()
+    assert recipe.then is not None
+    many = recipe.then.search.model_copy(update={"objectives": ("depth",), "algorithm": "nsga2"})
+    with pytest.raises(RecipeError, match=r"^then\.search\.objectives: unknown objective 'depth'"):
+        plan_stages(recipe.model_copy(update={"then": recipe.then.model_copy(update={"search": many})}), RECIPES, SMALL)
+
+
 def test_a_source_may_have_the_name_that_the_second_stage_would_give():
     sources = [{"name": "ps1", "model": "zoo:ja"}, {"name": "ps3", "model": "zoo:math"}]
     recipe = Recipe.model_validate(
