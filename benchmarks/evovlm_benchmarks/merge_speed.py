@@ -33,10 +33,13 @@ from safetensors import safe_open
 from evovlm.cli.entry import run_command
 from evovlm.cli.limits import fraction
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
+from evovlm.system.errors import UserError
 from evovlm.system.version import hardware, versions
+from evovlm_benchmarks.mergekit_program import mergekit_program
 
 POLL_SECONDS = 0.02
 BLOCK = 2**24
+SAID = 300  # characters of a failed program's last line
 POOL = 2**22
 ANONYMOUS = ("RssAnon", "RssShmem", "Pss_Anon", "Pss_Shmem")
 OUT = Console(highlight=False, markup=False, emoji=False)
@@ -158,13 +161,16 @@ MERGEKIT_OPTIONS = ["--no-copy-tokenizer", "--allow-crimes", "--random-seed", "4
 
 
 def measure(tool: str, command: list[str], out: Path, *, watched: bool) -> Run:
-    """Run a merge into a fresh folder, timed or watched. If it fails, print the tool's output and exit with code 2."""
+    """Run a merge into a fresh folder, timed or watched. Raises UserError if it cannot be started or fails."""
     shutil.rmtree(out, ignore_errors=True)
     os.sync()  # so that an earlier run's pending writes are not charged to this one
     extra = MERGEKIT_OPTIONS if tool == "mergekit" else []
     with tempfile.TemporaryFile("w+") as said:
         started = time.perf_counter()
-        child = psutil.Popen([*command, str(out), *extra], stdout=said, stderr=said, env=_environment())
+        try:
+            child = psutil.Popen([*command, str(out), *extra], stdout=said, stderr=said, env=_environment())
+        except OSError as error:
+            raise UserError(f"{command[0]}: cannot be started ({error.strerror}); give another --mergekit") from None
         anonymous = resident = 0
         while child.poll() is None:
             if watched:
@@ -174,9 +180,16 @@ def measure(tool: str, command: list[str], out: Path, *, watched: bool) -> Run:
         seconds = time.perf_counter() - started
         if child.returncode:
             said.seek(0)
-            OUT.print(f"{tool} failed:\n{said.read()[-3000:]}")
-            raise typer.Exit(2)
+            text = said.read()
+            OUT.print(text[-3000:])
+            raise UserError(f"{tool} failed with exit code {child.returncode}: {last_line(text) or 'no output'}")
     return Run(tool, None if watched else seconds, anonymous, resident)
+
+
+def last_line(text: str) -> str:
+    """The last line of a program's output that is not empty, at most SAID characters of it; empty if there is none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:SAID] if lines else ""
 
 
 def copy_floor(models: dict[str, Path], out: Path) -> float:
@@ -239,7 +252,11 @@ def _environment() -> dict[str, str]:
 
 def _version_of(mergekit: Path) -> str:
     code = "import importlib.metadata as m; print(m.version('mergekit'), 'with torch', m.version('torch'))"
-    done = subprocess.run([mergekit.parent / "python", "-I", "-c", code], capture_output=True, text=True, check=False)
+    command = [str(mergekit.parent / "python"), "-I", "-c", code]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # a script that lies elsewhere
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 
@@ -287,6 +304,7 @@ def main(
     """Measure one merge with evovlm and, if given, with mergekit."""
     if scale not in SCALES:
         raise typer.BadParameter(f"--scale: choose from {', '.join(SCALES)}")
+    mergekit = mergekit_program(mergekit)
     with tempfile.TemporaryDirectory(prefix="merge-speed-", dir=work) as name:
         folder = Path(name)
         models = make_checkpoints(folder, SCALES[scale], sources)

@@ -1,15 +1,24 @@
 """The contest of methods: every method has a search with the same items and candidates, and a rerun continues."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from evovlm.cli.entry import run_command
 from evovlm.methods import METHODS
 from evovlm_benchmarks.contest import __main__ as command
 from evovlm_benchmarks.contest.recipes import search_of, searched
+from evovlm_benchmarks.studies.arms import DONE, zoo_digest
 from evovlm_benchmarks.studies.plans import Budget
+
+RESULT = {
+    "study": "24-60-300", "arm": "ties", "seed": 0, "zoo": "z", "commit": "c", "curve": [1.0, None], "genes": [],
+    "route": [], "parameters": {"ja": {"density": 1.0}}, "items": 60, "judged": 300, "tests": {"winner": 50.0},
+    "cpu_seconds": 1.0, "hardware": "h", "versions": {"torch": "2"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -33,6 +42,60 @@ def test_what_is_searched_changes_what_a_method_does():
     }
     assert searched(METHODS["wudi"])[0] is None
     assert searched(METHODS["tsv_m"])[0] == [0.0, 1.5]
+
+
+def run(*words: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
+    monkeypatch.setattr("sys.argv", ["contest", *words])
+    with pytest.raises(SystemExit) as stop:
+        run_command(command.contest)
+    return stop.value.code
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", None])
+def test_a_damaged_result_is_named_before_any_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+):
+    path = tmp_path / "work" / zoo_digest() / "24-60-300" / "ties-0" / DONE
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path) if content is None else path.write_text(content, encoding="utf-8")
+    words = ("--method", "ties", "--seeds", "1", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "rows"))
+    assert run(*words, monkeypatch=monkeypatch) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"error: {path}")
+    assert told.endswith("remove it, and the same command finishes that search again")
+    assert not (tmp_path / "rows").exists()
+
+
+def test_rows_of_other_methods_stay_in_the_file_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "rows.jsonl"
+    old = [{"method": name, "seed": seed, "score": 1.0} for name in ("linear", "ties", "wudi") for seed in (0, 1)]
+    out.write_text("".join(json.dumps(row) + "\n" for row in old), encoding="utf-8")
+    words = ("--method", "ties", "--seeds", "1", "--work", str(tmp_path / "work"), "--out", str(out))
+
+    def searched_already(arms, work, *, progress, **_):
+        for arm in arms:
+            files = work / arm.folder
+            files.mkdir(parents=True)
+            (files / DONE).write_text(json.dumps(RESULT | {"arm": arm.name}), encoding="utf-8")
+            progress(arm)
+
+    monkeypatch.setattr("evovlm_benchmarks.studies.arms.run_arms", searched_already)
+    assert run(*words, monkeypatch=monkeypatch) == 0
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [(row["method"], row["seed"], row["score"]) for row in rows] == [
+        *(("linear", 0, 1.0), ("linear", 1, 1.0)), ("ties", 0, 50.0), *(("wudi", 0, 1.0), ("wudi", 1, 1.0))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["{}", "no JSON"])
+def test_a_file_of_something_else_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+):
+    out = tmp_path / "rows.jsonl"
+    out.write_text(line + "\n", encoding="utf-8")
+    assert run("--method", "ties", "--work", str(tmp_path / "work"), "--out", str(out), monkeypatch=monkeypatch) == 2
+    assert f"error: --out: {out}:1: " in capsys.readouterr().err
+    assert out.read_text(encoding="utf-8") == line + "\n"
 
 
 @pytest.mark.slow

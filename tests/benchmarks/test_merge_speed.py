@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from evovlm.system.errors import UserError
 from evovlm_benchmarks import merge_speed
 
 TINY = merge_speed.Scale(16, 32, 2, 4, 2, 24)
@@ -45,6 +46,18 @@ def test_a_page_that_a_forked_child_shares_counts_once(tmp_path: Path):
     hold = "import os, time; data = b'x' * 200_000_000; child = os.fork(); time.sleep(1); child and os.wait()"
     run = merge_speed.measure("evovlm", [sys.executable, "-c", hold], tmp_path / "out", watched=True)
     assert 200e6 < run.anonymous < 300e6
+
+
+def test_a_tool_that_fails_or_cannot_be_started_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    fails = "import sys; print('Traceback'); print('KeyError: 1'); sys.exit(3)"
+    with pytest.raises(UserError, match=r"^mergekit failed with exit code 3: KeyError: 1$"):
+        merge_speed.measure("mergekit", [sys.executable, "-c", fails], tmp_path / "out", watched=False)
+    assert "Traceback" in capsys.readouterr().out
+    program = tmp_path / "mergekit-yaml"
+    program.write_bytes(b"\x7fELF, but not really")
+    program.chmod(0o755)
+    with pytest.raises(UserError, match="mergekit-yaml: cannot be started"):
+        merge_speed.measure("mergekit", [str(program)], tmp_path / "out", watched=False)
 
 
 def test_a_timed_run_is_not_watched(tmp_path: Path):

@@ -9,14 +9,16 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from evovlm.models.processors import load_processor
+from evovlm.system.errors import UserError
 from evovlm_benchmarks.rehearsal.app_steps import STEPS as APP_STEPS
 from evovlm_benchmarks.rehearsal.command import DATA
-from evovlm_benchmarks.rehearsal.measured import row_of
+from evovlm_benchmarks.rehearsal.folder import MARKER, begin_folder, steps_to_run
+from evovlm_benchmarks.rehearsal.measured import disk_rate, row_of
 from evovlm_benchmarks.rehearsal.models import BASE, JA, SEEDS, VLM, Maker, tokenizers
-from evovlm_benchmarks.rehearsal.rows import draw, keep, markdown, read_rows
+from evovlm_benchmarks.rehearsal.rows import ROWS, draw, keep, markdown, read_rows
 from evovlm_benchmarks.rehearsal.sizes import SIZES
-from evovlm_benchmarks.rehearsal.steps import ALONE, STEPS, words_of
-from evovlm_benchmarks.rehearsal.watching import watch
+from evovlm_benchmarks.rehearsal.steps import ALONE, STEPS, words_of, write_recipes
+from evovlm_benchmarks.rehearsal.watching import gpu_id, watch
 from tests.command import evovlm_here
 
 SIZE = SIZES["zoo"]
@@ -71,12 +73,24 @@ def test_without_work_the_commands_are_shown(tmp_path: Path):
         (("--steps", "merge, VLM, GPU"), "is none of them"),
         (("--steps", "merge, LLM pair, mergekit"), "is none of them"),
         (("--mergekit", "nowhere"), "no such file"),
+        (("--mergekit", "plain"), "--mergekit plain: is not executable"),
+        (("--tokenizer", "empty"), "--tokenizer empty: has no tokenizer.json"),
+        (("--tokenizer", "damaged"), "--tokenizer damaged: cannot be read ("),
+        (("--steps", "report"), "add the step 'evolve, one question a picture', which writes it"),
+        (("--steps", "bench run"), "'bench run' reads w/suite.yaml, which is missing; add the step 'make data'"),
+        (("--steps", f"report; {ALONE}"), "reads w/single.yaml, which is missing; add the step 'make data'"),
+        (("--steps", "app"), "'app' reads w/recipe.yaml, which is missing; add the step 'make data'"),
     ],
 )
 def test_a_mistake_is_told_before_any_work(tmp_path: Path, words: tuple[str, ...], told: str):
+    (tmp_path / "plain").write_text("#!/bin/sh\n", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "tokenizer.json").write_text("{", encoding="utf-8")
     done = evovlm_here("bench", "rehearse", "--work", "w", *words, folder=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "w" / BASE).exists()
 
 
@@ -113,6 +127,90 @@ def test_another_program_merges_the_same_pair(tmp_path: Path):
     assert row["ratio"] > 0
     assert (tmp_path / "work" / "logs" / f"{step}.txt").read_text(encoding="utf-8") == "merged\n"
     assert not (tmp_path / "work" / "out-mk").exists()
+
+
+def test_a_program_that_cannot_be_started_is_a_failed_row(tmp_path: Path):
+    program = tmp_path / "mergekit-yaml"
+    program.write_bytes(b"\x7fELF, but not really")
+    program.chmod(0o755)
+    done = watch((str(program),), tmp_path)
+    assert row_of(STEPS[0], done, tmp_path, 1e9)["failed"].startswith(f"exit code 126: {program}: cannot be started (")
+
+
+def test_the_memory_of_the_gpu_in_use_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tool = tmp_path / "nvidia-smi"  # stands for the driver's: 100 MiB of the second GPU are in use, and then 300
+    second = 'case "$*" in *--id=1*) echo 100; sleep 0.1; echo 300;; *) echo 7;; esac\n'
+    tool.write_text(f"#!/bin/sh\n{second}exec sleep 60\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert watch(("sleep", "2"), tmp_path, gpu="1").gpu == 200 * 2**20
+    assert gpu_id("cpu") == "0"
+
+
+def test_an_interrupted_copy_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sample = tmp_path / "model.safetensors"
+    sample.write_bytes(b"x" * 100)
+    assert disk_rate(tmp_path, sample) > 0
+
+    def interrupted(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        disk_rate(tmp_path, sample)
+    assert list(tmp_path.iterdir()) == [sample]
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path):
+    mine = tmp_path / "p" / BASE / "weights.bin"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine", encoding="utf-8")
+    done = evovlm_here("bench", "rehearse", "--work", "p", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: --work p: holds files of something else; choose a new folder\n"
+    assert [path for path in (tmp_path / "p").rglob("*") if path.is_file()] == [mine]
+
+
+@pytest.mark.parametrize(
+    ("marker", "told"),
+    [
+        ('{"size": "7b"}', "error: --work p: holds a rehearsal of size 7b; give `--size 7b`, or choose a new folder\n"),
+        ("{}", "error: p/rehearsal.json: names no size of a rehearsal; choose a new folder by --work\n"),
+        ("{", "error: p/rehearsal.json:1:2: not valid JSON: "),
+    ],
+)
+def test_a_rehearsal_of_another_size_is_refused(tmp_path: Path, marker: str, told: str):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / MARKER).write_text(marker, encoding="utf-8")
+    done = evovlm_here("bench", "rehearse", "--work", "p", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(told)
+    assert [path.name for path in (tmp_path / "p").iterdir()] == [MARKER]
+
+
+def test_damaged_rows_are_left_out_with_a_sentence(tmp_path: Path):
+    work = tmp_path / "w"
+    begin_folder(work, "zoo")
+    kept = {"step": DATA, "seconds": 1.5}
+    lines = ["{}", "not JSON", json.dumps(kept), '{"step": "check", "seconds": "long"}', '{"step": "repo']
+    (work / ROWS).write_text("\n".join(lines), encoding="utf-8")
+    write_recipes(work, SIZE)
+    done = evovlm_here("bench", "rehearse", "--work", "w", "--steps", DATA, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"note: w/{ROWS}:2: damaged line; left out\n" in done.stderr
+    assert f"note: w/{ROWS}:1: not the row of a step, and so are 4; left out\n" in done.stderr
+    assert not (work / BASE).exists()
+    assert read_rows(work, lambda text: None) == {DATA: kept}
+    with pytest.raises(UserError, match=re.escape(f"{ROWS}:2: damaged line")):
+        read_rows(work)
+
+
+def test_a_step_whose_files_are_gone_is_run_again_for_one_that_reads_them(tmp_path: Path):
+    needs = {"one": {}, "two": {"one": "a"}, "three": {"two": "b"}}
+    done = {"one": {"step": "one"}, "two": {"step": "two"}}
+    assert steps_to_run(tmp_path, ["one", "two", "three"], done, needs) == {"one", "two", "three"}
+    (tmp_path / "b").touch()
+    assert steps_to_run(tmp_path, ["one", "two", "three"], done, needs) == {"three"}
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
 """The speed benchmark measures real merges here, and every ratio is to a floor of the same run."""
 
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from scipy.stats import kendalltau
 
 from evovlm.methods import METHODS, resolve_options
@@ -13,12 +16,15 @@ from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.merge_speed import SCALES, Scale
 from evovlm_benchmarks.program import main
+from evovlm_benchmarks.runner.tables import print_sheet
 from evovlm_benchmarks.speed import prepare
 from evovlm_benchmarks.speed.candidate import candidate_rows
-from evovlm_benchmarks.speed.fidelity import RECIPE, compared
+from evovlm_benchmarks.speed.command import sheet_of
+from evovlm_benchmarks.speed.fidelity import RECIPE, compared, row_of
 from evovlm_benchmarks.speed.fidelity_tiles import tiles_rows
 from evovlm_benchmarks.speed.floors import Rates
 from evovlm_benchmarks.speed.full_size import SMALL_EYES
+from evovlm_benchmarks.speed.merge_disk import SCALE
 from evovlm_benchmarks.speed.merge_gpu import METHODS as TIMED
 from evovlm_benchmarks.speed.merge_gpu import VARIANTS
 from evovlm_benchmarks.speed.plot import draw_growth
@@ -27,6 +33,7 @@ from evovlm_benchmarks.speed.ranks import HIDDEN, WAYS, better_half, candidates_
 from evovlm_benchmarks.speed.settings import Settings
 from evovlm_benchmarks.speed.torch_twin import torch_merge
 from evovlm_benchmarks.speed.towers import random_tower, recipe_of, stored
+from tests.command import evovlm_here
 from tests.methods.merging import make_models, merge
 
 FLAT = Rates("cpu", 1e9, 1e10, "", None)
@@ -90,6 +97,38 @@ def test_mergekit_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.Captu
         main(["speed", "disk", "--mergekit", str(tmp_path / "mergekit-yaml")])
     assert stop.value.code == 2
     assert "no such file; give the path of mergekit-yaml" in capsys.readouterr().err
+
+
+def test_a_child_that_fails_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALE, True, "unknown")
+    done = evovlm_here("bench", "speed", "disk", "--quick", folder=tmp_path)
+    assert done.returncode == 2
+    [told] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert re.match(r"error: merge to disk failed: .*--scale: choose from small, 0.5b, 1b, 7b, 13b", told)
+
+
+def test_the_table_of_ranks_fits_80_columns():
+    row = {
+        "against": "in full", "mean_score": 100.0, "equal_answers": 0.123, "kendall": -0.123, "spearman": -0.123,
+        "same_best": False, "best_promoted": True, "seconds": 118.41234, "scale": "7b", "candidates": 12,
+    }  # fmt: skip
+    rows = [row | {"what": way} for way in WAYS]
+    rows[0] |= {"kendall": None}
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    print_sheet(console, sheet_of("ranks", rows))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert text.count("ranks, scale 7b") == 1, "one table"
+    for cell in ("score", "equal", "kendall", "spearman", "best", "half", "ms", "118,412.34", "100.000", "no", "yes"):
+        assert cell in text.split(), cell
+
+
+def test_ranks_of_tied_scores_are_unknown_and_valid_json():
+    row = row_of("way", [3.0, 3.0], [1.0, 2.0])
+    assert (row["kendall"], row["spearman"]) == (None, None)
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert row_of("way", [1.0, 2.0], [3.0, 4.0])["kendall"] == pytest.approx(1.0)
 
 
 def test_a_part_that_needs_a_gpu_says_so_elsewhere(capsys: pytest.CaptureFixture[str]):

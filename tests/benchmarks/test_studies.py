@@ -6,11 +6,13 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from evovlm.system.errors import UserError
 from evovlm_benchmarks.studies import app
 from evovlm_benchmarks.studies.arms import Arm, run_same, zoo_digest
 from evovlm_benchmarks.studies.curves import Band, draw_points
 from evovlm_benchmarks.studies.page import best_so_far, difference, interval, read_results, whole_wins
 from evovlm_benchmarks.studies.plans import STUDIES, Budget, routed
+from tests.command import evovlm_here
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))
@@ -50,6 +52,20 @@ def test_arms_that_are_one_search_are_searched_once(tmp_path: Path):
     one, other = (read_results(tmp_path, arm.study)[arm.name][0] for arm in arms)
     assert {**one, "study": "", "arm": ""} == {**other, "study": "", "arm": ""}
     assert len(list(tmp_path.rglob("trials.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("content", ["{", '{"arm": "PS"}'])
+def test_a_damaged_result_is_named(tmp_path: Path, content: str):
+    plan = STUDIES["spaces"].arms(Budget(200, 100), range(1))[0]
+    path = tmp_path / "runs" / zoo_digest() / plan.folder / "arm.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="utf-8")
+    done = evovlm_here("bench", "study", "spaces", "--out", "runs", "--seeds", "1", folder=tmp_path)
+    assert done.returncode == 2
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith(f"error: {path.relative_to(tmp_path)}")
+    with pytest.raises(UserError, match="remove it, and the same command"):
+        read_results(tmp_path / "runs" / zoo_digest(), "spaces")
 
 
 def test_an_unknown_study_is_told_the_choices():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,7 @@ def contest(
     from evovlm.system import files
     from evovlm.system.errors import UserError
     from evovlm_benchmarks.contest.recipes import search_of
-    from evovlm_benchmarks.studies.arms import DONE, Arm, run_arms, zoo_digest
+    from evovlm_benchmarks.studies.arms import DONE, Arm, read_arm, run_arms, zoo_digest
     from evovlm_benchmarks.studies.plans import Budget
 
     for name in method or ():
@@ -59,18 +60,44 @@ def contest(
     budget = Budget(trials, items)
     arms = [Arm(folder, name, search_of(name, budget, seed), judged) for name in names for seed in range(seeds)]
     work = work / zoo_digest()
+    others = other_rows(out, names)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
 
     def done(arm: Arm) -> None:
-        rows[arm.name, arm.seed] = row_of(arm, json.loads((work / arm.folder / DONE).read_text(encoding="utf-8")))
-        ordered = [rows[one.name, one.seed] for one in arms if (one.name, one.seed) in rows]
+        rows[arm.name, arm.seed] = row_of(arm, read_arm(work / arm.folder / DONE))
+        ordered = in_order([*others, *rows.values()])
         files.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
         watch.step(f"{arm.name} {arm.seed}")
 
     with shown() as watch:
         watch.phase("searches", len(arms))
         run_arms(arms, work, device=device, jobs=jobs, progress=done)
-    OUT.print(f"{out}: {len(rows)} rows")
+    kept = f", and {len(others)} of other methods kept" if others else ""
+    OUT.print(f"{out}: {len(rows)} rows{kept}")
+
+
+def other_rows(path: Path, names: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a file about methods that are not among the names. Raises UserError for a line that is no row."""
+    from evovlm.system import files
+    from evovlm.system.errors import UserError
+
+    found = []
+    try:
+        for number, row in files.numbered_rows(path):
+            if not (isinstance(row.get("method"), str) and isinstance(row.get("seed"), int)):
+                raise UserError(f"{path}:{number}: not a row of this contest")
+            found.append(row)
+    except UserError as error:
+        raise UserError(f"--out: {str(error).partition(';')[0]}; choose another file, or remove this one") from None
+    return [row for row in found if row["method"] not in names]
+
+
+def in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by method, as they are registered, and seed."""
+    from evovlm.methods import METHODS
+
+    places = {name: place for place, name in enumerate(METHODS)}
+    return sorted(rows, key=lambda row: (places.get(row["method"], len(places)), row["seed"]))
 
 
 def row_of(arm: Any, found: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,20 +15,32 @@ from typing import Annotated
 import torch
 import typer
 
-from evovlm.cli.console import ERR, OUT
+from evovlm.cli.console import ERR, OUT, note
 from evovlm.cli.paths import new_folder
 from evovlm.system.device import check_device
 from evovlm.system.errors import UserError
 from evovlm.system.units import duration
 from evovlm.system.version import commit, hardware, versions
+from evovlm_benchmarks.mergekit_program import mergekit_program
 from evovlm_benchmarks.rehearsal.data import write_data
+from evovlm_benchmarks.rehearsal.folder import begin_folder, is_open, steps_to_run
 from evovlm_benchmarks.rehearsal.measured import disk_rate, row_of
 from evovlm_benchmarks.rehearsal.models import BASE, VLM, Maker, tokenizers
 from evovlm_benchmarks.rehearsal.models import SEEDS as MODELS
 from evovlm_benchmarks.rehearsal.rows import ROWS, Row, draw, keep, markdown, read_rows, table
 from evovlm_benchmarks.rehearsal.sizes import SIZES, Size
-from evovlm_benchmarks.rehearsal.steps import SEEING, STEPS, Step, words_of, write_recipes
-from evovlm_benchmarks.rehearsal.watching import evovlm, watch
+from evovlm_benchmarks.rehearsal.steps import (
+    ALONE,
+    RECIPE,
+    RECIPES,
+    SEEING,
+    STEPS,
+    STUDY,
+    Step,
+    words_of,
+    write_recipes,
+)
+from evovlm_benchmarks.rehearsal.watching import evovlm, gpu_id, watch
 
 DATA, APP = "make data", "app"
 NAMES = (DATA, *(step.name for step in STEPS), APP)
@@ -48,25 +60,23 @@ class Rehearsal:
     tokenizer: Path | None
     mergekit: Path | None
 
-    def rows(self, chosen: Sequence[str]) -> Iterator[Row]:
-        """Run the chosen steps that have no row yet or failed; yields each row as it is kept."""
-        done = read_rows(self.folder)
-        if DATA in chosen and _open(done.get(DATA)):
+    def rows(self, chosen: Collection[str]) -> Iterator[Row]:
+        """Run the chosen steps; yields each row as it is kept."""
+        if DATA in chosen:
             yield self._kept(self._write_data())
         copied = 0.0
         for step in STEPS:
-            if step.name not in chosen or not _open(done.get(step.name)):
+            if step.name not in chosen:
                 continue
             yield from self._provide(step.reads)
-            copied = copied or disk_rate(self.folder, next((self.folder / BASE).glob("*.safetensors")))
+            if step.floor == "copy" and not copied:
+                copied = disk_rate(self.folder, next((self.folder / BASE).glob("*.safetensors")))
             yield self._kept(self._run(step, copied))
         if APP in chosen:
-            from evovlm_benchmarks.rehearsal.app_steps import STEPS as ASKED
             from evovlm_benchmarks.rehearsal.app_steps import app_rows
 
-            if any(_open(done.get(name)) for name in ASKED):
-                yield from self._provide(SEEING)
-                yield from map(self._kept, app_rows(self.folder, self.device))
+            yield from self._provide(SEEING)
+            yield from map(self._kept, app_rows(self.folder, self.device))
 
     def _write_data(self) -> Row:
         began = time.perf_counter()
@@ -93,7 +103,8 @@ class Rehearsal:
             if name:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         words = words_of(step, self.size, self.device)
-        done = watch([str(self.mergekit), *words] if step.mergekit else evovlm(*words), self.folder)
+        command = [str(self.mergekit), *words] if step.mergekit else evovlm(*words)
+        done = watch(command, self.folder, gpu=gpu_id(self.device))
         row = row_of(step, done, self.folder, copied)
         (self.folder / "logs").mkdir(exist_ok=True)
         (self.folder / "logs" / f"{step.name}.txt").write_text(done.output, encoding="utf-8")
@@ -105,11 +116,6 @@ class Rehearsal:
         row |= {"hardware": hardware(self.device), "versions": versions(), "commit": commit()}
         keep(self.folder, row)
         return row
-
-
-def _open(row: Row | None) -> bool:
-    """Whether a step has still to be run: it has no row, or it failed."""
-    return row is None or "failed" in row
 
 
 def rehearse(
@@ -145,14 +151,15 @@ def rehearse(
     check_device(device)
     if tokenizer is not None and not tokenizer.is_dir():
         raise UserError(f"--tokenizer {tokenizer}: not a folder; give one with tokenizer.json")
-    if mergekit is not None and not mergekit.is_file():
-        raise UserError(f"--mergekit {mergekit}: no such file; give the path of mergekit-yaml")
-    work.mkdir(parents=True, exist_ok=True)
+    program = mergekit_program(mergekit)
+    tokenizers(SIZES[size], tokenizer)  # refuses one that does not fit
+    begin_folder(work, size)
+    open_steps = _open_steps(work, chosen)
     _refuse_full(work, SIZES[size])
-    for row in Rehearsal(work, SIZES[size], device, tokenizer, mergekit and mergekit.absolute()).rows(chosen):
+    for row in Rehearsal(work, SIZES[size], device, tokenizer, program).rows(open_steps):
         told = f"failed: {row['failed']}" if "failed" in row else duration(row["seconds"])
         ERR.print(f"{row['step']}: {told}")
-    found = list(read_rows(work).values())
+    found = list(read_rows(work, lambda text: None).values())  # said above
     OUT.print(table(found, f"Rehearsal, size {size}, {hardware(device)}"))
     (work / "table.md").write_text(markdown(found), encoding="utf-8")
     draw(found, work / "table.svg")
@@ -177,6 +184,28 @@ def _chosen(size: str, steps: str | None, device: str, mergekit: Path | None) ->
         if name not in there:
             raise UserError(f"--steps: {name!r} is none of them; choose from: {'; '.join(there)}")
     return found
+
+
+def _open_steps(work: Path, chosen: Sequence[str]) -> set[str]:
+    """The steps that remain to be run. Raises UserError if what one of them reads is missing."""
+    done = read_rows(work, note)
+    if APP in chosen:
+        from evovlm_benchmarks.rehearsal.app_steps import STEPS as ASKED
+
+        if any(is_open(done.get(name)) for name in ASKED):
+            done.pop(APP, None)
+        else:
+            done[APP] = {"step": APP}
+    needs = {DATA: {}, **{step.name: _needs(step) for step in STEPS}, APP: {DATA: RECIPE}}
+    return steps_to_run(work, chosen, done, needs)
+
+
+def _needs(step: Step) -> dict[str, str]:
+    """What a step reads besides models, which are made when they are needed: files by the step that writes them."""
+    words = step.words.split()
+    recipe = next((name for name in RECIPES if name in words), None)
+    found = {} if recipe is None else {DATA: recipe}
+    return found | ({ALONE: f"{STUDY}/result.json"} if STUDY in words and step.study != STUDY else {})
 
 
 def _show(chosen: Sequence[str], size: Size, device: str) -> None:

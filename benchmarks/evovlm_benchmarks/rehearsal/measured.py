@@ -90,10 +90,12 @@ def disk_rate(folder: Path, sample: Path) -> float:
     """Bytes per second, read and written both counted, of copying a file in the folder to a new one."""
     target = folder / ".copied"
     began = time.perf_counter()
-    with sample.open("rb") as source, target.open("wb") as out:
-        shutil.copyfileobj(source, out, 2**24)
-        out.flush()
-        os.fsync(out.fileno())
-    seconds = time.perf_counter() - began
-    target.unlink()
+    try:
+        with sample.open("rb") as source, target.open("wb") as out:
+            shutil.copyfileobj(source, out, 2**24)
+            out.flush()
+            os.fsync(out.fileno())
+        seconds = time.perf_counter() - began
+    finally:
+        target.unlink(missing_ok=True)
     return 2 * sample.stat().st_size / seconds

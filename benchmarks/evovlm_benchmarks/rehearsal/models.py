@@ -141,10 +141,10 @@ def tokenizers(size: Size, folder: Path | None) -> tuple[Any, Any]:
     """The language models' tokenizer and the VLM's, which has an image token, a pad token and spare ones more.
 
     folder: of a tokenizer to use; None: one of bytes, whose further tokens no text needs, so that Japanese takes
-    about three tokens per character. Raises UserError if the folder's tokenizer has more tokens than the models have
-    rows.
+    about three tokens per character. Raises UserError if the folder has no tokenizer that can be read, or one with more
+    tokens than the models have rows.
     """
-    told = _bytes_alone(size.tower.vocabulary) if folder is None else AutoTokenizer.from_pretrained(str(folder))
+    told = _bytes_alone(size.tower.vocabulary) if folder is None else _read_tokenizer(folder)
     if len(told) > size.tower.vocabulary:
         raise UserError(
             f"--tokenizer {folder}: it has {len(told):,} tokens, and the models have {size.tower.vocabulary:,} rows;"
@@ -157,6 +157,22 @@ def tokenizers(size: Size, folder: Path | None) -> tuple[Any, Any]:
     sees.pad_token = "<pad>"
     sees.chat_template = TEMPLATE
     return told, sees
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    """The fast tokenizer of a folder. Raises UserError if there is none, or it is damaged."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise UserError(f"--tokenizer {folder}: has no tokenizer.json; give a tokenizer of Mistral-7B v0.1")
+    try:
+        found = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        found.backend_tokenizer.to_str()
+    except Exception as error:  # the library of tokenizers raises no other kind
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"--tokenizer {folder}: cannot be read ({reason}); give a tokenizer of Mistral-7B v0.1"
+        ) from error
+    return found
 
 
 def _copy(tokenizer: Any) -> Any:

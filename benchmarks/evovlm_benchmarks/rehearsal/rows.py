@@ -5,16 +5,17 @@ Knows rows and files; runs nothing.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from math import log10
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, FiniteFloat, ValidationError
 from rich.table import Table
 
 from evovlm.system import files
+from evovlm.system.errors import UserError
 
 ROWS = "rows.jsonl"
 COLUMNS = ("step", "s", "floor, s", "ratio", "silent, s", "host GB", "GPU GB", "remarks")
@@ -26,13 +27,51 @@ text{font:13px system-ui,"Segoe UI",Roboto,sans-serif;fill:#333}.taken{fill:#d55
 Row = dict[str, Any]
 
 
-def read_rows(folder: Path) -> dict[str, Row]:
-    """The rows measured so far, by step; the last one of a step counts."""
+class _Shape(BaseModel, extra="ignore", strict=True):
+    """What the table and the plot need of a row."""
+
+    step: str
+    seconds: FiniteFloat | None = None
+    floor: FiniteFloat | None = None
+    ratio: FiniteFloat | None = None
+    silence: FiniteFloat | None = None
+    host: FiniteFloat | None = None
+    gpu: FiniteFloat | None = None
+    failed: str | None = None
+    told: list[str] = []
+    slower: list[str] = []
+
+
+def read_rows(folder: Path, tell: Callable[[str], None] | None = None) -> dict[str, Row]:
+    """The rows measured so far, by step; the last one of a step counts.
+
+    Damaged lines are left out, and `tell` is called with a sentence on them. Without `tell`, and if the file is no
+    regular one, UserError is raised.
+    """
     path = folder / ROWS
-    if not path.is_file():
-        return {}
-    found = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}"))
-    return {row["step"]: row for row in found}
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is not a file; remove it, and run the same command again")
+    found: dict[str, Row] = {}
+    unfit = []
+    for number, row in files.numbered_rows(path, tell):
+        if _is_row(row):
+            found[row["step"]] = row
+        else:
+            unfit.append(number)
+    if unfit:
+        sentence = files.left_out(path, unfit, "not the row of a step")
+        if tell is None:
+            raise UserError(sentence)
+        tell(sentence)
+    return found
+
+
+def _is_row(content: dict[str, Any]) -> bool:
+    try:
+        _Shape.model_validate(content)
+    except ValidationError:
+        return False
+    return True
 
 
 def keep(folder: Path, row: Row) -> None:

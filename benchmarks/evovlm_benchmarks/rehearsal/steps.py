@@ -21,6 +21,8 @@ from evovlm_benchmarks.rehearsal.sizes import Size
 
 RECIPE, SINGLE, PAIR, SUITE = "recipe.yaml", "single.yaml", "pair.yaml", "suite.yaml"
 PAIRED = "pair-for-mergekit.yaml"
+RECIPES = (RECIPE, SINGLE, PAIR, PAIRED, SUITE)
+STUDY = "study"
 NUMBERS = ("trials", "questions", "several", "judged", "few", "asked")
 SEEING, WRITING = (BASE, VLM, JA), (BASE, JA, MATHS)
 
@@ -68,10 +70,10 @@ STEPS: tuple[Step, ...] = (
     Step("merge, VLM, CPU", f"merge {RECIPE} out-cpu", SEEING, "copy", removes=("out-cpu",)),
     Step("merge, VLM, GPU", f"merge {RECIPE} out-gpu{ON_GPU}", SEEING, "copy", removes=("out-gpu",), gpu=True),
     Step("dry run", f"{ONE} --out dry --dry-run", SEEING),
-    Step(ALONE, f"{ONE} --checkpoint --out study", SEEING, "candidates", "study", ("study/checkpoint",)),
+    Step(ALONE, f"{ONE} --checkpoint --out {STUDY}", SEEING, "candidates", STUDY, (f"{STUDY}/checkpoint",)),
     Step("evolve, several questions a picture", f"{SEVERAL} --no-race --out several", SEEING, "candidates", "several"),
     Step("evolve, raced", f"{SEVERAL} --race --out raced", SEEING, "candidates", "raced"),
-    Step("report", "report study"),
+    Step("report", f"report {STUDY}"),
     Step("bench run", f"bench run {SUITE} {ASK} --preset greedy --out bench", SEEING),
 )
 

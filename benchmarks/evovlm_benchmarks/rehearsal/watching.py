@@ -1,6 +1,6 @@
 """Run a command as a user does and watch it: seconds, memory of host and GPU, silence, slower ways.
 
-Knows processes and their output; no models.
+Knows processes, their output and GPUs; no models.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import torch
 
 POLL = 0.25  # seconds
+NOT_EXECUTABLE = 126  # the exit code that a shell gives for a program that cannot be started
 LIMIT = 480.0  # seconds; a step that takes longer is stopped
 # Sentences of evovlm about work that is done in a slower way than it could be.
 SLOWER = re.compile(
@@ -52,27 +54,47 @@ def evovlm(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "evovlm", *words]
 
 
-def watch(words: Sequence[str], folder: Path, *, limit: float = LIMIT) -> Watched:
-    """Run a command in a folder, without a terminal and offline, until its end or the limit of seconds."""
+def gpu_id(device: str) -> str:
+    """The GPU of a device's name as nvidia-smi identifies it: by its UUID, because the numbers may differ from CUDA's.
+
+    `0` for other devices.
+    """
+    found = torch.device(device)
+    if found.type != "cuda":
+        return "0"
+    index = torch.cuda.current_device() if found.index is None else found.index
+    return f"GPU-{torch.cuda.get_device_properties(index).uuid}"
+
+
+def watch(words: Sequence[str], folder: Path, *, limit: float = LIMIT, gpu: str = "0") -> Watched:
+    """Run a command in a folder, without a terminal and offline, until its end or the limit of seconds.
+
+    gpu: whose memory is watched, by nvidia-smi's name. A program that cannot be started has failed.
+    """
     began = time.monotonic()
-    with _gpu_memory() as gpu, subprocess.Popen(
-        words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
-    ) as process:  # fmt: skip
+    with _gpu_memory(gpu) as memory:
+        try:
+            process = subprocess.Popen(
+                words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+            )  # fmt: skip
+        except OSError as error:
+            told = f"{words[0]}: cannot be started ({error.strerror})"
+            return Watched(tuple(words), NOT_EXECUTABLE, 0.0, 0.0, 0, 0, told, ())
         listener = _Listener(process)
         host, stopped = 0, False
-        while process.poll() is None:
-            host = max(host, _memory(process.pid))
-            if time.monotonic() - began > limit:
-                stopped = True
-                _stop(process.pid)
-            time.sleep(POLL)
-        text, silence = listener.ended()
+        with process:
+            while process.poll() is None:
+                host = max(host, _memory(process.pid))
+                if time.monotonic() - began > limit:
+                    stopped = True
+                    _stop(process.pid)
+                time.sleep(POLL)
+            text, silence = listener.ended()
+        used = memory.peak()
     slower = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if SLOWER.search(line)))
     seconds = time.monotonic() - began
-    return Watched(
-        tuple(words), None if stopped else process.returncode, seconds, silence, host, gpu.peak(), text, slower
-    )
+    return Watched(tuple(words), None if stopped else process.returncode, seconds, silence, host, used, text, slower)
 
 
 class _Listener:
@@ -123,7 +145,7 @@ def _stop(pid: int) -> None:
 
 
 class _Gpu:
-    """Peak of the used memory of the first GPU, from the driver's own tool; 0 without a GPU."""
+    """Peak of the used memory of a GPU, from the driver's own tool; 0 without a GPU."""
 
     def __init__(self, log: Path | None) -> None:
         self._log = log
@@ -137,12 +159,12 @@ class _Gpu:
 
 
 @contextmanager
-def _gpu_memory() -> Iterator[_Gpu]:
+def _gpu_memory(gpu: str) -> Iterator[_Gpu]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         yield _Gpu(None)
         return
-    words = [tool, "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0", "--loop-ms=250"]
+    words = [tool, "--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--id={gpu}", "--loop-ms=250"]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "used"
         with log.open("wb") as file:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from evovlm.cli.console import ERR, OUT
 from evovlm.cli.paths import new_file
@@ -20,6 +19,8 @@ from evovlm.system.device import check_device, current_gpu
 from evovlm.system.errors import UserError
 from evovlm.system.version import commit, hardware, versions
 from evovlm_benchmarks.merge_speed import SCALES
+from evovlm_benchmarks.mergekit_program import mergekit_program
+from evovlm_benchmarks.runner.tables import Sheet, print_sheet
 from evovlm_benchmarks.speed.floors import Rates, measure_rates
 from evovlm_benchmarks.speed.merge_gpu import METHODS
 from evovlm_benchmarks.speed.parts import PARTS
@@ -27,12 +28,15 @@ from evovlm_benchmarks.speed.plot import DRAWN, draw_growth
 from evovlm_benchmarks.speed.settings import Settings
 
 SHOWN = ("what", "tool", "method", "scale", "sources", "shape", "place", "questions", "a_picture")
-RANKS = ("mean_score", "equal_answers", "kendall", "spearman")  # shown if a part compares ways of answering
-BEST = ("same_best", "best_promoted")  # whether the best one in full is the best here, or in the better half
+# Keys of a row by their columns, which are short so that a table fits 80 columns of a terminal.
+# Shown if a part compares ways of answering.
+RANKS = {"mean_score": "score", "equal_answers": "equal", "kendall": "kendall", "spearman": "spearman"}
+# Whether the best one in full is the best here, or in the better half.
+BEST = {"same_best": "best", "best_promoted": "half"}
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "milliseconds": lambda row: f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
+    "ms": lambda row: f"{row['seconds'] * 1e3:,.2f}" if "seconds" in row else "",
     "floor": lambda row: f"{row['floor_seconds'] * 1e3:,.2f}" if row.get("floor_seconds") else "",
-    "times the floor": lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "",
+    "x floor": lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "",
     "error": lambda row: f"{row['error']:.0e}" if "error" in row else "",
     "peak GB": lambda row: f"{row['peak_bytes'] / 1e9:.2f}" if row.get("peak_bytes") else "",
 }
@@ -87,7 +91,7 @@ def speed(
             raise UserError(f"--method: unknown method {name!r}; choose from {list(METHODS)}")
     if scale not in SCALES:
         raise UserError(f"--scale: choose from {list(SCALES)}")
-    settings = Settings(on, scale, quick, mergekit, work, tuple(method or ()), candidates)
+    settings = Settings(on, scale, quick, mergekit_program(mergekit), work, tuple(method or ()), candidates)
     with current_gpu(on):
         found = _measured(chosen, settings, out)
     if plot is not None:
@@ -108,7 +112,10 @@ def _measured(chosen: Sequence[str], settings: Settings, out: Path | None) -> di
             ERR.print(f"{name}: {_in_words(row)}", style="dim")
             if out is not None:
                 out.write_text(json.dumps(told | {"parts": found}, indent=1) + "\n", encoding="utf-8")
-        OUT.print(_table(name, found[name]) if found[name] else f"{name}: nothing to measure on {settings.device}")
+        if found[name]:
+            print_sheet(OUT, sheet_of(name, found[name]))
+        else:
+            OUT.print(f"{name}: nothing to measure on {settings.device}")
     return found
 
 
@@ -116,7 +123,7 @@ def _in_words(row: dict[str, Any]) -> str:
     """One line on a row, as soon as it is measured."""
     labels = [str(row[label]) for label in SHOWN if label in row]
     figures = [f"{cell} {column}" for column, figure in FIGURES.items() if (cell := figure(row))]
-    ranks = [f"{label} {row[label]:.3f}" for label in RANKS if label in row]
+    ranks = [f"{label} {row[label]:.3f}" for label in RANKS if row.get(label) is not None]
     return ", ".join([*labels, *figures, *ranks])
 
 
@@ -128,22 +135,17 @@ def _rates_in_words(machine: str, rates: Rates) -> str:
     )
 
 
-def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+def sheet_of(name: str, rows: Sequence[dict[str, Any]]) -> Sheet:
     """A part's rows as a table; values that are the same in all rows go into the title."""
     labels = [label for label in SHOWN if any(label in row for row in rows)]
     same = [label for label in labels[1:] if len({str(row.get(label, "")) for row in rows}) == 1]
     labels = [label for label in labels if label not in same]
-    ranks = [label for label in RANKS if any(label in row for row in rows)]
-    labels += [label for label in BEST if any(label in row for row in rows)]
-    table = Table(title=", ".join([name, *(f"{label} {rows[0][label]}" for label in same)]))
-    figures = {column: [figure(row) for row in rows] for column, figure in FIGURES.items()}
-    figures = {column: cells for column, cells in figures.items() if any(cells)}
-    for label in (*labels, *ranks, *figures):
-        table.add_column(label, justify="left" if label in labels else "right")
-    for number, row in enumerate(rows):
-        table.add_row(
-            *(str(row.get(label, "")) for label in labels),
-            *(f"{row[label]:.3f}" if label in row else "" for label in ranks),
-            *(cells[number] for cells in figures.values()),
-        )
-    return table
+    columns = {label: [str(row.get(label, "")) for row in rows] for label in labels}
+    for label, head in RANKS.items():
+        columns[head] = [f"{row[label]:.3f}" if row.get(label) is not None else "" for row in rows]
+    for label, head in BEST.items():
+        columns[head] = [("yes" if row[label] else "no") if label in row else "" for row in rows]
+    columns |= {column: [figure(row) for row in rows] for column, figure in FIGURES.items()}
+    shown = {column: cells for column, cells in columns.items() if column in labels or any(cells)}
+    title = ", ".join([name, *(f"{label} {rows[0][label]}" for label in same)])
+    return Sheet(title, tuple(shown), tuple(zip(*shown.values(), strict=True)), words=len(labels))

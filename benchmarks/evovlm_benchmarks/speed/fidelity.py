@@ -136,13 +136,17 @@ def _eight_bit(engine: Engine, prepared: Prepared) -> list[str]:
 
 
 def row_of(way: str, found: Sequence[float], reference: Sequence[float]) -> Row:
-    """Mean score of one way of answering, and how its ranking of candidates agrees with the reference's."""
+    """Mean score of one way of answering, and how its ranking of candidates agrees with the reference's.
+
+    The agreement is None where all scores are tied, because a ranking of them is undefined.
+    """
+    ranked = min(len(set(found)), len(set(reference))) > 1
     return {
         "what": way,
         "mean_score": float(np.mean(found)),
         "largest_difference": float(np.max(np.abs(np.subtract(found, reference)))),
-        "kendall": float(kendalltau(found, reference).statistic),
-        "spearman": float(spearmanr(found, reference).statistic),
+        "kendall": float(kendalltau(found, reference).statistic) if ranked else None,
+        "spearman": float(spearmanr(found, reference).statistic) if ranked else None,
         "same_best": int(np.argmax(found)) == int(np.argmax(reference)),
     }
 

@@ -6,7 +6,6 @@ names are searched once. Results of another zoo are in another folder, named by 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +14,8 @@ from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
@@ -29,6 +30,9 @@ from evovlm.study.result import Selection
 from evovlm.study.sequential import run_sequential
 from evovlm.study.study import Study
 from evovlm.system import files
+from evovlm.system.bounded_files import Unreadable
+from evovlm.system.bounded_json import read_json
+from evovlm.system.errors import UserError
 from evovlm.system.progress import Quiet
 from evovlm.system.version import commit, hardware, versions
 from evovlm.tasks.item_sets import ItemSet, read_item_set
@@ -57,6 +61,55 @@ class Arm:
         return f"{self.study}/{self.name.replace(' ', '-')}-{self.seed}"
 
 
+class _Done(BaseModel, extra="ignore", strict=True):
+    """What pages and tables need of an arm's result."""
+
+    arm: str
+    seed: int
+    zoo: str
+    commit: str
+    curve: list[FiniteFloat | None] = Field(min_length=1)
+    genes: list[str]
+    route: list[Any]
+    parameters: dict[str, _Drawn]
+    items: int
+    judged: int
+    tests: _Tests
+    cpu_seconds: FiniteFloat
+    hardware: str
+    versions: dict[str, Any]
+
+
+class _Drawn(BaseModel, extra="ignore"):
+    """A source's parameters in the winner."""
+
+    density: FiniteFloat | dict[str, FiniteFloat]
+
+
+class _Tests(BaseModel, extra="allow"):
+    """Test scores: of the winner, and others."""
+
+    __pydantic_extra__: dict[str, FiniteFloat]
+    winner: FiniteFloat
+
+
+def read_arm(path: Path) -> dict[str, Any]:
+    """The result of a finished arm. Raises UserError, which names the file, if it is damaged."""
+    step = "remove it, and the same command finishes that search again"
+    try:
+        content = read_json(path, files.MOST_JSON_BYTES)
+        _Done.model_validate(content)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; run the same command again") from None
+    except Unreadable as error:
+        raise UserError(f"{error}; {step}") from None
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"])) or "the value"
+        raise UserError(f"{path}: no result of a search (`{key}`: {error.errors()[0]['msg']}); {step}") from None
+    found: dict[str, Any] = content
+    return found
+
+
 def zoo_digest() -> str:
     """Twelve digits that identify the shipped zoo: a digest of its manifest, which contains a digest of every file."""
     return file_digest(FOLDER / MANIFEST)[:12]
@@ -67,6 +120,9 @@ def run_arms(arms: Sequence[Arm], out: Path, *, device: str, jobs: int, progress
 
     Arms run seed by seed, so that a run cut short leaves complete comparisons of fewer seeds.
     """
+    for arm in arms:
+        if (path := out / arm.folder / DONE).exists():
+            read_arm(path)  # a damaged one is told before hours of work
     same: dict[tuple[str, int], list[Arm]] = {}
     for arm in sorted(arms, key=lambda arm: arm.seed):
         same.setdefault((arm.recipe.model_dump_json(by_alias=True), arm.judged), []).append(arm)
@@ -94,8 +150,7 @@ def run_arm(arm: Arm, out: Path, device: str) -> dict[str, Any]:
     folder = out / arm.folder
     done = folder / DONE
     if done.exists():
-        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        return found
+        return read_arm(done)
     started = time.process_time()
     settings = EvolveSettings(device=device, judged=arm.judged)
     first = arm.recipe.model_copy(update={"then": None})

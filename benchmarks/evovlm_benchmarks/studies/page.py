@@ -5,7 +5,6 @@ Knows the arms' results on disk and Markdown; runs nothing. All statements are d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from evovlm.system.errors import UserError
-from evovlm_benchmarks.studies.arms import DONE
+from evovlm_benchmarks.studies.arms import DONE, read_arm
 from evovlm_benchmarks.studies.curves import Band, draw_bands, draw_points
 from evovlm_benchmarks.studies.plans import STUDIES, StudyPlan
 
@@ -60,7 +59,7 @@ def read_results(out: Path, study: str) -> Results:
     """All finished arms of a study."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for path in sorted((out / study).glob(f"*/{DONE}")):
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = read_arm(path)
         found.setdefault(row["arm"], []).append(row)
     return found
 
