@@ -125,6 +125,8 @@ def _print_plan(plan: Plan) -> None:
     )
     if plan.fidelity:
         OUT.print(plan.fidelity)
+    if plan.race is not None or (plan.recipe.search is not None and plan.recipe.search.fidelity is not None):
+        OUT.print("a race and cheap first answers are not counted below: all candidates are asked all items, in full")
     if plan.sets.left_out:
         OUT.print(f"left out: {plan.sets.left_out} search items that are too similar to validation or test items")
     shown = [f"{gene.source}.{gene.parameter}.{group_in_words(gene.group)}" for gene in plan.genes[:GENES_SHOWN]]

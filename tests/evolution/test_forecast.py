@@ -196,6 +196,12 @@ def test_models_that_are_absent_are_sized_by_their_names():
     assert (scope.prepared, scope.bytes_vectors) == (("tsv_m",), 3 * 14 * 10**9)
 
 
+def test_a_dry_run_says_that_it_does_not_count_what_a_race_saves(tmp_path: Path):
+    words = ("evolve", "zoo-llm", "--out", "out", "--dry-run", "--no-measure")
+    told = [evovlm_here(*words, *more, folder=tmp_path).stdout for more in ((), ("--race",))]
+    assert ["a race and cheap first answers are not counted" in one for one in told] == [False, True]
+
+
 def test_a_method_that_is_unknown_is_told_though_the_models_are_absent(tmp_path: Path):
     text = (ROOT / "recipes/zoo-vlm.yaml").read_text(encoding="utf-8").replace("zoo:ja", "owner/absent-3B")
     (tmp_path / "absent.yaml").write_text(text.replace("method: dare_ties", "method: dare_tise"), encoding="utf-8")
