@@ -19,9 +19,9 @@ from evovlm_benchmarks.rehearsal.data import SEARCH, TEST
 from evovlm_benchmarks.rehearsal.models import BASE, JA, MATHS, VLM
 from evovlm_benchmarks.rehearsal.sizes import Size
 
-RECIPE, SINGLE, PAIR, SUITE = "recipe.yaml", "single.yaml", "pair.yaml", "suite.yaml"
+RECIPE, SINGLE, WHOLE, PAIR, SUITE = "recipe.yaml", "single.yaml", "whole.yaml", "pair.yaml", "suite.yaml"
 PAIRED = "pair-for-mergekit.yaml"
-RECIPES = (RECIPE, SINGLE, PAIR, PAIRED, SUITE)
+RECIPES = (RECIPE, SINGLE, WHOLE, PAIR, PAIRED, SUITE)
 STUDY = "study"
 NUMBERS = ("trials", "questions", "several", "judged", "few", "asked")
 SEEING, WRITING = (BASE, VLM, JA), (BASE, JA, MATHS)
@@ -50,7 +50,7 @@ class Step:
 
 SEARCH_WORDS = "--trials {trials} --device {device} --profile"
 ONE = f"evolve {SINGLE} --items {{questions}} {SEARCH_WORDS} --judged {{judged}}"
-SEVERAL = f"evolve {RECIPE} --items {{several}} {SEARCH_WORDS} --judged {{few}}"
+SEVERAL = f"--items {{several}} {SEARCH_WORDS} --judged {{few}}"
 ASK = "--items {asked} --device {device}"
 ON_GPU = " --device {device}"
 ALONE = "evolve, one question a picture"
@@ -71,8 +71,14 @@ STEPS: tuple[Step, ...] = (
     Step("merge, VLM, GPU", f"merge {RECIPE} out-gpu{ON_GPU}", SEEING, "copy", removes=("out-gpu",), gpu=True),
     Step("dry run", f"{ONE} --out dry --dry-run", SEEING),
     Step(ALONE, f"{ONE} --checkpoint --out {STUDY}", SEEING, "candidates", STUDY, (f"{STUDY}/checkpoint",)),
-    Step("evolve, several questions a picture", f"{SEVERAL} --no-race --out several", SEEING, "candidates", "several"),
-    Step("evolve, raced", f"{SEVERAL} --race --out raced", SEEING, "candidates", "raced"),
+    Step(
+        "evolve, several questions a picture",
+        f"evolve {WHOLE} {SEVERAL} --out several",
+        SEEING,
+        "candidates",
+        "several",
+    ),
+    Step("evolve, raced", f"evolve {RECIPE} {SEVERAL} --out raced", SEEING, "candidates", "raced"),
     Step("report", f"report {STUDY}"),
     Step("bench run", f"bench run {SUITE} {ASK} --preset greedy --out bench", SEEING),
 )
@@ -87,7 +93,9 @@ def words_of(step: Step, size: Size, device: str) -> list[str]:
 def write_recipes(folder: Path, size: Size) -> None:
     """Write the recipes and the suite that the steps name: the paper's, with these models, data and lengths."""
     paper = yaml.safe_load(shipped_recipes()["evovlm-jp"].read_text(encoding="utf-8"))
-    models: Mapping[str, Callable[[dict[str, Any]], None]] = {RECIPE: _seeing, SINGLE: _single, PAIR: _writing}
+    models: Mapping[str, Callable[[dict[str, Any]], None]] = {
+        RECIPE: _seeing, SINGLE: _single, WHOLE: _whole, PAIR: _writing,
+    }  # fmt: skip
     for name, change in models.items():
         content = {**paper, "data": dict(paper["data"]), "groups": min(paper["groups"], size.tower.layers)}
         change(content)
@@ -113,11 +121,16 @@ def _seeing(content: dict[str, Any]) -> None:
     content["sources"] = [{"name": VLM, "model": VLM}, {"name": JA, "model": JA}]
 
 
-def _single(content: dict[str, Any]) -> None:
-    """A search whose questions are each about another picture, all asked of each candidate."""
+def _whole(content: dict[str, Any]) -> None:
+    """A search that asks every candidate all questions, in full."""
     _seeing(content)
+    content["search"] = {key: one for key, one in content["search"].items() if key not in ("race", "fidelity")}
+
+
+def _single(content: dict[str, Any]) -> None:
+    """The same, with questions that are each about another picture."""
+    _whole(content)
     content["data"]["whole_pictures"] = False
-    content["search"] = content["search"] | {"race": False}
 
 
 def _writing(content: dict[str, Any]) -> None:
