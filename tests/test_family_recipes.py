@@ -11,7 +11,6 @@ import pytest
 import yaml
 from transformers import AutoConfig
 
-from evovlm.models.families import family_of
 from tests.hub_cache import cache_repository
 from tests.merging.test_vlm_families import save_text
 from tests.test_reproduce import ROOT, save_data_sets, save_visual_genome
@@ -26,20 +25,12 @@ RECIPES = {
     "pixtral-shisa": "pixtral",
     "qwen2.5-maths-ja": None,
 }
-# A chat template such as the tiny models can have: their tokenizers know no marks of turns.
-CHAT = (
-    "{{% for message in messages %}}{{% for part in message['content'] %}}"
-    "{{% if part['type'] == 'image' %}}{picture}{{% else %}}{{{{ part['text'] }}}}{{% endif %}}"
-    "{{% endfor %}}{{% endfor %}}"
-)
 
 
 def save_models(name: str, folder: Path) -> dict[str, Path]:
     """A recipe's models, by their name on the hub."""
     recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
     made = save_family(RECIPES[name] or "qwen2_5_vl", folder / "seeing")
-    config = json.loads((folder / "seeing" / "config.json").read_text(encoding="utf-8"))
-    (folder / "seeing" / "chat_template.jinja").write_text(CHAT.format(picture=family_of(config).picture))
     models = {}
     for seed, source in enumerate((recipe["base"], *recipe["sources"])):
         if RECIPES[name] is not None and source.get("name") == recipe["owner"]:
