@@ -36,17 +36,17 @@ class Memory:
 
     def __init__(self) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-        self._before, self._ended = _of("self", "VmRSS"), _ended()
+        self._before, self._ended = _of("self", "VmRSS"), ended_bytes()
 
     def more(self) -> float:
         """Bytes more than at the start. A process that was forked has what this one had as well."""
         peaks = [_of(process, "VmHWM") for process in ("self", *_children())]
-        if (ended := _ended()) > self._ended:
+        if (ended := ended_bytes()) > self._ended:
             peaks.append(ended)
         return max(peaks) - self._before
 
 
-def _ended() -> float:
+def ended_bytes() -> float:
     """The most that any process which this one started, and which has ended, has used so far."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024.0
 

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.hostile import CODES, Memory, assert_answered, bounded, broken_text, changed, warm_up
+from tests.cli.hostile import CODES, Memory, assert_answered, bounded, broken_text, changed, ended_bytes, warm_up
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 STUDY = Path(__file__).parent.parent / "fixtures" / "studies" / "studies" / "atlas"
@@ -34,7 +34,8 @@ def test_memory_of_a_command_and_of_what_it_starts_is_seen():
     assert 299e6 < memory.more() < 400e6
     memory = Memory()
     assert memory.more() < 50e6
-    subprocess.run([sys.executable, "-c", "whole = b'x' * 1_500_000_000"], check=True)
+    more = int(ended_bytes() + 1e9)  # than any process that ended before
+    subprocess.run([sys.executable, "-c", f"whole = b'x' * {more}"], check=True)
     assert memory.more() > 500e6
 
 
