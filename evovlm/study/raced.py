@@ -32,9 +32,9 @@ def run_raced(
 ) -> None:
     """Search until the log has `trials` trials, including centers; the last generation is raced completely.
 
-    If all of a generation was evaluated cheaply and in full, the rank agreement of both is logged as an event. auto: it
-    decides whether the next generations are evaluated cheaply first, which is told. Raises StudyError if the log has
-    other genomes or scores than this search produces.
+    If all of a generation was evaluated cheaply and in full, the rank agreement of both is logged as an event. auto:
+    that agreement decides whether the next generations are evaluated cheaply first, and a sentence says so. Raises
+    StudyError if the log has other genomes or scores than this search produces.
     """
 
     def candidates(generation: int, genomes: list[Genome], known: bool) -> Iterator[Candidate]:

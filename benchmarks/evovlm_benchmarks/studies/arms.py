@@ -122,7 +122,7 @@ def run_arms(arms: Sequence[Arm], out: Path, *, device: str, jobs: int, progress
     """
     for arm in arms:
         if (path := out / arm.folder / DONE).exists():
-            read_arm(path)  # a damaged one is told before hours of work
+            read_arm(path)  # raises for a damaged result, before hours of work
     same: dict[tuple[str, int], list[Arm]] = {}
     for arm in sorted(arms, key=lambda arm: arm.seed):
         same.setdefault((arm.recipe.model_dump_json(by_alias=True), arm.judged), []).append(arm)

@@ -254,8 +254,7 @@ def test_a_claim_of_certainty_is_not_the_answer(text: str, number: str):
 def test_any_characters_at_all_are_read(text: str):
     for scoring in ("compatible", "corrected"):
         number = extract_number(text, scoring)
-        if number is not None:
-            Fraction(number)  # Raises if it is no number.
+        assert number is None or same_number(number, str(Fraction(number))), "what is found is a number"
 
 
 @given(st.integers(-(10**12), 10**12))
