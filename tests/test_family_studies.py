@@ -117,6 +117,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         one["model"] = f"../{folder.relative_to(root)}"
     splits = {split: f"custom-vqa@../data/{split}.jsonl:{split}" for split in ("search", "validation", "test")}
     content |= {"groups": 2, "dtype": "float32", "data": content["data"] | splits | {"preset": "greedy+short.yaml"}}
+    content["search"]["race"] = False  # a race logs a generation at a time; one test asks for it
     save_data(root / "data", Engine.load(root / "models" / "seeing"))
     (root / "recipes").mkdir()
     (root / "recipes" / "short.yaml").write_text(yaml.safe_dump(SHORT), encoding="utf-8")
@@ -230,6 +231,8 @@ def address() -> Iterator[str]:
 
 def test_a_further_objective_gives_a_front_of_recipes_that_merge(place: Place):
     search = {"algorithm": "nsga2", "population": 4, "objectives": ["custom-vqa@../data/other.jsonl:search"]}
+    refused = place.evovlm("evolve", place.changed("raced", search=search | {"race": True}), "--out", "x", code=2)
+    assert "search.race: needs `algorithm: cmaes`" in refused.stderr
     recipe = place.changed("several", search=search)
     place.evovlm("evolve", recipe, "--out", "runs/several", *FEW)
     assert all(len(row["values"]) == 2 for row in logged_rows(place.root / "runs" / "several"))

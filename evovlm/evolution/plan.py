@@ -185,7 +185,7 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
         space = data_flow(recipe, {name: depth_of(model) for name, model in assembly.sources.items()})
     genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
     if _race(recipe, settings) is not None:
-        recipe = raced_recipe(recipe, len(genes))
+        recipe = raced_recipe(recipe, len(genes), "--race" if settings.race else "search.race")
     plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space, objectives, told)
     if settings.checkpoint:
         refuse_unbuildable(assembly)

@@ -99,17 +99,19 @@ def whole_race(items: int) -> RaceSettings:
     return RaceSettings(first=items, most=1.0, random=1.0)
 
 
-def raced_recipe(recipe: Recipe, genes: int) -> Recipe:
+def raced_recipe(recipe: Recipe, genes: int, asked_by: str = "--race") -> Recipe:
     """The recipe with the population of a race: twice the searcher's default, unless the recipe sets it.
 
-    With few items per candidate, a generation can have more candidates. Raises RecipeError for a searcher that does not
-    learn from ranks around a center, for several objectives, and for routes.
+    With few items per candidate, a generation can have more candidates. `asked_by` is the option or key that asks for
+    the race. Raises RecipeError for a searcher that does not learn from ranks around a center, for several objectives,
+    and for routes.
     """
     search = search_of(recipe)
     row = find_searcher(search.algorithm)
     if not row.races or search.objectives or search.route is not None:
         choices = " or ".join(f"`algorithm: {name}`" for name, found in sorted(SEARCHERS.items()) if found.races)
-        raise RecipeError(f"--race: needs {choices}, one score and no route; leave --race out or change `search`")
+        without = "leave --race out" if asked_by == "--race" else "set it to false or give --no-race"
+        raise RecipeError(f"{asked_by}: needs {choices}, one score and no route; {without}, or change `search`")
     population = search.population or 2 * row.population(genes)
     return recipe.model_copy(update={"search": search.model_copy(update={"population": population})})
 

@@ -233,6 +233,10 @@ def test_races_refuse_what_they_do_not_serve():
     recipe = read_recipe(RECIPES / "zoo-dfs.yaml")
     with pytest.raises(RecipeError, match="--race: needs"):
         plan_evolution(recipe, RECIPES, EvolveSettings(trials=4, items=8, race=RACE))
+    assert recipe.search is not None
+    raced = recipe.model_copy(update={"search": recipe.search.model_copy(update={"race": True})})
+    with pytest.raises(RecipeError, match="^search.race: needs .* set it to false or give --no-race"):
+        plan_evolution(raced, RECIPES, EvolveSettings(trials=4, items=8))
 
 
 def test_a_race_takes_twice_the_population_unless_told(plan: Plan):
