@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from evovlm.system.plain_text import abridged
+
 
 def new_folder(path: Path | None) -> Path | None:
     """Refuse a place where no folder can be made: a file, inside a file, not writable, or with too long a name."""
@@ -35,8 +37,7 @@ def _refuse(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
-        shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}..."
-        raise typer.BadParameter(f"{shown}: {error.strerror}") from None
+        raise typer.BadParameter(f"{abridged(str(path), 200)}: {error.strerror}") from None
     there = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
     folder = there if there.is_dir() else there.parent
     if there != path and not there.is_dir():

@@ -14,6 +14,7 @@ from pathlib import Path
 from evovlm.models.panics import is_panic
 from evovlm.system.errors import CandidateFault, CheckpointError, UserError
 from evovlm.system.faults import machine_fault
+from evovlm.system.plain_text import abridged
 
 log = logging.getLogger(__name__)
 MOST_SHOWN = 200  # characters of a library's own message
@@ -48,7 +49,7 @@ def in_words(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # A first line such as "Validation error for field 'hidden_act':" says what only with the second one.
     first = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
-    shown = first if len(first) <= MOST_SHOWN else f"{first[:MOST_SHOWN]}..."
+    shown = abridged(first, MOST_SHOWN)
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 
 

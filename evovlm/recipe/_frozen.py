@@ -39,8 +39,10 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     later: ClassVar[tuple[str, ...]] = ()  # the fields that are marked LATER
-    # The keys of fields that are never true or false, and whether they may be mappings of such values.
-    not_flags: ClassVar[dict[str, bool]] = {}
+    # The keys of fields that are never true or false, and what is asked for in place of such a value.
+    not_flags: ClassVar[dict[str, str]] = {}
+    # The keys whose values may be mappings to what is never true or false.
+    tables: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -48,22 +50,24 @@ class Frozen(BaseModel):
         cls.later = tuple(name for name, field in cls.model_fields.items() if LATER in field.metadata)
         for name in cls.later:
             assert not cls.model_fields[name].is_required(), f"{cls.__name__}.{name}: LATER needs a default"
-        cls.not_flags = {
-            key: _holds(field.annotation, dict)
+        kinds = {
+            key: field.annotation
             for name, field in cls.model_fields.items()
             for key in (name, field.alias)
             if key is not None and not _holds(field.annotation, bool)
         }
+        cls.not_flags = {key: _wanted(kind) for key, kind in kinds.items()}
+        cls.tables = frozenset(key for key, kind in kinds.items() if _holds(kind, dict))
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_flags(cls, content: Any) -> Any:
         """Refuse `trials: yes`, which YAML reads as true, and pydantic as 1."""
-        for key, table in cls.not_flags.items() if isinstance(content, dict) else ():
+        for key, wanted in cls.not_flags.items() if isinstance(content, dict) else ():
             value = content.get(key)
-            for one in value.values() if table and isinstance(value, dict) else (value,):
+            for one in value.values() if key in cls.tables and isinstance(value, dict) else (value,):
                 if isinstance(one, bool):
-                    raise ValueError(f"{key}: is read as {str(one).lower()}; give a number, or put a text in quotes")
+                    raise ValueError(f"{key}: is read as {str(one).lower()}; {wanted}")
         return content
 
     @model_serializer(mode="wrap")
@@ -75,6 +79,15 @@ class Frozen(BaseModel):
                 if getattr(self, name) == field.get_default(call_default_factory=True):
                     content.pop((field.alias if info.by_alias else None) or name, None)
         return content
+
+
+def _wanted(annotation: Any) -> str:
+    """What to give for a key that is never true or false."""
+    parts = [annotation, *get_args(annotation)]
+    settings = next((part for part in parts if isinstance(part, type) and issubclass(part, Frozen)), None)
+    if settings is not None and not any(_holds(annotation, kind) for kind in (int, float, str)):
+        return f"give its settings, such as `{next(iter(settings.model_fields))}`, or remove it"
+    return "give a number, or put a text in quotes"
 
 
 def _holds(annotation: Any, kind: type) -> bool:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from evovlm.recipe import limits
 from evovlm.recipe._frozen import LATER, Frozen
+from evovlm.system.plain_text import abridged
 
 Seed = Annotated[int, Field(ge=0, le=limits.MOST_SEED)]
 Finite = Annotated[float, Field(ge=-limits.MOST_WEIGHT, le=limits.MOST_WEIGHT, allow_inf_nan=False)]
@@ -88,7 +89,9 @@ class Fidelity(Frozen):
     def _from_word(cls, value: Any) -> Any:
         if isinstance(value, str):
             if value != "auto":
-                raise ValueError(f"{value!r} is not known; give `auto`, or settings such as `{{base_tile: true}}`")
+                raise ValueError(
+                    f"{abridged(value)!r} is not known; give `auto`, or settings such as `{{base_tile: true}}`"
+                )
             return dict(AUTO_FIDELITY)
         return value
 

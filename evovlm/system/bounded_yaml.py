@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from evovlm.system.plain_text import abridged
+
 Loc = tuple[int | str, ...]  # keys and indices, from the top of a document
 
 TEXT_TAG = "tag:yaml.org,2002:str"
@@ -97,7 +99,7 @@ class _Loader(yaml.SafeLoader):
             self.aliases += 1
         elif event.tag not in (None, "!") and not (event.tag == TEXT_TAG and isinstance(event, yaml.ScalarEvent)):
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise YamlFault(line, f"the tag {_short(tag)} is not read here; leave it out, or quote a text")
+            raise YamlFault(line, f"the tag {abridged(tag)} is not read here; leave it out, or quote a text")
         if self._depth == MOST_DEPTH:
             raise YamlFault(line, f"more than {MOST_DEPTH} levels of lists and mappings; write it flatter")
         self._depth += 1
@@ -135,10 +137,10 @@ def _refuse_keys(node: yaml.Node, seen: set[int]) -> None:
             if not isinstance(key, yaml.ScalarNode):
                 raise YamlFault(line, "a key is a list or a mapping; keys are texts")
             if key.value in keys:
-                raise YamlFault(line, f"the key {_short(key.value)!r} appears twice; keep one")
+                raise YamlFault(line, f"the key {abridged(key.value)!r} appears twice; keep one")
             if key.tag not in (TEXT_TAG, MERGE_TAG):
                 read_as = key.tag.rpartition(":")[2]
-                raise YamlFault(line, f"the key {_short(key.value)} is read as {read_as}; put it in quotes")
+                raise YamlFault(line, f"the key {abridged(key.value)} is read as {read_as}; put it in quotes")
             keys.add(key.value)
             _refuse_keys(value, seen)
     elif isinstance(node, yaml.SequenceNode):
@@ -174,10 +176,6 @@ def _refuse_expansion(root: yaml.Node, most: int) -> None:
         return size, depth
 
     measure(root)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def place_of(root: yaml.Node | None, loc: Loc) -> tuple[int, list[str]]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evovlm.system.plain_text import visible
+from evovlm.system.plain_text import abridged, visible
 
 UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
 MOST_SHOWN = 200  # characters of an error's own message in the sentence; the log has all of it
@@ -50,7 +50,7 @@ def record(error: BaseException, words: Sequence[str]) -> Path | None:
 def sentence(error: BaseException, log: Path | None) -> str:
     """The message for the user about an unforeseen error."""
     first = visible(without_passwords(next(iter(str(error).splitlines()), "")))
-    shown = first if len(first) <= MOST_SHOWN else f"{first[:MOST_SHOWN]}..."
+    shown = abridged(first, MOST_SHOWN)
     kind = f"{type(error).__name__}: {shown}" if shown else type(error).__name__
     where = f"please report it with {log}" if log is not None else "no log could be written; check the disk"
     return f"an unforeseen error ({kind}); {where}"

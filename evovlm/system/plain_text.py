@@ -1,4 +1,4 @@
-"""Text of unknown origin, such as a file's, made safe to print: a terminal obeys control characters.
+"""Text of unknown origin, such as a file's, made fit to print: short, and without what a terminal obeys.
 
 Knows characters; not where the text comes from.
 """
@@ -9,6 +9,11 @@ import re
 
 # Control characters but for tabs and line breaks, and those that change the direction of writing.
 OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def abridged(text: str, most: int = 60) -> str:
+    """The text if it has at most so many characters, else so many of them and three dots."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def visible(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from evovlm.system.errors import DataError
+from evovlm.system.plain_text import abridged
 from evovlm.tasks.metrics.language import Detector
 from evovlm.tasks.metrics.limits import nfkc
 from evovlm.tasks.metrics.normalise import normalise
@@ -56,20 +57,16 @@ def number_of(item: Item, reference: str) -> str:
     """The number in a reference such as "18" or "1,800円". Raises DataError if there is none that can be compared."""
     if _TOO_MANY_DIGITS.search(reference):
         raise DataError(
-            f"item {_short(item.id)}: its reference {_short(reference)!r} has more than {MOST_DIGITS} digits in a row,"
-            " and such numbers are not compared; give a shorter one"
+            f"item {abridged(item.id)}: its reference {abridged(reference)!r} has more than {MOST_DIGITS} digits in"
+            " a row, and such numbers are not compared; give a shorter one"
         )
     found = reference if same_number(reference, reference) else extract_number(reference)
     if found is None:
         raise DataError(
-            f"item {_short(item.id)}: its reference {_short(reference)!r} holds no number, or one with a power of ten"
-            f" above {MOST_POWER}; give one, such as 18"
+            f"item {abridged(item.id)}: its reference {abridged(reference)!r} holds no number, or one with a power of"
+            f" ten above {MOST_POWER}; give one, such as 18"
         )
     return found
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _right(item: Item, answer: str, scoring: NumberScoring) -> bool:

@@ -235,7 +235,7 @@ def test_races_refuse_what_they_do_not_serve():
         plan_evolution(recipe, RECIPES, EvolveSettings(trials=4, items=8, race=RACE))
     assert recipe.search is not None
     raced = recipe.model_copy(update={"search": recipe.search.model_copy(update={"race": True})})
-    with pytest.raises(RecipeError, match="^search.race: needs .* set it to false or give --no-race"):
+    with pytest.raises(RecipeError, match=r"^search\.race: needs .* set it to false or give --no-race"):
         plan_evolution(raced, RECIPES, EvolveSettings(trials=4, items=8))
 
 

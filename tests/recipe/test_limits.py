@@ -62,6 +62,8 @@ def bomb(line: str, first: str) -> str:
         (PLAIN.replace("ties", r'"a\0b"'), r"r.yaml:6: the character '\x00' is not allowed"),
         (PLAIN.replace("ties", r'"\ud800"'), r"r.yaml:6: the character '\ud800' is not allowed"),
         (PLAIN + "search: {trials: yes}", "r.yaml:7: search.trials: is read as true"),
+        (PLAIN + "search: {fidelity: yes}", "search.fidelity: is read as true; give its settings, such as `base_tile`"),
+        (PLAIN + f"search: {{fidelity: {'x' * 200}}}", f"search.fidelity: '{'x' * 60}...' is not known; give `auto`"),
         (PLAIN + "search: {density: [-5.0, 5.0]}", "r.yaml:7: search.density: bounds [-5.0, 5.0] leave 0 to 1"),
         (PLAIN + "\x00", "r.yaml:7: not valid YAML"),
         (PLAIN + "#" * limits.MOST_BYTES, f"larger than {limits.MOST_BYTES:,} characters"),

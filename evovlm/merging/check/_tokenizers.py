@@ -18,6 +18,7 @@ from evovlm.models.panics import without_reports
 from evovlm.models.vocabulary import CONTROL
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import CheckpointError
+from evovlm.system.plain_text import abridged
 
 FILE = "tokenizer.json"
 TEXTS = (
@@ -80,8 +81,7 @@ def _first_difference(model: OpenModel, owner: OpenModel) -> str | None:
             place = next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
             said = (" ".join(map(repr, tokens[place : place + 3])) or "nothing" for tokens in (a, b))
             one, other = said
-            shown = text if len(text) < MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-            return f"{shown!r} is read otherwise: {one} in {model.label}, {other} in {owner.label}"
+            return f"{abridged(text, MOST_SHOWN)!r} is read otherwise: {one} in {model.label}, {other} in {owner.label}"
     return None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from evovlm.recipe.mergekit._settings import PER_MODEL
 from evovlm.system.bounded_yaml import Loc
 from evovlm.system.errors import RecipeError
+from evovlm.system.plain_text import abridged
 
 NUMBERS = PER_MODEL | {"lambda"}
 MAY_BE_NULL = {"lambda", "epsilon", "gamma"}  # one for the whole merge: null is the same as leaving them out
@@ -127,5 +128,4 @@ def _dotted(place: Loc) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    return abridged(repr(value), MOST_SHOWN)
