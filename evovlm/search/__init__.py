@@ -87,8 +87,11 @@ def searcher(
 ) -> Callable[[AnyMake], AnyMake]:
     """Register the decorated class (or function), which makes a `Searcher` from `SearchSettings`, under a name.
 
-    For the other arguments see `SearcherRow`. Raises ValueError if the name is taken.
+    For the other arguments see `SearcherRow`. Raises ValueError if the name is taken, or the population is no number of
+    candidates.
     """
+    if not isinstance(population, int) or population < 1:
+        raise ValueError(f"searcher {name!r}: population={population!r} has to be a number of candidates, at least 1")
 
     def add(make: AnyMake) -> AnyMake:
         register(name, SearcherRow(make, _always(population), several, bits, races))
