@@ -149,12 +149,22 @@ def check_search(search: Search) -> Iterator[Misfit]:
             yield Misfit(True, "fidelity.eight_bit", ROUTED)
     if search.fidelity is not None and search.objectives:
         yield Misfit(True, "fidelity", ONE_SCORE)
+    if search.race and (why := why_no_race(search)) is not None:
+        yield Misfit(True, "race", f"{why}; set it to false, or change the rest of the section")
     if search.switch is not None and not row.switch:
         choices = sorted(other for other, found in SEARCHERS.items() if found.switch)
         yield Misfit(False, "switch", f"{name} has no stages and ignores it; {choices} uses it")
     if search.route is not None and not row.bits:
         choices = sorted(other for other, found in SEARCHERS.items() if found.bits)
         yield Misfit(False, "algorithm", f"{name} treats yes-or-no genes as reals with threshold 0.5; {choices} do not")
+
+
+def why_no_race(search: Search) -> str | None:
+    """What a race needs that a recipe's search does not have, in words; None if it can be raced."""
+    if find_searcher(search.algorithm).races and not search.objectives and search.route is None:
+        return None
+    choices = " or ".join(f"`algorithm: {name}`" for name, row in sorted(SEARCHERS.items()) if row.races)
+    return f"needs {choices}, one score and no route"
 
 
 def _one_score(name: str, objectives: int) -> str:
