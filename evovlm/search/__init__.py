@@ -18,6 +18,7 @@ from evovlm.search.searchers.nsga2 import NonDominatedSorting
 from evovlm.search.searchers.random_search import UniformRandom
 from evovlm.search.searchers.two_stage import TwoStage
 from evovlm.system.errors import RecipeError
+from evovlm.system.plain_text import abridged
 
 __all__ = [
     "SEARCHERS",
@@ -103,7 +104,7 @@ def searcher(
 def find_searcher(name: str) -> SearcherRow:
     """The row of a searcher. Raises RecipeError, which lists the choices, if there is none."""
     if name not in SEARCHERS:
-        raise RecipeError(f"search.algorithm: unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
+        raise RecipeError(f"search.algorithm: unknown searcher {abridged(name)!r}; choose from {sorted(SEARCHERS)}")
     return SEARCHERS[name]
 
 
@@ -138,7 +139,7 @@ def check_search(search: Search) -> Iterator[Misfit]:
     """Yield everything in a recipe's search section that its searcher does not support."""
     name = search.algorithm
     if name not in SEARCHERS:
-        yield Misfit(True, "algorithm", f"unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
+        yield Misfit(True, "algorithm", f"unknown searcher {abridged(name)!r}; choose from {sorted(SEARCHERS)}")
         return
     row = SEARCHERS[name]
     if search.objectives and not row.several:
