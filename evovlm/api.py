@@ -194,6 +194,7 @@ def suggest(
     items: int = 100,
     seed: int = 0,
     device: str = "auto",
+    download: bool = False,
     watch: Watch | None = None,
 ) -> Advice:
     """Rank candidate sources for a task with cheap tests, and explain each rank.
@@ -209,7 +210,7 @@ def suggest(
     models: language models tuned from `base` (folders, `zoo:NAME` or hub ids), or one folder that contains them.
     data: TASK:SPLIT, not a test split.
     items, seed: questions per merge that is tried (at least 2), and the seed that selects them.
-    device: as in `evaluate`; on a GPU the task vectors are compared there too.
+    device: as in `evaluate`; on a GPU the task vectors are compared there too. download: as in `merge`.
     watch: as in `evolve`.
 
     Raises RecipeError for fewer than two models or a test split, and CheckpointError for a model that cannot be opened.
@@ -226,7 +227,17 @@ def suggest(
     if items < 2:
         raise RecipeError(f"items: {items} is too few; give 2 or more")
     names, device = named_models(models), chosen_device(device)
-    return advise(str(base), names, data, items=items, seed=seed, root=Path(), device=device, watch=watch or Quiet())
+    return advise(
+        str(base),
+        names,
+        data,
+        items=items,
+        seed=seed,
+        root=Path(),
+        device=device,
+        watch=watch or Quiet(),
+        download=download,
+    )
 
 
 def _recipe(named: Recipe | str | Path) -> Recipe:

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from evovlm.cli.limits import MOST_THREADS
 from evovlm.system.errors import UserError
+from evovlm.system.plain_text import abridged
 
 # Read by libraries on import, which print warnings of their own or raise ValueError: a whole number, at least 1.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -37,10 +38,12 @@ def check_environment() -> None:
     for key in THREADS:
         for part in os.environ.get(key, "1").split(",") if os.environ.get(key) else ():
             if not (part.strip().isdecimal() and 1 <= int(part.strip()[:9]) <= MOST_THREADS):
-                raise UserError(f"{key}: {part!r} is no number of threads from 1 to {MOST_THREADS}; change or unset it")
+                raise UserError(
+                    f"{key}: {abridged(part)!r} is no number of threads from 1 to {MOST_THREADS}; change or unset it"
+                )
     for key in SECONDS:
         if os.environ.get(key) and not os.environ[key].isdecimal():
-            raise UserError(f"{key}: {os.environ[key]!r} is no number of seconds; change or unset it")
+            raise UserError(f"{key}: {abridged(os.environ[key])!r} is no number of seconds; change or unset it")
     for key in FOLDERS:
         if os.environ.get(key) and os.path.exists(os.environ[key]) and not os.path.isdir(os.environ[key]):
             raise UserError(f"{key}: {os.environ[key]} is not a folder; change or unset it")

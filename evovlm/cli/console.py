@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from evovlm.system.plain_text import visible
+from evovlm.system.plain_text import cut_words, visible
 
 if TYPE_CHECKING:
     from evovlm.cli._asking import ModelRow
@@ -134,7 +134,9 @@ def findings_table(findings: Sequence[Any]) -> Table:
     for name in ("", "key", "finding"):
         table.add_column(name, overflow="fold")
     for finding in findings:
-        table.add_row(Text(finding.level, style=colours[finding.level]), finding.key, finding.text)
+        table.add_row(
+            Text(finding.level, style=colours[finding.level]), cut_words(finding.key), cut_words(finding.text)
+        )
     return table
 
 

@@ -26,7 +26,7 @@ from evovlm.cli._environment import blamed_environment, check_environment
 from evovlm.system import crash_log
 from evovlm.system.errors import CandidateFault, UserError
 from evovlm.system.faults import machine_fault
-from evovlm.system.plain_text import visible
+from evovlm.system.plain_text import cut_words, visible
 from evovlm.system.plugins import load_plugins
 from evovlm.system.start import INTERRUPTED, folder_is_gone
 
@@ -158,11 +158,11 @@ def _named(place: Any) -> str:
 
 
 def _tell(label: str, style: str, text: str) -> None:
-    """Print one line on standard error: neither markup nor line breaks at the terminal's width, nor control codes."""
+    """Print a line on standard error: no markup, breaks at the terminal's width, control codes or overlong words."""
     from rich.console import Console
     from rich.text import Text
 
-    text = visible(text)
+    text = visible(cut_words(text))
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     line = Text.assemble((label, style), text) if label else Text(text, style=style)
     with suppress(OSError, ValueError, SystemExit):  # standard error is closed: the exit code still tells

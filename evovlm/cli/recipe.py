@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from evovlm.system.errors import UserError
 
 if TYPE_CHECKING:
     from evovlm.merging.check import Finding
+    from evovlm.models.open_model import OpenModel
     from evovlm.recipe.schema import Recipe
 
 recipe_app = typer.Typer(help="List, show, check, convert and pin recipes.", no_args_is_help=True)
@@ -77,14 +79,14 @@ def recipe_check(
     from evovlm.cli._asking import ask_models, unaskable
     from evovlm.cli.console import ERR, OUT, findings_table, models_table
     from evovlm.cli.progress import waiting
-    from evovlm.merging.assembly import open_models
+    from evovlm.merging.assembly import open_models, owner_of
     from evovlm.merging.check import check_recipe
 
     loaded = recipe_for(recipe, vlms)
     with waiting("checking recipe and models"):
         base, sources = open_models(loaded, loaded.root, download=download)
         findings = check_recipe(loaded, base, list(sources.values()))
-    findings += _of_search(loaded)
+    findings += [*_of_search(loaded), *_idle_fidelity(loaded, owner_of(loaded, base, sources))]
     models = [*([base] if base is not None else []), *sources.values()]
     rows = ask_models(loaded, models, findings, ask=ask, tell=lambda text: ERR.print(text, style="dim"))
     findings += unaskable(loaded, rows)
@@ -121,6 +123,27 @@ def _of_search(recipe: Recipe) -> list[Finding]:
     findings += [Finding("error", key, text) for key, text in unfit_options(recipe)]
     found = unknown_data(recipe, recipe.root)
     return findings + [Finding("error" if fatal else "note", key, text) for key, text, fatal in found]
+
+
+def _idle_fidelity(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
+    """Settings of the lower fidelity that make no answer cheaper; nothing if the data is not known."""
+    from evovlm.merging.check import Finding
+    from evovlm.models.families import has_tiles
+    from evovlm.tasks import Options, parse_split
+    from evovlm.tasks.cheaper import idle_in_words
+
+    second = None if recipe.then is None else recipe.then.search
+    for key, search in (("search", recipe.search), ("then.search", second)):
+        fidelity = None if search is None else search.fidelity
+        if fidelity is None or recipe.data is None or (fidelity.auto and not fidelity.cheaper):
+            continue
+        try:
+            task, _ = parse_split(recipe.data.search, Options(preset=recipe.data.preset), recipe.root)
+        except UserError:  # reported as what is wrong with the data
+            return
+        idle = idle_in_words(fidelity, task.generation, tiles=has_tiles(recipe.kind, owner.config))
+        if idle:
+            yield Finding("warning", f"{key}.fidelity", idle)
 
 
 @recipe_app.command("convert")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evovlm.cli._options import AsJson, Device
+from evovlm.cli._options import AsJson, Device, Download
 from evovlm.cli.devices import device_for
 from evovlm.cli.paths import new_file
 from evovlm.recipe.limits import MOST_ITEMS, MOST_SEED
@@ -25,6 +25,7 @@ def suggest(
         Path | None, typer.Option(callback=new_file, help="Write an SVG: cosines of task vectors by layer.")
     ] = None,
     as_json: AsJson = False,
+    download: Download = False,
 ) -> None:
     """Rank candidate sources for a task with cheap tests, and explain each rank.
 
@@ -43,7 +44,9 @@ def suggest(
         names = named_models(models)
         device = device_for(device)
     with shown() as watch:
-        advice = api.suggest(names, base=base, data=data, items=items, seed=seed, device=device, watch=watch)
+        advice = api.suggest(
+            names, base=base, data=data, items=items, seed=seed, device=device, download=download, watch=watch
+        )
     if picture is not None:
         picture.write_text(draw_kinship(advice.kinship), encoding="utf-8")
     if as_json:

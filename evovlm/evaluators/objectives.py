@@ -14,6 +14,7 @@ from evovlm.evaluators.local import Evaluation, LocalEvaluator
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.where import split_where
 from evovlm.system.errors import RecipeError
+from evovlm.system.plain_text import abridged
 from evovlm.system.progress import Progress
 from evovlm.tasks import Options, parse_split
 from evovlm.tasks.item_sets import ItemSet, read_item_set
@@ -71,7 +72,7 @@ def unknown_objectives(objectives: Sequence[str]) -> Iterator[str]:
         if name in COSTS:
             continue
         if ":" not in name:
-            yield f"unknown objective {name!r}; choose from {list(COSTS)}, or give TASK:SPLIT"
+            yield f"unknown objective {abridged(name)!r}; choose from {list(COSTS)}, or give TASK:SPLIT"
             continue
         try:
             task, split = parse_split(name, key="objective")
@@ -79,7 +80,7 @@ def unknown_objectives(objectives: Sequence[str]) -> Iterator[str]:
             yield str(error).removeprefix("objective: ")
             continue
         if split in task.test_splits:
-            yield f"{name} is a test set; choose another split for the search"
+            yield f"{abridged(name)} is a test set; choose another split for the search"
 
 
 def objective_items(

@@ -120,10 +120,14 @@ def remake_recipes(study: Study) -> None:
             write_recipe(recipe, path)
 
 
-def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced: bool) -> None:
-    """Raises RecipeError if an atlas is impossible: candidates saw too few items, or answers are not kept."""
-    if raced:
-        raise RecipeError("--keep-diverse: a race asks few items, too few for a profile; leave out --race")
+def refuse_atlas(recipe: Recipe, items: Sequence[Item], *, raced_by: str | None) -> None:
+    """Raises RecipeError if an atlas is impossible: candidates saw too few items, or answers are not kept.
+
+    raced_by: the option or key that asks for a race; None without one.
+    """
+    if raced_by is not None:
+        without = "leave out --race" if raced_by == "--race" else "set `race: false` below `search`, or give --no-race"
+        raise RecipeError(f"--keep-diverse: a race asks few items, too few for a profile; {without}")
     if recipe.timed:
         raise RecipeError("--keep-diverse: answers are not kept if latency is measured; leave out that objective")
     axes_of(recipe, items)

@@ -9,7 +9,7 @@ import torch
 
 from evovlm.evaluators.local import computing_dtype
 from evovlm.merging.assembly import Assembly
-from evovlm.models.families import family_of
+from evovlm.models.families import has_tiles
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.search_settings import Fidelity
 from evovlm.search import EMULATED, ONE_SCORE, ROUTED
@@ -17,7 +17,7 @@ from evovlm.search.space.parameters import search_of
 from evovlm.system.device import has_float8
 from evovlm.system.errors import RecipeError
 from evovlm.tasks import Generation, Task
-from evovlm.tasks.cheaper import Cheaper
+from evovlm.tasks.cheaper import Cheaper, idle_in_words
 
 CHEAPLY = "search.fidelity: auto: cheap answers are by {way}, as long as they rank well"
 
@@ -28,19 +28,22 @@ def settled(recipe: Recipe, assembly: Assembly, task: Task, device: str) -> tupl
     Raises RecipeError if a lower fidelity would leave objectives without a value, or if its 8-bit products cannot be.
     """
     search = search_of(recipe)
-    fidelity, told = search.fidelity, ""
+    fidelity = search.fidelity
     if fidelity is None:
-        return recipe, told
+        return recipe, ""
     if search.objectives:
         raise RecipeError(f"search.fidelity: {ONE_SCORE}")
     if fidelity.auto and not fidelity.cheaper:
         fidelity, told = _chosen(fidelity, recipe, assembly, task, device)
-    elif fidelity.eight_bit:
+        return recipe.model_copy(update={"search": search.model_copy(update={"fidelity": fidelity})}), told
+    idle = idle_in_words(fidelity, task.generation, tiles=has_tiles(recipe.kind, assembly.owner.config))
+    sentences = [f"search.fidelity: {idle}"] if idle else []
+    if fidelity.eight_bit:
         why = _why_not_eight_bit(recipe, assembly, Cheaper(task, fidelity).generation, device)
         if why is not None:
             raise RecipeError(f"search.fidelity.eight_bit: {why}")
-        told = "" if device.startswith("cuda") else f"search.fidelity.eight_bit: {EMULATED}"
-    return recipe.model_copy(update={"search": search.model_copy(update={"fidelity": fidelity})}), told
+        sentences += [] if device.startswith("cuda") else [f"search.fidelity.eight_bit: {EMULATED}"]
+    return recipe, "; ".join(sentences)
 
 
 def _chosen(
@@ -51,8 +54,7 @@ def _chosen(
     One way, not both: at full size the base tile with 8-bit products ranked candidates worse than either alone, and is
     only 1.5 times as fast as the base tile (docs/performance-answering.md).
     """
-    tiles = recipe.kind == "vlm" and family_of(assembly.owner.config).base_tile and not task.generation.base_tile
-    if tiles:
+    if has_tiles(recipe.kind, assembly.owner.config) and not task.generation.base_tile:
         return fidelity.model_copy(update={"base_tile": True}), CHEAPLY.format(way="the base tile alone")
     why = "a CPU only emulates 8-bit products"
     if device.startswith("cuda"):

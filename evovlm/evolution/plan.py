@@ -178,14 +178,15 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     objectives = objective_items(recipe, root, len(sets.search), download=settings.download, commits=sets.commits)
     assembly = assemble(recipe, root, download=settings.download)
     recipe, told = settled(recipe, assembly, sets.search.task, settings.device)
+    raced, asked_by = _race(recipe, settings) is not None, "--race" if settings.race else "search.race"
     if settings.keep_diverse:
-        refuse_atlas(recipe, sets.search, raced=_race(recipe, settings) is not None)
+        refuse_atlas(recipe, sets.search, raced_by=asked_by if raced else None)
     space = None
     if search.route is not None:
         space = data_flow(recipe, {name: depth_of(model) for name, model in assembly.sources.items()})
     genes = space.genes if space is not None else genes_of(recipe, assembly.layers)
-    if _race(recipe, settings) is not None:
-        recipe = raced_recipe(recipe, len(genes), "--race" if settings.race else "search.race")
+    if raced:
+        recipe = raced_recipe(recipe, len(genes), asked_by)
     plan = Plan(recipe, settings, assembly, genes, sets, search.trials, space, objectives, told)
     if settings.checkpoint:
         refuse_unbuildable(assembly)

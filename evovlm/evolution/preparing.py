@@ -17,7 +17,7 @@ from evovlm.evolution.forecast import first_candidate
 from evovlm.evolution.plan import Plan
 from evovlm.merging.assembly import Assembly, with_recipe
 from evovlm.merging.prepare import SmallDisk, making_members, missing_bytes, refuse_small_disk, vector_bytes
-from evovlm.merging.vector_files import VectorFiles
+from evovlm.merging.vector_files import Ask, VectorFiles
 from evovlm.methods import METHODS
 from evovlm.recipe.schema import Recipe
 from evovlm.study import log as study_log
@@ -98,11 +98,10 @@ def _timed(assembly: Assembly, aspect: float, elements: int, device: torch.devic
     generator = torch.Generator(device).manual_seed(0)
     base = torch.randn(shape, generator=generator, device=device) * SPREAD
     sources = [base + torch.randn(shape, generator=generator, device=device) * STEP for _ in assembly.sources]
-    prepare = METHODS[assembly.recipe.method].prepare
-    assert prepare is not None
+    ask = Ask("of random numbers", assembly.recipe.method, assembly.options, base, tuple(sources))
     seconds = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        prepare(base, sources, assembly.options.own)[0].sum().item()  # waits for the device
+        ask.made(device)[0].sum().item()  # waits for the device
         seconds = time.perf_counter() - began
     return seconds

@@ -22,7 +22,7 @@ from evovlm.evaluators.remote import RemoteJob, hashing
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
 from evovlm.recipe.schema import Recipe
-from evovlm.search import SEARCHERS, Searcher, find_searcher
+from evovlm.search import Searcher, find_searcher, why_no_race
 from evovlm.search.race import RaceSettings
 from evovlm.search.space.parameters import search_of
 from evovlm.search.stream import stream_of
@@ -108,10 +108,10 @@ def raced_recipe(recipe: Recipe, genes: int, asked_by: str = "--race") -> Recipe
     """
     search = search_of(recipe)
     row = find_searcher(search.algorithm)
-    if not row.races or search.objectives or search.route is not None:
-        choices = " or ".join(f"`algorithm: {name}`" for name, found in sorted(SEARCHERS.items()) if found.races)
+    why = why_no_race(search)
+    if why is not None:
         without = "leave --race out" if asked_by == "--race" else "set it to false or give --no-race"
-        raise RecipeError(f"{asked_by}: needs {choices}, one score and no route; {without}, or change `search`")
+        raise RecipeError(f"{asked_by}: {why}; {without}, or change `search`")
     population = search.population or 2 * row.population(genes)
     return recipe.model_copy(update={"search": search.model_copy(update={"population": population})})
 

@@ -18,7 +18,7 @@ from evovlm.merging._norm_offsets import norm_offset
 from evovlm.merging.check import Finding, check_recipe
 from evovlm.merging.tensor_jobs import Job, count_layers, jobs_of, route_jobs
 from evovlm.merging.vector_files import Ask, VectorFiles
-from evovlm.methods import METHODS, MergeOptions, Operand, Tables, merge_tensor, resolve_options
+from evovlm.methods import METHODS, MergeOptions, Operand, Tables, blaming_plugins, merge_tensor, resolve_options
 from evovlm.methods.draws import Draws
 from evovlm.models.file_spans import FileSpan
 from evovlm.models.layouts import EMBEDDING, OUTPUT_HEAD, VOCABULARY_TENSORS
@@ -187,11 +187,13 @@ class Assembly:
             for source, name in job.parts
         ]
         operands = self.with_vectors(job, base, operands)
-        if job.factor == 1.0:
-            merged = merge_tensor(self.recipe.method, base, operands, self.options_of(job), dtype=self.dtype, out=out)
-            return self.keep_rows(job, merged)
-        # Multiply before rounding, so that folding adds no second rounding.
-        whole = merge_tensor(self.recipe.method, base, operands, self.options_of(job), dtype=torch.float32)
+        # A factor multiplies before rounding, so that folding adds no second rounding.
+        plain = job.factor == 1.0
+        dtype, place = (self.dtype, out) if plain else (torch.float32, None)
+        with blaming_plugins(self.recipe.method, job.name):
+            whole = merge_tensor(self.recipe.method, base, operands, self.options_of(job), dtype=dtype, out=place)
+        if plain:
+            return self.keep_rows(job, whole)
         scaled = fold(whole, job.factor, norm_offset(self.owner.folder, job.name)).to(self.dtype)
         return scaled if out is None else out.copy_(scaled)
 

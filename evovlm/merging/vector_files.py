@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from evovlm.methods import METHODS, MergeOptions, Operand, PreparedSum, Tables
+from evovlm.methods import METHODS, MergeOptions, Operand, PreparedSum, Tables, blaming_plugins
 from evovlm.system.errors import StudyError
 
 # Part of each file's key; another number makes all vectors again, because they are computed in another way.
@@ -69,7 +69,8 @@ class Ask:
         """The vectors, made on a device."""
         rule = METHODS[self.method].rule
         assert isinstance(rule, PreparedSum)
-        return rule.made(self.base.to(device), [source.to(device) for source in self.sources], self.options)
+        with blaming_plugins(self.method, self.name):
+            return rule.made(self.base.to(device), [source.to(device) for source in self.sources], self.options)
 
 
 class VectorFiles:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evovlm.methods.operand import CHUNK, Operand, Tables
     from evovlm.methods.options import MergeOptions, OwnOptions
     from evovlm.methods.table import METHODS, find_method, method, prepared_method, register, resolve_options
+    from evovlm.methods.unforeseen import blaming_plugins
 
 __all__ = [
     "CHUNK",
@@ -32,6 +33,7 @@ __all__ = [
     "Tables",
     "TaskVectorSum",
     "as_float32",
+    "blaming_plugins",
     "check_inputs",
     "find_method",
     "merge_tensor",
@@ -51,6 +53,7 @@ MODULES = {
     "operand": ("CHUNK", "Operand", "Tables"),
     "options": ("MergeOptions", "OwnOptions"),
     "table": ("METHODS", "find_method", "method", "prepared_method", "register", "resolve_options"),
+    "unforeseen": ("blaming_plugins",),
 }
 WHERE = {name: module for module, names in MODULES.items() for name in names}
 

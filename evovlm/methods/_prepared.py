@@ -15,10 +15,10 @@ from torch import Tensor
 
 from evovlm.methods._result import Result, as_float32
 from evovlm.methods._task_vectors import sum_of_weights
+from evovlm.methods._unfit_result import UnfitResult, unfit_tensor
 from evovlm.methods.definition import Prepare
 from evovlm.methods.operand import Operand, as_read, spans
 from evovlm.methods.options import MergeOptions
-from evovlm.system.errors import RecipeError
 from evovlm.system.torch_threads import one_torch_thread
 
 # The number of threads is a setting of the whole process.
@@ -47,7 +47,7 @@ class PreparedSum:
     def __call__(
         self, base: Tensor | None, operands: Sequence[Operand], options: MergeOptions, result: Result, chunk: int
     ) -> None:
-        """Merge one tensor. Raises RecipeError if `prepare` returns other shapes, or fewer or more than the sources."""
+        """Merge one tensor. Raises UnfitResult if `prepare` returns anything but a tensor of its shape per source."""
         assert base is not None
         vectors = [vector.reshape(-1) for vector in self.vectors(base, operands, options)]
         weights = [as_float32(operand.weight) for operand in operands]
@@ -87,13 +87,22 @@ class PreparedSum:
             return _rounded([(source - wide) / len(read) for source in read], base)
         with _one_thread(base.device):
             made = self.prepare(wide, read, options.own)
-        shapes, expected = [list(vector.shape) for vector in made], [list(base.shape)] * len(sources)
-        if shapes != expected:
-            raise RecipeError(
-                f"method: {self.name} prepared task vectors of shapes {shapes}; its function must return one per"
-                f" source, {expected}"
+        why = self._misfit(made, base.shape, len(sources))
+        if why is not None:
+            raise UnfitResult(
+                f"method: {self.name} prepared {why}; its function must return {len(sources)} tensors of shape"
+                f" {list(base.shape)}, one per source"
             )
         return _rounded(made, base)
+
+    @staticmethod
+    def _misfit(made: object, shape: torch.Size, sources: int) -> str | None:
+        """What was prepared in place of one task vector per source, in words; None if it is that."""
+        if not isinstance(made, list | tuple):
+            return f"{type(made).__name__} in place of a list"
+        if len(made) != sources:
+            return f"{len(made)} task vectors"
+        return next((why for one in made if (why := unfit_tensor(one, shape)) is not None), None)
 
     @staticmethod
     def wanted(method: str, options: MergeOptions) -> tuple[object, ...]:

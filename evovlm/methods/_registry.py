@@ -6,6 +6,7 @@ To add a method, decorate a function with `method` or `prepared_method` (docs/ex
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from evovlm.methods._prepared import PreparedSum
@@ -13,6 +14,8 @@ from evovlm.methods._whole_tensor import Function, WholeTensor
 from evovlm.methods.definition import Method, Prepare
 from evovlm.methods.options import Drop, MergeOptions, OwnOptions, Rescale, Shared
 from evovlm.system.errors import RecipeError
+from evovlm.system.plain_text import abridged
+from evovlm.system.plugins import loading
 
 METHODS: dict[str, Method] = {}
 
@@ -21,7 +24,7 @@ def register(row: Method) -> None:
     """Add a method, which recipes can then name. Raises ValueError if the name is taken."""
     if row.name in METHODS:
         raise ValueError(f"method {row.name!r} exists already; choose a name other than {sorted(METHODS)}")
-    METHODS[row.name] = row
+    METHODS[row.name] = row if row.plugin == loading() else replace(row, plugin=loading())
 
 
 def method(
@@ -49,7 +52,7 @@ def method(
     function reads. options: the class of its own options. doc: what it does, in one line; the first line of the
     function's docstring if left out. The others are fields of `Method`.
     Whole float32 tensors take more memory than the streaming rules of this package; see `Method` for those.
-    Raises ValueError if the name is taken.
+    Raises ValueError if the name is taken, or another argument is none that it could be.
     """
 
     def add(function: Function) -> Function:
@@ -98,7 +101,7 @@ def prepared_method(
     The vectors must depend on nothing else: neither weights, densities, lambda nor seed. So a search, whose candidates
     differ in these alone, may prepare every tensor once and keep the vectors, on a CPU (`Tables.prepared`) or a GPU;
     beside a base of 16 bits they are rounded to its dtype, as its sources are. `one_vector`: the function returns the
-    same tensor for all sources, which is then kept once. Raises ValueError if the name is taken.
+    same tensor for all sources, which is then kept once. Raises ValueError as `method` does.
     """
 
     def add(prepare: Prepare) -> Prepare:
@@ -126,7 +129,7 @@ def prepared_method(
 def find_method(name: str) -> Method:
     """The method of that name. Raises RecipeError, which lists the choices, if there is none."""
     if name not in METHODS:
-        raise RecipeError(f"method: unknown method {name!r}; choose from {sorted(METHODS)}")
+        raise RecipeError(f"method: unknown method {abridged(name)!r}; choose from {sorted(METHODS)}")
     return METHODS[name]
 
 

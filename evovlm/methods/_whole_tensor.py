@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from evovlm.methods._result import Result
+from evovlm.methods._unfit_result import UnfitResult, unfit_tensor
 from evovlm.methods.operand import Operand, as_read, spans
 from evovlm.methods.options import MergeOptions
-from evovlm.system.errors import RecipeError
 
 Function = Callable[[Tensor | None, Sequence[Operand], MergeOptions], Tensor]
 
@@ -27,15 +27,16 @@ class WholeTensor:
     ) -> None:
         """Merge one tensor. Sources are first rounded to the base's dtype, as in every task-vector method.
 
-        Raises RecipeError if the function returns a different shape than it was given.
+        Raises UnfitResult if the function returns anything but a tensor of the shape that it was given.
         """
         shape = operands[0].tensor.shape
         read = [replace(operand, tensor=as_read(operand.tensor, base)) for operand in operands]
         merged = self.function(None if base is None else base.detach().float(), read, options)
-        if merged.shape != shape:
-            raise RecipeError(
-                f"method: {self.name} returned shape {list(merged.shape)} for tensors of shape"
-                f" [{', '.join(map(str, shape))}]; its function must return the shape that it is given"
+        why = unfit_tensor(merged, shape)
+        if why is not None:
+            raise UnfitResult(
+                f"method: {self.name} returned {why} for tensors of shape {list(shape)}; its function must return a"
+                " tensor of the shape that it is given"
             )
         flat = merged.detach().float().reshape(-1)
         for start, stop in spans(flat.numel(), chunk):

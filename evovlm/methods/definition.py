@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from torch import Tensor
 
 from evovlm.methods._result import Result
 from evovlm.methods.operand import Operand
-from evovlm.methods.options import Drop, MergeOptions, OwnOptions, Rescale, Shared
+from evovlm.methods.options import SHARED, Drop, MergeOptions, OwnOptions, Rescale, Shared
 from evovlm.system.errors import RecipeError
+
+NAME = re.compile(r"[A-Za-z]\w{0,99}", re.ASCII)  # of a method: it stands in recipes, and begins names of files
 
 # (base, operands in source order, options, result to write to, elements per chunk). The base is None if the method
 # needs none. A rule writes float32 values, which must not depend on the chunk size.
@@ -36,7 +39,7 @@ class Method:
     one_vector: whether that is the same vector for all sources.
     mergekit: for a method that mergekit has, its parameters there and the own options here that they are; else None.
     doc, source, cost: one line each, for `evovlm methods` and docs/methods.md: what it does, where it is from, how
-    often it reads its inputs.
+    often it reads its inputs. plugin: the plugin that registered it; None for those of this package and of programs.
     """
 
     name: str
@@ -58,6 +61,23 @@ class Method:
     doc: str = ""
     source: str = ""
     cost: str = ""
+    plugin: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no recipe and no page could use, with ValueError: a method may be anybody's."""
+        if not (isinstance(self.name, str) and NAME.fullmatch(self.name)):
+            raise ValueError(f"method {self.name!r}: the name has to be letters, digits and _, such as `my_method`")
+        if not (isinstance(self.uses, tuple) and set(self.uses) <= set(SHARED)):
+            raise ValueError(f"method {self.name}: uses={self.uses!r} has to be a tuple of some of {list(SHARED)}")
+        if self.options is not None and not (isinstance(self.options, type) and issubclass(self.options, OwnOptions)):
+            raise ValueError(f"method {self.name}: options={self.options!r} has to be a class derived from OwnOptions")
+        if self.drop is not None and self.drop not in get_args(Drop):
+            raise ValueError(f"method {self.name}: drop={self.drop!r} has to be None or one of {list(get_args(Drop))}")
+        if not (_is_count(self.fewest) and (self.most is None or (_is_count(self.most) and self.most >= self.fewest))):
+            raise ValueError(
+                f"method {self.name}: fewest={self.fewest!r}, most={self.most!r} have to be numbers of sources, at"
+                " least 1, in that order; most=None is for no limit"
+            )
 
     def own_options(self, given: Mapping[str, Any]) -> OwnOptions | None:
         """The method's own options with defaults filled in; None if it has none. Raises RecipeError for a mistake."""
@@ -88,6 +108,10 @@ class Method:
         if self.most == self.fewest:
             return f"exactly {_counted(self.fewest)}"
         return f"{self.fewest} to {self.most} sources"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _counted(sources: int) -> str:

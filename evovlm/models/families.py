@@ -99,3 +99,8 @@ def family_of_tower(text_config: Mapping[str, Any]) -> Family:
     """The family whose `own_tower` a language model's configuration is; `PLAIN` if it is of no family's own kind."""
     kind = text_config.get("model_type")
     return next((family for family in FAMILIES if kind and kind == family.own_tower), PLAIN)
+
+
+def has_tiles(kind: str, config: Mapping[str, Any]) -> bool:
+    """Whether the pictures of a recipe's kind of model, by the owner's config.json, have tiles and a base tile."""
+    return kind == "vlm" and family_of(config).base_tile

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from evovlm.methods.options import SHARED
+from evovlm.system.plain_text import abridged
 
 if TYPE_CHECKING:
     from evovlm.methods import Method
@@ -47,7 +48,7 @@ def _unknown(name: str, method: str, row: Method | None, names: tuple[str, ...])
     if near:
         return f"unknown key; did you mean {near[0]!r}?"
     if row is None:
-        return f"unknown key, for there is no method {method!r}; all methods have {sorted(SHARED)}"
+        return f"unknown key, for there is no method {abridged(method)!r}; all methods have {sorted(SHARED)}"
     return f"unknown key; {method} has {sorted((*SHARED, *names))}"
 
 

@@ -18,6 +18,7 @@ from evovlm.search.searchers.nsga2 import NonDominatedSorting
 from evovlm.search.searchers.random_search import UniformRandom
 from evovlm.search.searchers.two_stage import TwoStage
 from evovlm.system.errors import RecipeError
+from evovlm.system.plain_text import abridged
 
 __all__ = [
     "SEARCHERS",
@@ -87,8 +88,11 @@ def searcher(
 ) -> Callable[[AnyMake], AnyMake]:
     """Register the decorated class (or function), which makes a `Searcher` from `SearchSettings`, under a name.
 
-    For the other arguments see `SearcherRow`. Raises ValueError if the name is taken.
+    For the other arguments see `SearcherRow`. Raises ValueError if the name is taken, or the population is no number of
+    candidates.
     """
+    if not isinstance(population, int) or population < 1:
+        raise ValueError(f"searcher {name!r}: population={population!r} has to be a number of candidates, at least 1")
 
     def add(make: AnyMake) -> AnyMake:
         register(name, SearcherRow(make, _always(population), several, bits, races))
@@ -100,7 +104,7 @@ def searcher(
 def find_searcher(name: str) -> SearcherRow:
     """The row of a searcher. Raises RecipeError, which lists the choices, if there is none."""
     if name not in SEARCHERS:
-        raise RecipeError(f"search.algorithm: unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
+        raise RecipeError(f"search.algorithm: unknown searcher {abridged(name)!r}; choose from {sorted(SEARCHERS)}")
     return SEARCHERS[name]
 
 
@@ -135,7 +139,7 @@ def check_search(search: Search) -> Iterator[Misfit]:
     """Yield everything in a recipe's search section that its searcher does not support."""
     name = search.algorithm
     if name not in SEARCHERS:
-        yield Misfit(True, "algorithm", f"unknown searcher {name!r}; choose from {sorted(SEARCHERS)}")
+        yield Misfit(True, "algorithm", f"unknown searcher {abridged(name)!r}; choose from {sorted(SEARCHERS)}")
         return
     row = SEARCHERS[name]
     if search.objectives and not row.several:
@@ -146,12 +150,22 @@ def check_search(search: Search) -> Iterator[Misfit]:
             yield Misfit(True, "fidelity.eight_bit", ROUTED)
     if search.fidelity is not None and search.objectives:
         yield Misfit(True, "fidelity", ONE_SCORE)
+    if search.race and (why := why_no_race(search)) is not None:
+        yield Misfit(True, "race", f"{why}; set it to false, or change the rest of the section")
     if search.switch is not None and not row.switch:
         choices = sorted(other for other, found in SEARCHERS.items() if found.switch)
         yield Misfit(False, "switch", f"{name} has no stages and ignores it; {choices} uses it")
     if search.route is not None and not row.bits:
         choices = sorted(other for other, found in SEARCHERS.items() if found.bits)
         yield Misfit(False, "algorithm", f"{name} treats yes-or-no genes as reals with threshold 0.5; {choices} do not")
+
+
+def why_no_race(search: Search) -> str | None:
+    """What a race needs that a recipe's search does not have, in words; None if it can be raced."""
+    if find_searcher(search.algorithm).races and not search.objectives and search.route is None:
+        return None
+    choices = " or ".join(f"`algorithm: {name}`" for name, row in sorted(SEARCHERS.items()) if row.races)
+    return f"needs {choices}, one score and no route"
 
 
 def _one_score(name: str, objectives: int) -> str:

@@ -21,7 +21,7 @@ from evovlm.study._scored import Scored
 from evovlm.study.header import ContentOf, Gain, Tell, refuse_changes, sound_header, unheard
 from evovlm.study.log import Trial, best_trial
 from evovlm.system import files
-from evovlm.system.errors import NoScoreError, StudyError
+from evovlm.system.errors import NoScoreError, StudyError, plain_failure
 from evovlm.system.faults import Unforeseen
 from evovlm.system.statistics import standard_error
 
@@ -30,6 +30,10 @@ ANSWERS_KEPT = 24
 UNFORESEEN_IN_A_ROW = 5
 # A search in which none of the first candidates has a score has nothing to learn from.
 HOPELESS = 20
+OTHER_SEARCH = (
+    "change what is searched, such as the range under `search.weight`, or the data, and start a new study in another"
+    " folder"
+)
 ROUNDING = 1e-6  # tolerance per gene (range 0 to 1), for rounding on another machine
 
 Express = Callable[[Recipe, Sequence[Gene], Sequence[float]], Recipe]
@@ -122,8 +126,8 @@ class Study:
         """The best trial so far. Raises NoScoreError if no candidate has a score."""
         best = best_trial(self.trials)
         if best is None:
-            failed = self.trials[0].error if self.trials else "no trial was run"
-            raise NoScoreError(f"{self.folder}: no candidate has a score ({failed})")
+            failed = plain_failure(self.trials[0].error or "") if self.trials else "no trial was run"
+            raise NoScoreError(f"{self.folder}: no candidate has a score ({failed}); {OTHER_SEARCH}")
         return best
 
     def finalists(self, count: int) -> Iterator[Trial]:
@@ -199,8 +203,8 @@ class Study:
         first = self.trials[:count]
         if min(done, len(first)) == count and all(trial.score is None for trial in first):
             raise NoScoreError(
-                f"{self.folder}: none of the first {count} candidates has a score (the last one: {first[-1].error});"
-                " mend the recipe or the data and start a new study in another folder"
+                f"{self.folder}: none of the first {count} candidates has a score (the last one:"
+                f" {plain_failure(first[-1].error or '')}); {OTHER_SEARCH}"
             )
 
     def _record(self, trial: Trial, recipe: Recipe, evaluation: Scored | None, seen: Sequence[int] | None) -> None:

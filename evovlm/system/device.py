@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from evovlm.system.errors import UserError
+from evovlm.system.plain_text import abridged
 
 KINDS = ("cpu", "cuda", "mps", "xpu")
 AUTO = "auto"
+MOST_SHOWN = 160  # characters of torch's reason
 
 
 def chosen_device(name: str) -> str:
@@ -34,18 +36,20 @@ def device_named(name: str) -> torch.device:
         found = None
     # torch knows others, such as `meta`, which has shapes but no data.
     if found is None or found.type not in KINDS:
-        raise UserError(f"--device {name}: unknown device name; use cpu, cuda, cuda:1 and so on, or auto")
+        raise UserError(f"--device {abridged(name)}: unknown device name; use cpu, cuda, cuda:1 and so on, or auto")
     return found
 
 
 def check_device(device: str) -> torch.device:
     """The device of that name. Raises UserError if the name is invalid or torch cannot use the device here."""
-    device_named(device)
+    kind = device_named(device).type
     try:
         return torch.zeros(1, device=device).device
+    except NotImplementedError:  # its text lists every kind of device that torch has
+        reason = f"torch has no {kind} device here"
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"--device {device}: {reason}; use cpu, or cuda where torch sees a GPU") from None
+        reason = abridged(next(iter(str(error).splitlines()), type(error).__name__), MOST_SHOWN)
+    raise UserError(f"--device {device}: {reason}; use cpu, or cuda where torch sees a GPU")
 
 
 def has_float8(device: str) -> bool:

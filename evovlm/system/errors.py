@@ -59,6 +59,12 @@ def fault_text(fault: BaseException) -> str:
     return f"{type(fault).__name__}: {fault}"
 
 
+def plain_failure(failure: str) -> str:
+    """A failure as `fault_text` gives it, for users: without the name of a class that is ours."""
+    kind, _, text = failure.partition(": ")
+    return text if text and kind in {one.__name__ for one in (CandidateFault, NotFinite, UnfitValues)} else failure
+
+
 def joined_errors(sentences: Sequence[str], what: str) -> str:
     """Several faults of one kind as one message: a fault by itself, or how many there are and then a line each."""
     return sentences[0] if len(sentences) == 1 else "\n  ".join([f"{len(sentences)} {what}:", *sentences])

@@ -11,6 +11,7 @@ from pathlib import Path
 from evovlm.recipe.where import split_where
 from evovlm.system.errors import RecipeError
 from evovlm.system.files import counted_from
+from evovlm.system.plain_text import abridged
 from evovlm.tasks import gsm8k_ja_search as gsm8k
 from evovlm.tasks import in_the_wild as wild
 from evovlm.tasks import ja_vg_vqa_500 as vg_test
@@ -123,7 +124,7 @@ def load_preset(name: str, preset: str | None = None) -> Preset:
 def load_task(name: str, options: Options | None = None, *, key: str = "data") -> Task:
     """The task of that name. Raises RecipeError, listing the choices, if there is none; `key`: what it calls it."""
     if name not in TASKS:
-        raise RecipeError(f"{key}: unknown task {name!r}; choose from {sorted(TASKS)}")
+        raise RecipeError(f"{key}: unknown task {abridged(name)!r}; choose from {sorted(TASKS)}")
     return TASKS[name].make(options or Options())
 
 
@@ -141,6 +142,6 @@ def parse_split(
         chosen = replace(chosen, path=counted_from(root or Path(), path))
     task = load_task(name, chosen, key=key)
     if split not in task.splits:
-        what = f"has no split {split!r}" if split else "needs a split"
+        what = f"has no split {abridged(split)!r}" if split else "needs a split"
         raise RecipeError(f"{key}: {name} {what}; choose from {list(task.splits)}, as {name}:test")
     return task, split

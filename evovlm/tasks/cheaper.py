@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,3 +56,29 @@ class Cheaper:
     def score(self, item: Item, answer: str) -> ItemScore:
         """The wrapped task's score."""
         return self.task.score(item, answer)
+
+
+def idle_settings(fidelity: Fidelity, full: Generation, *, tiles: bool) -> Iterator[tuple[str, str]]:
+    """Yield (setting, why) for each setting of a fidelity that makes no answer cheaper than those of a task in full.
+
+    tiles: whether the pictures of the model that is asked have tiles.
+    """
+    if fidelity.base_tile and not tiles:
+        yield "base_tile", "no picture has tiles here"
+    elif fidelity.base_tile and full.base_tile:
+        yield "base_tile", "the preset asks with the base tile alone in any case"
+    if fidelity.beams is not None and fidelity.beams >= full.num_beams:
+        yield "beams", f"the preset's `num_beams` is {full.num_beams} in any case"
+    if fidelity.new_tokens is not None and fidelity.new_tokens >= full.max_new_tokens:
+        yield "new_tokens", f"the preset's `max_new_tokens` is {full.max_new_tokens} in any case"
+
+
+def idle_in_words(fidelity: Fidelity, full: Generation, *, tiles: bool) -> str:
+    """A sentence on the settings that make no answer cheaper; empty if each does."""
+    idle = dict(idle_settings(fidelity, full, tiles=tiles))
+    if not idle:
+        return ""
+    given = {"base_tile": fidelity.base_tile, "beams": fidelity.beams, "new_tokens": fidelity.new_tokens}
+    used = fidelity.eight_bit or any(value and name not in idle for name, value in given.items())
+    what = f"{' and '.join(idle)} makes no answer cheaper" if used else "no answer is cheaper, so it saves nothing"
+    return f"{what}: {', and '.join(idle.values())}; remove it"

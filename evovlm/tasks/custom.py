@@ -115,8 +115,8 @@ def read_items(where: Path, split: str, questions: str, *, numeric: bool = False
             first = known.setdefault(item.id, place)
             if first != place:
                 raise DataError(
-                    f"{where}: the id {item.id!r} of row {place} is that of row {first} too; give each row its own"
-                    " `id`, or leave `id` out"
+                    f"{where}: the id {shown(item.id)!r} of row {place} is that of row {first} too; give each row its"
+                    " own `id`, or leave `id` out"
                 )
             yield item
 

@@ -1,6 +1,7 @@
 """The atlas of a real study on the zoo: made from its log, rebuildable, the same after a restart."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,5 +89,9 @@ def test_objectives_that_are_tasks_make_the_profile():
 def test_what_cannot_have_an_atlas_is_refused():
     recipe = read_recipe(RECIPES / "zoo-llm.yaml")
     settings = EvolveSettings(trials=4, items=8, judged=2, keep_diverse=True, race=RaceSettings())
-    with pytest.raises(RecipeError, match="--keep-diverse: a race asks few items"):
+    with pytest.raises(RecipeError, match=r"--keep-diverse: a race asks few items.* leave out --race"):
         plan_evolution(recipe, RECIPES, settings)
+    assert recipe.search is not None
+    raced = recipe.model_copy(update={"search": recipe.search.model_copy(update={"race": True})})
+    with pytest.raises(RecipeError, match=r"a race asks few items.* set `race: false` below `search`"):
+        plan_evolution(raced, RECIPES, replace(settings, race=None))

@@ -21,13 +21,14 @@ from evovlm.evolution.plan import Plan, plan_evolution
 from evovlm.evolution.search_loop import asked_of, remote_job, search_raced
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.search_settings import Fidelity
-from evovlm.recipe.yaml_file import parse_recipe, read_recipe, recipe_text
+from evovlm.recipe.yaml_file import parse_recipe, read_recipe, recipe_text, write_recipe
 from evovlm.search import check_search
 from evovlm.search.race import RaceSettings
 from evovlm.study import log as study_log
 from evovlm.study.header import refuse_changes
 from evovlm.study.study import Study
 from evovlm.system.errors import RecipeError, StudyError
+from tests.command import evovlm_here
 from tests.evolution.small_studies import SMALL, Noting, evolve
 
 AUTO = Fidelity.model_validate("auto")
@@ -97,6 +98,24 @@ def test_auto_means_full_answers_where_nothing_is_cheaper_which_is_told_once(pla
     assert [note for note in first.notes if note.startswith(told)] != []
     assert [note for note in again.notes if "fidelity" in note] == []
     assert all(trial.cheap is None for trial in study_log.read_trials(place / "auto"))
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "says"),
+    [
+        (Fidelity(base_tile=True), "no answer is cheaper, so it saves nothing: no picture has tiles here; remove it"),
+        (Fidelity(new_tokens=60_000), "no answer is cheaper, so it saves nothing: the preset's `max_new_tokens` is"),
+        (Fidelity(beams=7), "no answer is cheaper, so it saves nothing: the preset's `num_beams` is 1 in any case"),
+        (Fidelity(new_tokens=1, base_tile=True), "base_tile makes no answer cheaper: no picture has tiles here"),
+        (Fidelity(new_tokens=1), ""),
+    ],
+)
+def test_a_fidelity_that_makes_nothing_cheaper_is_told_by_search_and_check(place: Path, fidelity: Fidelity, says: str):
+    assert plan_of(place, fidelity).fidelity.startswith(f"search.fidelity: {says}" if says else "")
+    write_recipe(with_fidelity(place, fidelity), place / "mine.yaml")
+    done = evovlm_here("recipe", "check", "mine.yaml", "--no-ask", "--json", folder=place)
+    found = [one for one in json.loads(done.stdout)["findings"] if one["key"] == "search.fidelity"]
+    assert [(one["level"], one["text"][: len(says)]) for one in found] == ([("warning", says)] if says else [])
 
 
 @pytest.mark.parametrize(

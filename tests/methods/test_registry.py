@@ -140,5 +140,5 @@ def test_tables_keep_what_was_prepared_for_the_same_options(calls):
 
 def test_a_preparation_of_other_shapes_or_for_fewer_sources_is_refused():
     prepared_method("one")(lambda base, sources, options: [sources[0] - base])
-    with pytest.raises(RecipeError, match=r"one prepared task vectors of shapes \[\[12, 20\]\]; .* one per source"):
+    with pytest.raises(RecipeError, match=r"one prepared 1 task vectors; .* 2 tensors of shape \[12, 20\], one per"):
         merge("one", make_models(sources=2))

@@ -26,11 +26,12 @@ from evovlm.merging.check import twins
 from evovlm.recipe.layer_groups import group_in_words
 from evovlm.recipe.limits import MOST_SOURCES
 from evovlm.recipe.schema import Base, Recipe, Source
-from evovlm.system.device import current_gpu, device_named
+from evovlm.system.device import check_device, current_gpu
 from evovlm.system.errors import RecipeError
+from evovlm.system.plain_text import abridged
 from evovlm.system.progress import Watch, tell
 from evovlm.system.statistics import paired_difference, standard_error
-from evovlm.tasks import parse_split
+from evovlm.tasks import Options, parse_split
 from evovlm.tasks.item_sets import read_item_set
 
 ALIKE = 0.5  # two sources with a cosine above this are tested for being copies
@@ -82,25 +83,38 @@ def most_merges(count: int) -> int:
 
 
 def suggest(
-    base: str, models: Sequence[str], data: str, *, items: int, seed: int, root: Path, device: str, watch: Watch
+    base: str,
+    models: Sequence[str],
+    data: str,
+    *,
+    items: int,
+    seed: int,
+    root: Path,
+    device: str,
+    watch: Watch,
+    download: bool = False,
 ) -> Advice:
     """Rank language models that were tuned from one base, for a task (TASK:SPLIT).
 
-    `watch`: a step per tensor and pass over the models, then one per merge. Raises RecipeError for fewer than two
-    models or a test split, and the errors of opening the models.
+    `watch`: a step per tensor and pass over the models, then one per merge. `download`: whether models and data may be
+    fetched. Raises RecipeError for fewer than two models or a test split, UserError for a device that is not there,
+    and the errors of opening the models.
     """
-    task, split = parse_split(data)
+    place = check_device(device)
+    options = Options(download=download)
+    task, split = parse_split(data, options)
     if split in task.test_splits:
-        raise RecipeError(f"--data {data}: a test set; choose sources on another split")
-    asked = read_item_set("search", data, items, seed)
+        raise RecipeError(f"--data {abridged(data)}: a test set; choose sources on another split")
+    asked = read_item_set("search", data, items, seed, options=options)
     if len(asked) < 2:
-        raise RecipeError(f"--data {data}: has one item; give two or more, one half decides and the other judges")
+        raise RecipeError(
+            f"--data {abridged(data)}: has one item; give two or more, one half decides and the other judges"
+        )
     recipe = _recipe(base, models, seed)
     # The maximum number of blocks is known only once the models are open.
-    recipe = recipe.model_copy(update={"groups": min(GROUPS, assemble(recipe, root).layers)})
+    recipe = recipe.model_copy(update={"groups": min(GROUPS, assemble(recipe, root, download=download).layers)})
     assembly = assemble(recipe, root)
     _refuse_twins(assembly, dict(zip(recipe.source_names, models, strict=True)))
-    place = device_named(device)
     watch.phase("task vectors", 2 * len(assembly.jobs))
     with current_gpu(place):
         kin = kinship(assembly, place, watch.step)

@@ -12,7 +12,7 @@ from pathlib import Path
 from evovlm.merging.check._finding import Finding
 from evovlm.merging.check._licence import check_licence, licence_of
 from evovlm.merging.check._lineage import check_lineage
-from evovlm.merging.check._parameters import check_parameters
+from evovlm.merging.check._parameters import check_excluded, check_parameters
 from evovlm.merging.check._resources import check_disk, check_memory
 from evovlm.merging.check._structure import check_structure
 from evovlm.merging.check._tensors import check_head, check_layers, check_stored, check_tower
@@ -44,7 +44,7 @@ def check_recipe(
     owner = by_name[recipe.owner] if recipe.owner is not None else base or sources[0]
     models = [*([base] if base is not None else []), *sources]
     findings = [*check_structure(recipe, owner, by_name, base), *check_route(recipe, owner, by_name)]
-    findings += [*check_parameters(recipe), *check_chat_template(recipe)]
+    findings += [*check_parameters(recipe), *check_excluded(recipe, owner), *check_chat_template(recipe)]
     routed = bool(recipe.route) or (recipe.search is not None and recipe.search.route is not None)
     stacked = bool(recipe.slices) or routed
     method = METHODS.get(recipe.method)

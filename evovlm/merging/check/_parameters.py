@@ -1,6 +1,6 @@
 """Checks a recipe's numbers where they are undefined together: weights that cancel, della's epsilon and densities.
 
-Knows the recipe alone.
+Also parts of tensors' names that a recipe mentions and no tensor has. Knows the recipe and the owner's names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from evovlm.merging._unfit_weights import LEAST_SHARE, unfit_weights
 from evovlm.merging.check._finding import Finding
 from evovlm.methods import METHODS
 from evovlm.methods.table import per_element_refused
+from evovlm.models.layouts import VOCABULARY_TENSORS
+from evovlm.models.open_model import OpenModel
 from evovlm.recipe.schema import Recipe
+from evovlm.system.plain_text import abridged
+
+MOST_NAMED = 16  # parts of names
 
 
 def check_parameters(recipe: Recipe) -> Iterator[Finding]:
@@ -29,6 +34,22 @@ def check_parameters(recipe: Recipe) -> Iterator[Finding]:
         yield from _unweighted(recipe)
     if method is not None and method.drop == "della":
         yield from _epsilon(recipe)
+
+
+def check_excluded(recipe: Recipe, owner: OpenModel) -> Iterator[Finding]:
+    """Report parts of names in the option `exclude` that no tensor of the tower has: nothing would be excluded."""
+    given = recipe.options.own.get("exclude")
+    if not isinstance(given, str):
+        return
+    parts = {part for name in owner.tower for part in name.split(".") if not part.isdecimal()}
+    # A tower may lack these, which every method on matrices leaves out by default.
+    known = parts | {part for name in VOCABULARY_TENSORS for part in name.split(".")}
+    for wanted in filter(None, (part.strip() for part in given.split(","))):
+        if wanted not in known and not (wanted.isdecimal() and any(wanted in name.split(".") for name in owner.tower)):
+            names = sorted(parts - {"model", "weight", "layers"})
+            listed = ", ".join(names[:MOST_NAMED]) + (" and others" if len(names) > MOST_NAMED else "")
+            text = f"no tensor has {abridged(wanted)!r} between the dots of its name; names are {listed}"
+            yield Finding("error", "options.exclude", text)
 
 
 def _unused(recipe: Recipe) -> Iterator[Finding]:

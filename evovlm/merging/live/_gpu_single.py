@@ -17,7 +17,7 @@ from evovlm.merging.assembly import Assembly
 from evovlm.merging.live._gpu_operands import task_vector
 from evovlm.merging.live._gpu_terms import Levels, Shares
 from evovlm.merging.tensor_jobs import Job
-from evovlm.methods import CHUNK, METHODS, merge_tensor
+from evovlm.methods import CHUNK, METHODS, blaming_plugins, merge_tensor
 from evovlm.methods.draws import draw_key
 from evovlm.methods.kernels import way_of
 from evovlm.methods.kernels.device_draws import DeviceDraws
@@ -26,6 +26,9 @@ from evovlm.methods.kernels.layout import Operands, make_batch
 from evovlm.methods.kernels.masks import della_mask, kept_ratio, window_mask
 from evovlm.methods.kernels.numbers import Share, divisors_of, rows_of
 from evovlm.system.faults import is_out_of_memory
+from evovlm.system.plain_text import abridged
+
+MOST_SHOWN = 200  # characters of why a method does not compute on a GPU
 
 
 class OneByOne:
@@ -95,6 +98,10 @@ class OneByOne:
         return mask, kept_ratio(sizes, mask, density, options.rescale)
 
     def _whole(self, candidate: Assembly, job: Job, operands: Operands) -> None:
+        with blaming_plugins(candidate.recipe.method, job.name):
+            self._by_rule_somewhere(candidate, job, operands)
+
+    def _by_rule_somewhere(self, candidate: Assembly, job: Job, operands: Operands) -> None:
         method = candidate.recipe.method
         if method not in self._on_cpu:
             try:
@@ -113,7 +120,7 @@ class OneByOne:
             torch.cuda.empty_cache()
             return
         self._on_cpu.add(method)
-        self._tell(f"merged on the CPU: {method} does not compute on a GPU ({fault})")
+        self._tell(f"merged on the CPU: {method} does not compute on a GPU ({abridged(str(fault), MOST_SHOWN)})")
 
     def _by_rule(self, candidate: Assembly, job: Job, operands: Operands, device: torch.device) -> None:
         """Run the method's own rule on a device."""

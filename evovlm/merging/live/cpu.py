@@ -17,7 +17,7 @@ from torch import Tensor
 from evovlm.merging._unfit_weights import refuse_unfit_weights
 from evovlm.merging.assembly import Assembly, with_recipe
 from evovlm.merging.tensor_jobs import Job
-from evovlm.methods import METHODS, Tables, merge_tensor
+from evovlm.methods import METHODS, Tables, blaming_plugins, merge_tensor
 from evovlm.methods.draws import Draws
 from evovlm.recipe.schema import Recipe
 from evovlm.system.errors import NotFinite
@@ -102,7 +102,8 @@ class ResidentMerger:
             operands.append(candidate.operand(job, source, kept.tensor, kept.draws, kept.tables))
         operands = candidate.with_vectors(job, base, operands)
         options = candidate.options_of(job)
-        merged = merge_tensor(candidate.recipe.method, base, operands, options, dtype=candidate.dtype)
+        with blaming_plugins(candidate.recipe.method, job.name):
+            merged = merge_tensor(candidate.recipe.method, base, operands, options, dtype=candidate.dtype)
         merged = candidate.keep_rows(job, merged)
         if not bool(torch.isfinite(merged.sum(dtype=torch.float32))):
             raise NotFinite(f"{job.name}: the merged weights are not finite")

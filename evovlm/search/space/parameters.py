@@ -20,6 +20,7 @@ from evovlm.search import SearchSettings
 from evovlm.search.space._gene import Gene
 from evovlm.search.space.data_flow import DataFlow
 from evovlm.system.errors import RecipeError
+from evovlm.system.plain_text import abridged
 
 __all__ = ["Gene", "encode", "express", "genes_of", "search_of", "search_settings", "unfit_options", "uniform"]
 
@@ -67,7 +68,7 @@ def unfit_options(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if row.prepare is None:
         numbers += [name for name, field in own.items() if field.annotation in (int, float)]
     for name, span in recipe.search.options.items():
-        key = f"search.options.{name}"
+        key = f"search.options.{abridged(name)}"
         if name not in numbers:
             prepared = "task vectors are prepared with it, once per search"
             why = prepared if name in own and row.prepare is not None else f"{recipe.method} has no such number"

@@ -2,6 +2,7 @@
 
 import doctest
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,3 +108,23 @@ def test_what_a_searcher_cannot_follow_or_does_not_use_is_told():
     ]
     assert "use `nsga2` or `random`" in found[0].text
     assert "['two_stage'] uses it" in found[1].text
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"algorithm": "nsga2"},
+        {"algorithm": "random"},
+        {"algorithm": "cmaes_margin"},
+        {"algorithm": "nsga2", "objectives": ("layers",)},
+        {"route": RouteSpace()},
+    ],
+)
+def test_a_race_that_a_search_would_refuse_is_a_misfit(given: dict[str, Any]):
+    found = [misfit for misfit in check_search(Search(race=True, **given)) if misfit.key == "race"]
+    assert [misfit.fatal for misfit in found] == [True]
+    assert "needs `algorithm: cmaes`, one score and no route" in found[0].text
+
+
+def test_a_race_that_can_be_run_is_none():
+    assert not list(check_search(Search(race=True)))
