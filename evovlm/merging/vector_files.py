@@ -23,8 +23,8 @@ from torch import Tensor
 from evovlm.methods import METHODS, MergeOptions, Operand, PreparedSum, Tables
 from evovlm.system.errors import StudyError
 
-# Part of each file's key; another number makes all vectors again, because they are computed in another way.
-VERSION = 2
+# Part of each file's key; another number makes all vectors again, because they are computed or kept in another way.
+VERSION = 3
 CPU = torch.device("cpu")
 KEY, CHECKSUM, PLACES = "key", "checksum", "places"
 
@@ -152,22 +152,25 @@ class VectorFiles:
                 if about.get(KEY) != key:
                     return None
                 places = [int(place) for place in about[PLACES].split()]
-                distinct = [file.get_tensor(str(number)) for number in range(len(set(places)))]
-                found = [distinct[place] for place in places]
+                numbers = range(len(set(places)))
+                if set(places) != set(numbers):
+                    raise ValueError(f"`{PLACES}` are not the numbers of its tensors")
+                distinct = [file.get_tensor(str(number)) for number in numbers]
         except (SafetensorError, OSError, ValueError, LookupError) as fault:
             self._tell(f"{path}: damaged ({fault}); made again")
             return None
-        if len(found) != count or (checked and about.get(CHECKSUM) != _checksum(distinct)):
-            self._tell(f"{path}: damaged (its values have another checksum); made again")
+        if len(places) != count or (checked and about.get(CHECKSUM) != _checksum(distinct, about[PLACES])):
+            self._tell(f"{path}: damaged (it has another checksum); made again")
             return None
-        return found
+        return [distinct[place] for place in places]
 
     def _write(self, path: Path, key: str, vectors: Sequence[Tensor]) -> None:
         """Write vectors, those in the same memory only once; the file appears complete or not at all."""
         addresses = list(dict.fromkeys(vector.data_ptr() for vector in vectors))
         places = [addresses.index(vector.data_ptr()) for vector in vectors]
         distinct = [vectors[places.index(place)].cpu() for place in range(len(addresses))]
-        about = {KEY: key, CHECKSUM: _checksum(distinct), PLACES: " ".join(map(str, places))}
+        told = " ".join(map(str, places))
+        about = {KEY: key, CHECKSUM: _checksum(distinct, told), PLACES: told}
         scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -181,8 +184,10 @@ class VectorFiles:
             ) from fault
 
 
-def _checksum(tensors: Sequence[Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=20)
+def _checksum(tensors: Sequence[Tensor], places: str) -> str:
+    """A hash of all that is read from a file: its places, and each tensor's dtype, shape and bytes."""
+    header = [places, *([str(tensor.dtype), list(tensor.shape)] for tensor in tensors)]
+    digest = hashlib.blake2b(json.dumps(header).encode(), digest_size=20)
     for tensor in tensors:
         digest.update(_bytes(tensor))
     return digest.hexdigest()

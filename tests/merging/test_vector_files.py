@@ -1,7 +1,10 @@
 """Prepared task vectors in files: found again, made again when what they are made of changes or a file is damaged."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +96,36 @@ def test_a_damaged_file_is_told_and_made_again(files: VectorFiles, told: list[st
     assert [line.startswith(f"{path}: damaged (") for line in told] == [True]
     assert same(again(files, told).find(ask()), made)
     assert len(told) == 1, "the new file is whole"
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a file's header, and none of its values."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    edited = json.dumps(header).encode()
+    path.write_bytes(len(edited).to_bytes(8, "little") + edited + content[8 + length :])
+
+
+HEADERS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "dtype": lambda header: header["0"].update(dtype="F16"),
+    "shape, flat": lambda header: header["1"].update(shape=[96]),
+    "shape, turned": lambda header: header["1"].update(shape=[8, 12]),
+    "places, turned": lambda header: header["__metadata__"].update(places="1 0"),
+    "places, negative": lambda header: header["__metadata__"].update(places="-2 -1"),
+    "places, written otherwise": lambda header: header["__metadata__"].update(places="0 +1"),
+    "places, of too few": lambda header: header["__metadata__"].update(places="0 0"),
+}
+
+
+@pytest.mark.parametrize("edit", sorted(HEADERS))
+def test_what_a_files_header_says_is_checked_as_its_values_are(files: VectorFiles, told: list[str], edit: str):
+    made = [vector.clone() for vector in files.make(ask(), CPU)]
+    path = files.folder / "tsv_m.w.safetensors"
+    _edit(path, HEADERS[edit])
+    assert same(again(files, told).get(ask()), made)
+    assert [line.startswith(f"{path}: damaged (") for line in told] == [True]
 
 
 def test_operands_with_kept_vectors_get_them_and_merge_as_without(files: VectorFiles):
