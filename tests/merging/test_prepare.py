@@ -121,6 +121,19 @@ def test_a_search_makes_no_vector_twice(paper: dict[str, Path], tmp_path: Path, 
     merged(assembly, recipe(paper, ja=0.1))
 
 
+def test_what_stands_in_the_way_is_told_before_any_vector_is_made(
+    paper: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "vectors").write_text("", encoding="utf-8")
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("made for nothing")
+
+    monkeypatch.setattr(Ask, "made", refuse)
+    with pytest.raises(StudyError, match="vectors: is a file, where"):
+        prepare_vectors(kept(recipe(paper), tmp_path / "vectors"), CPU, Noting())
+
+
 def test_forked_processes_make_the_same_files(paper: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for members in (1, 2):
         monkeypatch.setattr(prepare, "making_members", lambda jobs, members=members: members)
