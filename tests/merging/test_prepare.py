@@ -158,7 +158,7 @@ def test_a_gpu_makes_the_same_files_while_threads_write(paper: dict[str, Path], 
 def test_vectors_that_cannot_be_written_beside_a_gpu_end_it(paper: dict[str, Path], tmp_path: Path):
     assembly = kept(recipe(paper), tmp_path / "vectors")
     (tmp_path / "vectors").write_text("a file in the folder's place")
-    with pytest.raises(StudyError, match="cannot be written"):
+    with pytest.raises(StudyError, match="vectors: is a file, where"):
         prepare._make_beside_writing(assembly, list(assembly.jobs), CPU, Noting())
 
 
