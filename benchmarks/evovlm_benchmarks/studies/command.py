@@ -15,6 +15,7 @@ import typer
 from evovlm.cli.limits import MOST_ROUNDS, MOST_THREADS
 from evovlm.cli.paths import new_folder
 from evovlm.recipe.limits import MOST_MADE_ITEMS, MOST_TRIALS
+from evovlm.system.plain_text import abridged
 
 app = typer.Typer(help="Studies on the zoo.", add_completion=False)
 
@@ -50,7 +51,7 @@ def study(
     from evovlm_benchmarks.studies.plans import STUDIES, Budget
 
     if name != "all" and name not in STUDIES:
-        raise typer.BadParameter(f"unknown study {name!r}; choose from {['all', *STUDIES]}")
+        raise typer.BadParameter(f"unknown study {abridged(name)!r}; choose from {['all', *STUDIES]}")
     chosen = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
     planned = [arm for plan in chosen for arm in plan.arms(Budget(trials, items), range(seeds))]
     arms = [replace(arm, judged=judged) for arm in planned]
