@@ -14,6 +14,7 @@ from evovlm.cli.devices import device_for
 from evovlm.cli.entry import run
 from evovlm.cli.progress import waiting
 from evovlm.system.errors import UserError
+from evovlm.system.plain_text import abridged
 from evovlm_app import _options as option
 from evovlm_app.protection.allowed_hosts import check_host
 
@@ -49,7 +50,7 @@ def start(
     secret = _name_and_password(auth)
     check_port(host, port)
     if studies.exists() and not studies.is_dir():
-        raise UserError(f"--studies: {studies} is not a folder; give the folder of your studies")
+        raise UserError(f"--studies: {abridged(str(studies), 200)} is not a folder; give the folder of your studies")
     _set_environment(download=download)
     with tempfile.TemporaryDirectory(prefix="evovlm-app-") as pictures:
         with waiting("starting the app") as doing:
@@ -112,7 +113,9 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
     except (OSError, UnicodeError) as error:  # UnicodeError: no host name
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"--host {host} --port {port}: {reason}; choose another with --port or --host") from None
+        raise UserError(
+            f"--host {abridged(host)} --port {port}: {reason}; choose another with --port or --host"
+        ) from None
 
 
 def _name_and_password(auth: str | None) -> tuple[str, str] | None:

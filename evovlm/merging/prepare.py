@@ -74,8 +74,8 @@ def prepare_vectors(assembly: Assembly, device: torch.device, watch: Watch) -> N
     """Find or make the prepared vectors of all tensors, in a phase of its own; nothing for methods without them.
 
     device: a GPU, or the CPU, where each process makes those of one tensor on one thread. The assembly must have
-    `vectors`. Raises SmallDisk if the disk has too little space, before any are made, and StudyError if a process is
-    lost.
+    `vectors`. Raises SmallDisk if the disk has too little space, and StudyError if something else stands where they are
+    to be, before any are made, and StudyError if a process is lost.
     """
     if METHODS[assembly.recipe.method].prepare is None or assembly.vectors is None:
         return
@@ -93,6 +93,7 @@ def prepare_vectors(assembly: Assembly, device: torch.device, watch: Watch) -> N
                 watch.step(job.name)
     resumed(watch)
     if missing:
+        files.refuse_blocked(assembly.recipe.method, [job.name for job in missing])
         refuse_small_disk(assembly, _bytes(assembly, missing))
         missing.sort(key=lambda job: -math.prod(job.shape))
         _make(assembly, missing, device, watch)

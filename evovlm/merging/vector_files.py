@@ -6,10 +6,12 @@ and the sources, the method and its own options: if one of them changes, or the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,10 +23,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from evovlm.methods import METHODS, MergeOptions, Operand, PreparedSum, Tables, blaming_plugins
+from evovlm.system.bounded_files import kind_of
 from evovlm.system.errors import StudyError
 
-# Part of each file's key; another number makes all vectors again, because they are computed in another way.
-VERSION = 2
+# Part of each file's key; another number makes all vectors again, because they are computed or kept in another way.
+VERSION = 3
 CPU = torch.device("cpu")
 KEY, CHECKSUM, PLACES = "key", "checksum", "places"
 
@@ -133,13 +136,18 @@ class VectorFiles:
                 one.prepared = (wanted, vector)
         return [replace(operand, tables=one) for operand, one in zip(operands, tables, strict=True)]
 
+    def refuse_blocked(self, method: str, names: Iterable[str]) -> None:
+        """Raise StudyError if something that is not ours stands where the folder, or a tensor's file, is to be."""
+        for name in names:
+            self._refuse_what_stands_at(self._path(method, name))
+
     def remove_all_but(self, method: str) -> None:
         """Delete the files of other methods, which are needed no longer."""
         if self.folder.is_dir():
             for path in self.folder.glob("*.safetensors"):
-                if not path.name.startswith(f"{method}."):
+                if not path.name.startswith(f"{method}.") and not _folder(path):
                     path.unlink(missing_ok=True)
-            if not any(self.folder.iterdir()):
+            if not self.folder.is_symlink() and not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
     def _path(self, method: str, name: str) -> Path:
@@ -153,22 +161,25 @@ class VectorFiles:
                 if about.get(KEY) != key:
                     return None
                 places = [int(place) for place in about[PLACES].split()]
-                distinct = [file.get_tensor(str(number)) for number in range(len(set(places)))]
-                found = [distinct[place] for place in places]
+                numbers = range(len(set(places)))
+                if set(places) != set(numbers):
+                    raise ValueError(f"`{PLACES}` are not the numbers of its tensors")
+                distinct = [file.get_tensor(str(number)) for number in numbers]
         except (SafetensorError, OSError, ValueError, LookupError) as fault:
             self._tell(f"{path}: damaged ({fault}); made again")
             return None
-        if len(found) != count or (checked and about.get(CHECKSUM) != _checksum(distinct)):
-            self._tell(f"{path}: damaged (its values have another checksum); made again")
+        if len(places) != count or (checked and about.get(CHECKSUM) != _checksum(distinct, about[PLACES])):
+            self._tell(f"{path}: damaged (it has another checksum); made again")
             return None
-        return found
+        return [distinct[place] for place in places]
 
     def _write(self, path: Path, key: str, vectors: Sequence[Tensor]) -> None:
         """Write vectors, those in the same memory only once; the file appears complete or not at all."""
         addresses = list(dict.fromkeys(vector.data_ptr() for vector in vectors))
         places = [addresses.index(vector.data_ptr()) for vector in vectors]
         distinct = [vectors[places.index(place)].cpu() for place in range(len(addresses))]
-        about = {KEY: key, CHECKSUM: _checksum(distinct), PLACES: " ".join(map(str, places))}
+        told = " ".join(map(str, places))
+        about = {KEY: key, CHECKSUM: _checksum(distinct, told), PLACES: told}
         scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -177,13 +188,42 @@ class VectorFiles:
         except (SafetensorError, OSError) as fault:
             with suppress(OSError):
                 scratch.unlink()
+            self._refuse_what_stands_at(path)
             raise StudyError(
-                f"{path}: cannot be written ({fault}); free space there and run the same command again"
-            ) from fault
+                f"{path}: cannot be written ({fault}); {_step(fault)}, and run the same command again"
+            ) from (fault)
+
+    def _refuse_what_stands_at(self, path: Path) -> None:
+        folder = self.folder
+        for blocked, kind in ((folder, kind_of(folder) if not folder.is_dir() else ""), (path, _folder(path))):
+            if kind:
+                wanted = "the folder of task vectors" if blocked == folder else "a file of task vectors"
+                raise StudyError(
+                    f"{blocked}: is {kind}, where {wanted} is to be; remove it and run the same command again"
+                )
 
 
-def _checksum(tensors: Sequence[Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=20)
+def _folder(path: Path) -> str:
+    """What a folder is called that stands where a file is to be; empty if none does. A link to one can be replaced."""
+    return "a folder" if path.is_dir() and not path.is_symlink() else ""
+
+
+def _step(fault: Exception) -> str:
+    """What helps if a file cannot be written."""
+    # safetensors tells an error of the system in its text alone.
+    told = re.search(r"\(os error (\d+)\)", str(fault))
+    number = fault.errno if isinstance(fault, OSError) else int(told[1]) if told else None
+    if number == errno.EFBIG:
+        return "it is larger than this process or the file system allows: raise `ulimit -f`"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make its folder one that you may write to"
+    return "free space there" if number in (errno.ENOSPC, errno.EDQUOT, None) else "check the disk"
+
+
+def _checksum(tensors: Sequence[Tensor], places: str) -> str:
+    """A hash of all that is read from a file: its places, and each tensor's dtype, shape and bytes."""
+    header = [places, *([str(tensor.dtype), list(tensor.shape)] for tensor in tensors)]
+    digest = hashlib.blake2b(json.dumps(header).encode(), digest_size=20)
     for tensor in tensors:
         digest.update(_bytes(tensor))
     return digest.hexdigest()

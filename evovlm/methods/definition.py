@@ -15,7 +15,7 @@ from evovlm.methods.operand import Operand
 from evovlm.methods.options import SHARED, Drop, MergeOptions, OwnOptions, Rescale, Shared
 from evovlm.system.errors import RecipeError
 
-NAME = re.compile(r"[A-Za-z]\w{0,99}", re.ASCII)  # of a method: it stands in recipes, and begins names of files
+NAME = re.compile(r"[A-Za-z][\w-]{0,99}", re.ASCII)  # of a method: it stands in recipes, and begins names of files
 
 # (base, operands in source order, options, result to write to, elements per chunk). The base is None if the method
 # needs none. A rule writes float32 values, which must not depend on the chunk size.

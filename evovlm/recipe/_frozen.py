@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from evovlm.system.bounded_yaml import kind_of
+
 # The serialisation context for digests: keys marked LATER are omitted if they have their default.
 FOR_DIGEST = "for a digest"
 
@@ -41,6 +43,8 @@ class Frozen(BaseModel):
     later: ClassVar[tuple[str, ...]] = ()  # the fields that are marked LATER
     # The keys of fields that are never true or false, and what is asked for in place of such a value.
     not_flags: ClassVar[dict[str, str]] = {}
+    # What to give for it, where that is not only a mapping.
+    shape: ClassVar[str] = ""
     # The keys whose values may be mappings to what is never true or false.
     tables: ClassVar[frozenset[str]] = frozenset()
 
@@ -58,6 +62,16 @@ class Frozen(BaseModel):
         }
         cls.not_flags = {key: _wanted(kind) for key, kind in kinds.items()}
         cls.tables = frozenset(key for key, kind in kinds.items() if _holds(kind, dict))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_other_kinds(cls, content: Any) -> Any:
+        """Refuse a list or a text where settings stand, with an example; pydantic would name this class instead."""
+        if not isinstance(content, dict | cls):
+            raise ValueError(
+                f"is {kind_of(content)}; {cls.shape or f'give a mapping such as `{_first_key(cls)}: ...`'}"
+            )
+        return content
 
     @model_validator(mode="before")
     @classmethod
@@ -86,8 +100,13 @@ def _wanted(annotation: Any) -> str:
     parts = [annotation, *get_args(annotation)]
     settings = next((part for part in parts if isinstance(part, type) and issubclass(part, Frozen)), None)
     if settings is not None and not any(_holds(annotation, kind) for kind in (int, float, str)):
-        return f"give its settings, such as `{next(iter(settings.model_fields))}`, or remove it"
+        return f"give its settings, such as `{_first_key(settings)}`, or remove it"
     return "give a number, or put a text in quotes"
+
+
+def _first_key(kind: type[BaseModel]) -> str:
+    name, field = next(iter(kind.model_fields.items()))
+    return field.alias or name
 
 
 def _holds(annotation: Any, kind: type) -> bool:

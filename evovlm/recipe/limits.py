@@ -30,6 +30,7 @@ MOST_TRIALS = 1_000_000
 MOST_POPULATION = 10_000
 # Questions per candidate. Their ids are in the study's header; no public benchmark of these tasks has as many.
 MOST_ITEMS = 1_000_000
+MOST_MADE_ITEMS = 20_000  # of a task that generates them: a minute; so many give an interval of half a point
 # Questions answered at once.
 MOST_BATCH = 65_536
 # Seeds are stored as signed 64-bit integers by NumPy's and torch's generators.

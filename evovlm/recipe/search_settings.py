@@ -6,7 +6,7 @@ Knows no recipes, searchers or files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,7 @@ class Bounds(Frozen):
 
     low: Finite = 0.0
     high: Finite = 1.0
+    shape: ClassVar[str] = "give two numbers, [low, high]"
 
     @model_validator(mode="before")
     @classmethod

@@ -53,9 +53,21 @@ def open_regular(path: Path) -> BinaryIO:
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
-        kind = next((name for matches, name in KINDS if matches(mode)), "something else")
-        raise Unreadable(f"{path}: cannot be read: it is {kind}, not a file")
+        raise Unreadable(f"{path}: cannot be read: it is {_kind(mode)}, not a file")
     return os.fdopen(handle, "rb")
+
+
+def kind_of(path: Path) -> str:
+    """What stands at a path, such as "a folder", or "a link that leads nowhere"; empty if nothing does."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "a link that leads nowhere" if path.is_symlink() else ""
+    return "a file" if stat.S_ISREG(mode) else _kind(mode)
+
+
+def _kind(mode: int) -> str:
+    return next((name for matches, name in KINDS if matches(mode)), "something else")
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -196,3 +196,9 @@ def place_of(root: yaml.Node | None, loc: Loc) -> tuple[int, list[str]]:
             line = node.start_mark.line + 1
             keys.append(str(step))
     return line, keys
+
+
+def kind_of(value: object) -> str:
+    """A value's kind in a user's words: "a list", "empty"."""
+    kinds = {type(None): "empty", bool: "true or false", list: "a list", tuple: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else "a text")

@@ -2,28 +2,41 @@
 
 Knows Pillow; no tasks. EXIF rotation is applied, 16 bits become 8, transparent pixels are put on white, and only the
 first frame of an animation is used. An image of more than `MOST_PIXELS` is refused before it is decoded, a file of more
-than `MOST_BYTES` before it is read.
+than `MOST_BYTES` before it is read; one of more than `LARGE` pixels is halved, because no model sees so many. An image
+is converted in bands, so that only what was decoded takes the memory of all its pixels.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.IcoImagePlugin import IcoImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from evovlm.system.bounded_json import shown
 from evovlm.system.errors import DataError
+from evovlm.system.plain_text import abridged
 
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 64_000_000
+COSTLY_PIXELS = 24_000_000  # of an image whose decoder holds it several times
+COSTLY = ("WEBP", "AVIF", "JPEG2000", "CMYK")
+MOST_SIDE = 65_535
+LARGE = 16_000_000
+BAND = 2**20  # pixels that are converted at once
+ORIENTATION = 0x0112  # of EXIF
 MOST_BYTES = 2**29  # of an encoded image: more than so many pixels take in any format that is read
 # Not all that Pillow knows: PostScript, for one, is drawn by another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+REPLACE = "replace the file or drop the item"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -82,28 +95,74 @@ def picture(cell: Any, folder: Path, where: str) -> Picture:
 
 def open_rgb(source: Path | io.BytesIO, where: str) -> Image.Image:
     """The image as RGB, rotated upright. Raises DataError, naming it, if it is too large or cannot be decoded."""
+    named = f" {abridged(str(source), 200)}" if isinstance(source, Path) else ""
     try:
         with warnings.catch_warnings():
-            # Pillow only warns up to twice its own limit; our limit is checked right below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of what it mends itself, and up to twice its own limit; ours is checked right below.
+            warnings.simplefilter("ignore")
             image = Image.open(source, formats=FORMATS)
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise DataError(f"{where}: {width} x {height} pixels; at most {MOST_PIXELS:,} allowed, scale it down")
+            _refuse_large(image, f"{where}: its image{named}")
             image.seek(0)
-            return _rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # decoders of broken files raise nearly anything
-        if isinstance(error, DataError):
-            raise
-        named = f" {source}" if isinstance(source, Path) else ""
+            return _upright_rgb(image)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:  # raised by Pillow before its size can be asked
+        told = re.search(r"\((\d+) pixels\)", str(error))
+        number = f"{int(told[1]):,}" if told else "too many"
         raise DataError(
-            f"{where}: its image{named} cannot be read ({error}); replace the file or drop the item"
+            f"{where}: its image{named} has {number} pixels; at most {MOST_PIXELS:,} are allowed, scale it down"
         ) from None
+    except UnidentifiedImageError:
+        known = "is empty" if _is_empty(source) else f"is none of {', '.join(FORMATS)}, or is damaged"
+        raise DataError(f"{where}: its image{named} cannot be read (it {known}); {REPLACE}") from None
+    except Exception as error:  # decoders of broken files raise nearly anything
+        raise DataError(f"{where}: its image{named} cannot be read ({abridged(str(error), 200)}); {REPLACE}") from None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return _eight_bits(image).convert("RGB")
+def _is_empty(source: Path | io.BytesIO) -> bool:
+    return not (source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes)
+
+
+def _refuse_large(image: Image.Image, named: str) -> None:
+    # What a file of icons says of their sizes need not be so.
+    width, height = image.ico.getimage(image.size).size if isinstance(image, IcoImageFile) else image.size
+    if max(width, height) > MOST_SIDE:
+        raise DataError(f"{named} has {width} x {height} pixels; a side of at most {MOST_SIDE:,} is allowed, cut it")
+    costly = next((kind for kind in COSTLY if kind in (image.format, image.mode)), None)
+    most = min(MOST_PIXELS, COSTLY_PIXELS) if costly else MOST_PIXELS
+    if width * height > most:
+        kind = f" in {costly}" if costly else ""
+        raise DataError(f"{named} has {width} x {height} pixels; at most {most:,} are allowed{kind}, scale it down")
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    every = 2 if image.width * image.height > LARGE else 1
+    if every > 1 and isinstance(image, JpegImageFile):
+        before = image.size
+        image.draft(None, (image.width // every, image.height // every))  # decoded at half its size
+        every = 1 if image.size != before else every
+    image.load()
+    orientation = image.getexif().get(ORIENTATION)  # none any more of a TIFF, which is turned as it is loaded
+    found = _rgb(image, every)
+    if orientation is not None:
+        found.getexif()[ORIENTATION] = orientation
+        ImageOps.exif_transpose(found, in_place=True)
+    return found
+
+
+def _rgb(image: Image.Image, every: int) -> Image.Image:
+    """Convert an image to RGB, and let squares of `every` pixels a side be one."""
+    width, height = image.size
+    rows = every * max(1, BAND // (width * every))
+    to_rgb = _grey(image) if image.mode.startswith(("I", "F")) else _coloured
+    found = Image.new("RGB", (-(-width // every), -(-height // every)))
+    for top in range(0, height, rows):
+        band = to_rgb(image.crop((0, top, width, min(top + rows, height))))
+        found.paste(band if every == 1 else band.reduce(every), (0, top // every))
+    return found
+
+
+def _coloured(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -111,12 +170,33 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Convert 16- or 32-bit or float grey to 8 bits: 16-bit values are scaled by 1/257, other ranges stretched."""
-    values = np.asarray(image, dtype=np.float64)
-    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < values.max() <= 65535 and values.min() >= 0):
-        return Image.fromarray((values / 257).round().astype(np.uint8))
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= (1.0 if image.mode == "F" else 255):
-        return Image.fromarray((values * (255 if image.mode == "F" else 1)).round().astype(np.uint8))
-    return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+def _grey(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """How bands of a grey image of 16 or 32 bits, or of floats, become 8 bits as RGB.
+
+    16-bit values are scaled by 1/257, other ranges stretched. Raises ValueError if one is NaN or infinite.
+    """
+    wide = image.mode.startswith("I;16")
+    low, high = (0.0, 65535.0) if wide else _range(image)
+    if wide or (image.mode == "I" and 255 < high <= 65535 and low >= 0):
+        shift, scale, factor = 0.0, 257.0, 1.0
+    elif low >= 0 and high <= (1.0 if image.mode == "F" else 255):
+        shift, scale, factor = 0.0, 1.0, 255.0 if image.mode == "F" else 1.0
+    else:
+        shift, scale, factor = low, max(high - low, 1e-12), 255.0
+
+    def convert(band: Image.Image) -> Image.Image:
+        values = (np.asarray(band, dtype=np.float64) - shift) / scale * factor
+        return Image.fromarray(values.round().astype(np.uint8)).convert("RGB")
+
+    return convert
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    rows = max(1, BAND // image.width)
+    least, most = np.inf, -np.inf
+    for top in range(0, image.height, rows):
+        values = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        if not np.isfinite(values).all():
+            raise ValueError("some of its pixels are NaN or infinite")
+        least, most = min(least, float(values.min())), max(most, float(values.max()))
+    return least, most

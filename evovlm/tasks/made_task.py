@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from evovlm.recipe.limits import MOST_MADE_ITEMS
 from evovlm.system.errors import DataError, RecipeError
 from evovlm.tasks._data_task import Mark
 from evovlm.tasks.options import Options
@@ -16,7 +17,6 @@ from evovlm.tasks.protocol import Generation, Item, ItemScore
 
 Make = Callable[[str, int, int], list[Item]]  # split, count, seed
 DEFAULT_ITEMS = 500
-MOST_ITEMS = 20_000  # a minute to generate; a test on so many has an interval of half a point
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class MadeTask:
     def items(self, split: str, count: int | None, seed: int) -> list[Item]:
         """`count` items (default 500); the same seed gives the same items.
 
-        Raises RecipeError for an unknown split, and DataError for more items than `MOST_ITEMS`.
+        Raises RecipeError for an unknown split, and DataError for more than `MOST_MADE_ITEMS`.
         """
         if split not in self.splits:
             raise RecipeError(f"data: {self.name} has no split {split!r}; choose from {list(self.splits)}")
-        if count is not None and count > MOST_ITEMS:
-            raise DataError(f"{self.name}: {count:,} items asked for; it generates at most {MOST_ITEMS:,} per split")
+        if count is not None and count > MOST_MADE_ITEMS:
+            raise DataError(
+                f"{self.name}: {count:,} items asked for; it generates at most {MOST_MADE_ITEMS:,} per split"
+            )
         return self.make(split, count or DEFAULT_ITEMS, seed)
 
     def score(self, item: Item, answer: str) -> ItemScore:

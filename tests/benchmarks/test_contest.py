@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from evovlm.cli.entry import run_command
 from evovlm.methods import METHODS
+from evovlm.system.errors import StudyError
 from evovlm_benchmarks.contest import __main__ as command
 from evovlm_benchmarks.contest.recipes import search_of, searched
 from evovlm_benchmarks.studies.arms import DONE, zoo_digest
@@ -64,6 +65,41 @@ def test_a_damaged_result_is_named_before_any_search(
     assert told.startswith(f"error: {path}")
     assert told.endswith("remove it, and the same command finishes that search again")
     assert not (tmp_path / "rows").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--device", "tpu"), "--device tpu"),
+        (("--device", "cuda:99"), "--device cuda:99"),
+        (("--items", "20001"), "Input should be less than or equal to 20000"),
+        (("--judged", "20001"), "Input should be less than or equal to 20000"),
+        (("--method", "x" * 100_000), f"unknown method '{'x' * 60}...'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, str],
+    told: str,
+):
+    places = ("--work", str(tmp_path / "work"), "--out", str(tmp_path / "rows"), "--seeds", "1", "--method", "linear")
+    assert run(*places, *words, monkeypatch=monkeypatch) == 2
+    assert told in (said := capsys.readouterr().err)
+    assert len(said) < 1500
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_searches_with_other_settings_ask_for_another_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def other(*_, **__):
+        raise StudyError("work/study.json: started with another `dtype`; choose a new folder with --out")
+
+    monkeypatch.setattr("evovlm_benchmarks.studies.arms.run_arms", other)
+    assert run("--out", str(tmp_path / "rows"), monkeypatch=monkeypatch) == 2
+    assert "choose a new folder with --work" in capsys.readouterr().err
 
 
 def test_rows_of_other_methods_stay_in_the_file_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,7 +1,9 @@
 """The rehearsal at its smallest size: real commands on checkpoints in the hub's layouts, their rows, table and plot."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from evovlm.models.processors import load_processor
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.rehearsal.app_steps import STEPS as APP_STEPS
-from evovlm_benchmarks.rehearsal.command import DATA
+from evovlm_benchmarks.rehearsal.command import DATA, Rehearsal, _chosen
 from evovlm_benchmarks.rehearsal.folder import MARKER, begin_folder, steps_to_run
 from evovlm_benchmarks.rehearsal.measured import disk_rate, row_of
-from evovlm_benchmarks.rehearsal.models import BASE, JA, SEEDS, VLM, Maker, tokenizers
+from evovlm_benchmarks.rehearsal.models import BASE, JA, SEEDS, VLM, Maker, is_whole, tokenizers
 from evovlm_benchmarks.rehearsal.rows import ROWS, draw, keep, markdown, read_rows
 from evovlm_benchmarks.rehearsal.sizes import SIZES
 from evovlm_benchmarks.rehearsal.steps import ALONE, STEPS, words_of, write_recipes
@@ -75,7 +77,7 @@ def test_without_work_the_commands_are_shown(tmp_path: Path):
         (("--mergekit", "nowhere"), "no such file"),
         (("--mergekit", "plain"), "--mergekit plain: is not executable"),
         (("--tokenizer", "empty"), "--tokenizer empty: has no tokenizer.json"),
-        (("--tokenizer", "damaged"), "--tokenizer damaged: cannot be read ("),
+        (("--tokenizer", "damaged"), "--tokenizer: damaged/tokenizer.json:1:2: not valid JSON"),
         (("--steps", "report"), "add the step 'evolve, one question a picture', which writes it"),
         (("--steps", "bench run"), "'bench run' reads w/suite.yaml, which is missing; add the step 'make data'"),
         (("--steps", f"report; {ALONE}"), "reads w/single.yaml, which is missing; add the step 'make data'"),
@@ -92,6 +94,61 @@ def test_a_mistake_is_told_before_any_work(tmp_path: Path, words: tuple[str, ...
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "w" / BASE).exists()
+
+
+TOKENIZERS: dict[str, tuple[str, object, str]] = {
+    "too large": ("tokenizer.json", 3 * 2**30, "tokenizer.json: cannot be read: it has more than 67,108,864 bytes"),
+    "without keys": ("tokenizer.json", {}, "tokenizer.json: `model.vocab` must be an object from token to id"),
+    "null": ("tokenizer.json", None, "tokenizer.json: holds null, not an object"),
+    "a key left out": ("tokenizer.json", {"model": {"vocab": {"a": 0}}}, "the key 'added_tokens' is missing"),
+    "settings": ("tokenizer_config.json", [], "tokenizer_config.json: holds a list, not an object"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(TOKENIZERS))
+def test_a_damaged_tokenizer_is_named_with_its_key(tmp_path: Path, case: str):
+    name, content, told = TOKENIZERS[case]
+    tokenizers(SIZE, None)[0].save_pretrained(tmp_path)
+    if isinstance(content, int):
+        os.truncate(tmp_path / name, content)  # sparse: it takes no room
+    else:
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(told)) as found:
+        tokenizers(SIZE, tmp_path)
+    assert name.partition(".")[0] in str(found.value)
+
+
+@pytest.mark.parametrize("lost", ["*.safetensors", "model-00001*", "tokenizer.json", "config.json"])
+def test_a_model_that_lost_a_file_is_not_whole(tmp_path: Path, made: Path, lost: str):
+    assert is_whole(made / VLM)
+    shutil.copytree(made / VLM, tmp_path / VLM)
+    for path in (tmp_path / VLM).glob(lost):
+        path.unlink()
+    assert not is_whole(tmp_path / VLM)
+
+
+def test_a_model_without_weights_is_made_again(tmp_path: Path, made: Path):
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copy(made / MARKER, work)
+    told, _ = tokenizers(SIZE, None)
+    Maker(work, SIZE, torch.device("cpu")).language_model(JA, told)
+    for path in (work / JA).glob("*.safetensors"):
+        path.unlink()
+    again = Rehearsal(work, SIZE, "cpu", None, None)
+    assert [row["step"] for row in again._provide([JA])] == [f"make {JA}"]
+    assert is_whole(work / JA)
+    assert list(again._provide([JA])) == []
+
+
+def test_long_words_are_cut(tmp_path: Path):
+    (tmp_path / MARKER).write_text(json.dumps({"size": "s" * 60_000}), encoding="utf-8")
+    with pytest.raises(UserError, match="holds a rehearsal of size sss") as told:
+        begin_folder(tmp_path, "zoo")
+    assert len(str(told.value)) < 500
+    with pytest.raises(UserError, match="--steps: 'xxx") as told:
+        _chosen("zoo", "x" * 60_000, "cpu", None)
+    assert len(str(told.value)) < 1000
 
 
 def test_a_command_that_fails_is_a_row_that_says_why(tmp_path: Path):

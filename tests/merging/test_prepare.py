@@ -121,6 +121,19 @@ def test_a_search_makes_no_vector_twice(paper: dict[str, Path], tmp_path: Path, 
     merged(assembly, recipe(paper, ja=0.1))
 
 
+def test_what_stands_in_the_way_is_told_before_any_vector_is_made(
+    paper: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "vectors").write_text("", encoding="utf-8")
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("made for nothing")
+
+    monkeypatch.setattr(Ask, "made", refuse)
+    with pytest.raises(StudyError, match="vectors: is a file, where"):
+        prepare_vectors(kept(recipe(paper), tmp_path / "vectors"), CPU, Noting())
+
+
 def test_forked_processes_make_the_same_files(paper: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for members in (1, 2):
         monkeypatch.setattr(prepare, "making_members", lambda jobs, members=members: members)
@@ -145,7 +158,7 @@ def test_a_gpu_makes_the_same_files_while_threads_write(paper: dict[str, Path], 
 def test_vectors_that_cannot_be_written_beside_a_gpu_end_it(paper: dict[str, Path], tmp_path: Path):
     assembly = kept(recipe(paper), tmp_path / "vectors")
     (tmp_path / "vectors").write_text("a file in the folder's place")
-    with pytest.raises(StudyError, match="cannot be written"):
+    with pytest.raises(StudyError, match="vectors: is a file, where"):
         prepare._make_beside_writing(assembly, list(assembly.jobs), CPU, Noting())
 
 

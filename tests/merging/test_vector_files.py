@@ -1,7 +1,12 @@
 """Prepared task vectors in files: found again, made again when what they are made of changes or a file is damaged."""
 
+import json
+import os
+import resource
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +100,36 @@ def test_a_damaged_file_is_told_and_made_again(files: VectorFiles, told: list[st
     assert len(told) == 1, "the new file is whole"
 
 
+def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a file's header, and none of its values."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    edited = json.dumps(header).encode()
+    path.write_bytes(len(edited).to_bytes(8, "little") + edited + content[8 + length :])
+
+
+HEADERS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "dtype": lambda header: header["0"].update(dtype="F16"),
+    "shape, flat": lambda header: header["1"].update(shape=[96]),
+    "shape, turned": lambda header: header["1"].update(shape=[8, 12]),
+    "places, turned": lambda header: header["__metadata__"].update(places="1 0"),
+    "places, negative": lambda header: header["__metadata__"].update(places="-2 -1"),
+    "places, written otherwise": lambda header: header["__metadata__"].update(places="0 +1"),
+    "places, of too few": lambda header: header["__metadata__"].update(places="0 0"),
+}
+
+
+@pytest.mark.parametrize("edit", sorted(HEADERS))
+def test_what_a_files_header_says_is_checked_as_its_values_are(files: VectorFiles, told: list[str], edit: str):
+    made = [vector.clone() for vector in files.make(ask(), CPU)]
+    path = files.folder / "tsv_m.w.safetensors"
+    _edit(path, HEADERS[edit])
+    assert same(again(files, told).get(ask()), made)
+    assert [line.startswith(f"{path}: damaged (") for line in told] == [True]
+
+
 def test_operands_with_kept_vectors_get_them_and_merge_as_without(files: VectorFiles):
     one = ask()
     operands = [Operand(tensor, 0.5, 1.0, Draws(0, "a", "w")) for tensor in one.sources]
@@ -105,10 +140,36 @@ def test_operands_with_kept_vectors_get_them_and_merge_as_without(files: VectorF
     assert [operand.tables.prepared for operand in files.filled(one, filled)] == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path):
-    (tmp_path / "vectors").write_text("", encoding="utf-8")
-    with pytest.raises(StudyError, match=r"tsv_m\.w\.safetensors: cannot be written .*; free space there"):
-        VectorFiles(tmp_path / "vectors").make(ask(), CPU)
+PLACES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "a file": ("vectors", lambda path: path.write_text("", encoding="utf-8"), "a file, where the folder"),
+    "a pipe": ("vectors", os.mkfifo, "a pipe, where the folder"),
+    "a dangling link": ("vectors", lambda path: path.symlink_to("none"), "a link that leads nowhere, where the folder"),
+    "a circle": ("vectors", lambda path: path.symlink_to(path), "a link that leads nowhere, where the folder"),
+    "a folder": ("vectors/tsv_m.w.safetensors", lambda path: path.mkdir(parents=True), "a folder, where a file"),
+}
+
+
+@pytest.mark.parametrize("place", sorted(PLACES))
+def test_what_stands_where_vectors_are_to_be_is_named(tmp_path: Path, place: str):
+    where, put, kind = PLACES[place]
+    put(tmp_path / where)
+    files = VectorFiles(tmp_path / "vectors")
+    said = f"{where}: is {kind} of task vectors is to be; remove it"
+    with pytest.raises(StudyError, match=said):
+        files.refuse_blocked("tsv_m", ["w"])
+    with pytest.raises(StudyError, match=said):
+        files.get(ask(), CPU)
+
+
+def test_a_limit_of_file_size_is_not_told_as_a_full_disk(files: VectorFiles):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(StudyError, match=r"tsv_m\.w\.safetensors: cannot be written .*: raise `ulimit -f`") as told:
+            files.make(ask(), CPU)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "free space" not in str(told.value)
 
 
 def test_files_of_other_methods_are_removed(files: VectorFiles):
@@ -116,5 +177,8 @@ def test_files_of_other_methods_are_removed(files: VectorFiles):
         files.make(ask(method), CPU)
     files.remove_all_but("iso_c")
     assert [path.name for path in files.folder.iterdir()] == ["iso_c.w.safetensors"]
+    (files.folder / "ties.w.safetensors").mkdir()
+    files.remove_all_but("iso_c")
+    (files.folder / "ties.w.safetensors").rmdir()
     files.remove_all_but("ties")
     assert not files.folder.exists()

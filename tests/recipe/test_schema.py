@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,21 @@ def plain(**changes: object) -> Recipe:
 def test_an_unknown_key_is_refused():
     with pytest.raises(ValidationError, match="Extra inputs"):
         plain(wieght=1.0)
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ({"fidelity": []}, "is a list; give a mapping such as `base_tile: ...`"),
+        ({"fidelity": 5}, "is a number; give a mapping such as `base_tile: ...`"),
+        ({"options": {"lambda": [1]}}, "is a list; give two numbers, [low, high]"),
+        ({"route": []}, "is a list; give a mapping such as `repeats: ...`"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_the_users_words(search: dict[str, object], told: str):
+    with pytest.raises(ValidationError, match=re.escape(told)) as found:
+        plain(search={"trials": 5, **search})
+    assert "instance of" not in str(found.value)
 
 
 def test_a_recipe_cannot_be_changed():

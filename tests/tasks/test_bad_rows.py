@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evovlm.recipe.limits import MOST_MADE_ITEMS
 from evovlm.system.errors import DataError
 from evovlm.tasks import Options, load_task
 from evovlm.tasks._json_rows import MOST_ROW
-from evovlm.tasks.made_task import MOST_ITEMS
 from evovlm.tasks.records import MOST_TEXT, each_row, read_rows
 from tests.command import bench
 
@@ -208,8 +208,8 @@ def test_what_is_no_image_is_refused_with_its_row(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["zoo-maths", "zoo-vqa", "zoo-medium-wild"])
 def test_more_generated_items_than_the_limit_are_refused_at_once(name: str):
-    with pytest.raises(DataError, match=f"{MOST_ITEMS:,}"):
-        load_task(name).items("search", MOST_ITEMS + 1, 0)
+    with pytest.raises(DataError, match=f"{MOST_MADE_ITEMS:,}"):
+        load_task(name).items("search", MOST_MADE_ITEMS + 1, 0)
 
 
 def test_a_prediction_that_cannot_be_scored_is_named_by_its_line(tmp_path: Path):

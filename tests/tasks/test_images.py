@@ -1,4 +1,7 @@
 import io
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +75,112 @@ def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch
         opened(stored(Image.new("RGB", SIZE), "PNG"))
 
 
+def test_our_own_limit_is_told_before_pillows(tmp_path: Path):
+    # A header is enough: nothing is decoded.
+    chunk = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    content = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    content += (9).to_bytes(4, "big") + b"IDAT"
+    with pytest.raises(DataError, match="has 3,600,000,000 pixels; at most 64,000,000 are allowed, scale it down"):
+        opened(content)
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.png has 3,600,000,000 pixels"):
+        opened("a.png", tmp_path)
+
+
+def test_a_side_has_a_limit_of_its_own():
+    with pytest.raises(DataError, match="70000 x 2 pixels; a side of at most 65,535"):
+        opened(stored(Image.new("1", (70_000, 2)), "PNG"))
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG2000"])
+def test_a_format_that_takes_more_memory_has_a_lower_limit(kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "COSTLY_PIXELS", 40)
+    assert opened(stored(Image.new("RGB", SIZE), "PNG")).size == SIZE
+    with pytest.raises(DataError, match=f"8 x 6 pixels; at most 40 are allowed in {kind}"):
+        opened(stored(Image.new("RGB", SIZE), kind))
+
+
+def test_what_an_icons_picture_says_of_its_size_counts(monkeypatch: pytest.MonkeyPatch):
+    icon = bytearray(bytes(stored(Image.new("RGBA", (64, 64)), "ICO", sizes=[(64, 64)])["bytes"]))  # type: ignore[arg-type]
+    icon[6:8] = bytes([4, 4])  # the directory's width and height
+    monkeypatch.setattr(images, "MOST_PIXELS", 100)
+    with pytest.raises(DataError, match="64 x 64 pixels"):
+        opened(bytes(icon))
+
+
+def _noise(mode: str) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (61, 47, 4), dtype=np.uint8)
+    grey = values[..., 0].astype(np.float64)
+    made = {
+        "I;16": lambda: (grey * 200).astype(np.uint16),
+        "I": lambda: (grey * 200).astype(np.int32),
+        "I, negative": lambda: (grey * 2000 - 999).astype(np.int32),
+        "F": lambda: (grey / 255).astype(np.float32),
+        "F, negative": lambda: (grey * 3.3 - 7).astype(np.float32),
+    }
+    return Image.fromarray(made[mode]()) if mode in made else Image.fromarray(values).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "I;16", "I", "I, negative", "F", "F, negative"])
+@pytest.mark.parametrize("turned", [None, 6])
+def test_bands_have_the_pixels_of_the_whole(mode: str, turned: int | None, monkeypatch: pytest.MonkeyPatch):
+    exif = Image.Exif()
+    if turned is not None:
+        exif[0x0112] = turned
+    cell = stored(_noise(mode), "TIFF" if mode[0] in "IF" else "PNG", exif=exif)
+    whole = opened(cell)
+    monkeypatch.setattr(images, "BAND", 200)
+    assert (whole.size, whole.tobytes()) == ((47, 61) if turned is None else (61, 47), opened(cell).tobytes())
+    monkeypatch.setattr(images, "LARGE", 1000)
+    found = opened(cell)
+    if turned is None:
+        assert found.tobytes() == whole.reduce(2).tobytes()
+    assert found.size == ((24, 31) if turned is None else (31, 24))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
+def test_the_largest_image_takes_less_than_half_a_gigabyte(mode: str, tmp_path: Path):
+    values = np.full((8000, 8000), 3000, np.uint16)
+    (Image.fromarray(values) if mode == "I;16" else Image.new(mode, (8000, 8000))).save(tmp_path / "a.png")
+    program = """
+import resource
+from pathlib import Path
+from evovlm.tasks._images import picture
+used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = used()
+assert picture("a.png", Path(), "item 1")().size == (4000, 4000)
+print(used() - before)
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, check=True)
+    assert int(done.stdout) < 500_000, "kilobytes"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_are_refused(value: float):
+    values = np.array([[0.5, 1.0], [value, 0.0]], np.float32)
+    with pytest.raises(DataError, match=r"item 1: its image cannot be read \(some of its pixels are NaN or infinite"):
+        opened(stored(Image.fromarray(values), "TIFF"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_of_pillow_reaches_the_user():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = bytes(stored(Image.new("RGB", SIZE, "red"), "JPEG", exif=exif)["bytes"])  # type: ignore[arg-type]
+    at = whole.index(b"Exif") + 6
+    for cut in range(0, 26, 2):  # entries and offsets that lead beyond the block
+        opened(whole[: at + cut] + b"\xff" * (26 - cut) + whole[at + 26 :])
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match=r"a\.png cannot be read \(it is empty\); replace"):
+        opened("a.png", tmp_path)
+    with pytest.raises(DataError, match="it is none of JPEG, PNG"):
+        opened(b"no picture")
+
+
 def test_pillows_own_limit_is_told_as_an_error_of_the_data(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(DataError, match="item 1"):
@@ -91,7 +200,6 @@ def test_a_cut_off_file_names_its_item():
         opened(whole[: len(whole) // 2])
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of what it mends itself
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_no_broken_file_ends_a_run_with_anything_but_its_name(kind: str):
     """Bytes of real files are changed and cut; some still open, the others are told as errors of the data."""

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import psutil
 
 from evovlm.system.errors import UserError
+from evovlm.system.plain_text import abridged
 
 EVERYWHERE = ("", "0.0.0.0", "::")
 # RFC 1123, and underscores, which containers' names have.
 LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+BRACKETED = re.compile(r"\[[^\[\]]+\]")
 MOST_NAME = 253
 PORTS = {"http": 80, "https": 443}
 
@@ -26,15 +28,24 @@ PORTS = {"http": 80, "https": 443}
 def check_host(name: str) -> None:
     """Raise UserError if a name given by the operator can be no host name or address: no request would ever match."""
     plain = _plain(name)
-    try:
-        ipaddress.ip_address(plain)
-    except ValueError:
+    # Brackets stand around an address alone, and `_plain` takes away all of them.
+    bracketed = bool(set("[]") & set(name))
+    if not (_is_address(plain) and (not bracketed or BRACKETED.fullmatch(name.strip()))):
         written = plain.encode("ascii", "replace").decode()
-        if len(written) > MOST_NAME or not all(LABEL.fullmatch(part) for part in written.split(".")):
+        known = len(written) <= MOST_NAME and all(LABEL.fullmatch(part) for part in written.split("."))
+        if bracketed or not known:
             raise UserError(
-                f"--allow-host: {name!r} is no host name; give a name such as demo.example.org or an address, without"
-                " http://, port and path (xn--... for a name in other letters)"
-            ) from None
+                f"--allow-host: {abridged(name)!r} is no host name; give a name such as demo.example.org or an"
+                " address, without http://, port and path (xn--... for a name in other letters)"
+            )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Hosts:

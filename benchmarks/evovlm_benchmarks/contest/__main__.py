@@ -16,7 +16,7 @@ import typer
 from evovlm.cli.entry import run_command
 from evovlm.cli.limits import MOST_ROUNDS, MOST_THREADS
 from evovlm.cli.paths import new_file, new_folder
-from evovlm.recipe.limits import MOST_ITEMS, MOST_TRIALS
+from evovlm.recipe.limits import MOST_MADE_ITEMS, MOST_TRIALS
 
 
 def contest(
@@ -27,9 +27,9 @@ def contest(
     method: Annotated[list[str] | None, typer.Option(help="Only this method; repeat for several.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Seeds per method.")] = 5,
     trials: Annotated[int, typer.Option(min=1, max=MOST_TRIALS, help="Candidates per search.")] = 24,
-    items: Annotated[int, typer.Option(min=2, max=MOST_ITEMS, help="Questions per candidate.")] = 60,
+    items: Annotated[int, typer.Option(min=2, max=MOST_MADE_ITEMS, help="Questions per candidate.")] = 60,
     judged: Annotated[
-        int, typer.Option(min=4, max=MOST_ITEMS, help="Test questions; half as many choose the winner.")
+        int, typer.Option(min=4, max=MOST_MADE_ITEMS, help="Test questions; half as many choose the winner.")
     ] = 300,
     jobs: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Searches to run in parallel.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -46,14 +46,15 @@ def contest(
     from evovlm.cli.progress import shown
     from evovlm.methods import METHODS
     from evovlm.system import files
-    from evovlm.system.errors import UserError
+    from evovlm.system.errors import StudyError, UserError
+    from evovlm.system.plain_text import abridged
     from evovlm_benchmarks.contest.recipes import search_of
     from evovlm_benchmarks.studies.arms import DONE, Arm, read_arm, run_arms, zoo_digest
     from evovlm_benchmarks.studies.plans import Budget
 
     for name in method or ():
         if name not in METHODS:
-            raise UserError(f"--method: unknown method {name!r}; choose from {list(METHODS)}")
+            raise UserError(f"--method: unknown method {abridged(name)!r}; choose from {list(METHODS)}")
     names = [name for name in METHODS if not method or name in method]
     # A folder of its own for each budget, because a finished search is not repeated.
     folder = f"{trials}-{items}-{judged}"
@@ -71,7 +72,10 @@ def contest(
 
     with shown() as watch:
         watch.phase("searches", len(arms))
-        run_arms(arms, work, device=device, jobs=jobs, progress=done)
+        try:
+            run_arms(arms, work, device=device, jobs=jobs, progress=done)
+        except StudyError as error:  # which names the option of `evolve`
+            raise StudyError(str(error).replace("with --out", "with --work")) from error
     kept = f", and {len(others)} of other methods kept" if others else ""
     OUT.print(f"{out}: {len(rows)} rows{kept}")
 

@@ -19,13 +19,14 @@ from evovlm.cli.console import ERR, OUT, note
 from evovlm.cli.paths import new_folder
 from evovlm.system.device import check_device
 from evovlm.system.errors import UserError
+from evovlm.system.plain_text import abridged
 from evovlm.system.units import duration
 from evovlm.system.version import commit, hardware, versions
 from evovlm_benchmarks.mergekit_program import mergekit_program
 from evovlm_benchmarks.rehearsal.data import write_data
 from evovlm_benchmarks.rehearsal.folder import begin_folder, is_open, steps_to_run
 from evovlm_benchmarks.rehearsal.measured import disk_rate, row_of
-from evovlm_benchmarks.rehearsal.models import BASE, VLM, Maker, tokenizers
+from evovlm_benchmarks.rehearsal.models import BASE, VLM, Maker, is_whole, tokenizers
 from evovlm_benchmarks.rehearsal.models import SEEDS as MODELS
 from evovlm_benchmarks.rehearsal.rows import ROWS, Row, draw, keep, markdown, read_rows, table
 from evovlm_benchmarks.rehearsal.sizes import SIZES, Size
@@ -85,10 +86,10 @@ class Rehearsal:
         return {"step": DATA, "seconds": time.perf_counter() - began}
 
     def _provide(self, names: Sequence[str]) -> Iterator[Row]:
-        """Make the models that are missing, after deleting those that are not among the names; yields their rows."""
-        missing = [name for name in names if not (self.folder / name / "config.json").is_file()]
+        """Make the models that are not whole, after deleting those that are not among the names; yields their rows."""
+        missing = [name for name in names if not is_whole(self.folder / name)]
         for other in MODELS if missing else ():
-            if other not in names:
+            if other not in names or other in missing:
                 shutil.rmtree(self.folder / other, ignore_errors=True)
         for name in missing:
             began = time.perf_counter()
@@ -182,7 +183,7 @@ def _chosen(size: str, steps: str | None, device: str, mergekit: Path | None) ->
     found = [name.strip() for name in steps.split(";")]
     for name in found:
         if name not in there:
-            raise UserError(f"--steps: {name!r} is none of them; choose from: {'; '.join(there)}")
+            raise UserError(f"--steps: {abridged(name)!r} is none of them; choose from: {'; '.join(there)}")
     return found
 
 

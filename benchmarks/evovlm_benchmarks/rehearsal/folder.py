@@ -12,6 +12,7 @@ from evovlm.system import files
 from evovlm.system.bounded_files import Unreadable
 from evovlm.system.bounded_json import read_json
 from evovlm.system.errors import UserError
+from evovlm.system.plain_text import abridged
 from evovlm_benchmarks.rehearsal.rows import Row
 
 MARKER = "rehearsal.json"
@@ -38,8 +39,9 @@ def begin_folder(folder: Path, size: str) -> None:
     if not isinstance(found, str):
         raise UserError(f"{marker}: names no size of a rehearsal; choose a new folder by --work")
     if found != size:
+        told = abridged(found)
         raise UserError(
-            f"--work {folder}: holds a rehearsal of size {found}; give `--size {found}`, or choose a new folder"
+            f"--work {folder}: holds a rehearsal of size {told}; give `--size {told}`, or choose a new folder"
         )
 
 

@@ -25,8 +25,12 @@ from transformers import (
 )
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
+from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.checkpoint_writer import CheckpointWriter, TensorInfo
-from evovlm.system.errors import UserError
+from evovlm.models.model_files import check_files
+from evovlm.models.vocabulary import read_vocabulary
+from evovlm.system.errors import CheckpointError, UserError
+from evovlm.system.plain_text import abridged
 from evovlm_benchmarks.rehearsal.sizes import Size
 from evovlm_benchmarks.speed.full_size import configuration
 
@@ -40,6 +44,8 @@ TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %} [/INST]"
     "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
 )
+TOKENIZER, PROCESSOR = "tokenizer.json", "processor_config.json"
+OTHER = "give a tokenizer of Mistral-7B v0.1"
 GROWING = ("model.embed_tokens.weight", "lm_head.weight")
 
 
@@ -130,6 +136,15 @@ class Maker:
         return torch.randn(shape, generator=stream, device=self.device)
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder has a model as `Maker` writes it, by its files; what is in them is not read."""
+    files = ("config.json", TOKENIZER, *((PROCESSOR,) if folder.name == VLM else ()))
+    try:
+        return all((folder / name).is_file() for name in files) and bool(Checkpoint.open(folder).keys())
+    except CheckpointError:
+        return False
+
+
 def _on_the_hub(key: str) -> str:
     """A tensor's name in the converted checkpoints of LLaVA-NeXT on the hub."""
     if key.startswith("model.language_model."):
@@ -148,7 +163,7 @@ def tokenizers(size: Size, folder: Path | None) -> tuple[Any, Any]:
     if len(told) > size.tower.vocabulary:
         raise UserError(
             f"--tokenizer {folder}: it has {len(told):,} tokens, and the models have {size.tower.vocabulary:,} rows;"
-            " give a tokenizer of Mistral-7B v0.1, or omit --tokenizer"
+            f" {OTHER}, or omit --tokenizer"
         )
     told.chat_template = TEMPLATE.replace("<image>\n", "")
     sees = _copy(told)
@@ -161,16 +176,22 @@ def tokenizers(size: Size, folder: Path | None) -> tuple[Any, Any]:
 
 def _read_tokenizer(folder: Path) -> Any:
     """The fast tokenizer of a folder. Raises UserError if there is none, or it is damaged."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise UserError(f"--tokenizer {folder}: has no tokenizer.json; give a tokenizer of Mistral-7B v0.1")
+    if not (folder / TOKENIZER).is_file():
+        raise UserError(f"--tokenizer {folder}: has no {TOKENIZER}; {OTHER}")
+    try:
+        check_files(folder)
+        read_vocabulary(folder)
+    except CheckpointError as error:
+        raise UserError(f"--tokenizer: {error}, or {OTHER}") from None
     try:
         found = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         found.backend_tokenizer.to_str()
     except Exception as error:  # the library of tokenizers raises no other kind
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, KeyError):
+            reason = f"the key {reason} is missing"
         raise UserError(
-            f"--tokenizer {folder}: cannot be read ({reason}); give a tokenizer of Mistral-7B v0.1"
+            f"--tokenizer {folder / TOKENIZER}: cannot be read ({abridged(reason, 200)}); {OTHER}"
         ) from error
     return found
 

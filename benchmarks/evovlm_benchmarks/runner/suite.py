@@ -15,8 +15,9 @@ from evovlm.recipe.limits import MOST_BATCH, MOST_BYTES, MOST_ITEMS, MOST_SEED
 from evovlm.recipe.shipped import find_file
 from evovlm.recipe.where import split_where
 from evovlm.system.bounded_files import read_text
-from evovlm.system.bounded_yaml import YamlFault, parse_yaml, place_of
+from evovlm.system.bounded_yaml import YamlFault, kind_of, parse_yaml, place_of
 from evovlm.system.errors import UserError
+from evovlm.system.plain_text import abridged
 
 # Models, and tasks, of a suite: every model answers every task.
 MOST_PARTS = 1000
@@ -60,7 +61,7 @@ class Suite(BaseModel):
         names = [model.name for model in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two models are called {twice[0]!r}; give each a unique name, as NAME=MODEL")
+            raise ValueError(f"two models are called {abridged(twice[0])!r}; give each a unique name, as NAME=MODEL")
         return self
 
 
@@ -94,6 +95,11 @@ def _mistake(error: ValidationError) -> str:
     """The key and the text of the first mistake."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "suite"
+    if first["type"] == "tuple_type":
+        return f"{key}: is {kind_of(first['input'])}; give a list"
+    if first["type"] == "model_type":
+        wanted = "`models` and `tasks`" if not first["loc"] else f"`{str(first['loc'][0]).removesuffix('s')}: ...`"
+        return f"{key}: is {kind_of(first['input'])}; give a mapping with {wanted}"
     return f"{key}: {first['msg'].removeprefix('Value error, ')}"
 
 
@@ -108,7 +114,9 @@ def narrowed(content: dict[str, Any], only: Sequence[str], skip: Sequence[str], 
     for option, names, known in (("--only", only, [*models, *added, *tasks]), ("--skip", skip, [*models, *tasks])):
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise UserError(f"{option}: no model or task {unknown[0]!r} here; choose from {list(dict.fromkeys(known))}")
+            raise UserError(
+                f"{option}: no model or task {abridged(unknown[0])!r} here; choose from {list(dict.fromkeys(known))}"
+            )
     kept = dict(content)
     wanted = set(only) & {*models, *added}
     kept["models"] = [
@@ -136,5 +144,5 @@ def named_model(text: str) -> SuiteModel:
     """A model from NAME=MODEL or MODEL. Raises UserError if a part is empty."""
     name, sign, model = text.partition("=")
     if not (name.rstrip("/") and (model or not sign)):
-        raise UserError(f"--model {text!r}: give MODEL or NAME=MODEL")
+        raise UserError(f"--model {abridged(text)!r}: give MODEL or NAME=MODEL")
     return SuiteModel(name=name, model=model) if sign else SuiteModel(name=text.rstrip("/"), model=text)

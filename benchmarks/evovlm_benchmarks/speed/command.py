@@ -17,6 +17,7 @@ from evovlm.cli.console import ERR, OUT
 from evovlm.cli.paths import new_file
 from evovlm.system.device import check_device, current_gpu
 from evovlm.system.errors import UserError
+from evovlm.system.plain_text import abridged
 from evovlm.system.version import commit, hardware, versions
 from evovlm_benchmarks.merge_speed import SCALES
 from evovlm_benchmarks.mergekit_program import mergekit_program
@@ -74,10 +75,12 @@ def speed(
     chosen = parts or list(PARTS)
     unknown = [name for name in chosen if name not in PARTS]
     if unknown:
-        raise UserError(f"unknown part {unknown[0]!r}; choose from {list(PARTS)}")
+        raise UserError(f"unknown part {abridged(unknown[0])!r}; choose from {list(PARTS)}")
     for flag, folder in (("--out", out and out.parent), ("--plot", plot and plot.parent), ("--work", work)):
         if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise UserError(f"{flag}: {folder} is not a writable folder; create it or choose another")
+            raise UserError(
+                f"{flag}: {abridged(str(folder), 200)} is not a writable folder; create it or choose another"
+            )
     if plot is not None and not set(chosen) & set(DRAWN):
         raise UserError(f"--plot: nothing to plot in {chosen}; add the part {' or '.join(DRAWN)}, or omit --plot")
     on = check_device(device)
@@ -88,7 +91,7 @@ def speed(
         raise UserError("--candidates: is for the part `ranks`, which is not among those to measure")
     for name in method or ():
         if name not in METHODS:
-            raise UserError(f"--method: unknown method {name!r}; choose from {list(METHODS)}")
+            raise UserError(f"--method: unknown method {abridged(name)!r}; choose from {list(METHODS)}")
     if scale not in SCALES:
         raise UserError(f"--scale: choose from {list(SCALES)}")
     settings = Settings(on, scale, quick, mergekit_program(mergekit), work, tuple(method or ()), candidates)

@@ -32,6 +32,7 @@ from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.bounded_files import Unreadable
 from evovlm.system.bounded_json import read_json
+from evovlm.system.device import check_device
 from evovlm.system.errors import UserError
 from evovlm.system.progress import Quiet
 from evovlm.system.version import commit, hardware, versions
@@ -118,8 +119,10 @@ def zoo_digest() -> str:
 def run_arms(arms: Sequence[Arm], out: Path, *, device: str, jobs: int, progress: Any) -> None:
     """Run the arms in `jobs` processes; `progress` is called with each finished arm.
 
-    Arms run seed by seed, so that a run cut short leaves complete comparisons of fewer seeds.
+    Arms run seed by seed, so that a run cut short leaves complete comparisons of fewer seeds. Raises UserError, before
+    anything is written, for a device that cannot be used here.
     """
+    check_device(device)
     for arm in arms:
         if (path := out / arm.folder / DONE).exists():
             read_arm(path)  # raises for a damaged result, before hours of work

@@ -14,7 +14,8 @@ import typer
 
 from evovlm.cli.limits import MOST_ROUNDS, MOST_THREADS
 from evovlm.cli.paths import new_folder
-from evovlm.recipe.limits import MOST_ITEMS, MOST_TRIALS
+from evovlm.recipe.limits import MOST_MADE_ITEMS, MOST_TRIALS
+from evovlm.system.plain_text import abridged
 
 app = typer.Typer(help="Studies on the zoo.", add_completion=False)
 
@@ -27,8 +28,8 @@ def study(
     ] = Path("runs/studies"),
     seeds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Seeds per arm.")] = 5,
     trials: Annotated[int, typer.Option(min=2, max=MOST_TRIALS, help="Evaluations per arm.")] = 200,
-    items: Annotated[int, typer.Option(min=2, max=MOST_ITEMS, help="Questions per evaluation.")] = 100,
-    judged: Annotated[int, typer.Option(min=4, max=MOST_ITEMS, help="Test items.")] = 500,
+    items: Annotated[int, typer.Option(min=2, max=MOST_MADE_ITEMS, help="Questions per evaluation.")] = 100,
+    judged: Annotated[int, typer.Option(min=4, max=MOST_MADE_ITEMS, help="Test items.")] = 500,
     jobs: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Arms to run in parallel.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     docs: Annotated[
@@ -50,7 +51,7 @@ def study(
     from evovlm_benchmarks.studies.plans import STUDIES, Budget
 
     if name != "all" and name not in STUDIES:
-        raise typer.BadParameter(f"unknown study {name!r}; choose from {['all', *STUDIES]}")
+        raise typer.BadParameter(f"unknown study {abridged(name)!r}; choose from {['all', *STUDIES]}")
     chosen = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
     planned = [arm for plan in chosen for arm in plan.arms(Budget(trials, items), range(seeds))]
     arms = [replace(arm, judged=judged) for arm in planned]

@@ -19,7 +19,7 @@ from evovlm.models.open_model import resolve_folder
 from evovlm.system.errors import UserError
 from evovlm_benchmarks.commands.run import choose_suite
 from evovlm_benchmarks.runner.results import read_answers
-from evovlm_benchmarks.runner.suite import read_suite
+from evovlm_benchmarks.runner.suite import named_model, narrowed, read_suite
 from tests.command import bench
 
 
@@ -190,6 +190,31 @@ def chosen(**named: Any) -> tuple[list[str], list[str]]:
 )
 def test_a_suite_is_narrowed_by_names(named: dict[str, Any], models: list[str], tasks: list[str]):
     assert chosen(**named) == (models, tasks)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "suite: is empty; give a mapping with `models` and `tasks`"),
+        ("[]", "suite: is a list; give a mapping with `models` and `tasks`"),
+        ("models: [a]\ntasks: []", "models.0: is a text; give a mapping with `model: ...`"),
+        ("models: {a: b}\ntasks: []", "models: is a mapping; give a list"),
+    ],
+)
+def test_a_suite_of_another_kind_is_told_in_the_users_words(tmp_path: Path, text: str, told: str):
+    (tmp_path / "suite.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(told)):
+        read_suite(str(tmp_path / "suite.yaml"))
+
+
+def test_long_names_are_cut():
+    long = "x" * 100_000
+    with pytest.raises(UserError, match="--only: no model or task 'xxx") as told:
+        narrowed({"models": [{"name": "a"}], "tasks": [{"task": "zoo-vqa:test"}]}, [long], [], [])
+    assert len(str(told.value)) < 300
+    with pytest.raises(UserError, match="--model 'xxx") as told:
+        named_model(f"{long}=")
+    assert len(str(told.value)) < 300
 
 
 def test_a_model_that_fails_is_told_at_the_end_and_the_others_are_scored(tmp_path: Path):
