@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evovlm.engines.prompts import in_chat
+from evovlm.engines.chat import in_chat
 from evovlm.models import chat_templates
 from evovlm.models.chat_templates import render
 from evovlm.system.errors import DataError
