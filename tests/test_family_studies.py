@@ -183,6 +183,14 @@ def test_the_checkpoint_answers_in_plain_transformers_as_it_is_evaluated(place: 
         assert json.loads(place.evovlm("evaluate", merged, *words).stdout)["score"] == pytest.approx(expected)
 
 
+def test_checkpoint_and_recipe_ask_in_the_owner_s_chat_template_alike(place: Place, whole: Path):
+    words = ("--data", "custom-vqa@data/test.jsonl:test", "--preset", "chat", "--json")
+    scores = [json.loads(place.evovlm("evaluate", f"runs/whole/{merged}", *words).stdout)["score"]
+              for merged in ("checkpoint", "best.yaml")]  # fmt: skip
+    assert scores[0] == scores[1]
+    assert "<|im_start|>assistant" in load_processor(whole / "checkpoint").chat_template
+
+
 def test_a_search_killed_with_sigkill_ends_with_the_same_log_and_table(place: Place, whole: Path):
     out = place.root / "runs" / "killed"
     command = [sys.executable, "-P", "-m", "evovlm", "evolve", place.recipe, "--out", "runs/killed", *FEW]

@@ -16,6 +16,7 @@ import torch
 import transformers as tf
 
 from evovlm.models.processors import processor_class, without_video
+from tests.chat_layouts import LAYOUTS
 from tests.engine_families import SMALL
 from tests.hub_layouts import tokenizer_with
 
@@ -349,6 +350,8 @@ def save_family(name: str, folder: Path, seed: int = 0, dtype: torch.dtype = tor
     """Save a family's model and processor into a folder; its parts. Weights are large enough for pictures to matter."""
     torch.manual_seed(seed)
     made = (FAMILIES | UNASKED | OTHER_TOWERS)[name]()
+    if name in FAMILIES:
+        made.processor.chat_template = LAYOUTS.get(name)
     to_trained_scale(made.model, seed)
     made.model.to(dtype).save_pretrained(folder)
     made.processor.save_pretrained(folder)

@@ -16,7 +16,7 @@ from evovlm_app.catalogue import Offering
 from evovlm_app.limits import Refusal, read_question
 from evovlm_app.model_cache import ModelCache
 from evovlm_app.samples import Samples, visitor_item
-from evovlm_app.streaming import Reply, compare, gathered
+from evovlm_app.streaming import ENDS, Reply, compare, gathered
 
 Rows = list[dict[str, Any]]
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def checked(picture: Image.Image | Refusal | None) -> Image.Image:
 
 def note(where: str, replies: Sequence[Reply]) -> None:
     """Log the token count per model and the total seconds: `answered` if all replies finished, otherwise `left`."""
-    whole = bool(replies) and all(reply.state in ("done", "failed", "unfit") for reply in replies)
+    whole = bool(replies) and all(reply.state in ENDS for reply in replies)
     facts = {
         "where": where,
         "models": {reply.model: reply.tokens for reply in replies},

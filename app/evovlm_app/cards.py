@@ -91,7 +91,7 @@ def _base(reply: Reply) -> dict[str, Any]:
 
 def _card(row: dict[str, Any], language: Language) -> str:
     state = row["state"]
-    if state in ("waiting", "loading", "failed", "unfit"):
+    if state in ("waiting", "loading", "failed", "unfit", "unasked"):
         said = f'<p class="said quiet">{escape(say(state, language))}</p>'
     else:
         text = escape(row["answer"])

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from evovlm.merging.assembly import assemble
+from evovlm.models.chat_templates import stored_template
 from evovlm.models.open_model import open_model, resolve_folder
 from evovlm.recipe.layer_groups import group_names
 from evovlm.recipe.pinning import models_of
@@ -21,7 +22,7 @@ from evovlm.recipe.shipped import means_recipe, named_recipe
 from evovlm.recipe.yaml_file import moved, read_recipe
 from evovlm.study import log as study_log
 from evovlm.system.errors import CheckpointError, UserError
-from evovlm.tasks import Options, Task, load_task, parse_split
+from evovlm.tasks import Generation, Options, Task, load_task, parse_split
 from evovlm_app.limits import Refusal
 
 Kind = Literal["vlm", "llm"]
@@ -32,12 +33,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Offer:
-    """One model: a checkpoint folder, or, if `recipe` is set, a merge made in memory on the owner's checkpoint."""
+    """One model: a checkpoint folder, or, if `recipe` is set, a merge made in memory on the owner's checkpoint.
+
+    `generation`: how it is asked; None: as the tab's task asks. `template`: the chat template that it is asked in if it
+    has none of its own.
+    """
 
     name: str
     kinds: frozenset[Kind]
     folder: Path
     recipe: Recipe | None = None
+    generation: Generation | None = None
+    template: str | None = None
 
     @property
     def key(self) -> str:
@@ -57,6 +64,30 @@ class MixableRecipe:
     def kind(self) -> Kind:
         """What it merges: "vlm" for the language tower of a VLM, "llm" for a language model."""
         return self.recipe.kind
+
+    @cached_property
+    def task(self) -> Task | None:
+        """The recipe's own test data; None if it names none, or none that are known."""
+        if self.recipe.data is None:
+            return None
+        try:
+            return parse_split(self.recipe.data.test, Options(preset=self.recipe.data.preset))[0]
+        except UserError:
+            return None
+
+    @property
+    def generation(self) -> Generation | None:
+        """How its models are asked, as far as the recipe says."""
+        return None if self.task is None else self.task.generation
+
+    @cached_property
+    def template(self) -> str | None:
+        """The chat template of its merges."""
+        return self.recipe.chat_template or stored_template(self.folder)
+
+    def offer(self, name: str, folder: Path, recipe: Recipe | None = None) -> Offer:
+        """One of its models: a source, or a merge by a recipe."""
+        return Offer(name, frozenset({self.kind}), folder, recipe, self.generation, self.template)
 
     @cached_property
     def groups(self) -> list[str]:
@@ -80,10 +111,10 @@ class Offering:
             if mixable.kind != kind:
                 continue
             name = "merged" if self._only(mixable) else f"merged {mixable.name}"
-            offers.append(Offer(name, frozenset({kind}), mixable.folder, mixable.recipe))
+            offers.append(mixable.offer(name, mixable.folder, mixable.recipe))
             evolved = self.evolved(mixable)
             if evolved is not None:
-                offers.append(Offer(name.replace("merged", "evolved"), frozenset({kind}), mixable.folder, evolved))
+                offers.append(mixable.offer(name.replace("merged", "evolved"), mixable.folder, evolved))
         return {offer.name: offer for offer in offers}
 
     def choose(self, kind: Kind, names: Sequence[str]) -> list[Offer]:
@@ -147,11 +178,12 @@ def offer(named: Sequence[str], studies: Path, *, download: bool = False) -> Off
     mixables = tuple(_mixable(name, download=download) for name in recipes)
     offers: dict[str, Offer] = {}
     for mixable, name, folder in _sources(mixables):
-        _add(offers, name, folder, {mixable.kind})
+        _add(offers, mixable.offer(name, folder))
     for name in folders:
         model = open_model(name, name, None, Path(), download=download)
         sees = "vision_config" in model.config
-        _add(offers, model.folder.resolve().name, model.folder, {"vlm"} if sees else {"vlm", "llm"})
+        kinds: frozenset[Kind] = frozenset(("vlm",) if sees else ("vlm", "llm"))
+        _add(offers, Offer(model.folder.resolve().name, kinds, model.folder))
     return Offering(tuple(offers.values()), mixables, studies, {kind: _task(kind, mixables) for kind in TASK_OF})
 
 
@@ -176,22 +208,21 @@ def _sources(mixables: Sequence[MixableRecipe]) -> Iterator[tuple[MixableRecipe,
         yield mixable, f"{name} {mixable.name}" if shared else name, folder
 
 
-def _add(offers: dict[str, Offer], name: str, folder: Path, kinds: set[Kind]) -> None:
-    known = offers.get(name)
-    if known is not None and known.folder != folder:
-        raise CheckpointError(f"--models: two models are called {name!r} ({known.folder}, {folder}); rename one")
-    offers[name] = Offer(name, frozenset(kinds) | (known.kinds if known else frozenset()), folder)
+def _add(offers: dict[str, Offer], new: Offer) -> None:
+    """Add a model; one that is there already, such as a source of two recipes, is asked as the first says."""
+    known = offers.setdefault(new.name, new)
+    if known.folder != new.folder:
+        raise CheckpointError(
+            f"--models: two models are called {new.name!r} ({known.folder}, {new.folder}); rename one"
+        )
+    offers[new.name] = replace(known, kinds=known.kinds | new.kinds)
 
 
 def _task(kind: Kind, mixables: Sequence[MixableRecipe]) -> Task:
-    """The task that defines prompts for models of a kind: the recipe's own test data, or the zoo's task otherwise."""
+    """The task of a tab's samples, whose prompts other models are asked in: the first recipe's data, or the zoo's."""
     for mixable in mixables:
-        if mixable.kind == kind and mixable.recipe.data is not None:
-            try:
-                data = mixable.recipe.data
-                return parse_split(data.test, Options(preset=data.preset))[0]
-            except UserError:
-                continue
+        if mixable.kind == kind and mixable.task is not None:
+            return mixable.task
     return load_task(TASK_OF[kind])
 
 

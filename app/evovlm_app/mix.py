@@ -14,7 +14,6 @@ import gradio as gr
 from evovlm_app.answer_board import answer_board, watch
 from evovlm_app.asking import Asker, Rows, checked, note
 from evovlm_app.cards import cards, seen_rows, solved_rows
-from evovlm_app.catalogue import Offer
 from evovlm_app.context import MODELS_QUEUE, PRIVATE, Context
 from evovlm_app.error_messages import guarded
 from evovlm_app.input_fields import example_texts, pick_picture
@@ -44,19 +43,19 @@ class Mixer:
         """
         mixable = self._context.offering.mixable(name)
         recipe = candidate(mixable, parameters, method, seed)
-        task = self._context.offering.tasks[mixable.kind]
+        generation = mixable.generation or self._context.offering.tasks[mixable.kind].generation
         sees = mixable.kind == "vlm"
         image, asked = (checked(picture) if sees else None), read_question(question)
         samples = self._asker.scenes if sees else self._asker.problems
         references = samples.references(image, asked)
-        offer = Offer(mixable.name, frozenset({mixable.kind}), mixable.folder)
+        offer = mixable.offer(mixable.name, mixable.folder)
         reply = Reply(f"{mixable.name} · {method}", state="loading", merged=True)
         yield solved_rows([reply], None)
         try:
             started = time.perf_counter()
             with self._context.cache.mix(offer, recipe) as engine:
                 merged = round(time.perf_counter() - started, 3)
-                for _ in answer(engine, task.generation, visitor_item(asked, image), reply):
+                for _ in answer(engine, generation, visitor_item(asked, image), reply):
                     rows = seen_rows([reply], references) if sees else solved_rows([reply], (*references, None)[0])
                     yield [row | {"merged": merged} for row in rows]
         finally:

@@ -10,13 +10,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from evovlm.engines.chat import lend_template, set_template
 from evovlm.engines.hf import Engine
 from evovlm.merging.assembly import assemble
 from evovlm.merging.live.choose import AUTOMATIC, Keeping, Merger, merger_for
@@ -96,7 +97,7 @@ class ModelCache:
         Raises RecipeError if method and sources do not fit, FloatingPointError for weights that are not finite, and
         Refusal if the model alone exceeds the budget.
         """
-        mixed = Offer(f"mix {offer.name}", offer.kinds, offer.folder, None)
+        mixed = replace(offer, name=f"mix {offer.name}", recipe=None)
         with self._lock:
             resident = self._take(mixed, mixing=True, recipe=recipe)
             self._merge(resident, recipe, AUTOMATIC)
@@ -123,6 +124,9 @@ class ModelCache:
         engine = Engine.load(offer.folder, device=self._device, dtype=dtype, self_check=self._self_check)
         resident = Resident(engine, None, None, self._need(offer, mixing=mixing))
         chosen = recipe or offer.recipe
+        if chosen is not None and chosen.chat_template is not None:
+            set_template(engine.processor, chosen.chat_template)
+        lend_template(engine.processor, offer.template)
         if chosen is not None:
             # What is merged once is read once, without a place of its own in the GPU's memory.
             self._merge(resident, chosen, AUTOMATIC if mixing else ONCE)

@@ -15,12 +15,13 @@ import torch
 
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.single_model import without_image
-from evovlm.system.errors import UnfitImage
+from evovlm.system.errors import DataError, UnfitImage
 from evovlm.tasks import Generation, Item
 from evovlm_app.catalogue import Offer
 from evovlm_app.model_cache import ModelCache
 
-State = Literal["waiting", "loading", "writing", "done", "failed", "unfit"]
+State = Literal["waiting", "loading", "writing", "done", "failed", "unfit", "unasked"]
+ENDS: tuple[State, ...] = ("done", "failed", "unfit", "unasked")
 log = logging.getLogger(__name__)
 
 
@@ -40,8 +41,8 @@ class Reply:
 def compare(cache: ModelCache, offers: Sequence[Offer], generation: Generation, item: Item) -> Iterator[list[Reply]]:
     """Yield the replies of all models after each round of tokens, and after each change of state.
 
-    Models that do not fit into memory together answer in groups, one group after another. Raises Refusal if one model
-    alone exceeds the memory budget.
+    `generation`: how models are asked whose offer does not say so. Models that do not fit into memory together answer
+    in groups, one group after another. Raises Refusal if one model alone exceeds the memory budget.
     """
     replies = {offer.name: Reply(offer.name, merged=offer.recipe is not None) for offer in offers}
     yield list(replies.values())
@@ -51,7 +52,9 @@ def compare(cache: ModelCache, offers: Sequence[Offer], generation: Generation, 
                 replies[offer.name].state = "loading"
         if any(replies[offer.name].state == "loading" for offer in wave):
             yield list(replies.values())
-        running = [answer(cache.take(offer), generation, item, replies[offer.name]) for offer in wave]
+        running = [
+            answer(cache.take(offer), offer.generation or generation, item, replies[offer.name]) for offer in wave
+        ]
         while running:
             running = [one for one in running if _advances(one)]
             yield list(replies.values())
@@ -60,8 +63,8 @@ def compare(cache: ModelCache, offers: Sequence[Offer], generation: Generation, 
 def answer(engine: Engine, generation: Generation, item: Item, reply: Reply) -> Iterator[Reply]:
     """Update one model's reply in place, and yield it after each token.
 
-    On non-finite values or lack of memory its state becomes "failed", and if its processor refuses the image "unfit";
-    the error is logged.
+    On non-finite values or lack of memory its state becomes "failed", if its processor refuses the image "unfit", and
+    if it cannot be asked in this way, as without a chat template, "unasked"; the error is logged.
     """
     reply.state = "writing"
     started = time.perf_counter()
@@ -81,6 +84,9 @@ def answer(engine: Engine, generation: Generation, item: Item, reply: Reply) -> 
     except UnfitImage as error:  # another model's processor may take it
         log.warning("image refused", extra={"facts": {"model": reply.model, "error": str(error)}})
         reply.state, reply.text = "unfit", ""
+    except DataError as error:
+        log.warning("model not asked", extra={"facts": {"model": reply.model, "error": str(error)}})
+        reply.state, reply.text = "unasked", ""
     yield reply
 
 

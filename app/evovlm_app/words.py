@@ -141,6 +141,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "このモデルはこの画像を扱えません。切り抜くか、別の画像を選んでください",
         "this model cannot take this image; crop it, or choose another",
     ),
+    "unasked": (
+        "このモデルには、この形式では質問できません(理由はサーバーのログにあります)",
+        "this model cannot be asked in this way; the server's log says why",
+    ),
     "empty": ("(回答なし)", "(empty)"),
     "blind": ("画像なしで回答", "no image"),
     "blind_hint": ("このモデルは画像なしで回答しました", "this model answered without the image"),

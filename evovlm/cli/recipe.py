@@ -86,7 +86,8 @@ def recipe_check(
     with waiting("checking recipe and models"):
         base, sources = open_models(loaded, loaded.root, download=download)
         findings = check_recipe(loaded, base, list(sources.values()))
-    findings += [*_of_search(loaded), *_idle_fidelity(loaded, owner_of(loaded, base, sources))]
+    owner = owner_of(loaded, base, sources)
+    findings += [*_of_search(loaded, owner.folder), *_idle_fidelity(loaded, owner)]
     models = [*([base] if base is not None else []), *sources.values()]
     rows = ask_models(loaded, models, findings, ask=ask, tell=lambda text: ERR.print(text, style="dim"))
     findings += unaskable(loaded, rows)
@@ -104,13 +105,13 @@ def recipe_check(
         raise typer.Exit(2)
 
 
-def _of_search(recipe: Recipe) -> list[Finding]:
-    """What a search by the recipe would refuse: of its settings, its objectives and its data."""
+def _of_search(recipe: Recipe, owner: Path) -> list[Finding]:
+    """What a search by the recipe would refuse: of its settings, its objectives and its data. owner: its folder."""
     from evovlm.evaluators.objectives import unknown_objectives
     from evovlm.merging.check import Finding
     from evovlm.search import check_search
     from evovlm.search.space.parameters import unfit_options
-    from evovlm.tasks.item_sets import unknown_data
+    from evovlm.tasks.item_sets import lacking_template, unknown_data
 
     findings = []
     second = None if recipe.then is None else recipe.then.search
@@ -121,7 +122,9 @@ def _of_search(recipe: Recipe) -> list[Finding]:
             findings.append(Finding("error" if misfit.fatal else "note", f"{key}.{misfit.key}", misfit.text))
         findings += [Finding("error", f"{key}.objectives", text) for text in unknown_objectives(search.objectives)]
     findings += [Finding("error", key, text) for key, text in unfit_options(recipe)]
-    found = unknown_data(recipe, recipe.root)
+    found = list(unknown_data(recipe, recipe.root))
+    if not any(fatal for *_, fatal in found) and (lacking := lacking_template(recipe, recipe.root, owner)) is not None:
+        found.append(("data.preset", lacking, True))
     return findings + [Finding("error" if fatal else "note", key, text) for key, text, fatal in found]
 
 

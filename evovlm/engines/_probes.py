@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evovlm.engines.prompts import Prompt, Seen, in_chat, look, picture_mark, seeing_prompt, tokenize
+from evovlm.engines.chat import added_tokens, in_chat
+from evovlm.engines.prompts import Prompt, Seen, look, picture_mark, seeing_prompt, tokenize
 from evovlm.models.families import family_of
 from evovlm.system.errors import CheckpointError, DataError, MachineFault
 from evovlm.system.faults import machine_fault
@@ -173,5 +174,6 @@ def _marked_texts(model: Any, processor: Any) -> list[tuple[str, dict[str, Any]]
     texts: list[tuple[str, dict[str, Any]]] = [(f"{mark}\n{TEXT}", {}) for mark in marks]
     # There may be no chat template, or one that does not take a picture.
     with suppress(DataError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError):
-        texts.append((in_chat(processor, [TEXT], sees=True)[0], {"add_special_tokens": False}))
+        rendered = in_chat(processor, [TEXT], sees=True)[0]
+        texts.append((rendered, added_tokens(processor, rendered)))
     return texts

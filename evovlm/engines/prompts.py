@@ -17,16 +17,15 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from evovlm.models.chat_templates import render
+from evovlm.engines.chat import IMAGE, added_tokens, in_chat, refuse_without_mark
 from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
 from evovlm.models.panics import without_reports
 from evovlm.system.errors import DataError, UnfitImage
 from evovlm.tasks.protocol import Generation, Item
 
-IMAGE = "<image>"  # what stands for the picture in a template
-# Where a chat template may stand, the file that counts first.
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+# Attributes of processors that name what stands for a picture in a prompt.
+MARKS = ("image_token", "boi_token")
 
 
 @dataclass(frozen=True)
@@ -156,14 +155,8 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
     if an image cannot be read or a prompt does not fit its one image.
     """
     unseen = [item for item in items if item.image is None]
-    without = iter(blind(processor.tokenizer, unseen, generation))
-    # A chat template has a place for the picture; elsewhere the family's own mark stands for it.
-    mark = IMAGE if generation.chat else picture_mark(model, processor)
-    template = generation.template.replace(IMAGE, mark)
-    texts = [template.replace("{question}", item.question) for item in items if item.image is not None]
-    # A chat template writes the special tokens itself.
-    with_image = iter(in_chat(processor, texts, sees=True) if generation.chat else texts)
-    more = {"add_special_tokens": False} if generation.chat else {}
+    without = iter(blind(processor, unseen, generation))
+    with_image = iter(_texts(model, processor, [item for item in items if item.image is not None], generation))
     prompts: list[Prompt] = []
     seen: dict[bytes, Seen] = {}
     for item in items:
@@ -171,16 +164,24 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
             prompts.append(Prompt(next(without).to(model.device), None, item.id))
             continue
         image, text = open_image(item), next(with_image)
+        more = added_tokens(processor, text) if generation.chat else {}
         with (
             explained(Path(model.name_or_path), f"its processor cannot read the picture of item {item.id}"),
             without_reports(),
         ):
-            inputs = _inputs(processor, item, text, image, more).to(model.device)
+            try:
+                inputs = _inputs(processor, item, text, image, more).to(model.device)
+            except UnfitImage:
+                if generation.chat:
+                    refuse_without_mark(processor, text, _marks(model, processor))
+                raise
+        places = int((inputs["input_ids"][0] == model.config.image_token_id).sum())
+        if generation.chat and not places:
+            refuse_without_mark(processor, text, _marks(model, processor))
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
             seen[key] = look(model, inputs)
         prompt = seeing_prompt(model, inputs, seen[key], item.id)
-        places = int((prompt.ids == model.config.image_token_id).sum())
         if places != len(seen[key].features):
             raise DataError(
                 f"item {item.id}: its prompt has {places} image tokens but its image {len(seen[key].features)}"
@@ -188,6 +189,23 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
             )
         prompts.append(_base_tile(model, prompt) if generation.base_tile else prompt)
     return prompts
+
+
+def _texts(model: Any, processor: Any, items: Sequence[Item], generation: Generation) -> list[str]:
+    """The prompts of questions with a picture, as the processor takes them."""
+    # A chat template has a mark of its own for the picture; elsewhere the family's stands for it.
+    mark = IMAGE if generation.chat else picture_mark(model, processor)
+    template = generation.template.replace(IMAGE, mark)
+    texts = [template.replace("{question}", item.question) for item in items]
+    texts = in_chat(processor, texts, sees=True) if generation.chat else texts
+    ended = family_of({"model_type": model.config.model_type}).ends_line
+    return [text.removesuffix("\n") for text in texts] if ended else texts
+
+
+def _marks(model: Any, processor: Any) -> list[str]:
+    """What the processor takes for a picture's place, the family's own mark first."""
+    named = (getattr(processor, name, None) for name in MARKS)
+    return [mark for mark in (picture_mark(model, processor), *named) if isinstance(mark, str) and mark]
 
 
 def picture_mark(model: Any, processor: Any) -> str:
@@ -201,53 +219,16 @@ def blind_prompt(template: str, question: str) -> str:
     return template.replace("<image>\n", "").replace("<image>", "").replace("{question}", question)
 
 
-def blind(tokenizer: Any, items: Sequence[Item], generation: Generation) -> list[Tensor]:
-    """Return the token ids of questions without an image: int64 [length] each. Raises DataError as `in_chat` does."""
+def blind(reader: Any, items: Sequence[Item], generation: Generation) -> list[Tensor]:
+    """Return the token ids of questions without an image: int64 [length] each. Raises DataError as `in_chat` does.
+
+    reader: a tokenizer, or a processor with one.
+    """
+    tokenizer = getattr(reader, "tokenizer", reader)
     texts = [blind_prompt(generation.template, item.question) for item in items]
     if not generation.chat:
         return [tokenize(tokenizer, text) for text in texts]
-    # The chat template writes the special tokens itself.
-    return [_ids(tokenizer, text, add_special_tokens=False) for text in in_chat(tokenizer, texts)]
-
-
-def in_chat(reader: Any, texts: Sequence[str], *, sees: bool = False) -> list[str]:
-    """Return each text as a user message in the model's own chat template, up to the start of the answer.
-
-    `sees`: replace <image> in the texts by the template's own image placeholder. Raises DataError if `reader` has no
-    chat template, or it cannot be rendered.
-    """
-    template = getattr(reader, "chat_template", None)
-    if isinstance(template, dict):
-        template = template.get("default")
-    if not isinstance(template, str):
-        raise DataError(
-            f"{_folder_of(reader)}: the model has no chat template; choose another preset, or give it a"
-            " chat_template.jinja"
-        )
-    asked = []
-    for text in texts:
-        content: Any = text
-        if sees:
-            words = text.replace("<image>\n", "").replace("<image>", "")
-            content = [{"type": "image"}, {"type": "text", "text": words}]
-        asked.append([{"role": "user", "content": content}])
-    if not asked:
-        return []
-    try:
-        return render(template, asked, getattr(reader, "tokenizer", reader).special_tokens_map)
-    except DataError as error:
-        raise DataError(f"{_template_file(reader)}: {error}") from None
-
-
-def _folder_of(reader: Any) -> str:
-    """The folder that a tokenizer or a processor was read from."""
-    return str(getattr(getattr(reader, "tokenizer", reader), "name_or_path", "") or "a model in memory")
-
-
-def _template_file(reader: Any) -> str:
-    """The file that a model's chat template stands in, as far as that can be told."""
-    folder = Path(_folder_of(reader))
-    return str(next((folder / name for name in TEMPLATE_FILES if (folder / name).is_file()), folder))
+    return [_ids(tokenizer, text, **added_tokens(reader, text)) for text in in_chat(reader, texts)]
 
 
 def _base_tile(model: Any, prompt: Prompt) -> Prompt:

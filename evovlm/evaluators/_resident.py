@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from evovlm.engines.chat import set_template
 from evovlm.engines.hf import Engine
 from evovlm.engines.routed import RoutedEngine
 from evovlm.merging.assembly import Assembly
@@ -136,4 +137,4 @@ def open_resident(
 def _set_template(engine: Engine, recipe: Recipe) -> None:
     """Ask with the recipe's chat template, as a checkpoint built from it will be."""
     if recipe.chat_template is not None:
-        engine.processor.chat_template = engine.tokenizer.chat_template = recipe.chat_template
+        set_template(engine.processor, recipe.chat_template)

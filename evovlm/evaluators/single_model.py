@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 
+from evovlm.engines.chat import lend_template, template_of
 from evovlm.engines.hf import Engine
 from evovlm.evaluators.local import Evaluation, LocalEvaluator, OnHalved, answer_telling, score_answers
+from evovlm.models.chat_templates import stored_template
 from evovlm.models.open_model import OpenModel, open_model
 from evovlm.system.progress import Progress
 from evovlm.tasks import Generation, Item, Options
@@ -55,16 +57,19 @@ def answer_as_is(
     dtype: torch.dtype | None,
     on_halved: OnHalved | None = None,
     self_check: bool = True,
+    template: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Ask an opened model and score its answers with the items' task.
 
     `on_halved` is called with the size of each batch that did not fit into memory. `self_check`: see `Engine.check`.
-    `progress` is called with the number of answered questions and of all; before the model is loaded, with zeros.
+    `template`: the chat template to ask in if the model has none. `progress` is called with the number of answered
+    questions and of all; before the model is loaded, with zeros.
     """
     if progress is not None:
         progress(0, 0)
     engine = Engine.load(model.folder, device=device, dtype=dtype, self_check=self_check)
+    lend_template(engine.processor, template)
     asked, generation = list(items), items.task.generation
     if model.layout.kind == "llm":
         asked, generation = without_image(items, generation)
@@ -77,10 +82,13 @@ def answer_source(
 ) -> Evaluation:
     """Ask a search's source, or its base, unmerged: as the resident model if that can become it, else loaded apart.
 
-    The evaluator's `tell` is called with a sentence if the model is loaded onto a GPU apart.
+    A model without a chat template is asked in the one that the merged model has. The evaluator's `tell` is called with
+    a sentence if the model is loaded onto a GPU apart.
     """
     engine, resident = evaluator.engine, evaluator.resident
     reason = resident.why_not_as_is(model)
+    if evaluator.tell is not None and items.task.generation.chat and stored_template(model.folder) is None:
+        evaluator.tell(f"{model.label} has no chat template of its own; it is asked in that of the merged model")
     if reason is not None:
         if evaluator.tell is not None and engine.device.startswith("cuda"):
             evaluator.tell(f"{model.label} is loaded apart to answer as it is: {reason}")
@@ -92,6 +100,7 @@ def answer_source(
             dtype=engine.dtype,
             on_halved=evaluator.on_halved,
             self_check=evaluator.self_check,
+            template=template_of(engine.processor, sees=engine.sees),
             progress=progress,
         )
     if progress is not None:

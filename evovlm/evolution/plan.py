@@ -28,6 +28,7 @@ from evovlm.search.space.data_flow import DataFlow, data_flow
 from evovlm.search.space.parameters import Gene, express, genes_of, search_of, search_settings
 from evovlm.study.log import FORMAT
 from evovlm.study.study import Express
+from evovlm.system.errors import RecipeError
 from evovlm.system.version import hardware, versions
 from evovlm.tasks import Task
 from evovlm.tasks.item_sets import (
@@ -37,6 +38,7 @@ from evovlm.tasks.item_sets import (
     data_of,
     data_options,
     items_hash,
+    lacking_template,
     read_item_set,
     read_item_sets,
 )
@@ -177,6 +179,8 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     refuse_unknown(search.objectives)
     objectives = objective_items(recipe, root, len(sets.search), download=settings.download, commits=sets.commits)
     assembly = assemble(recipe, root, download=settings.download)
+    if (lacking := lacking_template(recipe, root, assembly.owner.folder)) is not None:
+        raise RecipeError(f"data.preset: {lacking}")
     recipe, told = settled(recipe, assembly, sets.search.task, settings.device)
     raced, asked_by = _race(recipe, settings) is not None, "--race" if settings.race else "search.race"
     if settings.keep_diverse:

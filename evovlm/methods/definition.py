@@ -66,7 +66,7 @@ class Method:
     def __post_init__(self) -> None:
         """Refuse what no recipe and no page could use, with ValueError: a method may be anybody's."""
         if not (isinstance(self.name, str) and NAME.fullmatch(self.name)):
-            raise ValueError(f"method {self.name!r}: the name has to be letters, digits and _, such as `my_method`")
+            raise ValueError(f"method {self.name!r}: the name has to be letters, digits, _ and -, such as `my_method`")
         if not (isinstance(self.uses, tuple) and set(self.uses) <= set(SHARED)):
             raise ValueError(f"method {self.name}: uses={self.uses!r} has to be a tuple of some of {list(SHARED)}")
         if self.options is not None and not (isinstance(self.options, type) and issubclass(self.options, OwnOptions)):

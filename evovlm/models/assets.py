@@ -52,8 +52,10 @@ def set_chat_template(folder: Path, template: str) -> None:
     """Give the model in `folder` another chat template, in place of those that its files have."""
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "chat_template.json").unlink(missing_ok=True)
-    path = folder / "tokenizer_config.json"
-    if path.is_file():
+    for name in ("tokenizer_config.json", "processor_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
         config = json.loads(path.read_text(encoding="utf-8"))
         if config.pop("chat_template", None) is not None:
             path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

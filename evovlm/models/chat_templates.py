@@ -13,13 +13,17 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+from evovlm.models.model_files import read_object
 from evovlm.system.child_process import start_child
 from evovlm.system.errors import DataError, MachineFault
 
 UNRENDERED = "cannot be rendered"  # what the child says of an exception
 QUESTION = "What is this?"
+# Where a chat template may stand, the file that counts first.
+FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "tokenizer_config.json")
 CHILD = "evovlm.models._template_child"
 # Seconds to wait for a reply: the child limits its own processor time, but may have to wait for a processor.
 LONGEST = 120.0
@@ -38,6 +42,27 @@ def render(template: str, conversations: Sequence[Any], variables: Mapping[str, 
     if isinstance(texts, str):
         raise DataError(f"the model's chat template {texts}; correct it, or choose a preset without `chat`")
     return texts
+
+
+def stored_template(folder: Path) -> str | None:
+    """The chat template of a model's files, stripped; of several the default. None if there is none."""
+    path = folder / FILES[0]
+    found: Any = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+    for name in FILES[1:]:
+        found = (read_object(folder / name) or {}).get("chat_template") if found is None else found
+    if isinstance(found, list):
+        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
+        found = named.get("default")
+    return found.strip() if isinstance(found, str) else None
+
+
+def template_file(folder: str) -> str:
+    """The file that the chat template of a model in a folder stands in; the folder if it is not known."""
+    for name in FILES:
+        path = Path(folder) / name
+        if path.is_file() and (name == FILES[0] or "chat_template" in (read_object(path) or {})):
+            return str(path)
+    return folder
 
 
 def template_fault(template: str) -> str | None:

@@ -30,7 +30,8 @@ class Family:
     at the top of config.json, without `text_config`. inserted: the key among the tower's settings that lists layers
     which a text model lacks. counted: whether the processor counts a picture's tokens by its own patch size and
     strategy, so that they must agree with config.json's. base_tile: whether a picture's features begin with those of
-    the whole picture, which `base_tile` of a preset leaves alone.
+    the whole picture, which `base_tile` of a preset leaves alone. ends_line: whether the processor ends a prompt with a
+    picture by a line break of its own, so that a template's last one is left out.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Family:
     inserted: str = ""
     counted: bool = False
     base_tile: bool = False
+    ends_line: bool = False
 
 
 QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -64,7 +66,13 @@ FAMILIES: list[Family] = [
     Family("Gemma 3", ("gemma3",), ("gemma3_text",), "<start_of_image>", attention="picture"),
     # 5.17 lets the tokens of a prompt without a picture see later ones in every other layer (its mask is None and its
     # attention not causal), and leaves out Gemma 2's caps; 5.22 still leaves out the one on the logits.
-    Family("PaliGemma 2", ("paligemma",), ("gemma2",), attention="prompt", answer_type=1, since="5.23"),
+    Family(
+        *("PaliGemma 2", ("paligemma",), ("gemma2",)),
+        attention="prompt",
+        answer_type=1,
+        since="5.23",
+        ends_line=True,
+    ),
     Family("Mistral Small 3.1", ("mistral3",), ("mistral",)),
     Family("Idefics3", ("idefics3",), ("llama",)),
     Family("SmolVLM", ("smolvlm",), ("llama",)),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
@@ -20,6 +22,11 @@ SET = {
     "MALLOC_ARENA_MAX": "1",
 }
 
+# Linux ends a child, if it asks for it, with the thread that started it, so a thread that lives as long as this process
+# starts all of them: those of a server come and go. With the process id, since no thread is there after a fork.
+_starter: tuple[int, ThreadPoolExecutor] | None = None
+_lock = threading.Lock()
+
 
 def start_child(module: str, *arguments: str) -> tuple[subprocess.Popen[bytes], Connection]:
     """Run `python -m MODULE FD PARENT ARGUMENTS`: a socket to this process, and its process id. Returns our end too."""
@@ -28,7 +35,18 @@ def start_child(module: str, *arguments: str) -> tuple[subprocess.Popen[bytes], 
         command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments]
         environment = {key: value for key, value in os.environ.items() if key not in UNSET} | SET
         quiet = subprocess.DEVNULL
-        process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=quiet, stdout=quiet, stderr=quiet
-        )
-    return process, ours
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], env=environment, stdin=quiet, stdout=quiet, stderr=quiet
+            )
+
+        return _starting_thread().submit(start).result(), ours
+
+
+def _starting_thread() -> ThreadPoolExecutor:
+    global _starter  # noqa: PLW0603  one thread serves the whole process
+    with _lock:
+        if _starter is None or _starter[0] != os.getpid():
+            _starter = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="starts-children")
+        return _starter[1]

@@ -20,6 +20,9 @@ VQA_GREEDY: Changes = {"num_beams": 1, "repetition_penalty": 1.0, "max_new_token
 VQA_SAMPLED: Changes = {**VQA_GREEDY, "temperature": 0.7}
 VQA_CHAT: Changes = {**VQA_GREEDY, "chat": True, "template": "<image>\n{question}"}
 VQA_MISTRAL: Changes = {"template": "[INST] <image>\n{question} [/INST]"}
+# PaliGemma was trained on this line for questions, and has no chat template:
+# https://ai.google.dev/gemma/docs/paligemma/prompt-system-instructions
+VQA_PALIGEMMA: Changes = {**VQA_GREEDY, "template": "<image>answer ja {question}\n"}
 
 MATHS_PAPER: Changes = {
     "template": (

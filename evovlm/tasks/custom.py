@@ -22,6 +22,7 @@ from evovlm.tasks._preset_parts import (
     MATHS_SHORT,
     VQA_CHAT,
     VQA_GREEDY,
+    VQA_PALIGEMMA,
     VQA_PAPER,
     VQA_SAMPLED,
 )
@@ -43,6 +44,7 @@ VQA_PRESETS: Presets = {
     "greedy": VQA_GREEDY,
     "sampled": VQA_SAMPLED,
     "chat": VQA_CHAT,
+    "paligemma": VQA_PALIGEMMA,
     "plain": {**VQA_GREEDY, "template": "<image>\n{question}\n"},
 }
 MATHS_PRESETS: Presets = {

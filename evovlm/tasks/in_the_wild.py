@@ -6,7 +6,7 @@ from evovlm.tasks._data_task import DataTask, chosen_preset
 from evovlm.tasks._hub import HubSet
 from evovlm.tasks._images import picture
 from evovlm.tasks._marking import mark_words
-from evovlm.tasks._preset_parts import VQA_CHAT, VQA_GREEDY, VQA_MISTRAL, VQA_PAPER, VQA_SAMPLED
+from evovlm.tasks._preset_parts import VQA_CHAT, VQA_GREEDY, VQA_MISTRAL, VQA_PALIGEMMA, VQA_PAPER, VQA_SAMPLED
 from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Presets
 from evovlm.tasks.protocol import Item, Task
@@ -20,6 +20,7 @@ PRESETS: Presets = {
     "greedy": VQA_GREEDY,
     "sampled": VQA_SAMPLED,
     "chat": VQA_CHAT,
+    "paligemma": VQA_PALIGEMMA,
     "llava": VQA_MISTRAL,
 }
 

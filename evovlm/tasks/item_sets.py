@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol, overload
 
+from evovlm.models.chat_templates import stored_template
 from evovlm.recipe.schema import Data, Recipe
 from evovlm.recipe.where import split_where
 from evovlm.system.errors import RecipeError, UserError
@@ -166,6 +167,25 @@ def unknown_data(recipe: Recipe, root: Path) -> Iterator[tuple[str, str, bool]]:
     except RecipeError as error:
         key, _, text = str(error).partition(": ")
         yield key, text, True
+
+
+def lacking_template(recipe: Recipe, root: Path, owner: Path) -> str | None:
+    """Why a recipe's questions cannot be asked in a chat template, as its preset says; None if they can be.
+
+    owner: the folder of the model whose template the output has, unless the recipe gives another.
+    """
+    data = recipe.data
+    if data is None or recipe.chat_template is not None:
+        return None
+    options = data_options(recipe, download=False)
+    named = [where for where in (data.search, data.validation, data.test) if where is not None]
+    chat = any(parse_split(where, options, root)[0].generation.chat for where in named)
+    if not chat or stored_template(owner) is not None:
+        return None
+    return (
+        f"{data.preset} asks in the owner's chat template, and there is none in {owner}; put its chat_template.jinja"
+        " there, give the recipe a `chat_template`, or choose another preset"
+    )
 
 
 def read_item_set(

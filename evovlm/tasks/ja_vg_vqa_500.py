@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evovlm.tasks._data_task import DataTask, chosen_preset
 from evovlm.tasks._marking import mark_words
-from evovlm.tasks._preset_parts import VQA_CHAT, VQA_GREEDY, VQA_MISTRAL, VQA_PAPER, VQA_SAMPLED
+from evovlm.tasks._preset_parts import VQA_CHAT, VQA_GREEDY, VQA_MISTRAL, VQA_PALIGEMMA, VQA_PAPER, VQA_SAMPLED
 from evovlm.tasks._visual_genome import HUB, TEST_FILES, read_test
 from evovlm.tasks.options import Options
 from evovlm.tasks.presets import Presets
@@ -16,6 +16,7 @@ PRESETS: Presets = {
     "greedy": VQA_GREEDY,
     "sampled": VQA_SAMPLED,
     "chat": VQA_CHAT,
+    "paligemma": VQA_PALIGEMMA,
     "llava": VQA_MISTRAL,
     "all-questions": {"questions": "all"},
 }

@@ -92,6 +92,15 @@ def preset_of(task: str, presets: Presets, name: str | None = None, root: Path |
         raise DataError(f"preset {chosen}: {key}{told}; the keys are {sorted(Preset.model_fields)}") from None
 
 
+def set_by_files(name: str | None, root: Path | None = None) -> dict[str, Any]:
+    """The keys that the files in a preset's name set, as they are written there. The arguments are `preset_of`'s."""
+    found: dict[str, Any] = {}
+    for part in (name or "").split("+"):
+        if is_preset_file(part):
+            found |= _read(counted_from(root or Path(), part))
+    return found
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(read_text(path, MOST_BYTES)).content

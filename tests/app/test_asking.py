@@ -1,11 +1,17 @@
 """Answers as they grow, on the zoo: in turn, within memory, and no further than somebody looks on."""
 
+import json
 import logging
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from evovlm.models.zoo_models import FOLDER
 from evovlm_app.asking import Asker
+from evovlm_app.cards import cards
 from evovlm_app.catalogue import offer
 from evovlm_app.limits import Refusal
 from evovlm_app.model_cache import ModelCache
@@ -67,3 +73,45 @@ def test_models_that_do_not_fit_together_answer_one_after_another():
     *_, rows = small.solve(small.problems.items[0].question, ["ja", "math"], None)
     assert [row["state"] for row in rows] == ["done", "done"]
     assert small.cache.loaded == ["math"]
+
+
+def asked_of(folder: Path, *recipes: str, template: bool) -> Asker:
+    """The app on recipes with one language model, whose own data say how it is asked."""
+    shutil.copytree(FOLDER / "ja", folder / "ja")
+    for path in (folder / "ja").glob("chat_template*"):
+        path.unlink()
+    settings = folder / "ja" / "tokenizer_config.json"
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    content.pop("chat_template", None)
+    settings.write_text(json.dumps(content), encoding="utf-8")
+    for preset in recipes:
+        recipe: dict[str, Any] = {
+            "kind": "llm",
+            "sources": [{"name": f"ja-{preset}", "model": str(folder / "ja")}],
+            "method": "linear",
+            "parameters": {f"ja-{preset}": {"weight": 1.0}},
+            "data": {"search": "mgsm-ja:search", "test": "mgsm-ja:test", "preset": preset},
+        }
+        if template:
+            recipe["chat_template"] = "{{ bos_token }}{{ messages[0].content }}"
+        (folder / f"{preset}.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    offering = offer([str(folder / f"{preset}.yaml") for preset in recipes], Path("no-studies"))
+    return Asker(offering, ModelCache(2_000_000_000))
+
+
+def test_each_recipe_s_models_are_asked_as_it_says(tmp_path: Path):
+    both = asked_of(tmp_path, "short", "chat", template=True)
+    models = both.offering.models("llm")
+    chat = {name: offered.generation.chat for name, offered in models.items() if offered.generation is not None}
+    assert chat == {"ja-short": False, "ja-chat": True, "merged short": False, "merged chat": True}
+    *_, rows = both.solve("1 + 1?", ["ja-chat", "merged chat"], None)
+    assert [row["state"] for row in rows] == ["done", "done"]
+    assert rows[0]["answer"] == rows[1]["answer"], "in the recipe's chat template, which the source does not have"
+
+
+def test_a_model_that_cannot_be_asked_in_this_way_says_so_on_its_card(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    both = asked_of(tmp_path, "short", "chat", template=False)
+    *_, rows = both.solve("1 + 1?", ["ja-chat", "ja-short"], None)
+    assert [row["state"] for row in rows] == ["unasked", "done"]
+    assert "cannot be asked in this way" in cards(rows, "en")
+    assert any("no chat template" in getattr(record, "facts", {}).get("error", "") for record in caplog.records)

@@ -119,8 +119,8 @@ def test_the_chat_template_of_the_model_goes_around_the_question(request: pytest
     engine: Engine = request.getfixturevalue("vlm" if seeing else "llm")
     chat = replace(ASK if seeing else TALK, chat=True)
     asked = items(2, seeing=seeing)
-    before = engine.processor.chat_template
-    engine.processor.chat_template = None
+    before = engine.processor.chat_template, engine.tokenizer.chat_template
+    engine.processor.chat_template = engine.tokenizer.chat_template = None
     with pytest.raises(DataError, match="no chat template"):
         engine.prepare(asked, chat, 2)
     engine.processor.chat_template = (
@@ -134,6 +134,6 @@ def test_the_chat_template_of_the_model_goes_around_the_question(request: pytest
         written = replace(chat, chat=False, template=f"one {bare} two")
         inside, outside = (engine.prepare(asked, generation, 2).prompts for generation in (chat, written))
     finally:
-        engine.processor.chat_template = before
+        engine.processor.chat_template, engine.tokenizer.chat_template = before
     for one, other in zip(inside, outside, strict=True):
         assert one.ids.tolist() == other.ids.tolist()

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 from PIL import Image
 from transformers import AutoProcessor, GenerationConfig
 
-from evovlm.models.assets import copy_assets
+from evovlm.models.assets import copy_assets, set_chat_template
 from tests.hub_layouts import make_tokenizer, save_vlm
 
 
@@ -42,3 +43,14 @@ def test_additional_templates_keep_their_folder_and_links_are_copied_as_files(tm
     assert "additional_chat_templates/tools.jinja" in copy_assets(vlm, out)
     assert (out / "additional_chat_templates" / "tools.jinja").read_text() == "{{ tools }}"
     assert not (out / "config.json").is_symlink()
+
+
+def test_another_template_takes_the_place_of_those_in_all_files(tmp_path: Path):
+    vlm = save_vlm(tmp_path / "vlm", rows=1024, tokenizer=make_tokenizer(1000, added=("<image>",)))
+    for name in ("tokenizer_config.json", "processor_config.json"):
+        content = json.loads((vlm / name).read_text(encoding="utf-8"))
+        (vlm / name).write_text(json.dumps(content | {"chat_template": "old"}), encoding="utf-8")
+    (vlm / "chat_template.json").write_text('{"chat_template": "older"}', encoding="utf-8")
+    set_chat_template(vlm, "new")
+    processor = AutoProcessor.from_pretrained(vlm)
+    assert processor.chat_template == processor.tokenizer.chat_template == "new"

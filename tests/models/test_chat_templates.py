@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evovlm.engines.prompts import in_chat
+from evovlm.engines.chat import in_chat
 from evovlm.models import chat_templates
 from evovlm.models.chat_templates import render
 from evovlm.system.errors import DataError
@@ -72,6 +74,22 @@ def test_one_child_serves_many_prompts_and_a_lost_one_is_replaced():
     os.kill(child, signal.SIGKILL)
     with pytest.raises(DataError, match="the model's chat template"):
         render(CHATML, ASKED, {})
+    assert len(render(CHATML, ASKED, {})) == 2
+
+
+def test_the_child_outlives_the_thread_that_needed_it_first():
+    """A server's threads end when they are idle."""
+    if chat_templates._running is not None:
+        os.kill(chat_templates._running[1].pid, signal.SIGKILL)
+        with pytest.raises(DataError):
+            render(CHATML, ASKED, {})
+    for _ in range(2):
+        thread = threading.Thread(target=render, args=(CHATML, ASKED, {}))
+        thread.start()
+        thread.join()
+        assert chat_templates._running is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            chat_templates._running[1].wait(0.5)
     assert len(render(CHATML, ASKED, {})) == 2
 
 

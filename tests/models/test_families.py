@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from PIL import Image
 
 from evovlm.merging.check.configuration import ALIKE, check_configuration
 from evovlm.models import families
@@ -116,3 +117,11 @@ def test_a_row_with_another_value_is_noticed(monkeypatch: pytest.MonkeyPatch, ma
     rows = [replace(row, inserted="", own_tower="") for row in families.FAMILIES]
     monkeypatch.setattr(families, "FAMILIES", rows)
     assert opened("vlm", config).text_config["num_hidden_layers"] == 5
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_row_says_whether_the_processor_ends_a_prompt_by_a_line_break(name: str, made: dict[str, Made]):
+    asked = f"{made[name].mark}what is this"
+    found = made[name].processor(text=asked, images=Image.new("RGB", (60, 60)), return_tensors="pt")
+    said = made[name].processor.tokenizer.decode(found["input_ids"][0])
+    assert said.endswith("what is this\n" if row_of(made[name]).ends_line else "what is this")

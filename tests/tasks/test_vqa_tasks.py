@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,17 @@ def test_whole_pictures_are_drawn_with_all_their_questions(genome: Path, preset:
     assert found != [item.id.split("-")[1] for item in task.items("search", 8, 1)]
     apart = load_task("ja-vg-vqa-search", Options(genome, "all-questions")).items("search", 8, 0)
     assert len({item.picture for item in apart}) > 4
+
+
+def test_whole_pictures_and_a_file_that_asks_first_questions_contradict_each_other(genome: Path, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("questions: first\n", encoding="utf-8")
+    options = Options(genome, f"greedy+{path}")
+    assert load_task("ja-vg-vqa-search", options).rules["questions"] == "first"
+    with pytest.raises(DataError, match=r"mine.yaml: `questions: first` .* `data.whole_pictures: true` .* leave one"):
+        load_task("ja-vg-vqa-search", replace(options, whole_pictures=True))
+    path.write_text("num_beams: 2\n", encoding="utf-8")
+    assert load_task("ja-vg-vqa-search", replace(options, whole_pictures=True)).rules["questions"] == "all"
 
 
 def test_without_the_ids_of_the_test_no_search_set_is_made(genome: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,11 +6,9 @@ Knows tokenizers' files; no weights. Vocabularies may be equal while texts are s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 from evovlm.merging.check._finding import Finding, model_key
-from evovlm.models.chat_templates import template_fault
+from evovlm.models.chat_templates import stored_template, template_fault
 from evovlm.models.library_faults import explained
 from evovlm.models.model_files import read_object
 from evovlm.models.open_model import OpenModel
@@ -36,7 +34,7 @@ def check_tokenizer(model: OpenModel, owner: OpenModel) -> Iterator[Finding]:
     if (text := _other_reading(model, owner)) is not None:
         text += f"; {owner.label}'s tokenizer is used"
         yield Finding("warning", model_key(model, "tokenizer"), text)
-    mine, theirs = _chat_template(model.folder), _chat_template(owner.folder)
+    mine, theirs = stored_template(model.folder), stored_template(owner.folder)
     if mine is not None and mine != theirs:
         rest = "which is used" if theirs is not None else "which has none: prompts with `chat: true` are refused"
         text = f"differs from that of {owner.label}, {rest}"
@@ -83,15 +81,3 @@ def _first_difference(model: OpenModel, owner: OpenModel) -> str | None:
             one, other = said
             return f"{abridged(text, MOST_SHOWN)!r} is read otherwise: {one} in {model.label}, {other} in {owner.label}"
     return None
-
-
-def _chat_template(folder: Path) -> str | None:
-    """The chat template of a model's files, stripped; of several the default. None if there is none."""
-    path = folder / "chat_template.jinja"
-    found: Any = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
-        found = (read_object(folder / name) or {}).get("chat_template") if found is None else found
-    if isinstance(found, list):
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        found = named.get("default")
-    return found.strip() if isinstance(found, str) else None
