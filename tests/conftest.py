@@ -98,6 +98,14 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def paper_of_few_tokens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same models with a sixteenth of the vocabulary, for tests that merge often and are not about rows."""
+    from tests.hub_layouts import MISTRAL_ROWS, save_paper_models
+
+    return save_paper_models(tmp_path_factory.mktemp("small-hub"), MISTRAL_ROWS // 16)
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """Debian's Chromium; the tests say so where there is none."""
     from tests.browser import open_browser

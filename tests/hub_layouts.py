@@ -263,36 +263,42 @@ def _descend(parameters: dict[str, torch.nn.Parameter], ancestor: Path | None, s
 # The models of the paper, cut down. Shards: as many as the hub's repositories have.
 
 
-def save_mistral_base(folder: Path) -> Path:
-    """mistralai/Mistral-7B-v0.1: two shards, vocabulary 32000, rope_theta 1e4."""
-    return save_llm(folder, seed=1, shards=2)
+def save_mistral_base(folder: Path, tokens: int) -> Path:
+    """mistralai/Mistral-7B-v0.1: two shards, rope_theta 1e4; its vocabulary has 32000 tokens."""
+    return save_llm(folder, rows=tokens, tokenizer=make_tokenizer(tokens), seed=1, shards=2)
 
 
-def save_shisa_gamma(folder: Path, base: Path) -> Path:
+def save_shisa_gamma(folder: Path, base: Path, tokens: int) -> Path:
     """augmxnt/shisa-gamma-7b-v1: Mistral's shapes and vocabulary, two shards."""
-    return save_llm(folder, ancestor=base, seed=2, shards=2)
+    return save_llm(folder, rows=tokens, tokenizer=make_tokenizer(tokens), ancestor=base, seed=2, shards=2)
 
 
-def save_wizard_math(folder: Path, base: Path) -> Path:
+def save_wizard_math(folder: Path, base: Path, tokens: int) -> Path:
     """WizardLM/WizardMath-7B-V1.1: one row more than Mistral, for [PAD]."""
-    return save_llm(folder, rows=32001, tokenizer=make_tokenizer(added=("[PAD]",)), ancestor=base, seed=3)
+    tokenizer = make_tokenizer(tokens, added=("[PAD]",))
+    return save_llm(folder, rows=tokens + 1, tokenizer=tokenizer, ancestor=base, seed=3)
 
 
-def save_llava_next_mistral(folder: Path, base: Path) -> Path:
-    """llava-hf/llava-v1.6-mistral-7b-hf: four shards, 32064 rows, rope_theta 1e6, no sliding window."""
+def save_llava_next_mistral(folder: Path, base: Path, tokens: int) -> Path:
+    """llava-hf/llava-v1.6-mistral-7b-hf: four shards, 64 rows more, rope_theta 1e6, no sliding window."""
+    tokenizer = make_tokenizer(tokens, added=("<image>", "<pad>"))
     rope = {"rope_type": "default", "rope_theta": 1e6}
-    return save_vlm(folder, ancestor=base, seed=4, shards=4, rope_parameters=rope, sliding_window=None)
+    return save_vlm(
+        folder, rows=tokens + 64, tokenizer=tokenizer, ancestor=base, seed=4, shards=4, rope_parameters=rope,
+        sliding_window=None,
+    )  # fmt: skip
 
 
-def save_extended_vocabulary(folder: Path, base: Path) -> Path:
+def save_extended_vocabulary(folder: Path, base: Path, tokens: int) -> Path:
     """augmxnt/shisa-7b-v1: Mistral's 32000 tokens and many more (120128 in all; here 60000 to be quick)."""
-    return save_llm(folder, rows=60032, tokenizer=make_tokenizer(60000), ancestor=base, seed=5)
+    wider = tokens * 15 // 8
+    return save_llm(folder, rows=wider + 32, tokenizer=make_tokenizer(wider), ancestor=base, seed=5)
 
 
-def save_permuted(folder: Path, base: Path) -> Path:
+def save_permuted(folder: Path, base: Path, tokens: int) -> Path:
     """The base itself, its tokenizer's ids shuffled and its rows moved along: by token it is the base."""
     shutil.copytree(base, folder)
-    tokenizer = make_tokenizer(order_seed=7)
+    tokenizer = make_tokenizer(tokens, order_seed=7)
     tokenizer.save_pretrained(folder)
     ids = tokenizer.get_vocab()
     old = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
@@ -308,14 +314,17 @@ def save_permuted(folder: Path, base: Path) -> Path:
     return folder
 
 
-def save_paper_models(folder: Path) -> dict[str, Path]:
-    """All of the above in one folder: base, ja, math, vlm, extended and permuted; two seconds, 60 MB."""
-    base = save_mistral_base(folder / "base")
+def save_paper_models(folder: Path, tokens: int = MISTRAL_ROWS) -> dict[str, Path]:
+    """All of the above in one folder: base, ja, math, vlm, extended and permuted; two seconds, 60 MB.
+
+    `tokens`: a smaller vocabulary for tests that are about other things.
+    """
+    base = save_mistral_base(folder / "base", tokens)
     return {
         "base": base,
-        "ja": save_shisa_gamma(folder / "ja", base),
-        "math": save_wizard_math(folder / "math", base),
-        "vlm": save_llava_next_mistral(folder / "vlm", base),
-        "extended": save_extended_vocabulary(folder / "extended", base),
-        "permuted": save_permuted(folder / "permuted", base),
+        "ja": save_shisa_gamma(folder / "ja", base, tokens),
+        "math": save_wizard_math(folder / "math", base, tokens),
+        "vlm": save_llava_next_mistral(folder / "vlm", base, tokens),
+        "extended": save_extended_vocabulary(folder / "extended", base, tokens),
+        "permuted": save_permuted(folder / "permuted", base, tokens),
     }

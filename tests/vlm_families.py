@@ -284,7 +284,7 @@ def _mllama() -> Made:
 
 
 FAMILIES: dict[str, Callable[[], Made]] = {
-    "llava": lambda: _llava("llava"),
+    "llava": lambda: _llava("llava", "llama"),
     "llava_next": lambda: _llava("llava_next"),
     "llava_onevision": _llava_onevision,
     "qwen2_vl": lambda: _qwen("qwen2_vl"),
@@ -304,7 +304,7 @@ FAMILIES: dict[str, Callable[[], Made]] = {
 UNASKED: dict[str, Callable[[], Made]] = {"qwen3_5": _qwen3_5, "gemma4": _gemma4, "mllama": _mllama}
 # The same families with their other towers.
 OTHER_TOWERS: dict[str, Callable[[], Made]] = {
-    "llava_llama": lambda: _llava("llava", "llama"),
+    "llava_mistral": lambda: _llava("llava"),
     "llava_qwen2": lambda: _llava("llava", "qwen2"),
     "llava_next_llama": lambda: _llava("llava_next", "llama"),
     "llava_next_qwen2": lambda: _llava("llava_next", "qwen2"),

@@ -27,6 +27,9 @@ FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "
 CHILD = "evovlm.models._template_child"
 # Seconds to wait for a reply: the child limits its own processor time, but may have to wait for a processor.
 LONGEST = 120.0
+# Templates of models that can think before they answer (Qwen3) are told not to: an answer's few tokens would be used up
+# by the first thoughts. Other templates do not read this name.
+WITHOUT_THOUGHTS = {"enable_thinking": False}
 MOST_REPLY_BYTES = 2**28
 
 _lock = threading.Lock()
@@ -36,6 +39,7 @@ _running: tuple[int, subprocess.Popen[bytes], Connection] | None = None  # with 
 def render(template: str, conversations: Sequence[Any], variables: Mapping[str, Any]) -> list[str]:
     """Each conversation as text, up to the start of the answer, as transformers writes it with this template.
 
+    Thoughts before the answer are switched off where the template has a switch for them.
     Raises DataError if the template raises, takes more than a few seconds, or needs far more memory than a prompt.
     """
     texts = _asked(template, conversations, variables)
@@ -85,7 +89,7 @@ def template_fault(template: str) -> str | None:
 
 def _asked(template: str, conversations: Sequence[Any], variables: Mapping[str, Any]) -> list[str] | str:
     """The texts, or what is wrong with the template."""
-    asked = {"template": template, "conversations": list(conversations), "variables": dict(variables)}
+    asked = {"template": template, "conversations": list(conversations), "variables": {**WITHOUT_THOUGHTS, **variables}}
     with _lock:
         process, pipe = _child()
         try:

@@ -22,6 +22,12 @@ from evovlm.system.errors import StudyError
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module")
+def paper(paper_of_few_tokens: dict[str, Path]) -> dict[str, Path]:
+    """A small vocabulary makes the many merges here quick."""
+    return paper_of_few_tokens
+
+
 def recipe(paper: dict[str, Path], method: str = "tsv_m", ja: float = 0.7, **options: Any) -> Recipe:
     content: dict[str, Any] = {
         "kind": "llm",

@@ -31,6 +31,14 @@ def test_texts_are_transformers_own():
     assert expected[0] == '<s>[USER]"1 + 1?"<answer>'
 
 
+def test_a_model_that_can_think_first_is_asked_not_to():
+    tokenizer = make_tokenizer(600)
+    tokenizer.chat_template = CHATML + "{% if enable_thinking is defined and not enable_thinking %}<none>{% endif %}"
+    asked = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    assert in_chat(tokenizer, ["1 + 1?"]) == [tokenizer.apply_chat_template(ASKED[0], **asked)]
+    assert in_chat(tokenizer, ["1 + 1?"])[0].endswith("<none>")
+
+
 def test_a_processors_texts_are_transformers_own(tmp_path: Path):
     from transformers import AutoProcessor
 
