@@ -100,9 +100,9 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def paper_of_few_tokens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same models with a sixteenth of the vocabulary, for tests that merge often and are not about rows."""
-    from tests.hub_layouts import MISTRAL_ROWS, save_paper_models
+    from tests.hub_layouts import FEW_TOKENS, save_paper_models
 
-    return save_paper_models(tmp_path_factory.mktemp("small-hub"), MISTRAL_ROWS // 16)
+    return save_paper_models(tmp_path_factory.mktemp("small-hub"), FEW_TOKENS)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tests.hub_layouts import make_tokenizer, tokenizer_with
+from tests.hub_layouts import FEW_TOKENS, PADDED, make_tokenizer, tokenizer_with
 
 SMALL: dict[str, Any] = {
-    "vocab_size": 32064,
+    "vocab_size": FEW_TOKENS + PADDED,
     "hidden_size": 64,
     "intermediate_size": 112,
     "num_hidden_layers": 4,

@@ -42,8 +42,9 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
 }
-LLAVA_ROWS = 32064  # 32000 tokens, <image>, <pad>, and 62 rows of padding
 MISTRAL_ROWS = 32000
+FEW_TOKENS = 2000  # for tests that are not about vocabularies: a sixteenth of the time
+PADDED = 64  # rows that LLaVA's tables have more: <image>, <pad>, and 62 of padding
 IMAGE_SIZE = 28
 PATCH = 14
 CHAT_TEMPLATE = (
@@ -54,7 +55,7 @@ CHAT_TEMPLATE = (
 
 
 @cache
-def pieces(count: int = MISTRAL_ROWS, seed: int = 0) -> tuple[list[str], list[tuple[str, str]]]:
+def pieces(count: int = FEW_TOKENS, seed: int = 0) -> tuple[list[str], list[tuple[str, str]]]:
     """Tokens in the order of their ids, and the merges that reach every word: a BPE like SentencePiece's."""
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     letters = [*"▁etaoinshrdlucmfwypvbgkjqxz0123456789.,?!:[]/()'\"-_TASCIRPMBDEFGHJKLNOQUVWXYZ", *"<>\n"]
@@ -76,7 +77,7 @@ def pieces(count: int = MISTRAL_ROWS, seed: int = 0) -> tuple[list[str], list[tu
 
 
 def make_tokenizer(
-    count: int = MISTRAL_ROWS, *, added: tuple[str, ...] = (), order_seed: int | None = None, words_seed: int = 0
+    count: int = FEW_TOKENS, *, added: tuple[str, ...] = (), order_seed: int | None = None, words_seed: int = 0
 ) -> PreTrainedTokenizerFast:
     """A Mistral-like tokenizer of `count` entries and `added` special tokens behind them.
 
@@ -144,7 +145,7 @@ def save_llm(
     folder: Path,
     *,
     family: Family = "mistral",
-    rows: int = MISTRAL_ROWS,
+    rows: int = FEW_TOKENS,
     tokenizer: PreTrainedTokenizerFast | None = None,
     ancestor: Path | None = None,
     seed: int = 0,
@@ -152,7 +153,7 @@ def save_llm(
     shards: int = 1,
     **config: Any,
 ) -> Path:
-    """A causal language model as its hub repository has it. `tokenizer` None: the 32000-entry one."""
+    """A causal language model as its hub repository has it. `tokenizer` None: one of few tokens."""
     torch.manual_seed(seed)
     model = FAMILIES[family][1](text_config(family, rows, **config)).to(dtype)
     model.generation_config.max_new_tokens = 8
@@ -168,7 +169,7 @@ def save_vlm(
     *,
     next_: bool = True,
     family: Family = "mistral",
-    rows: int = LLAVA_ROWS,
+    rows: int = FEW_TOKENS + PADDED,
     tokenizer: PreTrainedTokenizerFast | None = None,
     ancestor: Path | None = None,
     seed: int = 0,
@@ -284,7 +285,7 @@ def save_llava_next_mistral(folder: Path, base: Path, tokens: int) -> Path:
     tokenizer = make_tokenizer(tokens, added=("<image>", "<pad>"))
     rope = {"rope_type": "default", "rope_theta": 1e6}
     return save_vlm(
-        folder, rows=tokens + 64, tokenizer=tokenizer, ancestor=base, seed=4, shards=4, rope_parameters=rope,
+        folder, rows=tokens + PADDED, tokenizer=tokenizer, ancestor=base, seed=4, shards=4, rope_parameters=rope,
         sliding_window=None,
     )  # fmt: skip
 

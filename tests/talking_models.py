@@ -69,8 +69,8 @@ def save_talkers(root: Path) -> dict[str, Path]:
     models = {
         "mistralai/Mistral-7B-v0.1": base,
         "augmxnt/shisa-gamma-7b-v1": save_llm(root / "ja", ancestor=base, seed=2, shards=2, **small),
-        "WizardLM/WizardMath-7B-V1.1": save_llm(root / "w", rows=32001, tokenizer=pad, ancestor=base, seed=3, **small),
-        "GAIR/Abel-7B-002": save_llm(root / "abel", rows=32001, tokenizer=pad, ancestor=base, seed=4, **small),
+        "WizardLM/WizardMath-7B-V1.1": save_llm(root / "w", rows=2001, tokenizer=pad, ancestor=base, seed=3, **small),
+        "GAIR/Abel-7B-002": save_llm(root / "abel", rows=2001, tokenizer=pad, ancestor=base, seed=4, **small),
         "SakanaAI/EvoLLM-JP-v1-7B": save_llm(root / "evollm", ancestor=base, seed=5, **small),
         "llava-hf/llava-v1.6-mistral-7b-hf": save_vlm(root / "llava", ancestor=base, seed=6, shards=4, **small),
         "SakanaAI/EvoVLM-JP-v1-7B": save_vlm(root / "evovlm", ancestor=base, seed=7, shards=4, **small),

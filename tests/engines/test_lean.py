@@ -80,7 +80,7 @@ def test_a_pictures_tokens_are_read_once_for_all_its_questions(vlm: Engine, monk
     prepared = vlm.prepare(about_pictures(4), ASK, 12)
     answers = vlm.answer(prepared)
     shared = {
-        id(prompt.features): prompt.ids.tolist().index(32000) + len(prompt.features) for prompt in prepared.prompts
+        id(prompt.features): prompt.ids.tolist().index(2000) + len(prompt.features) for prompt in prepared.prompts
     }  # type: ignore[arg-type]
     own = sum(len(prompt.ids) - 1 - shared[id(prompt.features)] for prompt in prepared.prompts)
     # "\n" and the first letters of a question may be shared too.
@@ -245,7 +245,7 @@ def test_the_work_counted_is_that_of_hand(llm: Engine):
     pairs = sum(length * (length + 1) // 2 for length in lengths)
     spent = llm.lean.spent
     assert spent.prefill_flops == linear + 4 * pairs * heads * dim
-    weights = (2 * layer + 32000 * hidden) * 4
+    weights = (2 * layer + 2000 * hidden) * 4
     token = 2 * 2 * kv * dim * 4
     past: Sequence[int] = [sum(lengths) + 2 * step for step in range(spent.steps)]
     assert spent.steps == 10

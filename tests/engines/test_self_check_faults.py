@@ -214,7 +214,7 @@ LEAN = ("Llama", "Mistral", "Qwen2", "Qwen3", "llava", "llava_next", *VLMS)
 def test_right_engines_pass_with_any_weights(family: str, depth: int, tmp_path: Path, caplog: Any):
     # Every seed loads an engine for each dtype; a recorded run (CONTRIBUTING.md) tries five times as many seeds.
     for seed in range(max(1, settings().max_examples // (250 if depth == 2 else 500))):
-        save(tmp_path / str(seed), family, depth, seed=seed, vocab_size=32064)
+        save(tmp_path / str(seed), family, depth, seed=seed, vocab_size=2064)
         for dtype in DTYPES:
             engine = Engine.load(tmp_path / str(seed), dtype=dtype)
             assert (engine.lean is not None) == (family in LEAN)

@@ -65,7 +65,7 @@ def test_a_route_of_texts_is_a_plain_checkpoint(kind: str, tmp_path: Path):
     dtype, bound = (torch.float32, 1e-3) if kind == "qwen3_moe" else (torch.float64, ROUNDING)
     plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=dtype)
     engine = routed(tmp_path, made, dtype).engine
-    ids = torch.randint(5, 30000, (2, 24), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(5, 2000, (2, 24), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected, found = engine.model(ids).logits, plain(ids).logits
     assert (found - expected).abs().max() < bound * expected.std()

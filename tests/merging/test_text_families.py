@@ -47,7 +47,7 @@ def test_a_merge_of_texts_is_right_on_disk_and_in_memory(kind: str, tmp_path: Pa
         was = tensors["base"][name].double()
         expected = was + sum(weight * (tensors[one][name].double() - was) for one, weight in WEIGHTS.items())
         if "embed" in name or "lm_head" in name:  # further rows are padding, which is carried over
-            expected[32000:] = was[32000:]
+            expected[2000:] = was[2000:]
         assert torch.allclose(merged.double(), expected, rtol=0, atol=4e-6), name
     model, report = load_reporting(transformers.AutoModelForCausalLM, tmp_path / "out")
     assert not report.in_words()
@@ -56,7 +56,7 @@ def test_a_merge_of_texts_is_right_on_disk_and_in_memory(kind: str, tmp_path: Pa
 
     recipe = read_recipe(path)
     engine = Engine.load(base, dtype=torch.float32, self_check=False)
-    ids = torch.randint(5, 30000, (2, 20), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(5, 2000, (2, 20), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         before = engine.model(ids).logits
         merger_for(assemble(recipe, tmp_path), engine.tower, AUTOMATIC).merge(recipe)

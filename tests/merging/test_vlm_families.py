@@ -17,7 +17,7 @@ from evovlm.models.layouts import VOCABULARY_TENSORS
 from evovlm.models.loading import load_reporting
 from evovlm.recipe.schema import Recipe
 from tests.command import evovlm_here
-from tests.hub_layouts import MISTRAL_ROWS, make_tokenizer
+from tests.hub_layouts import FEW_TOKENS, make_tokenizer
 from tests.vlm_families import OTHER_TOWERS, PARAMETERS, UNASKED, save_family
 
 WEIGHT = 0.6
@@ -103,9 +103,7 @@ def test_a_merge_is_right_and_touches_nothing_else(name: str, tmp_path: Path):
     assert not report.beside
 
 
-@pytest.mark.parametrize(
-    "rows", [MISTRAL_ROWS, pytest.param(None, marks=pytest.mark.slow)], ids=["shorter", "untrained"]
-)
+@pytest.mark.parametrize("rows", [FEW_TOKENS, pytest.param(None, marks=pytest.mark.slow)], ids=["shorter", "untrained"])
 @pytest.mark.parametrize("name", ["qwen2_5_vl", pytest.param("internvl3", marks=pytest.mark.slow)])
 def test_rows_of_image_tokens_stay_the_vlm_s_where_text_models_lack_the_tokens(
     name: str, rows: int | None, tmp_path: Path
@@ -115,7 +113,7 @@ def test_rows_of_image_tokens_stay_the_vlm_s_where_text_models_lack_the_tokens(
     tower, settings = made.model.config.text_config, {} if rows is None else {"vocab_size": rows}
     for seed, source in enumerate(("ja", "base")):
         save_text(tmp_path / source, tower, made.tower, seed, make_tokenizer(), **settings)
-    assert made.model.config.image_token_id >= MISTRAL_ROWS
+    assert made.model.config.image_token_id >= FEW_TOKENS
     shared = {
         "kind": "vlm",
         "sources": [{"name": "vlm", "model": "vlm"}, {"name": "ja", "model": "ja"}],
@@ -136,8 +134,8 @@ def test_rows_of_image_tokens_stay_the_vlm_s_where_text_models_lack_the_tokens(
         tables = {key: name for key in after if (name := canonical(key)) in VOCABULARY_TENSORS}
         assert set(tables.values()) == set(VOCABULARY_TENSORS)
         for key, table in tables.items():
-            own, ja, base = read["vlm"][key], read["ja"][table][:MISTRAL_ROWS], read["base"][table][:MISTRAL_ROWS]
-            assert torch.equal(after[key][MISTRAL_ROWS:], own[MISTRAL_ROWS:]), f"{method}: {key}"
-            words = own[:MISTRAL_ROWS].double()
+            own, ja, base = read["vlm"][key], read["ja"][table][:FEW_TOKENS], read["base"][table][:FEW_TOKENS]
+            assert torch.equal(after[key][FEW_TOKENS:], own[FEW_TOKENS:]), f"{method}: {key}"
+            words = own[:FEW_TOKENS].double()
             step = ja.double() - (base if method == "task_arithmetic" else words)
-            assert torch.allclose(after[key][:MISTRAL_ROWS].double(), words + WEIGHT * step, rtol=0, atol=4e-6), key
+            assert torch.allclose(after[key][:FEW_TOKENS].double(), words + WEIGHT * step, rtol=0, atol=4e-6), key

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from evovlm.models.vocabulary import match_rows, read_vocabulary
 from evovlm.system.errors import CheckpointError, RecipeError
-from tests.hub_layouts import make_tokenizer
+from tests.hub_layouts import MISTRAL_ROWS, make_tokenizer
 
 WORDS = {f"w{index}": index for index in range(1000)}
 
@@ -23,12 +23,12 @@ def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str
     """The vocabularies of the paper's models, read from their tokenizer files."""
     folder = tmp_path_factory.mktemp("tokenizers")
     tokenizers = {
-        "mistral": make_tokenizer(),
-        "llava": make_tokenizer(added=("<image>", "<pad>")),
-        "wizard": make_tokenizer(added=("[PAD]",)),
+        "mistral": make_tokenizer(MISTRAL_ROWS),
+        "llava": make_tokenizer(MISTRAL_ROWS, added=("<image>", "<pad>")),
+        "wizard": make_tokenizer(MISTRAL_ROWS, added=("[PAD]",)),
         "shisa-7b": make_tokenizer(60000),
-        "other words": make_tokenizer(words_seed=1),
-        "permuted": make_tokenizer(order_seed=7),
+        "other words": make_tokenizer(MISTRAL_ROWS, words_seed=1),
+        "permuted": make_tokenizer(MISTRAL_ROWS, order_seed=7),
     }
     for name, tokenizer in tokenizers.items():
         tokenizer.save_pretrained(folder / name)

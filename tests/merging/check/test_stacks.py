@@ -34,7 +34,7 @@ def test_a_stack_that_transformers_reads_as_it_is_computes_what_its_layers_do(tm
     assert plain.config.layer_types == [KINDS[layer] for layer in ENDS_WIDE]
     source.model.layers = torch.nn.ModuleList(source.model.layers[layer] for layer in ENDS_WIDE)
     source.config.num_hidden_layers, source.config.layer_types = len(ENDS_WIDE), plain.config.layer_types
-    ids = torch.randint(5, 30000, (1, 40), generator=torch.Generator().manual_seed(1))  # longer than the window
+    ids = torch.randint(5, 2000, (1, 40), generator=torch.Generator().manual_seed(1))  # longer than the window
     with torch.inference_mode():
         expected, found = source(ids, use_cache=False).logits, plain(ids, use_cache=False).logits
     assert (found - expected).abs().max() < 1e-4 * expected.std()
