@@ -44,7 +44,8 @@ PARTS = 25  # of a test marked `examples`, in a recorded run; 200 examples each
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Split each test marked `examples` into parts in a recorded run, so that it can use many cores."""
     recorded = settings().max_examples >= settings.get_profile("recorded").max_examples
-    if recorded and metafunc.definition.get_closest_marker("examples"):
+    drawn = hasattr(metafunc.function, "hypothesis")
+    if recorded and drawn and metafunc.definition.get_closest_marker("examples"):
         metafunc.fixturenames.append("part")
         metafunc.parametrize("part", range(PARTS))
 

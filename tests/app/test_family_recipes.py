@@ -41,7 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for model, saved in save_models(name, root / "models" / name).items():
             cache_repository(root / "home" / "hub", model, saved)
         text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-        (root / "recipes" / f"{name}.yaml").write_text(text.replace("groups: 8 ", "groups: 2 "), encoding="utf-8")
+        # The tiny models are float32: in bfloat16 a checkpoint's vision part would be rounded, in memory it is not.
+        text = text.replace("groups: 8 ", "groups: 2 ").replace("dtype: bfloat16", "dtype: float32")
+        (root / "recipes" / f"{name}.yaml").write_text(text, encoding="utf-8")
     return root
 
 
@@ -113,9 +115,7 @@ def test_a_mix_answers_as_its_saved_recipe_does_on_disk(
         assert row["state"] == "done"
         said.append(row["answer"])
     assert said[0] != said[1]
-    assert "dtype: bfloat16" in row["recipe"]
-    wide = row["recipe"].replace("dtype: bfloat16", "dtype: float32")  # as the app computes on a CPU
-    (tmp_path / "saved.yaml").write_text(wide, encoding="utf-8")
+    (tmp_path / "saved.yaml").write_text(row["recipe"], encoding="utf-8")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "home" / "hub"))
     done = evovlm_here("merge", "saved.yaml", "merged", folder=tmp_path)
     assert done.returncode == 0, done.stderr
