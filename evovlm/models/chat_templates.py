@@ -27,8 +27,8 @@ FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "
 CHILD = "evovlm.models._template_child"
 # Seconds to wait for a reply: the child limits its own processor time, but may have to wait for a processor.
 LONGEST = 120.0
-# Templates of models that can think before they answer (Qwen3) are told not to: an answer's few tokens would be used up
-# by the first thoughts. Other templates do not read this name.
+# Switches off the thoughts that Qwen3 and others write before an answer: they would take all of an answer's tokens.
+# Templates without such a switch ignore the name.
 WITHOUT_THOUGHTS = {"enable_thinking": False}
 MOST_REPLY_BYTES = 2**28
 

@@ -71,7 +71,7 @@ def test_an_owner_without_a_template_is_named_before_any_work(root: Path):
 
 def test_the_recipe_s_own_template_is_enough(root: Path):
     recipe = read_recipe(root / "r.yaml").model_copy(update={"chat_template": TEMPLATE})
-    plan_evolution(recipe, root, SETTINGS)
+    assert plan_evolution(recipe, root, SETTINGS).recipe.chat_template == TEMPLATE
 
 
 @pytest.mark.parametrize("own", [False, True])
