@@ -18,6 +18,7 @@ class Phase:
     done: int = 0
     part: str = ""  # the step being made
     answered: tuple[int, int] = (0, 0)  # its questions: answered, and in total
+    together: int = 0  # steps that are made at once and not told yet
     counted: bool = True  # whether the number of steps says something to people
     best: float | None = None
     failed: int = 0
@@ -33,15 +34,20 @@ class Phase:
 
     @property
     def within(self) -> float:
-        """How much of the step being made is done, 0 to 1."""
-        return self.answered[0] / self.answered[1] if self.answered[1] else 0.0
+        """How much of the step being made is done, 0 to 1; of steps made together, up to their number."""
+        return max(1, self.together) * self.answered[0] / self.answered[1] if self.answered[1] else 0.0
+
+    def ask(self, part: str, answered: tuple[int, int], steps: int) -> None:
+        """A step is being made, or several together."""
+        self.part, self.answered, self.together, self.heard = part, answered, steps, True
 
     def step(self, figures: dict[str, float | None]) -> None:
         """Count a step."""
         self.done += 1
         if self.total:
             self.total = max(self.total, self.done)
-        self.silent += not self.part
+        self.silent += not (self.part or self.together)
+        self.together = max(0, self.together - 1)
         self.part, self.answered = "", (0, 0)
         if "score" in figures:
             score = figures["score"]
@@ -58,7 +64,8 @@ class Phase:
         made = self.done + self.within - (self.silent if self.heard else self.resumed)
         if not self.total or made <= 0:
             return None
-        return (now - self.started) / made * (self.total - self.done - self.within)
+        total = max(self.total, self.done + self.together)  # steps made together are made to the last
+        return (now - self.started) / made * (total - self.done - self.within)
 
     def clock(self, now: float) -> str:
         """The one clock of the phase, in words."""

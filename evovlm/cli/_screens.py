@@ -96,7 +96,7 @@ class BarScreen:
         self._bars.update(
             self._tasks[id(phase)],
             total=phase.total or None,
-            completed=phase.done + phase.within,
+            completed=min(phase.done + phase.within, phase.total or phase.done + phase.within),
             count=phase.count(),
             figures=phase.figures(),
         )

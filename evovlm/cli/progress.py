@@ -38,10 +38,10 @@ class ShownWatch:
         phase.step(figures)
         self._changed(phase)
 
-    def part(self, text: str, done: int, total: int) -> None:
-        """Show the step being made, and how many of its questions are answered."""
+    def part(self, text: str, done: int, total: int, steps: int = 1) -> None:
+        """Show the step being made, or `steps` made together, and how many of the questions are answered."""
         phase = self._now()
-        phase.part, phase.answered, phase.heard = text, (done, total), True
+        phase.ask(text, (done, total), steps)
         self._screen.changed(phase)
 
     def at(self, done: int, total: int, text: str = "", *, found: int = 0, counted: bool = True) -> None:
@@ -131,7 +131,7 @@ class JsonWatch:
         """Print one line per step."""
         self._print({"step": text, **figures})
 
-    def part(self, text: str, done: int, total: int) -> None:
+    def part(self, text: str, done: int, total: int, steps: int = 1) -> None:
         """Print a line now and then."""
         now = time.monotonic()
         if now >= self._next:

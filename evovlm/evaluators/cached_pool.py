@@ -14,6 +14,7 @@ from evovlm.evaluators.evaluation import Evaluation, failed_if_silent, gathered
 from evovlm.evaluators.pool import Outcome, Pool
 from evovlm.evaluators.question import Question
 from evovlm.recipe.schema import Recipe
+from evovlm.system.progress import Progress
 
 BY_CACHE = "cache"  # the `worker` of outcomes that came from the cache
 
@@ -143,8 +144,8 @@ class PooledAnswers:
         self._pool = pool
         self._next = 0
 
-    def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
-        """Return all evaluations, or why they failed, in the order of the questions."""
+    def __call__(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Evaluation | str]:
+        """See `AnswerAll`; `progress` counts questions."""
         first, self._next = self._next, self._next + len(questions)
         waiting = list(enumerate(questions, start=first))
         found: dict[int, Evaluation | str] = {}
@@ -153,4 +154,6 @@ class PooledAnswers:
                 self._pool.submit(*waiting.pop(0))
             for outcome in self._pool.wait():
                 found[outcome.ticket] = outcome.result
+                if progress is not None and outcome.worker != BY_CACHE:
+                    progress(len(found), len(questions))
         return [found[number] for number in range(first, first + len(questions))]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from evovlm.engines.eight_bit import why_not_eight_bit
 from evovlm.evaluators.evaluation import Evaluation
@@ -16,6 +17,7 @@ from evovlm.recipe.schema import Recipe
 from evovlm.recipe.search_settings import Fidelity
 from evovlm.system.errors import RecipeError
 from evovlm.system.faults import failure_of
+from evovlm.system.progress import Progress
 from evovlm.tasks.cheaper import Cheaper
 from evovlm.tasks.item_sets import ItemSet
 
@@ -32,8 +34,14 @@ class Question:
     cheap: bool = False
 
 
-# Returns evaluations in the order of the questions; a text gives the reason if one failed.
-AnswerAll = Callable[[Sequence[Question]], list[Evaluation | str]]
+class AnswerAll(Protocol):
+    """Answers questions to candidates, wherever they run."""
+
+    def __call__(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Evaluation | str]:
+        """Return evaluations in the order of the questions; a text gives the reason if one failed.
+
+        `progress` is called with the number of answers so far and of all; not for those that were known.
+        """
 
 
 class LocalAnswers:
@@ -60,23 +68,37 @@ class LocalAnswers:
         if search.fidelity is not None:
             self._cheap = _cheap_items(evaluator, items, search.fidelity, tell)
 
-    def answer(self, question: Question) -> Evaluation:
-        """Return one evaluation. Raises the same errors as `LocalEvaluator.evaluate`, and those of `Judge`."""
+    def answer(self, question: Question, progress: Progress | None = None) -> Evaluation:
+        """Return one evaluation. Raises the same errors as `LocalEvaluator.evaluate`, and those of `Judge`.
+
+        `progress`: see `LocalEvaluator.evaluate`; it is not called if all objectives are asked.
+        """
         if question.places is None and not question.cheap:
             return self._judge(question.recipe)
         items = self._cheap if question.cheap else self._items
         asked = items if question.places is None else items.at(question.places)
-        return self._evaluator.evaluate(question.recipe, asked)
+        return self._evaluator.evaluate(question.recipe, asked, progress)
 
-    def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
-        """Return all evaluations; if a candidate fails, its failure as text. Raises what `failure_of` raises."""
+    def __call__(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Evaluation | str]:
+        """See `AnswerAll`. Raises what `failure_of` raises."""
         found: list[Evaluation | str] = []
-        for question in questions:
+        sizes = [len(self._items) if question.places is None else len(question.places) for question in questions]
+        for place, question in enumerate(questions):
             try:
-                found.append(self.answer(question))
+                found.append(self.answer(question, after(progress, sum(sizes[:place]), sizes[place], sum(sizes))))
             except Exception as fault:
                 found.append(failure_of(fault))
         return found
+
+
+def after(progress: Progress | None, before: int, size: int, total: int) -> Progress | None:
+    """The progress of one question of several. before: answers to those before it; size: its own; total: of all.
+
+    Those of its own that need not be asked count as answered.
+    """
+    if progress is None:
+        return None
+    return lambda answered, asked: progress(before + size - asked + answered, total)
 
 
 def _cheap_items(

@@ -15,7 +15,7 @@ makes them cheap.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,11 +27,19 @@ from evovlm.evaluators.question import AnswerAll, Question
 from evovlm.recipe.schema import Recipe
 from evovlm.recipe.search_settings import Fidelity
 from evovlm.search.race import Ask, Raced, RaceSettings, item_order, looks, race
+from evovlm.system.progress import Progress
 
 Array = NDArray[np.float64]
 
 # The number of latest candidates used to choose items; older ones say little about which items are hard now.
 REMEMBERED = 300
+# Roughly what a cheap answer costs beside one in full: the base tile alone 0.23, products in 8 bits 0.64. For the time
+# left, not for results.
+CHEAP = 0.4
+
+# Called while a generation is asked, with its number, the number of its candidates (and center), the answers so far,
+# and the most that it can take; both are counted as if in full.
+OnAnswers = Callable[[int, int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Racer:
 
     `audit`: of the last generation, if all of it was evaluated at both fidelities. `cheap_first`: whether the next one
     is raced at the lower fidelity. pictures: the number of each item's picture, if the race is over pictures; empty: it
-    is over items.
+    is over items. on_answers: see `OnAnswers`; it is not called for answers that are known.
     """
 
     def __init__(
@@ -69,12 +77,14 @@ class Racer:
         seed: int,
         fidelity: Fidelity | None = None,
         pictures: Sequence[int] = (),
+        on_answers: OnAnswers | None = None,
     ) -> None:
         self._answer = answer
         self._rounds = _rounds(pictures or range(items))
         self._settings = settings
         self._seed = seed
         self._fidelity = fidelity
+        self._on_answers = on_answers
         self._known: Array = np.full((0, len(self._rounds)), np.nan)  # [candidates, items or pictures]
         self.answers = 0
         self.audit: Audit | None = None
@@ -87,7 +97,8 @@ class Racer:
         rng = np.random.default_rng([self._seed, generation])
         pool = len(self._rounds)
         order = item_order(self._known[-REMEMBERED:], self._settings, rng)[: looks(pool, self._settings)[-1]]
-        asked = _Asked(self._answer, recipes, self._rounds, cheap=self.cheap_first)
+        told = self._told(generation, len(recipes), order, center is not None)
+        asked = _Asked(self._answer, recipes, self._rounds, told, cheap=self.cheap_first)
         self.audit = None
         beside = [] if center is None else [Question(center, asked.places(order))]
         found = race(asked.asking(beside), len(recipes), len(recipes) // 2, order, pool, self._settings)
@@ -95,11 +106,20 @@ class Racer:
         self._known = np.concatenate([self._known, asked.scores, self._row(middle, order)])
         self.answers += asked.answers
         shift = self._easier(order)
-        outcomes = self._outcomes(generation, asked, recipes, found, order, shift)
+        outcomes = self._outcomes(generation, asked, recipes, found, order, shift, told)
         if middle is not None:
             places = asked.places(order)
             outcomes.append(middle if isinstance(middle, str) else _seen(middle, places, middle.score + shift))
         return outcomes
+
+    def _told(self, generation: int, candidates: int, order: Sequence[int], center: bool) -> _Told:
+        """What tells how much of a generation is asked: at most every candidate to the race's end."""
+        asked = float(candidates)
+        if self._fidelity is not None and self.cheap_first:
+            whole, count = _promotion(self._fidelity, generation, candidates)
+            asked = CHEAP * candidates + (candidates if whole else count)
+        each = sum(len(self._rounds[number]) for number in order)
+        return _Told(self._on_answers, generation, candidates + center, each * (asked + center))
 
     def _outcomes(
         self,
@@ -109,14 +129,14 @@ class Racer:
         found: Raced,
         order: Sequence[int],
         shift: float,
+        told: _Told,
     ) -> list[RacedEvaluation | str]:
         if self._fidelity is None or not self.cheap_first:
             return [asked.outcome(place, order, score + shift) for place, score in enumerate(found.scores)]
         standing = [place for place, score in enumerate(found.scores) if not np.isnan(score)]
-        whole = generation % self._fidelity.audit == 0
-        count = max(1, round(self._fidelity.promote * len(recipes)))
+        whole, count = _promotion(self._fidelity, generation, len(recipes))
         chosen = sorted(standing, key=lambda place: (-found.scores[place], place))[: None if whole else count]
-        full = _Asked(self._answer, recipes, self._rounds, cheap=False)
+        full = _Asked(self._answer, recipes, self._rounds, told, cheap=False)
         full.ask([(place, order[: found.seen[place]]) for place in chosen])
         self.answers += full.answers
         means = {place: full.mean(place) for place in chosen if place not in full.errors}
@@ -163,13 +183,44 @@ class Racer:
         return float(means.mean() - means[list(order)].mean())
 
 
+def _promotion(fidelity: Fidelity, generation: int, candidates: int) -> tuple[bool, int]:
+    """Whether all of a generation are asked in full after cheap answers, and how many are promoted otherwise."""
+    return generation % fidelity.audit == 0, max(1, round(fidelity.promote * candidates))
+
+
+class _Told:
+    """Tells how much of a generation is asked; a cheap answer counts as `CHEAP`."""
+
+    def __init__(self, on_answers: OnAnswers | None, generation: int, steps: int, most: float) -> None:
+        self._on_answers, self._generation, self._steps, self._most = on_answers, generation, steps, most
+        self._done = 0.0
+
+    def asking(self, answers: float) -> Progress | None:
+        """The progress of so many answers, asked after all before."""
+        on_answers, before = self._on_answers, self._done
+        self._done += answers
+        if on_answers is None:
+            return None
+
+        def progress(done: int, total: int) -> None:
+            on_answers(self._generation, self._steps, round(before + answers * done / total), round(self._most))
+
+        return progress
+
+
 class _Asked:
     """The answers of one generation's candidates so far, at one fidelity."""
 
     def __init__(
-        self, answer: AnswerAll, recipes: Sequence[Recipe], rounds: Sequence[tuple[int, ...]], *, cheap: bool
+        self,
+        answer: AnswerAll,
+        recipes: Sequence[Recipe],
+        rounds: Sequence[tuple[int, ...]],
+        told: _Told,
+        *,
+        cheap: bool,
     ) -> None:
-        self._answer, self._recipes, self._rounds, self._cheap = answer, recipes, rounds, cheap
+        self._answer, self._recipes, self._rounds, self._told, self._cheap = answer, recipes, rounds, told, cheap
         self._parts: list[list[Evaluation]] = [[] for _ in recipes]
         self.errors: dict[int, str] = {}
         self.scores: Array = np.full((len(recipes), len(rounds)), np.nan)
@@ -195,9 +246,11 @@ class _Asked:
     def ask(self, wanted: Sequence[tuple[int, Sequence[int]]], beside: Sequence[Question] = ()) -> None:
         """Ask candidates their rounds, all at once; a failed candidate is put in `errors` and its scores stay NaN."""
         questions = [Question(self._recipes[one], self.places(order), self._cheap) for one, order in wanted]
-        answered = self._answer([*questions, *beside])
+        count = [sum(len(question.places or ()) for question in part) for part in (questions, beside)]
+        cost = count[0] * (CHEAP if self._cheap else 1.0) + count[1]
+        answered = self._answer([*questions, *beside], self._told.asking(cost))
         self.beside += answered[len(questions) :]
-        self.answers += sum(len(question.places or ()) for question in beside)
+        self.answers += count[1]
         for (candidate, order), outcome in zip(wanted, answered, strict=False):
             if isinstance(outcome, str):
                 self.errors[candidate] = outcome

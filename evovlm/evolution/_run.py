@@ -236,7 +236,17 @@ def _search(
             weights(),
             self_check=settings.self_check,
         )
-        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, cache=cache, race=plan.race)
+        search_on_ray(
+            study,
+            searcher,
+            job,
+            settings.workers,
+            plan.trials,
+            on_trial,
+            cache=cache,
+            race=plan.race,
+            on_answers=partial(_tell_answers, watch),
+        )
     with busy(watch, "loading the models"):
         evaluator = LocalEvaluator(
             plan.assembly,
@@ -259,7 +269,8 @@ def _search(
     resumed(watch)
     if plan.race is not None or search_of(recipe).fidelity is not None:
         answer = LocalAnswers(evaluator, recipe, items, tell=partial(_say_fidelity, study))
-        search_raced(study, searcher, answer, len(items), plan.race, plan.trials, on_trial)
+        on_answers = partial(_tell_answers, watch)
+        search_raced(study, searcher, answer, len(items), plan.race, plan.trials, on_trial, on_answers)
     else:
         search_here(study, searcher, evaluator, items, plan.trials, on_trial, plan.objectives, progress)
     return evaluator
@@ -286,6 +297,11 @@ def _told_to(watch: Watch, study: Study) -> tuple[OnTrial, Progress]:
         part_of(watch, f"trial {len(study.trials)}")(done, total)
 
     return lambda trial: _tell(watch, trial), asking
+
+
+def _tell_answers(watch: Watch, generation: int, candidates: int, done: int, most: int) -> None:
+    """A race tells a generation's trials at its end; until then, how many answers it has."""
+    part_of(watch, f"generation {generation}, answers", candidates)(done, most)
 
 
 def _tell(watch: Watch, trial: Trial) -> None:

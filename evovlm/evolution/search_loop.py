@@ -17,7 +17,7 @@ from evovlm.evaluators.cached_pool import Asked, CachedPool, PooledAnswers
 from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.objectives import make_judge
 from evovlm.evaluators.question import AnswerAll
-from evovlm.evaluators.racer import Racer
+from evovlm.evaluators.racer import OnAnswers, Racer
 from evovlm.evaluators.remote import RemoteJob, hashing
 from evovlm.merging.assembly import Assembly
 from evovlm.merging.live.choose import AUTOMATIC, Keeping
@@ -77,13 +77,15 @@ def search_raced(
     settings: RaceSettings | None,
     trials: int,
     on_trial: OnTrial,
+    on_answers: OnAnswers | None = None,
 ) -> None:
     """Race each generation's candidates over items, answered by `answer`; without `settings` all are asked all items.
 
-    If the recipe has a lower fidelity, candidates are first evaluated at that fidelity.
+    If the recipe has a lower fidelity, candidates are first evaluated at that fidelity. on_answers: see `Racer`.
     """
     search, pictures = search_of(study.recipe), _rounds_of(study)
-    racer = Racer(answer, items, settings or whole_race(items), search.seed, search.fidelity, pictures)
+    race = settings or whole_race(items)
+    racer = Racer(answer, items, race, search.seed, search.fidelity, pictures, on_answers)
     auto = search.fidelity is not None and search.fidelity.auto
     run_raced(study, searcher, racer, trials, on_trial, centers=settings is not None, auto=auto)
 
@@ -146,12 +148,16 @@ def search_on_ray(
     *,
     cache: AnswerCache | None = None,
     race: RaceSettings | None = None,
+    on_answers: OnAnswers | None = None,
 ) -> None:
-    """Evaluate candidates on a Ray cluster. Only in races do workers wait for the slowest, once per block."""
+    """Evaluate candidates on a Ray cluster. Only in races do workers wait for the slowest, once per block.
+
+    on_answers: of races, see `Racer`.
+    """
     if race is not None or search_of(study.recipe).fidelity is not None:
         with pool_on_ray(study, job, workers, cache) as pool:
             answer = PooledAnswers(pool)
-            search_raced(study, searcher, answer, len(study.item_ids), race, trials, on_trial)
+            search_raced(study, searcher, answer, len(study.item_ids), race, trials, on_trial, on_answers)
         return
     with pool_on_ray(study, job, workers, cache) as pool:
         SteadyRun(study, stream_of(searcher), pool).run(trials, on_trial)

@@ -16,8 +16,8 @@ Progress = Callable[[int, int], None]
 class Watch(Protocol):
     """Receives progress reports: a progress bar, JSON lines, or `Quiet`.
 
-    It may have four more methods: `note(text)`, see `tell`; `part(text, done, total)`, see `part_of`; `resumed()`, see
-    `resumed`; and `busy(text)`, see `busy`.
+    It may have four more methods: `note(text)`, see `tell`; `part(text, done, total, steps)`, see `part_of`;
+    `resumed()`, see `resumed`; and `busy(text)`, see `busy`.
     """
 
     def phase(self, name: str, total: int) -> None:
@@ -42,12 +42,13 @@ def tell(watch: Watch, text: str) -> None:
     _optional(watch, "note", text)
 
 
-def part_of(watch: Watch, text: str) -> Progress:
+def part_of(watch: Watch, text: str, steps: int = 1) -> Progress:
     """A function to call while a step is being made: how many of its questions are answered. `text` names the step.
 
-    A step that it is never called for had nothing to do: its answers were known.
+    `steps`: how many steps are made together, as the candidates of a race are. A step that it is never called for had
+    nothing to do: its answers were known.
     """
-    return lambda done, total: _optional(watch, "part", text, done, total)
+    return lambda done, total: _optional(watch, "part", text, done, total, steps)
 
 
 def resumed(watch: Watch) -> None:

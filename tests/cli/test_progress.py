@@ -126,6 +126,21 @@ def test_evaluate_and_suggest_say_how_far_and_how_long_still_without_a_terminal(
     )
 
 
+def test_the_time_left_counts_steps_that_are_made_together():
+    """A race tells its candidates at its end: 100 s for half of four, so 300 s for the other two and four more."""
+    phase = Phase("search", 8, began=0.0)
+    phase.ask("generation 0, answers", (10, 20), 4)
+    assert phase.left(100.0) == pytest.approx(300.0)
+    for _ in range(4):
+        phase.step({"score": 1.0})
+    assert phase.left(200.0) == pytest.approx(200.0), "all four were asked, though one part was heard"
+    phase.ask("generation 1, answers", (15, 20), 4)
+    assert phase.left(350.0) == pytest.approx(50.0)
+    last = Phase("search", 6, began=0.0, done=4)
+    last.ask("generation 1, answers", (5, 20), 4)
+    assert last.left(250.0) == pytest.approx(150.0), "the last generation is made whole, though two trials are missing"
+
+
 def test_machines_get_a_line_now_and_then(capsys: pytest.CaptureFixture[str]):
     watch = JsonWatch(pause=1000)
     watch.phase("choice", 1)

@@ -81,6 +81,16 @@ def test_only_what_nobody_has_answered_is_generated(cache: AnswerCache):
     assert len(workers.generated) == len(set(workers.generated)) == len(cache) == 5
 
 
+def test_progress_is_told_for_what_workers_answer_and_not_for_what_the_cache_knows(cache: AnswerCache):
+    answer = PooledAnswers(CachedPool(Workers(1), cache, ASKED))
+    told: list[tuple[int, int]] = []
+    first = [Question(recipe(0.5), (0, 1)), Question(recipe(0.6), (0, 1))]
+    answer(first, lambda done, total: told.append((done, total)))
+    assert told == [(1, 2), (2, 2)]
+    answer([*first, Question(recipe(0.7), (0,))], lambda done, total: told.append((done, total)))
+    assert told[2:] == [(3, 3)]
+
+
 def test_twins_that_are_out_at_the_same_time_are_generated_once(cache: AnswerCache):
     workers = Workers(3)
     pool = CachedPool(workers, cache, ASKED)

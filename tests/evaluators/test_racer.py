@@ -22,6 +22,7 @@ from evovlm.search.race import RaceSettings
 from evovlm.search.space.parameters import express, genes_of
 from evovlm.study.study import Study
 from evovlm.system.errors import RecipeError
+from evovlm.system.progress import Progress
 from evovlm.tasks import load_task
 from evovlm.tasks.cheaper import Cheaper
 from evovlm.tasks.protocol import Generation
@@ -49,8 +50,10 @@ class Answers:
         self.asked: list[Question] = []
         self._noise = noise
 
-    def __call__(self, questions: Sequence[Question]) -> list[Evaluation | str]:
+    def __call__(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Evaluation | str]:
         self.asked += questions
+        if progress is not None:
+            progress(len(questions), len(questions))
         return [self._one(question) for question in questions]
 
     def _one(self, question: Question) -> Evaluation | str:
@@ -151,6 +154,25 @@ def test_one_candidate_at_least_is_promoted():
     assert [not isinstance(one, str) and one.promoted for one in found] == [False, True, False, False]
 
 
+@pytest.mark.parametrize(("fidelity", "race"), [(None, RaceSettings(first=4, most=1.0)), (FIDELITY, whole_race(ITEMS))])
+def test_how_much_of_a_generation_is_asked_is_told_and_never_more_than_all(
+    fidelity: Fidelity | None, race: RaceSettings
+):
+    told: list[tuple[int, int, int, int]] = []
+    recipes = [express(RECIPE, GENES, (weight, 0.5)) for weight in (0.2, 0.8, 0.4, 0.6)]
+    racer = Racer(Answers(), ITEMS, race, 0, fidelity, on_answers=lambda *figures: told.append(figures))
+    for generation in range(2):
+        racer(generation, recipes, recipes[0])
+    for generation in range(2):
+        steps, done, most = zip(*(row[1:] for row in told if row[0] == generation), strict=True)
+        assert set(steps) == {5}, "four candidates and the center"
+        assert len(set(most)) == 1
+        assert list(done) == sorted(set(done))
+        assert 0 < done[0] <= done[-1] <= most[0]
+        # Without a race, all that may be asked is asked.
+        assert fidelity is None or done[-1] == most[0]
+
+
 def test_scores_are_corrected_for_which_items_were_seen_shrunk_towards_no_correction():
     """By hand: an item's mean counts as if two answers of the overall mean stood beside what was answered."""
     items = 40
@@ -158,7 +180,7 @@ def test_scores_are_corrected_for_which_items_were_seen_shrunk_towards_no_correc
     table = np.full((0, items), np.nan)
     asked: list[tuple[int, ...]] = []
 
-    def answer(questions: Sequence[Question]) -> list[Evaluation | str]:
+    def answer(questions: Sequence[Question], progress: Progress | None = None) -> list[Evaluation | str]:
         nonlocal table
         asked.extend(question.places or () for question in questions)
         rows = []
