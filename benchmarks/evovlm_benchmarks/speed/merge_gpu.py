@@ -5,6 +5,7 @@ Knows random towers and mergers; not answering. Every ratio is to the copy rate 
 
 from __future__ import annotations
 
+import gc
 import math
 import statistics
 import time
@@ -238,6 +239,7 @@ def _free(device: torch.device, *, forget: bool = True) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         if forget:
+            gc.collect()  # a merger and its tower hold each other
             torch.cuda.empty_cache()
 
 
