@@ -8,10 +8,15 @@ LOWEST := .venv-lowest
 # Two processes with one thread each. A file's tests stay together because they share expensive fixtures.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 # Tests that load no model and run no kernel in the interpreter: arithmetic, numbers, files.
-QUICK := tests/methods tests/recipe tests/search tests/system tests/tasks/metrics \
+SMALL := tests/methods tests/recipe tests/search tests/system tests/tasks/metrics \
 	tests/test_architecture.py tests/test_lower_bounds.py --ignore=tests/methods/kernels \
 	--ignore=tests/recipe/mergekit/test_merges.py --ignore=tests/recipe/mergekit/test_stacks.py \
 	--ignore=tests/recipe/mergekit/test_tokenizer.py --ignore=tests/recipe/mergekit/test_values.py
+# Without the longest of them.
+QUICK := $(SMALL) --ignore=tests/methods/test_merge.py --ignore=tests/methods/test_drop.py \
+	--ignore=tests/methods/test_plugin_faults.py --ignore=tests/search/searchers/test_mixed.py \
+	--ignore=tests/system/test_fork_pool.py --ignore=tests/tasks/metrics/test_rouge.py \
+	--ignore=tests/tasks/metrics/test_numbers.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check quick test test-all test-lowest app browser lint clean
@@ -23,7 +28,7 @@ help:
 	@echo "make check        style, types, imports between rooms, and the quick tests: under a minute"
 	@echo "make test         style, types, imports, and all tests except slow ones: under ten minutes"
 	@echo "make test-all     every test, including browser, kill-and-resume, container and wheel, more examples: under 40 minutes"
-	@echo "make test-lowest  the quick tests with the lowest versions that pyproject.toml allows, in .venv-lowest"
+	@echo "make test-lowest  tests without models, with the lowest versions that pyproject.toml allows, in .venv-lowest"
 	@echo "make browser      install the browser for the tests of the app (Debian, as root)"
 	@echo "make clean        remove environments, runs and caches"
 
@@ -52,7 +57,7 @@ test-all: lint
 	$(PYTEST) --hypothesis-profile=thorough --durations=20
 
 test-lowest:
-	PYTHON=$(PYTHON) sh scripts/test_lowest.sh $(LOWEST) $(QUICK)
+	PYTHON=$(PYTHON) sh scripts/test_lowest.sh $(LOWEST) $(SMALL)
 
 lint: install
 	$(BIN)/ruff check .
