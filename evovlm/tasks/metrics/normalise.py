@@ -11,6 +11,8 @@ import neologdn
 
 from evovlm.tasks.metrics.limits import encodable, head, remember
 
+# `str.translate` drops them at once, several times as fast as asking the package for each character.
+_EMOJI = dict.fromkeys(ord(one) for one in emoji.EMOJI_DATA if len(one) == 1)
 # Blocks dropped in addition to what the emoji package knows: emoticons, pictographs, transport, flags, dingbats.
 _PICTURES = re.compile("[\U0001f600-\U0001f64f\U0001f300-\U0001f5ff\U0001f680-\U0001f6ff\U0001f1e0-\U0001f1ff✂-➰]")
 
@@ -24,6 +26,6 @@ def normalise(text: str) -> str:
     neologdn makes letters and digits half-width, kana full-width, and removes spaces beside Japanese characters.
     Characters are checked one by one, so joiners and variation selectors of an emoji sequence stay.
     """
-    kept = "".join([character for character in encodable(head(text)) if not emoji.is_emoji(character)])
+    kept = encodable(head(text)).translate(_EMOJI)
     unified = neologdn.normalize(_PICTURES.sub("", kept))
     return " ".join(unified.split())
