@@ -111,7 +111,7 @@ def _of_search(recipe: Recipe, owner: Path) -> list[Finding]:
     from evovlm.merging.check import Finding
     from evovlm.search import check_search
     from evovlm.search.space.parameters import unfit_options
-    from evovlm.tasks.item_sets import lacking_template, unknown_data
+    from evovlm.tasks.item_sets import unknown_data, why_not_in_chat
 
     findings = []
     second = None if recipe.then is None else recipe.then.search
@@ -123,8 +123,8 @@ def _of_search(recipe: Recipe, owner: Path) -> list[Finding]:
         findings += [Finding("error", f"{key}.objectives", text) for text in unknown_objectives(search.objectives)]
     findings += [Finding("error", key, text) for key, text in unfit_options(recipe)]
     found = list(unknown_data(recipe, recipe.root))
-    if not any(fatal for *_, fatal in found) and (lacking := lacking_template(recipe, recipe.root, owner)) is not None:
-        found.append(("data.preset", lacking, True))
+    if not any(fatal for *_, fatal in found) and (why := why_not_in_chat(recipe, recipe.root, owner)) is not None:
+        found.append((*why, True))
     return findings + [Finding("error" if fatal else "note", key, text) for key, text, fatal in found]
 
 

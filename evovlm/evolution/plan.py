@@ -38,9 +38,9 @@ from evovlm.tasks.item_sets import (
     data_of,
     data_options,
     items_hash,
-    lacking_template,
     read_item_set,
     read_item_sets,
+    why_not_in_chat,
 )
 
 
@@ -179,8 +179,8 @@ def plan_evolution(recipe: Recipe, root: Path, settings: EvolveSettings) -> Plan
     refuse_unknown(search.objectives)
     objectives = objective_items(recipe, root, len(sets.search), download=settings.download, commits=sets.commits)
     assembly = assemble(recipe, root, download=settings.download)
-    if (lacking := lacking_template(recipe, root, assembly.owner.folder)) is not None:
-        raise RecipeError(f"data.preset: {lacking}")
+    if (why := why_not_in_chat(recipe, root, assembly.owner.folder)) is not None:
+        raise RecipeError(": ".join(why))
     recipe, told = settled(recipe, assembly, sets.search.task, settings.device)
     raced, asked_by = _race(recipe, settings) is not None, "--race" if settings.race else "search.race"
     if settings.keep_diverse:

@@ -22,4 +22,6 @@ def unfit_tensor(found: object, shape: torch.Size) -> str | None:
         return "a tensor without values (on the device `meta`)"
     if found.is_complex():
         return "a tensor of complex numbers"
+    if not found.is_floating_point():
+        return f"a tensor of the type {str(found.dtype).removeprefix('torch.')}, which has no fractions"
     return None if found.shape == shape else f"shape {list(found.shape)}"

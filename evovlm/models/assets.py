@@ -51,7 +51,8 @@ def copy_assets(source: Path, destination: Path) -> list[str]:
 def set_chat_template(folder: Path, template: str) -> None:
     """Give the model in `folder` another chat template, in place of those that its files have."""
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    (folder / "chat_template.json").unlink(missing_ok=True)
+    for name in ("chat_template.json", "additional_chat_templates/default.jinja"):
+        (folder / name).unlink(missing_ok=True)
     for name in ("tokenizer_config.json", "processor_config.json"):
         path = folder / name
         if not path.is_file():

@@ -16,14 +16,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from evovlm.models.model_files import read_object
+from evovlm.models.model_files import is_there, most_bytes, read_object
+from evovlm.system.bounded_files import read_text
 from evovlm.system.child_process import start_child
-from evovlm.system.errors import DataError, MachineFault
+from evovlm.system.errors import CheckpointError, DataError, MachineFault, UserError
 
 UNRENDERED = "cannot be rendered"  # what the child says of an exception
 QUESTION = "What is this?"
-# Where a chat template may stand, the file that counts first.
-FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "tokenizer_config.json")
+KEY, DEFAULT = "chat_template", "default"
+ONE, ADDITIONAL = "chat_template.jinja", "additional_chat_templates"  # a file, and a folder of more
+Stored = tuple[Path, str]  # the file and its template
 CHILD = "evovlm.models._template_child"
 # Seconds to wait for a reply: the child limits its own processor time, but may have to wait for a processor.
 LONGEST = 120.0
@@ -49,41 +51,90 @@ def render(template: str, conversations: Sequence[Any], variables: Mapping[str, 
 
 
 def stored_template(folder: Path) -> str | None:
-    """The chat template of a model's files, stripped; of several the default. None if there is none."""
-    path = folder / FILES[0]
-    found: Any = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-    for name in FILES[1:]:
-        found = (read_object(folder / name) or {}).get("chat_template") if found is None else found
-    if isinstance(found, list):
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        found = named.get("default")
-    return found.strip() if isinstance(found, str) else None
+    """The chat template that transformers asks a model in, stripped; of several the default. None if there is none.
+
+    A vision-language model's processor may have one of its own. Raises CheckpointError for a file that is not text.
+    """
+    found = _stored(folder)
+    return None if found is None else found[1].strip()
+
+
+def tokenizer_template(folder: Path) -> str | None:
+    """The chat template of a model's tokenizer, stripped; None if it has none, or an empty one."""
+    found = _of_tokenizer(folder)
+    return None if found is None else found[1].strip() or None
 
 
 def template_file(folder: str) -> str:
     """The file that the chat template of a model in a folder stands in; the folder if it is not known."""
-    for name in FILES:
-        path = Path(folder) / name
-        if path.is_file() and (name == FILES[0] or "chat_template" in (read_object(path) or {})):
-            return str(path)
-    return folder
+    found = _stored(Path(folder))
+    return folder if found is None else str(found[0])
 
 
-def template_fault(template: str) -> str | None:
-    """What is wrong with a template, as the rest of a sentence; None if it can write a question, with a picture or not.
+def _stored(folder: Path) -> Stored | None:
+    sees = (read_object(folder / "config.json") or {}).get("vision_config") is not None
+    return (_of_processor(folder) if sees else None) or _of_tokenizer(folder)
+
+
+def _of_tokenizer(folder: Path) -> Stored | None:
+    """In transformers' order: templates in files of their own, of which an additional default one counts first."""
+    for path in (folder / ADDITIONAL / f"{DEFAULT}.jinja", folder / ONE):
+        if is_there(path):
+            return path, _text(path)
+    others = any((folder / ADDITIONAL).glob("*.jinja"))  # then transformers reads no configuration
+    return None if others else _entry(folder / "tokenizer_config.json")
+
+
+def _of_processor(folder: Path) -> Stored | None:
+    """In transformers' order, which differs from that of tokenizers."""
+    for name in ("processor_config.json", "chat_template.json"):
+        if (read_object(folder / name) or {}).get(KEY) is not None:
+            return _entry(folder / name)
+    for path in (folder / ONE, folder / ADDITIONAL / f"{DEFAULT}.jinja"):
+        if is_there(path):
+            return path, _text(path)
+    return None
+
+
+def _entry(path: Path) -> Stored | None:
+    """The template that a JSON file holds under `chat_template`: a text, or several by name."""
+    given = (read_object(path) or {}).get(KEY)
+    if isinstance(given, list):
+        named = [one.get("template") for one in given if isinstance(one, dict) and one.get("name") == DEFAULT]
+        given = named[-1] if named else None
+    elif isinstance(given, dict):
+        given = given.get(DEFAULT)
+    return (path, given) if isinstance(given, str) else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path, most_bytes(path.name))
+    except UserError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def template_fault(template: str, *, sees: bool = False) -> str | None:
+    """What is wrong with a template, as the rest of a sentence; None if it can write a question.
 
     A language model's template is given a text, a vision-language model's a list of parts: one of them must work.
+    sees: it must write a question with a mark for a picture.
     """
-    parts = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    part, picture = {"type": "text", "text": QUESTION, "content": QUESTION}, {"type": "image"}
     variables = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     found = ""
-    for content in (QUESTION, parts):
+    for content in [[picture, part]] if sees else [QUESTION, [picture, part], [part]]:
         texts = _asked(template, [[{"role": "user", "content": content}]], variables)
-        if not isinstance(texts, str):
+        if isinstance(texts, str):
+            found = found or texts
+            if not texts.startswith(UNRENDERED):
+                break  # it took too long, which it would again
+        elif QUESTION not in texts[0]:
+            found = "leaves out the question"
+        elif sees and texts == _asked(template, [[{"role": "user", "content": [part]}]], variables):
+            return "writes no mark for a picture"
+        else:
             return None
-        found = found or texts
-        if not texts.startswith(UNRENDERED):
-            break  # it took too long, which it would again
     return found
 
 

@@ -21,7 +21,10 @@ from typing import Any
 from evovlm.system.errors import CheckpointError
 
 # What decides how a model answers: weights, configurations, tokenizer, chat template.
-PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model")
+PATTERNS = (
+    *("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"),
+    "additional_chat_templates/*.jinja",
+)
 CACHE = "EVOVLM_CACHE"  # the environment variable that names another cache folder
 CHUNK = 1 << 24
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -36,7 +39,7 @@ def model_hash(folder: Path) -> str:
     """
     found = blake2b(digest_size=16)
     for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}):
-        found.update(f"{path.name}\0{file_hash(path)}\n".encode())
+        found.update(f"{path.relative_to(folder)}\0{file_hash(path)}\n".encode())
     return found.hexdigest()
 
 

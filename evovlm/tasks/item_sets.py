@@ -13,7 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol, overload
 
-from evovlm.models.chat_templates import stored_template
+from evovlm.models.chat_templates import stored_template, template_fault, template_file
+from evovlm.models.token_ids import IMAGE_TOKEN
 from evovlm.recipe.schema import Data, Recipe
 from evovlm.recipe.where import split_where
 from evovlm.system.errors import RecipeError, UserError
@@ -169,22 +170,35 @@ def unknown_data(recipe: Recipe, root: Path) -> Iterator[tuple[str, str, bool]]:
         yield key, text, True
 
 
-def lacking_template(recipe: Recipe, root: Path, owner: Path) -> str | None:
-    """Why a recipe's questions cannot be asked in a chat template, as its preset says; None if they can be.
+def why_not_in_chat(recipe: Recipe, root: Path, owner: Path) -> tuple[str, str] | None:
+    """Key and reason why a recipe's questions cannot be asked in a chat template, as its preset says; None if they can.
 
-    owner: the folder of the model whose template the output has, unless the recipe gives another.
+    owner: the folder of the model whose template the output has, unless the recipe gives another. Raises
+    CheckpointError for a template's file that cannot be read.
     """
     data = recipe.data
-    if data is None or recipe.chat_template is not None:
+    if data is None:
         return None
     options = data_options(recipe, download=False)
     named = [where for where in (data.search, data.validation, data.test) if where is not None]
-    chat = any(parse_split(where, options, root)[0].generation.chat for where in named)
-    if not chat or stored_template(owner) is not None:
+    asked = [parse_split(where, options, root)[0].generation for where in named]
+    chats = [generation.template for generation in asked if generation.chat]
+    if not chats:
         return None
-    return (
-        f"{data.preset} asks in the owner's chat template, and there is none in {owner}; put its chat_template.jinja"
-        " there, give the recipe a `chat_template`, or choose another preset"
+    template = recipe.chat_template if recipe.chat_template is not None else stored_template(owner)
+    if template is None:
+        return "data.preset", (
+            f"{data.preset} asks in the owner's chat template, and there is none in {owner}; put its"
+            " chat_template.jinja there, give the recipe a `chat_template`, or choose another preset"
+        )
+    fault = template_fault(template, sees=any(IMAGE_TOKEN in text for text in chats))
+    if fault is None:
+        return None
+    if recipe.chat_template is not None:
+        return "chat_template", f"the template {fault}; correct it, or remove the key"
+    where = template_file(str(owner))
+    return "data.preset", (
+        f"{where}: the chat template {fault}; correct it, give the recipe a `chat_template`, or choose another preset"
     )
 
 

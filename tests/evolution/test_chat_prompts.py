@@ -69,6 +69,40 @@ def test_an_owner_without_a_template_is_named_before_any_work(root: Path):
     assert not (root / "out").exists()
 
 
+LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("key", "template", "told"),
+    [
+        pytest.param("owner", LOOPS, "far too long", marks=pytest.mark.slow),
+        ("owner", "{{ bos_token }}", "leaves out the question"),
+        ("recipe", "", "leaves out the question"),
+        ("recipe", "no question here", "leaves out the question"),
+    ],
+)
+def test_a_template_that_cannot_ask_is_named_before_any_work(root: Path, key: str, template: str, told: str):
+    recipe = yaml.safe_load((root / "r.yaml").read_text(encoding="utf-8"))
+    if key == "recipe":
+        (root / "r.yaml").write_text(yaml.safe_dump(recipe | {"chat_template": template}), encoding="utf-8")
+    else:
+        (root / "ja" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    place = "chat_template: the template" if key == "recipe" else f"{root / 'ja' / 'chat_template.jinja'}: the chat"
+    with pytest.raises(RecipeError, match=re.escape(place)) as found:
+        plan_evolution(read_recipe(root / "r.yaml"), root, SETTINGS)
+    assert told in str(found.value)
+    done = evovlm_here("recipe", "check", "r.yaml", "--no-ask", folder=root)
+    assert done.returncode == 2
+    assert told in " ".join(done.stdout.split())
+
+
+def test_files_that_only_processors_read_give_a_language_model_no_template(root: Path):
+    for name in ("chat_template.json", "processor_config.json"):
+        (root / "ja" / name).write_text(json.dumps({"chat_template": TEMPLATE}), encoding="utf-8")
+    with pytest.raises(RecipeError, match="there is none in"):
+        plan_evolution(read_recipe(root / "r.yaml"), root, SETTINGS)
+
+
 def test_the_recipe_s_own_template_is_enough(root: Path):
     recipe = read_recipe(root / "r.yaml").model_copy(update={"chat_template": TEMPLATE})
     assert plan_evolution(recipe, root, SETTINGS).recipe.chat_template == TEMPLATE

@@ -90,6 +90,7 @@ def test_ctrl_c_while_a_plugin_is_loaded_stays_the_users(install: Install, tmp_p
         ("return torch.empty(base.shape, device='meta')", "a tensor without values"),
         ("return torch.zeros(base.shape).to_sparse()", "a tensor that is not dense"),
         ("return base + 1j", "a tensor of complex numbers"),
+        ("return base.int()", "a tensor of the type int32, which has no fractions"),
         ("return base[:1]", "returned shape ["),
         ("raise RuntimeError('x' * 100_000)", "failed (RuntimeError: xxx"),
         ("raise StopIteration", "failed (StopIteration:"),

@@ -5,6 +5,7 @@ from PIL import Image
 from transformers import AutoProcessor, GenerationConfig
 
 from evovlm.models.assets import copy_assets, set_chat_template
+from evovlm.models.chat_templates import stored_template
 from tests.hub_layouts import make_tokenizer, save_vlm
 
 
@@ -51,6 +52,10 @@ def test_another_template_takes_the_place_of_those_in_all_files(tmp_path: Path):
         content = json.loads((vlm / name).read_text(encoding="utf-8"))
         (vlm / name).write_text(json.dumps(content | {"chat_template": "old"}), encoding="utf-8")
     (vlm / "chat_template.json").write_text('{"chat_template": "older"}', encoding="utf-8")
+    (vlm / "additional_chat_templates").mkdir()
+    for name in ("default", "rag"):
+        (vlm / "additional_chat_templates" / f"{name}.jinja").write_text(name, encoding="utf-8")
     set_chat_template(vlm, "new")
+    assert stored_template(vlm) == "new"
     processor = AutoProcessor.from_pretrained(vlm)
-    assert processor.chat_template == processor.tokenizer.chat_template == "new"
+    assert processor.chat_template == processor.tokenizer.chat_template == {"default": "new", "rag": "rag"}

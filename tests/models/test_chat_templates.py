@@ -1,5 +1,6 @@
 """Chat templates are programs of strangers: rendered as transformers does, in a child that cannot harm or hang us."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,10 +11,16 @@ from typing import Any
 
 import pytest
 
-from evovlm.engines.chat import in_chat
+from evovlm.engines.chat import in_chat, template_of
 from evovlm.models import chat_templates
-from evovlm.models.chat_templates import render
-from evovlm.system.errors import DataError
+from evovlm.models.chat_templates import (
+    render,
+    stored_template,
+    template_fault,
+    template_file,
+    tokenizer_template,
+)
+from evovlm.system.errors import CheckpointError, DataError
 from tests.hub_layouts import CHAT_TEMPLATE, make_tokenizer, save_vlm
 
 ASKED = [[{"role": "user", "content": "1 + 1?"}], [{"role": "user", "content": "犬は何匹?"}]]
@@ -104,6 +111,95 @@ def test_the_child_outlives_the_thread_that_needed_it_first():
 def test_a_model_without_a_template_says_so():
     with pytest.raises(DataError, match="the model has no chat template"):
         in_chat(make_tokenizer(600), ["1 + 1?"])
+
+
+LISTED = [{"name": {"a": 1}, "template": "no"}, {"name": "default", "template": "LISTED"}, "no", {"name": ["b"]}]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"tokenizer_config.json": "T", "chat_template.jinja": "J"}, ("J", "chat_template.jinja")),
+        ({"chat_template.jinja": "J", "additional_chat_templates/default.jinja": "A"}, ("A", "default.jinja")),
+        ({"tokenizer_config.json": "T", "additional_chat_templates/rag.jinja": "A"}, None),
+        ({"tokenizer_config.json": {"default": "D", "rag": "no"}}, ("D", "tokenizer_config.json")),
+        ({"tokenizer_config.json": [{"name": "default", "template": "L"}]}, ("L", "tokenizer_config.json")),
+        ({"tokenizer_config.json": "T", "chat_template.json": "P"}, ("T", "tokenizer_config.json")),
+        ({"processor_config.json": "P"}, None),
+    ],
+)
+def test_a_tokenizers_template_is_the_one_that_transformers_reads(
+    tmp_path: Path, files: dict[str, Any], expected: tuple[str, str] | None
+):
+    from transformers import AutoTokenizer
+
+    tokenizer = make_tokenizer(600)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mistral"}', encoding="utf-8")
+    write_templates(tmp_path, files)
+    found = template_of(AutoTokenizer.from_pretrained(tmp_path))
+    assert found == stored_template(tmp_path) == (None if expected is None else expected[0])
+    file = Path(template_file(str(tmp_path)))
+    assert file == tmp_path if expected is None else file.name == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"tokenizer_config.json": "T", "chat_template.json": "P"}, ("P", "chat_template.json")),
+        ({"tokenizer_config.json": "T", "chat_template.json": 7}, ("T", "tokenizer_config.json")),
+        ({"processor_config.json": "C", "chat_template.jinja": "J"}, ("C", "processor_config.json")),
+        ({"chat_template.jinja": "J", "additional_chat_templates/default.jinja": "A"}, ("J", "chat_template.jinja")),
+        ({"additional_chat_templates/default.jinja": "A"}, ("A", "default.jinja")),
+    ],
+)
+def test_a_processors_template_is_the_one_that_transformers_reads(
+    tmp_path: Path, files: dict[str, Any], expected: tuple[str, str]
+):
+    from transformers import AutoProcessor
+
+    folder = save_vlm(tmp_path / "vlm")
+    for path in folder.glob("chat_template*"):
+        path.unlink()
+    write_templates(folder, files)
+    assert template_of(AutoProcessor.from_pretrained(folder), sees=True) == stored_template(folder) == expected[0]
+    assert Path(template_file(str(folder))).name == expected[1]
+
+
+def write_templates(folder: Path, files: dict[str, Any]) -> None:
+    """Put templates into files: those that are JSON keep their other entries, and lose a template that they have."""
+    for name in ("tokenizer_config.json", "processor_config.json", *files):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".jinja":
+            path.write_text(files[name], encoding="utf-8")
+            continue
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content.pop("chat_template", None)
+        content |= {"chat_template": files[name]} if name in files else {}
+        if content:
+            path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_templates_with_names_of_any_kind_are_read(tmp_path: Path):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": LISTED}), encoding="utf-8")
+    assert stored_template(tmp_path) == tokenizer_template(tmp_path) == "LISTED"
+
+
+def test_a_template_that_is_not_utf8_is_refused_by_file_and_line(tmp_path: Path):
+    (tmp_path / "chat_template.jinja").write_bytes(b"{{ x }}\n\xff\xfe")
+    with pytest.raises(CheckpointError, match=r"chat_template.jinja:2: cannot be read as text"):
+        stored_template(tmp_path)
+
+
+def test_a_template_for_pictures_must_write_their_place():
+    words = "{% for p in messages[0].content if p.type == 'text' %}{{ p.text }}{% endfor %}"
+    marked = "{% for p in messages[0].content %}{{ '<image>' if p.type == 'image' else p.text }}{% endfor %}"
+    assert template_fault(words) is None
+    assert template_fault(words, sees=True) == "writes no mark for a picture"
+    assert template_fault(marked, sees=True) is None
+    assert "TypeError" in str(template_fault("{{ 'Q: ' + messages[0].content }}", sees=True)), "it takes texts alone"
 
 
 def test_a_fault_of_a_template_names_the_file_that_it_stands_in(tmp_path: Path):

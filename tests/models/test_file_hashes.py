@@ -133,7 +133,11 @@ def test_a_models_hash_sees_a_byte_and_a_name_but_no_card(tmp_path: Path, read: 
     after = model_hash(tmp_path)
     assert after != before
     (tmp_path / "config.json").rename(tmp_path / "konfig.json")
-    assert model_hash(tmp_path) not in (before, after)
+    renamed = model_hash(tmp_path)
+    assert renamed not in (before, after)
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "default.jinja").write_text("three")
+    assert model_hash(tmp_path) != renamed
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")

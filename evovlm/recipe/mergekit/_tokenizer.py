@@ -5,21 +5,19 @@ Knows tokens and templates as read from model folders; no weights.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evovlm.models.chat_templates import tokenizer_template
 from evovlm.models.configuration import read_config, text_config_of
 from evovlm.models.vocabulary import LEAST_OF_OWNER, name_some, read_vocabulary
 from evovlm.recipe.mergekit._models import Model, name_of, parse_model
 from evovlm.recipe.mergekit._settings import mapping
 from evovlm.recipe.mergekit._templates import NAMED
-from evovlm.system.bounded_files import read_text
 from evovlm.system.errors import RecipeError, UserError
 
-MOST_BYTES = 10_000_000  # of a file with a chat template
 LEAST_TEMPLATE = 20  # characters; mergekit takes shorter ones for misspelt names
 FolderOf = Callable[[Model], Path]
 
@@ -123,7 +121,7 @@ def read_chat_template(value: Any, models: Sequence[Model], owner: Model, folder
     found = {}
     for model in dict.fromkeys(models):
         try:
-            found[model] = template_of(folder_of(model))
+            found[model] = tokenizer_template(folder_of(model))
         except UserError as error:
             raise RecipeError(
                 f"chat_template: auto needs the tokenizers of all models on this machine ({error}); or name a template"
@@ -133,23 +131,3 @@ def read_chat_template(value: Any, models: Sequence[Model], owner: Model, folder
         return None
     chosen = votes.most_common(1)[0][0]  # of equally many the first listed
     return None if chosen == found.get(owner) else chosen
-
-
-def template_of(folder: Path) -> str | None:
-    """A tokenizer's chat template, stripped; of several named ones the one called default. None if there is none."""
-    try:
-        return read_text(folder / "chat_template.jinja", MOST_BYTES).strip() or None
-    except (UserError, OSError):
-        pass
-    for name in ("tokenizer_config.json", "chat_template.json"):
-        try:
-            content = json.loads(read_text(folder / name, MOST_BYTES))
-        except (UserError, OSError, ValueError, RecursionError):
-            continue
-        given = content.get("chat_template") if isinstance(content, dict) else None
-        if isinstance(given, list):
-            named = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)}
-            given = named.get("default")
-        if isinstance(given, str) and given.strip():
-            return given.strip()
-    return None

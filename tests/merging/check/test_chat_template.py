@@ -20,6 +20,9 @@ def problems(template: str | None) -> list[str]:
     [
         ("{% for m in messages %}{{ m.content }}", "TemplateSyntaxError"),
         ("{{ messages[7].content + nobody.home }}", "UndefinedError"),
+        ("", "leaves out the question"),
+        ("no question here", "leaves out the question"),
+        ("{% for p in messages[0].content %}{{ p.type }}{% endfor %}", "leaves out the question"),
     ],
 )
 def test_a_template_that_cannot_be_rendered_is_refused_with_its_key(template: str, told: str):
@@ -29,6 +32,8 @@ def test_a_template_that_cannot_be_rendered_is_refused_with_its_key(template: st
 
 
 def test_templates_for_texts_for_pictures_and_mergekits_named_ones_pass():
-    parts = "{% for m in messages %}{% for p in m.content %}{{ p.type + bos_token }}{% endfor %}{% endfor %}"
+    parts = (
+        "{% for m in messages %}{% for p in m.content %}{{ p.type + bos_token }}{{ p.text }}{% endfor %}{% endfor %}"
+    )
     for template in (None, "{{ 'x' + messages[0].content + eos_token }}", parts, *_templates.NAMED.values()):
         assert problems(template) == []
