@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from functools import cache
 from types import TracebackType
@@ -35,6 +36,10 @@ MOST_SOURCE = 4_000_000  # bytes
 
 def check_environment() -> None:
     """Refuse values of environment variables that libraries would answer with exceptions or silence."""
+    if sys.flags.optimize > 1:
+        raise UserError(
+            "PYTHONOPTIMIZE, or the option -OO of Python, removes docstrings, which libraries read; unset it"
+        )
     for key in THREADS:
         for part in os.environ.get(key, "1").split(",") if os.environ.get(key) else ():
             if not (part.strip().isdecimal() and 1 <= int(part.strip()[:9]) <= MOST_THREADS):

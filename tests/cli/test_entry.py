@@ -127,6 +127,15 @@ def test_an_environment_that_libraries_stumble_over_is_refused(
     assert capsys.readouterr().err.startswith(f"error: {name}: ")
 
 
+def test_python_without_docstrings_is_refused():
+    environment = os.environ | {"PYTHONOPTIMIZE": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "evovlm", "methods"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: PYTHONOPTIMIZE, or the option -OO of Python, removes docstrings")
+
+
 LIBRARY = """import os
 if os.environ.get("MADE_UP_SETTING") not in (None, "right"):
     raise ValueError("no such setting" + os.environ.get("SUFFIX_OF_IT", ""))
