@@ -5,8 +5,8 @@ Knows transformers' processors and the image protocol of LLaVA; merges and score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from inspect import signature
@@ -148,20 +148,22 @@ def _inputs(processor: Any, item: Item, text: str, image: Image.Image, more: dic
 
 
 @torch.inference_mode()
-def see(model: Any, processor: Any, items: Sequence[Item], generation: Generation) -> list[Prompt]:
+def see(
+    model: Any, processor: Any, items: Sequence[Item], generation: Generation, refuse: Callable[[Prompt], None]
+) -> list[Prompt]:
     """Prepare items for a vision-language model: the processor's tokens, and features from the model's vision tower.
 
-    Equal images are encoded once. An item without an image gets a prompt without an image placeholder. Raises DataError
-    if an image cannot be read or a prompt does not fit its one image.
+    Equal images are encoded once. An item without an image gets a prompt without an image placeholder. `refuse`: as in
+    `blind`. Raises DataError if an image cannot be read or a prompt does not fit its one image.
     """
     unseen = [item for item in items if item.image is None]
-    without = iter(blind(processor, unseen, generation))
+    without = iter(blind(processor, unseen, generation, model.device, refuse))
     with_image = iter(_texts(model, processor, [item for item in items if item.image is not None], generation))
     prompts: list[Prompt] = []
     seen: dict[bytes, Seen] = {}
     for item in items:
         if item.image is None:
-            prompts.append(Prompt(next(without).to(model.device), None, item.id))
+            prompts.append(next(without))
             continue
         image, text = open_image(item), next(with_image)
         more = added_tokens(processor, text) if generation.chat else {}
@@ -188,6 +190,7 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
                 " features; a prompt must contain <image> once"
             )
         prompts.append(_base_tile(model, prompt) if generation.base_tile else prompt)
+        refuse(prompts[-1])
     return prompts
 
 
@@ -219,16 +222,25 @@ def blind_prompt(template: str, question: str) -> str:
     return template.replace("<image>\n", "").replace("<image>", "").replace("{question}", question)
 
 
-def blind(reader: Any, items: Sequence[Item], generation: Generation) -> list[Tensor]:
-    """Return the token ids of questions without an image: int64 [length] each. Raises DataError as `in_chat` does.
+def blind(
+    reader: Any, items: Sequence[Item], generation: Generation, device: Any, refuse: Callable[[Prompt], None]
+) -> list[Prompt]:
+    """Return prompts without an image, on `device`. Raises DataError as `in_chat` does.
 
-    reader: a tokenizer, or a processor with one.
+    reader: a tokenizer, or a processor with one. `refuse` is called with each prompt before the next one is tokenised,
+    since many that do not fit would take minutes.
     """
     tokenizer = getattr(reader, "tokenizer", reader)
     texts = [blind_prompt(generation.template, item.question) for item in items]
-    if not generation.chat:
-        return [tokenize(tokenizer, text) for text in texts]
-    return [_ids(tokenizer, text, **added_tokens(reader, text)) for text in in_chat(reader, texts)]
+    if generation.chat:
+        texts = in_chat(reader, texts)
+    prompts: list[Prompt] = []
+    for item, text in zip(items, texts, strict=True):
+        more = added_tokens(reader, text) if generation.chat else {}
+        prompt = Prompt(_ids(tokenizer, text, **more), None, item.id)
+        refuse(prompt)
+        prompts.append(replace(prompt, ids=prompt.ids.to(device)))
+    return prompts
 
 
 def _base_tile(model: Any, prompt: Prompt) -> Prompt:
