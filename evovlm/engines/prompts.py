@@ -17,7 +17,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from evovlm.engines.chat import IMAGE, added_tokens, in_chat, refuse_without_mark
+from evovlm.engines.chat import IMAGE, added_tokens, in_chat, refuse_marks
 from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
 from evovlm.models.panics import without_reports
@@ -175,16 +175,18 @@ def see(
                 inputs = _inputs(processor, item, text, image, more).to(model.device)
             except UnfitImage:
                 if generation.chat:
-                    refuse_without_mark(processor, text, _marks(model, processor))
+                    refuse_marks(processor, text, _marks(model, processor), _asked(generation, item))
                 raise
         places = int((inputs["input_ids"][0] == model.config.image_token_id).sum())
         if generation.chat and not places:
-            refuse_without_mark(processor, text, _marks(model, processor))
+            refuse_marks(processor, text, _marks(model, processor), _asked(generation, item))
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
             seen[key] = look(model, inputs)
         prompt = seeing_prompt(model, inputs, seen[key], item.id)
         if places != len(seen[key].features):
+            if generation.chat:
+                refuse_marks(processor, text, _marks(model, processor), _asked(generation, item))
             raise DataError(
                 f"item {item.id}: its prompt has {places} image tokens but its image {len(seen[key].features)}"
                 " features; a prompt must contain <image> once"
@@ -196,13 +198,25 @@ def see(
 
 def _texts(model: Any, processor: Any, items: Sequence[Item], generation: Generation) -> list[str]:
     """The prompts of questions with a picture, as the processor takes them."""
-    # A chat template has a mark of its own for the picture; elsewhere the family's stands for it.
-    mark = IMAGE if generation.chat else picture_mark(model, processor)
-    template = generation.template.replace(IMAGE, mark)
-    texts = [template.replace("{question}", item.question) for item in items]
-    texts = in_chat(processor, texts, sees=True) if generation.chat else texts
+    if generation.chat:
+        asked = [_asked(generation, item) for item in items]
+        texts = in_chat(processor, asked, sees=True, names=[item.id for item in items])
+    else:
+        template = generation.template.replace(IMAGE, picture_mark(model, processor))
+        texts = [template.replace("{question}", item.question) for item in items]
     ended = family_of({"model_type": model.config.model_type}).ends_line
     return [text.removesuffix("\n") for text in texts] if ended else texts
+
+
+def _asked(generation: Generation, item: Item) -> str:
+    """What a chat template is given: a text with <image> where the picture is. Raises DataError if it is not once."""
+    text = generation.template.replace("{question}", item.question)
+    if text.count(IMAGE) != 1:
+        raise DataError(
+            f"item {item.id}: its prompt contains <image> {text.count(IMAGE)} times, in the preset's template and the"
+            " question; a prompt about a picture must contain <image> once"
+        )
+    return text
 
 
 def _marks(model: Any, processor: Any) -> list[str]:
@@ -233,7 +247,7 @@ def blind(
     tokenizer = getattr(reader, "tokenizer", reader)
     texts = [blind_prompt(generation.template, item.question) for item in items]
     if generation.chat:
-        texts = in_chat(reader, texts)
+        texts = in_chat(reader, texts, names=[item.id for item in items])
     prompts: list[Prompt] = []
     for item, text in zip(items, texts, strict=True):
         more = added_tokens(reader, text) if generation.chat else {}

@@ -77,6 +77,7 @@ def test_what_a_template_does_wrong_is_a_sentence_and_the_next_one_is_rendered(t
     assert render(CHATML, ASKED[:1], {"bos_token": "<s>"}) == ['<s>[USER]"1 + 1?"<answer>']
 
 
+@pytest.mark.slow
 def test_one_prompt_that_takes_for_ever_ends_a_large_set_within_seconds():
     render(CHATML, ASKED, {})  # starts the child
     loops = "{% if messages[0].content == 'last' %}" + FOR_EVER + "{% endif %}{{ messages[0].content }}"
