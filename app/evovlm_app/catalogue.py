@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from evovlm.engines.chat import Placed
 from evovlm.merging.assembly import assemble
-from evovlm.models.chat_templates import stored_template
+from evovlm.models.chat_templates import stored_template, template_file
 from evovlm.models.open_model import open_model, resolve_folder
 from evovlm.recipe.layer_groups import group_names
 from evovlm.recipe.pinning import models_of
@@ -21,7 +22,7 @@ from evovlm.recipe.schema import Recipe
 from evovlm.recipe.shipped import means_recipe, named_recipe
 from evovlm.recipe.yaml_file import moved, read_recipe
 from evovlm.study import log as study_log
-from evovlm.system.errors import CheckpointError, UserError
+from evovlm.system.errors import CheckpointError, RecipeError, UserError
 from evovlm.tasks import Generation, Options, Task, load_task, parse_split
 from evovlm_app.limits import Refusal
 
@@ -67,13 +68,10 @@ class MixableRecipe:
 
     @cached_property
     def task(self) -> Task | None:
-        """The recipe's own test data; None if it names none, or none that are known."""
+        """The recipe's own test data; None if it names none. Raises UserError for an unknown task or preset."""
         if self.recipe.data is None:
             return None
-        try:
-            return parse_split(self.recipe.data.test, Options(preset=self.recipe.data.preset))[0]
-        except UserError:
-            return None
+        return parse_split(self.recipe.data.test, Options(preset=self.recipe.data.preset), key="data.test")[0]
 
     @property
     def generation(self) -> Generation | None:
@@ -83,7 +81,10 @@ class MixableRecipe:
     @cached_property
     def template(self) -> str | None:
         """The chat template of its merges."""
-        return self.recipe.chat_template or stored_template(self.folder)
+        if self.recipe.chat_template is not None:
+            return Placed(self.recipe.chat_template, f"`chat_template` of the recipe {self.name}")
+        stored = stored_template(self.folder)
+        return None if stored is None else Placed(stored, template_file(str(self.folder)))
 
     def offer(self, name: str, folder: Path, recipe: Recipe | None = None) -> Offer:
         """One of its models: a source, or a merge by a recipe."""
@@ -192,7 +193,12 @@ def _mixable(name: str, *, download: bool) -> MixableRecipe:
     recipe = moved(found, found.root, Path())
     # Assembling downloads missing models (if allowed) and reports incompatible sources before the page opens.
     assembly = assemble(recipe, Path(), download=download)
-    return MixableRecipe(Path(name).stem, recipe, assembly.owner.folder)
+    mixable = MixableRecipe(Path(name).stem, recipe, assembly.owner.folder)
+    try:
+        _ = mixable.task  # else its models would be asked as those of another task, without a word
+    except UserError as error:
+        raise RecipeError(f"{name}: {error}") from None
+    return mixable
 
 
 def _sources(mixables: Sequence[MixableRecipe]) -> Iterator[tuple[MixableRecipe, str, Path]]:

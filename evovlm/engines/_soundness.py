@@ -133,38 +133,41 @@ def ends_of(model: Any, tokenizer: Any, rows: int) -> list[int]:
     return ends
 
 
-def refuse_unfit(prompts: Sequence[Prompt], tokenizer: Any, rows: int, config: Any) -> None:
-    """Raise DataError if a prompt is not one that the model can read; warn of those that it was not made for.
+def refuse_unfit(prompt: Prompt, tokenizer: Any, rows: int, config: Any) -> None:
+    """Raise DataError if a prompt is not one that the model can read.
 
     It can read none without tokens, with one that is no row of the embedding table, or with more than MOST_TIMES the
-    positions in `config`, a transformers configuration. It was not made for more than these positions. rows: of the
-    embedding table.
+    positions in `config`, a transformers configuration. rows: of the embedding table.
     """
-    _refuse_foreign(prompts, tokenizer, rows)
+    _refuse_foreign(prompt, tokenizer, rows)
     positions = positions_of(config.get_text_config())
-    if positions is None:
-        return
-    # A picture's tokens may share positions; reading that from the device is seldom needed.
-    long = [
-        prompt
-        for prompt in prompts
-        if len(prompt.ids) > positions and (prompt.axes is None or int(prompt.axes.max()) >= positions)
-    ]
-    longest = max(long, key=lambda prompt: len(prompt.ids), default=None)
-    if longest is None:
-        return
-    count = len(longest.ids)
-    if count > MOST_TIMES * positions:
+    if positions is not None and len(prompt.ids) > MOST_TIMES * positions and _is_long(prompt, positions):
         raise DataError(
-            f"item {longest.key}: its prompt has {count:,} tokens, the model {positions:,} positions"
+            f"item {prompt.key}: its prompt has {len(prompt.ids):,} tokens, the model {positions:,} positions"
             f" (`max_position_embeddings`); more than {MOST_TIMES} times as many are refused, so shorten the question"
             " or the preset's template"
         )
+
+
+def warn_of_long(prompts: Sequence[Prompt], config: Any) -> None:
+    """Warn of prompts with more tokens than the positions in `config`, which the model was not made for."""
+    positions = positions_of(config.get_text_config())
+    if positions is None:
+        return
+    long = [prompt for prompt in prompts if _is_long(prompt, positions)]
+    longest = max(long, key=lambda prompt: len(prompt.ids), default=None)
+    if longest is None:
+        return
     log.warning(
         "%d of %d prompts have more tokens than the model has positions (%s, `max_position_embeddings`), up to %s in"
         " item %s: it was not made for them, and its answers to them may mean nothing",
-        *(len(long), len(prompts), f"{positions:,}", f"{count:,}", longest.key),
+        *(len(long), len(prompts), f"{positions:,}", f"{len(longest.ids):,}", longest.key),
     )
+
+
+def _is_long(prompt: Prompt, positions: int) -> bool:
+    # A picture's tokens may share positions; reading that from the device is seldom needed.
+    return len(prompt.ids) > positions and (prompt.axes is None or int(prompt.axes.max()) >= positions)
 
 
 def positions_of(config: Any) -> int | None:
@@ -179,20 +182,16 @@ def positions_of(config: Any) -> int | None:
     return positions
 
 
-def _refuse_foreign(prompts: Sequence[Prompt], tokenizer: Any, rows: int) -> None:
+def _refuse_foreign(prompt: Prompt, tokenizer: Any, rows: int) -> None:
     """Raise DataError, naming the item, if its prompt has no tokens, or one that is no row of the embedding table."""
-    empty = next((prompt for prompt in prompts if not len(prompt.ids)), None)
-    if empty is not None:
+    if not len(prompt.ids):
         raise DataError(
-            f"item {empty.key}: the tokenizer makes no tokens of its prompt; give it a text, or check `normalizer` and"
+            f"item {prompt.key}: the tokenizer makes no tokens of its prompt; give it a text, or check `normalizer` and"
             " `pre_tokenizer` in tokenizer.json"
         )
-    longest = [prompt for prompt in prompts if len(prompt.ids)]
-    if not longest or int(torch.cat([prompt.ids for prompt in longest]).max()) < rows:
-        return
-    prompt = next(one for one in longest if int(one.ids.max()) >= rows)
     foreign = int(prompt.ids.max())
-    raise DataError(
-        f"item {prompt.key}: its token {tokenizer.convert_ids_to_tokens(foreign)!r} has the id {foreign}, but the"
-        f" model's embedding table has {rows} rows; take tokenizer and weights from the same revision"
-    )
+    if foreign >= rows:
+        raise DataError(
+            f"item {prompt.key}: its token {tokenizer.convert_ids_to_tokens(foreign)!r} has the id {foreign}, but the"
+            f" model's embedding table has {rows} rows; take tokenizer and weights from the same revision"
+        )

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from evovlm.engines._positions import after, decoder_of, first_context
 from evovlm.engines._probes import STEPS, forced
 from evovlm.engines._sampling import Choose, after_end, refuse_nan, sampler
 from evovlm.engines._self_check import check_engine
-from evovlm.engines._soundness import ends_of, known_kind, read_one_token, refuse_unfit
+from evovlm.engines._soundness import ends_of, known_kind, read_one_token, refuse_unfit, warn_of_long
 from evovlm.engines._tower_view import view_of
 from evovlm.engines.prompts import Prepared, Prompt, blind, complete_processor, cut, prepared_of, see
 from evovlm.engines.schedule import STOP_EVERY, Spent
@@ -172,8 +173,7 @@ class Engine:
     def prepare(self, items: Sequence[Item], generation: Generation, batch: int) -> Prepared:
         """Compute tokens, vision features and the batch plan for a set of items. `batch`: the most items per batch.
 
-        Equal images are encoded once. Raises DataError if an image cannot be read, a prompt does not fit its image, a
-        chat template is missing, or transformers has no beams or penalties for this kind of model.
+        Equal images are encoded once. Raises DataError at the first item that cannot be asked so.
         """
         plain = generation.num_beams == 1 and generation.repetition_penalty == 1.0
         if not plain and "inputs_embeds" not in signature(self.model.prepare_inputs_for_generation).parameters:
@@ -181,17 +181,17 @@ class Engine:
                 f"{type(self.model).__name__}: transformers cannot search with beams or penalties from image features"
                 " in this kind of model; set `num_beams: 1` and `repetition_penalty: 1.0`, or choose another preset"
             )
+        refuse = partial(refuse_unfit, tokenizer=self.tokenizer, rows=self._rows, config=self.model.config)
         if self.sees:
-            prompts = see(self.model, self.processor, items, generation)
+            prompts = see(self.model, self.processor, items, generation, refuse)
         else:
-            asked = zip(items, blind(self.tokenizer, items, generation), strict=True)
-            prompts = [Prompt(ids.to(self.model.device), None, item.id) for item, ids in asked]
+            prompts = blind(self.tokenizer, items, generation, self.model.device, refuse)
         if not plain and any(prompt.axes is not None for prompt in prompts):
             raise DataError(
                 f"{type(self.model).__name__}: pictures have positions of their own here, which transformers' beams and"
                 " penalties would lose; set `num_beams: 1` and `repetition_penalty: 1.0`, or choose another preset"
             )
-        refuse_unfit(prompts, self.tokenizer, self._rows, self.model.config)
+        warn_of_long(prompts, self.model.config)
         return prepared_of(prompts, generation, batch)
 
     @torch.inference_mode()

@@ -5,8 +5,8 @@ Knows transformers' processors and the image protocol of LLaVA; merges and score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from inspect import signature
@@ -17,7 +17,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from evovlm.engines.chat import IMAGE, added_tokens, in_chat, refuse_without_mark
+from evovlm.engines.chat import IMAGE, added_tokens, in_chat, refuse_marks
 from evovlm.models.families import family_of
 from evovlm.models.library_faults import explained
 from evovlm.models.panics import without_reports
@@ -148,20 +148,22 @@ def _inputs(processor: Any, item: Item, text: str, image: Image.Image, more: dic
 
 
 @torch.inference_mode()
-def see(model: Any, processor: Any, items: Sequence[Item], generation: Generation) -> list[Prompt]:
+def see(
+    model: Any, processor: Any, items: Sequence[Item], generation: Generation, refuse: Callable[[Prompt], None]
+) -> list[Prompt]:
     """Prepare items for a vision-language model: the processor's tokens, and features from the model's vision tower.
 
-    Equal images are encoded once. An item without an image gets a prompt without an image placeholder. Raises DataError
-    if an image cannot be read or a prompt does not fit its one image.
+    Equal images are encoded once. An item without an image gets a prompt without an image placeholder. `refuse`: as in
+    `blind`. Raises DataError if an image cannot be read or a prompt does not fit its one image.
     """
     unseen = [item for item in items if item.image is None]
-    without = iter(blind(processor, unseen, generation))
+    without = iter(blind(processor, unseen, generation, model.device, refuse))
     with_image = iter(_texts(model, processor, [item for item in items if item.image is not None], generation))
     prompts: list[Prompt] = []
     seen: dict[bytes, Seen] = {}
     for item in items:
         if item.image is None:
-            prompts.append(Prompt(next(without).to(model.device), None, item.id))
+            prompts.append(next(without))
             continue
         image, text = open_image(item), next(with_image)
         more = added_tokens(processor, text) if generation.chat else {}
@@ -173,33 +175,48 @@ def see(model: Any, processor: Any, items: Sequence[Item], generation: Generatio
                 inputs = _inputs(processor, item, text, image, more).to(model.device)
             except UnfitImage:
                 if generation.chat:
-                    refuse_without_mark(processor, text, _marks(model, processor))
+                    refuse_marks(processor, text, _marks(model, processor), _asked(generation, item))
                 raise
         places = int((inputs["input_ids"][0] == model.config.image_token_id).sum())
         if generation.chat and not places:
-            refuse_without_mark(processor, text, _marks(model, processor))
+            refuse_marks(processor, text, _marks(model, processor), _asked(generation, item))
         key = sha256(f"{image.size}".encode() + image.tobytes()).digest()
         if key not in seen:
             seen[key] = look(model, inputs)
         prompt = seeing_prompt(model, inputs, seen[key], item.id)
         if places != len(seen[key].features):
+            if generation.chat:
+                refuse_marks(processor, text, _marks(model, processor), _asked(generation, item))
             raise DataError(
                 f"item {item.id}: its prompt has {places} image tokens but its image {len(seen[key].features)}"
                 " features; a prompt must contain <image> once"
             )
         prompts.append(_base_tile(model, prompt) if generation.base_tile else prompt)
+        refuse(prompts[-1])
     return prompts
 
 
 def _texts(model: Any, processor: Any, items: Sequence[Item], generation: Generation) -> list[str]:
     """The prompts of questions with a picture, as the processor takes them."""
-    # A chat template has a mark of its own for the picture; elsewhere the family's stands for it.
-    mark = IMAGE if generation.chat else picture_mark(model, processor)
-    template = generation.template.replace(IMAGE, mark)
-    texts = [template.replace("{question}", item.question) for item in items]
-    texts = in_chat(processor, texts, sees=True) if generation.chat else texts
+    if generation.chat:
+        asked = [_asked(generation, item) for item in items]
+        texts = in_chat(processor, asked, sees=True, names=[item.id for item in items])
+    else:
+        template = generation.template.replace(IMAGE, picture_mark(model, processor))
+        texts = [template.replace("{question}", item.question) for item in items]
     ended = family_of({"model_type": model.config.model_type}).ends_line
     return [text.removesuffix("\n") for text in texts] if ended else texts
+
+
+def _asked(generation: Generation, item: Item) -> str:
+    """What a chat template is given: a text with <image> where the picture is. Raises DataError if it is not once."""
+    text = generation.template.replace("{question}", item.question)
+    if text.count(IMAGE) != 1:
+        raise DataError(
+            f"item {item.id}: its prompt contains <image> {text.count(IMAGE)} times, in the preset's template and the"
+            " question; a prompt about a picture must contain <image> once"
+        )
+    return text
 
 
 def _marks(model: Any, processor: Any) -> list[str]:
@@ -219,16 +236,25 @@ def blind_prompt(template: str, question: str) -> str:
     return template.replace("<image>\n", "").replace("<image>", "").replace("{question}", question)
 
 
-def blind(reader: Any, items: Sequence[Item], generation: Generation) -> list[Tensor]:
-    """Return the token ids of questions without an image: int64 [length] each. Raises DataError as `in_chat` does.
+def blind(
+    reader: Any, items: Sequence[Item], generation: Generation, device: Any, refuse: Callable[[Prompt], None]
+) -> list[Prompt]:
+    """Return prompts without an image, on `device`. Raises DataError as `in_chat` does.
 
-    reader: a tokenizer, or a processor with one.
+    reader: a tokenizer, or a processor with one. `refuse` is called with each prompt before the next one is tokenised,
+    since many that do not fit would take minutes.
     """
     tokenizer = getattr(reader, "tokenizer", reader)
     texts = [blind_prompt(generation.template, item.question) for item in items]
-    if not generation.chat:
-        return [tokenize(tokenizer, text) for text in texts]
-    return [_ids(tokenizer, text, **added_tokens(reader, text)) for text in in_chat(reader, texts)]
+    if generation.chat:
+        texts = in_chat(reader, texts, names=[item.id for item in items])
+    prompts: list[Prompt] = []
+    for item, text in zip(items, texts, strict=True):
+        more = added_tokens(reader, text) if generation.chat else {}
+        prompt = Prompt(_ids(tokenizer, text, **more), None, item.id)
+        refuse(prompt)
+        prompts.append(replace(prompt, ids=prompt.ids.to(device)))
+    return prompts
 
 
 def _base_tile(model: Any, prompt: Prompt) -> Prompt:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from evovlm.models.model_files import is_there, most_bytes, read_object
@@ -27,7 +28,7 @@ KEY, DEFAULT = "chat_template", "default"
 ONE, ADDITIONAL = "chat_template.jinja", "additional_chat_templates"  # a file, and a folder of more
 Stored = tuple[Path, str]  # the file and its template
 CHILD = "evovlm.models._template_child"
-# Seconds to wait for a reply: the child limits its own processor time, but may have to wait for a processor.
+# Seconds to wait for all replies: the child limits its own processor time, but may have to wait for a processor.
 LONGEST = 120.0
 # Switches off the thoughts that Qwen3 and others write before an answer: they would take all of an answer's tokens.
 # Templates without such a switch ignore the name.
@@ -42,7 +43,9 @@ def render(template: str, conversations: Sequence[Any], variables: Mapping[str, 
     """Each conversation as text, up to the start of the answer, as transformers writes it with this template.
 
     Thoughts before the answer are switched off where the template has a switch for them.
-    Raises DataError if the template raises, takes more than a few seconds, or needs far more memory than a prompt.
+    The date that a template may ask for is always the same, so that prompts do not change from day to day.
+    Raises DataError if the template raises, takes more than a few seconds, writes far more than prompts, or needs far
+    more memory.
     """
     texts = _asked(template, conversations, variables)
     if isinstance(texts, str):
@@ -140,16 +143,23 @@ def template_fault(template: str, *, sees: bool = False) -> str | None:
 
 def _asked(template: str, conversations: Sequence[Any], variables: Mapping[str, Any]) -> list[str] | str:
     """The texts, or what is wrong with the template."""
-    asked = {"template": template, "conversations": list(conversations), "variables": {**WITHOUT_THOUGHTS, **variables}}
+    named = {**WITHOUT_THOUGHTS, **variables}
+    asked = {"template": template, "variables": named, "count": len(conversations)}
+    texts: list[str] = []
     with _lock:
         process, pipe = _child()
+        latest = monotonic() + LONGEST
         try:
             pipe.send_bytes(json.dumps(asked).encode())
-            reply = _reply(pipe)
+            for conversation in conversations:
+                pipe.send_bytes(json.dumps({"conversation": conversation}).encode())
+                reply = _reply(pipe, latest)
+                if "refused" in reply:
+                    return str(reply["refused"])
+                texts.append(reply["text"])
         except (EOFError, OSError, TimeoutError):
             return _ended(process)
-    found: list[str] | str = reply.get("refused") or reply["texts"]
-    return found
+    return texts
 
 
 def _child() -> tuple[subprocess.Popen[bytes], Connection]:
@@ -157,7 +167,7 @@ def _child() -> tuple[subprocess.Popen[bytes], Connection]:
     if _running is None or _running[0] != os.getpid():  # a forked process must not talk to its parent's child
         process, pipe = start_child(CHILD)
         try:
-            _reply(pipe)
+            _reply(pipe, monotonic() + LONGEST)
         except (EOFError, OSError, TimeoutError):
             process.kill()
             raise MachineFault("no process can be started for chat templates; free memory, then try again") from None
@@ -165,8 +175,9 @@ def _child() -> tuple[subprocess.Popen[bytes], Connection]:
     return _running[1], _running[2]
 
 
-def _reply(pipe: Connection) -> dict[str, Any]:
-    if not pipe.poll(LONGEST):
+def _reply(pipe: Connection, latest: float) -> dict[str, Any]:
+    """The child's next reply. Raises TimeoutError if there is none at the time `latest` of the monotonic clock."""
+    if not pipe.poll(max(latest - monotonic(), 0.0)):
         raise TimeoutError
     reply: dict[str, Any] = json.loads(pipe.recv_bytes(MOST_REPLY_BYTES))
     return reply

@@ -2,14 +2,18 @@
 
 import json
 import logging
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from evovlm.engines.chat import Placed
 from evovlm.models.zoo_models import FOLDER
+from evovlm.system.errors import UserError
 from evovlm_app.asking import Asker
 from evovlm_app.cards import cards
 from evovlm_app.catalogue import offer
@@ -115,3 +119,33 @@ def test_a_model_that_cannot_be_asked_in_this_way_says_so_on_its_card(tmp_path: 
     assert [row["state"] for row in rows] == ["unasked", "done"]
     assert "cannot be asked in this way" in cards(rows, "en")
     assert any("no chat template" in getattr(record, "facts", {}).get("error", "") for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("preset", "told"),
+    [
+        ("chatt", "preset: mgsm-ja has no 'chatt'; choose from"),
+        ("short+missing.yaml", "missing.yaml: no such file"),
+    ],
+)
+def test_a_recipe_with_an_unknown_preset_is_refused_at_the_start(preset: str, told: str, tmp_path: Path):
+    """Its models were asked as those of the zoo are."""
+    asked_of(tmp_path, "short", template=False)
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text(
+        recipe.read_text(encoding="utf-8").replace("preset: short", f"preset: {preset}"), encoding="utf-8"
+    )
+    with pytest.raises(UserError, match=rf"^{re.escape(str(recipe))}: .*{re.escape(told)}"):
+        offer([str(recipe)], Path("no-studies"))
+
+
+def test_a_template_that_is_lent_says_where_it_can_be_corrected(tmp_path: Path):
+    both = asked_of(tmp_path, "chat", template=True)
+    lent = both.offering.models("llm")["merged"].template
+    assert isinstance(lent, Placed)
+    assert lent.place == "`chat_template` of the recipe chat"
+    (tmp_path / "ja" / "chat_template.jinja").write_text("{{ messages[0].content }}", encoding="utf-8")
+    mixable = both.offering.mixables[0]
+    stored = replace(mixable, recipe=mixable.recipe.model_copy(update={"chat_template": None})).template
+    assert isinstance(stored, Placed)
+    assert Path(stored.place).resolve() == tmp_path / "ja" / "chat_template.jinja"

@@ -1,7 +1,9 @@
 """Questions in chat templates: every family is asked what transformers' own processor makes of its template."""
 
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from evovlm.engines.chat import in_chat, lend_template, template_of
+from evovlm.engines.chat import Placed, in_chat, lend_template, set_template, template_of
 from evovlm.engines.hf import Engine
 from evovlm.models.processors import load_processor
 from evovlm.system.errors import DataError
@@ -147,6 +149,97 @@ def test_a_template_that_cannot_ask_about_a_picture_is_refused_by_name(template:
     engine = Engine.load(tmp_path / "model")
     with pytest.raises(DataError, match=rf"^{tmp_path}/model/chat_template.jinja: the model's chat template .*{told}"):
         engine.prepare([SEEING], CHAT, 1)
+
+
+@pytest.fixture(scope="module")
+def pixtral(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    folder = tmp_path_factory.mktemp("pixtral") / "model"
+    save_family("pixtral", folder)
+    return Engine.load(folder)
+
+
+def told_of(engine: Engine, template: str, item: Item, preset: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is said of a prompt in a template of the model's files."""
+    for reader in (engine.processor, engine.tokenizer):
+        monkeypatch.setattr(reader, "chat_template", template)
+    with pytest.raises(DataError) as refused:
+        engine.prepare([item], Generation(preset, max_new_tokens=8, chat=True), 1)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "item", "preset"),
+    [
+        ("{{ messages[0].content[:13] }}", BLIND, "{question}"),  # no more than the length of a probe
+        ("{{ messages[0].content[:13] }}", BLIND, "a few words and {question}"),
+        ("[IMG]{{ messages[0].content[-1].text }}", SEEING, "look:<image>\n{question}"),  # the last part alone
+        ("[IMG]{% for p in messages[0].content|reverse %}{{ p.text }}{% endfor %}", SEEING, "look:<image>\n{question}"),
+    ],
+)
+def test_a_template_that_leaves_out_some_of_the_text_is_refused(
+    template: str, item: Item, preset: str, pixtral: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    told = told_of(pixtral, template, item, preset, monkeypatch)
+    file = f"{pixtral.tokenizer.name_or_path}/chat_template.jinja"
+    assert told.startswith(f"{file}: the model's chat template leaves out some of the text of item {item.id};")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "[{{ messages[0].content | trim }}]",
+        "{{ messages[0].content.split() | join(' ') }}",
+        "{{ messages[0].content | tojson }}",
+    ],
+)
+def test_a_template_may_change_white_space_and_write_json(template: str):
+    tokenizer = make_tokenizer(600)
+    set_template(tokenizer, template)
+    assert len(in_chat(tokenizer, [' a "b"\n\n  c\u3000d \n', "", "\n", QUESTION])) == 4
+
+
+@pytest.mark.parametrize(
+    ("question", "preset", "count"),
+    [
+        (QUESTION, "{question}", 0),
+        (QUESTION, "<image>\n{question}<image>", 2),
+        (f"<image>\n{QUESTION}", "<image>\n{question}", 2),
+    ],
+)
+def test_a_prompt_without_just_one_place_for_its_picture_is_refused_as_without_a_chat_template(
+    question: str, preset: str, count: int, pixtral: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    told = told_of(pixtral, LAYOUTS["pixtral"], replace(SEEING, question=question), preset, monkeypatch)
+    assert told.startswith(f"item seeing: its prompt contains <image> {count} times")
+
+
+def test_a_template_with_two_marks_for_one_picture_is_named(pixtral: Engine, monkeypatch: pytest.MonkeyPatch):
+    twice = LAYOUTS["pixtral"].replace("[IMG]", "[IMG][IMG]")
+    told = told_of(pixtral, twice, SEEING, "<image>\n{question}", monkeypatch)
+    file = f"{pixtral.tokenizer.name_or_path}/chat_template.jinja"
+    assert told.startswith(f"{file}: the model's chat template writes 2 marks for a picture ([IMG]);")
+
+
+def test_a_fault_of_a_template_from_elsewhere_does_not_name_the_model_s_file(
+    pixtral: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    broken, two = "{{ messages[9].content }}", LAYOUTS["pixtral"].replace("[IMG]", "[IMG][IMG]")
+    recipe = "the recipe's `chat_template`"
+    for template in (broken, two, "[IMG][INST]", "{% for p in messages[0].content %}{{ p.text }}{% endfor %}"):
+        told = told_of(pixtral, Placed(template, recipe), SEEING, "<image>\n{question}", monkeypatch)
+        assert told.startswith(f"{recipe}: the model's chat template ")
+    tokenizer = make_tokenizer(600)
+    set_template(tokenizer, broken)
+    with pytest.raises(DataError, match=f"^{recipe}: the model's chat template cannot be rendered"):
+        in_chat(tokenizer, [QUESTION])
+    borrower = make_tokenizer(600)
+    lend_template(borrower, template_of(tokenizer))
+    with pytest.raises(DataError, match=f"^{recipe}: the model's"):
+        in_chat(copy.deepcopy(borrower), [QUESTION])
+    other = make_tokenizer(600)
+    lend_template(other, broken)
+    with pytest.raises(DataError, match=r"^the chat template of the merged model: the model's chat template cannot"):
+        in_chat(other, [QUESTION])
 
 
 def test_without_questions_no_template_is_needed():

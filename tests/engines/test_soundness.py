@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from evovlm.engines import prompts
 from evovlm.engines._soundness import positions_of, refuse_unsound
 from evovlm.engines.askable import _by_copy
+from evovlm.engines.chat import set_template
 from evovlm.engines.hf import Engine
 from evovlm.merging.assembly import assemble
 from evovlm.merging.build import build_checkpoint
@@ -222,6 +226,30 @@ def test_a_prompt_longer_than_the_model_was_made_for_is_named_and_a_much_longer_
     assert f"up to {sizes[40]} in item of40" in caplog.text
     with pytest.raises(DataError, match=r"item of400: its prompt has \d+ tokens, the model 32 positions"):
         engine.prepare(list(items.values()), ASK, 1)
+
+
+@pytest.mark.parametrize(("make", "chat"), [(llm, False), (llm, True), (vlm, False)])
+def test_no_prompt_is_tokenised_after_one_that_is_too_long(
+    make: Callable[..., Path], chat: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Sixty of 990,000 characters took minutes and a gigabyte, before the first of them was refused."""
+    engine = Engine.load(make(tmp_path / "model"))
+    engine.model.config.get_text_config().max_position_embeddings = 32
+    if chat:
+        set_template(engine.processor, "{{ messages[0].content }}{{ 'a' * 5000 }}")
+    made: list[int] = []
+    tokenise = prompts._ids
+
+    def count(tokenizer: Any, text: str, **rest: Any) -> Any:
+        made.append(len(text))
+        return tokenise(tokenizer, text, **rest)
+
+    monkeypatch.setattr(prompts, "_ids", count)
+    items = [Item(f"of{n}", "a" if chat or n == 0 else "a " * 5000, ("x",), None) for n in range(9)]
+    first = "of0" if chat else "of1"
+    with pytest.raises(DataError, match=rf"item {first}: its prompt has [\d,]+ tokens, the model 32 positions"):
+        engine.prepare(items, replace(ASK, chat=chat), 1)
+    assert len(made) == (1 if chat else 2)
 
 
 @pytest.mark.parametrize(
