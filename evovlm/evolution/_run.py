@@ -221,7 +221,7 @@ def _search(
     _begin(watch, "search", study, plan)
     # Earlier versions did not write the switch.
     searcher, (on_trial, progress) = plan.searcher(sound_header(study.folder).get("switch")), _told_to(watch, study)
-    cache = None
+    told, cache = partial(_tell_answers, watch), None
     if not recipe.timed:
         cache = AnswerCache.replacing_damaged(study.folder / study_log.CACHE, partial(tell, watch))
         held.callback(cache.close)
@@ -236,17 +236,7 @@ def _search(
             weights(),
             self_check=settings.self_check,
         )
-        search_on_ray(
-            study,
-            searcher,
-            job,
-            settings.workers,
-            plan.trials,
-            on_trial,
-            cache=cache,
-            race=plan.race,
-            on_answers=partial(_tell_answers, watch),
-        )
+        search_on_ray(study, searcher, job, settings.workers, plan.trials, on_trial, told, cache=cache, race=plan.race)
     with busy(watch, "loading the models"):
         evaluator = LocalEvaluator(
             plan.assembly,
@@ -269,8 +259,7 @@ def _search(
     resumed(watch)
     if plan.race is not None or search_of(recipe).fidelity is not None:
         answer = LocalAnswers(evaluator, recipe, items, tell=partial(_say_fidelity, study))
-        on_answers = partial(_tell_answers, watch)
-        search_raced(study, searcher, answer, len(items), plan.race, plan.trials, on_trial, on_answers)
+        search_raced(study, searcher, answer, len(items), plan.race, plan.trials, on_trial, told)
     else:
         search_here(study, searcher, evaluator, items, plan.trials, on_trial, plan.objectives, progress)
     return evaluator

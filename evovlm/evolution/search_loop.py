@@ -145,10 +145,10 @@ def search_on_ray(
     workers: Workers,
     trials: int,
     on_trial: OnTrial,
+    on_answers: OnAnswers | None = None,
     *,
     cache: AnswerCache | None = None,
     race: RaceSettings | None = None,
-    on_answers: OnAnswers | None = None,
 ) -> None:
     """Evaluate candidates on a Ray cluster. Only in races do workers wait for the slowest, once per block.
 
