@@ -16,7 +16,7 @@ SMALL := tests/methods tests/recipe tests/search tests/system tests/tasks/metric
 QUICK := $(SMALL) --ignore=tests/methods/test_merge.py --ignore=tests/methods/test_drop.py \
 	--ignore=tests/methods/test_plugin_faults.py --ignore=tests/search/searchers/test_mixed.py \
 	--ignore=tests/system/test_fork_pool.py --ignore=tests/tasks/metrics/test_rouge.py \
-	--ignore=tests/tasks/metrics/test_numbers.py
+	--ignore=tests/tasks/metrics/test_numbers.py --ignore=tests/recipe/mergekit --ignore=tests/recipe/test_vlms.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check quick test test-all test-lowest app browser lint clean
@@ -47,8 +47,9 @@ demo: install
 check: install
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
 
+# In one process: importing torch and the rest takes as long as these tests, and linters need the other core.
 quick: install
-	$(PYTEST) -m "not slow" $(QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" $(QUICK)
 
 test: lint
 	$(PYTEST) -m "not slow" --durations=10

@@ -87,6 +87,12 @@ def handed_on(path: Path) -> set[str]:
     return {node.module for node in imports if node.module and public & {alias.name for alias in node.names}}
 
 
+def dotted_and_paths(text: str) -> set[str]:
+    """The names of modules and files in a text, and their beginnings: `evovlm.a.B` tells of `evovlm.a` too."""
+    found = set(re.findall(r"evovlm[\w./]*\w", text))
+    return {name[:end] for name in found for end in (*(at.start() for at in re.finditer(r"[./]", name)), len(name))}
+
+
 def test_a_module_that_only_its_own_folder_imports_has_an_underscore():
     """import-linter keeps others from private modules; this keeps modules that no other needs from looking public."""
     public: set[str] = set()
@@ -100,12 +106,11 @@ def test_a_module_that_only_its_own_folder_imports_has_an_underscore():
             public |= handed_on(path)
     # Not the map of the code, which names private modules too.
     pages = [page for page in (ROOT / "docs").glob("*.md") if page.name != "architecture.md"]
-    told = "".join(text_of(page) for page in [*pages, ROOT / "pyproject.toml"])
+    told = dotted_and_paths("\n".join(text_of(page) for page in [*pages, ROOT / "pyproject.toml"]))
     alone = set()
     for path in (ROOT / "evovlm").glob("*/**/*.py"):
         name = name_of(path)
-        written = re.search(rf"\b({re.escape(name)}|{re.escape(named(path))})\b", told)
-        if not path.name.startswith("_") and name not in public and not written:
+        if not path.name.startswith("_") and name not in public and not {name, named(path)} & told:
             alone.add(name)
     listed = {f"{folder}.{one}" for folder, names in PUBLIC_IN_THEIR_FOLDER.items() for one in names.split()}
     assert alone - listed == set(), "rename it, and what imports it"
