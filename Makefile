@@ -14,7 +14,8 @@ SMALL := tests/methods tests/recipe tests/search tests/system tests/tasks/metric
 	--ignore=tests/recipe/mergekit/test_tokenizer.py --ignore=tests/recipe/mergekit/test_values.py
 # Without the longest of them.
 QUICK := $(SMALL) --ignore=tests/methods/test_merge.py --ignore=tests/methods/test_drop.py \
-	--ignore=tests/methods/test_plugin_faults.py --ignore=tests/search/searchers/test_mixed.py \
+	--ignore=tests/methods/test_plugin_faults.py --ignore=tests/methods/test_spherical.py \
+	--ignore=tests/methods/test_consensus.py --ignore=tests/methods/test_singular_methods.py --ignore=tests/search/searchers \
 	--ignore=tests/system/test_fork_pool.py --ignore=tests/tasks/metrics/test_rouge.py \
 	--ignore=tests/tasks/metrics/test_numbers.py --ignore=tests/recipe/mergekit --ignore=tests/recipe/test_vlms.py
 
