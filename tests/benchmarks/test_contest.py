@@ -2,8 +2,12 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -154,3 +158,24 @@ def test_rows_say_what_was_run_and_a_rerun_repeats_nothing(tmp_path: Path):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] == rows
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_searches_end_with_a_contest_that_is_killed(tmp_path: Path):
+    words = ["--method", "linear", "--seeds", "2", "--jobs", "2", "--trials", "5000", "--work", str(tmp_path / "work")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    contest = subprocess.Popen(
+        [sys.executable, "-m", "evovlm_benchmarks.contest", *words, "--out", str(tmp_path / "rows.jsonl")],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 300
+    while not list(tmp_path.glob("work/**/trials.jsonl")) and time.monotonic() < until:
+        time.sleep(0.2)
+    searches = psutil.Process(contest.pid).children(recursive=True)
+    contest.kill()
+    contest.wait()
+    assert len(searches) >= 2
+    _, alive = psutil.wait_procs(searches, timeout=15)
+    assert not alive, alive

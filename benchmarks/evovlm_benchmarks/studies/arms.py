@@ -6,6 +6,7 @@ names are searched once. Results of another zoo are in another folder, named by 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -32,6 +33,7 @@ from evovlm.study.study import Study
 from evovlm.system import files
 from evovlm.system.bounded_files import Unreadable
 from evovlm.system.bounded_json import read_json
+from evovlm.system.child import die_with_parent
 from evovlm.system.device import check_device
 from evovlm.system.errors import UserError
 from evovlm.system.progress import Quiet
@@ -129,8 +131,9 @@ def run_arms(arms: Sequence[Arm], out: Path, *, device: str, jobs: int, progress
     same: dict[tuple[str, int], list[Arm]] = {}
     for arm in sorted(arms, key=lambda arm: arm.seed):
         same.setdefault((arm.recipe.model_dump_json(by_alias=True), arm.judged), []).append(arm)
-    # Spawned, because a forked process cannot use CUDA and inherits locks.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    # Spawned, because a forked process cannot use CUDA and inherits locks. Killed with this one, or they would go on.
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, initializer=die_with_parent, initargs=(os.getpid(),)) as pool:
         pending = {pool.submit(run_same, group, out, device): group for group in same.values()}
         for future in as_completed(pending):
             future.result()
