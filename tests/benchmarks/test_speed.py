@@ -60,7 +60,7 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("part", "method", "reason"),
-    [("methods", "tise", "unknown method 'tise'; choose from"), ("merge", "ties", "is for the part `methods`")],
+    [("methods", "tise", "unknown method 'tise'; choose from"), ("merge", "ties", "is for the parts `methods` and `prepare`")],
 )
 def test_a_method_that_cannot_be_measured_is_refused(
     part: str, method: str, reason: str, capsys: pytest.CaptureFixture[str]
@@ -299,6 +299,14 @@ def test_preparing_is_measured_per_shape_and_summed_over_the_tower(monkeypatch: 
     counts = {"24 x 24": 4, "12 x 24": 4, "40 x 24": 4, "24 x 40": 2}
     (tower,) = [row["seconds"] for row in rows if _is(row, "tower, from these")]
     assert tower == pytest.approx(sum(shapes[shape] * count for shape, count in counts.items()))
+
+
+def test_preparing_is_measured_for_the_methods_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCALES, "small", Scale(24, 40, 2, 4, 2, 50))
+    monkeypatch.setattr(prepare, "CHECKED", (18, 30))
+    settings = Settings(torch.device("cpu"), "small", False, None, None, methods=("iso_cts",))
+    rows = list(prepare.prepare_rows(settings, FLAT))
+    assert {(row["method"], row["sources"]) for row in rows if "tower" in row["what"]} == {("iso_cts", 2), ("iso_cts", 3)}
 
 
 def test_preparing_stops_at_its_budget_and_says_so(monkeypatch: pytest.MonkeyPatch):

@@ -51,7 +51,8 @@ def speed(
     ] = None,
     quick: Annotated[bool, typer.Option(help="Measure only the figures that have targets.")] = False,
     method: Annotated[
-        list[str] | None, typer.Option(help="Measure only this method in the part `methods`; repeat for several.")
+        list[str] | None,
+        typer.Option(help="Measure only this method in the parts `methods` and `prepare`; repeat for several."),
     ] = None,
     candidates: Annotated[
         int | None, typer.Option(min=2, max=1000, help="Candidates that the part `ranks` compares; default: 12.")
@@ -85,8 +86,8 @@ def speed(
         raise UserError(f"--plot: nothing to plot in {chosen}; add the part {' or '.join(DRAWN)}, or omit --plot")
     on = check_device(device)
     scale = scale or ("7b" if on.type == "cuda" else "small")
-    if method and "methods" not in chosen:
-        raise UserError("--method: is for the part `methods`, which is not among those to measure")
+    if method and not {"methods", "prepare"} & set(chosen):
+        raise UserError("--method: is for the parts `methods` and `prepare`, neither of which is to be measured")
     if candidates is not None and "ranks" not in chosen:
         raise UserError("--candidates: is for the part `ranks`, which is not among those to measure")
     for name in method or ():

@@ -29,6 +29,7 @@ PLANS = (
     ("tsv_m", 2), ("tsv_m", 3), ("iso_c", 2), ("iso_cts", 2), ("knots_ties", 2), ("iso_c", 3), ("iso_cts", 3),
     ("knots_ties", 3), ("wudi", 2), ("wudi", 3),
 )  # fmt: skip
+QUICK = ("tsv_m", "iso_c")
 BUDGET = 75.0  # seconds, after which nothing more is begun
 STEPS, ALL_STEPS = 10, 300  # of wudi: steps take equally long, so few are measured
 CHECKED = (192, 448)
@@ -44,7 +45,7 @@ def prepare_rows(settings: Settings, rates: Rates) -> Iterator[dict[str, Any]]:
     )
     yield from _blocks(max(min(shape) for shape in shapes), device)
     for method, sources in PLANS:
-        if settings.quick and method not in ("tsv_m", "iso_c"):
+        if method not in (settings.methods or (QUICK if settings.quick else {name for name, _ in PLANS})):
             continue
         measured: dict[tuple[int, ...], float] = {}
         for shape in sorted(shapes, key=lambda shape: shape[0] * shape[1]):

@@ -17,8 +17,8 @@ class Settings:
     """device: where candidates are merged and answered. scale: the tower's size, a key of `merge_speed.SCALES`.
 
     quick: only the figures that have targets. mergekit: path of mergekit-yaml, for merges to disk. work: folder for
-    temporary checkpoints; None: the system's. methods: merge methods of the part `methods`; empty: all that it knows.
-    candidates: how many the part `ranks` compares; None: its default.
+    temporary checkpoints; None: the system's. methods: merge methods of the parts `methods` and `prepare`;
+    empty: all that these know. candidates: how many the part `ranks` compares; None: its default.
     """
 
     device: torch.device
