@@ -67,11 +67,12 @@ main()
 
 @dataclass
 class Served:
-    """A running app: its address, its folder of studies, its log so far."""
+    """A running app: its address, its folder of studies, its log so far, its process."""
 
     url: str
     studies: Path
     logfile: Path
+    process: int = 0
 
     def log(self) -> list[dict[str, Any]]:
         lines = self.logfile.read_text(encoding="utf-8").splitlines()
@@ -143,6 +144,7 @@ def serve(
         environment.pop("HF_HUB_CACHE", None)
     with served.logfile.open("w", encoding="utf-8") as sink:
         process = subprocess.Popen(command, cwd=root, stderr=sink, stdout=sink, env=environment)
+    served.process = process.pid
     try:
         for _ in range(1500):
             assert process.poll() is None, served.logfile.read_text(encoding="utf-8")[-2000:]

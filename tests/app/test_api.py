@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from evovlm.tasks import load_task
@@ -34,6 +35,14 @@ def test_health_answers_and_tells_no_path(served: Served):
     health = served.health()
     assert health["status"] == "ok"
     assert "/" not in json.dumps(health)
+
+
+def test_an_app_that_nobody_asks_rests(served: Served):
+    served.health()
+    process = psutil.Process(served.process)
+    before = process.num_ctx_switches().voluntary
+    time.sleep(2)
+    assert process.num_ctx_switches().voluntary - before < 400
 
 
 def test_a_port_that_is_taken_is_told_before_models_are_opened(served: Served):
