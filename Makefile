@@ -56,7 +56,7 @@ test: lint
 	$(PYTEST) -m "not slow" --durations=10
 
 test-all: lint
-	$(PYTEST) --hypothesis-profile=thorough --durations=20
+	$(PYTEST) --no-loadscope-reorder --hypothesis-profile=thorough --durations=20
 
 test-lowest:
 	PYTHON=$(PYTHON) sh scripts/test_lowest.sh $(LOWEST) $(SMALL)

@@ -2,15 +2,29 @@
 
 import contextlib
 import io
+import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import evovlm.cli
 import evovlm_app.program
 import evovlm_benchmarks.program
+
+# Runs the commands that it reads from standard input, and writes what each left behind.
+IN_TURN = """
+import json, sys
+from pathlib import Path
+from tests.command import evovlm_here
+
+for words in json.load(sys.stdin):
+    done = evovlm_here(*words, folder=Path.cwd())
+    print(json.dumps([done.returncode, done.stdout, done.stderr]))
+    if done.returncode:
+        break
+"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,21 @@ def evovlm_here(*words: str, folder: Path) -> Done:
         )
         return Done(done.returncode, done.stdout, done.stderr)
     return _here(evovlm.cli.main, words, folder)
+
+
+def evovlm_in_turn(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> Iterator[Done]:
+    """`evovlm WORDS` for each, up to the first that fails, in one process of its own: for another environment."""
+    started = subprocess.run(
+        [sys.executable, "-P", "-c", IN_TURN],
+        input=json.dumps([list(words) for words in commands]),
+        cwd=folder,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert started.returncode == 0, started.stderr[-3000:]
+    return (Done(*json.loads(line)) for line in started.stdout.splitlines())
 
 
 def bench(*words: str, folder: Path) -> Done:

@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if recorded and drawn and metafunc.definition.get_closest_marker("examples"):
         metafunc.fixturenames.append("part")
         metafunc.parametrize("part", range(PARTS))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of slow tests come first, so that no process is left alone with one of them at the end of a run."""
+    tests, slow = Counter(item.path for item in items), Counter[Path]()
+    for item in items:
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: -slow[item.path] / tests[item.path])
 
 
 # Seconds of processor time from which a test must be marked slow. Not wall time, which depends on what else runs.

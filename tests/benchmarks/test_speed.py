@@ -60,7 +60,10 @@ def test_a_cpu_run_gives_rows_with_ratios(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("part", "method", "reason"),
-    [("methods", "tise", "unknown method 'tise'; choose from"), ("merge", "ties", "is for the parts `methods` and `prepare`")],
+    [
+        ("methods", "tise", "unknown method 'tise'; choose from"),
+        ("merge", "ties", "is for the parts `methods` and `prepare`"),
+    ],
 )
 def test_a_method_that_cannot_be_measured_is_refused(
     part: str, method: str, reason: str, capsys: pytest.CaptureFixture[str]
@@ -306,7 +309,10 @@ def test_preparing_is_measured_for_the_methods_asked_for(monkeypatch: pytest.Mon
     monkeypatch.setattr(prepare, "CHECKED", (18, 30))
     settings = Settings(torch.device("cpu"), "small", False, None, None, methods=("iso_cts",))
     rows = list(prepare.prepare_rows(settings, FLAT))
-    assert {(row["method"], row["sources"]) for row in rows if "tower" in row["what"]} == {("iso_cts", 2), ("iso_cts", 3)}
+    assert {(row["method"], row["sources"]) for row in rows if "tower" in row["what"]} == {
+        ("iso_cts", 2),
+        ("iso_cts", 3),
+    }
 
 
 def test_preparing_stops_at_its_budget_and_says_so(monkeypatch: pytest.MonkeyPatch):
