@@ -3,6 +3,7 @@
     .venv/bin/python scripts/write_methods.py
 
 `python -m evovlm_benchmarks.contest` writes the rows, docs/studies/methods.jsonl. Without them there are no scores.
+docs/studies/method-speed.jsonl has the times on a GPU that `evovlm bench speed methods` printed.
 
 Run it from the repository's root.
 """
@@ -24,6 +25,8 @@ from evovlm.methods.description import needs_in_words, options_in_words, shown_d
 
 PAGE = ROOT / "docs" / "methods.md"
 ROWS = ROOT / "docs" / "studies" / "methods.jsonl"
+SPEED = ROOT / "docs" / "studies" / "method-speed.jsonl"
+AS_ISO_C = ("iso_cts", "knots_ties", "wudi")  # merge one prepared vector by the kernel that merges `iso_c`'s
 BEGIN, END = "<!-- methods: scripts/write_methods.py -->\n", "<!-- end of methods -->\n"
 SCORES, SCORES_END = "<!-- scores: scripts/write_methods.py -->\n", "<!-- end of scores -->\n"
 
@@ -31,11 +34,14 @@ SCORES, SCORES_END = "<!-- scores: scripts/write_methods.py -->\n", "<!-- end of
 def written(rows: Iterable[Method]) -> str:
     """The table of all methods and a section for each, in Markdown."""
     rows = list(rows)
-    lines = ["| method | needs | options | cost | source |", "|---|---|---|---|---|"]
+    floors = {row["method"]: f"{row['floors']:g}" for row in rows_of(SPEED)}
+    floors |= dict.fromkeys(AS_ISO_C, f"as `iso_c`: {floors['iso_c']}")
+    lines = ["| method | needs | options | cost | times the floor | source |", "|---|---|---|---|---|---|"]
     for row in rows:
         options = ", ".join(f"`{option.name}`" for option in options_in_words(row))
         link = f"[`{row.name}`](#{row.name})"
-        lines.append(f"| {link} | {needs_in_words(row)} | {options} | {row.cost} | {row.source} |")
+        lines.append(f"| {link} | {needs_in_words(row)} | {options} | {row.cost} |")
+        lines[-1] += f" {floors.get(row.name, '')} | {row.source} |"
     return "\n".join(lines) + "\n\n" + "\n".join(section(row) for row in rows)
 
 
