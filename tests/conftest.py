@@ -36,7 +36,7 @@ if not torch.cuda.is_available():
         fuse_multiply_adds()
 
 # `make test-all` asks hypothesis for more examples than its default of 100.
-settings.register_profile("thorough", max_examples=400, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
 # For recorded runs, which CONTRIBUTING.md tells how to start: other examples each time.
 settings.register_profile("recorded", max_examples=5000, deadline=None, derandomize=False, print_blob=True)
 PARTS = 25  # of a test marked `examples`, in a recorded run; 200 examples each

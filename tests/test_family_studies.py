@@ -216,6 +216,8 @@ def test_a_race_drops_candidates_and_ends(place: Place):
     assert "evolved" in read_json(place.root / "runs" / "raced" / "result.json")["held_out"]
 
 
+# Workers get a job and give answers, whatever the family.
+@pytest.mark.parametrize("place", RECIPES[:1], indirect=True)
 def test_two_workers_on_ray_find_the_same_scores(place: Place, whole: Path, address: str):
     place.evovlm("evolve", place.recipe, "--out", "runs/ray", *FEW, "--ray", address, "--workers", "2")
     ray = place.root / "runs" / "ray"

@@ -199,10 +199,16 @@ def test_an_error_of_structure_shows_in_sixteen_bits(fault: str, tmp_path: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", [2, 32])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_error_of_structure_shows_in_every_dtype_and_depth(fault: str, depth: int, tmp_path: Path, caplog: Any):
-    assert_noticed(fault, depth, DTYPES, tmp_path, caplog)
+def test_an_error_of_structure_shows_in_every_dtype(fault: str, tmp_path: Path, caplog: Any):
+    assert_noticed(fault, 2, DTYPES, tmp_path, caplog)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_error_of_structure_shows_in_a_deep_model(fault: str, tmp_path: Path, caplog: Any):
+    """In sixteen bits, whose rounding grows with depth."""
+    assert_noticed(fault, 32, [torch.bfloat16], tmp_path, caplog)
 
 
 LEAN = ("Llama", "Mistral", "Qwen2", "Qwen3", "llava", "llava_next", *VLMS)
@@ -212,7 +218,7 @@ LEAN = ("Llama", "Mistral", "Qwen2", "Qwen3", "llava", "llava_next", *VLMS)
 @pytest.mark.parametrize("depth", [2, 32])
 @pytest.mark.parametrize("family", [*FAMILIES, "gemma3", "llava", "llava_next", *VLMS])
 def test_right_engines_pass_with_any_weights(family: str, depth: int, tmp_path: Path, caplog: Any):
-    # Every seed loads an engine for each dtype; a recorded run (CONTRIBUTING.md) tries five times as many seeds.
+    # Every seed loads an engine for each dtype; a recorded run (CONTRIBUTING.md) tries ten or twenty seeds.
     for seed in range(max(1, settings().max_examples // (250 if depth == 2 else 500))):
         save(tmp_path / str(seed), family, depth, seed=seed, vocab_size=2064)
         for dtype in DTYPES:
