@@ -45,6 +45,13 @@ def test_a_recipe_is_made_and_a_function_is_named_without_torch():
     assert not loaded & {"torch", "transformers", "pandas", "scipy"}
 
 
+def test_searchers_are_listed_without_the_libraries_that_run_them():
+    users = "evovlm.search, evovlm.search.race, evovlm.system.statistics, evovlm.evaluators._audit"
+    loaded = loaded_by(f"import {users}; assert 'scipy.stats' not in sys.modules")
+    assert "numpy" in loaded
+    assert not loaded & {"cma", "cmaes", "matplotlib"}
+
+
 def test_the_public_names_are_there_before_they_are_loaded_and_others_are_not():
     assert set(evovlm.__all__) == {*NAMES, "__version__"}
     assert set(NAMES) <= set(dir(evovlm))

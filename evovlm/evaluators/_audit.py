@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-
 # Three of four pairs of candidates are in the same order.
 LEAST_TAU = 0.5
 # The largest probability with which unrelated scores may agree as well. It guards small generations, whose tau is high
@@ -56,6 +54,8 @@ def audited(cheap: Sequence[float], full: Sequence[float], promoted: int) -> Aud
     tau, p_value = 0.0, 1.0
     if min(len(set(cheap)), len(set(full))) > 1:  # else all are tied
         # The exact distribution without ties, else a normal one that counts them (Kendall, 1945).
+        from scipy import stats  # late: it takes three seconds to load
+
         found = stats.kendalltau(cheap, full, alternative="greater")
         tau, p_value = float(found.statistic), float(found.pvalue)
     # Of several that are best in full, it is enough if one is promoted.

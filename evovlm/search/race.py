@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 # (candidates, items) -> scores [candidates, items]; a candidate that failed has a row of NaN.
@@ -106,6 +105,8 @@ def surviving(scores: Array, keep: int, pool: int, level: float) -> list[int]:
     error = spread * np.sqrt(max(0.0, 1 - items / pool) / items)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(error > 0, mean / error, np.where(mean > 0, np.inf, 0.0))
+    from scipy import stats  # late: it takes three seconds to load
+
     beaten = (stats.t.sf(t, items - 1) < level) & (mean > 0)
     return [row for row in range(count) if int(beaten[row].sum()) < keep]
 

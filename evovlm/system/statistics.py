@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 # Resampled indices are drawn in blocks of at most this many, to limit memory.
 BLOCK = 4_000_000
@@ -91,6 +90,8 @@ def standard_error(scores: Sequence[float], clusters: Sequence[int] = ()) -> flo
 
 def rank_agreement(one: Sequence[float], other: Sequence[float]) -> float:
     """Kendall's tau-b of two sets of scores of the same candidates: 1 same order, -1 reversed; 0 if all are tied."""
+    from scipy import stats  # late: it takes three seconds to load
+
     tau = float(stats.kendalltau(one, other).statistic)
     return tau if math.isfinite(tau) else 0.0
 

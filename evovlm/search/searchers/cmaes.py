@@ -14,10 +14,6 @@ import numpy as np
 
 from evovlm.search.protocol import Genome, Score, SearchSettings, losses_of
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # cma warns that it cannot plot, which we do not need
-    import cma
-
 
 def default_population(genes: int) -> int:
     """Hansen's population size, 4 + floor(3 ln n)."""
@@ -59,7 +55,10 @@ class CMAES:
             "maxfevals": math.inf,
         }
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # among others, cma's that it cannot plot
+            # Imported late: it loads scipy and matplotlib, five seconds that commands without a search should not pay.
+            import cma
+
             start = [*settings.center.tolist(), 0.5][:dimensions]
             self._strategy = cma.CMAEvolutionStrategy(start, settings.sigma, options)
         self._asked: list[np.ndarray] = []

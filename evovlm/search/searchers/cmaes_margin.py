@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from cmaes import CMAwM
 
 from evovlm.search.protocol import Genome, Score, SearchSettings, losses_of
 from evovlm.search.searchers.cmaes import default_population
@@ -37,6 +36,8 @@ class MarginCMAES:
         dimensions = max(2, settings.genes)  # cmaes needs at least two, so with one gene the second is unused
         start = np.full(dimensions, 0.5)
         start[: settings.genes] = settings.center
+        from cmaes import CMAwM  # late: it loads scipy, which takes three seconds
+
         self._strategy = CMAwM(
             mean=start,
             sigma=settings.sigma,

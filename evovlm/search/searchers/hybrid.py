@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from cmaes import CMA, SepCMA
 
 from evovlm.search.protocol import Genome, Score, SearchSettings, losses_of
 from evovlm.search.searchers.ga import Genetic
@@ -81,6 +80,8 @@ class Hybrid:
             self._chooser.tell([genome[: self._settings.bits] for genome in genomes[:count]], scores[:count])
 
     def _make_tuner(self) -> Any:
+        from cmaes import CMA, SepCMA  # late: it loads scipy, which takes three seconds
+
         kind = CMA if self._reals <= MOST_CORRELATED else SepCMA
         dimensions = max(2, self._reals)  # cmaes needs at least two, so with one real the second is unused
         start = np.full(dimensions, 0.5)
