@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 import yaml
 from transformers import AutoConfig, GenerationConfig
 
-from tests.command import evovlm_in_turn
+from tests.command import Done, evovlm_in_turn
 from tests.hub_cache import cache_repository
 from tests.merging.test_vlm_families import save_text
 from tests.test_reproduce import ROOT, save_data_sets, save_visual_genome
@@ -66,7 +69,9 @@ CACHED = "qwen3-vl-swallow"
 def test_a_recipe_is_checked_merged_searched_and_scored(
     name: str, beside: bool, tmp_path: Path, data: tuple[Path, dict[str, Path]]
 ):
-    """beside: the models are folders, which the recipe names by paths relative to itself."""
+    """beside: the models are folders, which the recipe names by paths relative to itself. The commands then share one
+    process, as starting a Python that loads torch takes longer than most of them.
+    """
     clone, sets = data
     cache = tmp_path / "home" / "hub"
     stem = f"{name}-beside" if beside else name
@@ -100,7 +105,8 @@ def test_a_recipe_is_checked_merged_searched_and_scored(
         ("report", f"runs/{stem}"),
         ("bench", "run", f"{stem}-suite.yaml", "--out", f"runs/bench-{stem}", "--items", "3"),
     ]
-    done = list(evovlm_in_turn(commands, clone, environment))
+    run = evovlm_in_turn if beside else each_by_itself
+    done = list(run(commands, clone, environment))
     for words, one in zip(commands, done, strict=False):
         assert one.returncode == 0, f"{words}\n{one.stdout[-3000:]}\n{one.stderr[-3000:]}"
     assert len(done) == len(commands)
@@ -111,6 +117,18 @@ def test_a_recipe_is_checked_merged_searched_and_scored(
     assert not [row for row in result["held_out"]["sources"].values() if "error" in row], result["held_out"]
     scored = read_json(clone / "runs" / f"bench-{stem}" / "results.json")["results"]
     assert [row["model"] for row in scored] == ["merged"]
+
+
+def each_by_itself(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> Iterator[Done]:
+    """As a user starts them."""
+    for words in commands:
+        program = [sys.executable, "-P", "-m", "evovlm", *words]
+        done = subprocess.run(
+            program, cwd=folder, env=dict(environment), capture_output=True, text=True, encoding="utf-8"
+        )
+        yield Done(done.returncode, done.stdout, done.stderr)
+        if done.returncode:
+            return
 
 
 def name_folders(recipes: Path, name: str, stem: str, models: dict[str, Path]) -> None:

@@ -53,9 +53,9 @@ def audited(cheap: Sequence[float], full: Sequence[float], promoted: int) -> Aud
         return Audit(0.0, 1.0, 0, 0, promoted)
     tau, p_value = 0.0, 1.0
     if min(len(set(cheap)), len(set(full))) > 1:  # else all are tied
-        # The exact distribution without ties, else a normal one that counts them (Kendall, 1945).
         from scipy import stats  # late: it takes three seconds to load
 
+        # The exact distribution without ties, else a normal one that counts them (Kendall, 1945).
         found = stats.kendalltau(cheap, full, alternative="greater")
         tau, p_value = float(found.statistic), float(found.pvalue)
     # Of several that are best in full, it is enough if one is promoted.

@@ -207,8 +207,7 @@ def test_an_error_of_structure_shows_in_every_dtype(fault: str, tmp_path: Path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_error_of_structure_shows_in_a_deep_model(fault: str, tmp_path: Path, caplog: Any):
-    """In sixteen bits, whose rounding grows with depth."""
-    assert_noticed(fault, 32, [torch.bfloat16], tmp_path, caplog)
+    assert_noticed(fault, 32, DTYPES, tmp_path, caplog)
 
 
 LEAN = ("Llama", "Mistral", "Qwen2", "Qwen3", "llava", "llava_next", *VLMS)
