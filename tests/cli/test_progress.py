@@ -192,11 +192,12 @@ def test_bars_are_drawn_over_themselves_while_standard_error_is_redirected(tmp_p
 
 
 @pytest.mark.slow
-def test_a_terminal_shows_which_row_is_asked_and_how_long_still(tmp_path: Path):
-    seen = in_terminal("evolve", "zoo-vlm", "--out", "study", *SMALL, folder=tmp_path, columns=80)
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_which_row_is_asked_and_how_long_still(tmp_path: Path, columns: int):
+    seen = in_terminal("evolve", "zoo-vlm", "--out", "study", *SMALL, folder=tmp_path, columns=columns)
     assert seen.returncode == 0, seen.text[-2000:]
     assert_told([line for line in seen.lines if "━" in line])
-    assert cell_len(seen.widest()) <= 80, seen.widest()
+    assert cell_len(seen.widest()) <= columns, seen.widest()
 
 
 @pytest.mark.slow
