@@ -1,5 +1,6 @@
 """docs/reproduce.md, carried out from the repository's root: its commands, its paths, its models and data, cut down."""
 
+import itertools
 import json
 import os
 import random
@@ -7,7 +8,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.command import evovlm_here
+from tests.command import evovlm_here, evovlm_in_turn
 from tests.hub_cache import cache_repository, data_repository
 from tests.talking_models import DIGITS, JAPANESE, VISUAL, chains, save_talkers
 
@@ -151,16 +151,20 @@ def test_the_documented_search_can_start_from_the_repositorys_root(clone: Path):
     assert "would search 40 genes with cmaes: 3 trials of 6 ja-vg-vqa-search items" in done.stdout
 
 
-def carry_out(words: list[str], folder: Path, environment: dict[str, str]) -> None:
-    """Run one line of the page in a process of its own; `> FILE` at its end is understood."""
-    target = None
-    if words[-2] == ">":
-        words, target = words[:-2], folder / words[-1]
-    program = [sys.executable, "-P", "-m", "evovlm", *cut_down(words[1:])] if words[0] == "evovlm" else words
-    done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8")
-    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr[-3000:]}"
-    if target is not None:
-        target.write_text(done.stdout, encoding="utf-8")
+def carry_out(lines: list[list[str]], folder: Path, environment: dict[str, str]) -> None:
+    """Run lines of the page: neighbouring ones of evovlm in one process, others with their output in `> FILE`."""
+    for ours, group in itertools.groupby(lines, lambda words: words[0] == "evovlm"):
+        found = list(group)
+        if ours:
+            done = list(evovlm_in_turn([cut_down(words[1:]) for words in found], folder, environment))
+            for words, one in zip(found, done, strict=False):  # it ends with the first that fails
+                assert one.returncode == 0, f"{shlex.join(words)}\n{one.stderr[-3000:]}"
+            continue
+        for words in found:
+            *program, sign, target = words
+            assert sign == ">"
+            made = subprocess.run(program, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=True)
+            (folder / target).write_text(made.stdout, encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -175,8 +179,7 @@ def test_the_whole_page_is_carried_out(hub: tuple[Path, dict[str, str]], clone: 
         "PYTHONPATH": packages,
     }
     environment.pop("HF_HUB_CACHE", None)
-    for words in commands():
-        carry_out(words, clone, environment)
+    carry_out(commands(), clone, environment)
     for study, recipe in (("vlm", "recipes/evovlm-jp.yaml"), ("llm", "mine.yaml")):
         refuse_unpinned(clone / "runs" / study, clone / recipe, commits)
     scores = json.loads((clone / "runs" / "evovlm-jp" / "results.json").read_text(encoding="utf-8"))["results"]
