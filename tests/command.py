@@ -3,27 +3,30 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import evovlm.cli
 import evovlm_app.program
 import evovlm_benchmarks.program
 
-# Runs the commands that it reads from standard input, and writes what each left behind.
+ROOT = Path(__file__).parent.parent
+# Runs the commands that it reads, one a line, and writes what each left behind.
 IN_TURN = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from tests.command import evovlm_here
 
-for words in json.load(sys.stdin):
-    done = evovlm_here(*words, folder=Path.cwd())
-    print(json.dumps([done.returncode, done.stdout, done.stderr]))
-    if done.returncode:
-        break
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what a library writes past Python is no answer
+for line in sys.stdin:
+    done = evovlm_here(*json.loads(line), folder=Path.cwd())
+    print(json.dumps([done.returncode, done.stdout, done.stderr]), file=answers, flush=True)
 """
 
 
@@ -48,19 +51,48 @@ def evovlm_here(*words: str, folder: Path) -> Done:
     return _here(evovlm.cli.main, words, folder)
 
 
+def here() -> dict[str, str]:
+    """The tests' environment, for a process in another folder that runs our commands."""
+    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(str(ROOT / place) for place in (".", "app", "benchmarks"))}
+
+
+class Companion:
+    """A process of its own that runs commands in turn, in a folder and an environment: for another than the tests'."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", IN_TURN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=folder,
+            env=dict(environment),
+            text=True,
+            encoding="utf-8",
+        )
+
+    def evovlm(self, *words: str) -> Done:
+        """`evovlm WORDS`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(words) + "\n")
+        self._process.stdin.flush()
+        return Done(*json.loads(self._process.stdout.readline()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._process.communicate()
+
+
 def evovlm_in_turn(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> Iterator[Done]:
-    """`evovlm WORDS` for each, up to the first that fails, in one process of its own: for another environment."""
-    started = subprocess.run(
-        [sys.executable, "-P", "-c", IN_TURN],
-        input=json.dumps([list(words) for words in commands]),
-        cwd=folder,
-        env=dict(environment),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-    assert started.returncode == 0, started.stderr[-3000:]
-    return (Done(*json.loads(line)) for line in started.stdout.splitlines())
+    """`evovlm WORDS` for each, up to the first that fails, in one process of its own."""
+    with Companion(folder, environment) as other:
+        for words in commands:
+            done = other.evovlm(*words)
+            yield done
+            if done.returncode:
+                return
 
 
 def bench(*words: str, folder: Path) -> Done:

@@ -1,10 +1,11 @@
-"""docs/extending.md, installed as a plugin and used from the command line, in processes of their own."""
+"""docs/extending.md, installed as a plugin and used from the command line, in a process of its own."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from evovlm.models.families import Family
 from evovlm.models.zoo_models import zoo_folder
 from evovlm.search import SearchSettings
+from tests.command import Companion, Done
 from tests.hub_layouts import reshard, save_llm, save_vlm
 
 pytestmark = pytest.mark.slow
@@ -43,12 +45,20 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evovlm(*words: str, plugin: Path) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, which sees the plugin as installed."""
+Evovlm = Callable[..., Done]
+
+
+def companion(plugin: Path) -> Companion:
+    """A process in the plugin's folder that sees the plugin as installed."""
     paths = [str(plugin), str(ROOT), str(ROOT / "app"), str(ROOT / "benchmarks")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", "NO_COLOR": "1"}
-    command = [sys.executable, "-P", "-m", "evovlm", *words]
-    return subprocess.run(command, cwd=plugin, env=environment, capture_output=True, text=True, timeout=600)
+    return Companion(plugin, os.environ | {"PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", "NO_COLOR": "1"})
+
+
+@pytest.fixture(scope="module")
+def evovlm(plugin: Path) -> Iterator[Evovlm]:
+    """`evovlm WORDS` in that process."""
+    with companion(plugin) as other:
+        yield other.evovlm
 
 
 def inside(code: str, plugin: Path) -> str:
@@ -73,8 +83,8 @@ def test_each_addition_takes_at_most_ten_lines():
         assert len(lines) <= 10, block
 
 
-def test_the_new_method_merges_two_models_through_a_recipe(plugin: Path):
-    done = evovlm("merge", "mine.yaml", "merged", plugin=plugin)
+def test_the_new_method_merges_two_models_through_a_recipe(plugin: Path, evovlm: Evovlm):
+    done = evovlm("merge", "mine.yaml", "merged")
     assert done.returncode == 0, done.stderr
     base, ja, math, merged = (
         weights(folder) for folder in (zoo_folder("base"), zoo_folder("ja"), zoo_folder("math"), plugin / "merged")
@@ -86,20 +96,20 @@ def test_the_new_method_merges_two_models_through_a_recipe(plugin: Path):
     assert torch.equal(merged[name], (whole["base"] + deltas).to(torch.bfloat16))
 
 
-def test_the_new_methods_option_is_read_checked_searched_and_merged(plugin: Path):
+def test_the_new_methods_option_is_read_checked_searched_and_merged(plugin: Path, evovlm: Evovlm):
     text = (plugin / "mine.yaml").read_text(encoding="utf-8")
     text = text.replace("method: median", "method: median\noptions: {mean: 0.25, lambda: 0.5}")
     text = text.replace("density: null", "density: null, options: {mean: [0, 1], lambda: [0.5, 1]}")
     (plugin / "mixed.yaml").write_text(text, encoding="utf-8")
     (plugin / "wrong.yaml").write_text(text.replace("mean: 0.25", "mean: 1.25"), encoding="utf-8")
-    assert evovlm("recipe", "check", "mixed.yaml", plugin=plugin).returncode == 0
-    refused = evovlm("recipe", "check", "wrong.yaml", plugin=plugin)
+    assert evovlm("recipe", "check", "mixed.yaml").returncode == 0
+    refused = evovlm("recipe", "check", "wrong.yaml")
     line = 1 + text.splitlines().index("options: {mean: 0.25, lambda: 0.5}")
     assert refused.returncode == 2
     assert f"wrong.yaml:{line}: options.mean: Input should be less than or equal to 1" in refused.stderr
-    planned = evovlm("evolve", "mixed.yaml", "--out", "mixed", "--dry-run", "--no-measure", plugin=plugin)
+    planned = evovlm("evolve", "mixed.yaml", "--out", "mixed", "--dry-run", "--no-measure")
     assert "ja.weight.whole, math.weight.whole, options.mean.whole, options.lambda.whole" in planned.stdout
-    done = evovlm("merge", "mixed.yaml", "mixed", plugin=plugin)
+    done = evovlm("merge", "mixed.yaml", "mixed")
     assert done.returncode == 0, done.stderr
     assert "mean: 0.25" in (plugin / "mixed" / "README.md").read_text(encoding="utf-8")
     name = "model.layers.3.mlp.up_proj.weight"
@@ -109,9 +119,11 @@ def test_the_new_methods_option_is_read_checked_searched_and_merged(plugin: Path
     assert torch.equal(weights(plugin / "mixed")[name], (base + 0.5 * middle).to(torch.bfloat16))
 
 
-def test_the_new_method_is_listed_and_has_a_section_for_the_page_and_no_file_here_names_it(plugin: Path):
-    assert "median" in evovlm("methods", plugin=plugin).stdout
-    row = json.loads(evovlm("methods", "median", "--json", plugin=plugin).stdout)
+def test_the_new_method_is_listed_and_has_a_section_for_the_page_and_no_file_here_names_it(
+    plugin: Path, evovlm: Evovlm
+):
+    assert "median" in evovlm("methods").stdout
+    row = json.loads(evovlm("methods", "median", "--json").stdout)
     assert row["doc"] == "Add the median of the weighted task vectors, element by element"
     assert [(option["name"], option["default"], option["own"]) for option in row["options"]] == [
         ("lambda", 1.0, False),
@@ -164,16 +176,16 @@ for mean in (0.0, 0.5):
     assert first != second
 
 
-def test_the_new_task_is_asked(plugin: Path):
-    done = evovlm("evaluate", "zoo:ja", "--data", "next-number:test", "--items", "5", "--json", plugin=plugin)
+def test_the_new_task_is_asked(plugin: Path, evovlm: Evovlm):
+    done = evovlm("evaluate", "zoo:ja", "--data", "next-number:test", "--items", "5", "--json")
     assert done.returncode == 0, done.stderr
     assert 0 <= json.loads(done.stdout)["score"] <= 100
-    assert "next-number" in evovlm("bench", "tasks", plugin=plugin).stdout
+    assert "next-number" in evovlm("bench", "tasks").stdout
 
 
-def test_the_new_searcher_runs_a_study_of_the_new_method_on_the_new_task(plugin: Path):
-    assert evovlm("recipe", "check", "mine.yaml", plugin=plugin).returncode == 0
-    done = evovlm("evolve", "mine.yaml", "--out", "study", "--judged", "8", plugin=plugin)
+def test_the_new_searcher_runs_a_study_of_the_new_method_on_the_new_task(plugin: Path, evovlm: Evovlm):
+    assert evovlm("recipe", "check", "mine.yaml").returncode == 0
+    done = evovlm("evolve", "mine.yaml", "--out", "study", "--judged", "8")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (plugin / "study" / "trials.jsonl").read_text().splitlines()]
     assert len(rows) == 12
@@ -186,7 +198,7 @@ def test_the_new_searcher_runs_a_study_of_the_new_method_on_the_new_task(plugin:
     assert json.loads((plugin / "study" / "result.json").read_text())["task"] == "next-number"
 
 
-def test_the_new_familys_checkpoint_opens_and_merges(plugin: Path, tmp_path: Path):
+def test_the_new_familys_checkpoint_opens_and_merges(plugin: Path, evovlm: Evovlm, tmp_path: Path):
     base = save_llm(tmp_path / "base")
     ja = save_llm(tmp_path / "ja", ancestor=base, seed=1)
     lens = save_vlm(tmp_path / "lens", ancestor=base, seed=2)
@@ -203,7 +215,7 @@ def test_the_new_familys_checkpoint_opens_and_merges(plugin: Path, tmp_path: Pat
         "dtype": "float32",
     }
     (tmp_path / "lens.yaml").write_text(json.dumps(recipe))
-    done = evovlm("merge", str(tmp_path / "lens.yaml"), str(tmp_path / "out"), plugin=plugin)
+    done = evovlm("merge", str(tmp_path / "lens.yaml"), str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     before, after = weights(lens), weights(tmp_path / "out")
     assert set(after) == set(before)
@@ -231,12 +243,13 @@ print(picture_mark(model, processor))
     assert sorted(named) == sorted(field.name for field in fields(Family))
 
 
-def test_a_plugin_that_fails_is_named(plugin: Path, tmp_path: Path):
+def test_a_plugin_that_fails_is_named(tmp_path: Path):
     (tmp_path / "broken-1.0.dist-info").mkdir()
     (tmp_path / "broken-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (tmp_path / "broken-1.0.dist-info" / "entry_points.txt").write_text("[evovlm.plugins]\nbad = broken_module\n")
     (tmp_path / "broken_module.py").write_text("from evovlm.methods import METHOD\n")
-    done = evovlm("zoo", "list", plugin=tmp_path)
+    with companion(tmp_path) as other:
+        done = other.evovlm("zoo", "list")
     assert done.returncode == 2
     assert "plugin bad (broken_module) cannot be loaded: ImportError" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,10 +1,7 @@
 """Further objectives of a search: their data are found as the recipe's are, and they choose no winner."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -18,6 +15,7 @@ from evovlm.recipe.yaml_file import read_recipe, write_recipe
 from evovlm.report import write_report
 from evovlm.study.log import read_trials
 from evovlm.tasks import Options, load_task
+from tests.command import Companion, Done, here
 from tests.evolution.small_studies import MADE, evolve
 from tests.hub_cache import data_repository
 from tests.tasks.hub_server import hub_of
@@ -39,13 +37,15 @@ def test_the_data_of_an_objective_are_fetched_only_if_the_user_allows_it(tmp_pat
     place = Path(shutil.copytree(MADE, tmp_path / "made", ignore=shutil.ignore_patterns("studies")))
     recipe = with_objectives(read_recipe(place / "one-stage.yaml"), "jcommonsenseqa:search")
     write_recipe(recipe, place / "several.yaml")
-    words = [sys.executable, "-P", "-m", "evovlm", "evolve", "several.yaml", "--out", "s", "--items", "4", "--dry-run"]
-    with hub_of(tmp_path / "hub") as (address, asked):
-        environment = dict(os.environ) | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
-        environment |= {"HF_HUB_OFFLINE": "0"}
+    words = ("evolve", "several.yaml", "--out", "s", "--items", "4", "--dry-run")
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    with (
+        hub_of(tmp_path / "hub") as (address, asked),
+        Companion(place, here() | home | {"HF_ENDPOINT": address}) as other,
+    ):
 
-        def run(*more: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run([*words, *more], cwd=place, env=environment, capture_output=True, text=True)
+        def run(*more: str) -> Done:
+            return other.evovlm(*words, *more)
 
         refused = run()
         assert refused.returncode == 2

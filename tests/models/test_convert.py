@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evovlm.models.checkpoint import Checkpoint
 from evovlm.models.open_model import open_model
-from tests.command import Done, evovlm_here
+from tests.command import Companion, Done, evovlm_here, here
 from tests.hub_layouts import make_tokenizer, save_llm
 from tests.models.pickled import ROWS, Calls, collisions, pickled, save_pickled, write_shards, write_zip
 from tests.tasks.hub_server import hub_of
@@ -259,13 +259,13 @@ def test_a_checkpoint_of_the_hub_is_fetched_without_what_it_does_not_need(tmp_pa
     sources = "".join(f"  - {{name: {name}, model: owner/{name}}}\n" for name in ("single", "safe", "sharded"))
     (tmp_path / "recipe.yaml").write_text(f"kind: llm\nmethod: linear\nsources:\n{sources}")
 
-    def run(*words: str) -> Done:
-        home = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-        command = [sys.executable, "-P", "-m", "evovlm", *words, "--download"]
-        done = subprocess.run(command, cwd=tmp_path, env=dict(os.environ) | home, capture_output=True, text=True)
-        return Done(done.returncode, done.stdout, " ".join(done.stderr.split()))
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    with hub_of(root) as (address, asked), Companion(tmp_path, here() | home | {"HF_ENDPOINT": address}) as other:
 
-    with hub_of(root) as (address, asked):
+        def run(*words: str) -> Done:
+            done = other.evovlm(*words, "--download")
+            return Done(done.returncode, done.stdout, " ".join(done.stderr.split()))
+
         told = run("recipe", "check", "recipe.yaml")
         assert told.returncode == 2
         assert "2 models cannot be opened: source single:" in told.stderr
