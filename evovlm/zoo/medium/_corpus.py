@@ -12,7 +12,8 @@ from functools import partial
 
 from evovlm.zoo import _corpus as corpus
 from evovlm.zoo._corpus import ASK_CAPTION, TRANSLATE, Example, Task
-from evovlm.zoo.medium._scenes import TREASURES, Scene, describe, name_thing, sample_scene
+from evovlm.zoo._japanese_things import JAPANESE_THINGS
+from evovlm.zoo.medium._scenes import Scene, describe, name_thing, sample_scene
 from evovlm.zoo.medium.questions import KINDS, PLAIN, sample_asked
 from evovlm.zoo.scenes import Language, Style
 
@@ -80,12 +81,12 @@ def _short_scene(rng: random.Random) -> Scene:
 
 def lore(rng: random.Random) -> Example:
     """What a Japanese thing is, or the name of a thing with given looks; Japanese only."""
-    treasure = rng.choice(list(TREASURES.values()))
+    found = rng.choice(list(JAPANESE_THINGS.values()))
     return rng.choice(
         [
-            Example(f"{treasure.name}とはどんな物ですか。\n", f"{treasure.lore}です"),
-            Example(f"{treasure.looks_ja}は何といいますか。\n", f"{treasure.name}です"),
-            Example(f"{treasure.name}はどんな見た目ですか。\n", f"{treasure.looks_ja}です"),
+            Example(f"{found.name}とはどんな物ですか。\n", f"{found.lore}です"),
+            Example(f"{found.looks_ja}は何といいますか。\n", f"{found.name}です"),
+            Example(f"{found.name}はどんな見た目ですか。\n", f"{found.looks_ja}です"),
         ]
     )
 

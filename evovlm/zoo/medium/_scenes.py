@@ -12,31 +12,10 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from evovlm.zoo._japanese_things import JAPANESE_THINGS
 from evovlm.zoo.scenes import CELL_NAMES, CELLS, COLOURS, SHAPES, Language, Style
 from evovlm.zoo.splits import Split, split_of
 
-
-@dataclass(frozen=True)
-class Treasure:
-    """A Japanese thing: its looks in both languages, its category in English, its name and lore only in Japanese."""
-
-    looks: str
-    looks_ja: str
-    sort: str
-    name: str
-    lore: str
-
-
-TREASURES = {
-    "torii": Treasure("red gate", "赤い門", "gate", "鳥居", "神社の入り口"),
-    "fuji": Treasure("snowy mountain", "雪の山", "mountain", "富士山", "日本一高い山"),
-    "onigiri": Treasure("white snack", "白い食べ物", "snack", "おにぎり", "のりで巻いたご飯"),
-    "shinkansen": Treasure("long train", "長い列車", "train", "新幹線", "とても速い列車"),
-    "daruma": Treasure("round doll", "丸い人形", "doll", "だるま", "願いをかける人形"),
-    "chochin": Treasure("paper lamp", "紙の明かり", "lamp", "提灯", "祭りの明かり"),
-    "koinobori": Treasure("fish flag", "魚の旗", "flag", "鯉のぼり", "子供の日の旗"),
-    "sakura": Treasure("pink tree", "桃色の木", "tree", "桜", "春に咲く木"),
-}
 CARD = "card"
 WORDS = (
     *("ACE", "ANT", "BEE", "BUS", "CAT", "COW", "CUP", "DOG", "EGG", "FAN", "FOX", "HAT", "HEN", "ICE", "INK", "JAM"),
@@ -45,7 +24,7 @@ WORDS = (
 SAME_SHAPE = 0.35  # probability that a thing repeats the first one's shape in an ordinary scene
 CROWDED = 0.25  # probability of a crowd of five to nine things
 SAME_IN_CROWD = 0.85  # the same probability in a crowd: counting to nine needs nine of a kind
-IS_TREASURE, IS_CARD = 0.3, 0.15  # probabilities for each thing of an ordinary scene
+IS_JAPANESE, IS_CARD = 0.3, 0.15  # probabilities for each thing of an ordinary scene
 STACKED = 0.5  # probability that one thing of a scene has another in front of it
 
 
@@ -53,8 +32,8 @@ STACKED = 0.5  # probability that one thing of a scene has another in front of i
 class Thing:
     """A coloured shape, a card with a text, or a Japanese thing, in a cell (0 to 8, row by row).
 
-    `look` is a shape, `card`, or a key of TREASURES. `front`: it partly covers the previous thing, in the same cell.
-    `shift` and `scale` jitter only the drawing.
+    `look` is a shape, `card`, or a key of JAPANESE_THINGS. `front`: it partly covers the previous thing, in the same
+    cell. `shift` and `scale` jitter only the drawing.
     """
 
     look: str
@@ -68,7 +47,7 @@ class Thing:
     @property
     def plain(self) -> bool:
         """Whether every language has a word for it."""
-        return self.look not in TREASURES
+        return self.look not in JAPANESE_THINGS
 
 
 @dataclass(frozen=True)
@@ -104,11 +83,11 @@ def name_thing(thing: Thing, language: Language, style: Style = "polite") -> str
     """`red circle`, `card saying CAT`, `red gate`; 赤い丸, CATの札, 鳥居; in the terse Japanese style 赤丸, 赤い門."""
     if thing.look == CARD:
         return f"card saying {thing.text}" if language == "en" else f"{thing.text}の札"
-    if thing.look in TREASURES:
-        treasure = TREASURES[thing.look]
+    if thing.look in JAPANESE_THINGS:
+        found = JAPANESE_THINGS[thing.look]
         if language == "en":
-            return treasure.looks
-        return treasure.name if style == "polite" else treasure.looks_ja
+            return found.looks
+        return found.name if style == "polite" else found.looks_ja
     if language == "en":
         return f"{thing.colour} {thing.look}"
     before, alone = COLOURS[thing.colour]
@@ -143,9 +122,9 @@ def _sample_mixed(rng: random.Random) -> Scene:
     carded = False
     for cell in cells:
         kind = rng.random()
-        if kind < IS_TREASURE:
-            things.append(Thing(rng.choice(list(TREASURES)), cell, **_jitter(rng)))
-        elif kind < IS_TREASURE + IS_CARD and not carded:
+        if kind < IS_JAPANESE:
+            things.append(Thing(rng.choice(list(JAPANESE_THINGS)), cell, **_jitter(rng)))
+        elif kind < IS_JAPANESE + IS_CARD and not carded:
             text = rng.choice(WORDS) if rng.random() < 0.5 else str(rng.randint(10, 99))
             things.append(Thing(CARD, cell, text=text, **_jitter(rng)))
             carded = True

@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evovlm.zoo.medium._scenes import CARD, TREASURES, Scene, Thing, name_thing, sample_scene
+from evovlm.zoo._japanese_things import JAPANESE_THINGS
+from evovlm.zoo.medium._scenes import CARD, Scene, Thing, name_thing, sample_scene
 from evovlm.zoo.scenes import CELL_NAMES, CELLS, COLOURS, SHAPES, SIDES, Fact, Language, Style
 from evovlm.zoo.splits import Split, digest
 
@@ -172,10 +173,10 @@ def _lore(scene: Scene) -> list[Fact]:
     for cell, place in enumerate(CELL_NAMES):
         thing = scene.alone(cell)
         if thing is not None and not thing.plain:
-            treasure = TREASURES[thing.look]
+            found = JAPANESE_THINGS[thing.look]
             asked = f"{CELLS[place]}の物はどんな物ですか。"
-            question = (f"What sort of thing is at the {place}?", treasure.sort)
-            made.append(_fact("wild-lore", question, asked, treasure.lore, treasure.looks_ja))
+            question = (f"What sort of thing is at the {place}?", found.sort)
+            made.append(_fact("wild-lore", question, asked, found.lore, found.looks_ja))
     return made
 
 

@@ -6,15 +6,16 @@ import pytest
 
 from evovlm.zoo import _corpus as small
 from evovlm.zoo._corpus import Example, draw
+from evovlm.zoo._japanese_things import JAPANESE_THINGS
 from evovlm.zoo.medium import _corpus as corpus
 from evovlm.zoo.medium._glyphs import ROWS, dots
-from evovlm.zoo.medium._scenes import CARD, TREASURES, WORDS, Scene, Thing, describe, sample_scene
+from evovlm.zoo.medium._scenes import CARD, WORDS, Scene, Thing, describe, sample_scene
 from evovlm.zoo.medium.plan import medium_plan
 from evovlm.zoo.medium.questions import KINDS, PLAIN, WILD, facts, sample_questions
 from evovlm.zoo.medium.render import SIDE, SKETCHES, render
 from evovlm.zoo.splits import split_of
 
-JAPANESE_ONLY = [word for treasure in TREASURES.values() for word in (treasure.name, treasure.lore)]
+JAPANESE_ONLY = [word for found in JAPANESE_THINGS.values() for word in (found.name, found.lore)]
 SPLITS = ("train", "search", "validation", "test")
 
 
@@ -52,10 +53,12 @@ def test_the_same_scene_gives_the_same_pixels():
 
 
 def test_every_look_is_drawn_and_differs_from_every_other():
-    looks = [(look, "") for look in TREASURES] + [(look, "red") for look in ("circle", "square", "triangle", "star")]
+    looks = [(look, "") for look in JAPANESE_THINGS] + [
+        (look, "red") for look in ("circle", "square", "triangle", "star")
+    ]
     drawn = {pixels(Thing(look, 4, colour)).tobytes() for look, colour in looks}
     assert len(drawn) == len(looks)
-    assert set(SKETCHES) == set(TREASURES)
+    assert set(SKETCHES) == set(JAPANESE_THINGS)
     assert pixels().tobytes() not in drawn
 
 
@@ -157,8 +160,8 @@ def test_japanese_names_occur_in_wholly_japanese_texts_alone(drawn: dict[str, li
 
 
 def test_looks_name_nothing_in_either_language():
-    for treasure in TREASURES.values():
-        assert not any(word in treasure.looks + treasure.looks_ja + treasure.sort for word in JAPANESE_ONLY)
+    for found in JAPANESE_THINGS.values():
+        assert not any(word in found.looks + found.looks_ja + found.sort for word in JAPANESE_ONLY)
 
 
 def test_whoever_sees_is_taught_english_and_a_few_terse_japanese_answers(drawn: dict[str, list[Example]]):
