@@ -37,7 +37,7 @@ def mark_number(item: Item, answer: str, japanese: Detector, scoring: NumberScor
     is Japanese (100 or 0). Raises DataError if a reference holds no number.
     """
     is_japanese = japanese(answer)
-    right = {rule: _right(item, answer, rule) for rule in ("compatible", "corrected")}
+    right = {rule: says_number(item, answer, rule) for rule in ("compatible", "corrected")}
     beside = {f"{rule}_ja": FULL * (found and is_japanese) for rule, found in right.items()}
     beside |= {rule: FULL * found for rule, found in right.items()} | {"japanese": FULL * is_japanese}
     full = right[scoring] and is_japanese
@@ -69,6 +69,7 @@ def number_of(item: Item, reference: str) -> str:
     return found
 
 
-def _right(item: Item, answer: str, scoring: NumberScoring) -> bool:
+def says_number(item: Item, answer: str, scoring: NumberScoring) -> bool:
+    """Whether the answer's number is one of the references', in whatever language. Raises DataError as `number_of`."""
     found = extract_number(answer, scoring)
     return any(same_number(found, number_of(item, reference)) for reference in item.references)

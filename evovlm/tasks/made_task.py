@@ -6,12 +6,13 @@ Knows items and scorers; a function passed in generates the items.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from evovlm.recipe.limits import MOST_MADE_ITEMS
 from evovlm.system.errors import DataError, RecipeError
 from evovlm.tasks._data_task import Mark
+from evovlm.tasks._marking import FULL
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, ItemScore
 
@@ -21,13 +22,19 @@ DEFAULT_ITEMS = 500
 
 @dataclass(frozen=True)
 class MadeTask:
-    """A `Task`: `make` generates a split's items, `mark` scores an answer, `judged` is reported as `rules`."""
+    """A `Task`: `make` generates a split's items, `mark` scores an answer, `judged` is reported as `rules`.
+
+    `right`: whether an answer says the right thing, whatever its style and language. `restyled`: rewords an answer as
+    the references are worded, without adding what it does not say. None: the task cannot tell, or has no such rules.
+    """
 
     name: str
     generation: Generation
     make: Make
     mark: Mark
     judged: Mapping[str, Any]
+    right: Callable[[Item, str], bool | None] | None = None
+    restyled: Callable[[Item, str], str] | None = None
     splits: ClassVar[tuple[str, ...]] = ("search", "validation", "test")
     test_splits: ClassVar[tuple[str, ...]] = ("test",)
 
@@ -50,8 +57,17 @@ class MadeTask:
         return self.make(split, count or DEFAULT_ITEMS, seed)
 
     def score(self, item: Item, answer: str) -> ItemScore:
-        """The score of an answer."""
-        return self.mark(item, answer)
+        """The score of an answer; `beside` also has `content`, 100 or 0, if the task can tell."""
+        found, right = self.mark(item, answer), self.content(item, answer)
+        return found if right is None else replace(found, beside={**found.beside, "content": FULL * right})
+
+    def content(self, item: Item, answer: str) -> bool | None:
+        """Whether the answer says the right thing; None if the task cannot tell."""
+        return None if self.right is None else self.right(item, answer)
+
+    def restyle(self, item: Item, answer: str) -> str | None:
+        """The answer reworded as the references are; None if the task has no rules for that."""
+        return None if self.restyled is None else self.restyled(item, answer)
 
 
 def refuse_choices(task: str, options: Options) -> None:

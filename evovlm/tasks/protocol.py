@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -124,3 +124,19 @@ class Task(Protocol):
 
     def score(self, item: Item, answer: str) -> ItemScore:
         """The score of an answer."""
+
+
+@runtime_checkable
+class JudgesContent(Protocol):
+    """A task that can tell whether an answer says the right thing, whatever its style and language."""
+
+    def content(self, item: Item, answer: str) -> bool | None:
+        """Whether the answer says what is asked for; None if the task cannot tell."""
+
+
+@runtime_checkable
+class Restyles(Protocol):
+    """A task with rules that reword an answer as its references are worded, for a control of the held-out table."""
+
+    def restyle(self, item: Item, answer: str) -> str | None:
+        """The answer in the references' style, saying nothing that it did not say; None if the task has no rules."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from evovlm.tasks._marking import mark_words
+from evovlm.tasks._scene_answers import reworded, says_right
 from evovlm.tasks.made_task import MadeTask, refuse_choices
 from evovlm.tasks.options import Options
 from evovlm.tasks.protocol import Generation, Item, Task
@@ -25,6 +26,8 @@ def zoo_vqa(options: Options) -> Task:
         make=_make,
         mark=lambda item, answer: mark_words(item, answer, options.japanese),
         judged={"language": options.detector},
+        right=says_right,
+        restyled=reworded,
     )
 
 

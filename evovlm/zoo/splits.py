@@ -26,5 +26,5 @@ def split_of(canonical: str) -> Split:
 
 
 def kind_of(name: str) -> str:
-    """The kind of a zoo question, from its id SPLIT-KIND-DIGEST."""
-    return name.split("-")[1]
+    """The kind of a zoo question, such as `wild-name`, from its id SPLIT-KIND-DIGEST; empty for another id."""
+    return name.partition("-")[2].rpartition("-")[0]
