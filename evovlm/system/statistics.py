@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals, and paired differences between two models on the same items.
+"""Means and shares with intervals, paired differences between two models on the same items, corrected comparisons.
 
 Knows no models or tasks. Every call uses its own random generator, made from the caller's seed.
 """
@@ -6,6 +6,7 @@ Knows no models or tasks. Every call uses its own random generator, made from th
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,85 @@ def paired_difference(
     tail = min(int((means <= 0).sum()), int((means >= 0).sum())) + 1
     p_value = min(1.0, 2 * tail / (resamples + 1))
     return Difference(_mean(differences), *_percentiles(means, level), p_value=p_value)
+
+
+def share_interval(flags: Sequence[bool], *, level: float = 0.95, clusters: Sequence[int] = ()) -> tuple[float, float]:
+    """The interval of a share, 0 to 1: Wilson's score interval (1927), which also holds near 0 and 1.
+
+    clusters: see `bootstrap`. Items that share a cluster count as fewer: as many as the share's standard error over
+    clusters tells (Korn and Graubard 1998), at least `effective_count`. Raises ValueError if there are no flags, or
+    `level` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    if not flags:
+        raise ValueError("no answers to count")
+    share, z = sum(flags) / len(flags), NormalDist().inv_cdf((1 + level) / 2)
+    count = float(len(flags))
+    if _shared(clusters):
+        error = standard_error([float(flag) for flag in flags], clusters)
+        told = share * (1 - share) / error**2 if error > 0 else 0.0
+        count = min(count, max(told, effective_count(clusters, len(flags))))
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    # Exactly 0 and 1 at the ends, where rounding would leave a little.
+    return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """P-values corrected for their number, in the same order (Holm 1979).
+
+    If those below a level are called significant, the probability that any of them is a false alarm is at most that
+    level.
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda one: p_values[one])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return tuple(corrected)
+
+
+def effective_count(clusters: Sequence[int], items: int) -> float:
+    """How many independent items a set is worth if the items of a cluster are alike (Kish 1965).
+
+    clusters: see `bootstrap`; empty: all `items`.
+    """
+    if not clusters:
+        return float(items)
+    sizes = np.bincount(_numbered(clusters, items))
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def nested_mean(
+    runs: Sequence[Sequence[Sequence[float]]], *, seed: int, resamples: int = 1000, level: float = 0.95
+) -> Interval:
+    """The mean over training seeds, search seeds and items, with its interval by a bootstrap over all three.
+
+    runs: by training seed, by search seed, one value per item, such as the paired difference of two models. Every
+    training seed has the same search seeds, and those of one place are asked the same items. Training seeds are
+    resampled, search seeds too, and for each search seed that is drawn its items, the same for all training seeds
+    (the pigeonhole bootstrap, Owen 2007): the interval is one for another training, another search and other items,
+    and rather too wide than too narrow. With few seeds it is still too narrow. Raises ValueError if the training seeds
+    differ in their searches or those of a place in their items, and in the cases that `bootstrap` lists.
+    """
+    if not runs or not runs[0] or len({len(of) for of in runs}) > 1:
+        raise ValueError("every training seed needs the same searches, and at least one")
+    for values in zip(*runs, strict=True):
+        if len({len(one) for one in values}) > 1:
+            raise ValueError("a search seed needs the same items for every training seed")
+    # By search seed: float64 [training seeds, items].
+    places = [np.stack([_checked(one) for one in values]) for values in zip(*runs, strict=True)]
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, not {resamples}")
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for draw in range(resamples):
+        trained = rng.integers(len(runs), size=len(runs))
+        drawn = [places[place] for place in rng.integers(len(places), size=len(places))]
+        of_items = [one[:, rng.integers(one.shape[1], size=one.shape[1])].mean(axis=1) for one in drawn]
+        means[draw] = float(np.mean([of[trained].mean() for of in of_items]))
+    middle = _mean([_mean([_mean(items) for items in of]) for of in runs])
+    return Interval(middle, *_percentiles(means, level))
 
 
 def standard_error(scores: Sequence[float], clusters: Sequence[int] = ()) -> float:

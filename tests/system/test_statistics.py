@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evovlm.system import statistics
-from evovlm.system.statistics import bootstrap, paired_difference, standard_error
+from evovlm.system.statistics import (
+    bootstrap,
+    effective_count,
+    holm,
+    nested_mean,
+    paired_difference,
+    share_interval,
+    standard_error,
+)
 
 
 def test_the_mean_is_plain_and_inside_its_interval():
@@ -119,3 +127,106 @@ def test_one_picture_has_no_standard_error_and_lengths_have_to_agree():
     assert standard_error([1.0, 2.0], [7, 7]) == 0.0
     with pytest.raises(ValueError, match="3 scores need 3 cluster numbers, not 2"):
         bootstrap([1.0, 2.0, 3.0], seed=0, clusters=[0, 0])
+
+
+def test_wilsons_interval_is_that_of_the_literature_and_holds_near_the_ends():
+    # Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for right, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
+        found = share_interval([True] * right + [False] * (count - right))
+        assert found == pytest.approx((low, high), abs=5e-5)
+    assert share_interval([True] * 20) == pytest.approx((0.8389, 1.0), abs=5e-5)
+
+
+def test_a_shares_interval_covers_rare_answers_where_the_bootstrap_does_not():
+    rng = np.random.default_rng(0)
+    covered = {"wilson": 0, "bootstrap": 0}
+    for _ in range(300):
+        flags = [bool(one) for one in rng.random(30) < 0.03]
+        low, high = share_interval(flags)
+        covered["wilson"] += low <= 0.03 <= high
+        plain = bootstrap([float(one) for one in flags], seed=0)
+        covered["bootstrap"] += plain.low <= 0.03 <= plain.high
+    assert covered["wilson"] > 270
+    assert covered["bootstrap"] < 210
+
+
+def test_a_share_of_items_that_share_clusters_has_a_wider_interval():
+    flags = [bool(place // 10 % 2) for place in range(200)]
+    pictures = [place // 10 for place in range(200)]
+    alone, together = (share_interval(flags, clusters=of) for of in ((), pictures))
+    assert together[1] - together[0] > 2 * (alone[1] - alone[0])
+    # Answers that do not hang together within a picture are worth as many as there are.
+    rng = np.random.default_rng(0)
+    mixed = [bool(one) for one in rng.random(2000) < 0.5]
+    apart = [share_interval(mixed, clusters=of) for of in ((), [place // 10 for place in range(2000)])]
+    assert apart[1] == pytest.approx(apart[0], abs=0.01)
+    # Twenty pictures without a right answer are worth twenty answers, not none.
+    assert share_interval([False] * 200, clusters=pictures) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_share_without_answers_or_with_a_level_of_no_interval_is_refused(level: float):
+    with pytest.raises(ValueError, match="no answers"):
+        share_interval([])
+    with pytest.raises(ValueError, match="level"):
+        share_interval([True], level=level)
+
+
+def test_holms_correction_is_that_of_the_definition():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert holm([]) == ()
+    assert holm([0.9, 0.8]) == (1.0, 1.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_corrected_p_values_keep_their_order_and_are_never_smaller(values: list[float]):
+    found = holm(values)
+    assert all(one >= before for one, before in zip(found, values, strict=True))
+    assert all(one <= 1 for one in found)
+    assert max(found) <= len(values) * max(values) or max(found) == 1
+    ranked = sorted(range(len(values)), key=values.__getitem__)
+    assert [found[place] for place in ranked] == sorted(found)
+
+
+def test_equal_clones_count_once():
+    assert effective_count((), 7) == 7
+    assert effective_count([0, 0, 0, 0], 4) == 1
+    assert effective_count([0, 0, 1, 1], 4) == 2
+    assert effective_count([0, 0, 0, 1], 4) == pytest.approx(1.6)
+
+
+def test_a_nested_mean_is_as_wide_as_the_seeds_differ():
+    rng = np.random.default_rng(0)
+    alike = [[(5 + rng.normal(size=400)).tolist() for _ in range(2)] for _ in range(3)]
+    apart = [[(5 + shift + rng.normal(size=400)).tolist() for _ in range(2)] for shift in (-10, 0, 10)]
+    near, far = (nested_mean(runs, seed=0) for runs in (alike, apart))
+    assert near.mean == pytest.approx(5, abs=0.1)
+    assert near.high - near.low < 0.4
+    assert far.mean == pytest.approx(5, abs=0.1)
+    assert far.low < -4
+    assert far.high > 14
+    assert near == nested_mean(alike, seed=0)
+
+
+def test_one_training_and_one_search_are_a_plain_bootstrap_over_items():
+    values = np.random.default_rng(1).normal(size=500).tolist()
+    nested, plain = nested_mean([[values]], seed=0), bootstrap(values, seed=0)
+    assert nested.mean == plain.mean
+    assert (nested.low, nested.high) == pytest.approx((plain.low, plain.high), abs=0.02)
+
+
+def test_items_that_all_trainings_are_asked_do_not_count_once_for_each():
+    """The interval holds a difference of zero about as often as it says; resampled apart, it would in three of four."""
+    rng, held = np.random.default_rng(0), 0
+    for draw in range(100):
+        item = rng.normal(0, 40, 60)  # how much harder an item is for one of two models
+        runs = [[(item + rng.normal(0, 20, 60)).tolist()] for _ in range(6)]
+        found = nested_mean(runs, seed=draw, resamples=300)
+        held += found.low <= 0 <= found.high
+    assert held >= 90
+
+
+@pytest.mark.parametrize("runs", [[], [[]], [[[]]], [[[1.0]], []], [[[1.0]], [[1.0], [1.0]]], [[[1.0]], [[1.0, 2.0]]]])
+def test_a_nested_mean_needs_the_same_searches_and_items_everywhere(runs: list[list[list[float]]]):
+    with pytest.raises(ValueError, match=r"search|scores"):
+        nested_mean(runs, seed=0)
