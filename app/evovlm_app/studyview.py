@@ -94,22 +94,25 @@ def held_out_table(study: StudyData, language: Language) -> str:
         for name, cell in held.sources.items()
     ]
     cells: list[tuple[str, Cell | FailedRow]] = [*sources, (evolved, held.evolved), *controls]
-    rows = ""
+    judged, rows = held.evolved.content is not None, ""
     for name, cell in cells:
         if isinstance(cell, FailedRow):
-            rows += f"<tr><th scope=row>{escape(name)}</th><td colspan=3>{escape(cell.error)}</td></tr>"
+            rows += f"<tr><th scope=row>{escape(name)}</th><td colspan={3 + judged}>{escape(cell.error)}</td></tr>"
             continue
         low, high = cell.ci95
         style = ' class="evolved"' if cell is held.evolved else ""
         rows += (
             f"<tr{style}><th scope=row>{escape(name)}</th><td>{cell.score:.1f}</td>"
-            f"<td>{low:.1f} – {high:.1f}</td><td>{cell.exact:.0%}</td></tr>"
+            f"<td>{low:.1f} – {high:.1f}</td>{_content(cell) if judged else ''}<td>{cell.exact:.0%}</td></tr>"
         )
-    head = "".join(
-        f"<th scope=col>{escape(say(key, language))}</th>" for key in ("model", "score", "interval", "exact")
-    )
+    keys = ("model", "score", "interval", *(["content"] if judged else []), "exact")
+    head = "".join(f"<th scope=col>{escape(say(key, language))}</th>" for key in keys)
     caption = escape(f"{say('held_out', language)} ({held.evolved.items})")
     return f'<div class="scroll"><table class="held"><caption>{caption}</caption><tr>{head}</tr>{rows}</table></div>'
+
+
+def _content(cell: Cell) -> str:
+    return f"<td>{'' if cell.content is None else f'{cell.content:.0%}'}</td>"
 
 
 def changed_answers(study: StudyData, language: Language) -> str:

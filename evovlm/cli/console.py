@@ -75,24 +75,28 @@ def note(text: str) -> None:
 
 def held_out_table(result: Result) -> Table:
     """The held-out table of a study: sources, evolved, controls."""
-    from evovlm.report.words import control_name  # imports the report's libraries, which other commands do not need
+    # Imports the report's libraries, which other commands do not need.
+    from evovlm.report.words import control_name, failed_rows, footnotes
 
     held = result.held_out
     items = held.evolved.items
     title = f"Held-out {result.data.test}: {items} items, seed {result.seed}, 95 % intervals"
     table = narrow_table(title)
     table.add_column("model", overflow="fold")
-    for name in ("score", "95 %", "exact", "evolved minus this", "best of"):
+    judged = held.evolved.content is not None
+    for name in ("score", "95 %", *(["content"] if judged else []), "exact", "evolved minus this", "best\nof"):
         table.add_column(name, justify="right", no_wrap=True)
     below = [result.caution] if result.caution else []
     if held.evolved.chosen_on is not None:
         below.insert(0, f"best of: number of candidates a row was picked from, on {held.evolved.chosen_on} items")
-    table.caption = "\n".join(below)
+    below += footnotes(held)
+    below += [f"{name}: {row.error}" for name, row in failed_rows(held)]
+    table.caption = Text("\n".join(below))
     for name, cell in held.sources.items():
-        _row(table, f"source {name}", cell)
-    _row(table, Text("evolved", style="bold"), held.evolved, last=True)
+        _row(table, f"source {name}", cell, judged)
+    _row(table, Text("evolved", style="bold"), held.evolved, judged, last=True)
     for name, cell in held.controls.items():
-        _row(table, control_name(name), cell)
+        _row(table, control_name(name), cell, judged)
     return table
 
 
@@ -247,11 +251,11 @@ def selection_bias_text(luck: float, *, few: bool = False) -> str:
     return f"{-luck:.2f} points higher: no sign of selection bias"
 
 
-def _row(table: Table, name: str | Text, cell: Cell | FailedRow, *, last: bool = False) -> None:
+def _row(table: Table, name: str | Text, cell: Cell | FailedRow, judged: bool, *, last: bool = False) -> None:
     from evovlm.study.result import FailedRow
 
     if isinstance(cell, FailedRow):
-        table.add_row(Text.assemble(name, "\n", (cell.error, "red")))
+        table.add_row(name, Text(cell.error.partition(":")[0], style="red"))
         return
     low, high = cell.ci95
     difference, versus = "", cell.versus_evolved
@@ -260,7 +264,9 @@ def _row(table: Table, name: str | Text, cell: Cell | FailedRow, *, last: bool =
         difference += "" if versus.certain else " n.s."
     tries = "" if cell.tries is None else str(cell.tries)
     name += f" ({cell.note})" if cell.note else ""
-    table.add_row(name, f"{cell.score:.2f}", f"{low:.1f} to {high:.1f}", f"{cell.exact:.1%}", difference, tries)
+    shares = [cell.content, cell.exact] if judged else [cell.exact]
+    told = ["" if share is None else f"{share:.1%}" for share in shares]
+    table.add_row(name, f"{cell.score:.2f}", f"{low:.1f}–{high:.1f}", *told, difference, tries)
 
 
 def profile_table(profile: Profile) -> Table:

@@ -12,21 +12,20 @@ from typing import Any
 import torch
 
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.evaluators.single_model import answer_source
 from evovlm.evolution._held_out import Contestant, LeftOut, LeftOutNow
+from evovlm.evolution._picking import NotPicked, Scorer, best_of
+from evovlm.evolution._unmerged import Sources, prior_row, restyled_row, restyles
 from evovlm.merging.assembly import Assembly, with_recipe
 from evovlm.merging.check.route import depth_of
 from evovlm.merging.prepare import SmallDisk, prepare_vectors
 from evovlm.methods import METHODS
-from evovlm.models.open_model import OpenModel
 from evovlm.recipe.route import identity
 from evovlm.recipe.schema import Options, Recipe
 from evovlm.search.space.parameters import uniform
-from evovlm.system.errors import UserError
-from evovlm.system.faults import Passing, machine_fault, row_failure
-from evovlm.system.progress import Watch, part_of
+from evovlm.system.faults import row_failure
+from evovlm.system.progress import Watch
 from evovlm.system.units import size
-from evovlm.tasks.item_sets import ItemSet
+from evovlm.tasks.item_sets import ItemSet, ItemSets
 
 TSV_ROW = "tsv"  # the control whose method prepares task vectors
 SWEEP = tuple(step / 10 for step in range(11))
@@ -201,12 +200,15 @@ CONTROLS = (
 
 
 def contestants(
-    evaluator: LocalEvaluator, winner: Recipe, test: ItemSet, choice: ItemSet, watch: Watch, *, trials: int
+    evaluator: LocalEvaluator, winner: Recipe, sets: ItemSets, watch: Watch, *, trials: int
 ) -> list[Contestant]:
     """All rows for a winner that was chosen from `trials` trials.
 
-    Each control picks its best candidate on the `choice` items, never on the test items.
+    Each control picks its best candidate on the choice items, never on the test items.
     """
+    test, choice = sets.test, sets.choice
+    sources = Sources(evaluator)
+    reworded = restyles(test.task, test) and restyles(choice.task, choice)
     found: dict[Control, Recipes | str] = {}
     for control in CONTROLS:
         if control.applies(winner):
@@ -214,9 +216,8 @@ def contestants(
         elif why_not := control.why_not(winner):
             found[control] = LeftOut(why_not)
     chosen = [of for control, of in found.items() if not isinstance(of, str) and control.chooses(of)]
-    if count := sum(map(len, chosen)):
+    if count := sum(map(len, chosen)) + len(sources.models) * reworded:
         watch.phase("controls", count)
-    sources = [_source(evaluator, model, test) for model in _models(evaluator.assembly)]
     evolved = Contestant(
         "evolved",
         "evolved",
@@ -230,7 +231,10 @@ def contestants(
         for control, candidates in found.items()
         for row in _rows(control, candidates, evaluator, winner, test, choice, watch)
     ]
-    return [*sources, evolved, *controls]
+    controls.append(prior_row((sets.search, choice), test))
+    if reworded:
+        controls.append(restyled_row(sources, test, choice, watch))
+    return [*sources.rows(test), evolved, *controls]
 
 
 def choosing(winner: Recipe, assembly: Assembly | None, without: Container[str] = ()) -> int:
@@ -307,14 +311,6 @@ def _candidates(control: Control, winner: Recipe, evaluator: LocalEvaluator, wat
     return found
 
 
-class _NotPicked(Exception):
-    """No candidate of a control can be picked; `failure`: why, as `row_failure` tells it."""
-
-    def __init__(self, failure: str) -> None:
-        super().__init__(failure)
-        self.failure = failure
-
-
 def _rows(
     control: Control,
     candidates: Recipes | str,
@@ -330,8 +326,10 @@ def _rows(
     pick = control.chooses(candidates)
     try:
         items = control.asked(test)
-        labels = [_best_on(evaluator, candidates, choice, watch, control.progress)] if pick else list(candidates)
-    except _NotPicked as none:
+        labels = (
+            [best_of(_scorers(evaluator, candidates, choice), watch, control.progress)] if pick else list(candidates)
+        )
+    except NotPicked as none:
         return [failed(control.name, none.failure)]
     except Exception as fault:
         return [failed(control.name.format("others"), row_failure(fault))]
@@ -350,45 +348,11 @@ def _rows(
     return [row(label) for label in labels]
 
 
-def _best_on(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet, watch: Watch, label: str) -> str:
-    """The label of the best-scoring recipe; a candidate that fails by its own values is left out.
-
-    Raises _NotPicked if none has a score, or if one could not be scored for another reason: a pick among the others
-    would then be a weaker control than this one is.
-    """
-    scores: dict[str, float] = {}
-    failure = ""
-    for name, recipe in recipes.items():
-        title = f"{label} {name}"
-        try:
-            scores[name] = evaluator.evaluate(recipe, items, part_of(watch, title)).score
-        except Exception as fault:
-            failure = row_failure(fault)
-            title = f"{title}: {failure}"
-            if isinstance(failure, Passing) and isinstance(machine_fault(fault) or fault, UserError | OSError):
-                watch.step(title)
-                raise _NotPicked(failure) from None
-        watch.step(title)
-    if not scores:
-        raise _NotPicked(failure)
-    return max(scores, key=lambda name: scores[name])
-
-
-def _models(assembly: Assembly) -> list[OpenModel]:
-    return [*([assembly.base] if assembly.base is not None else []), *assembly.sources.values()]
-
-
-def _source(evaluator: LocalEvaluator, model: OpenModel, test: ItemSet) -> Contestant:
-    """The row of an unmerged source: the owner sees the images, a language model does not."""
-    assembly = evaluator.assembly
-    # A source may be called `base` beside a base; both keep their rows.
-    taken = model is assembly.base and model.label in assembly.sources
-    return Contestant(
-        "base model" if taken else model.label,
-        "sources",
-        lambda progress: answer_source(evaluator, model, test, progress),
-        {"model": model.folder.name},
-    )
+def _scorers(evaluator: LocalEvaluator, recipes: Recipes, items: ItemSet) -> dict[str, Scorer]:
+    return {
+        name: lambda progress, recipe=recipe: evaluator.evaluate(recipe, items, progress).score  # type: ignore[misc]
+        for name, recipe in recipes.items()
+    }
 
 
 def _linear(recipe: Recipe, weights: dict[str, float]) -> Recipe:

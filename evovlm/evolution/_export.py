@@ -77,13 +77,14 @@ def evaluation_text(result: Result) -> str:
     """A study's results as Markdown for the model card: the held-out table, and the selection bias of the search."""
     held_out, data = result.held_out, result.data
     evolved, commit = held_out.evolved, result.versions.get("commit", "unknown")
+    judged = evolved.content is not None
     lines = [
         f"Held-out items of `{data.test or 'unknown'}` that no search has seen"
         f" ({_known(evolved.items, 'unknown number of')} items, seed {_known(result.seed)},"
         f" commit {commit}, {result.hardware or 'hardware unknown'}):",
         "",
-        "| model | score | 95 % interval | exact |",
-        "|---|---|---|---|",
+        f"| model | score | 95 % interval |{' content |' if judged else ''} exact |",
+        f"|---|---|---|{'---|' if judged else ''}---|",
     ]
     named = [
         *((f"source {name}", cell) for name, cell in held_out.scored_sources.items()),
@@ -93,7 +94,14 @@ def evaluation_text(result: Result) -> str:
     for name, cell in named:
         low, high = cell.ci95
         noted = f" ({cell.note})" if cell.note else ""
-        lines.append(f"| {name}{noted} | {cell.score:.2f} | {low:.2f} to {high:.2f} | {100 * cell.exact:.1f} % |")
+        shares = " | ".join(f"{100 * share:.1f} %" for share in (cell.content, cell.exact) if share is not None)
+        lines.append(f"| {name}{noted} | {cell.score:.2f} | {low:.2f} to {high:.2f} | {shares} |")
+    if judged:
+        lines += [
+            "",
+            "Content: answers that say the right thing, whatever their style and language. Control prior: a guesser"
+            " that sees the question alone. Control restyled: the best source, reworded by rules for style.",
+        ]
     chosen = result.selection
     if chosen is not None and chosen.tied:
         lines += [

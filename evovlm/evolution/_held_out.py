@@ -22,9 +22,14 @@ from evovlm.system import files
 from evovlm.system.errors import StudyError
 from evovlm.system.faults import Passing, failure_of, row_failure
 from evovlm.system.progress import Progress, Watch, part_of
-from evovlm.system.statistics import bootstrap, paired_difference
+from evovlm.system.statistics import bootstrap, holm, paired_difference, share_interval
 from evovlm.tasks import Item
 from evovlm.tasks.item_sets import ItemSet
+from evovlm.tasks.protocol import JudgesContent
+
+FULL = 100.0
+# Draws of a bootstrap; for p-values of many comparisons, so many for each of them.
+DRAWS, DRAWS_EACH = 1000, 80
 
 
 class LeftOut(str):
@@ -77,9 +82,10 @@ def judge(
 
     Answers go to the study's `heldout_answers.jsonl`; rows already there (same model, same items) are not evaluated
     again, and `tell` is called with a sentence on damaged ones. `searched`: the name of the search's task.
-    `versus_evolved` is the paired difference evolved minus row with its interval. A source or control that fails is a
-    row that says so. Raises StudyError if the evolved model fails, what `failure_of` raises of it, and what
-    `row_failure` raises of the others.
+    `versus_evolved` is the paired difference evolved minus row with its interval, and `content` the share of answers
+    that say the right thing, if the items' task can tell. P-values are corrected for the number of rows. A source or
+    control that fails is a row that says so. Raises StudyError if the evolved model fails, what `failure_of` raises of
+    it, and what `row_failure` raises of the others.
     """
     # Earlier versions used the search task's prompts and scoring for every set; the suffix keeps those rows apart.
     other = "" if items.task.name == searched else f" task={items.task.name}"
@@ -106,16 +112,17 @@ def judge(
         raise StudyError(
             f"{folder}: the winner cannot be scored on the test items ({evolved}); choose other test items"
         )
-    pictures = items.pictures
+    table = _Table(items, evolved, seed, comparisons=len(rows) - 1)
     sections: dict[str, dict[str, Cell | FailedRow]] = {"sources": {}, "controls": {}}
     for row, found in zip(rows, done, strict=True):
         if row.section == EVOLVED:
-            best = _cell(row, evolved, evolved, seed, pictures)
+            best = table.cell(row, evolved)
         elif isinstance(found, str):
             sections[row.section][row.name] = _failed_row(found)
         else:
-            sections[row.section][row.name] = _cell(row, found, evolved, seed, pictures)
-    return HeldOut(sources=sections["sources"], controls=sections["controls"], evolved=best)
+            sections[row.section][row.name] = table.cell(row, found)
+    sources, controls = _corrected(sections["sources"], sections["controls"])
+    return HeldOut(sources=sources, controls=controls, evolved=best)
 
 
 def _evaluated(row: Contestant, watch: Watch) -> Evaluation | str:
@@ -132,21 +139,79 @@ def _failed_row(failure: str) -> FailedRow:
     return FailedRow(error=f"{what}: {failure}", **({"again": True} if isinstance(failure, Passing) else {}))
 
 
-def _cell(row: Contestant, evaluation: Evaluation, evolved: Evaluation, seed: int, pictures: Sequence[int]) -> Cell:
-    interval = bootstrap(evaluation.scores, seed=seed, clusters=pictures)
-    difference = paired_difference(evolved.scores, evaluation.scores, seed=seed, clusters=pictures)
-    more: dict[str, Any] = {} if row.tries is None else {"chosen_on": row.chosen_on, "tries": row.tries}
-    if not any(evaluation.answers):
-        more["note"] = SILENT
-    return Cell(
-        score=evaluation.score,
-        exact=evaluation.exact_share,
-        ci95=(interval.low, interval.high),
-        items=len(evaluation.scores),
-        versus_evolved=Difference(mean=difference.mean, ci95=(difference.low, difference.high)),
-        **row.detail,
-        **more,
-    )
+class _Table:
+    """Turns evaluations of the same items into rows that are compared with the evolved model's."""
+
+    def __init__(self, items: ItemSet, evolved: Evaluation, seed: int, *, comparisons: int) -> None:
+        self._items, self._evolved, self._seed = items, evolved, seed
+        self._pictures = items.pictures
+        self._right = _said(items, evolved.answers)
+        # A bootstrap of N draws shows no p-value below 2 / (N + 1), which the correction multiplies by their number.
+        self._draws = max(DRAWS, DRAWS_EACH * comparisons)
+
+    def cell(self, row: Contestant, evaluation: Evaluation) -> Cell:
+        """One row, its p-values not yet corrected."""
+        interval = bootstrap(evaluation.scores, seed=self._seed, clusters=self._pictures)
+        more = self._content(evaluation)
+        if row.tries is not None:
+            more |= {"chosen_on": row.chosen_on, "tries": row.tries}
+        if not any(evaluation.answers):
+            more["note"] = SILENT
+        return Cell(
+            score=evaluation.score,
+            exact=evaluation.exact_share,
+            ci95=(interval.low, interval.high),
+            items=len(evaluation.scores),
+            versus_evolved=self._difference(self._evolved.scores, evaluation.scores),
+            **row.detail,
+            **more,
+        )
+
+    def _content(self, evaluation: Evaluation) -> dict[str, Any]:
+        """The fields of a row on what its answers say; none if the task cannot tell."""
+        own, best = _said(self._items, evaluation.answers), self._right
+        if own is None or best is None:
+            return {}
+        points, of_best = [FULL * flag for flag in own], [FULL * flag for flag in best]
+        return {
+            "content": sum(own) / len(own),
+            "content_ci95": share_interval(own, clusters=self._pictures),
+            "content_versus_evolved": self._difference(of_best, points),
+        }
+
+    def _difference(self, evolved: Sequence[float], other: Sequence[float]) -> Difference:
+        found = paired_difference(evolved, other, seed=self._seed, clusters=self._pictures)
+        p_value = found.p_value
+        if self._draws > DRAWS:
+            p_value = paired_difference(
+                evolved, other, seed=self._seed, clusters=self._pictures, resamples=self._draws
+            ).p_value
+        return Difference(mean=found.mean, ci95=(found.low, found.high), p_value=p_value)
+
+
+def _said(items: ItemSet, answers: Sequence[str]) -> list[bool] | None:
+    """Which answers say the right thing; None if the task cannot tell of every item."""
+    if not isinstance(items.task, JudgesContent):
+        return None
+    found = [items.task.content(item, answer) for item, answer in zip(items, answers, strict=True)]
+    flags = [flag for flag in found if flag is not None]
+    return flags if len(flags) == len(found) else None
+
+
+def _corrected(*sections: Mapping[str, Cell | FailedRow]) -> list[dict[str, Cell | FailedRow]]:
+    """The rows with p-values corrected for the number of comparisons, those of scores and of content apart."""
+    made = [dict(rows) for rows in sections]
+    for name in ("versus_evolved", "content_versus_evolved"):
+        places = [
+            (rows, key, row, found)
+            for rows in made
+            for key, row in rows.items()
+            if isinstance(row, Cell) and isinstance(found := getattr(row, name), Difference)
+        ]
+        corrected = holm([found.p_value or 0.0 for _, _, _, found in places])
+        for (rows, key, row, found), value in zip(places, corrected, strict=True):
+            rows[key] = row.model_copy(update={name: found.model_copy(update={"p_corrected": value})})
+    return made
 
 
 def _key(row: Contestant) -> str:

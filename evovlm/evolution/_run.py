@@ -53,6 +53,7 @@ from evovlm.system.faults import row_failure
 from evovlm.system.folder_lock import hold
 from evovlm.system.progress import Progress, Watch, busy, part_of, resumed, tell
 from evovlm.system.roofline import measure_rates
+from evovlm.system.statistics import effective_count
 from evovlm.system.version import hardware, versions
 from evovlm.tasks.item_sets import ItemSet, data_of
 
@@ -97,7 +98,7 @@ def _evolve(plan: Plan, out: Path, watch: Watch, held: ExitStack) -> Result:
     write_recipe(moved(plan.winning(winner).pinned, plan.assembly.root, out), out / study_log.BEST)
     front = write_front(study, ("score", *search.objectives)) if search.objectives else None
     atlas = make_atlas(study, evaluator, plan.search_items, choice, watch) if plan.settings.keep_diverse else None
-    rows = contestants(evaluator, winner, test, choice, watch, trials=len(study.trials))
+    rows = contestants(evaluator, winner, plan.sets, watch, trials=len(study.trials))
     if plan.settings.rivals:
         rows += _rivals(plan, out, evaluator, choice, watch, hashes.result())
     table = judge(out, rows, test, searched=plan.task.name, seed=search.seed, watch=watch, tell=told)
@@ -169,7 +170,8 @@ def _judged_data(plan: Plan) -> JudgedData:
     counts = {"search_items": len(plan.search_items), "left_out": plan.sets.left_out}
     test = plan.sets.test
     groups = len(set(test.pictures)) or len(test)
-    return JudgedData(**data, **counts, test_task=test.task.name, test_groups=groups)
+    worth = round(effective_count(test.pictures, len(test)), 1)
+    return JudgedData(**data, **counts, test_task=test.task.name, test_groups=groups, test_effective=worth)
 
 
 def _rivals(

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from evovlm.evolution._controls import TSV_ROW, choosing, prepared_by, rows_beside, why_no_tsv
+from evovlm.evolution._unmerged import restyles
 from evovlm.evolution.plan import EvolveSettings, Plan
 from evovlm.evolution.selection import FINALISTS
 from evovlm.merging.assembly import with_recipe
@@ -170,13 +171,14 @@ def scope_of(plan: Plan, logged: int = 0, no_room: str = "") -> Scope:
     winner = first_candidate(plan)
     without = (TSV_ROW,) if no_room else ()
     prepared = prepared_by(winner, without)
+    reworded = restyles(sets.test.task, sets.test) and restyles(sets.choice.task, sets.choice)
     return Scope(
         trials=max(0, plan.trials - logged),
         search=len(sets.search),
         choice=len(sets.choice),
         test=len(sets.test),
         models=len(models),
-        choosing=choosing(winner, assembly, without),
+        choosing=choosing(winner, assembly, without) + len(models) * reworded,
         beside=rows_beside(winner, assembly, without),
         genes=len(plan.genes),
         bytes_out=output_bytes(assembly),

@@ -13,9 +13,9 @@ from evovlm.recipe.schema import Recipe
 from evovlm.recipe.yaml_file import recipe_text
 from evovlm.report.data import UNKNOWN, StudyData
 from evovlm.report.figures import Figure
-from evovlm.report.words import control_name, does_not_show, shows, tied_words
+from evovlm.report.words import control_name, does_not_show, footnotes, shows, tied_words
 from evovlm.study.log import best_trial
-from evovlm.study.result import Cell, FailedRow, Result
+from evovlm.study.result import Cell, Difference, FailedRow, Result
 
 FAILURES_SHOWN = 20
 
@@ -50,23 +50,30 @@ def held_out_table(result: Result) -> str:
         ("evolved", held_out.evolved, "evolved"),
         *((control_name(name), cell, "") for name, cell in held_out.controls.items()),
     ]
+    judged = held_out.evolved.content is not None
     top = max(cell.ci95[1] for _, cell, _ in rows if isinstance(cell, Cell)) or 1.0
     lines = [
         "<thead><tr><th scope=col>model</th><th scope=col class=num>score</th><th scope=col>95 % interval</th>"
-        "<th scope=col class=num>exact</th><th scope=col class=num>evolved minus this</th>"
+        f"{'<th scope=col class=num>content</th>' if judged else ''}<th scope=col class=num>exact</th>"
+        "<th scope=col class=num>evolved minus this</th>"
+        f"{'<th scope=col class=num>the same in content</th>' if judged else ''}"
         "<th scope=col class=num>best of</th></tr></thead><tbody>",
     ]
     for name, cell, style in rows:
         if isinstance(cell, FailedRow):
-            lines.append(f"<tr><th scope=row>{escape(name)}</th><td colspan=5>{escape(cell.error)}</td></tr>")
+            lines.append(
+                f"<tr><th scope=row>{escape(name)}</th><td colspan={5 + 2 * judged}>{escape(cell.error)}</td></tr>"
+            )
             continue
         low, high = cell.ci95
         left, width = max(0.0, 100 * low / top), max(0.5, 100 * (high - max(low, 0)) / top)
         bar = f'<span class="bar" aria-hidden="true"><i style="left:{left:.1f}%;width:{width:.1f}%"></i></span>'
         lines.append(
             f'<tr class="{style}"><th scope=row>{escape(name)}{_noted(cell)}</th><td class=num>{cell.score:.2f}</td>'
-            f"<td>{low:.2f} to {high:.2f}{bar}</td><td class=num>{cell.exact:.1%}</td>"
-            f"<td class=num>{_versus(cell) if style != 'evolved' else ''}</td>"
+            f"<td>{low:.2f} to {high:.2f}{bar}</td>{_content(cell) if judged else ''}"
+            f"<td class=num>{cell.exact:.1%}</td>"
+            f"<td class=num>{_versus(cell.versus_evolved) if style != 'evolved' else ''}</td>"
+            f"{_versus_in_content(cell, style) if judged else ''}"
             f"<td class=num>{cell.tries or ''}</td></tr>"
         )
     told = (
@@ -75,6 +82,7 @@ def held_out_table(result: Result) -> str:
     )
     if held_out.evolved.chosen_on is not None:
         told += f" Best of: number of candidates a row was picked from, on {held_out.evolved.chosen_on} items."
+    told += "".join(f" {note[0].upper()}{note[1:]}." for note in footnotes(held_out))
     return f'<p class="told">{escape(told)}</p><div class="scroll"><table>{"".join(lines)}</tbody></table></div>'
 
 
@@ -153,12 +161,25 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _versus(cell: Cell) -> str:
-    versus = cell.versus_evolved
+def _content(cell: Cell) -> str:
+    if cell.content is None:
+        return "<td></td>"
+    told = (
+        "" if cell.content_ci95 is None else f" title='95 %: {cell.content_ci95[0]:.1%} to {cell.content_ci95[1]:.1%}'"
+    )
+    return f"<td class=num{told}>{cell.content:.1%}</td>"
+
+
+def _versus_in_content(cell: Cell, style: str) -> str:
+    return f"<td class=num>{_versus(cell.content_versus_evolved) if style != 'evolved' else ''}</td>"
+
+
+def _versus(versus: Difference | None) -> str:
     if versus is None:
         return ""
     low, high = versus.ci95
-    unsure = "" if versus.certain else " <abbr title='not significant: the interval contains zero'>n.s.</abbr>"
+    why = "the interval contains zero" if versus.p_corrected is None else "after Holm's correction"
+    unsure = "" if versus.certain else f' <abbr title="not significant: {why}">n.s.</abbr>'
     return f"{versus.mean:+.2f} [{low:+.2f}, {high:+.2f}]{unsure}"
 
 

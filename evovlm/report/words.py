@@ -9,7 +9,7 @@ from evovlm.recipe.search_settings import Search
 from evovlm.report.data import StudyData
 from evovlm.study.held_out_log import EVOLVED, Kind
 from evovlm.study.log import best_trial
-from evovlm.study.result import Cell, Result
+from evovlm.study.result import Cell, FailedRow, HeldOut, Result
 
 CONTROL_NAMES = {
     "average": "plain average of the sources",
@@ -19,6 +19,8 @@ CONTROL_NAMES = {
     "single_vector": "best single task vector, scaled",
     "interpolation": "best interpolation between two sources",
     "shuffled_images": "evolved, images shuffled",
+    "prior": "guesser that sees the question alone",
+    "restyled": "best source, reworded by rules",
     "random_search": "random search, same number of trials",
     "whole_model": "search with one weight per source",
     "without_scales": "the same route without its scales",
@@ -28,6 +30,30 @@ CONTROL_NAMES = {
 def control_name(name: str) -> str:
     """A control of the held-out table, in words."""
     return CONTROL_NAMES.get(name, name.replace("_", " "))
+
+
+def footnotes(held_out: HeldOut) -> list[str]:
+    """Sentences that explain a held-out table's columns, as far as it has them."""
+    told = []
+    if held_out.evolved.content is not None:
+        told.append("content: answers that say the right thing, whatever their style and language")
+    others = [*held_out.scored_sources.values(), *held_out.scored_controls.values()]
+    compared = [
+        one.versus_evolved for one in others if one.versus_evolved and one.versus_evolved.p_corrected is not None
+    ]
+    if compared:
+        told.append(
+            "differences marked n.s. are not significant at 5 % after Holm's correction for"
+            f" {len(compared)} comparisons"
+        )
+    return told
+
+
+def failed_rows(held_out: HeldOut) -> list[tuple[str, FailedRow]]:
+    """The rows that have no score, by name."""
+    rows = [(f"source {name}", row) for name, row in held_out.sources.items()]
+    rows += [(control_name(name), row) for name, row in held_out.controls.items()]
+    return [(name, row) for name, row in rows if isinstance(row, FailedRow)]
 
 
 def row_name(kind: Kind, name: str) -> str:
@@ -83,6 +109,12 @@ def shows(study: StudyData) -> list[str]:
         f" merge scored {evolved.score:.2f} (95 % interval {low:.2f} to {high:.2f}), with {evolved.exact:.1%} of the"
         " answers exact."
     ]
+    if evolved.content is not None:
+        of_sources = [row.content for row in held_out.scored_sources.values() if row.content is not None]
+        beside = f", those of a source at most in {max(of_sources):.1%}" if of_sources else ""
+        sentences.append(
+            f"Whatever their style and language, its answers say the right thing in {evolved.content:.1%}{beside}."
+        )
     sources = held_out.scored_sources
     if sources:
         name = max(sources, key=lambda key: sources[key].score)
@@ -138,10 +170,10 @@ def _against(name: str, cell: Cell) -> str:
         return f"In comparison, {name} scored {cell.score:.2f}."
     mean, (low, high) = versus.mean, versus.ci95
     text = f"It scored {mean:+.2f} points against {name} (95 % interval of the difference {low:+.2f} to {high:+.2f})"
-    if low > 0:
-        return text + ": better, by more than the choice of items explains."
-    if high < 0:
-        return text + ": worse, by more than the choice of items explains."
+    if versus.certain:
+        return text + f": {'better' if mean > 0 else 'worse'}, by more than the choice of items explains."
+    if low > 0 or high < 0:
+        return text + ": not significant once corrected for all comparisons of the table."
     return text + ": the interval contains zero, so the difference is not significant."
 
 

@@ -32,14 +32,22 @@ P = TypeVar("P", bound=BaseModel)
 
 
 class Difference(_Part):
-    """The paired difference evolved minus another model, in points, with its 95 % bootstrap interval."""
+    """The paired difference evolved minus another model, in points, with its 95 % bootstrap interval.
+
+    `p_value`: two-sided, of the same bootstrap; `p_corrected`: by Holm's method, for all comparisons of the table.
+    Earlier versions had neither.
+    """
 
     mean: Number
     ci95: tuple[Number, Number]
+    p_value: Number | None = None
+    p_corrected: Number | None = None
 
     @property
     def certain(self) -> bool:
-        """Whether the interval excludes zero."""
+        """Whether it is significant at 5 %: corrected for the number of comparisons where that is known."""
+        if self.p_corrected is not None:
+            return self.p_corrected < 0.05
         low, high = self.ci95
         return low > 0 or high < 0
 
@@ -47,7 +55,9 @@ class Difference(_Part):
 class Cell(_Part):
     """One model of the held-out table: its mean score (0 to 100), the 95 % interval, the share of exact answers.
 
-    The fields after `versus_evolved` identify the model and differ between rows.
+    `content`: the share of answers that say the right thing, whatever their style and language, with its interval, both
+    0 to 1; None where the task cannot tell, and in earlier versions. `content_versus_evolved` is in points.
+    The fields after `content_versus_evolved` identify the model and differ between rows.
     """
 
     score: Number
@@ -55,12 +65,15 @@ class Cell(_Part):
     ci95: tuple[Number, Number]
     items: Count | None = None
     versus_evolved: Difference | None = None
+    content: Number | None = None
+    content_ci95: tuple[Number, Number] | None = None
+    content_versus_evolved: Difference | None = None
     model: str | None = None  # for a source: the name of its folder
     digest: str | None = None  # of the recipe that was tested
     trials: Count | None = None  # for a baseline search: its number of trials
     source: str | None = None
     weight: Number | None = None
-    of: str | None = None  # what `weight` applies to
+    of: str | None = None  # what `weight` applies to, or what a guesser has learnt from
     source_and_weight: str | None = None
     chosen_on: str | None = None  # validation or search; None if there was nothing to choose, as for a source
     tries: Count | None = None  # number of candidates it was chosen from
@@ -128,7 +141,8 @@ class JudgedData(_Part):
     """The recipe's data as TASK:SPLIT, the number of search items, and how many were left out as too similar to others.
 
     Too similar means: to a validation or test item. test_groups: the number of test items that are independent of
-    each other; items about one picture count once.
+    each other; items about one picture count once. test_effective: how many independent items they are worth if the
+    answers about one picture are right or wrong together.
     """
 
     search: str | None = None
@@ -139,6 +153,7 @@ class JudgedData(_Part):
     left_out: Count | None = None
     test_task: str | None = None  # the task whose rules score the held-out table
     test_groups: Count | None = None
+    test_effective: Number | None = None
 
 
 class Revisions(_Part):
@@ -249,15 +264,25 @@ class Result(_Part):
 
     @property
     def caution(self) -> str | None:
-        """A warning where the table's intervals rest on too few independent test items; None elsewhere."""
+        """A sentence where the test has fewer independent items than it seems, or too few; None elsewhere."""
         groups, items = self.data.test_groups, self.held_out.evolved.items
-        if groups is None or groups >= FEWEST_GROUPS:
+        if groups is None:
             return None
+        if groups >= FEWEST_GROUPS:
+            return self._shared
         of = "items" if groups == items else f"pictures, with {items} items in all,"
         return (
             f"The test has {groups} {of} only: resampling fewer than {FEWEST_GROUPS} gives intervals that are too"
             " narrow. Judge on more (--judged)."
         )
+
+    @property
+    def _shared(self) -> str | None:
+        """A sentence on test items that share pictures, if they are worth clearly fewer than they are."""
+        worth, items = self.data.test_effective, self.held_out.evolved.items
+        if worth is None or items is None or worth > 0.9 * items:
+            return None
+        return f"The {items} test items share pictures: they are worth at least {worth:.0f} independent ones."
 
     def content(self) -> dict[str, Any]:
         """The result as a JSON object. Only keys that were set, so a file read and written again is unchanged."""

@@ -42,6 +42,21 @@ def test_a_source_called_as_the_winner_has_a_name_of_its_own(studies: Path):
     assert "<th scope=row>source evolved</th>" in page
 
 
+@pytest.mark.parametrize(("language", "head"), [("ja", "内容の正解"), ("en", "content")])
+def test_what_answers_say_has_a_column_where_it_is_known(studies: Path, language: Language, head: str):
+    assert head not in held_out_table(read_study(studies / "one"), language)
+    path = studies / "one" / "result.json"
+    held = json.loads(path.read_text(encoding="utf-8"))["held_out"]
+    for row in (held["evolved"], *held["sources"].values()):
+        row["content"] = 0.625
+    held["controls"]["tsv"] = {"error": "left out: no base"}
+    change(path, held_out=held)
+    page = held_out_table(read_study(studies / "one"), language)
+    assert f"<th scope=col>{head}</th>" in page
+    assert page.count("<td>62%</td>") == 1 + len(held["sources"])
+    assert "<td colspan=4>left out: no base</td>" in page
+
+
 def test_a_tie_is_said_instead_of_a_best_score(studies: Path):
     path = studies / "one" / "trials.jsonl"
     assert "best" in state_line(read_study(studies / "one"), Searches(studies), "en")

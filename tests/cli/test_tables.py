@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from evovlm.cli.console import answers_tables, held_out_table, selection_bias_text, suggestions_table
@@ -53,13 +53,36 @@ def test_numbers_of_the_held_out_table_are_whole_and_long_names_fold():
     content["held_out"]["sources"][name] = cell(12.34, 0.5, -10.0)
     content["held_out"]["controls"]["sweep"] |= {"tries": 11, "chosen_on": "validation"}
     text = printed(held_out_table(Result.model_validate(content)))
-    for number in ("12.34", "10.5 to 14.2", "50.0%", "-10.0 [-12.0, -8.0]", "+0.9 [-1.1, +2.9] n.s.", "11"):
+    for number in ("12.34", "10.5–14.2", "50.0%", "-10.0 [-12.0, -8.0]", "+0.9 [-1.1, +2.9] n.s.", "11"):
         assert number in text, number
-    assert name.replace("-", "") in "".join(line[:22].strip() for line in text.splitlines()).replace("-", "")
     lines = text.splitlines()
+    wide = next(line for line in lines if line.startswith("model")).index("score")
+    names = "".join(set_cell_size(line, wide).strip() for line in lines)
+    assert name.replace("-", "") in names.replace("-", "")
     assert lines.index(next(line for line in lines if line.startswith("evolved"))) < lines.index(
         next(line for line in lines if line.startswith("plain average"))
     )
+
+
+def test_what_answers_say_has_a_column_and_the_table_still_fits_80_columns():
+    from evovlm.recipe.schema import Recipe
+
+    content = result(Recipe.model_validate(RECIPE))
+    held = content["held_out"]
+    assert "content" not in printed(held_out_table(Result.model_validate(content)))
+    for row in (held["evolved"], *held["sources"].values(), *held["controls"].values()):
+        row |= {"content": 0.625, "content_ci95": [0.5, 0.75], "tries": 150, "chosen_on": "validation"}
+        row["versus_evolved"] = {"mean": -12.3, "ci95": [-23.4, -1.2], "p_value": 0.03, "p_corrected": 0.09}
+    held["controls"]["interpolation"] = {"error": "failed: every answer is empty"}
+    lines = printed(held_out_table(Result.model_validate(content))).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    text = "\n".join(lines)
+    assert text.count("62.5%") == 1 + len(held["sources"]) + len(held["controls"]) - 1
+    assert "-12.3 [-23.4, -1.2] n.s." in text, "not significant once corrected, though the interval leaves zero out"
+    words = " ".join(text.split())
+    assert "content: answers that say the right thing, whatever their style and language" in words
+    compared = len(held["sources"]) + len(held["controls"]) - 1
+    assert f"not significant at 5 % after Holm's correction for {compared} comparisons" in words
 
 
 def test_reasons_of_suggestions_are_whole():

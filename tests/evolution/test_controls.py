@@ -3,6 +3,7 @@
 import errno
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 import torch
 
 from evovlm.evaluators.evaluation import Evaluation
+from evovlm.evolution import _unmerged
 from evovlm.evolution._controls import CONTROLS, contestants, failed, searched
 from evovlm.evolution._held_out import Contestant, judge
 from evovlm.merging.assembly import assemble
+from evovlm.models.open_model import OpenModel
 from evovlm.recipe.route import Step
 from evovlm.recipe.schema import Options, Recipe
 from evovlm.recipe.yaml_file import read_recipe
@@ -30,7 +33,7 @@ from evovlm.system.errors import (
 )
 from evovlm.system.progress import Progress, Quiet
 from evovlm.tasks import Item, load_task
-from evovlm.tasks.item_sets import ItemSet
+from evovlm.tasks.item_sets import ItemSet, ItemSets
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 TASK = load_task("zoo-maths")
@@ -39,6 +42,22 @@ TEST = ItemSet("test", "zoo-maths:test", TASK, ITEMS)
 CHOICE = ItemSet(
     "validation", "zoo-maths:validation", TASK, tuple(Item(f"v{one.id}", "?", ("1",), None) for one in ITEMS)
 )
+
+
+SETS = ItemSets(replace(CHOICE, name="search", where="zoo-maths:search"), CHOICE, TEST, 0)
+
+
+@pytest.fixture(autouse=True)
+def sources(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Unmerged models answer `x`; which model was asked which items."""
+    asked: list[tuple[str, str]] = []
+
+    def answer(evaluator: Any, model: OpenModel, items: ItemSet, progress: Progress) -> Evaluation:
+        asked.append((model.label, items.name))
+        return Evaluation((0.0,) * len(items), (False,) * len(items), ("x",) * len(items))
+
+    monkeypatch.setattr(_unmerged, "answer_source", answer)
+    return asked
 
 
 def unheard(done: int, total: int) -> None: ...
@@ -50,6 +69,7 @@ class Scoring:
     def __init__(self, recipe: Recipe, score: Callable[[Recipe], float]) -> None:
         self.assembly, self._score = assemble(recipe, RECIPES), score
         self.engine, self.batch, self.on_halved = SimpleNamespace(device="cpu", dtype=None), 1, None
+        self.cache = None
         self.asked: list[str] = []
 
     def evaluate(self, recipe: Recipe, items: ItemSet, progress: Progress) -> Evaluation:
@@ -61,7 +81,7 @@ class Scoring:
 def rows_of(name: str, score: Callable[[Recipe], float], **changes: Any) -> tuple[list[Contestant], Scoring]:
     recipe = read_recipe(RECIPES / name).model_copy(update=changes)
     evaluator = Scoring(recipe, score)
-    rows = contestants(evaluator, recipe, TEST, CHOICE, Quiet(), trials=100)  # type: ignore[arg-type]
+    rows = contestants(evaluator, recipe, SETS, Quiet(), trials=100)  # type: ignore[arg-type]
     return rows, evaluator
 
 
@@ -74,7 +94,10 @@ def told(rows: Sequence[Contestant]) -> dict[str, tuple[dict[str, Any], str | No
     return {row.name: (dict(row.detail), row.chosen_on, row.tries) for row in rows if row.section != "sources"}
 
 
-def test_a_vlms_controls_in_order_with_what_each_was_chosen_on():
+PRIOR = ("prior", ({"of": "the most frequent answers to 5,004 other questions"}, None, 1))
+
+
+def test_a_vlms_controls_in_order_with_what_each_was_chosen_on(sources: list[tuple[str, str]]):
     rows, evaluator = rows_of("zoo-vlm.yaml", near("ja", 0.3))
     digest = evaluator.assembly.recipe.digest()
     assert [row.name for row in rows[:3]] == ["base", "vlm", "ja"]
@@ -86,14 +109,17 @@ def test_a_vlms_controls_in_order_with_what_each_was_chosen_on():
         ("tsv", ({"weight": 0.4, "of": "one weight for all sources"}, "validation", 5)),
         ("interpolation", ({"weight": 0.3, "of": "ja"}, "validation", 11)),
         ("shuffled_images", ({"digest": digest}, None, 1)),
+        PRIOR,
+        ("restyled", ({"source": "base"}, "validation", 3)),
     ]
+    assert sources == [(name, "validation") for name in ("base", "vlm", "ja")]
     assert set(evaluator.asked) == {"validation"}, "nothing is chosen on the test"
     assert len(evaluator.asked) == 27
 
 
 def test_a_language_models_controls():
     rows, evaluator = rows_of("zoo-llm.yaml", near("math2", 0.7))
-    assert list(told(rows)) == ["evolved", "average", "sweep", "tsv", "single_vector"]
+    assert list(told(rows)) == ["evolved", "average", "sweep", "tsv", "single_vector", "prior", "restyled"]
     assert told(rows)["single_vector"] == ({"source_and_weight": "math2:0.7"}, "validation", 33)
     row = next(row for row in rows if row.name == "single_vector")
     assert row.evaluate(unheard).score == 100
@@ -109,6 +135,8 @@ def test_a_routes_controls():
         "tsv": ({}, None, None),
         "without_scales": ({"digest": digest}, None, 1),
         "layers_of_math": ({}, None, 1),
+        "prior": PRIOR[1],
+        "restyled": ({"source": "ja"}, "validation", 2),
     }
     assert evaluator.asked == []
     by_name = {row.name: row for row in rows}
@@ -125,7 +153,7 @@ def test_tsv_says_why_it_is_not_there(tmp_path: Path):
         rows, _ = rows_of(name, lambda recipe: 1.0, **changes)
         folder = tmp_path / name
         folder.mkdir()
-        table = judge(folder, rows[-9:], TEST, searched="zoo-maths", seed=0, watch=Quiet())
+        table = judge(folder, rows, TEST, searched="zoo-maths", seed=0, watch=Quiet())
         assert table.controls["tsv"] == FailedRow(error=f"left out: {why}")
 
 
@@ -185,10 +213,13 @@ def test_answers_that_were_stored_before_tries_were_told_are_found_again(tmp_pat
         Contestant("sweep", "controls", again, sweep, chosen_on="validation", tries=11),
     ]
     table = judge(tmp_path, rows, TEST, searched="zoo-maths", seed=0, watch=Quiet())
-    assert table.controls["sweep"].model_dump(exclude_unset=True, exclude={"versus_evolved"}) == {
+    compared = {"versus_evolved", "content_versus_evolved"}
+    assert table.controls["sweep"].model_dump(exclude_unset=True, exclude=compared) == {
         "score": 50.0,
         "exact": 0.0,
         "ci95": (50.0, 50.0),
+        "content": 1.0,
+        "content_ci95": pytest.approx((0.5101, 1.0), abs=5e-5),
         "items": 4,
         **sweep,
         "chosen_on": "validation",
@@ -359,7 +390,7 @@ def test_a_failed_row_is_shown_in_the_terminal_the_report_and_the_app(tmp_path: 
     assert found.result is not None
     console = Console(width=160, record=True)
     console.print(in_terminal(found.result))
-    assert text in console.export_text()
+    assert text in " ".join(console.export_text().split())
     escaped = "failed: CandidateFault: every answer is &lt;empty&gt; [bold]"
     assert escaped in in_report(found.result)
     assert escaped in in_app(found, "en")

@@ -33,6 +33,16 @@ def test_a_held_out_table_is_shown_with_the_luck_of_the_search():
     assert "scored 55.50 on the search items and 52.20 on fresh items" in text
 
 
+def test_what_answers_say_is_on_the_card_where_it_is_known():
+    assert "content" not in text_of()
+    said = {name: CELL | {"content": share} for name, share in (("ja", 0.125), ("evolved", 0.5))}
+    held_out = {"sources": {"ja": said["ja"]}, "controls": {}, "evolved": said["evolved"]}
+    lines = text_of(held_out=held_out).splitlines()
+    assert "| model | score | 95 % interval | content | exact |" in lines
+    assert "| source ja | 51.25 | 49.00 to 53.50 | 12.5 % | 25.0 % |" in lines
+    assert {line.count("|") for line in lines if line.startswith("|")} == {6}
+
+
 def test_a_table_from_few_items_is_shown_with_its_caution():
     assert "The test has 8 pictures, with 600 items in all, only" in text_of(data={"test_groups": 8})
     assert "The test has" not in text_of(data={"test_groups": 600})

@@ -63,11 +63,21 @@ def test_a_study_leaves_everything_that_it_promises(whole: Path):
     result = json.loads((whole / "result.json").read_text(encoding="utf-8"))
     assert Path(result["checkpoint"]).is_dir()
     assert {"vlm", "ja"} <= set(result["held_out"]["sources"])
-    assert {"average", "plugged_in", "sweep", "shuffled_images"} <= set(result["held_out"]["controls"])
-    for cell in [result["held_out"]["evolved"], *result["held_out"]["sources"].values()]:
+    controls = result["held_out"]["controls"]
+    assert {"average", "plugged_in", "sweep", "interpolation", "tsv", "shuffled_images"} <= set(controls)
+    assert {"prior", "restyled"} <= set(controls)
+    for cell in [result["held_out"]["evolved"], *result["held_out"]["sources"].values(), *controls.values()]:
         low, high = cell["ci95"]
         assert 0 <= low <= cell["score"] <= high <= 100
-        assert 0 <= cell["exact"] <= 1
+        assert 0 <= cell["exact"] <= cell["content"] <= 1
+        low, high = cell["content_ci95"]
+        assert 0 <= low <= cell["content"] <= high <= 1
+        for versus in (cell["versus_evolved"], cell["content_versus_evolved"]):
+            assert versus.get("p_corrected", 1.0) >= versus["p_value"] > 0
+    assert controls["restyled"]["tries"] == 3
+    assert controls["restyled"]["chosen_on"] == "validation"
+    best = result["held_out"]["sources"][controls["restyled"]["source"]]
+    assert controls["restyled"]["content"] == best["content"], "rules for style add nothing to what is said"
     assert {"data", "seed", "versions", "hardware", "seconds"} <= set(result)
     assert result["versions"]["commit"] == commit()
     assert commit() in (whole / "report.html").read_text(encoding="utf-8")

@@ -23,6 +23,30 @@ def test_a_difference_is_claimed_only_where_its_interval_leaves_zero_out(study: 
     assert "the difference is not significant" in first
 
 
+def test_a_difference_that_is_not_significant_once_corrected_is_not_claimed(study: Path):
+    found = cell(20, 0, 5.0)
+    low, high = found["versus_evolved"]["ci95"]
+    assert 0 < low < high
+    found["versus_evolved"] |= {"p_value": 0.03, "p_corrected": 0.2}
+    text = " ".join(shows(with_source(read_study(study), found)))
+    assert "better, by more" not in text
+    assert "not significant once corrected for all comparisons" in text
+    found["versus_evolved"]["p_corrected"] = 0.04
+    assert "better, by more" in " ".join(shows(with_source(read_study(study), found)))
+
+
+def test_what_answers_say_is_told_where_it_is_known(study: Path):
+    data = read_study(study)
+    assert "say the right thing" not in " ".join(shows(data))
+    assert data.result is not None
+    evolved = data.result.held_out.evolved.model_copy(update={"content": 0.75})
+    held_out = data.result.held_out.model_copy(
+        update={"evolved": evolved, "sources": {"ja": Cell.model_validate(cell(20, 0, 5.0) | {"content": 0.125})}}
+    )
+    known = replace(data, result=data.result.model_copy(update={"held_out": held_out}))
+    assert "say the right thing in 75.0%, those of a source at most in 12.5%" in " ".join(shows(known))
+
+
 def test_a_control_that_does_as_well_is_told(study: Path):
     text = " ".join(shows(read_study(study)))
     assert "best control (best single weight for all task vectors)" in text

@@ -131,6 +131,26 @@ def test_intervals_from_few_pictures_come_with_a_caution(tmp_path: Path, groups:
     assert result.caution is None if told is None else str(result.caution).startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("worth", "told"),
+    [(None, None), (40.0, None), (37.0, None), (22.5, "The 40 test items share pictures: they are worth at least 22")],
+)
+def test_items_that_share_pictures_are_told_to_be_worth_fewer(tmp_path: Path, worth: float | None, told: str | None):
+    data = {"test_groups": 30, "test_effective": worth}
+    result = written(tmp_path, {"data": data, "held_out": {"evolved": CELL | {"items": 40}}})
+    assert result is not None
+    assert result.caution is None if told is None else str(result.caution).startswith(told)
+
+
+def test_a_difference_is_certain_where_its_corrected_p_value_is_below_5_per_cent(tmp_path: Path):
+    versus = [{"mean": 1.0, "ci95": [0.1, 2.0], "p_value": 0.01, "p_corrected": value} for value in (0.049, 0.05)]
+    cells = {str(number): CELL | {"versus_evolved": found} for number, found in enumerate(versus)}
+    result = written(tmp_path, {"held_out": {"controls": cells, "evolved": CELL}})
+    assert result is not None
+    found = [cell.versus_evolved for cell in result.held_out.controls.values()]
+    assert [difference.certain for difference in found if difference is not None] == [True, False]
+
+
 def test_intervals_from_few_items_come_with_a_caution(tmp_path: Path):
     result = written(tmp_path, {"data": {"test_groups": 5}, "held_out": {"evolved": CELL | {"items": 5}}})
     assert result is not None
