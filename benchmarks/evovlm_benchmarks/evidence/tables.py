@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from evovlm.report.words import row_name
-from evovlm.study.held_out_log import EVOLVED
+from evovlm.study.held_out_log import EVOLVED, Kind
 from evovlm.study.result import Difference
 from evovlm.system.errors import UserError
 from evovlm.system.statistics import Interval, nested_mean
@@ -16,7 +16,7 @@ FULL = 100.0
 SOURCES_BY = 20.0  # points of content by which the evolved merge shall be above every source
 MOST_LOST = 1 / 6  # share of runs in which a control may be as good
 SHUFFLED, PRIOR = "shuffled_images", "prior"  # rows that show what a score is made of, and are no rivals
-Key = tuple[str, str]  # kind and name of a model
+Key = tuple[Kind, str]  # a model: its section of the table, and its name
 
 
 def runs_of(rows: Sequence[Row]) -> list[tuple[str, int]]:
@@ -59,7 +59,7 @@ def run_table(rows: Sequence[Row]) -> str:
         own = {row.run: row for row in of_model(rows, key)}
         tries = "; ".join(dict.fromkeys("" if row.tries is None else str(row.tries) for row in own.values()))
         cells = [_cell(own[run]) for run in runs]
-        name = row_name(*key)  # type: ignore[arg-type]
+        name = row_name(*key)
         lines.append(_line([f"**{name}**" if key[0] == EVOLVED else name, tries, *cells]))
     return "\n".join(lines)
 
@@ -91,7 +91,7 @@ def method_table(rows: Sequence[Row]) -> str:
             found = over_trainings(rows, key)
             better = sum(row.content_versus_evolved.certain and row.content_versus_evolved.mean > 0 for row in own)
             cells += [f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]", f"{better} of {len(own)} runs"]
-        name = row_name(*key)  # type: ignore[arg-type]
+        name = row_name(*key)
         lines.append(_line([f"**{name}**" if key[0] == EVOLVED else name, *cells, *[""] * (5 - len(cells))]))
     return "\n".join(lines)
 
@@ -131,7 +131,7 @@ def claims(rows: Sequence[Row]) -> list[str]:
         better = sum(one.certain and one.mean > 0 for one in versus)
         holds = "holds" if len(runs) - better <= MOST_LOST * len(runs) else "does not hold"
         told.append(
-            f"Above {row_name(*key)}, p below 5 % after the correction: **{holds}** ({better} of {len(runs)} runs,"  # type: ignore[arg-type]
+            f"Above {row_name(*key)}, p below 5 % after the correction: **{holds}** ({better} of {len(runs)} runs,"
             f" {min(one.mean for one in versus):+.1f} to {max(one.mean for one in versus):+.1f} points)."
         )
     if {("controls", SHUFFLED), ("controls", PRIOR)} <= set(models):
