@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import StudyError, first_fault
 from evovlm.system.files import append_rows, read_json, read_rows
 
 FORMAT = 1  # of a study's files; a study of a newer format is refused
@@ -109,9 +109,7 @@ def read_trials(folder: Path) -> list[Trial]:
         try:
             trial = Trial.model_validate(row)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise StudyError(f"{path}:{number + 1}: not a trial ({where}: {first['msg']}); restore the file") from None
+            raise StudyError(f"{path}:{number + 1}: not a trial ({first_fault(error)}); restore the file") from None
         if trial.trial != number:
             raise StudyError(
                 f"{path}:{number + 1}: found trial {trial.trial}, expected trial {number}; remove the line if it occurs"
@@ -150,9 +148,7 @@ def read_asks(folder: Path) -> list[AskRow]:
         try:
             asks.append(AskRow.model_validate(row))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise StudyError(f"{path}:{number + 1}: not an ask ({where}: {first['msg']}); restore the file") from None
+            raise StudyError(f"{path}:{number + 1}: not an ask ({first_fault(error)}); restore the file") from None
     return asks
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from evovlm.study import log as study_log
 from evovlm.study.log import Count, Number
 from evovlm.system import files
-from evovlm.system.errors import StudyError
+from evovlm.system.errors import StudyError, first_fault
 
 # Below this number of independent items, percentile intervals of a resampled mean are clearly too narrow: of scores of
 # which half are 100 and the others even from 0 to 60, 95 % intervals held the true mean in 89 % of 1,500 samples of
@@ -305,9 +305,7 @@ def read_part(path: Path, schema: type[P]) -> P | None:
         found = files.read_whole(path)
         return None if found is None else schema.model_validate(files.parse_json(found))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        fault = f"{where}: {first['msg']}" if where else first["msg"]
+        fault = first_fault(error)
     except StudyError as error:  # it is no file, or cannot be read
         raise StudyError(f"{error}; the study's `evovlm evolve` command makes it again") from None
     except ValueError as error:

@@ -3,7 +3,13 @@
 Knows no other module. The command line turns a `UserError` into one red sentence and exit code 2.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(ValueError):
@@ -52,6 +58,13 @@ class NotFinite(CandidateFault, FloatingPointError):
 
 class UnfitValues(CandidateFault, RecipeError):
     """Values for which a merge method is undefined: a candidate's fault in a search, otherwise the recipe's."""
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that a schema finds wrong, after its key if it has one."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def fault_text(fault: BaseException) -> str:

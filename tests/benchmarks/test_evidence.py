@@ -200,7 +200,7 @@ def test_rows_are_read_as_they_were_written_and_others_are_named(tmp_path: Path)
     write_rows(path, rows)
     assert read_rows(path) == rows
     path.write_text(path.read_text(encoding="utf-8") + '{"recipe": 1}\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"rows.jsonl:31: no row of evidence \(`recipe`.*choose another file"):
+    with pytest.raises(UserError, match=r"rows.jsonl:31: no row of evidence \(recipe: .*choose another file"):
         read_rows(path)
     path.write_text("{\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"rows.jsonl:1: damaged line; choose another file, or remove this one"):

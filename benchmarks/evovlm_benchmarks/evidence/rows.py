@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evovlm.study.held_out_log import EVOLVED, Kind, read_held_out
 from evovlm.study.result import Cell, Difference, Result, read_result
 from evovlm.system import files
-from evovlm.system.errors import StudyError, UserError
+from evovlm.system.errors import StudyError, UserError, first_fault
 from evovlm.tasks import Item, load_task
 from evovlm.tasks.protocol import JudgesContent
 from evovlm.zoo.splits import kind_of
@@ -149,9 +149,7 @@ def read_rows(path: Path) -> list[Row]:
             try:
                 found.append(Row.model_validate(row))
             except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(map(str, first["loc"]))
-                raise UserError(f"{path}:{number}: no row of evidence (`{where}`: {first['msg']}); {step}") from None
+                raise UserError(f"{path}:{number}: no row of evidence ({first_fault(error)}); {step}") from None
     except StudyError as error:
         raise UserError(f"{str(error).partition(';')[0]}; {step}") from None
     return found

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evovlm.system import files
-from evovlm.system.errors import StudyError, UserError
+from evovlm.system.errors import StudyError, UserError, first_fault
 from evovlm.system.statistics import bootstrap
 from evovlm.tasks import Item, ItemScore, Task
 from evovlm.tasks.item_sets import items_hash, numbered_pictures
@@ -161,9 +161,7 @@ def read_answers(path: Path, tell: Callable[[str], None] | None = None) -> list[
             found.append(Answer.model_validate(row))
         except ValidationError as error:
             if tell is None:
-                raise UserError(
-                    f"{path}:{number}: not an answer ({_first_fault(error)}); run the suite again"
-                ) from None
+                raise UserError(f"{path}:{number}: not an answer ({first_fault(error)}); run the suite again") from None
             wrong.append(number)
     if wrong and tell is not None:
         tell(files.left_out(path, wrong, "not an answer"))
@@ -195,16 +193,10 @@ def read_result(path: Path) -> Result:
             raise UserError(f"{path}: result format {written}; this version reads format {FORMAT}")
         return Result.model_validate(content)
     except ValidationError as error:
-        fault = _first_fault(error)
+        fault = first_fault(error)
     except StudyError as error:
         fault = str(error).removeprefix(f"{path}: ").partition(";")[0]
     raise Damaged(f"{path}: not a result of `evovlm bench run` ({fault})")
-
-
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def has_results(place: Path) -> bool:
