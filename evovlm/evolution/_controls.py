@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from evovlm.evaluators.local import LocalEvaluator
-from evovlm.evolution._held_out import Contestant, LeftOut, LeftOutNow
+from evovlm.evolution._held_out import Contestant, LeftOut, LeftOutNow, failed
 from evovlm.evolution._picking import NotPicked, Scorer, best_of
 from evovlm.evolution._unmerged import Sources, prior_row, restyled_row, restyles
 from evovlm.merging.assembly import Assembly, with_recipe
@@ -208,7 +208,7 @@ def contestants(
     """
     test, choice = sets.test, sets.choice
     sources = Sources(evaluator)
-    reworded = restyles(test.task, test) and restyles(choice.task, choice)
+    reworded = restyles(test, choice)
     found: dict[Control, Recipes | str] = {}
     for control in CONTROLS:
         if control.applies(winner):
@@ -287,11 +287,6 @@ def searched(
         chosen_on=choice.name,
         tries=trials,
     )
-
-
-def failed(name: str, failure: str) -> Contestant:
-    """The row of a control that is not tested; `failure`: what `row_failure` returned, or a `LeftOut`."""
-    return Contestant(name, "controls", lambda progress: failure, {})
 
 
 def _candidates(control: Control, winner: Recipe, evaluator: LocalEvaluator, watch: Watch) -> Recipes | str:

@@ -68,6 +68,11 @@ class Contestant:
         return titles.get(self.section, "winner")
 
 
+def failed(name: str, failure: str) -> Contestant:
+    """The row of a control that is not tested; `failure`: what `row_failure` returned, or a `LeftOut`."""
+    return Contestant(name, "controls", lambda progress: failure, {})
+
+
 def judge(
     folder: Path,
     rows: Sequence[Contestant],

@@ -21,10 +21,10 @@ from evovlm.evaluators.local import LocalEvaluator
 from evovlm.evaluators.question import LocalAnswers
 from evovlm.evaluators.remote import hashing
 from evovlm.evolution._atlas import make_atlas
-from evovlm.evolution._controls import contestants, failed, searched
+from evovlm.evolution._controls import contestants, searched
 from evovlm.evolution._export import save_pictures, write_winner
 from evovlm.evolution._finished import finished
-from evovlm.evolution._held_out import Contestant, judge
+from evovlm.evolution._held_out import Contestant, failed, judge
 from evovlm.evolution._profile import profile_of
 from evovlm.evolution.plan import Plan
 from evovlm.evolution.search_loop import (

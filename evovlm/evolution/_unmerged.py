@@ -12,13 +12,12 @@ from evovlm.evaluators.cache import asks_several, way_of_asking
 from evovlm.evaluators.evaluation import gathered
 from evovlm.evaluators.local import Evaluation, LocalEvaluator, score_answers
 from evovlm.evaluators.single_model import answer_source
-from evovlm.evolution._held_out import Contestant
+from evovlm.evolution._held_out import Contestant, failed
 from evovlm.evolution._picking import NotPicked, best_of
 from evovlm.merging.assembly import Assembly
 from evovlm.models.open_model import OpenModel
-from evovlm.system.faults import row_failure
 from evovlm.system.progress import Progress, Watch
-from evovlm.tasks import Item, Task
+from evovlm.tasks import Item
 from evovlm.tasks.item_sets import ItemSet
 from evovlm.tasks.made_task import MadeTask
 from evovlm.tasks.protocol import Restyles
@@ -127,9 +126,9 @@ def _most(counts: Counter[str]) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
-def restyles(task: Task, items: ItemSet) -> bool:
-    """Whether a task has rules that reword answers to these items."""
-    return isinstance(task, Restyles) and task.restyle(items[0], "") is not None
+def restyles(*sets: ItemSet) -> bool:
+    """Whether the tasks of all sets have rules that reword answers to their items."""
+    return all(isinstance(one.task, Restyles) and one.task.restyle(one[0], "") is not None for one in sets)
 
 
 def restyled_row(sources: Sources, test: ItemSet, choice: ItemSet, watch: Watch) -> Contestant:
@@ -145,11 +144,7 @@ def restyled_row(sources: Sources, test: ItemSet, choice: ItemSet, watch: Watch)
     try:
         best = best_of(scorers, watch, "restyled")
     except NotPicked as none:
-        failure = none.failure
-        return Contestant(RESTYLED_ROW, "controls", lambda progress: failure, {})
-    except Exception as fault:
-        failure = row_failure(fault)
-        return Contestant(RESTYLED_ROW, "controls", lambda progress: failure, {})
+        return failed(RESTYLED_ROW, none.failure)
     return Contestant(
         RESTYLED_ROW,
         "controls",

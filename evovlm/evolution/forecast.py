@@ -171,7 +171,7 @@ def scope_of(plan: Plan, logged: int = 0, no_room: str = "") -> Scope:
     winner = first_candidate(plan)
     without = (TSV_ROW,) if no_room else ()
     prepared = prepared_by(winner, without)
-    reworded = restyles(sets.test.task, sets.test) and restyles(sets.choice.task, sets.choice)
+    reworded = restyles(sets.test, sets.choice)
     return Scope(
         trials=max(0, plan.trials - logged),
         search=len(sets.search),

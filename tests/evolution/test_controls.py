@@ -13,8 +13,8 @@ import torch
 
 from evovlm.evaluators.evaluation import Evaluation
 from evovlm.evolution import _unmerged
-from evovlm.evolution._controls import CONTROLS, contestants, failed, searched
-from evovlm.evolution._held_out import Contestant, judge
+from evovlm.evolution._controls import CONTROLS, contestants, searched
+from evovlm.evolution._held_out import Contestant, failed, judge
 from evovlm.merging.assembly import assemble
 from evovlm.models.open_model import OpenModel
 from evovlm.recipe.route import Step
